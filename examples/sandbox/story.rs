@@ -1,0 +1,245 @@
+//! What happens, told as it happens: one line with the seconds since the start for each thing that a person would want to know,
+//! read off the clusters and configurations as they change. It runs as long as the session, so that it also tells what comes of
+//! the commands that somebody tries.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::pin::Pin;
+use std::time::Instant;
+
+use futures::{Stream, StreamExt};
+use kube::ResourceExt;
+use kube::api::{Api, DynamicObject};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use nico::api::names::{CLUSTER_LABEL, CONFIRMED_ANNOTATION, ROLE_LABEL};
+use rig::crds;
+use serde_json::Value;
+
+use crate::management::Management;
+
+/// The time since the start, and the voice.
+#[derive(Clone, Copy)]
+pub(crate) struct Clock(Instant);
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Clock {
+    /// Says one thing, with the time.
+    pub(crate) fn tell(&self, what: &str) {
+        say(&format!(
+            "{:>6.1} s  {what}",
+            self.0.elapsed().as_secs_f64()
+        ));
+    }
+
+    /// Adds a line to what was just told.
+    #[allow(clippy::unused_self, reason = "it follows a line of the same clock")]
+    pub(crate) fn add(&self, what: &str) {
+        say(&format!("            {what}"));
+    }
+}
+
+/// One line on standard output, whoever reads it or not.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+type Events = Pin<Box<dyn Stream<Item = watcher::Result<Event<DynamicObject>>> + Send>>;
+
+/// What was told of a cluster.
+#[derive(Default)]
+struct Cluster {
+    ready: bool,
+    secret: Option<String>,
+    stalled: Option<String>,
+    /// Why it is not Ready, once it was.
+    why: Option<String>,
+    ending: bool,
+}
+
+/// What was told of a configuration.
+#[derive(Default)]
+struct Configuration {
+    applied: Option<String>,
+    confirmed: Option<String>,
+    ending: bool,
+}
+
+/// The teller.
+pub(crate) struct Story {
+    clock: Clock,
+    cluster_events: Events,
+    configuration_events: Events,
+    clusters: HashMap<String, Cluster>,
+    configurations: HashMap<String, Configuration>,
+}
+
+impl Story {
+    /// Begins to look at the sandbox's namespace.
+    pub(crate) fn new(management: &Management, clock: Clock) -> Self {
+        let (client, namespace) = (management.client(), management.namespace());
+        let events = |api: Api<DynamicObject>| -> Events {
+            Box::pin(watch(api, watcher::Config::default()).default_backoff())
+        };
+        Self {
+            clock,
+            cluster_events: events(crds::clusters(client, namespace)),
+            configuration_events: events(crds::configurations(client, namespace)),
+            clusters: HashMap::new(),
+            configurations: HashMap::new(),
+        }
+    }
+
+    /// Whether a cluster was told to be Ready.
+    pub(crate) fn is_ready(&self, cluster: &str) -> bool {
+        self.clusters.get(cluster).is_some_and(|told| told.ready)
+    }
+
+    /// Waits for the next change and tells what is new about it. A watch that breaks begins anew by itself.
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            // Machines first: a cluster that becomes Ready does so because of them.
+            biased;
+            Some(Ok(event)) = self.configuration_events.next() => match event {
+                Event::Apply(object) | Event::InitApply(object) => self.configuration(&object),
+                Event::Delete(object) => {
+                    self.configurations.remove(&object.name_any());
+                    self.clock.tell(&format!("{}: {} is free again", cluster_of(&object), object.name_any()));
+                }
+                Event::Init | Event::InitDone => {}
+            },
+            Some(Ok(event)) = self.cluster_events.next() => match event {
+                Event::Apply(object) | Event::InitApply(object) => self.cluster(&object),
+                Event::Delete(object) => {
+                    self.clusters.remove(&object.name_any());
+                    self.clock.tell(&format!("{}: deleted", object.name_any()));
+                }
+                Event::Init | Event::InitDone => {}
+            },
+            else => std::future::pending().await,
+        }
+    }
+
+    fn configuration(&mut self, object: &DynamicObject) {
+        let (machine, cluster) = (object.name_any(), cluster_of(object));
+        let clock = self.clock;
+        let told = self
+            .configurations
+            .entry(machine.clone())
+            .or_insert_with(|| {
+                let role = match object.labels().get(ROLE_LABEL).map(String::as_str) {
+                    Some("worker") => "worker",
+                    _ => "control plane machine",
+                };
+                clock.tell(&format!("{cluster}: {machine} is taken as {role}"));
+                Configuration::default()
+            });
+        if object.metadata.deletion_timestamp.is_some() {
+            if !told.ending {
+                told.ending = true;
+                clock.tell(&format!(
+                    "{cluster}: {machine} is given back, NIO applies #minimal"
+                ));
+            }
+            return;
+        }
+        let status = &object.data["status"];
+        let applied = status["appliedCommit"].as_str().map(|commit| {
+            format!(
+                "{commit} {}",
+                status["additionalFilesHash"].as_str().unwrap_or_default()
+            )
+        });
+        if applied.is_some() && told.applied != applied {
+            told.applied = applied;
+            clock.tell(&format!("{cluster}: {machine} applied by NIO"));
+        }
+        let confirmed = object.annotations().get(CONFIRMED_ANNOTATION);
+        if let Some(confirmed) = confirmed
+            && told.confirmed.as_ref() != Some(confirmed)
+        {
+            told.confirmed = Some(confirmed.clone());
+            clock.tell(&format!("{cluster}: {machine} confirmed by NICO"));
+        }
+    }
+
+    fn cluster(&mut self, object: &DynamicObject) {
+        let name = object.name_any();
+        let clock = self.clock;
+        let told = self.clusters.entry(name.clone()).or_insert_with(|| {
+            clock.tell(&format!("{name}: KubernetesCluster applied"));
+            Cluster::default()
+        });
+        if object.metadata.deletion_timestamp.is_some() {
+            if !told.ending {
+                told.ending = true;
+                clock.tell(&format!("{name}: is being deleted"));
+            }
+            return;
+        }
+        let status = &object.data["status"];
+        let secret = status["kubeconfigSecret"].as_str().map(str::to_owned);
+        if told.secret != secret {
+            if let Some(secret) = &secret {
+                clock.tell(&format!(
+                    "{name}: kubeconfig read over SSH and stored in Secret {secret}"
+                ));
+            }
+            told.secret = secret;
+        }
+        let condition = |kind: &str| rig::world::condition(status, kind).clone();
+        let ready = condition("Ready");
+        let is_ready = ready["status"] == "True";
+        // Before it is Ready for the first time, what its machines do tells more than its message.
+        let why = (!is_ready && (told.ready || told.why.is_some()))
+            .then(|| text(&ready["reason"]).to_owned());
+        if is_ready && !told.ready {
+            clock.tell(&format!("{name}: Ready, {}", counts(status)));
+        } else if why.is_some() && told.why != why {
+            clock.tell(&format!("{name}: not Ready: {}", text(&ready["message"])));
+        }
+        told.ready = is_ready;
+        told.why = why;
+        let stalled = condition("Stalled");
+        let stalled = (stalled["status"] == "True").then(|| {
+            format!(
+                "{name}: stalled, {}: {}",
+                text(&stalled["reason"]),
+                text(&stalled["message"])
+            )
+        });
+        if told.stalled != stalled {
+            if let Some(line) = &stalled {
+                clock.tell(line);
+            }
+            told.stalled = stalled;
+        }
+    }
+}
+
+/// How many machines of each role are confirmed.
+fn counts(status: &Value) -> String {
+    let count = |role: &str| text(&status[role]["summary"]);
+    let mut counts = format!("control plane {}", count("controlPlane"));
+    if status["dataPlane"]["total"] != 0 {
+        counts = format!("{counts}, workers {}", count("dataPlane"));
+    }
+    counts
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn cluster_of(object: &DynamicObject) -> String {
+    object
+        .labels()
+        .get(CLUSTER_LABEL)
+        .cloned()
+        .unwrap_or_else(|| "nobody".to_owned())
+}

@@ -1,0 +1,134 @@
+//! Condition types and reasons, each written once for code, tests, documents and alerts alike (SPEC 1.2).
+
+use std::fmt;
+
+/// Type of a condition of a `KubernetesCluster`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConditionType {
+    /// The cluster is as the spec asks (kstatus).
+    Ready,
+    /// NICO or NIO is still at work (kstatus).
+    Reconciling,
+    /// Nothing goes on without a person (kstatus).
+    Stalled,
+    /// Every control plane machine is confirmed.
+    ControlPlaneReady,
+    /// Every worker is confirmed.
+    DataPlaneReady,
+    /// Every machine that the spec asks for is a member.
+    MachinesAvailable,
+    /// The kubeconfig Secret exists and works.
+    KubeconfigReady,
+    /// A living cluster is being changed, or waits to be.
+    RollingOut,
+    /// `spec.paused` holds everything.
+    Paused,
+}
+
+impl ConditionType {
+    /// All types, in the order in which status shows them.
+    pub const ALL: [Self; 9] = [
+        Self::Ready,
+        Self::Reconciling,
+        Self::Stalled,
+        Self::ControlPlaneReady,
+        Self::DataPlaneReady,
+        Self::MachinesAvailable,
+        Self::KubeconfigReady,
+        Self::RollingOut,
+        Self::Paused,
+    ];
+}
+
+impl fmt::Display for ConditionType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// Why a condition is as it is, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// All is as it should be.
+    AsExpected,
+    /// The spec breaks a rule of SPEC 1.1.
+    InvalidSpec,
+    /// Neither the spec nor the operator names a repository.
+    GitRepoMissing,
+    /// `refPolicy: Pin` with an NIO that cannot.
+    PinNotSupported,
+    /// `fullInstall: true` with an NIO that would wipe again.
+    FullInstallUnsafe,
+    /// NIO's resources are not served.
+    NIOMissing,
+    /// This generation of NIO is not supported.
+    NIONotSupported,
+    /// The token Secret is gone while configurations refer to it.
+    JoinTokenLost,
+    /// A Secret or ConfigMap of that name is not ours.
+    SecretConflict,
+    /// A Secret that a configuration would refer to is missing or lacks its key.
+    SecretMissing,
+    /// A machine's SSH key lies where it would need a mirror.
+    SSHKeyUnsupported,
+    /// A machine's SSH key is missing or is not a private key.
+    SSHKeyMissing,
+    /// The ledger holds what NICO did not write.
+    LedgerUnreadable,
+    /// A machine is held by another party.
+    MachineInUse,
+    /// A listed Machine does not exist.
+    MachineMissing,
+    /// A machine is not discoverable.
+    MachineUndiscoverable,
+    /// A selector matches fewer free machines than asked for.
+    TooFewMachines,
+    /// A claim is given back to an older cluster, or to start anew.
+    GivingBack,
+    /// A machine is not confirmed yet.
+    WaitingForMachines,
+    /// NIO has something against a machine.
+    NIOComplains,
+    /// A machine holds something else than it should.
+    OutOfDate,
+    /// A member no longer matches its selector.
+    SelectorMismatch,
+    /// The control plane's machines are not all confirmed yet.
+    WaitingForControlPlane,
+    /// The kubeconfig is being fetched.
+    Fetching,
+    /// No kubeconfig could be read from a machine.
+    KubeconfigUnreadable,
+    /// What a machine sent is refused.
+    KubeconfigUnsafe,
+    /// A machine's host key changed.
+    HostKeyChanged,
+    /// A machine's host key is not in the user's known hosts.
+    HostKeyUnknown,
+    /// The kubeconfig is stored though NICO cannot reach the API server.
+    Unverified,
+    /// The stored kubeconfig does not work.
+    KubeconfigBroken,
+    /// A founded cluster's control plane is gone.
+    ControlPlaneLost,
+    /// `spec.paused` is true.
+    PausedBySpec,
+    /// `spec.paused` is false.
+    NotPaused,
+    /// The cluster is being deleted.
+    Deleting,
+    /// The API server refused a write.
+    ApiRefused,
+    /// Work goes on.
+    Progressing,
+    /// Nothing is asked for.
+    NoneRequested,
+    /// Not known yet.
+    Unknown,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}

@@ -1,0 +1,162 @@
+//! The ledger: what must be remembered between two passes though the status may be wiped (SPEC 3.6).
+//!
+//! It is the ConfigMap `<cluster>-nico`. Each key stands alone: a word, or JSON where it is more than a word.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::names::{ClusterId, MachineName};
+
+const ID: &str = "id";
+const FOUNDED: &str = "founded";
+const SLOT: &str = "slot";
+const MIRRORS: &str = "mirrors";
+const COMMIT: &str = "commit";
+
+/// State of an entry of the slot (SPEC 4.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EntryState {
+    /// The machine may be written under this entry.
+    Active,
+    /// The entry is about to end; nothing is written under it.
+    Releasing,
+}
+
+/// One machine that may be disrupted now (SPEC 4.2).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Entry {
+    /// The machine.
+    pub machine: MachineName,
+    /// Whether it may be written.
+    pub state: EntryState,
+}
+
+/// The slot: all entries (SPEC 4.2).
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Slot {
+    /// One control plane machine, or up to `maxUnavailable` workers.
+    #[serde(default)]
+    pub entries: Vec<Entry>,
+    /// The ledger was made anew in a founded cluster; nothing is taken until every child was touched.
+    #[serde(default)]
+    pub fencing: bool,
+}
+
+/// What the ledger holds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ledger {
+    /// Id of this founding.
+    pub id: ClusterId,
+    /// Whether the cluster was founded (SPEC 2.5).
+    pub founded: bool,
+    /// Who may be disrupted.
+    pub slot: Slot,
+    /// Names of the SSH key mirrors, written before one is made (SPEC 3.1).
+    pub mirrors: BTreeSet<String>,
+    /// The last resolved commit (SPEC 4.7).
+    pub commit: Option<String>,
+}
+
+/// What makes a ledger unreadable. It is never guessed at: a person mends the key, or deletes the ledger.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LedgerError {
+    /// A key that every ledger has is missing.
+    #[error("key {0} is missing")]
+    Missing(&'static str),
+    /// A key holds what NICO did not write.
+    #[error("key {0} does not hold what NICO writes there")]
+    Malformed(&'static str),
+}
+
+impl Ledger {
+    /// A ledger for a cluster that has written nothing else yet.
+    #[must_use]
+    pub fn new(id: ClusterId, founded: bool) -> Self {
+        Self {
+            id,
+            founded,
+            slot: Slot::default(),
+            mirrors: BTreeSet::new(),
+            commit: None,
+        }
+    }
+
+    /// The ConfigMap's data.
+    #[must_use]
+    pub fn to_data(&self) -> BTreeMap<String, String> {
+        let Self {
+            id,
+            founded,
+            slot,
+            mirrors,
+            commit,
+        } = self;
+        let json = |value: serde_json::Result<String>| value.unwrap_or_default();
+        let mut data = BTreeMap::from([
+            (ID.to_owned(), id.to_string()),
+            (FOUNDED.to_owned(), founded.to_string()),
+            (SLOT.to_owned(), json(serde_json::to_string(slot))),
+            (MIRRORS.to_owned(), json(serde_json::to_string(mirrors))),
+        ]);
+        if let Some(commit) = commit {
+            data.insert(COMMIT.to_owned(), commit.clone());
+        }
+        data
+    }
+
+    /// Reads the ConfigMap's data. `id` and `founded` must be there; the rest is empty where its key is missing.
+    pub fn from_data(data: &BTreeMap<String, String>) -> Result<Self, LedgerError> {
+        let id = data.get(ID).ok_or(LedgerError::Missing(ID))?;
+        let founded = data.get(FOUNDED).ok_or(LedgerError::Missing(FOUNDED))?;
+        Ok(Self {
+            id: ClusterId::parse(id).ok_or(LedgerError::Malformed(ID))?,
+            founded: founded
+                .parse()
+                .map_err(|_| LedgerError::Malformed(FOUNDED))?,
+            slot: json_or_default(data, SLOT)?,
+            mirrors: json_or_default(data, MIRRORS)?,
+            commit: data.get(COMMIT).cloned(),
+        })
+    }
+}
+
+fn json_or_default<T: Default + serde::de::DeserializeOwned>(
+    data: &BTreeMap<String, String>,
+    key: &'static str,
+) -> Result<T, LedgerError> {
+    data.get(key).map_or(Ok(T::default()), |text| {
+        serde_json::from_str(text).map_err(|_| LedgerError::Malformed(key))
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ledger_is_read_back_as_it_was_written() {
+        let mut ledger = Ledger::new(ClusterId::from_bits(7), true);
+        ledger.slot.entries.push(Entry {
+            machine: MachineName::parse("cp-01").unwrap(),
+            state: EntryState::Releasing,
+        });
+        ledger.mirrors.insert("nico-ssh-cp-01".to_owned());
+        ledger.commit = Some("0".repeat(40));
+        assert_eq!(Ledger::from_data(&ledger.to_data()), Ok(ledger));
+    }
+
+    #[test]
+    fn a_ledger_with_a_key_that_nico_did_not_write_is_an_error_that_names_it() {
+        let mut data = Ledger::new(ClusterId::from_bits(7), false).to_data();
+        data.insert(FOUNDED.to_owned(), "maybe".to_owned());
+        assert_eq!(
+            Ledger::from_data(&data),
+            Err(LedgerError::Malformed(FOUNDED))
+        );
+        data.remove(ID);
+        assert_eq!(Ledger::from_data(&data), Err(LedgerError::Missing(ID)));
+    }
+}

@@ -1,0 +1,14 @@
+//! What is on the wire: the resource, NIO's resources, the ledger and the names. Knows nothing else of the program.
+
+pub mod cluster;
+pub mod conditions;
+pub mod digest;
+mod fields;
+pub mod ledger;
+pub mod names;
+pub mod nio;
+pub mod rules;
+mod schema;
+pub mod spec;
+pub mod status;
+pub mod validate;

@@ -1,0 +1,286 @@
+//! Names: newtypes parsed once at the edge, and every label, annotation, finalizer and object name that NICO writes.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// API group of `KubernetesCluster`, and prefix of every label, annotation and finalizer of NICO's.
+pub const GROUP: &str = "nico.homystack.com";
+/// Field manager of every write (Kubernetes: server-side apply, "Field management").
+pub const FIELD_MANAGER: &str = "nico";
+
+/// Finalizer of a `KubernetesCluster` (SPEC 5).
+pub const CLUSTER_FINALIZER: &str = "nico.homystack.com/cluster";
+/// Finalizer of the children that NIO or NICO still needs (SPEC 3.1, 3.6).
+pub const IN_USE_FINALIZER: &str = "nico.homystack.com/in-use";
+
+/// Label that every child carries, with the value [`FIELD_MANAGER`].
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+/// Label of every child: the cluster's name.
+pub const CLUSTER_LABEL: &str = "nico.homystack.com/cluster";
+/// Label of every configuration: `control-plane` or `worker`.
+pub const ROLE_LABEL: &str = "nico.homystack.com/role";
+
+/// On a configuration: the marker that was seen applied (SPEC 3.5).
+pub const CONFIRMED_ANNOTATION: &str = "nico.homystack.com/confirmed";
+/// Value of [`CONFIRMED_ANNOTATION`] once NIO's proof spoke of another attempt (SPEC 3.5).
+pub const WITHDRAWN: &str = "withdrawn";
+/// On a configuration: when its marker was written, RFC 3339 (SPEC 3.4).
+pub const WRITTEN_ANNOTATION: &str = "nico.homystack.com/written";
+/// On a Secret that is not NICO's: the cluster that may use it as its token (SPEC 3.1).
+pub const ADOPT_ANNOTATION: &str = "nico.homystack.com/adopt";
+/// On a Machine: `"true"` keeps a selector from taking it (SPEC 2.2).
+pub const RELEASE_ANNOTATION: &str = "nico.homystack.com/release";
+
+/// Most characters of a DNS label (RFC 1123), the form of machine and cluster names (SPEC 1.1).
+pub const MAX_LABEL: usize = 63;
+
+/// Whether `name` is a DNS label: at most 63 of `a-z0-9-`, alphanumeric at both ends (RFC 1123).
+#[must_use]
+pub fn is_dns_label(name: &str) -> bool {
+    let edge = |c: Option<&u8>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let bytes = name.as_bytes();
+    bytes.len() <= MAX_LABEL
+        && edge(bytes.first())
+        && edge(bytes.last())
+        && bytes
+            .iter()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == b'-')
+}
+
+/// Name of a Machine, which is also the name of its configuration (SPEC 2.3), of its flake output and of its host.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct MachineName(String);
+
+impl MachineName {
+    /// The name, where it is a DNS label (SPEC 1.1).
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        is_dns_label(name).then(|| Self(name.to_owned()))
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for MachineName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for MachineName {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("not a DNS label"))
+    }
+}
+
+/// Id of one founding of a cluster: 16 lower-case hexadecimal characters (SPEC 3.3). Data of another id is not this cluster's.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct ClusterId(String);
+
+impl ClusterId {
+    /// The id, where it has its form.
+    #[must_use]
+    pub fn parse(id: &str) -> Option<Self> {
+        let hex = |c: &u8| c.is_ascii_digit() || (b'a'..=b'f').contains(c);
+        (id.len() == 16 && id.as_bytes().iter().all(hex)).then(|| Self(id.to_owned()))
+    }
+
+    /// The id made of 64 random bits.
+    #[must_use]
+    pub fn from_bits(bits: u64) -> Self {
+        Self(format!("{bits:016x}"))
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Digest of all that should make NIO apply again (SPEC 3.4): 12 lower-case hexadecimal characters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revision(String);
+
+/// Characters of a [`Revision`].
+pub const REVISION_LEN: usize = 12;
+
+impl Revision {
+    /// The revision, where it has its form.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let hex = |c: &u8| c.is_ascii_digit() || (b'a'..=b'f').contains(c);
+        (text.len() == REVISION_LEN && text.as_bytes().iter().all(hex))
+            .then(|| Self(text.to_owned()))
+    }
+
+    /// The first characters of a hexadecimal digest.
+    #[must_use]
+    pub fn from_digest(hex: &str) -> Self {
+        Self(hex.chars().take(REVISION_LEN).collect())
+    }
+
+    /// The revision as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Name of one attempt: `<revision>-<g>`, where no two attempts of a configuration share a `g` (SPEC 3.4).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Marker(String);
+
+/// Directory of the marker file, which is the last additional file (SPEC 3.4).
+pub const MARKER_DIR: &str = ".nico/";
+
+impl Marker {
+    /// The marker of a first configuration, by the Unix time of its creation in seconds.
+    #[must_use]
+    pub fn at_creation(revision: &Revision, unix_seconds: i64) -> Self {
+        Self(format!("{revision}-t{unix_seconds}"))
+    }
+
+    /// The marker of a rewrite, by the configuration's `metadata.generation` as read for that write.
+    #[must_use]
+    pub fn at_generation(revision: &Revision, generation: i64) -> Self {
+        Self(format!("{revision}-{generation}"))
+    }
+
+    /// The marker that a file path holds, if it is one of ours.
+    #[must_use]
+    pub fn from_path(path: &str) -> Option<Self> {
+        let (_, text) = path.rsplit_once(MARKER_DIR)?;
+        let (revision, attempt) = text.split_once('-')?;
+        let digits = attempt.strip_prefix('t').unwrap_or(attempt);
+        let valid = Revision::parse(revision).is_some()
+            && !digits.is_empty()
+            && digits.bytes().all(|c| c.is_ascii_digit());
+        valid.then(|| Self(text.to_owned()))
+    }
+
+    /// The path of the marker file, relative to the flake.
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!("{MARKER_DIR}{}", self.0)
+    }
+
+    /// The revision that this attempt is to apply.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        Revision::from_digest(&self.0)
+    }
+
+    /// The marker as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Marker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Name of the ConfigMap that is the ledger (SPEC 3.6).
+#[must_use]
+pub fn ledger_name(cluster: &str) -> String {
+    format!("{cluster}-nico")
+}
+
+/// Name of the ConfigMap with the pinned SSH host keys (SPEC 6).
+#[must_use]
+pub fn known_hosts_name(cluster: &str) -> String {
+    format!("{cluster}-known-hosts")
+}
+
+/// Name of the Secret with the admin kubeconfig (SPEC 3.1).
+#[must_use]
+pub fn kubeconfig_name(cluster: &str) -> String {
+    format!("{cluster}-kubeconfig")
+}
+
+/// Name of the control plane's token Secret (SPEC 3.1).
+#[must_use]
+pub fn join_token_name(cluster: &str) -> String {
+    format!("{cluster}-join-token")
+}
+
+/// Name of the workers' token Secret (SPEC 3.1).
+#[must_use]
+pub fn worker_token_name(cluster: &str) -> String {
+    format!("{cluster}-worker-token")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dns_labels() {
+        for good in ["a", "cp-01", "0", &"a".repeat(63)] {
+            assert!(is_dns_label(good), "{good}");
+        }
+        for bad in [
+            "",
+            "-a",
+            "a-",
+            "A",
+            "a.b",
+            "a_b",
+            "é",
+            "a\n",
+            &"a".repeat(64),
+        ] {
+            assert!(!is_dns_label(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_marker_is_read_back_from_its_path() {
+        let revision = Revision::from_digest("0123456789abcdef");
+        for marker in [
+            Marker::at_creation(&revision, 1_767_000_000),
+            Marker::at_generation(&revision, 7),
+        ] {
+            assert_eq!(Marker::from_path(&marker.path()), Some(marker.clone()));
+            assert_eq!(
+                Marker::from_path(&format!("clusters/prod/{}", marker.path())),
+                Some(marker.clone())
+            );
+            assert_eq!(marker.revision(), revision);
+        }
+        for bad in [
+            "",
+            ".nico/",
+            ".nico/0123456789ab",
+            ".nico/0123456789ab-",
+            ".nico/0123456789ab-x",
+            "0123456789ab-1",
+        ] {
+            assert_eq!(Marker::from_path(bad), None, "{bad}");
+        }
+    }
+}

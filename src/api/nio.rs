@@ -1,0 +1,236 @@
+//! NIO's resources, read leniently: a field of a wrong type is as good as absent, in both generations (NIO.md, "Field by field").
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{CustomResource, Resource};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+/// Which NIO is installed (NIO.md).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Generation {
+    /// homystack/NIO, Python on kopf.
+    Classic,
+    /// kitsunoff/NIO 1.0.
+    V1,
+}
+
+/// Key of a machine's private key in its SSH Secret (NIO.md).
+pub const SSH_KEY: &str = "ssh-privatekey";
+
+/// Namespace of an SSH Secret for which classic names none (NIO.md).
+pub const CLASSIC_DEFAULT_NAMESPACE: &str = "default";
+
+/// Spec of a `Machine`.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[kube(
+    group = "nio.homystack.com",
+    version = "v1alpha1",
+    kind = "Machine",
+    plural = "machines",
+    namespaced,
+    schema = "disabled",
+    root = "MachineKind"
+)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MachineSpec {
+    /// Classic: address for the apply.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub ip_address: Option<String>,
+    /// v1: address.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Classic: name for the probe, and for the apply where there is no `ipAddress`.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// User that NIO and NICO log in as; v1's default is root.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub ssh_user: Option<String>,
+    /// Secret with the private key.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub ssh_key_secret_ref: Option<SecretRef>,
+}
+
+/// Reference to a Secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SecretRef {
+    /// Name of the Secret.
+    #[serde(deserialize_with = "lenient")]
+    pub name: String,
+    /// Classic: its namespace; absent: `default`.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+}
+
+/// Status of a `Machine`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MachineStatus {
+    /// Whether NIO can reach it.
+    #[serde(deserialize_with = "lenient")]
+    pub discoverable: bool,
+    /// Whether a configuration was applied; can be stale both ways.
+    #[serde(deserialize_with = "lenient")]
+    pub has_configuration: bool,
+    /// Name of the configuration on it.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub applied_configuration: Option<String>,
+}
+
+/// A machine. One without a spec decodes too: a single odd object must not stop the watch of all.
+#[derive(Resource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[resource(inherit = MachineKind)]
+pub struct Machine {
+    /// Standard object metadata.
+    pub metadata: ObjectMeta,
+    /// What a person says of it.
+    #[serde(default, deserialize_with = "lenient")]
+    pub spec: MachineSpec,
+    /// What NIO says of it.
+    #[serde(
+        default,
+        deserialize_with = "lenient",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub status: Option<MachineStatus>,
+}
+
+impl Machine {
+    /// The machine's address: ipAddress, else host, else hostname (SPEC 3.3).
+    #[must_use]
+    pub fn address(&self) -> Option<&str> {
+        [&self.spec.ip_address, &self.spec.host, &self.spec.hostname]
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
+            .find(|address| !address.is_empty())
+    }
+}
+
+/// Spec of a `NixosConfiguration`, kept as it is stored: what NIO hashes and what others wrote must stay readable.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[kube(
+    group = "nio.homystack.com",
+    version = "v1alpha1",
+    kind = "NixosConfiguration",
+    plural = "nixosconfigurations",
+    namespaced,
+    schema = "disabled",
+    root = "NixosConfigurationKind"
+)]
+#[serde(transparent)]
+pub struct NixosConfigurationSpec(
+    /// The fields as stored.
+    pub serde_json::Map<String, Value>,
+);
+
+impl NixosConfigurationSpec {
+    /// A string field, where it is there and a string.
+    #[must_use]
+    pub fn text(&self, field: &str) -> Option<&str> {
+        self.0.get(field).and_then(Value::as_str)
+    }
+
+    /// Name of the machine that this configuration is for.
+    #[must_use]
+    pub fn machine(&self) -> Option<&str> {
+        self.0.get("machineRef")?.get("name")?.as_str()
+    }
+
+    /// The additional file of that name, in whatever directory it lands.
+    #[must_use]
+    pub fn file(&self, name: &str) -> Option<&Value> {
+        self.files().iter().find(|file| {
+            file.get("path")
+                .and_then(Value::as_str)
+                .is_some_and(|path| path.rsplit('/').next() == Some(name))
+        })
+    }
+
+    /// The additional files as stored; none where the field is absent or no list.
+    #[must_use]
+    pub fn files(&self) -> &[Value] {
+        self.0
+            .get("additionalFiles")
+            .and_then(Value::as_array)
+            .map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Status of a `NixosConfiguration`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NixosConfigurationStatus {
+    /// Classic: commit applied.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub applied_commit: Option<String>,
+    /// Classic: hash of the list applied.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub additional_files_hash: Option<String>,
+    /// Classic: the machine that it was applied to.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub target_machine: Option<String>,
+    /// v1: commit resolved.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub resolved_revision: Option<String>,
+    /// v1: phase.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+    /// Conditions of both.
+    #[serde(deserialize_with = "lenient")]
+    pub conditions: Vec<NioCondition>,
+}
+
+/// A condition that NIO wrote.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NioCondition {
+    /// Its type.
+    #[serde(rename = "type", deserialize_with = "lenient")]
+    pub kind: String,
+    /// `True`, `False` or `Unknown`.
+    #[serde(deserialize_with = "lenient")]
+    pub status: String,
+    /// Why, in one word.
+    #[serde(deserialize_with = "lenient")]
+    pub reason: String,
+    /// Why, for a person.
+    #[serde(deserialize_with = "lenient")]
+    pub message: String,
+}
+
+/// What is to be applied to a machine. One without a spec decodes too.
+#[derive(Resource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[resource(inherit = NixosConfigurationKind)]
+pub struct NixosConfiguration {
+    /// Standard object metadata.
+    pub metadata: ObjectMeta,
+    /// What is to be applied.
+    #[serde(default, deserialize_with = "lenient")]
+    pub spec: NixosConfigurationSpec,
+    /// What NIO says of it.
+    #[serde(
+        default,
+        deserialize_with = "lenient",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub status: Option<NixosConfigurationStatus>,
+}
+
+impl NixosConfigurationStatus {
+    /// The condition of that type, if NIO wrote it.
+    #[must_use]
+    pub fn condition(&self, kind: &str) -> Option<&NioCondition> {
+        self.conditions
+            .iter()
+            .find(|condition| condition.kind == kind)
+    }
+}
+
+/// A value of a wrong type is as good as absent: NIO's schemas differ, and an object must never break the watch.
+pub(crate) fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(value).unwrap_or_default())
+}

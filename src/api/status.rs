@@ -1,0 +1,195 @@
+//! The status of a `KubernetesCluster` (SPEC 1.2): for people and tools; no decision of NICO's rests on it.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Status of a `KubernetesCluster`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClusterStatus {
+    /// Overall lifecycle phase.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// Generation of the spec that this status speaks of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Control plane machines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control_plane: Option<RoleStatus>,
+    /// Workers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_plane: Option<RoleStatus>,
+    /// Secret that holds the kubeconfig, once it exists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubeconfig_secret: Option<String>,
+    /// Revision that every machine is to have, where all agree; short.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// What is being changed now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
+    /// One row a member or wanted machine.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub machines: Vec<MachineStatus>,
+    /// Conditions in Kubernetes' own form.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<ClusterCondition>,
+}
+
+/// Overall lifecycle phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Phase {
+    /// Work goes on, or waits for something that can come by itself.
+    Provisioning,
+    /// The cluster is as the spec asks.
+    Ready,
+    /// Nothing goes on without a person.
+    Failed,
+    /// The cluster is being deleted.
+    Deleting,
+}
+
+/// Machines of one role.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RoleStatus {
+    /// How many are confirmed.
+    pub ready: u32,
+    /// How many the spec asks for.
+    pub total: u32,
+    /// How many are confirmed at the target revision.
+    pub updated: u32,
+    /// `ready/total`, as the printer column shows it.
+    pub summary: String,
+    /// The confirmed ones.
+    pub ready_machines: Vec<String>,
+}
+
+/// What is being changed now (SPEC 4.2).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RolloutStatus {
+    /// Mirrors the slot.
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["machine"]))]
+    pub in_flight: Vec<InFlight>,
+}
+
+/// One machine in flight.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InFlight {
+    /// The machine.
+    pub machine: String,
+    /// Its role.
+    pub role: Role,
+    /// Since when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub since: Option<Timestamp>,
+    /// What it waits for.
+    pub waiting_for: String,
+}
+
+/// Role of a machine.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Runs the control plane.
+    ControlPlane,
+    /// Runs workloads only.
+    Worker,
+}
+
+impl Role {
+    /// Both roles, in the order in which they are chosen (SPEC 2.2).
+    pub const ALL: [Self; 2] = [Self::ControlPlane, Self::Worker];
+
+    /// The role as the label `role` spells it (SPEC 3.2).
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ControlPlane => "control-plane",
+            Self::Worker => "worker",
+        }
+    }
+
+    /// The role that the label `role` spells.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == text)
+    }
+}
+
+/// One machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineStatus {
+    /// The machine.
+    pub name: String,
+    /// Its role.
+    pub role: Role,
+    /// How far it is.
+    pub state: MachineState,
+    /// Why, in one word.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// Why, for a person, with the mend where there is one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// Commit that NIO says it applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// Since when it is in this state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub since: Option<Timestamp>,
+}
+
+/// How far a machine is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum MachineState {
+    /// It cannot be taken, or cannot be reached.
+    Unavailable,
+    /// It has no configuration yet.
+    Pending,
+    /// NIO is at work.
+    Applying,
+    /// NIO applied exactly what it holds.
+    Confirmed,
+    /// It holds something else than it should.
+    Outdated,
+    /// It was not confirmed in time.
+    Failed,
+    /// It is being given back.
+    Leaving,
+}
+
+/// A condition (Kubernetes API conventions, "Typical status properties").
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterCondition {
+    /// Type of the condition.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `True`, `False` or `Unknown`.
+    #[schemars(extend("enum" = ["True", "False", "Unknown"]))]
+    pub status: String,
+    /// Generation of the spec that it speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// When `status` last changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub last_transition_time: Option<Timestamp>,
+    /// Why, in one word.
+    #[serde(default)]
+    pub reason: String,
+    /// Why, for a person, with the mend where there is one.
+    #[serde(default)]
+    pub message: String,
+}

@@ -1,0 +1,317 @@
+//! `nico run`: flags, client, HTTP server, signals; then the controller until it is told to stop.
+
+use std::{
+    error::Error, net::SocketAddr, num::NonZeroU16, ops::RangeInclusive, pin::pin,
+    process::ExitCode, sync::Arc, time::Duration,
+};
+
+use clap::{Args, error::ErrorKind};
+use kube::{Client, client::AuthError};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tracing::{info, warn};
+
+use super::{
+    duration, finish,
+    kubeconfig::{self, ConfigError},
+    logging::{self, LogFormat},
+};
+use crate::{
+    api::{names::is_dns_label, rules},
+    controller::{
+        self, RunError,
+        http::{BindError, Health, HttpServer, mark},
+        settings::{NioChoice, Settings},
+    },
+};
+
+/// How long the controller may finish what it has in hand after the first signal.
+const WORK_DEADLINE: Duration = Duration::from_secs(8);
+/// How long tasks of the runtime may hold up its end after that; with [`WORK_DEADLINE`] less than 10 s.
+const RUNTIME_DEADLINE: Duration = Duration::from_secs(1);
+/// Time for one look whether the API server answers.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+/// First and longest pause between two such looks.
+const PROBE_PAUSES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
+/// Shortest and longest `--resync`.
+const RESYNC: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
+
+/// Flags of `nico run`. Each has an environment twin; the flag wins.
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    /// Work in this namespace alone, with a Role in place of the ClusterRole [default: all namespaces]
+    #[arg(long, env = "NICO_WATCH_NAMESPACE", hide_env_values = true, value_name = "NAMESPACE", value_parser = parse_namespace)]
+    watch_namespace: Option<String>,
+
+    /// gitRepo of clusters whose spec names none
+    #[arg(
+        long,
+        env = "NICO_DEFAULT_GIT_REPO",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    default_git_repo: Option<String>,
+
+    /// Which NIO is installed: `auto` looks at the API server's schema of Machine
+    #[arg(
+        long,
+        env = "NICO_NIO",
+        hide_env_values = true,
+        value_name = "NIO",
+        default_value = "auto"
+    )]
+    nio: NioChoice,
+
+    /// How often every cluster is looked at without an event, and Secrets are read anew; 1s to 24h
+    #[arg(long, env = "NICO_RESYNC", hide_env_values = true, value_name = "DURATION", default_value = "300s", value_parser = parse_resync)]
+    resync: Duration,
+
+    /// Address of /healthz and /readyz; port 0 takes a free one, which the log names
+    #[arg(
+        long,
+        env = "NICO_HTTP_ADDR",
+        hide_env_values = true,
+        value_name = "IP:PORT",
+        default_value = "0.0.0.0:8080"
+    )]
+    http_addr: SocketAddr,
+
+    /// Port of the machines' SSH servers
+    #[arg(
+        long,
+        env = "NICO_SSH_PORT",
+        hide_env_values = true,
+        value_name = "PORT",
+        default_value = "22"
+    )]
+    ssh_port: NonZeroU16,
+
+    /// Form of the log lines on stderr
+    #[arg(
+        long,
+        env = "NICO_LOG_FORMAT",
+        hide_env_values = true,
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
+    log_format: LogFormat,
+
+    /// What is logged: a level, or a tracing filter such as info,nico=debug
+    #[arg(long, env = "NICO_LOG", hide_env_values = true, value_name = "FILTER", default_value = "info", value_parser = logging::parse_filter)]
+    log: String,
+}
+
+/// Why the program could not start, or did not go on: one sentence with the mend.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("the kubeconfig's credentials or CA cannot be used: {0}")]
+    Client(String),
+    #[error(
+        "the API server is to be reached through a proxy, which NICO cannot do: unset HTTPS_PROXY, or proxy-url in the kubeconfig"
+    )]
+    Proxy,
+    #[error("--http-addr (NICO_HTTP_ADDR): {0}")]
+    Http(#[from] BindError),
+    #[error("cannot listen for signals: {0}")]
+    Signals(#[source] std::io::Error),
+    #[error("cannot start threads: {0}")]
+    Runtime(#[source] std::io::Error),
+    #[error(transparent)]
+    Controller(#[from] RunError),
+    #[error("the controller ended without being told to")]
+    Ended,
+}
+
+/// Runs the operator. 0 after SIGTERM or SIGINT; 1 with one sentence on stderr where it could not start.
+#[must_use]
+pub fn main(args: RunArgs) -> ExitCode {
+    logging::start(&args.log, args.log_format);
+    let http_addr = args.http_addr;
+    let settings = match settings(args) {
+        Ok(settings) => settings,
+        Err(message) => clap::Error::raw(ErrorKind::ValueValidation, message).exit(),
+    };
+    finish(start(settings, http_addr).map_err(Into::into))
+}
+
+fn start(settings: Settings, http_addr: SocketAddr) -> Result<(), StartError> {
+    // Two threads: the work is waiting for answers, and a node's core count says nothing about it.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(StartError::Runtime)?;
+    let result = runtime.block_on(run(settings, http_addr));
+    runtime.shutdown_timeout(RUNTIME_DEADLINE);
+    result
+}
+
+async fn run(settings: Settings, http_addr: SocketAddr) -> Result<(), StartError> {
+    let mut signals = Signals::listen().map_err(StartError::Signals)?;
+    let config = kubeconfig::find().await?;
+    let server = host_and_port(&config.cluster_url);
+    let client = Client::try_from(config).map_err(|error| match error {
+        // kube's own message shows the proxy's URL, and a password with it.
+        kube::Error::ProxyProtocolUnsupported { .. }
+        | kube::Error::ProxyProtocolDisabled { .. } => StartError::Proxy,
+        other => StartError::Client(causes(&other)),
+    })?;
+
+    let health = Arc::new(Health::default());
+    let http = HttpServer::bind(http_addr).await?;
+    info!(address = %http.address(), "serving /healthz and /readyz");
+    tokio::spawn(http.serve(health.clone()));
+
+    let (stop, stopped) = watch::channel(false);
+    let mut work = pin!(async {
+        let told = stopped.clone();
+        tokio::select! {
+            () = wait_for_api_server(&client, &server, &health) => {}
+            () = stop_told(told) => return Ok(()),
+        }
+        controller::run(client.clone(), settings, health.clone(), stop_told(stopped)).await
+    });
+
+    tokio::select! {
+        result = &mut work => {
+            result?;
+            return Err(StartError::Ended);
+        }
+        name = signals.next() => info!("{name}: finishing the write in hand, then stopping"),
+    }
+    stop.send_replace(true);
+    tokio::select! {
+        result = &mut work => result?,
+        () = sleep(WORK_DEADLINE) => warn!("stopping with work unfinished; the next start takes it up"),
+        name = signals.next() => warn!("{name} again: stopping at once; the next start takes up what is unfinished"),
+    }
+    info!("stopped");
+    Ok(())
+}
+
+/// The settings that the flags ask for. An empty value, as manifests have it, is as good as none.
+fn settings(args: RunArgs) -> Result<Settings, String> {
+    let RunArgs {
+        watch_namespace,
+        default_git_repo,
+        nio,
+        resync,
+        ssh_port,
+        http_addr: _,
+        log_format: _,
+        log: _,
+    } = args;
+    let given = |value: Option<String>| value.filter(|value| !value.is_empty());
+    let default_git_repo = given(default_git_repo);
+    if let Some(repository) = &default_git_repo {
+        // Not by clap, whose message would show the value, and a password with it.
+        rules::GIT_REPO
+            .check(repository)
+            .map_err(|why| format!("--default-git-repo (NICO_DEFAULT_GIT_REPO) {why}"))?;
+    }
+    Ok(Settings {
+        watch_namespace: given(watch_namespace),
+        default_git_repo,
+        nio,
+        resync,
+        ssh_port: ssh_port.get(),
+    })
+}
+
+fn parse_namespace(text: &str) -> Result<String, String> {
+    if text.is_empty() || is_dns_label(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("not the name of a namespace: at most 63 of a-z, 0-9 and -".to_owned())
+    }
+}
+
+fn parse_resync(text: &str) -> Result<Duration, String> {
+    let resync = duration::parse(text)?;
+    if RESYNC.contains(&resync) {
+        Ok(resync)
+    } else {
+        Err("must be from 1s to 24h".to_owned())
+    }
+}
+
+/// Looks until the API server answers: one that starts with NICO, or is away for a while, is nothing to exit for.
+async fn wait_for_api_server(client: &Client, server: &str, health: &Health) {
+    let mut pause = *PROBE_PAUSES.start();
+    loop {
+        let why = match timeout(PROBE_TIMEOUT, client.apiserver_version()).await {
+            Ok(Ok(version)) => {
+                info!(server, version = version.git_version, "API server reached");
+                health.set(mark::API_SERVER, true);
+                return;
+            }
+            Ok(Err(error)) => causes(&error),
+            Err(_) => format!("no answer within {} s", PROBE_TIMEOUT.as_secs()),
+        };
+        warn!(
+            "cannot reach the API server {server}: {why}; is it up, and is it the one that KUBECONFIG should name? Next try in {} s",
+            pause.as_secs()
+        );
+        sleep(pause).await;
+        pause = (pause * 2).min(*PROBE_PAUSES.end());
+    }
+}
+
+/// An error with all its causes, but for what a credential plugin printed, which may be a token.
+fn causes(error: &(dyn Error + 'static)) -> String {
+    let mut told: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.is::<AuthError>() {
+            return "the user of the kubeconfig cannot log in: its token file or credential plugin failed"
+                .to_owned();
+        }
+        let text = error.to_string();
+        // Some errors end in the text of their cause.
+        if !told.last().is_some_and(|last| last.ends_with(&text)) {
+            told.push(text);
+        }
+        next = error.source();
+    }
+    told.join(": ")
+}
+
+/// Host and port alone: what else a URL holds may be secret.
+fn host_and_port(url: &hyper::Uri) -> String {
+    let host = url.host().unwrap_or_default();
+    url.port()
+        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+async fn stop_told(mut stopped: watch::Receiver<bool>) {
+    // An error means that the sender is gone, and with it the program.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// SIGTERM, as a kubelet sends it, and SIGINT, as Ctrl-C does.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for the next of them and says which it was.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

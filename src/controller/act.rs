@@ -1,0 +1,376 @@
+//! Actions become API calls, each under its precondition. Nothing is chosen here: an action that cannot be carried out ends the pass.
+
+mod access;
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::Api;
+use kube::api::ResourceExt as _;
+use kube::runtime::reflector::ObjectRef;
+use rand::TryRng as _;
+use rand::rngs::SysRng;
+use serde_json::json;
+use tracing::info;
+use zeroize::Zeroize as _;
+
+use super::calls::{self, CallError};
+use super::context::Context;
+use super::events::Happening;
+use crate::api::cluster::RawCluster;
+use crate::api::digest::hex;
+use crate::api::ledger::Ledger;
+use crate::api::names::{
+    CONFIRMED_ANNOTATION, IN_USE_FINALIZER, join_token_name, known_hosts_name, kubeconfig_name,
+    ledger_name, worker_token_name,
+};
+use crate::api::nio::{NixosConfiguration, NixosConfigurationKind};
+use crate::plan::action::{Action, Child, Claim, Precondition, Token};
+use crate::plan::desired::{TOKEN_KEY, owner_reference};
+use crate::plan::observed::{LedgerView, Observed, labels};
+
+/// Why an action was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ActError {
+    /// An API call failed.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The operating system gave no randomness.
+    #[error("the operating system gives no random bytes")]
+    Randomness,
+    /// What the action needs is no longer at hand.
+    #[error("{0}")]
+    Lost(&'static str),
+}
+
+impl ActError {
+    /// Whether the next pass, from fresh reads, is all that is needed.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        match self {
+            Self::Call(error) => error.is_stale(),
+            Self::Lost(_) => true,
+            Self::Randomness => false,
+        }
+    }
+}
+
+/// Carries actions out for one cluster.
+pub struct Hand<'a> {
+    /// The operator.
+    pub context: &'a Context,
+    /// What the plan was made from.
+    pub observed: &'a Observed,
+    /// The ledger that the plan rests on: as it was read, then as this hand wrote it.
+    ledger: Mutex<Option<Precondition>>,
+    taken_up: Instant,
+}
+
+impl<'a> Hand<'a> {
+    /// A hand for one plan.
+    #[must_use]
+    pub fn new(context: &'a Context, observed: &'a Observed) -> Self {
+        let ledger = match &observed.ledger {
+            LedgerView::Ours(version, _) => Some(version.clone()),
+            _ => None,
+        };
+        Self {
+            context,
+            observed,
+            ledger: Mutex::new(ledger),
+            taken_up: Instant::now(),
+        }
+    }
+
+    /// Carries one action out. Returns the cluster object where it wrote it.
+    pub async fn act(&self, action: &Action) -> Result<Option<RawCluster>, ActError> {
+        match action {
+            Action::AddFinalizer(version, finalizers) => {
+                self.finalizers(version, finalizers).await.map(Some)
+            }
+            Action::RemoveFinalizer(version, finalizers) => {
+                self.finalizers(version, finalizers).await?;
+                info!(cluster = %self.observed.cluster.name, namespace = %self.observed.cluster.namespace, "every machine is given back");
+                Ok(None)
+            }
+            Action::CreateLedger(ledger) => self.create_ledger(ledger).await.map(|()| None),
+            Action::UpdateLedger(version, ledger) => {
+                self.update_ledger(version, ledger).await.map(|()| None)
+            }
+            Action::CreateToken(token) => self.create_token(*token).await.map(|()| None),
+            Action::Claim(claim) => self.claim(claim).await.map(|()| None),
+            Action::GiveBack(name, version) => self.give_back(name, version).await.map(|()| None),
+            Action::Confirm(machine, version, marker) => {
+                let body =
+                    json!({"metadata": {"annotations": {CONFIRMED_ANNOTATION: marker.as_str()}}});
+                let api = self.api::<NixosConfiguration>();
+                let configuration = calls::patch(&api, machine.as_str(), version, body).await?;
+                self.context.stores.configurations.saw(configuration);
+                self.tell(&Happening::Confirmed(machine.clone()));
+                Ok(None)
+            }
+            Action::TakeBack(name, version, metadata) => {
+                let body = json!({ "metadata": metadata });
+                let api = self.api::<NixosConfiguration>();
+                let configuration = calls::patch(&api, name, version, body).await?;
+                self.context.stores.configurations.saw(configuration);
+                Ok(None)
+            }
+            Action::FetchKubeconfig(machines) => self.fetch(machines).await.map(|()| None),
+            Action::VerifyKubeconfig => {
+                let cluster = &self.observed.cluster;
+                self.context.background.start_verify(
+                    self.cluster_ref(),
+                    &cluster.uid,
+                    cluster.namespace.clone(),
+                    kubeconfig_name(&cluster.name),
+                );
+                Ok(None)
+            }
+            Action::PinHostKey => self.pin_host_key().await.map(|()| None),
+            Action::StoreKubeconfig => self.store_kubeconfig().await.map(|()| None),
+            Action::DeleteChild(child) => self.delete_child(*child).await.map(|()| None),
+        }
+    }
+
+    fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+    {
+        Api::namespaced(
+            self.context.client.clone(),
+            &self.observed.cluster.namespace,
+        )
+    }
+
+    /// Whether the cluster is an object's controller.
+    fn owns<K: kube::Resource>(&self, object: &K) -> bool {
+        let owners = object.owner_references();
+        owners
+            .iter()
+            .any(|owner| owner.controller == Some(true) && owner.uid == self.observed.cluster.uid)
+    }
+
+    fn cluster_ref(&self) -> ObjectRef<RawCluster> {
+        ObjectRef::new(&self.observed.cluster.name).within(&self.observed.cluster.namespace)
+    }
+
+    fn forget(&self, name: &str) {
+        self.context
+            .named
+            .forget(&self.observed.cluster.namespace, name);
+    }
+
+    fn tell(&self, happening: &Happening) {
+        self.context.events.tell(&self.observed.cluster, happening);
+    }
+
+    fn child_meta(&self, name: &str, finalizer: bool) -> Result<ObjectMeta, ActError> {
+        let owner: OwnerReference = serde_json::from_value(owner_reference(&self.observed.cluster))
+            .map_err(|_| ActError::Lost("the owner reference cannot be written"))?;
+        Ok(ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some(self.observed.cluster.namespace.clone()),
+            labels: Some(labels(&self.observed.cluster.name)),
+            owner_references: Some(vec![owner]),
+            finalizers: finalizer.then(|| vec![IN_USE_FINALIZER.to_owned()]),
+            ..ObjectMeta::default()
+        })
+    }
+
+    async fn finalizers(
+        &self,
+        version: &Precondition,
+        finalizers: &[String],
+    ) -> Result<RawCluster, ActError> {
+        let body = json!({"metadata": {"finalizers": finalizers}});
+        Ok(calls::patch(
+            &self.api::<RawCluster>(),
+            &self.observed.cluster.name,
+            version,
+            body,
+        )
+        .await?)
+    }
+
+    async fn create_ledger(&self, ledger: &Ledger) -> Result<(), ActError> {
+        let name = ledger_name(&self.observed.cluster.name);
+        let map = ConfigMap {
+            metadata: self.child_meta(&name, true)?,
+            data: Some(ledger.to_data()),
+            ..ConfigMap::default()
+        };
+        let created = calls::create(&self.api(), &map).await;
+        self.forget(&name);
+        self.rest_on(&created?);
+        Ok(())
+    }
+
+    fn rest_on(&self, ledger: &ConfigMap) {
+        *self.ledger.lock().unwrap_or_else(PoisonError::into_inner) = Some(version_of(ledger));
+    }
+
+    /// Whether nobody wrote the ledger since: else another operator may have begun another founding.
+    async fn ledger_stands(&self) -> Result<(), ActError> {
+        let expected = self
+            .ledger
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let name = ledger_name(&self.observed.cluster.name);
+        let found = calls::get_opt(&self.api::<ConfigMap>(), &name)
+            .await?
+            .map(|map| version_of(&map));
+        if expected.is_none() || found != expected || self.taken_up.elapsed() > calls::CALL_TIMEOUT
+        {
+            self.forget(&name);
+            return Err(ActError::Lost("the ledger changed since the plan was made"));
+        }
+        Ok(())
+    }
+
+    async fn update_ledger(&self, version: &Precondition, ledger: &Ledger) -> Result<(), ActError> {
+        let name = ledger_name(&self.observed.cluster.name);
+        let mut data: BTreeMap<String, Option<String>> = ledger
+            .to_data()
+            .into_iter()
+            .map(|(key, value)| (key, Some(value)))
+            .collect();
+        if let LedgerView::Ours(_, old) = &self.observed.ledger {
+            for key in old.to_data().into_keys() {
+                data.entry(key).or_insert(None);
+            }
+        }
+        let patched = calls::patch(
+            &self.api::<ConfigMap>(),
+            &name,
+            version,
+            json!({ "data": data }),
+        )
+        .await;
+        self.forget(&name);
+        self.rest_on(&patched?);
+        Ok(())
+    }
+
+    async fn create_token(&self, token: Token) -> Result<(), ActError> {
+        let name = match token {
+            Token::Join => join_token_name(&self.observed.cluster.name),
+            Token::Worker => worker_token_name(&self.observed.cluster.name),
+        };
+        let mut bytes = [0_u8; 32];
+        SysRng
+            .try_fill_bytes(&mut bytes)
+            .map_err(|_| ActError::Randomness)?;
+        let hex = hex(&bytes);
+        bytes.zeroize();
+        let mut secret = Secret {
+            metadata: self.child_meta(&name, true)?,
+            immutable: Some(true),
+            data: Some(BTreeMap::from([(
+                TOKEN_KEY.to_owned(),
+                ByteString(hex.into_bytes()),
+            )])),
+            ..Secret::default()
+        };
+        let created = calls::create(&self.api(), &secret).await;
+        for value in secret.data.iter_mut().flatten() {
+            value.1.0.zeroize();
+        }
+        self.forget(&name);
+        created?;
+        Ok(())
+    }
+
+    async fn claim(&self, claim: &Claim) -> Result<(), ActError> {
+        let configuration: NixosConfigurationKind = serde_json::from_value(claim.body.clone())
+            .map_err(|_| ActError::Lost("the configuration cannot be written"))?;
+        self.ledger_stands().await?;
+        let NixosConfigurationKind { metadata, spec } =
+            calls::create(&self.api(), &configuration).await?;
+        self.context.stores.configurations.saw(NixosConfiguration {
+            metadata,
+            spec,
+            status: None,
+        });
+        info!(cluster = %self.observed.cluster.name, namespace = %self.observed.cluster.namespace, machine = %claim.machine, marker = %claim.marker, "claimed");
+        self.tell(&Happening::Claimed(claim.machine.clone(), claim.role));
+        Ok(())
+    }
+
+    async fn give_back(&self, name: &str, version: &Precondition) -> Result<(), ActError> {
+        calls::delete(&self.api::<NixosConfiguration>(), name, version).await?;
+        info!(cluster = %self.observed.cluster.name, namespace = %self.observed.cluster.namespace, machine = %name, "given back");
+        self.tell(&Happening::GivenBack(name.to_owned()));
+        Ok(())
+    }
+
+    /// Only what is ours goes: a Secret that was adopted, and known hosts of the user's own, stay as they are.
+    async fn delete_child(&self, child: Child) -> Result<(), ActError> {
+        let cluster = &self.observed.cluster.name;
+        match child {
+            Child::JoinToken => self.delete_named::<Secret>(&join_token_name(cluster)).await,
+            Child::WorkerToken => {
+                self.delete_named::<Secret>(&worker_token_name(cluster))
+                    .await
+            }
+            Child::Kubeconfig => self.delete_named::<Secret>(&kubeconfig_name(cluster)).await,
+            Child::KnownHosts => {
+                self.delete_named::<ConfigMap>(&known_hosts_name(cluster))
+                    .await
+            }
+            Child::Ledger => self.delete_named::<ConfigMap>(&ledger_name(cluster)).await,
+        }
+    }
+
+    async fn delete_named<K>(&self, name: &str) -> Result<(), ActError>
+    where
+        K: calls::Object + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+    {
+        let api = self.api::<K>();
+        let Some(mut object) = calls::get_opt(&api, name).await? else {
+            return Ok(());
+        };
+        let held = object
+            .finalizers()
+            .iter()
+            .any(|finalizer| finalizer == IN_USE_FINALIZER);
+        let leftover =
+            held && object.meta().deletion_timestamp.is_some() && !self.observed.cluster.deleting;
+        if !self.owns(&object) && !leftover {
+            return Ok(());
+        }
+        self.forget(name);
+        if object
+            .finalizers()
+            .iter()
+            .any(|finalizer| finalizer == IN_USE_FINALIZER)
+        {
+            let others: Vec<&String> = object
+                .finalizers()
+                .iter()
+                .filter(|finalizer| *finalizer != IN_USE_FINALIZER)
+                .collect();
+            let body = json!({"metadata": {"finalizers": others}});
+            object = match calls::patch(&api, name, &version_of(&object), body).await {
+                Err(CallError::Gone(_)) => return Ok(()),
+                patched => patched?,
+            };
+        }
+        if object.meta().deletion_timestamp.is_none() {
+            calls::delete(&api, name, &version_of(&object)).await?;
+        }
+        Ok(())
+    }
+}
+
+fn version_of<K: kube::Resource>(object: &K) -> Precondition {
+    Precondition {
+        uid: object.meta().uid.clone().unwrap_or_default(),
+        resource_version: object.meta().resource_version.clone().unwrap_or_default(),
+    }
+}

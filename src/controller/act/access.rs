@@ -1,0 +1,171 @@
+//! The kubeconfig and the host keys under which it is read (SPEC 6).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use serde_json::json;
+use tracing::info;
+use zeroize::Zeroize as _;
+
+use super::{ActError, Hand, version_of};
+use crate::api::digest::sha256;
+use crate::api::names::{MachineName, known_hosts_name, kubeconfig_name};
+use crate::controller::background::{Order, Source, VALUE_KEY};
+use crate::controller::calls::{self, CallError};
+use crate::controller::events::Happening;
+use crate::controller::known_hosts::{KNOWN_HOSTS_KEY, KnownHosts, Policy, with_added};
+use crate::controller::views::Views;
+use crate::plan::observed::{KnownHostsView, SshKeyView};
+
+/// Secret type and label by which Cluster API and Flux find a kubeconfig (SPEC 3.1).
+const KUBECONFIG_TYPE: &str = "cluster.x-k8s.io/secret";
+const KUBECONFIG_LABEL: &str = "cluster.x-k8s.io/cluster-name";
+/// Second key of the kubeconfig, for people (SPEC 3.1).
+const KUBECONFIG_KEY: &str = "kubeconfig";
+/// User where a Machine names none: v1's default (NIO.md).
+const DEFAULT_USER: &str = "root";
+
+impl Hand<'_> {
+    pub(super) async fn fetch(&self, machines: &[MachineName]) -> Result<(), ActError> {
+        let cluster = &self.observed.cluster;
+        let spec = self
+            .observed
+            .spec
+            .as_ref()
+            .map_err(|_| ActError::Lost("the spec is not valid"))?;
+        let sources = machines.iter().filter_map(|name| {
+            let machine = self.observed.machines.get(name)?;
+            let Some(SshKeyView::Usable { secret, .. }) = self.observed.ssh_keys.get(name) else {
+                return None;
+            };
+            Some(Source {
+                machine: name.clone(),
+                host: machine.address()?.to_owned(),
+                user: machine
+                    .spec
+                    .ssh_user
+                    .clone()
+                    .unwrap_or_else(|| DEFAULT_USER.to_owned()),
+                key_secret: secret.clone(),
+            })
+        });
+        // Whose the pins are and what they are, from one read: a person may just have mended them.
+        let views = Views {
+            context: self.context,
+            stores: &self.context.stores,
+            cluster,
+            age: Duration::ZERO,
+        };
+        let (whose, text) = views.known_hosts().await?;
+        let policy = match whose {
+            KnownHostsView::Foreign => Policy::PinnedOnly,
+            KnownHostsView::Absent | KnownHostsView::Ours => Policy::TrustOnFirstUse,
+        };
+        let map_name = known_hosts_name(&cluster.name);
+        self.context.background.start_fetch(Order {
+            cluster: self.cluster_ref(),
+            uid: cluster.uid.clone(),
+            sources: sources.collect(),
+            known_hosts: Arc::new(KnownHosts::parse(&map_name, &text, policy)),
+            ssh_port: self.context.settings.ssh_port,
+            path: spec.kubeconfig_path.clone(),
+            endpoint: spec.endpoint.clone(),
+        });
+        Ok(())
+    }
+
+    pub(super) async fn pin_host_key(&self) -> Result<(), ActError> {
+        let cluster = &self.observed.cluster;
+        let line = self
+            .context
+            .background
+            .host_key_line(&cluster.uid)
+            .ok_or(ActError::Lost("the host key is no longer at hand"))?;
+        let name = known_hosts_name(&cluster.name);
+        let api = self.api::<ConfigMap>();
+        let written = match calls::get_opt(&api, &name).await? {
+            None => {
+                let map = ConfigMap {
+                    metadata: self.child_meta(&name, false)?,
+                    data: Some(BTreeMap::from([(
+                        KNOWN_HOSTS_KEY.to_owned(),
+                        with_added("", &line),
+                    )])),
+                    ..ConfigMap::default()
+                };
+                calls::create(&api, &map).await
+            }
+            Some(map) if !self.owns(&map) => {
+                self.context.background.discard(&cluster.uid);
+                return Err(ActError::Lost("the known hosts are no longer NICO's"));
+            }
+            Some(map) => {
+                let text = map
+                    .data
+                    .as_ref()
+                    .and_then(|data| data.get(KNOWN_HOSTS_KEY))
+                    .map_or("", String::as_str);
+                if text.lines().any(|known| known == line.trim_end()) {
+                    self.pinned();
+                    return Ok(());
+                }
+                let version = version_of(&map);
+                let body = json!({"data": {KNOWN_HOSTS_KEY: with_added(text, &line)}});
+                calls::patch(&api, &name, &version, body).await
+            }
+        };
+        self.forget(&name);
+        if written.as_ref().is_err_and(CallError::is_stale) {
+            // Someone else pinned a key meanwhile: what was read under other pins is not used.
+            self.context.background.discard(&cluster.uid);
+        }
+        written?;
+        self.pinned();
+        Ok(())
+    }
+
+    /// A fetch that the pin ended starts anew at once.
+    fn pinned(&self) {
+        self.context.background.pinned(&self.observed.cluster.uid);
+        self.context.wake(self.cluster_ref());
+    }
+
+    pub(super) async fn store_kubeconfig(&self) -> Result<(), ActError> {
+        let cluster = &self.observed.cluster;
+        let read = self
+            .context
+            .background
+            .read(&cluster.uid)
+            .ok_or(ActError::Lost("the kubeconfig is no longer at hand"))?;
+        let name = kubeconfig_name(&cluster.name);
+        let mut metadata = self.child_meta(&name, false)?;
+        if let Some(labels) = &mut metadata.labels {
+            labels.insert(KUBECONFIG_LABEL.to_owned(), cluster.name.clone());
+        }
+        let bytes = read.kubeconfig.expose().as_bytes();
+        let value = || ByteString(bytes.to_vec());
+        let mut secret = Secret {
+            metadata,
+            type_: Some(KUBECONFIG_TYPE.to_owned()),
+            data: Some(BTreeMap::from([
+                (VALUE_KEY.to_owned(), value()),
+                (KUBECONFIG_KEY.to_owned(), value()),
+            ])),
+            ..Secret::default()
+        };
+        let created = calls::create(&self.api(), &secret).await;
+        for value in secret.data.iter_mut().flatten() {
+            value.1.0.zeroize();
+        }
+        self.forget(&name);
+        created?;
+        self.context.background.stored(&cluster.uid, sha256(bytes));
+        info!(cluster = %cluster.name, namespace = %cluster.namespace, "kubeconfig stored");
+        self.tell(&Happening::KubeconfigStored);
+        self.context.wake(self.cluster_ref());
+        Ok(())
+    }
+}

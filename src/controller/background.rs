@@ -1,0 +1,324 @@
+//! Work that a pass must not wait for: reading the kubeconfig over SSH, and trying it. One broken machine holds up nothing else.
+
+mod round;
+
+pub use round::{Order, Read, Source};
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use kube::runtime::reflector::ObjectRef;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::JoinHandle;
+
+use super::kubeconfig::verify::verify;
+use super::named;
+use crate::api::cluster::RawCluster;
+use crate::api::conditions::Reason;
+use crate::api::digest::sha256;
+use crate::plan::observed::{AtHand, Fetch, NotWorking, Works};
+use round::{Outcome, VERIFY, not_working, try_all};
+
+/// How long one task keeps trying before the planner names the machines anew.
+const ROUND: Duration = Duration::from_secs(30);
+/// Pause between two tries, in the first two minutes and after.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+const EAGER: Duration = Duration::from_secs(120);
+/// How soon a stored kubeconfig that failed is tried again.
+const RETRY: Duration = Duration::from_secs(10);
+
+#[derive(Default)]
+struct Job {
+    fetching: Option<JoinHandle<()>>,
+    since: Option<Instant>,
+    failure: Option<(Reason, String)>,
+    read: Option<Read>,
+    /// Line to be pinned, where a host was unknown.
+    host_key_line: Option<String>,
+    verifying: Option<JoinHandle<()>>,
+    /// Digest of the kubeconfig that was tried, when, and how it went.
+    tried: Option<(String, Instant, Result<(), NotWorking>)>,
+    /// Under what it was read: founding, spec and machines.
+    circumstances: String,
+}
+
+impl Job {
+    fn state(&self) -> Fetch {
+        Fetch {
+            running: self
+                .fetching
+                .as_ref()
+                .is_some_and(|task| !task.is_finished()),
+            failure: self.failure.clone(),
+            at_hand: self.read.as_ref().map(|read| AtHand {
+                verified: read.verified.clone(),
+            }),
+            new_host_key: self.host_key_line.is_some(),
+        }
+    }
+
+    fn drop_read(&mut self) {
+        self.read = None;
+        self.host_key_line = None;
+        stop(&mut self.fetching);
+    }
+}
+
+/// All background work, by cluster uid.
+pub struct Background {
+    client: kube::Client,
+    resync: Duration,
+    jobs: Arc<Mutex<HashMap<String, Job>>>,
+    wake: UnboundedSender<ObjectRef<RawCluster>>,
+}
+
+impl Background {
+    /// No work yet; `wake` is told which cluster has news.
+    #[must_use]
+    pub fn new(
+        client: kube::Client,
+        resync: Duration,
+        wake: UnboundedSender<ObjectRef<RawCluster>>,
+    ) -> Self {
+        Self {
+            client,
+            resync,
+            jobs: Arc::default(),
+            wake,
+        }
+    }
+
+    /// How the fetch for a cluster stands. What was read under other circumstances is of another founding or another spec: it
+    /// is dropped.
+    #[must_use]
+    pub fn fetch(&self, uid: &str, circumstances: &str) -> Fetch {
+        self.with(uid, |job| {
+            if job.circumstances != circumstances {
+                job.drop_read();
+                job.failure = None;
+                circumstances.clone_into(&mut job.circumstances);
+            }
+            job.state()
+        })
+    }
+
+    /// What was read for a cluster.
+    #[must_use]
+    pub fn read(&self, uid: &str) -> Option<Read> {
+        self.with(uid, |job| job.read.clone())
+    }
+
+    /// The line to be pinned for a cluster.
+    #[must_use]
+    pub fn host_key_line(&self, uid: &str) -> Option<String> {
+        self.with(uid, |job| job.host_key_line.clone())
+    }
+
+    /// Notes that the host key is pinned. A fetch that has nothing yet starts anew, under the new pins.
+    pub fn pinned(&self, uid: &str) {
+        self.with(uid, |job| {
+            job.host_key_line = None;
+            if job.read.is_none() {
+                stop(&mut job.fetching);
+            }
+        });
+    }
+
+    /// Whether the stored kubeconfig of that digest works, and whether to try it again.
+    #[must_use]
+    pub fn works(&self, uid: &str, digest: &str) -> (Works, bool) {
+        self.with(uid, |job| {
+            let idle = job.verifying.as_ref().is_none_or(JoinHandle::is_finished);
+            match &job.tried {
+                Some((tried, at, Ok(()))) if tried == digest => {
+                    (Works::Yes, idle && at.elapsed() >= self.resync)
+                }
+                Some((tried, at, Err(why))) if tried == digest => {
+                    (Works::No(why.clone()), idle && at.elapsed() >= RETRY)
+                }
+                _ => (Works::Unknown, idle),
+            }
+        })
+    }
+
+    /// Notes that what was read is stored: it need not be tried again, and the secret bytes go.
+    pub fn stored(&self, uid: &str, digest: String) {
+        self.with(uid, |job| {
+            if let Some(read) = job.read.take() {
+                job.tried = Some((digest, Instant::now(), read.verified));
+            }
+            job.failure = None;
+            job.since = None;
+            stop(&mut job.fetching);
+        });
+    }
+
+    /// Forgets what was read: what it was read under has changed.
+    pub fn discard(&self, uid: &str) {
+        self.with(uid, Job::drop_read);
+    }
+
+    /// Ends all work for a cluster that is gone.
+    pub fn forget(&self, uid: &str) {
+        if let Some(mut job) = lock(&self.jobs).remove(uid) {
+            stop(&mut job.fetching);
+            stop(&mut job.verifying);
+        }
+    }
+
+    /// Ends all work but that of these clusters.
+    pub fn retain(&self, uids: &BTreeSet<String>) {
+        lock(&self.jobs).retain(|uid, job| {
+            let kept = uids.contains(uid);
+            if !kept {
+                stop(&mut job.fetching);
+                stop(&mut job.verifying);
+            }
+            kept
+        });
+    }
+
+    /// Starts a fetch, unless one runs.
+    pub fn start_fetch(&self, order: Order) {
+        let (jobs, wake, client) = (
+            Arc::clone(&self.jobs),
+            self.wake.clone(),
+            self.client.clone(),
+        );
+        self.with(&order.uid.clone(), |job| {
+            if job
+                .fetching
+                .as_ref()
+                .is_some_and(|task| !task.is_finished())
+            {
+                return;
+            }
+            let since = *job.since.get_or_insert_with(Instant::now);
+            job.fetching = Some(tokio::spawn(async move {
+                let until = Instant::now() + ROUND;
+                loop {
+                    let outcome = try_all(&client, &order).await;
+                    let done = outcome.0.as_ref().is_ok_and(|read| read.verified.is_ok());
+                    let news = note(&jobs, &order.uid, outcome);
+                    if news || done {
+                        let _ = wake.send(order.cluster.clone());
+                    }
+                    if done {
+                        return;
+                    }
+                    let pause = if since.elapsed() < EAGER {
+                        PAUSES.0
+                    } else {
+                        PAUSES.1
+                    };
+                    tokio::time::sleep(pause).await;
+                    if Instant::now() >= until {
+                        break;
+                    }
+                }
+                // The task must have ended when the planner looks, or it starts no other.
+                tokio::spawn(async move {
+                    tokio::task::yield_now().await;
+                    let _ = wake.send(order.cluster);
+                });
+            }));
+        });
+    }
+
+    /// Tries a stored kubeconfig, unless that is being done.
+    pub fn start_verify(
+        &self,
+        cluster: ObjectRef<RawCluster>,
+        uid: &str,
+        namespace: String,
+        secret: String,
+    ) {
+        let (jobs, wake, client) = (
+            Arc::clone(&self.jobs),
+            self.wake.clone(),
+            self.client.clone(),
+        );
+        let uid_of_job = uid.to_owned();
+        self.with(uid, |job| {
+            if job
+                .verifying
+                .as_ref()
+                .is_some_and(|task| !task.is_finished())
+            {
+                return;
+            }
+            job.verifying = Some(tokio::spawn(async move {
+                let Ok(Some(kubeconfig)) =
+                    named::secret_value(&client, &namespace, &secret, VALUE_KEY).await
+                else {
+                    return;
+                };
+                let digest = sha256(kubeconfig.expose().as_bytes());
+                let outcome = verify(&kubeconfig, VERIFY)
+                    .await
+                    .map_err(|error| not_working(&error));
+                if let Some(job) = lock(&jobs).get_mut(&uid_of_job) {
+                    job.tried = Some((digest, Instant::now(), outcome));
+                }
+                let _ = wake.send(cluster);
+            }));
+        });
+    }
+
+    fn with<T>(&self, uid: &str, f: impl FnOnce(&mut Job) -> T) -> T {
+        f(lock(&self.jobs).entry(uid.to_owned()).or_default())
+    }
+}
+
+/// Key of the kubeconfig in its Secret (Cluster API).
+pub const VALUE_KEY: &str = "value";
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        for job in lock(&self.jobs).values_mut() {
+            stop(&mut job.fetching);
+            stop(&mut job.verifying);
+        }
+    }
+}
+
+fn stop(task: &mut Option<JoinHandle<()>>) {
+    if let Some(task) = task.take() {
+        task.abort();
+    }
+}
+
+/// Notes an outcome; whether it is another than before.
+fn note(jobs: &Mutex<HashMap<String, Job>>, uid: &str, (outcome, line): Outcome) -> bool {
+    let mut jobs = lock(jobs);
+    let Some(job) = jobs.get_mut(uid) else {
+        return false;
+    };
+    let new_key = line.is_some() && job.host_key_line != line;
+    if new_key {
+        job.host_key_line = line;
+    }
+    new_key
+        | match outcome {
+            Ok(read) => {
+                let news = job
+                    .read
+                    .as_ref()
+                    .is_none_or(|old| old.verified != read.verified);
+                job.failure = None;
+                job.read = Some(read);
+                news
+            }
+            Err(failure) => {
+                let failure = Some(failure);
+                let news = job.failure != failure;
+                job.failure = failure;
+                news
+            }
+        }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

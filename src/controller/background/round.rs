@@ -1,0 +1,147 @@
+//! One round of reading the kubeconfig: the machines in turn, until one has it (SPEC 6).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::runtime::reflector::ObjectRef;
+use tracing::debug;
+
+use crate::api::cluster::RawCluster;
+use crate::api::conditions::Reason;
+use crate::api::names::MachineName;
+use crate::api::nio::SSH_KEY;
+use crate::api::spec::Endpoint;
+use crate::controller::known_hosts::KnownHosts;
+use crate::controller::kubeconfig::fetch::{self, FetchRequest};
+use crate::controller::kubeconfig::verify::{VerifyError, verify};
+use crate::controller::named;
+use crate::controller::secret::SecretText;
+use crate::controller::ssh::{Deadlines, Login};
+use crate::plan::observed::NotWorking;
+
+/// Bounds one try of a kubeconfig.
+pub(super) const VERIFY: Duration = Duration::from_secs(10);
+
+/// A kubeconfig that was read.
+#[derive(Clone)]
+pub struct Read {
+    /// Built anew (SPEC 6).
+    pub kubeconfig: SecretText,
+    /// Whether nodes were listed through it.
+    pub verified: Result<(), NotWorking>,
+}
+
+/// One machine to read from.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The machine.
+    pub machine: MachineName,
+    /// Its address.
+    pub host: String,
+    /// Its user.
+    pub user: String,
+    /// Secret with its private key, in the cluster's namespace.
+    pub key_secret: String,
+}
+
+/// What one fetch needs.
+#[derive(Clone)]
+pub struct Order {
+    /// The cluster.
+    pub cluster: ObjectRef<RawCluster>,
+    /// Its uid.
+    pub uid: String,
+    /// Machines to try, in this order.
+    pub sources: Vec<Source>,
+    /// Pinned host keys.
+    pub known_hosts: Arc<KnownHosts>,
+    /// Port of the machines' SSH servers.
+    pub ssh_port: u16,
+    /// `spec.kubeconfig.path`.
+    pub path: Option<String>,
+    /// `spec.controlPlaneEndpoint`.
+    pub endpoint: Option<Endpoint>,
+}
+
+/// What was read, or why nothing was; and the line to be pinned, where a host was unknown.
+pub(super) type Outcome = (Result<Read, (Reason, String)>, Option<String>);
+
+/// Reads from the first machine that has it. What fails on all is told as it was on the first. Stops at a host whose key
+/// is to be pinned, so that each key is pinned before the next one is met.
+pub(super) async fn try_all(client: &kube::Client, order: &Order) -> Outcome {
+    let mut first_failure = None;
+    for source in &order.sources {
+        let (outcome, line) = try_one(client, order, source).await;
+        match outcome {
+            Err(failure) if line.is_none() => {
+                debug!(cluster = %order.cluster.name, machine = %source.machine, reason = %failure.0, "no kubeconfig from this machine");
+                first_failure.get_or_insert(failure);
+            }
+            outcome => return (outcome, line),
+        }
+    }
+    let failure = first_failure.unwrap_or((
+        Reason::KubeconfigUnreadable,
+        "no confirmed control plane machine can be asked".to_owned(),
+    ));
+    (Err(failure), None)
+}
+
+async fn try_one(client: &kube::Client, order: &Order, source: &Source) -> Outcome {
+    let namespace = order.cluster.namespace.as_deref().unwrap_or_default();
+    let missing = || {
+        (
+            Reason::SSHKeyMissing,
+            format!(
+                "Secret {} with the SSH key of machine {} is missing",
+                source.key_secret, source.machine
+            ),
+        )
+    };
+    let key = match named::secret_value(client, namespace, &source.key_secret, SSH_KEY).await {
+        Ok(Some(key)) => key,
+        Ok(None) => return (Err(missing()), None),
+        Err(error) => return (Err((Reason::KubeconfigUnreadable, error.to_string())), None),
+    };
+    let request = FetchRequest {
+        cluster: &order.cluster.name,
+        login: Login {
+            machine: source.machine.as_str(),
+            host: &source.host,
+            port: order.ssh_port,
+            user: &source.user,
+        },
+        key: &key,
+        known_hosts: &order.known_hosts,
+        path: order.path.as_deref(),
+        endpoint: order.endpoint.as_ref(),
+        deadlines: Deadlines::DEFAULT,
+    };
+    match fetch::fetch(&request).await {
+        Err(error) => (
+            Err((error.reason(), error.to_string())),
+            error.new_host_key_line,
+        ),
+        Ok(fetched) => {
+            let kubeconfig = fetched.kubeconfig.into_text();
+            let verified = verify(&kubeconfig, VERIFY)
+                .await
+                .map_err(|error| not_working(&error));
+            (
+                Ok(Read {
+                    kubeconfig,
+                    verified,
+                }),
+                fetched.new_host_key_line,
+            )
+        }
+    }
+}
+
+/// What a try says to the planner.
+pub(super) fn not_working(error: &VerifyError) -> NotWorking {
+    NotWorking {
+        unreachable: matches!(error, VerifyError::Unreachable { .. }),
+        why: error.to_string(),
+    }
+}

@@ -1,0 +1,210 @@
+//! API calls, each with a timeout that bounds the whole of it, and errors in words that hold nothing of what was sent.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::time::Duration;
+
+use kube::Api;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::api::names::FIELD_MANAGER;
+use crate::plan::action::Precondition;
+
+/// Bounds one call; SPEC 4.2 counts on it when it waits for requests that may still be on their way.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A call that did not do what it should.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// A precondition did not hold, or the object exists already: something changed since it was read.
+    #[error("{0} changed since it was read")]
+    Changed(String),
+    /// The object is not there.
+    #[error("{0} does not exist")]
+    Gone(String),
+    /// The API server refused.
+    #[error("{what}: the API server answered {code} {reason}")]
+    Refused {
+        /// What was asked for.
+        what: String,
+        /// HTTP status.
+        code: u16,
+        /// The machine-readable reason, one word.
+        reason: String,
+    },
+    /// No answer, or none that could be read. The write may or may not have taken effect.
+    #[error("{what}: {why}")]
+    Unanswered {
+        /// What was asked for.
+        what: String,
+        /// What went wrong, in NICO's words.
+        why: &'static str,
+    },
+}
+
+impl CallError {
+    /// Whether the next pass, from fresh reads, is all that is needed.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        matches!(self, Self::Changed(_) | Self::Gone(_))
+    }
+}
+
+/// Runs a call under [`CALL_TIMEOUT`].
+pub async fn call<T>(
+    what: impl Into<String>,
+    call: impl Future<Output = kube::Result<T>>,
+) -> Result<T, CallError> {
+    let what = what.into();
+    match tokio::time::timeout(CALL_TIMEOUT, call).await {
+        Err(_) => Err(CallError::Unanswered {
+            what,
+            why: "no answer in time",
+        }),
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(explain(what, &error)),
+    }
+}
+
+/// Only the status code and the reason are taken over: a message may quote what was sent.
+fn explain(what: String, error: &kube::Error) -> CallError {
+    let unanswered = |what, why| CallError::Unanswered { what, why };
+    match error {
+        kube::Error::Api(status) => match status.code {
+            404 => CallError::Gone(what),
+            409 => CallError::Changed(what),
+            code => CallError::Refused {
+                what,
+                code,
+                reason: status
+                    .reason
+                    .chars()
+                    .filter(char::is_ascii_alphanumeric)
+                    .take(64)
+                    .collect(),
+            },
+        },
+        kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => {
+            unanswered(what, "the answer could not be read")
+        }
+        kube::Error::HyperError(_) | kube::Error::Service(_) => {
+            unanswered(what, "the API server could not be reached")
+        }
+        kube::Error::Auth(_) => unanswered(what, "no credentials for the API server"),
+        _ => unanswered(what, "the call failed"),
+    }
+}
+
+/// Bound of every type that is read and written here.
+pub trait Object: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned {}
+impl<K: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned> Object for K {}
+
+fn what<K: Object>(name: &str) -> String {
+    format!("{} {name}", K::kind(&()))
+}
+
+/// GET; `None` where there is no such object.
+pub async fn get_opt<K: Object>(api: &Api<K>, name: &str) -> Result<Option<K>, CallError> {
+    call(what::<K>(name), api.get_opt(name)).await
+}
+
+/// LIST of a whole namespace, not from the API server's cache, and the resourceVersion as of which it holds. What is not served
+/// at all is no empty list, nor a sign that something changed.
+pub async fn list<K: Object>(api: &Api<K>) -> Result<(Vec<K>, Option<String>), CallError> {
+    let what = format!("list of {}", K::plural(&()));
+    match call(what, api.list(&ListParams::default())).await {
+        Ok(list) => Ok((list.items, list.metadata.resource_version)),
+        Err(CallError::Gone(what)) => Err(CallError::Refused {
+            what,
+            code: 404,
+            reason: "NotFound".to_owned(),
+        }),
+        Err(error) => Err(error),
+    }
+}
+
+/// POST.
+pub async fn create<K: Object + Serialize>(api: &Api<K>, object: &K) -> Result<K, CallError> {
+    let name = object.meta().name.clone().unwrap_or_default();
+    call(
+        what::<K>(&name),
+        api.create(
+            &PostParams {
+                field_manager: Some(FIELD_MANAGER.to_owned()),
+                ..PostParams::default()
+            },
+            object,
+        ),
+    )
+    .await
+}
+
+/// JSON merge patch that insists on uid and resourceVersion (SPEC 3.2).
+pub async fn patch<K: Object>(
+    api: &Api<K>,
+    name: &str,
+    version: &Precondition,
+    mut body: serde_json::Value,
+) -> Result<K, CallError> {
+    insist(&mut body, version);
+    call(
+        what::<K>(name),
+        api.patch(name, &PatchParams::apply_manager(), &Patch::Merge(body)),
+    )
+    .await
+}
+
+/// JSON merge patch of the status, under the same preconditions.
+pub async fn patch_status<K: Object>(
+    api: &Api<K>,
+    name: &str,
+    version: &Precondition,
+    mut body: serde_json::Value,
+) -> Result<K, CallError> {
+    insist(&mut body, version);
+    call(
+        what::<K>(name),
+        api.patch_status(name, &PatchParams::apply_manager(), &Patch::Merge(body)),
+    )
+    .await
+}
+
+/// DELETE of exactly this version; gone already is as good.
+pub async fn delete<K: Object>(
+    api: &Api<K>,
+    name: &str,
+    version: &Precondition,
+) -> Result<(), CallError> {
+    let params = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: Some(version.uid.clone()),
+            resource_version: Some(version.resource_version.clone()),
+        }),
+        ..DeleteParams::default()
+    };
+    match call(what::<K>(name), api.delete(name, &params)).await {
+        Ok(_) | Err(CallError::Gone(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn insist(body: &mut serde_json::Value, version: &Precondition) {
+    body["metadata"]["uid"] = version.uid.clone().into();
+    body["metadata"]["resourceVersion"] = version.resource_version.clone().into();
+}
+
+/// The field manager, without the forms that only server-side apply takes.
+trait Manager {
+    fn apply_manager() -> Self;
+}
+
+impl Manager for PatchParams {
+    fn apply_manager() -> Self {
+        Self {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..Self::default()
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! What all passes share: the stores, what is remembered, and whom a change concerns. Nothing in here is needed for being
+//! right: it may be lost at any time (DESIGN, "The way of the data").
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use kube::runtime::reflector::{ObjectRef, Store as ClusterStore};
+use kube::runtime::watcher::Event;
+use kube::{Client, ResourceExt as _};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::background::Background;
+use super::calls;
+use super::detect;
+use super::events::Events;
+use super::http::{Health, mark};
+use super::named::Named;
+use super::observe;
+use super::settings::Settings;
+use super::stores::{self, Stores};
+use crate::api::cluster::RawCluster;
+use crate::api::names::MachineName;
+use crate::api::nio::{Generation, Machine, NixosConfiguration};
+use crate::api::spec::{Pool, ValidSpec};
+use crate::plan::action::Clock;
+use crate::plan::observed::controller;
+
+/// So many looks in a row have to find no NIO before one that was there counts as gone.
+const BELIEVED_MISSES: u8 = 3;
+/// How often an absent NIO is looked for.
+const DETECT_AGAIN: Duration = Duration::from_secs(1);
+
+/// What all passes share.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// Flags.
+    pub settings: Settings,
+    /// What the watches have shown.
+    pub stores: Stores,
+    /// Objects read by name.
+    pub named: Named,
+    /// SSH and the workload's API.
+    pub background: Background,
+    /// Kubernetes Events.
+    pub events: Events,
+    wake: UnboundedSender<ObjectRef<RawCluster>>,
+    clusters: ClusterStore<RawCluster>,
+    health: Arc<Health>,
+    nio: Mutex<Detected>,
+    memory: Mutex<HashMap<String, Memory>>,
+}
+
+/// Which NIO was found, and when.
+#[derive(Clone, Copy, Debug, Default)]
+struct Detected {
+    at: Option<Instant>,
+    generation: Option<Generation>,
+    /// Looks in a row that found none.
+    misses: u8,
+}
+
+/// What is remembered of one cluster, by its uid.
+#[derive(Default)]
+pub(crate) struct Memory {
+    /// The spec of a generation.
+    spec: Option<(i64, SpecOutcome)>,
+    /// Clocks of patience.
+    since: BTreeMap<Clock, Timestamp>,
+    /// The newest form of the object that a write of ours returned.
+    newest: Option<RawCluster>,
+    /// When the status was last written.
+    pub(crate) status_written: Option<Instant>,
+    /// Failed passes in a row.
+    pub(crate) failures: u32,
+    /// Why the last of them failed.
+    pub(crate) last_failure: Option<String>,
+    /// When the cluster and its namespace were last read live.
+    looked_live: Option<Instant>,
+}
+
+type SpecOutcome = Result<Arc<ValidSpec>, Vec<String>>;
+
+impl Context {
+    /// A context that has seen nothing yet; `wake` has a cluster looked at, `clusters` is the Controller's own store.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        settings: Settings,
+        health: Arc<Health>,
+        clusters: ClusterStore<RawCluster>,
+        wake: UnboundedSender<ObjectRef<RawCluster>>,
+    ) -> Self {
+        Self {
+            background: Background::new(client.clone(), settings.resync, wake.clone()),
+            events: Events::new(client.clone()),
+            named: Named::new(),
+            stores: Stores::default(),
+            clusters,
+            health,
+            nio: Mutex::default(),
+            memory: Mutex::default(),
+            wake,
+            client,
+            settings,
+        }
+    }
+
+    /// The cluster's spec, validated once a generation.
+    pub fn spec(&self, cluster: &RawCluster) -> SpecOutcome {
+        let generation = cluster.metadata.generation.unwrap_or_default();
+        let known = self.memory(cluster, |memory| {
+            memory
+                .spec
+                .as_ref()
+                .filter(|(of, _)| *of == generation)
+                .map(|(_, spec)| spec.clone())
+        });
+        known.unwrap_or_else(|| {
+            let spec = observe::parse_spec(cluster);
+            self.memory(cluster, |memory| {
+                memory.spec = Some((generation, spec.clone()));
+            });
+            spec
+        })
+    }
+
+    /// Since when each clock of patience of a cluster runs.
+    #[must_use]
+    pub fn clocks(&self, uid: &str) -> BTreeMap<Clock, Timestamp> {
+        lock(&self.memory)
+            .get(uid)
+            .map(|memory| memory.since.clone())
+            .unwrap_or_default()
+    }
+
+    /// Starts the clocks that run and are not known yet, and stops all others.
+    pub fn keep_clocks(&self, cluster: &RawCluster, running: &BTreeSet<Clock>, now: Timestamp) {
+        self.memory(cluster, |memory| {
+            memory.since.retain(|clock, _| running.contains(clock));
+            for clock in running {
+                memory.since.entry(clock.clone()).or_insert(now);
+            }
+        });
+    }
+
+    /// Another cluster, as the watch has shown it.
+    #[must_use]
+    pub fn cluster(&self, namespace: &str, name: &str) -> Option<Arc<RawCluster>> {
+        self.clusters.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// Has a cluster looked at again.
+    pub fn wake(&self, cluster: ObjectRef<RawCluster>) {
+        // The receiver lives as long as the controller.
+        let _ = self.wake.send(cluster);
+    }
+
+    /// Which NIO is there, looked up anew every resync, and sooner while there is none.
+    pub(crate) async fn nio(&self) -> Result<Option<Generation>, calls::CallError> {
+        let known = *lock(&self.nio);
+        let age = if known.generation.is_some() && known.misses == 0 {
+            self.settings.resync
+        } else {
+            DETECT_AGAIN.min(self.settings.resync)
+        };
+        if known.at.is_some_and(|at| at.elapsed() < age) {
+            return Ok(known.generation);
+        }
+        let found = detect::detect(&self.client, self.settings.nio).await?;
+        // An API server that starts may not publish a schema yet that it serves a moment later.
+        let misses = if found.is_some() {
+            0
+        } else {
+            known.misses.saturating_add(1)
+        };
+        let generation = found.or(known.generation.filter(|_| misses < BELIEVED_MISSES));
+        self.health.set(mark::CRDS, generation.is_some());
+        *lock(&self.nio) = Detected {
+            at: Some(Instant::now()),
+            generation,
+            misses,
+        };
+        self.tidy();
+        Ok(generation)
+    }
+
+    /// Forgets clusters that went without a word, and what was read by name too long ago.
+    fn tidy(&self) {
+        let live: BTreeSet<String> = self
+            .clusters
+            .state()
+            .iter()
+            .filter_map(|cluster| cluster.uid())
+            .collect();
+        lock(&self.memory).retain(|uid, _| live.contains(uid));
+        self.background.retain(&live);
+        self.named.expire(self.settings.resync);
+    }
+
+    pub(crate) fn memory<T>(&self, cluster: &RawCluster, f: impl FnOnce(&mut Memory) -> T) -> T {
+        let uid = cluster.uid().unwrap_or_default();
+        f(lock(&self.memory).entry(uid).or_default())
+    }
+
+    /// The object as a write of ours returned it, where that is newer than what the watch has shown.
+    pub(crate) fn newest(&self, cluster: &Arc<RawCluster>) -> Arc<RawCluster> {
+        self.memory(cluster, |memory| {
+            let newer = memory.newest.as_ref().filter(|newest| {
+                stores::older(
+                    cluster.metadata.resource_version.as_deref(),
+                    newest.metadata.resource_version.as_deref(),
+                )
+            });
+            newer.map_or_else(|| Arc::clone(cluster), |newest| Arc::new(newest.clone()))
+        })
+    }
+
+    pub(crate) fn saw(&self, cluster: RawCluster) {
+        let seen = cluster.clone();
+        self.memory(&seen, |memory| memory.newest = Some(cluster));
+    }
+
+    /// Notes a live look.
+    pub(crate) fn looked_live(&self, cluster: &RawCluster) {
+        self.memory(cluster, |memory| memory.looked_live = Some(Instant::now()));
+    }
+
+    /// Whether a resync has passed since the last live look.
+    pub(crate) fn live_look_is_due(&self, cluster: &RawCluster) -> bool {
+        let last = self.memory(cluster, |memory| memory.looked_live);
+        last.is_none_or(|at| at.elapsed() >= self.settings.resync)
+    }
+
+    /// A pass went well; a cluster that was forgotten in it stays forgotten.
+    pub(crate) fn succeeded(&self, cluster: &RawCluster) {
+        if let Some(memory) = lock(&self.memory).get_mut(&cluster.uid().unwrap_or_default()) {
+            memory.failures = 0;
+        }
+    }
+
+    /// Forgets a cluster that is gone.
+    pub(crate) fn forget(&self, cluster: &RawCluster) {
+        let uid = cluster.uid().unwrap_or_default();
+        self.background.forget(&uid);
+        lock(&self.memory).remove(&uid);
+    }
+
+    /// Clusters of the namespace that a change of a machine may concern: those that list it, and those whose selector may take it.
+    fn concerned(
+        &self,
+        namespace: &str,
+        machine: &str,
+        labels: Option<&BTreeMap<String, String>>,
+    ) -> Vec<ObjectRef<RawCluster>> {
+        use kube::core::SelectorExt as _;
+        let name = MachineName::parse(machine);
+        let wants = |pool: &Pool| match pool {
+            Pool::None => false,
+            Pool::Listed(machines) => name.as_ref().is_some_and(|name| machines.contains(name)),
+            Pool::Selected { selector, .. } => labels.is_none_or(|labels| selector.matches(labels)),
+        };
+        self.clusters
+            .state()
+            .into_iter()
+            .filter(|cluster| cluster.namespace().as_deref() == Some(namespace))
+            .filter(|cluster| {
+                self.spec(cluster)
+                    .is_ok_and(|spec| wants(&spec.control_plane) || wants(&spec.data_plane))
+            })
+            .map(|cluster| ObjectRef::from_obj(&*cluster))
+            .collect()
+    }
+
+    /// Takes a watch event of a Machine in; the clusters that it concerns.
+    pub(super) fn take_machine(&self, event: Event<Machine>) -> Vec<ObjectRef<RawCluster>> {
+        let touched = self.stores.machines.apply(event);
+        self.health
+            .set(mark::MACHINES, self.stores.machines.is_ready());
+        touched
+            .iter()
+            .flat_map(|machine| self.of_machine(machine))
+            .collect()
+    }
+
+    /// Takes a watch event of a configuration in; the clusters that it concerns.
+    pub(super) fn take_configuration(
+        &self,
+        event: Event<NixosConfiguration>,
+    ) -> Vec<ObjectRef<RawCluster>> {
+        let touched = self.stores.configurations.apply(event);
+        self.health
+            .set(mark::CONFIGURATIONS, self.stores.configurations.is_ready());
+        touched
+            .iter()
+            .flat_map(|configuration| self.of_configuration(configuration))
+            .collect()
+    }
+
+    /// Sets the readiness marks that no event sets. Never ends: readiness must not wait for the first cluster.
+    pub(super) async fn watch_readiness(&self) {
+        if self.clusters.wait_until_ready().await.is_ok() {
+            self.health.set(mark::CLUSTERS, true);
+        }
+        let mut ticks = tokio::time::interval(DETECT_AGAIN);
+        while self.nio().await.ok().flatten().is_none() {
+            ticks.tick().await;
+        }
+        std::future::pending::<()>().await;
+    }
+
+    fn of_machine(&self, machine: &Machine) -> Vec<ObjectRef<RawCluster>> {
+        let namespace = machine.namespace().unwrap_or_default();
+        let empty = BTreeMap::new();
+        let mut clusters = self.concerned(
+            &namespace,
+            &machine.name_any(),
+            Some(machine.metadata.labels.as_ref().unwrap_or(&empty)),
+        );
+        if let Some(held) = self
+            .stores
+            .configurations
+            .get(&namespace, &machine.name_any())
+        {
+            clusters.extend(owner_of(&held));
+        }
+        clusters
+    }
+
+    fn of_configuration(&self, configuration: &NixosConfiguration) -> Vec<ObjectRef<RawCluster>> {
+        let namespace = configuration.namespace().unwrap_or_default();
+        let machines = [
+            Some(configuration.name_any()),
+            configuration.spec.machine().map(str::to_owned),
+        ];
+        let mut clusters: Vec<_> = machines
+            .into_iter()
+            .flatten()
+            .flat_map(|machine| {
+                let labels = self
+                    .stores
+                    .machines
+                    .get(&namespace, &machine)
+                    .map(|machine| machine.metadata.labels.clone().unwrap_or_default());
+                self.concerned(&namespace, &machine, labels.as_ref())
+            })
+            .collect();
+        clusters.extend(owner_of(configuration));
+        clusters
+    }
+}
+
+fn owner_of(configuration: &NixosConfiguration) -> Option<ObjectRef<RawCluster>> {
+    let owner = controller(configuration).filter(|owner| owner.kind == "KubernetesCluster")?;
+    Some(ObjectRef::new(&owner.name).within(&configuration.namespace().unwrap_or_default()))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

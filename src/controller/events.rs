@@ -1,0 +1,163 @@
+//! Kubernetes Events: what a person would want to see in `kubectl describe` (SPEC 7).
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use tracing::debug;
+
+use crate::api::names::{FIELD_MANAGER, GROUP, MachineName};
+use crate::api::status::Role;
+use crate::plan::observed::ClusterView;
+
+/// An event is no reason to wait longer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Something that happened to a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Happening {
+    /// A machine got its first configuration.
+    Claimed(MachineName, Role),
+    /// NIO applied what a machine holds.
+    Confirmed(MachineName),
+    /// A configuration was deleted.
+    GivenBack(String),
+    /// The kubeconfig Secret was written.
+    KubeconfigStored,
+    /// The cluster became Ready.
+    Ready,
+    /// The cluster is no longer Ready: why.
+    NotReady(String, String),
+    /// Nothing goes on without a person: why.
+    Stalled(String, String),
+    /// A control plane of an even number bears no more failures than one of one machine less.
+    EvenControlPlane(usize),
+}
+
+impl Happening {
+    fn event(&self) -> (EventType, String, String, String) {
+        let normal = |reason: &str, action: &str, note: String| {
+            (
+                EventType::Normal,
+                reason.to_owned(),
+                action.to_owned(),
+                note,
+            )
+        };
+        let warning = |reason: &str, action: &str, note: String| {
+            (
+                EventType::Warning,
+                reason.to_owned(),
+                action.to_owned(),
+                note,
+            )
+        };
+        match self {
+            Self::Claimed(machine, role) => normal(
+                "Claimed",
+                "Claim",
+                format!("Machine {machine} is taken as {}", role.as_str()),
+            ),
+            Self::Confirmed(machine) => normal(
+                "Confirmed",
+                "Confirm",
+                format!("NIO applied what Machine {machine} holds"),
+            ),
+            Self::GivenBack(machine) => normal(
+                "GivenBack",
+                "GiveBack",
+                format!("the configuration of Machine {machine} is deleted"),
+            ),
+            Self::KubeconfigStored => normal(
+                "KubeconfigStored",
+                "Store",
+                "the kubeconfig is stored".to_owned(),
+            ),
+            Self::Ready => normal(
+                "Ready",
+                "Reconcile",
+                "the cluster is as the spec asks".to_owned(),
+            ),
+            Self::NotReady(reason, message) | Self::Stalled(reason, message) => {
+                warning(reason, "Reconcile", message.clone())
+            }
+            Self::EvenControlPlane(count) => warning(
+                "EvenControlPlane",
+                "Reconcile",
+                format!(
+                    "a control plane of {count} bears no more failures than one of {}: an odd number is better",
+                    count - 1
+                ),
+            ),
+        }
+    }
+}
+
+impl Happening {
+    /// The machine that it is about. Events that differ in it are not counted as one.
+    fn machine(&self) -> Option<&str> {
+        match self {
+            Self::Claimed(machine, _) | Self::Confirmed(machine) => Some(machine.as_str()),
+            Self::GivenBack(machine) => Some(machine),
+            Self::KubeconfigStored
+            | Self::Ready
+            | Self::NotReady(..)
+            | Self::Stalled(..)
+            | Self::EvenControlPlane(_) => None,
+        }
+    }
+}
+
+/// Writes events in the background.
+#[derive(Clone)]
+pub struct Events {
+    recorder: Recorder,
+}
+
+impl Events {
+    /// Events of this operator.
+    #[must_use]
+    pub fn new(client: kube::Client) -> Self {
+        let reporter = Reporter {
+            controller: format!("{GROUP}/{FIELD_MANAGER}"),
+            instance: std::env::var("HOSTNAME").ok(),
+        };
+        Self {
+            recorder: Recorder::new(client, reporter),
+        }
+    }
+
+    /// Tells what happened to a cluster. A lost event is only logged.
+    pub fn tell(&self, cluster: &ClusterView, happening: &Happening) {
+        let (type_, reason, action, note) = happening.event();
+        let event = Event {
+            type_,
+            reason,
+            action,
+            note: Some(note.chars().take(1000).collect()),
+            secondary: happening.machine().map(|machine| ObjectReference {
+                api_version: Some("nio.homystack.com/v1alpha1".to_owned()),
+                kind: Some("Machine".to_owned()),
+                name: Some(machine.to_owned()),
+                namespace: Some(cluster.namespace.clone()),
+                ..ObjectReference::default()
+            }),
+        };
+        let reference = ObjectReference {
+            api_version: Some(format!("{GROUP}/v1alpha1")),
+            kind: Some("KubernetesCluster".to_owned()),
+            name: Some(cluster.name.clone()),
+            namespace: Some(cluster.namespace.clone()),
+            uid: Some(cluster.uid.clone()),
+            ..ObjectReference::default()
+        };
+        let recorder = self.recorder.clone();
+        tokio::spawn(async move {
+            let published =
+                tokio::time::timeout(TIMEOUT, recorder.publish(&event, &reference)).await;
+            if !matches!(published, Ok(Ok(()))) {
+                debug!(reason = event.reason, "an event was lost");
+            }
+        });
+    }
+}

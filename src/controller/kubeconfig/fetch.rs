@@ -1,0 +1,229 @@
+//! Fetches the admin kubeconfig from a control plane machine and builds it anew (SPEC 6). It is not tried here: see `verify`.
+
+use std::collections::BTreeMap;
+
+use tokio::time::timeout;
+
+use super::rebuild::{self, Rebuilt, Target, Unsafe};
+use crate::api::conditions::Reason;
+use crate::api::spec::Endpoint;
+use crate::controller::known_hosts::KnownHosts;
+use crate::controller::secret::{SecretBytes, SecretText};
+use crate::controller::ssh::{self, Deadlines, FileRead, Login, Session, SshError};
+
+/// Where the distributions put the admin kubeconfig, in the order in which they are tried (SPEC 6).
+pub const WELL_KNOWN: [&str; 5] = [
+    "/etc/rancher/k3s/k3s.yaml",
+    "/etc/rancher/rke2/rke2.yaml",
+    "/var/lib/k0s/pki/admin.conf",
+    "/etc/kubernetes/admin.conf",
+    "/etc/kubernetes/cluster-admin.kubeconfig",
+];
+
+/// What is fetched, from where and with what.
+#[derive(Clone, Copy)]
+pub struct FetchRequest<'a> {
+    /// The cluster's name, a DNS label.
+    pub cluster: &'a str,
+    /// The machine, and the user on it.
+    pub login: Login<'a>,
+    /// The machine's private key.
+    pub key: &'a SecretText,
+    /// The pinned host keys.
+    pub known_hosts: &'a KnownHosts,
+    /// `spec.kubeconfig.path`; absent: the well-known places.
+    pub path: Option<&'a str>,
+    /// `spec.controlPlaneEndpoint`.
+    pub endpoint: Option<&'a Endpoint>,
+    /// How long it may take.
+    pub deadlines: Deadlines,
+}
+
+/// A fetched kubeconfig.
+pub struct Fetched {
+    /// Built anew, not yet tried.
+    pub kubeconfig: Rebuilt,
+    /// The line to be pinned, where the host was unknown and its key was accepted.
+    pub new_host_key_line: Option<String>,
+}
+
+/// A kubeconfig that was not fetched.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}")]
+pub struct FetchError {
+    /// Why.
+    pub problem: FetchProblem,
+    /// The line to be pinned, where an unknown host's key was accepted before the rest failed: a key that was logged in to once must be pinned, too.
+    pub new_host_key_line: Option<String>,
+}
+
+impl FetchError {
+    /// The reason of the condition `KubeconfigReady`.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match &self.problem {
+            FetchProblem::Ssh(error) => error.reason(),
+            FetchProblem::Unsafe { why, .. } => why.reason(),
+            FetchProblem::NotFound { .. } | FetchProblem::Path { .. } => {
+                Reason::KubeconfigUnreadable
+            }
+        }
+    }
+}
+
+/// Why a kubeconfig was not fetched.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FetchProblem {
+    /// The machine cannot be asked.
+    #[error(transparent)]
+    Ssh(#[from] SshError),
+    /// What the machine sent is refused.
+    #[error("the kubeconfig at {path} of machine {machine} is refused: {why}")]
+    Unsafe {
+        /// The machine.
+        machine: String,
+        /// The file.
+        path: String,
+        /// Why.
+        why: Unsafe,
+    },
+    /// There is no kubeconfig where it was looked for.
+    #[error("no admin kubeconfig can be read on machine {machine}: {}; set `kubeconfig.path` where it lies elsewhere", tried(.missing, .denied))]
+    NotFound {
+        /// The machine.
+        machine: String,
+        /// Paths at which there is no file.
+        missing: Vec<String>,
+        /// Paths at which there is a file that neither the user nor `sudo -n` may read.
+        denied: Vec<String>,
+    },
+    /// The path in the spec is not one that may be asked for.
+    #[error(
+        "`spec.kubeconfig.path` must be an absolute path of letters, digits, `.`, `_`, `-` and `/` without `..`"
+    )]
+    Path {
+        /// The machine.
+        machine: String,
+    },
+}
+
+fn tried(missing: &[String], denied: &[String]) -> String {
+    let mut parts = Vec::new();
+    if !denied.is_empty() {
+        let paths = denied.join(", ");
+        parts.push(format!(
+            "{paths} cannot be read by its user, nor with sudo without a password"
+        ));
+    }
+    if !missing.is_empty() {
+        parts.push(format!("there is no file at {}", missing.join(", ")));
+    }
+    parts.join("; ")
+}
+
+/// Logs in, reads the kubeconfig and the files that it names, and builds it anew.
+pub async fn fetch(request: &FetchRequest<'_>) -> Result<Fetched, FetchError> {
+    let bare = |problem| FetchError {
+        problem,
+        new_host_key_line: None,
+    };
+    let machine = || request.login.machine.to_owned();
+    if request
+        .path
+        .is_some_and(|path| !rebuild::is_clean_path(path))
+    {
+        return Err(bare(FetchProblem::Path { machine: machine() }));
+    }
+    // Within the whole deadline stands what was learned before it struck.
+    let mut new_host_key_line = None;
+    let all = async {
+        let session = match ssh::connect(
+            &request.login,
+            request.key,
+            request.known_hosts,
+            &request.deadlines,
+        )
+        .await
+        {
+            Ok(session) => session,
+            Err(failed) => {
+                new_host_key_line = failed.new_host_key_line;
+                return Err(failed.error.into());
+            }
+        };
+        new_host_key_line = session.new_host_key_line().map(str::to_owned);
+        read(request, &session).await
+    };
+    let outcome = timeout(request.deadlines.whole, all)
+        .await
+        .unwrap_or_else(|_| {
+            let at = format!("{} ({})", request.login.machine, request.login.host);
+            Err(SshError::Timeout {
+                at,
+                during: "to send its kubeconfig",
+            }
+            .into())
+        });
+    match outcome {
+        Ok(kubeconfig) => Ok(Fetched {
+            kubeconfig,
+            new_host_key_line,
+        }),
+        Err(problem) => Err(FetchError {
+            problem,
+            new_host_key_line,
+        }),
+    }
+}
+
+async fn read(request: &FetchRequest<'_>, session: &Session) -> Result<Rebuilt, FetchProblem> {
+    let (path, content) = find(request, session).await?;
+    let refused = |why| FetchProblem::Unsafe {
+        machine: request.login.machine.to_owned(),
+        path: path.to_owned(),
+        why,
+    };
+    let parsed = rebuild::inspect(content.expose()).map_err(refused)?;
+    let mut files = BTreeMap::new();
+    for (field, file) in parsed.files() {
+        match session.read_file(file).await {
+            Ok(FileRead::Content(content)) => drop(files.insert(field, content)),
+            // An error of the last two kinds would quote the path, which is the machine's word.
+            Ok(FileRead::Missing | FileRead::Denied)
+            | Err(SshError::TooLarge { .. } | SshError::CutOff { .. }) => {
+                return Err(refused(Unsafe::FileMissing { field }));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let target = Target {
+        cluster: request.cluster,
+        machine_address: request.login.host,
+        endpoint: request.endpoint,
+    };
+    parsed.finish(&files, &target).map_err(refused)
+}
+
+/// The first place at which there is a file that can be read.
+async fn find<'a>(
+    request: &FetchRequest<'a>,
+    session: &Session,
+) -> Result<(&'a str, SecretBytes), FetchProblem> {
+    let (mut missing, mut denied) = (Vec::new(), Vec::new());
+    let paths = match &request.path {
+        Some(path) => std::slice::from_ref(path),
+        None => &WELL_KNOWN[..],
+    };
+    for path in paths {
+        match session.read_file(path).await? {
+            FileRead::Content(content) => return Ok((path, content)),
+            FileRead::Missing => missing.push((*path).to_owned()),
+            FileRead::Denied => denied.push((*path).to_owned()),
+        }
+    }
+    Err(FetchProblem::NotFound {
+        machine: request.login.machine.to_owned(),
+        missing,
+        denied,
+    })
+}

@@ -1,0 +1,209 @@
+//! Tries a kubeconfig by listing nodes through it (SPEC 6). The client is built from checked parts of the text alone: no plugin, no
+//! proxy and nothing else of the environment, no retry, and an answer of bounded size, since the server is whatever the machine said.
+
+use std::error::Error;
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Limited};
+use kube::client::Body;
+use kube::config::AuthInfo;
+use kube::{Client, Config};
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use super::pem_text;
+use super::rebuild::{self, Access, Credential, Unsafe};
+use crate::controller::secret::SecretText;
+
+/// How long the server is given.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+/// Most bytes of an answer; one Node has at most 1.5 MiB (etcd's limit of a request).
+const MAX_ANSWER: usize = 4 * 1024 * 1024;
+/// One Node tells as much as all.
+const NODES: &str = "/api/v1/nodes?limit=1";
+
+/// Why a kubeconfig does not work. Server addresses are named, what the server sent is not.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VerifyError {
+    /// The text is not one of NICO's kubeconfigs, or not a harmless one.
+    #[error("the kubeconfig is refused: {0}")]
+    Unsafe(Unsafe),
+    /// The server does not answer.
+    #[error("the API server at {server} does not answer")]
+    Unreachable {
+        /// Its URL.
+        server: String,
+    },
+    /// The server knows the client not, or lets it not list nodes.
+    #[error(
+        "the API server at {server} does not let the kubeconfig's user list nodes (HTTP {status})"
+    )]
+    Unauthorised {
+        /// Its URL.
+        server: String,
+        /// The HTTP status: 401 or 403.
+        status: u16,
+    },
+    /// The two could not agree on TLS.
+    #[error("no trusted TLS connection to the API server at {server}: {why}")]
+    Tls {
+        /// Its URL.
+        server: String,
+        /// What is wrong, in NICO's words.
+        why: &'static str,
+    },
+    /// The server answers otherwise than an API server does.
+    #[error("the API server at {server} did not list its nodes ({why})")]
+    Other {
+        /// Its URL.
+        server: String,
+        /// What is wrong, in NICO's words.
+        why: String,
+    },
+}
+
+/// Lists nodes through a kubeconfig.
+pub async fn verify(kubeconfig: &SecretText, deadline: Duration) -> Result<(), VerifyError> {
+    let access = access(kubeconfig)?;
+    let server = access.server.to_string();
+    let client = client_of(&access, deadline)?;
+    match timeout(deadline, list_nodes(&client, &server)).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(VerifyError::Unreachable { server }),
+    }
+}
+
+/// A client for the server of a kubeconfig, by the same rules: nothing of the environment, no retries.
+pub fn client(kubeconfig: &SecretText, deadline: Duration) -> Result<Client, VerifyError> {
+    client_of(&access(kubeconfig)?, deadline)
+}
+
+fn access(kubeconfig: &SecretText) -> Result<Access, VerifyError> {
+    let parsed = rebuild::inspect(kubeconfig.expose().as_bytes()).map_err(VerifyError::Unsafe)?;
+    // A stored kubeconfig names no files: those that it might name would be NICO's own.
+    parsed
+        .resolve(&std::collections::BTreeMap::new())
+        .map_err(VerifyError::Unsafe)
+}
+
+fn client_of(access: &Access, deadline: Duration) -> Result<Client, VerifyError> {
+    let server = access.server.to_string();
+    let other = |why: &str| VerifyError::Other {
+        server: server.clone(),
+        why: why.to_owned(),
+    };
+    // Field by field: `Config::from_kubeconfig` would take proxies from the environment.
+    let mut config = Config::new(server.parse().map_err(|_| other("its address is no URL"))?);
+    config.root_cert = Some(access.authority.der.clone());
+    config.tls_server_name = access.tls_server_name.as_ref().map(ToString::to_string);
+    config.connect_timeout = Some(deadline);
+    config.read_timeout = Some(deadline);
+    config.write_timeout = Some(deadline);
+    config.proxy_url = None;
+    config.default_retry = false;
+    config.auth_info = match &access.credential {
+        Credential::Token(token) => AuthInfo {
+            token: Some(token.expose().to_owned().into()),
+            ..AuthInfo::default()
+        },
+        Credential::Certificate { certificates, key } => AuthInfo {
+            client_certificate_data: Some(pem_text::encode(&certificates.pem())),
+            client_key_data: Some(pem_text::encode(key.pem().expose()).into()),
+            ..AuthInfo::default()
+        },
+    };
+    Client::try_from(config).map_err(|_| other("its certificates cannot be used"))
+}
+
+async fn list_nodes(client: &Client, server: &str) -> Result<(), VerifyError> {
+    let other = |why: String| VerifyError::Other {
+        server: server.to_owned(),
+        why,
+    };
+    let request = hyper::Request::get(NODES)
+        .body(Body::empty())
+        .map_err(|_| other("no request could be made".into()))?;
+    let response = client
+        .send(request)
+        .await
+        .map_err(|error| classify(server, &error))?;
+    let status = response.status();
+    match status.as_u16() {
+        200 => {}
+        status @ (401 | 403) => {
+            return Err(VerifyError::Unauthorised {
+                server: server.to_owned(),
+                status,
+            });
+        }
+        status => return Err(other(format!("HTTP {status}"))),
+    }
+    let body = Limited::new(response.into_body(), MAX_ANSWER)
+        .collect()
+        .await;
+    let body = body
+        .map_err(|_| other("its answer broke off or was too long".into()))?
+        .to_bytes();
+    match serde_json::from_slice::<Answer>(&body) {
+        Ok(Answer { kind }) if kind == "NodeList" => Ok(()),
+        _ => Err(other("it sent something else".into())),
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    kind: String,
+}
+
+/// Tells TLS from the rest, by the errors beneath; their texts may quote certificates.
+fn classify(server: &str, error: &kube::Error) -> VerifyError {
+    let server = server.to_owned();
+    match find_tls(error) {
+        Some(error) => VerifyError::Tls {
+            server,
+            why: tls_word(error),
+        },
+        None => VerifyError::Unreachable { server },
+    }
+}
+
+fn find_tls<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+            return Some(tls);
+        }
+        if let Some(inner) = error
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref)
+            && let Some(tls) = find_tls(inner)
+        {
+            return Some(tls);
+        }
+        next = error.source();
+    }
+    None
+}
+
+fn tls_word(error: &rustls::Error) -> &'static str {
+    use rustls::{CertificateError as Certificate, Error as Tls};
+    match error {
+        Tls::InvalidCertificate(error) => match error {
+            Certificate::UnknownIssuer | Certificate::BadSignature => {
+                "its certificate is not signed by the authority in the kubeconfig"
+            }
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => {
+                "its certificate does not cover that address; the flake's certificates must"
+            }
+            Certificate::Expired | Certificate::ExpiredContext { .. } => {
+                "its certificate is expired"
+            }
+            Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => {
+                "its certificate is not valid yet"
+            }
+            _ => "its certificate is not valid",
+        },
+        Tls::AlertReceived(_) => "it refuses the client certificate",
+        _ => "it does not speak TLS as it should",
+    }
+}

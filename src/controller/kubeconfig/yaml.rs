@@ -1,0 +1,93 @@
+//! Hostile bytes as one bounded YAML document, and careful looks into it. Nothing of the text, and no parser's word on it, leaves in an error.
+
+use serde_yaml::Value;
+
+use super::refusal::Unsafe;
+
+/// Most bytes of a kubeconfig (SPEC 6).
+pub(super) const MAX_BYTES: usize = 64 * 1024;
+
+/// Most opening brackets; each one that stays open makes the parser slower for all that follows, and a kubeconfig as JSON has a dozen.
+const MAX_BRACKETS: usize = 500;
+
+/// Reads the one document. Anchors and aliases are refused unread: no tool writes them into a kubeconfig, and they are how a small file becomes a big one.
+pub(super) fn parse(bytes: &[u8]) -> Result<Value, Unsafe> {
+    if bytes.len() > MAX_BYTES {
+        return Err(Unsafe::TooLarge);
+    }
+    let text = std::str::from_utf8(bytes).map_err(|_| Unsafe::NotText)?;
+    if text.chars().any(is_odd) {
+        return Err(Unsafe::NotText);
+    }
+    if text.trim().is_empty() {
+        return Err(Unsafe::Empty);
+    }
+    if text.split(['\n', '\r']).any(may_hold_anchor) {
+        return Err(Unsafe::Anchors);
+    }
+    if text.matches(['[', '{']).count() > MAX_BRACKETS {
+        return Err(Unsafe::Nested);
+    }
+    let value: Value = serde_yaml::from_str(text).map_err(|_| Unsafe::NotYaml)?;
+    if value.is_mapping() {
+        Ok(value)
+    } else {
+        Err(Unsafe::NotKubeconfig)
+    }
+}
+
+/// Control characters but line breaks and tabs, and what YAML 1.1 takes for a line break or a mark at the beginning.
+fn is_odd(c: char) -> bool {
+    (c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}')
+}
+
+/// Whether `&` or `*` stands where it could begin an anchor or an alias. A line that begins with `#` is a comment or the inside of a text.
+fn may_hold_anchor(line: &str) -> bool {
+    let mut before = ' ';
+    !line.trim_start().starts_with('#')
+        && line.chars().any(|c| {
+            let begins = matches!(before, ' ' | '\t' | '[' | '{' | ',' | ':' | '-' | '?');
+            before = c;
+            begins && matches!(c, '&' | '*')
+        })
+}
+
+/// The value under `key`; null counts as absent.
+pub(super) fn get<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
+    value.get(key).filter(|value| !value.is_null())
+}
+
+/// The text under `key`; absent and empty are the same, anything but text is refused.
+pub(super) fn text<'a>(value: &'a Value, key: &'static str) -> Result<Option<&'a str>, Unsafe> {
+    match get(value, key) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.as_str()).filter(|text| !text.is_empty())),
+        Some(_) => Err(Unsafe::WrongType { field: key }),
+    }
+}
+
+/// The list under `key`; absent is empty.
+pub(super) fn list<'a>(value: &'a Value, key: &'static str) -> Result<&'a [Value], Unsafe> {
+    match get(value, key) {
+        None => Ok(&[]),
+        Some(Value::Sequence(items)) => Ok(items),
+        Some(_) => Err(Unsafe::WrongType { field: key }),
+    }
+}
+
+/// Whether anything stands under `key` that is not as good as absent.
+pub(super) fn is_set(value: &Value, key: &str) -> bool {
+    match value.get(key) {
+        None | Some(Value::Null | Value::Bool(false)) => false,
+        Some(Value::String(text)) => !text.is_empty(),
+        Some(Value::Sequence(items)) => !items.is_empty(),
+        Some(Value::Mapping(map)) => key_holds_even_empty(key) || !map.is_empty(),
+        Some(Value::Bool(true) | Value::Number(_) | Value::Tagged(_)) => true,
+    }
+}
+
+/// `exec: {}` and `auth-provider: {}` are asked of a plugin even so.
+fn key_holds_even_empty(key: &str) -> bool {
+    matches!(key, "exec" | "auth-provider")
+}

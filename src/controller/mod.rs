@@ -1,0 +1,133 @@
+//! The shell: all I/O, no decisions (DESIGN, "Rooms"). This file holds the streams and the Controller.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt as _};
+use kube::runtime::controller::{Config, Controller};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tracing::warn;
+
+use crate::api::cluster::RawCluster;
+use crate::api::nio::{Machine, NixosConfiguration};
+
+pub mod act;
+pub mod background;
+pub mod calls;
+pub mod context;
+pub mod detect;
+pub mod events;
+pub mod http;
+pub mod known_hosts;
+pub mod kubeconfig;
+pub mod named;
+pub mod observe;
+pub mod reconcile;
+pub mod secret;
+pub mod settings;
+pub mod ssh;
+pub mod stores;
+pub mod views;
+
+use context::Context;
+use http::Health;
+use settings::Settings;
+
+/// Clusters reconciled at the same time.
+const CONCURRENCY: u16 = 16;
+/// Events that come together are one pass.
+const DEBOUNCE: Duration = Duration::from_millis(20);
+
+/// Why the controller could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Its stream of work ended by itself.
+    #[error("the controller's stream of work ended")]
+    Ended,
+}
+
+/// Runs until `shutdown` resolves; what is in hand then is finished first.
+pub async fn run(
+    client: Client,
+    settings: Settings,
+    health: Arc<Health>,
+    shutdown: impl Future<Output = ()> + Send + Sync + 'static,
+) -> Result<(), RunError> {
+    let (wake, woken) = unbounded_channel();
+    let clusters = Controller::new(
+        api::<RawCluster>(&client, &settings),
+        watcher::Config::default(),
+    );
+    let machines = api::<Machine>(&client, &settings);
+    let configurations = api::<NixosConfiguration>(&client, &settings);
+    let context = Arc::new(Context::new(
+        client,
+        settings,
+        health,
+        clusters.store(),
+        wake,
+    ));
+    let (of_machines, of_configurations) = (Arc::clone(&context), Arc::clone(&context));
+    let machines = watch(machines, move |event| of_machines.take_machine(event));
+    let configurations = watch(configurations, move |event| {
+        of_configurations.take_configuration(event)
+    });
+    let readiness = Arc::clone(&context);
+    let work = clusters
+        .with_config(
+            Config::default()
+                .concurrency(CONCURRENCY)
+                .debounce(DEBOUNCE),
+        )
+        .reconcile_on(machines)
+        .reconcile_on(configurations)
+        .reconcile_on(received(woken))
+        .graceful_shutdown_on(shutdown)
+        .run(reconcile::reconcile, reconcile::after_failure, context)
+        .for_each(|outcome| async move {
+            if let Err(kube::runtime::controller::Error::QueueError(error)) = outcome {
+                warn!(%error, "the watch of KubernetesClusters failed; it is tried again");
+            }
+        });
+    tokio::select! {
+        () = work => Ok(()),
+        () = readiness.watch_readiness() => Err(RunError::Ended),
+    }
+}
+
+fn api<K>(client: &Client, settings: &Settings) -> Api<K>
+where
+    K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+{
+    match &settings.watch_namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+/// A watch that never ends: failures are tried again with backoff. Yields the clusters that each event concerns.
+fn watch<K>(
+    api: Api<K>,
+    take: impl Fn(watcher::Event<K>) -> Vec<ObjectRef<RawCluster>> + Send + Sync + 'static,
+) -> impl Stream<Item = ObjectRef<RawCluster>> + Send + 'static
+where
+    K: calls::Object + Send + Sync + 'static,
+{
+    watcher(api, watcher::Config::default())
+        .default_backoff()
+        .filter_map(|event| async move {
+            event
+                .inspect_err(|error| warn!(kind = %K::kind(&()), %error, "a watch failed; it is tried again"))
+                .ok()
+        })
+        .flat_map(move |event| futures::stream::iter(take(event)))
+}
+
+fn received<T>(receiver: UnboundedReceiver<T>) -> impl Stream<Item = T> {
+    futures::stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|item| (item, receiver))
+    })
+}

@@ -1,0 +1,241 @@
+//! Objects read by name and remembered until the next resync or NICO's own write: there is no list or watch of Secrets, which
+//! would show every one of them (SPEC 7, "Rights"). Of a Secret only facts are kept, never a value.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Api;
+use zeroize::Zeroize;
+
+use super::calls::{self, CallError};
+use super::secret::SecretText;
+use super::ssh::fingerprint_of_public_half;
+use crate::api::digest::sha256;
+use crate::api::names::ADOPT_ANNOTATION;
+use crate::api::nio::SSH_KEY;
+use crate::plan::action::Precondition;
+
+/// How long an absence is believed, and an object that is not as hoped: people mend both, and no watch tells.
+const ABSENCE: Duration = Duration::from_secs(5);
+
+/// What is known of an object's metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Version to insist on.
+    pub version: Precondition,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Uid of its controller.
+    pub controller: Option<String>,
+    /// Its finalizers.
+    pub finalizers: Vec<String>,
+    /// Value of the annotation `adopt`.
+    pub adopt: Option<String>,
+}
+
+impl Facts {
+    fn of(meta: &ObjectMeta) -> Self {
+        let controller = meta
+            .owner_references
+            .iter()
+            .flatten()
+            .find(|owner| owner.controller == Some(true));
+        Self {
+            version: Precondition {
+                uid: meta.uid.clone().unwrap_or_default(),
+                resource_version: meta.resource_version.clone().unwrap_or_default(),
+            },
+            deleting: meta.deletion_timestamp.is_some(),
+            controller: controller.map(|owner| owner.uid.clone()),
+            finalizers: meta.finalizers.clone().unwrap_or_default(),
+            adopt: meta
+                .annotations
+                .as_ref()
+                .and_then(|annotations| annotations.get(ADOPT_ANNOTATION))
+                .cloned(),
+        }
+    }
+
+    /// Whether the cluster of that uid is its controller.
+    #[must_use]
+    pub fn is_owned_by(&self, uid: &str) -> bool {
+        self.controller.as_deref() == Some(uid)
+    }
+}
+
+/// What is known of a Secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretFacts {
+    /// Its metadata.
+    pub facts: Facts,
+    /// Keys, with the SHA-256 digest of each value; `None` where it is empty.
+    pub keys: BTreeMap<String, Option<String>>,
+    /// Fingerprint of the public half of its SSH key; `Err` says why there is none. Absent where there is no such key.
+    pub fingerprint: Option<Result<String, String>>,
+}
+
+/// What is known of a ConfigMap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapFacts {
+    /// Its metadata.
+    pub facts: Facts,
+    /// Its data.
+    pub data: BTreeMap<String, String>,
+}
+
+/// Reads by name.
+#[derive(Debug)]
+pub struct Named {
+    secrets: Memory<SecretFacts>,
+    maps: Memory<MapFacts>,
+}
+
+type Memory<T> = Mutex<HashMap<(String, String), (Instant, Option<T>)>>;
+
+impl Named {
+    /// Remembers nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            secrets: Mutex::default(),
+            maps: Mutex::default(),
+        }
+    }
+
+    /// Forgets an object, so that the next look reads it.
+    pub fn forget(&self, namespace: &str, name: &str) {
+        let key = (namespace.to_owned(), name.to_owned());
+        lock(&self.secrets).remove(&key);
+        lock(&self.maps).remove(&key);
+    }
+
+    /// Forgets everything that was read longer than `age` ago.
+    pub fn expire(&self, age: Duration) {
+        lock(&self.secrets).retain(|_, (at, _)| at.elapsed() < age);
+        lock(&self.maps).retain(|_, (at, _)| at.elapsed() < age);
+    }
+
+    /// A Secret's facts, at most `age` old where they are `as_hoped`; `None` where there is no such Secret.
+    pub async fn secret(
+        &self,
+        client: &kube::Client,
+        namespace: &str,
+        name: &str,
+        age: Duration,
+        as_hoped: impl Fn(&SecretFacts) -> bool,
+    ) -> Result<Option<SecretFacts>, CallError> {
+        let key = (namespace.to_owned(), name.to_owned());
+        if let Some(Known(known)) = remembered(&self.secrets, &key, age, as_hoped) {
+            return Ok(known);
+        }
+        let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+        let facts = calls::get_opt(&api, name).await?.map(secret_facts);
+        lock(&self.secrets).insert(key, (Instant::now(), facts.clone()));
+        Ok(facts)
+    }
+
+    /// A ConfigMap, at most `age` old where it is `as_hoped`; `None` where there is no such ConfigMap.
+    pub async fn map(
+        &self,
+        client: &kube::Client,
+        namespace: &str,
+        name: &str,
+        age: Duration,
+        as_hoped: impl Fn(&MapFacts) -> bool,
+    ) -> Result<Option<MapFacts>, CallError> {
+        let key = (namespace.to_owned(), name.to_owned());
+        if let Some(Known(known)) = remembered(&self.maps, &key, age, as_hoped) {
+            return Ok(known);
+        }
+        let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+        let facts = calls::get_opt(&api, name)
+            .await?
+            .map(|map: ConfigMap| MapFacts {
+                facts: Facts::of(&map.metadata),
+                data: map.data.unwrap_or_default(),
+            });
+        lock(&self.maps).insert(key, (Instant::now(), facts.clone()));
+        Ok(facts)
+    }
+}
+
+impl Default for Named {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// One value of a Secret, read now and kept by nobody else.
+pub async fn secret_value(
+    client: &kube::Client,
+    namespace: &str,
+    name: &str,
+    key: &str,
+) -> Result<Option<SecretText>, CallError> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let Some(mut secret) = calls::get_opt(&api, name).await? else {
+        return Ok(None);
+    };
+    let value = secret.data.as_mut().and_then(|data| data.remove(key));
+    erase(&mut secret);
+    Ok(value
+        .and_then(|bytes| String::from_utf8(bytes.0).ok())
+        .map(SecretText::new))
+}
+
+fn secret_facts(mut secret: Secret) -> SecretFacts {
+    let keys = secret
+        .data
+        .iter()
+        .flatten()
+        .map(|(key, value)| (key.clone(), (!value.0.is_empty()).then(|| sha256(&value.0))))
+        .collect();
+    let fingerprint = secret
+        .data
+        .as_ref()
+        .and_then(|data| data.get(SSH_KEY))
+        .map(|key| {
+            let text = std::str::from_utf8(&key.0).map_err(|_| "it is not text".to_owned())?;
+            fingerprint_of_public_half(&SecretText::new(text.to_owned()))
+                .map_err(|error| error.to_string())
+        });
+    let facts = SecretFacts {
+        facts: Facts::of(&secret.metadata),
+        keys,
+        fingerprint,
+    };
+    erase(&mut secret);
+    facts
+}
+
+fn erase(secret: &mut Secret) {
+    for value in secret.data.iter_mut().flatten() {
+        value.1.0.zeroize();
+    }
+}
+
+/// What is known of an object, where it was looked for lately: `Known(None)` is a known absence.
+struct Known<T>(Option<T>);
+
+fn remembered<T: Clone>(
+    memory: &Memory<T>,
+    key: &(String, String),
+    age: Duration,
+    as_hoped: impl Fn(&T) -> bool,
+) -> Option<Known<T>> {
+    let memory = lock(memory);
+    let (at, known) = memory.get(key)?;
+    let age = if known.as_ref().is_some_and(as_hoped) {
+        age
+    } else {
+        age.min(ABSENCE)
+    };
+    (at.elapsed() < age).then(|| Known(known.clone()))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

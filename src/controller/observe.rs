@@ -1,0 +1,295 @@
+//! Stores, named reads and live reads become one `Observed`. No decision is made here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
+use kube::{Api, ResourceExt as _};
+
+use super::calls::{self, CallError};
+use super::context::Context;
+use super::stores::{Stores, label_key, machine_key, owner_key};
+use super::views::Views;
+use crate::api::cluster::RawCluster;
+use crate::api::names::{ClusterId, MachineName, join_token_name, worker_token_name};
+use crate::api::nio::{Generation, Machine, NixosConfiguration};
+use crate::api::spec::{Pool, ValidSpec};
+use crate::api::status::Role;
+use crate::plan::observed::{
+    ClusterView, Evidence, Fetch, KnownHostsView, KubeconfigView, LedgerView, Observed, Rival,
+    SecretView, SshKeyView, Works, controller,
+};
+use crate::plan::selection;
+
+/// SSH Secrets read at the same time.
+const KEYS_AT_A_TIME: usize = 16;
+
+/// What a pass looks at.
+pub struct Look<'a> {
+    /// The operator.
+    pub context: &'a Context,
+    /// The cluster object, cached or just read.
+    pub cluster: &'a RawCluster,
+    /// Machines and configurations, cached or just listed.
+    pub stores: &'a Stores,
+    /// Where both were read.
+    pub evidence: Evidence,
+    /// Which NIO is there.
+    pub nio: Option<Generation>,
+}
+
+/// Reads the cluster and both lists from the API server, now. `None` where the cluster is gone or another of its name.
+pub async fn read_live(
+    context: &Context,
+    cluster: &RawCluster,
+) -> Result<Option<(RawCluster, Stores)>, CallError> {
+    let namespace = cluster.namespace().unwrap_or_default();
+    let clusters: Api<RawCluster> = Api::namespaced(context.client.clone(), &namespace);
+    let machines: Api<Machine> = Api::namespaced(context.client.clone(), &namespace);
+    let configurations: Api<NixosConfiguration> =
+        Api::namespaced(context.client.clone(), &namespace);
+    // The cluster first: what is listed after it cannot be older than the spec that it is judged by.
+    let Some(live) = calls::get_opt(&clusters, &cluster.name_any()).await? else {
+        return Ok(None);
+    };
+    if live.metadata.uid != cluster.metadata.uid {
+        return Ok(None);
+    }
+    let (machines, machines_at) = calls::list(&machines).await?;
+    let (configurations, configurations_at) = calls::list(&configurations).await?;
+    let held = &context.stores;
+    held.machines
+        .heal(&namespace, &machines, machines_at.as_deref());
+    held.configurations
+        .heal(&namespace, &configurations, configurations_at.as_deref());
+    context.looked_live(cluster);
+    Ok(Some((live, Stores::of(machines, configurations))))
+}
+
+/// One snapshot for the planner.
+pub async fn observe(look: &Look<'_>) -> Result<Observed, CallError> {
+    let Look {
+        context,
+        cluster,
+        stores,
+        evidence,
+        nio,
+    } = look;
+    let view = view(cluster);
+    let namespace = view.namespace.clone();
+    let mut observed = blank(look, &view);
+    own_configurations(&mut observed, stores, &view);
+    if view.deleting {
+        // A deletion asks for nothing else, and must not be held up by a Secret that cannot be read.
+        return Ok(observed);
+    }
+    let views = Views {
+        context,
+        stores,
+        cluster: &view,
+        // Live evidence trusts no memory either.
+        age: match evidence {
+            Evidence::Cached => context.settings.resync,
+            Evidence::Live => Duration::ZERO,
+        },
+    };
+    observed.ledger = views.ledger().await?;
+    observed.join_token = views.token(&join_token_name(&view.name)).await?;
+    observed.worker_token = views.token(&worker_token_name(&view.name)).await?;
+    observed.known_hosts = views.known_hosts().await?.0;
+    let Ok(spec) = observed.spec.clone() else {
+        return Ok(observed);
+    };
+    if let Some(secret) = &spec.credentials {
+        observed.credentials = Some(views.credentials(secret).await?);
+    }
+    let held: Vec<MachineName> = observed.members().map(|(machine, _)| machine).collect();
+    let listed = spec
+        .control_plane
+        .listed()
+        .chain(spec.data_plane.listed())
+        .cloned();
+    for machine in held.into_iter().chain(listed.collect::<Vec<_>>()) {
+        add_machine(&mut observed, stores, &namespace, &machine);
+    }
+    for role in selection::short_roles(&observed, &spec) {
+        if let Pool::Selected { selector, .. } = selection::pool(&spec, role) {
+            for machine in candidates(stores, &namespace, selector) {
+                add_machine(&mut observed, stores, &namespace, &machine);
+            }
+        }
+    }
+    rivals(context, &mut observed, &namespace);
+    ssh_keys(&views, *nio, &mut observed, &spec).await?;
+    observed.kubeconfig = views.kubeconfig(&circumstances(&observed, &spec)).await?;
+    Ok(observed)
+}
+
+/// A snapshot in which nothing was looked at yet.
+fn blank(look: &Look<'_>, view: &ClusterView) -> Observed {
+    Observed {
+        evidence: look.evidence,
+        spec: look.context.spec(look.cluster),
+        nio: look.nio,
+        ledger: LedgerView::Absent,
+        join_token: SecretView::Absent,
+        worker_token: SecretView::Absent,
+        credentials: None,
+        configurations: BTreeMap::new(),
+        machines: BTreeMap::new(),
+        ssh_keys: BTreeMap::new(),
+        rivals: BTreeMap::new(),
+        kubeconfig: KubeconfigView {
+            secret: SecretView::Absent,
+            works: Works::Unknown,
+            try_again: false,
+            fetch: Fetch::default(),
+        },
+        known_hosts: KnownHostsView::Absent,
+        since: look.context.clocks(&view.uid),
+        fresh_id: ClusterId::from_bits(rand::random()),
+        cluster: view.clone(),
+    }
+}
+
+/// Under what a kubeconfig is read: the founding, what the spec says of it, and the machines that are asked.
+fn circumstances(observed: &Observed, spec: &ValidSpec) -> String {
+    let id = observed.ledger.ours().map(|ledger| &ledger.id);
+    let machines: Vec<_> = observed
+        .members_of(Role::ControlPlane)
+        .filter_map(|(name, _)| {
+            let machine = observed.machines.get(&name)?;
+            Some((name, machine.address(), machine.spec.ssh_user.as_deref()))
+        })
+        .collect();
+    format!(
+        "{id:?} {:?} {:?} {machines:?}",
+        spec.endpoint, spec.kubeconfig_path
+    )
+}
+
+/// The cluster object as the planner takes it, but for its spec.
+pub(super) fn view(cluster: &RawCluster) -> ClusterView {
+    let meta = &cluster.metadata;
+    ClusterView {
+        namespace: meta.namespace.clone().unwrap_or_default(),
+        name: meta.name.clone().unwrap_or_default(),
+        uid: meta.uid.clone().unwrap_or_default(),
+        resource_version: meta.resource_version.clone().unwrap_or_default(),
+        generation: meta.generation.unwrap_or_default(),
+        created: meta.creation_timestamp.as_ref().map(|time| time.0),
+        deleting: meta.deletion_timestamp.is_some(),
+        finalizers: meta.finalizers.clone().unwrap_or_default(),
+        status: cluster.status.clone().unwrap_or_default(),
+    }
+}
+
+fn own_configurations(observed: &mut Observed, stores: &Stores, cluster: &ClusterView) {
+    let namespace = &cluster.namespace;
+    let owned = stores
+        .configurations
+        .find(namespace, &owner_key(&cluster.uid));
+    let labelled = stores
+        .configurations
+        .find(namespace, &label_key(&cluster.name));
+    for configuration in owned.into_iter().chain(labelled) {
+        observed
+            .configurations
+            .insert(configuration.name_any(), configuration);
+    }
+}
+
+/// The Machine, and every configuration that bears its name or names it.
+fn add_machine(observed: &mut Observed, stores: &Stores, namespace: &str, name: &MachineName) {
+    if let Some(machine) = stores.machines.get(namespace, name.as_str()) {
+        observed.machines.insert(name.clone(), machine);
+    }
+    let of_its_name = stores.configurations.get(namespace, name.as_str());
+    let that_name_it = stores
+        .configurations
+        .find(namespace, &machine_key(name.as_str()));
+    for configuration in of_its_name.into_iter().chain(that_name_it) {
+        observed
+            .configurations
+            .insert(configuration.name_any(), configuration);
+    }
+}
+
+fn candidates(
+    stores: &Stores,
+    namespace: &str,
+    selector: &kube::core::Selector,
+) -> Vec<MachineName> {
+    use kube::core::SelectorExt as _;
+    stores
+        .machines
+        .filter(namespace, |machine| {
+            selector.matches(machine.metadata.labels.as_ref().unwrap_or(&BTreeMap::new()))
+        })
+        .iter()
+        .filter_map(|machine| MachineName::parse(&machine.name_any()))
+        .collect()
+}
+
+fn rivals(context: &Context, observed: &mut Observed, namespace: &str) {
+    let owners: BTreeSet<(String, String)> = observed
+        .configurations
+        .values()
+        .filter(|configuration| !observed.is_ours(configuration))
+        .filter_map(|configuration| controller(configuration))
+        .filter(|owner| owner.kind == "KubernetesCluster")
+        .map(|owner| (owner.uid.clone(), owner.name.clone()))
+        .collect();
+    for (uid, name) in owners {
+        let rival = context.cluster(namespace, &name);
+        let created = rival
+            .filter(|rival| rival.metadata.uid.as_deref() == Some(&uid))
+            .and_then(|rival| {
+                rival
+                    .metadata
+                    .creation_timestamp
+                    .as_ref()
+                    .map(|time| time.0)
+            });
+        observed.rivals.insert(uid, Rival { name, created });
+    }
+}
+
+/// Looks at the SSH keys of the machines that are members or may become members now, a few at a time.
+async fn ssh_keys(
+    views: &Views<'_>,
+    nio: Option<Generation>,
+    observed: &mut Observed,
+    spec: &ValidSpec,
+) -> Result<(), CallError> {
+    let selection = selection::select(observed, spec);
+    let machines: Vec<(MachineName, Arc<Machine>)> = selection
+        .present()
+        .filter_map(|(name, _)| Some((name.clone(), Arc::clone(observed.machines.get(name)?))))
+        .collect();
+    let keys: Vec<(MachineName, SshKeyView)> = futures::stream::iter(machines)
+        .map(|(name, machine)| async move {
+            let view = views.ssh_key(nio, &name, &machine).await?;
+            Ok::<_, CallError>((name, view))
+        })
+        .buffered(KEYS_AT_A_TIME)
+        .try_collect()
+        .await?;
+    observed.ssh_keys = keys.into_iter().collect();
+    Ok(())
+}
+
+/// `now`, cut to whole seconds as Kubernetes writes times.
+#[must_use]
+pub fn now() -> Timestamp {
+    Timestamp::from_second(Timestamp::now().as_second()).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// The spec as the planner takes it; problems as sentences.
+pub fn parse_spec(cluster: &RawCluster) -> Result<Arc<ValidSpec>, Vec<String>> {
+    crate::api::validate::validate(&cluster.name_any(), &cluster.spec)
+        .map(Arc::new)
+        .map_err(|problems| problems.iter().map(ToString::to_string).collect())
+}

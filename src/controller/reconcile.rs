@@ -1,0 +1,407 @@
+//! One pass for one cluster: observe, plan, act, status (STYLE, "Shape").
+
+mod tell;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kube::runtime::controller::Action as Next;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, ResourceExt as _};
+use serde_json::{Value, json};
+use tracing::{debug, trace, warn};
+
+use super::act::{ActError, Hand};
+use super::calls::{self, CallError};
+use super::context::Context;
+use super::observe::{Look, now, observe, read_live};
+use crate::api::cluster::RawCluster;
+use crate::api::conditions::{ConditionType, Reason};
+use crate::api::status::ClusterStatus;
+use crate::plan::action::{Plan, Precondition};
+use crate::plan::observed::{Evidence, Observed};
+use crate::plan::status::{Refusal, is_significant, status};
+use crate::plan::{Settings, plan};
+use tell::{tell_changes, tell_unwritable};
+
+/// Bounds a whole pass: one broken cluster never holds up another.
+const PASS_TIMEOUT: Duration = Duration::from_secs(300);
+/// So many failures in a row count at the most where the last two differ: a pause of two seconds.
+const BRISK: u32 = 4;
+/// After so many stale passes in a row the cluster is read by name.
+const SILENCE: u32 = 2;
+/// Pause before the next look where something changed under a pass.
+const STALE_PAUSE: Duration = Duration::from_millis(50);
+/// How soon a pass looks again whether the first lists have ended.
+const LISTING_PAUSE: Duration = Duration::from_millis(250);
+/// Failed passes in a row before the status tells of them.
+const PATIENCE: u32 = 3;
+/// Passes in a row that something changed under: not told at once, but not kept for ever either.
+const STALE_PATIENCE: u32 = 5;
+/// Changes of status that nobody waits for are gathered for so long.
+const GATHER: Duration = Duration::from_secs(5);
+/// How soon a missing Secret is looked for again: no watch tells that it came.
+const SECRET_PAUSE: Duration = Duration::from_secs(5);
+/// First and longest pause after a failed pass.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(60));
+
+/// Why a pass failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// What the pass needs could not be read.
+    #[error(transparent)]
+    Unread(CallError),
+    /// The status could not be written.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// An action failed.
+    #[error(transparent)]
+    Act(#[from] ActError),
+    /// The pass took too long.
+    #[error("the pass took longer than {} s", PASS_TIMEOUT.as_secs())]
+    Timeout,
+    /// The first lists have not ended.
+    #[error("the first lists of Machines and NixosConfigurations have not ended yet")]
+    NotListed,
+}
+
+impl ReconcileError {
+    /// Whether the next pass, from fresh reads, is all that is needed.
+    fn is_stale(&self) -> bool {
+        match self {
+            Self::Act(error) => error.is_stale(),
+            Self::Unread(error) | Self::Call(error) => error.is_stale(),
+            Self::NotListed | Self::Timeout => false,
+        }
+    }
+}
+
+/// The Controller's entry.
+pub async fn reconcile(
+    cluster: Arc<RawCluster>,
+    context: Arc<Context>,
+) -> Result<Next, ReconcileError> {
+    let cluster = context.newest(&cluster);
+    let outcome = tokio::time::timeout(PASS_TIMEOUT, pass(&cluster, &context)).await;
+    if let Ok(Err(error)) = &outcome
+        && error.is_stale()
+        && context.memory(&cluster, |memory| memory.failures) >= SILENCE
+    {
+        read_again(&cluster, &context).await;
+    }
+    match outcome {
+        Ok(Ok(next)) => {
+            context.succeeded(&cluster);
+            Ok(next)
+        }
+        Ok(Err(ReconcileError::Unread(error))) => {
+            tell_unread(&cluster, &context, &error).await;
+            Err(ReconcileError::Unread(error))
+        }
+        Ok(Err(ReconcileError::Call(error))) => {
+            tell_unwritable(&cluster, &context, &error);
+            Err(ReconcileError::Call(error))
+        }
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(ReconcileError::Timeout),
+    }
+}
+
+/// Where something changes under pass after pass, the watch of clusters may be silent: the object is read by name.
+async fn read_again(cluster: &RawCluster, context: &Context) {
+    let namespace = cluster.namespace().unwrap_or_default();
+    let api: Api<RawCluster> = Api::namespaced(context.client.clone(), &namespace);
+    if let Ok(Some(live)) = calls::get_opt(&api, &cluster.name_any()).await
+        && live.metadata.uid == cluster.metadata.uid
+    {
+        context.saw(live);
+    }
+}
+
+fn is_ready(observed: &Observed) -> bool {
+    let kind = ConditionType::Ready.to_string();
+    let mut conditions = observed.cluster.status.conditions.iter();
+    conditions.any(|condition| condition.kind == kind && condition.status == "True")
+}
+
+/// Where what a pass needs cannot be read again and again, the status says so; all else in it stays.
+async fn tell_unread(cluster: &Arc<RawCluster>, context: &Context, error: &CallError) {
+    let failures = context.memory(cluster, |memory| memory.failures);
+    if failures
+        < if error.is_stale() {
+            STALE_PATIENCE
+        } else {
+            PATIENCE
+        }
+    {
+        return;
+    }
+    let newest = context.newest(cluster);
+    let mut status = newest.status.clone().unwrap_or_default();
+    let name = ConditionType::Reconciling.to_string();
+    let Some(condition) = status
+        .conditions
+        .iter_mut()
+        .find(|condition| condition.kind == name)
+    else {
+        return;
+    };
+    if condition.status != "True" {
+        condition.last_transition_time = Some(now());
+    }
+    "True".clone_into(&mut condition.status);
+    condition.reason = Reason::ApiRefused.to_string();
+    condition.message = error.to_string();
+    if newest.status.as_ref() == Some(&status) {
+        return;
+    }
+    let body = json!({ "status": { "conditions": status.conditions } });
+    let api: Api<RawCluster> = Api::namespaced(
+        context.client.clone(),
+        &newest.namespace().unwrap_or_default(),
+    );
+    let version = Precondition {
+        uid: newest.uid().unwrap_or_default(),
+        resource_version: newest.resource_version().unwrap_or_default(),
+    };
+    match calls::patch_status(&api, &newest.name_any(), &version, body).await {
+        Ok(written) => context.saw(written),
+        Err(error) => debug!(cluster = %newest.name_any(), %error, "the failure could not be told"),
+    }
+}
+
+/// When to try again after a failed pass: at once where something only changed meanwhile, else with backoff per cluster.
+// The signature is the Controller's.
+#[allow(clippy::needless_pass_by_value)]
+pub fn after_failure(
+    cluster: Arc<RawCluster>,
+    error: &ReconcileError,
+    context: Arc<Context>,
+) -> Next {
+    if matches!(error, ReconcileError::NotListed) {
+        trace!(cluster = %cluster.name_any(), %error, "nothing is done yet");
+        return Next::requeue(LISTING_PAUSE);
+    }
+    let failures = context.memory(&cluster, |memory| {
+        let why = Some(error.to_string());
+        // A pass that fails elsewhere than the last one got further, or meets another trouble: no reason for a long pause.
+        let most = if memory.last_failure == why {
+            u32::MAX
+        } else {
+            BRISK
+        };
+        memory.last_failure = why;
+        memory.failures = memory.failures.saturating_add(1).min(most);
+        memory.failures
+    });
+    let stale = error.is_stale();
+    let pause = BACKOFF
+        .0
+        .saturating_mul(1 << failures.saturating_sub(1).min(10))
+        .min(BACKOFF.1);
+    // Something that changes under every pass is no reason to spin.
+    let pause = if stale && failures < STALE_PATIENCE {
+        STALE_PAUSE
+    } else {
+        pause
+    };
+    if stale {
+        debug!(cluster = %cluster.name_any(), %error, "the pass ends early");
+    } else {
+        warn!(cluster = %cluster.name_any(), namespace = cluster.namespace(), %error, retry_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX), "the pass failed");
+    }
+    Next::requeue(pause)
+}
+
+async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, ReconcileError> {
+    let nio = context.nio().await.map_err(ReconcileError::Unread)?;
+    if nio.is_some() && !context.stores.are_ready() {
+        return Err(ReconcileError::NotListed);
+    }
+    let now = now();
+    let settings = Settings {
+        default_git_repo: context.settings.default_git_repo.clone(),
+    };
+    let cached = observe(&Look {
+        context,
+        cluster,
+        stores: &context.stores,
+        evidence: Evidence::Cached,
+        nio,
+    })
+    .await
+    .map_err(ReconcileError::Unread)?;
+    let first_plan = plan(&cached, now, &settings);
+    context.keep_clocks(cluster, &first_plan.clocks, now);
+    // A GitOps tool must never see the old green beside a new spec: this word comes before every deed.
+    let new_generation =
+        cached.cluster.status.observed_generation != Some(cached.cluster.generation);
+    if new_generation && !cached.cluster.deleting {
+        let wanted = status(&cached, &first_plan, None, now);
+        write_status(context, cluster, &cached, &wanted).await?;
+        context.wake(ObjectRef::from_obj(&**cluster));
+        return Ok(Next::requeue(context.settings.resync));
+    }
+    // What a cluster waits for may be there, and the event lost: at each resync a live look says so.
+    let lost = nio.is_some() && !is_ready(&cached) && context.live_look_is_due(cluster);
+    let (observed, plan) = if lost || first_plan.needs_live_reads() {
+        let Some((live, stores)) = read_live(context, cluster)
+            .await
+            .map_err(ReconcileError::Unread)?
+        else {
+            context.forget(cluster);
+            return Ok(Next::requeue(context.settings.resync));
+        };
+        let observed = observe(&Look {
+            context,
+            cluster: &live,
+            stores: &stores,
+            evidence: Evidence::Live,
+            nio,
+        })
+        .await
+        .map_err(ReconcileError::Unread)?;
+        let plan = plan(&observed, now, &settings);
+        (observed, plan)
+    } else {
+        (cached, first_plan)
+    };
+    let failure = carry_out(context, cluster, &observed, &plan).await;
+    if observed.cluster.deleting && removes_finalizer(&plan) && failure.is_none() {
+        context.forget(cluster);
+        return Ok(Next::await_change());
+    }
+    let again = context.memory(cluster, |memory| memory.failures) >= STALE_PATIENCE;
+    let refusal = failure
+        .as_ref()
+        .filter(|error| again || !error.is_stale())
+        .map(|error| Refusal(error.to_string()));
+    let later = keep_status(context, cluster, &observed, &plan, refusal.as_ref(), now).await?;
+    if let Some(error) = failure {
+        return Err(error.into());
+    }
+    Ok(Next::requeue(next_look(context, &plan, later)))
+}
+
+/// Carries the plan out, up to the first action that fails, or that writes the cluster: what follows rests on a read made after it.
+async fn carry_out(
+    context: &Context,
+    cluster: &RawCluster,
+    observed: &Observed,
+    plan: &Plan,
+) -> Option<ActError> {
+    let hand = Hand::new(context, observed);
+    for action in &plan.actions {
+        match hand.act(action).await {
+            Ok(Some(written)) => {
+                context.saw(written);
+                // The API server lets a deletion that had begun take the object away although the finalizer was written meanwhile:
+                // what was made then, nobody would take away.
+                context.wake(ObjectRef::from_obj(cluster));
+                return None;
+            }
+            Ok(None) => {}
+            Err(error) => return Some(error),
+        }
+    }
+    None
+}
+
+fn removes_finalizer(plan: &Plan) -> bool {
+    plan.actions
+        .iter()
+        .any(|action| matches!(action, crate::plan::action::Action::RemoveFinalizer(..)))
+}
+
+/// Writes the status where it changed; returns how long a change that nobody waits for is still gathered.
+async fn keep_status(
+    context: &Context,
+    cluster: &Arc<RawCluster>,
+    observed: &Observed,
+    plan: &Plan,
+    refusal: Option<&Refusal>,
+    now: jiff::Timestamp,
+) -> Result<Option<Duration>, CallError> {
+    // An action may just have written the object: the status goes on top of that.
+    let newest = context.newest(cluster);
+    let mut observed = observed.clone();
+    observed.cluster.resource_version =
+        newest.metadata.resource_version.clone().unwrap_or_default();
+    observed.cluster.status = newest.status.clone().unwrap_or_default();
+    let wanted = status(&observed, plan, refusal, now);
+    let held = &observed.cluster.status;
+    if wanted == *held {
+        return Ok(None);
+    }
+    if !is_significant(held, &wanted)
+        && let Some(written) = context.memory(cluster, |memory| memory.status_written)
+        && let Some(rest) = GATHER.checked_sub(written.elapsed())
+    {
+        return Ok(Some(rest));
+    }
+    write_status(context, cluster, &observed, &wanted).await?;
+    Ok(None)
+}
+
+async fn write_status(
+    context: &Context,
+    cluster: &RawCluster,
+    observed: &Observed,
+    wanted: &ClusterStatus,
+) -> Result<(), CallError> {
+    let old = &observed.cluster.status;
+    let body = json!({ "status": merge(old, wanted) });
+    let api: Api<RawCluster> = Api::namespaced(context.client.clone(), &observed.cluster.namespace);
+    let written = calls::patch_status(
+        &api,
+        &observed.cluster.name,
+        &observed.cluster.precondition(),
+        body,
+    )
+    .await?;
+    context.saw(written);
+    context.memory(cluster, |memory| {
+        memory.status_written = Some(Instant::now());
+    });
+    tell_changes(context, observed, old, wanted);
+    Ok(())
+}
+
+/// A merge patch that makes the old status the wanted one: fields that are to go are null.
+fn merge(old: &ClusterStatus, wanted: &ClusterStatus) -> Value {
+    let fields = |status: &ClusterStatus| match serde_json::to_value(status) {
+        Ok(Value::Object(fields)) => fields,
+        _ => serde_json::Map::new(),
+    };
+    let old = fields(old);
+    let mut patch = fields(wanted);
+    for field in old.keys() {
+        patch.entry(field.clone()).or_insert(Value::Null);
+    }
+    patch.retain(|field, value| old.get(field) != Some(value));
+    Value::Object(patch)
+}
+
+fn next_look(context: &Context, plan: &Plan, later: Option<Duration>) -> Duration {
+    let secret_missing = plan.waits.iter().any(|wait| {
+        matches!(
+            wait.reason,
+            Reason::SecretMissing
+                | Reason::SSHKeyMissing
+                | Reason::SSHKeyUnsupported
+                | Reason::SecretConflict
+                | Reason::JoinTokenLost
+                | Reason::LedgerUnreadable
+                | Reason::NIOMissing
+        )
+    });
+    [
+        plan.look_again,
+        later,
+        secret_missing.then_some(SECRET_PAUSE),
+    ]
+    .into_iter()
+    .flatten()
+    .fold(context.settings.resync, Duration::min)
+    .max(STALE_PAUSE)
+}

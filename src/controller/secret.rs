@@ -1,0 +1,46 @@
+//! Secret bytes and text: types that cannot be printed by mistake and that are overwritten when they go.
+
+use zeroize::Zeroizing;
+
+/// Secret bytes: neither `Debug` nor `Display`, and overwritten when dropped.
+#[derive(Clone)]
+pub struct SecretBytes(Zeroizing<Vec<u8>>);
+
+impl SecretBytes {
+    /// Takes the bytes over.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// The bytes themselves: not for logs, events, status, metrics or errors.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The same as text, where it is UTF-8.
+    #[must_use]
+    pub fn to_text(&self) -> Option<SecretText> {
+        let text = std::str::from_utf8(&self.0).ok()?;
+        Some(SecretText::new(text.to_owned()))
+    }
+}
+
+/// Secret text: neither `Debug` nor `Display`, and overwritten when dropped.
+#[derive(Clone)]
+pub struct SecretText(Zeroizing<String>);
+
+impl SecretText {
+    /// Takes the text over.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    /// The text itself: not for logs, events, status, metrics or errors.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}

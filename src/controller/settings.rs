@@ -1,0 +1,32 @@
+//! What the flags of `nico run` say to the controller (SPEC 7).
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+/// Settings of one run of the operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The one namespace to work in; absent: all.
+    pub watch_namespace: Option<String>,
+    /// `gitRepo` of clusters that name none.
+    pub default_git_repo: Option<String>,
+    /// Which NIO is installed.
+    pub nio: NioChoice,
+    /// How often every cluster is looked at without an event, and Secrets are read anew.
+    pub resync: Duration,
+    /// Port of the machines' SSH servers.
+    pub ssh_port: u16,
+}
+
+/// Which NIO is installed, as far as the flag says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum NioChoice {
+    /// Told by the API server's schema of `Machine` (NIO.md).
+    #[default]
+    Auto,
+    /// homystack/NIO.
+    Classic,
+    /// kitsunoff/NIO 1.0.
+    V1,
+}

@@ -1,0 +1,296 @@
+//! Reading a file from a machine over SSH, in process (SPEC 6): public key only, and only after the host's key was accepted.
+//!
+//! Each step has a deadline, and what the machine sends (banner, stderr, version) gets into no error and no log.
+
+mod bounded;
+mod error;
+mod host_key;
+
+pub use error::{ConnectError, KeyError, SshError};
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use russh::ChannelMsg;
+use russh::client::{self, Handle};
+use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg, decode_secret_key};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+use self::bounded::Bounded;
+use self::error::{unreachable, word};
+use self::host_key::{HostKeyCheck, preferred};
+use super::known_hosts::{self, KnownHosts};
+use super::kubeconfig::server::Host;
+use super::secret::{SecretBytes, SecretText};
+
+/// Most bytes of a file (SPEC 6).
+pub const MAX_FILE: usize = 64 * 1024;
+/// How much a machine may send before it is read on; little more than a file, so that an endless one fills no memory.
+const WINDOW: u32 = 96 * 1024;
+/// How much of a command's stderr is looked at.
+const MAX_STDERR: usize = 4 * 1024;
+/// What coreutils, busybox and uutils all say of a file that is not there.
+const NOT_THERE: &[u8] = b"No such file or directory";
+
+/// How long each step may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// From the first packet to the host's accepted key.
+    pub connect: Duration,
+    /// The log-in.
+    pub auth: Duration,
+    /// One command.
+    pub command: Duration,
+    /// All of it.
+    pub whole: Duration,
+}
+
+impl Deadlines {
+    /// What NICO gives a machine.
+    pub const DEFAULT: Self = Self {
+        connect: Duration::from_secs(10),
+        auth: Duration::from_secs(10),
+        command: Duration::from_secs(10),
+        whole: Duration::from_secs(60),
+    };
+}
+
+/// Where to log in, and as whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Login<'a> {
+    /// The Machine's name, for messages.
+    pub machine: &'a str,
+    /// Its address: a host name or an IP address without brackets.
+    pub host: &'a str,
+    /// The port of its SSH server.
+    pub port: u16,
+    /// The user.
+    pub user: &'a str,
+}
+
+/// The SHA-256 fingerprint (`SHA256:…`) of the public half of a private key (SPEC 3.4).
+pub fn fingerprint_of_public_half(private_key: &SecretText) -> Result<String, KeyError> {
+    parse_key(private_key).map(|key| known_hosts::fingerprint(key.public_key()))
+}
+
+fn parse_key(text: &SecretText) -> Result<PrivateKey, KeyError> {
+    let key = decode_secret_key(text.expose().trim(), None).map_err(|error| match error {
+        russh::keys::Error::KeyIsEncrypted => KeyError::Encrypted,
+        _ if text.expose().contains("ENCRYPTED") => KeyError::Encrypted,
+        _ => KeyError::Unreadable,
+    })?;
+    if key.is_encrypted() {
+        Err(KeyError::Encrypted)
+    } else {
+        Ok(key)
+    }
+}
+
+/// What reading a file gave.
+pub enum FileRead {
+    /// Its content.
+    Content(SecretBytes),
+    /// There is no such file.
+    Missing,
+    /// It cannot be read, by `sudo` neither.
+    Denied,
+}
+
+/// A connection to a machine that was logged in to.
+pub struct Session {
+    handle: Handle<HostKeyCheck>,
+    at: String,
+    user: String,
+    command: Duration,
+    new_host_key_line: Option<String>,
+}
+
+/// Connects, checks the host's key, and logs in.
+pub async fn connect(
+    login: &Login<'_>,
+    key: &SecretText,
+    known: &KnownHosts,
+    deadlines: &Deadlines,
+) -> Result<Session, ConnectError> {
+    let machine = || login.machine.to_owned();
+    let key = parse_key(key).map_err(|error| match error {
+        KeyError::Unreadable => SshError::KeyUnreadable { machine: machine() },
+        KeyError::Encrypted => SshError::KeyEncrypted { machine: machine() },
+    })?;
+    let host = Host::parse(login.host).ok_or_else(|| SshError::Address { machine: machine() })?;
+    let at = format!("{} ({host} port {})", login.machine, login.port);
+    let host_name = host.to_string();
+    let (check, decision) = HostKeyCheck::new(&host_name, login.port, known);
+    let config = Arc::new(client::Config {
+        window_size: WINDOW,
+        inactivity_timeout: Some(deadlines.whole),
+        preferred: preferred(&known.pinned_types(&host_name, login.port)),
+        ..client::Config::default()
+    });
+    let end = Instant::now() + deadlines.whole;
+    let connected = timeout(deadlines.connect, async {
+        let stream = open(&host, login.port).await;
+        let stream = stream.map_err(|error| unreachable(&at, &error))?;
+        let session = client::connect_stream(config, Bounded::new(stream, end), check).await;
+        session.map_err(|error| {
+            let cut = || SshError::Unreachable {
+                at: at.clone(),
+                why: word(&error),
+            };
+            decision.refusal(&at).unwrap_or_else(cut)
+        })
+    });
+    let mut handle = connected.await.map_err(|_| SshError::Timeout {
+        at: at.clone(),
+        during: "to connect",
+    })??;
+    let new_host_key_line = decision.new_line();
+    let user = shown(login.user);
+    let outcome = timeout(deadlines.auth, log_in(&mut handle, login.user, key)).await;
+    let error = match outcome {
+        Ok(Ok(true)) => {
+            return Ok(Session {
+                handle,
+                at,
+                user,
+                command: deadlines.command,
+                new_host_key_line,
+            });
+        }
+        Ok(Ok(false)) => SshError::AuthRefused { at, user },
+        Ok(Err(error)) => SshError::Unreachable {
+            at,
+            why: word(&error),
+        },
+        Err(_) => SshError::Timeout {
+            at,
+            during: "to log in",
+        },
+    };
+    Err(ConnectError {
+        error,
+        new_host_key_line,
+    })
+}
+
+/// The TCP connection. A name may stand for several addresses: the first that answers.
+async fn open(host: &Host, port: u16) -> std::io::Result<TcpStream> {
+    let stream = match host {
+        Host::Ip(ip) => TcpStream::connect(SocketAddr::new(*ip, port)).await?,
+        Host::Name(name) => TcpStream::connect((name.as_str(), port)).await?,
+    };
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Logs in with the key; RSA keys with SHA-2 only.
+async fn log_in(
+    handle: &mut Handle<HostKeyCheck>,
+    user: &str,
+    key: PrivateKey,
+) -> Result<bool, russh::Error> {
+    let hash = if key.algorithm().is_rsa() {
+        match handle.best_supported_rsa_hash().await? {
+            Some(Some(hash)) => Some(hash),
+            Some(None) => return Ok(false),
+            None => Some(HashAlg::Sha512),
+        }
+    } else {
+        None
+    };
+    let key = PrivateKeyWithHashAlg::new(Arc::new(key), hash);
+    Ok(handle.authenticate_publickey(user, key).await?.success())
+}
+
+impl Session {
+    /// The line to be pinned, where the host was unknown and its key was accepted.
+    #[must_use]
+    pub fn new_host_key_line(&self) -> Option<&str> {
+        self.new_host_key_line.as_deref()
+    }
+
+    /// Reads a file: as the user, then with `sudo`, which may not ask for a password. At most [`MAX_FILE`] bytes.
+    pub async fn read_file(&self, path: &str) -> Result<FileRead, SshError> {
+        let quoted = path.replace('\'', "'\\''");
+        for sudo in ["", "sudo -n "] {
+            let command = format!("{sudo}cat -- '{quoted}'");
+            let read = timeout(self.command, self.run(&command, path)).await;
+            match read.map_err(|_| SshError::Timeout {
+                at: self.at.clone(),
+                during: "to send a file",
+            })?? {
+                FileRead::Denied => {}
+                read => return Ok(read),
+            }
+        }
+        Ok(FileRead::Denied)
+    }
+
+    async fn run(&self, command: &str, path: &str) -> Result<FileRead, SshError> {
+        let cut = || SshError::CutOff {
+            at: self.at.clone(),
+            path: path.to_owned(),
+        };
+        let mut channel = self
+            .handle
+            .channel_open_session()
+            .await
+            .map_err(|_| cut())?;
+        channel.exec(true, command).await.map_err(|_| cut())?;
+        let mut content = Vec::new();
+        let mut stderr: Vec<u8> = Vec::new();
+        let mut status = None;
+        while let Some(message) = channel.wait().await {
+            match message {
+                ChannelMsg::Data { data } => {
+                    if content.len() + data.len() > MAX_FILE {
+                        drop(SecretBytes::new(content));
+                        return Err(SshError::TooLarge {
+                            at: self.at.clone(),
+                            path: path.to_owned(),
+                        });
+                    }
+                    content.extend_from_slice(&data);
+                }
+                ChannelMsg::ExtendedData { data, .. } => {
+                    let room = MAX_STDERR.saturating_sub(stderr.len());
+                    stderr.extend(data.iter().take(room));
+                }
+                ChannelMsg::ExitStatus { exit_status } => status = Some(exit_status),
+                ChannelMsg::Failure => {
+                    return Err(SshError::NoCommands {
+                        at: self.at.clone(),
+                        user: self.user.clone(),
+                    });
+                }
+                ChannelMsg::Close => break,
+                _ => {}
+            }
+        }
+        let content = SecretBytes::new(content);
+        let not_there = || {
+            stderr
+                .windows(NOT_THERE.len())
+                .any(|part| part == NOT_THERE)
+        };
+        match status {
+            Some(0) => Ok(FileRead::Content(content)),
+            Some(_) if not_there() => Ok(FileRead::Missing),
+            Some(_) => Ok(FileRead::Denied),
+            None => Err(cut()),
+        }
+    }
+}
+
+/// A user's name as it may stand in a message.
+fn shown(user: &str) -> String {
+    user.chars()
+        .take(64)
+        .flat_map(char::escape_default)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

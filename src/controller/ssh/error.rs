@@ -1,0 +1,206 @@
+//! What hinders SSH, in words for a person: never the machine's own (banner, stderr, version), and never a key.
+
+use crate::api::conditions::Reason;
+use crate::controller::known_hosts::KNOWN_HOSTS_KEY;
+
+/// What hinders SSH. Each message names the machine and what a person can do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SshError {
+    /// The private key is no key.
+    #[error(
+        "the SSH key of machine {machine} is not a private key in OpenSSH or PEM form: put one under `ssh-privatekey` of its Secret"
+    )]
+    KeyUnreadable {
+        /// The machine.
+        machine: String,
+    },
+    /// The private key has a passphrase.
+    #[error(
+        "the SSH key of machine {machine} is protected by a passphrase, which nobody can type here: put a key without one into its Secret"
+    )]
+    KeyEncrypted {
+        /// The machine.
+        machine: String,
+    },
+    /// The machine's address is not a host.
+    #[error(
+        "the address of machine {machine} is not a plain host name or IP address: mend its Machine object"
+    )]
+    Address {
+        /// The machine.
+        machine: String,
+    },
+    /// There is no connection.
+    #[error(
+        "machine {at} does not answer over SSH ({why}): see that it is up, that its SSH server listens there and that no firewall is between"
+    )]
+    Unreachable {
+        /// The machine and where it was asked.
+        at: String,
+        /// What went wrong, in NICO's words.
+        why: &'static str,
+    },
+    /// The host's key is not the one that is pinned.
+    #[error(
+        "the SSH host key of machine {at} changed (it is now {fingerprint}): NICO did not log in. If the machine was installed anew, {mend}; \
+         if not, somebody may answer in its place"
+    )]
+    HostKeyChanged {
+        /// The machine and where it was asked.
+        at: String,
+        /// SHA-256 of the key that was shown.
+        fingerprint: String,
+        /// What accepts the new key.
+        mend: String,
+    },
+    /// The host's key is marked as revoked.
+    #[error(
+        "machine {at} shows an SSH host key ({fingerprint}) that line {line} of key `{KNOWN_HOSTS_KEY}` in ConfigMap {config_map} marks as revoked: NICO did not log in; give the machine a new host key"
+    )]
+    HostKeyRevoked {
+        /// The machine and where it was asked.
+        at: String,
+        /// SHA-256 of the key that was shown.
+        fingerprint: String,
+        /// The line, counted from 1.
+        line: usize,
+        /// The ConfigMap.
+        config_map: String,
+    },
+    /// The host is not in the user's own known hosts.
+    #[error(
+        "ConfigMap {config_map} is not NICO's and pins no SSH host key for machine {at}: NICO did not log in. If {fingerprint} is the machine's key, \
+         add to its key `{KNOWN_HOSTS_KEY}` what `ssh-keyscan` says of the machine"
+    )]
+    HostKeyUnknown {
+        /// The machine and where it was asked.
+        at: String,
+        /// SHA-256 of the key that was shown.
+        fingerprint: String,
+        /// The ConfigMap.
+        config_map: String,
+    },
+    /// The machine does not let us in.
+    #[error(
+        "machine {at} refuses the SSH key of its Secret for user {user}: add the public half to that user's authorized keys, or mend the Machine object"
+    )]
+    AuthRefused {
+        /// The machine and where it was asked.
+        at: String,
+        /// The user.
+        user: String,
+    },
+    /// A step took too long.
+    #[error("machine {at} took too long {during}")]
+    Timeout {
+        /// The machine and where it was asked.
+        at: String,
+        /// What it was asked for.
+        during: &'static str,
+    },
+    /// A file is larger than NICO reads.
+    #[error("file {path} of machine {at} is larger than 64 KiB: NICO read no further")]
+    TooLarge {
+        /// The machine and where it was asked.
+        at: String,
+        /// The file.
+        path: String,
+    },
+    /// A command did not end as commands do.
+    #[error("machine {at} let the connection end while it was asked for file {path}")]
+    CutOff {
+        /// The machine and where it was asked.
+        at: String,
+        /// The file.
+        path: String,
+    },
+    /// The machine runs no commands for this user.
+    #[error("machine {at} runs no commands over SSH for user {user}: give that user a shell")]
+    NoCommands {
+        /// The machine and where it was asked.
+        at: String,
+        /// The user.
+        user: String,
+    },
+}
+
+impl SshError {
+    /// The reason of the condition `KubeconfigReady`.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::KeyUnreadable { .. } | Self::KeyEncrypted { .. } => Reason::SSHKeyMissing,
+            Self::HostKeyChanged { .. } | Self::HostKeyRevoked { .. } => Reason::HostKeyChanged,
+            Self::HostKeyUnknown { .. } => Reason::HostKeyUnknown,
+            Self::TooLarge { .. } => Reason::KubeconfigUnsafe,
+            Self::Address { .. }
+            | Self::Unreachable { .. }
+            | Self::AuthRefused { .. }
+            | Self::Timeout { .. }
+            | Self::CutOff { .. }
+            | Self::NoCommands { .. } => Reason::KubeconfigUnreadable,
+        }
+    }
+}
+
+/// Why a private key is not one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// It is no private key in a form that is known.
+    #[error("it is not a private key in OpenSSH or PEM form")]
+    Unreadable,
+    /// It has a passphrase.
+    #[error("it is protected by a passphrase")]
+    Encrypted,
+}
+
+/// A failed connection, and the host key that was accepted before it failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{error}")]
+pub struct ConnectError {
+    /// What went wrong.
+    pub error: SshError,
+    /// The line to be pinned, where an unknown host's key was accepted.
+    pub new_host_key_line: Option<String>,
+}
+
+impl From<SshError> for ConnectError {
+    fn from(error: SshError) -> Self {
+        Self {
+            error,
+            new_host_key_line: None,
+        }
+    }
+}
+
+pub(super) fn unreachable(at: &str, error: &std::io::Error) -> SshError {
+    SshError::Unreachable {
+        at: at.to_owned(),
+        why: io_word(error),
+    }
+}
+
+fn io_word(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind as Kind;
+    match error.kind() {
+        Kind::ConnectionRefused => "connection refused",
+        Kind::ConnectionReset
+        | Kind::ConnectionAborted
+        | Kind::BrokenPipe
+        | Kind::UnexpectedEof => "connection cut",
+        Kind::TimedOut => "no answer in time",
+        Kind::HostUnreachable | Kind::NetworkUnreachable => "no route",
+        _ => "no connection",
+    }
+}
+
+/// A word for an error of the protocol; its own text may quote the machine.
+pub(super) fn word(error: &russh::Error) -> &'static str {
+    match error {
+        russh::Error::IO(error) => io_word(error),
+        russh::Error::NoCommonAlgo { .. } => "no common algorithms",
+        russh::Error::Disconnect | russh::Error::HUP => "connection cut",
+        russh::Error::ConnectionTimeout | russh::Error::InactivityTimeout => "no answer in time",
+        _ => "it does not speak SSH as it should",
+    }
+}

@@ -1,0 +1,170 @@
+//! The decision on a host's key: before anything of ours is sent, and for the whole connection.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use russh::keys::{Algorithm, PublicKey, PublicKeyOrCertificate};
+use russh::{Preferred, client};
+
+use super::error::SshError;
+use crate::controller::known_hosts::{self, KNOWN_HOSTS_KEY, KnownHosts, Lookup, Policy};
+
+/// What the host's key was found to be.
+struct Verdict {
+    key: PublicKey,
+    lookup: Lookup,
+}
+
+/// Decides on the host's key, before anything of ours is sent.
+pub(super) struct HostKeyCheck {
+    host: String,
+    port: u16,
+    known: KnownHosts,
+    verdict: Arc<Mutex<Option<Verdict>>>,
+}
+
+impl HostKeyCheck {
+    /// The check for one connection, and where its decision can be read.
+    pub(super) fn new(host: &str, port: u16, known: &KnownHosts) -> (Self, Decision) {
+        let verdict = Arc::new(Mutex::new(None));
+        let decision = Decision {
+            host: host.to_owned(),
+            port,
+            policy: known.policy(),
+            config_map: known.config_map().to_owned(),
+            verdict: Arc::clone(&verdict),
+        };
+        (
+            Self {
+                host: host.to_owned(),
+                port,
+                known: known.clone(),
+                verdict,
+            },
+            decision,
+        )
+    }
+}
+
+impl client::Handler for HostKeyCheck {
+    type Error = russh::Error;
+
+    async fn check_server_key(
+        &mut self,
+        shown: &PublicKeyOrCertificate,
+    ) -> Result<bool, Self::Error> {
+        // Certificates are not asked for; one that comes all the same is not taken.
+        let PublicKeyOrCertificate::PublicKey { key, .. } = shown else {
+            return Ok(false);
+        };
+        let mut verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
+        // A later exchange on the same connection must show the same key.
+        if let Some(first) = &*verdict {
+            return Ok(first.key.key_data() == key.key_data());
+        }
+        let lookup = self.known.lookup(&self.host, self.port, key);
+        let accepted = match lookup {
+            Lookup::Known => true,
+            Lookup::Unknown => self.known.policy() == Policy::TrustOnFirstUse,
+            Lookup::Changed { .. } | Lookup::Revoked { .. } => false,
+        };
+        *verdict = Some(Verdict {
+            key: key.clone(),
+            lookup,
+        });
+        Ok(accepted)
+    }
+}
+
+/// What the check decided, for after the connection was made or ended.
+pub(super) struct Decision {
+    host: String,
+    port: u16,
+    policy: Policy,
+    config_map: String,
+    verdict: Arc<Mutex<Option<Verdict>>>,
+}
+
+impl Decision {
+    /// The line to be pinned, where the host was unknown and its key was accepted.
+    pub(super) fn new_line(&self) -> Option<String> {
+        match &*self.verdict.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(Verdict {
+                key,
+                lookup: Lookup::Unknown,
+            }) if self.policy == Policy::TrustOnFirstUse => {
+                Some(known_hosts::line_for(&self.host, self.port, key))
+            }
+            _ => None,
+        }
+    }
+
+    /// The error for a host key that was not accepted, if that is why the connection ended.
+    pub(super) fn refusal(&self, at: &str) -> Option<SshError> {
+        let verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
+        let Verdict { key, lookup } = verdict.as_ref()?;
+        let (at, config_map) = (at.to_owned(), self.config_map.clone());
+        let fingerprint = known_hosts::fingerprint(key);
+        match lookup {
+            Lookup::Known => None,
+            Lookup::Revoked { line } => Some(SshError::HostKeyRevoked {
+                at,
+                fingerprint,
+                line: *line,
+                config_map,
+            }),
+            Lookup::Unknown => match self.policy {
+                Policy::TrustOnFirstUse => None,
+                Policy::PinnedOnly => Some(SshError::HostKeyUnknown {
+                    at,
+                    fingerprint,
+                    config_map,
+                }),
+            },
+            Lookup::Changed { lines } => {
+                let mend = self.mend(lines);
+                Some(SshError::HostKeyChanged {
+                    at,
+                    fingerprint,
+                    mend,
+                })
+            }
+        }
+    }
+
+    /// What accepts a changed key.
+    fn mend(&self, lines: &[usize]) -> String {
+        let word = if lines.len() == 1 { "line" } else { "lines" };
+        let lines: Vec<_> = lines.iter().map(ToString::to_string).collect();
+        let place = format!(
+            "{word} {} of key `{KNOWN_HOSTS_KEY}` in ConfigMap {}",
+            lines.join(", "),
+            self.config_map
+        );
+        match self.policy {
+            Policy::TrustOnFirstUse => format!("remove {place}, and the new key is pinned"),
+            Policy::PinnedOnly => format!("put the new key in the place of {place}"),
+        }
+    }
+}
+
+/// What is asked for: the types that are pinned first, so that a host with several keys shows one that is known; never SHA-1.
+pub(super) fn preferred(pinned: &[Algorithm]) -> Preferred {
+    let is_pinned = |algorithm: &Algorithm| {
+        let is_rsa = |algorithm: &Algorithm| matches!(algorithm, Algorithm::Rsa { .. });
+        pinned
+            .iter()
+            .any(|pinned| pinned == algorithm || (is_rsa(pinned) && is_rsa(algorithm)))
+    };
+    let sha1 = Algorithm::Rsa { hash: None };
+    let (mut keys, others): (Vec<_>, Vec<_>) = Preferred::DEFAULT
+        .key
+        .iter()
+        .filter(|algorithm| **algorithm != sha1)
+        .cloned()
+        .partition(is_pinned);
+    keys.extend(others);
+    Preferred {
+        key: keys.into(),
+        ..Preferred::DEFAULT
+    }
+}

@@ -1,0 +1,392 @@
+//! SSH against the rig's machines.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rig::machines::{Answer, HostOptions, KeyPair, MachineHost, MachinePool};
+use russh::keys::ssh_key::LineEnding;
+use russh::keys::{Algorithm, PrivateKey};
+
+use super::{
+    ConnectError, Deadlines, FileRead, KeyError, Login, MAX_FILE, Session, SshError, connect,
+    fingerprint_of_public_half,
+};
+use crate::api::conditions::Reason;
+use crate::controller::known_hosts::{KnownHosts, Policy, line_for};
+use crate::controller::secret::SecretText;
+
+const PATH: &str = "/etc/rancher/k3s/k3s.yaml";
+/// Keys made by `ssh-keygen`, and the fingerprints that `ssh-keygen -l` gives.
+const KEYS: &[(&str, &str, Result<&str, KeyError>)] = &[
+    (
+        "ed25519.openssh",
+        include_str!("test_keys/ed25519.openssh"),
+        Ok("SHA256:wIksy2+1Ja53rCCwklwAidgYvnEZPSCb3qjAbxc7uXk"),
+    ),
+    (
+        "ecdsa.pkcs8",
+        include_str!("test_keys/ecdsa.pkcs8"),
+        Ok("SHA256:KBgpKcsPB01NPp4Ecw3lUFOVrDAFQ5+2J1NsDU7A6B0"),
+    ),
+    (
+        "ecdsa.sec1",
+        include_str!("test_keys/ecdsa.sec1"),
+        Ok("SHA256:EgvFw0IkrZZSfJtfNf4TbeZvOW84uZnNTY/GYsgU4kc"),
+    ),
+    (
+        "rsa.pkcs1",
+        include_str!("test_keys/rsa.pkcs1"),
+        Ok("SHA256:XKRR1WENptyaP0uL2dd9IxPL1j8CNOmQU7HQAGiCT5M"),
+    ),
+    (
+        "rsa.pkcs8",
+        include_str!("test_keys/rsa.pkcs8"),
+        Ok("SHA256:7mUNVNvmNYIdNWlQOFEZ8uWhhbJoZ/OFweu1tF3Xruk"),
+    ),
+    (
+        "ed25519-passphrase.openssh",
+        include_str!("test_keys/ed25519-passphrase.openssh"),
+        Err(KeyError::Encrypted),
+    ),
+    (
+        "rsa-passphrase.pkcs1",
+        include_str!("test_keys/rsa-passphrase.pkcs1"),
+        Err(KeyError::Encrypted),
+    ),
+    (
+        "rsa-passphrase.pkcs8",
+        include_str!("test_keys/rsa-passphrase.pkcs8"),
+        Err(KeyError::Encrypted),
+    ),
+];
+
+const SHORT: Duration = Duration::from_millis(300);
+
+struct Place {
+    host: MachineHost,
+    key: KeyPair,
+    ip: String,
+}
+
+impl Place {
+    async fn new() -> Self {
+        let pool = MachinePool::start(SocketAddr::from(([127, 0, 0, 1], 9))).await;
+        Self::on(&pool, KeyPair::generate()).await
+    }
+
+    async fn on(pool: &Arc<MachinePool>, key: KeyPair) -> Self {
+        let host = pool.host(HostOptions::new(&key)).await;
+        let ip = host.ip().to_string();
+        Self { host, key, ip }
+    }
+
+    fn login(&self) -> Login<'_> {
+        Login {
+            machine: "cp-01",
+            host: &self.ip,
+            port: self.host.ssh_port(),
+            user: "nixos",
+        }
+    }
+
+    fn line(&self) -> String {
+        line_for(&self.ip, self.host.ssh_port(), &self.host.host_key())
+    }
+
+    async fn connect(&self, hosts: &KnownHosts) -> Result<Session, ConnectError> {
+        let key = SecretText::new(self.key.private_pem());
+        connect(&self.login(), &key, hosts, &Deadlines::DEFAULT).await
+    }
+
+    async fn session(&self) -> Session {
+        let hosts = known("", Policy::TrustOnFirstUse);
+        self.connect(&hosts).await.expect("the machine lets us in")
+    }
+
+    async fn failure(&self, hosts: &KnownHosts) -> SshError {
+        failed(self.connect(hosts).await).error
+    }
+}
+
+fn known(text: &str, policy: Policy) -> KnownHosts {
+    KnownHosts::parse("prod-known-hosts", text, policy)
+}
+
+fn failed(outcome: Result<Session, ConnectError>) -> ConnectError {
+    outcome.err().expect("the connection fails")
+}
+
+/// What reading gave, in a word and its bytes.
+fn told(read: Result<FileRead, SshError>) -> Result<Option<Vec<u8>>, &'static str> {
+    match read {
+        Ok(FileRead::Content(content)) => Ok(Some(content.expose().to_vec())),
+        Ok(FileRead::Missing) => Ok(None),
+        Ok(FileRead::Denied) => Err("denied"),
+        Err(SshError::TooLarge { .. }) => Err("too large"),
+        Err(SshError::CutOff { .. }) => Err("cut off"),
+        Err(SshError::Timeout { .. }) => Err("timeout"),
+        Err(_) => Err("other"),
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_read() {
+    let place = Place::new().await;
+    place.host.put_file(PATH, "content");
+    let session = place.session().await;
+    assert_eq!(
+        told(session.read_file(PATH).await),
+        Ok(Some(b"content".to_vec()))
+    );
+    assert_eq!(place.host.execs(), [format!("cat -- '{PATH}'")]);
+    assert!(
+        place
+            .host
+            .auths()
+            .iter()
+            .all(|attempt| attempt.method == "publickey")
+    );
+    assert_eq!(session.new_host_key_line(), Some(place.line().as_str()));
+}
+
+#[tokio::test]
+async fn sudo_is_asked_second() {
+    let place = Place::new().await;
+    place.host.put_file(PATH, "content");
+    place.host.need_sudo(true);
+    let session = place.session().await;
+    assert_eq!(
+        told(session.read_file(PATH).await),
+        Ok(Some(b"content".to_vec()))
+    );
+    assert_eq!(
+        place.host.execs(),
+        [
+            format!("cat -- '{PATH}'"),
+            format!("sudo -n cat -- '{PATH}'")
+        ]
+    );
+    place.host.no_sudo(true);
+    assert_eq!(told(session.read_file(PATH).await), Err("denied"));
+    assert_eq!(told(session.read_file("/none").await), Ok(None));
+}
+
+#[tokio::test]
+async fn quotes_do_not_end_the_word() {
+    let place = Place::new().await;
+    place.host.put_file("/it's; id", "x");
+    let session = place.session().await;
+    assert_eq!(
+        told(session.read_file("/it's; id").await),
+        Ok(Some(b"x".to_vec()))
+    );
+}
+
+#[tokio::test]
+async fn no_more_than_64_kib() {
+    let place = Place::new().await;
+    let session = place.session().await;
+    place.host.put_file("/full", vec![b'x'; MAX_FILE]);
+    assert_eq!(
+        told(session.read_file("/full").await).map(|read| read.map(|bytes| bytes.len())),
+        Ok(Some(MAX_FILE))
+    );
+    place.host.put_file("/more", vec![b'x'; MAX_FILE + 1]);
+    assert_eq!(told(session.read_file("/more").await), Err("too large"));
+    place.host.answer("/endless", Answer::Endless);
+    assert_eq!(told(session.read_file("/endless").await), Err("too large"));
+}
+
+#[tokio::test]
+async fn a_command_without_a_status_is_no_file() {
+    let place = Place::new().await;
+    place.host.answer(PATH, Answer::NoStatus(b"half".to_vec()));
+    assert_eq!(
+        told(place.session().await.read_file(PATH).await),
+        Err("cut off")
+    );
+}
+
+#[tokio::test]
+async fn what_hangs_ends_at_its_deadline() {
+    let place = Place::new().await;
+    place.host.answer(PATH, Answer::Hang);
+    let hosts = known("", Policy::TrustOnFirstUse);
+    let key = SecretText::new(place.key.private_pem());
+    let deadlines = Deadlines {
+        command: SHORT,
+        ..Deadlines::DEFAULT
+    };
+    let session = connect(&place.login(), &key, &hosts, &deadlines)
+        .await
+        .expect("the machine lets us in");
+    let start = Instant::now();
+    assert_eq!(told(session.read_file(PATH).await), Err("timeout"));
+    assert!(start.elapsed() < Deadlines::DEFAULT.command);
+
+    place.host.hang(true);
+    let deadlines = Deadlines {
+        connect: SHORT,
+        ..Deadlines::DEFAULT
+    };
+    let error = failed(connect(&place.login(), &key, &hosts, &deadlines).await).error;
+    assert!(matches!(error, SshError::Timeout { .. }), "{error}");
+    assert_eq!(error.reason(), Reason::KubeconfigUnreadable);
+}
+
+#[tokio::test]
+async fn a_closed_port_is_told() {
+    let place = Place::new().await;
+    let login = Login {
+        port: 1,
+        ..place.login()
+    };
+    let key = SecretText::new(place.key.private_pem());
+    let hosts = known("", Policy::TrustOnFirstUse);
+    let error = failed(connect(&login, &key, &hosts, &Deadlines::DEFAULT).await).error;
+    assert!(error.to_string().contains("connection refused"), "{error}");
+    assert!(error.to_string().contains("cp-01"), "{error}");
+}
+
+#[tokio::test]
+async fn a_pinned_key_is_enough() {
+    let place = Place::new().await;
+    let hosts = known(&place.line(), Policy::PinnedOnly);
+    let session = place.connect(&hosts).await.expect("the host is pinned");
+    assert_eq!(session.new_host_key_line(), None);
+}
+
+#[tokio::test]
+async fn a_changed_key_gets_no_log_in() {
+    let place = Place::new().await;
+    let text = format!("# mine\n{}\n", place.line());
+    drop(place.host.change_host_key());
+    for policy in [Policy::TrustOnFirstUse, Policy::PinnedOnly] {
+        let error = place.failure(&known(&text, policy)).await;
+        assert_eq!(error.reason(), Reason::HostKeyChanged);
+        let message = error.to_string();
+        assert!(
+            message.contains("line 2 of key `known_hosts` in ConfigMap prod-known-hosts"),
+            "{message}"
+        );
+    }
+    assert_eq!(place.host.auths(), []);
+    assert_eq!(place.host.connections(), 2);
+}
+
+#[tokio::test]
+async fn an_unknown_host_of_the_users_own_list_gets_no_log_in() {
+    let place = Place::new().await;
+    let error = place.failure(&known("", Policy::PinnedOnly)).await;
+    assert_eq!(error.reason(), Reason::HostKeyUnknown);
+    assert_eq!(place.host.auths(), []);
+}
+
+#[tokio::test]
+async fn a_revoked_key_gets_no_log_in() {
+    let place = Place::new().await;
+    let text = format!("{}\n@revoked {}\n", place.line(), place.line());
+    let error = place.failure(&known(&text, Policy::TrustOnFirstUse)).await;
+    assert!(
+        matches!(error, SshError::HostKeyRevoked { line: 2, .. }),
+        "{error}"
+    );
+    assert_eq!(place.host.auths(), []);
+}
+
+#[tokio::test]
+async fn a_refused_key_leaves_the_pin() {
+    let place = Place::new().await;
+    place.host.authorize("somebody", vec![]);
+    let failure = failed(place.connect(&known("", Policy::TrustOnFirstUse)).await);
+    assert!(
+        matches!(failure.error, SshError::AuthRefused { .. }),
+        "{failure}"
+    );
+    assert_eq!(failure.new_host_key_line, Some(place.line()));
+    assert!(
+        place
+            .host
+            .auths()
+            .iter()
+            .all(|attempt| attempt.method == "publickey")
+    );
+}
+
+#[tokio::test]
+async fn rsa_keys_log_in() {
+    let place = Place::new().await;
+    let rsa = PrivateKey::random(&mut rand::rng(), Algorithm::Rsa { hash: None })
+        .expect("an RSA key can be made");
+    place
+        .host
+        .authorize("nixos", vec![rsa.public_key().clone()]);
+    place.host.put_file(PATH, "content");
+    let pem = rsa
+        .to_openssh(LineEnding::LF)
+        .expect("a key can be written")
+        .to_string();
+    let hosts = known("", Policy::TrustOnFirstUse);
+    let session = connect(
+        &place.login(),
+        &SecretText::new(pem),
+        &hosts,
+        &Deadlines::DEFAULT,
+    )
+    .await;
+    let session = session.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(
+        told(session.read_file(PATH).await),
+        Ok(Some(b"content".to_vec()))
+    );
+}
+
+#[tokio::test]
+async fn bad_keys_and_addresses_connect_nowhere() {
+    let place = Place::new().await;
+    let hosts = known("", Policy::TrustOnFirstUse);
+    let garbage = SecretText::new("not a key CANARY".to_owned());
+    let error = failed(connect(&place.login(), &garbage, &hosts, &Deadlines::DEFAULT).await).error;
+    assert_eq!(error.reason(), Reason::SSHKeyMissing);
+    assert!(!format!("{error} {error:?}").contains("CANARY"));
+    let key = SecretText::new(place.key.private_pem());
+    for host in [
+        "",
+        "a b",
+        "-oProxyCommand=id",
+        "10.0.0.1\n10.0.0.2",
+        "[::1]",
+    ] {
+        let login = Login {
+            host,
+            ..place.login()
+        };
+        let error = failed(connect(&login, &key, &hosts, &Deadlines::DEFAULT).await).error;
+        assert!(matches!(error, SshError::Address { .. }), "{host}: {error}");
+    }
+    assert_eq!(place.host.connections(), 0);
+}
+
+#[test]
+fn keys_in_their_forms() {
+    for (name, text, fingerprint) in KEYS {
+        let found = |text: String| fingerprint_of_public_half(&SecretText::new(text));
+        let expected = fingerprint.map(str::to_owned);
+        assert_eq!(found((*text).to_owned()), expected, "{name}");
+        let windows = text.replace('\n', "\r\n");
+        assert_eq!(found(windows), expected, "{name} with CR LF");
+    }
+    for text in [
+        "",
+        "garbage",
+        "-----BEGIN OPENSSH PRIVATE KEY-----\n-----END OPENSSH PRIVATE KEY-----\n",
+    ] {
+        assert_eq!(
+            fingerprint_of_public_half(&SecretText::new(text.to_owned())),
+            Err(KeyError::Unreadable)
+        );
+    }
+}

@@ -1,0 +1,375 @@
+//! What the watches of Machines and NixosConfigurations have shown, indexed so that a pass costs the same in a namespace of
+//! ten machines and of ten thousand (DESIGN, "Contracts").
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, RwLock};
+
+use kube::Resource;
+use kube::runtime::watcher::Event;
+
+use crate::api::names::CLUSTER_LABEL;
+use crate::api::nio::{Machine, NixosConfiguration};
+use crate::plan::observed::controller;
+
+/// Deleted uids that are remembered; an answer is never so late that more are deleted before it comes.
+const REMEMBERED_GONE: usize = 1024;
+
+/// Objects of one kind, by namespace and name, with one index.
+#[derive(Debug)]
+pub struct Store<K> {
+    inner: RwLock<Inner<K>>,
+    index: fn(&K) -> Vec<String>,
+}
+
+#[derive(Debug)]
+struct Inner<K> {
+    objects: BTreeMap<(String, String), Arc<K>>,
+    /// Namespace and index key to names.
+    indexed: HashMap<(String, String), BTreeSet<String>>,
+    /// Uids that were lately deleted: an answer to a write of ours must not bring them back.
+    gone: VecDeque<String>,
+    /// What a list that has not ended has shown so far.
+    listing: Vec<K>,
+    ready: bool,
+}
+
+impl<K: Resource<DynamicType = ()>> Store<K> {
+    /// An empty store; `index` names the keys under which an object is found beside its name.
+    #[must_use]
+    pub fn new(index: fn(&K) -> Vec<String>) -> Self {
+        Self {
+            inner: RwLock::new(Inner {
+                objects: BTreeMap::new(),
+                indexed: HashMap::new(),
+                gone: VecDeque::new(),
+                listing: Vec::new(),
+                ready: false,
+            }),
+            index,
+        }
+    }
+
+    /// A store that holds what a live list returned.
+    #[must_use]
+    pub fn of(objects: Vec<K>, index: fn(&K) -> Vec<String>) -> Self {
+        let store = Self::new(index);
+        store.write(|inner| {
+            inner.ready = true;
+            for object in objects {
+                inner.put(&Arc::new(object), index);
+            }
+        });
+        store
+    }
+
+    /// Whether the first list has ended; before that, absence means nothing (INVARIANTS S5).
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.read(|inner| inner.ready)
+    }
+
+    /// Takes a watch event in. Returns the objects that it shows changed or gone, as they were last known.
+    pub fn apply(&self, event: Event<K>) -> Vec<Arc<K>> {
+        self.write(|inner| match event {
+            Event::Init => {
+                inner.listing.clear();
+                Vec::new()
+            }
+            Event::InitApply(object) => {
+                inner.listing.push(object);
+                Vec::new()
+            }
+            Event::InitDone => {
+                let objects = std::mem::take(&mut inner.listing);
+                let before = std::mem::take(&mut inner.objects);
+                inner.indexed.clear();
+                inner.ready = true;
+                let mut touched: Vec<Arc<K>> = Vec::new();
+                for object in objects {
+                    let object = Arc::new(object);
+                    if before
+                        .get(&key(&*object))
+                        .is_none_or(|old| version(&**old) != version(&*object))
+                    {
+                        touched.push(Arc::clone(&object));
+                    }
+                    inner.put(&object, self.index);
+                }
+                touched.extend(
+                    before
+                        .into_iter()
+                        .filter(|(key, _)| !inner.objects.contains_key(key))
+                        .map(|(_, old)| old),
+                );
+                touched
+            }
+            Event::Apply(object) => {
+                let object = Arc::new(object);
+                let old = inner.put(&object, self.index);
+                std::iter::once(object).chain(old).collect()
+            }
+            Event::Delete(object) => {
+                inner.remove(&object, self.index);
+                inner.gone.extend(object.meta().uid.clone());
+                if inner.gone.len() > REMEMBERED_GONE {
+                    inner.gone.pop_front();
+                }
+                vec![Arc::new(object)]
+            }
+        })
+    }
+
+    /// Takes in what the API server answered to a write of our own, which the watch may show only later.
+    pub fn saw(&self, object: K) {
+        self.write(|inner| {
+            let gone = object
+                .meta()
+                .uid
+                .as_ref()
+                .is_some_and(|uid| inner.gone.contains(uid));
+            let newer = !gone
+                && inner
+                    .objects
+                    .get(&key(&object))
+                    .is_none_or(|old| older(version(&**old), version(&object)));
+            if newer {
+                inner.put(&Arc::new(object), self.index);
+            }
+        });
+    }
+
+    /// Takes in a live list of a namespace and the resourceVersion as of which it holds: a watch can lose events, or go silent
+    /// (INVARIANTS S3, S4). What is known of later moments stays.
+    pub fn heal(&self, namespace: &str, listed: &[K], at: Option<&str>)
+    where
+        K: Clone,
+    {
+        let held = self.filter(namespace, |_| true);
+        let held: BTreeMap<_, _> = held.iter().map(|object| (key(&**object), object)).collect();
+        let news = |object: &&K| {
+            held.get(&key(*object))
+                .is_none_or(|held| comparably_older(version(&***held), version(*object)))
+        };
+        listed
+            .iter()
+            .filter(news)
+            .for_each(|object| self.saw(object.clone()));
+        let listed: BTreeSet<_> = listed.iter().map(key).collect();
+        let gone = held
+            .into_iter()
+            .filter(|(key, object)| {
+                !listed.contains(key) && comparably_older(version(&***object), at)
+            })
+            .map(|(_, object)| object);
+        for object in gone {
+            self.apply(Event::Delete((**object).clone()));
+        }
+    }
+
+    /// An object by name.
+    #[must_use]
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
+        self.read(|inner| {
+            inner
+                .objects
+                .get(&(namespace.to_owned(), name.to_owned()))
+                .cloned()
+        })
+    }
+
+    /// The objects under an index key.
+    #[must_use]
+    pub fn find(&self, namespace: &str, index_key: &str) -> Vec<Arc<K>> {
+        self.read(|inner| {
+            let names = inner
+                .indexed
+                .get(&(namespace.to_owned(), index_key.to_owned()));
+            names
+                .into_iter()
+                .flatten()
+                .filter_map(|name| {
+                    inner
+                        .objects
+                        .get(&(namespace.to_owned(), name.clone()))
+                        .cloned()
+                })
+                .collect()
+        })
+    }
+
+    /// Every object of a namespace for which `wanted` holds.
+    #[must_use]
+    pub fn filter(&self, namespace: &str, wanted: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
+        let from = (namespace.to_owned(), String::new());
+        self.read(|inner| {
+            inner
+                .objects
+                .range(from..)
+                .take_while(|((of, _), _)| of == namespace)
+                .filter(|(_, object)| wanted(object))
+                .map(|(_, object)| Arc::clone(object))
+                .collect()
+        })
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Inner<K>) -> T) -> T {
+        read(
+            &self
+                .inner
+                .read()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        )
+    }
+
+    fn write<T>(&self, write: impl FnOnce(&mut Inner<K>) -> T) -> T {
+        write(
+            &mut self
+                .inner
+                .write()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        )
+    }
+}
+
+impl<K: Resource<DynamicType = ()>> Inner<K> {
+    fn put(&mut self, object: &Arc<K>, index: fn(&K) -> Vec<String>) -> Option<Arc<K>> {
+        let key = key(&**object);
+        for index_key in index(object) {
+            self.indexed
+                .entry((key.0.clone(), index_key))
+                .or_default()
+                .insert(key.1.clone());
+        }
+        let old = self.objects.insert(key.clone(), Arc::clone(object));
+        if let Some(old) = &old {
+            let kept = index(object);
+            let gone = index(old)
+                .into_iter()
+                .filter(|index_key| !kept.contains(index_key));
+            self.unindex(&key, gone);
+        }
+        old
+    }
+
+    /// A deletion of an object that was replaced since takes nothing away.
+    fn remove(&mut self, object: &K, index: fn(&K) -> Vec<String>) {
+        let key = key(object);
+        let same = self
+            .objects
+            .get(&key)
+            .is_some_and(|held| held.meta().uid == object.meta().uid);
+        if same && let Some(old) = self.objects.remove(&key) {
+            self.unindex(&key, index(&old).into_iter());
+        }
+    }
+
+    fn unindex(
+        &mut self,
+        (namespace, name): &(String, String),
+        index_keys: impl Iterator<Item = String>,
+    ) {
+        for index_key in index_keys {
+            let at = (namespace.clone(), index_key);
+            if let Some(names) = self.indexed.get_mut(&at) {
+                names.remove(name);
+                if names.is_empty() {
+                    self.indexed.remove(&at);
+                }
+            }
+        }
+    }
+}
+
+fn key<K: Resource>(object: &K) -> (String, String) {
+    let meta = object.meta();
+    (
+        meta.namespace.clone().unwrap_or_default(),
+        meta.name.clone().unwrap_or_default(),
+    )
+}
+
+fn version<K: Resource>(object: &K) -> Option<&str> {
+    object.meta().resource_version.as_deref()
+}
+
+/// Whether a resourceVersion is older than another. Kubernetes makes them comparable as numbers since 1.35 (KEP-5504); where
+/// they are not, the newcomer counts as newer.
+#[must_use]
+pub fn older(this: Option<&str>, that: Option<&str>) -> bool {
+    numbers(this, that).is_none_or(|(this, that)| this < that)
+}
+
+/// The same, but no where they cannot be compared.
+fn comparably_older(this: Option<&str>, that: Option<&str>) -> bool {
+    numbers(this, that).is_some_and(|(this, that)| this < that)
+}
+
+fn numbers(this: Option<&str>, that: Option<&str>) -> Option<(u128, u128)> {
+    let number = |version: Option<&str>| version.and_then(|version| version.parse().ok());
+    number(this).zip(number(that))
+}
+
+/// Index of configurations: the machine that each names, the uid of its controller, and the cluster of its label.
+#[must_use]
+pub fn configuration_keys(configuration: &NixosConfiguration) -> Vec<String> {
+    let machine = configuration.spec.machine().map(machine_key);
+    let owner = controller(configuration).map(|owner| owner_key(&owner.uid));
+    let labels = configuration.metadata.labels.as_ref();
+    let label = labels
+        .and_then(|labels| labels.get(CLUSTER_LABEL))
+        .map(|cluster| label_key(cluster));
+    machine.into_iter().chain(owner).chain(label).collect()
+}
+
+/// Index key of the configurations that name a machine.
+#[must_use]
+pub fn machine_key(machine: &str) -> String {
+    format!("machine/{machine}")
+}
+
+/// Index key of the configurations that bear a cluster's label.
+#[must_use]
+pub fn label_key(cluster: &str) -> String {
+    format!("label/{cluster}")
+}
+
+/// Index key of the configurations that a cluster owns.
+#[must_use]
+pub fn owner_key(uid: &str) -> String {
+    format!("owner/{uid}")
+}
+
+/// Machines and configurations together: what the watches have shown, or what one live list did.
+#[derive(Debug)]
+pub struct Stores {
+    /// Machines.
+    pub machines: Store<Machine>,
+    /// Configurations.
+    pub configurations: Store<NixosConfiguration>,
+}
+
+impl Default for Stores {
+    fn default() -> Self {
+        Self {
+            machines: Store::new(|_| Vec::new()),
+            configurations: Store::new(configuration_keys),
+        }
+    }
+}
+
+impl Stores {
+    /// Stores of what live lists returned.
+    #[must_use]
+    pub fn of(machines: Vec<Machine>, configurations: Vec<NixosConfiguration>) -> Self {
+        Self {
+            machines: Store::of(machines, |_| Vec::new()),
+            configurations: Store::of(configurations, configuration_keys),
+        }
+    }
+
+    /// Whether both watches have ended their first list.
+    #[must_use]
+    pub fn are_ready(&self) -> bool {
+        self.machines.is_ready() && self.configurations.is_ready()
+    }
+}

@@ -1,0 +1,261 @@
+//! What is read by name, judged for one cluster: is it there, is it ours, can it be used? (SPEC 3.1, 3.6, 6)
+
+use std::time::Duration;
+
+use super::background::VALUE_KEY;
+use super::calls::CallError;
+use super::context::Context;
+use super::known_hosts::KNOWN_HOSTS_KEY;
+use super::named::{Facts, MapFacts, SecretFacts};
+use super::stores::{Stores, owner_key};
+use crate::api::conditions::Reason;
+use crate::api::ledger::Ledger;
+use crate::api::names::{
+    IN_USE_FINALIZER, MachineName, known_hosts_name, kubeconfig_name, ledger_name,
+};
+use crate::api::nio::{CLASSIC_DEFAULT_NAMESPACE, Generation, Machine, SSH_KEY};
+use crate::plan::desired::TOKEN_KEY;
+use crate::plan::observed::{
+    ClusterView, KnownHostsView, KubeconfigView, LedgerView, SecretView, SshKeyView, Works,
+};
+
+/// What every look by name needs.
+pub(super) struct Views<'a> {
+    /// The operator.
+    pub(super) context: &'a Context,
+    /// Configurations, cached or just listed.
+    pub(super) stores: &'a Stores,
+    /// The cluster that asks.
+    pub(super) cluster: &'a ClusterView,
+    /// How old an answer may be.
+    pub(super) age: Duration,
+}
+
+impl Views<'_> {
+    async fn secret(
+        &self,
+        name: &str,
+        as_hoped: impl Fn(&SecretFacts) -> bool,
+    ) -> Result<Option<SecretFacts>, CallError> {
+        let Context { client, named, .. } = self.context;
+        named
+            .secret(client, &self.cluster.namespace, name, self.age, as_hoped)
+            .await
+    }
+
+    async fn map(
+        &self,
+        name: &str,
+        as_hoped: impl Fn(&MapFacts) -> bool,
+    ) -> Result<Option<MapFacts>, CallError> {
+        let Context { client, named, .. } = self.context;
+        named
+            .map(client, &self.cluster.namespace, name, self.age, as_hoped)
+            .await
+    }
+
+    fn is_ours(&self, facts: &Facts) -> bool {
+        facts.is_owned_by(&self.cluster.uid)
+    }
+
+    /// Left by a former cluster of this name, which is gone since this one has the name: being deleted, held by NICO's
+    /// finalizer, and no configuration of that cluster is left to refer to it.
+    fn is_leftover(&self, facts: &Facts) -> bool {
+        facts.deleting
+            && facts
+                .finalizers
+                .iter()
+                .any(|finalizer| finalizer == IN_USE_FINALIZER)
+            && facts.controller.as_ref().is_some_and(|uid| {
+                *uid != self.cluster.uid
+                    && self
+                        .stores
+                        .configurations
+                        .find(&self.cluster.namespace, &owner_key(uid))
+                        .is_empty()
+            })
+    }
+
+    /// The ledger (SPEC 3.6).
+    pub(super) async fn ledger(&self) -> Result<LedgerView, CallError> {
+        let readable =
+            |map: &MapFacts| self.is_ours(&map.facts) && Ledger::from_data(&map.data).is_ok();
+        let map = self.map(&ledger_name(&self.cluster.name), readable).await?;
+        Ok(match map {
+            None => LedgerView::Absent,
+            Some(map) if self.is_leftover(&map.facts) => LedgerView::Leftover,
+            Some(map) if !self.is_ours(&map.facts) => LedgerView::Foreign,
+            Some(map) => match Ledger::from_data(&map.data) {
+                Ok(ledger) => LedgerView::Ours(map.facts.version, ledger),
+                Err(error) => LedgerView::Unreadable(error),
+            },
+        })
+    }
+
+    /// A token: one key, not empty, since classic hands out the first key of a Secret (NIO.md).
+    pub(super) async fn token(&self, name: &str) -> Result<SecretView, CallError> {
+        let usable = |facts: &SecretFacts| {
+            facts.keys.len() == 1 && facts.keys.get(TOKEN_KEY).is_some_and(Option::is_some)
+        };
+        let facts = self
+            .secret(name, |facts| self.judge(Some(facts), usable).usable())
+            .await?;
+        Ok(self.judge(facts.as_ref(), usable))
+    }
+
+    fn judge(
+        &self,
+        facts: Option<&SecretFacts>,
+        usable: impl Fn(&SecretFacts) -> bool,
+    ) -> SecretView {
+        let Some(found) = facts else {
+            return SecretView::Absent;
+        };
+        let ours = self.is_ours(&found.facts);
+        // An owner reference of another controller is no leave to use it, whatever the annotation says.
+        let adopted = found.facts.controller.is_none()
+            && found.facts.adopt.as_deref() == Some(&self.cluster.name);
+        match (ours, adopted) {
+            (false, false) if self.is_leftover(&found.facts) => SecretView::Leftover,
+            (false, false) => SecretView::Foreign,
+            _ if found.facts.deleting => SecretView::Terminating,
+            _ if !usable(found) => SecretView::Unusable,
+            (true, _) => SecretView::Ours,
+            (false, true) => SecretView::Adopted,
+        }
+    }
+
+    /// The Secret that `credentialsRef` names.
+    pub(super) async fn credentials(&self, name: &str) -> Result<SecretView, CallError> {
+        let facts = self.secret(name, |facts| !facts.facts.deleting).await?;
+        Ok(match facts {
+            None => SecretView::Absent,
+            Some(facts) if facts.facts.deleting => SecretView::Terminating,
+            Some(_) => SecretView::Adopted,
+        })
+    }
+
+    /// The kubeconfig, stored and on its way; `circumstances` are those under which it is being read now.
+    pub(super) async fn kubeconfig(
+        &self,
+        circumstances: &str,
+    ) -> Result<KubeconfigView, CallError> {
+        let name = kubeconfig_name(&self.cluster.name);
+        let facts = self
+            .secret(&name, |facts| {
+                self.is_ours(&facts.facts) && !facts.facts.deleting
+            })
+            .await?;
+        let value = facts
+            .as_ref()
+            .and_then(|facts| facts.keys.get(VALUE_KEY).cloned().flatten());
+        let secret = match self.judge(facts.as_ref(), |_| value.is_some()) {
+            // There is no adopting of a kubeconfig.
+            SecretView::Adopted => SecretView::Foreign,
+            view => view,
+        };
+        let Context { background, .. } = self.context;
+        let (works, try_again) = match (&value, secret) {
+            (Some(digest), SecretView::Ours) => {
+                // What is at hand was stored, if not by this process: it is of no more use.
+                background.discard(&self.cluster.uid);
+                background.works(&self.cluster.uid, digest)
+            }
+            _ => (Works::Unknown, false),
+        };
+        Ok(KubeconfigView {
+            secret,
+            works,
+            try_again,
+            fetch: background.fetch(&self.cluster.uid, circumstances),
+        })
+    }
+
+    /// The pinned host keys: whose they are, and their text.
+    pub(super) async fn known_hosts(&self) -> Result<(KnownHostsView, String), CallError> {
+        let map = self
+            .map(&known_hosts_name(&self.cluster.name), |map| {
+                self.is_ours(&map.facts)
+            })
+            .await?;
+        let Some(mut map) = map else {
+            return Ok((KnownHostsView::Absent, String::new()));
+        };
+        let text = map.data.remove(KNOWN_HOSTS_KEY).unwrap_or_default();
+        let view = if self.is_ours(&map.facts) {
+            KnownHostsView::Ours
+        } else {
+            KnownHostsView::Foreign
+        };
+        Ok((view, text))
+    }
+
+    /// The SSH key of a machine (SPEC 3.1).
+    pub(super) async fn ssh_key(
+        &self,
+        nio: Option<Generation>,
+        name: &MachineName,
+        machine: &Machine,
+    ) -> Result<SshKeyView, CallError> {
+        let unusable = |reason, message: String| Ok(SshKeyView::Unusable(reason, message));
+        let Some(reference) = machine
+            .spec
+            .ssh_key_secret_ref
+            .as_ref()
+            .filter(|reference| !reference.name.is_empty())
+        else {
+            return unusable(
+                Reason::SSHKeyMissing,
+                format!(
+                    "Machine {name} names no Secret in spec.sshKeySecretRef: set it, or set injectSSHKey: false on the cluster"
+                ),
+            );
+        };
+        if nio == Some(Generation::Classic) {
+            let lies_in = reference
+                .namespace
+                .as_deref()
+                .unwrap_or(CLASSIC_DEFAULT_NAMESPACE);
+            let namespace = &self.cluster.namespace;
+            if lies_in != *namespace {
+                return unusable(
+                    Reason::SSHKeyUnsupported,
+                    format!(
+                        "the SSH key of Machine {name} lies in namespace {lies_in}: put it into namespace {namespace} and say so in spec.sshKeySecretRef.namespace"
+                    ),
+                );
+            }
+        }
+        let secret = &reference.name;
+        let as_hoped =
+            |facts: &SecretFacts| matches!(facts.fingerprint, Some(Ok(_))) && facts.keys.len() == 1;
+        let Some(facts) = self.secret(secret, as_hoped).await? else {
+            return unusable(
+                Reason::SSHKeyMissing,
+                format!(
+                    "Secret {secret} with the SSH key of Machine {name} does not exist: create it with the key {SSH_KEY}"
+                ),
+            );
+        };
+        match facts.fingerprint {
+            None => unusable(
+                Reason::SSHKeyMissing,
+                format!("Secret {secret} of Machine {name} has no key {SSH_KEY}: add it"),
+            ),
+            Some(Err(why)) => unusable(
+                Reason::SSHKeyMissing,
+                format!("Secret {secret} of Machine {name}, key {SSH_KEY}: {why}"),
+            ),
+            Some(Ok(_)) if facts.keys.len() != 1 => unusable(
+                Reason::SSHKeyUnsupported,
+                format!(
+                    "Secret {secret} of Machine {name} holds other keys beside {SSH_KEY}, of which classic NIO would hand out the first: leave it that one key"
+                ),
+            ),
+            Some(Ok(fingerprint)) => Ok(SshKeyView::Usable {
+                secret: secret.clone(),
+                fingerprint,
+            }),
+        }
+    }
+}

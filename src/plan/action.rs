@@ -1,0 +1,219 @@
+//! What a plan says: actions with their preconditions, waits with their reasons. Data only; nothing here decides or acts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::api::conditions::{ConditionType, Reason};
+use crate::api::ledger::Ledger;
+use crate::api::names::{MachineName, Marker, Revision};
+use crate::api::status::Role;
+
+use super::selection::Selection;
+
+/// What is to be done now, what is waited for, and when to look again without an event.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// To be carried out in this order, one at a time; the first that fails ends the pass.
+    pub actions: Vec<Action>,
+    /// What is missing; each becomes the reason of a condition.
+    pub waits: Vec<Wait>,
+    /// When to look again though nothing happened.
+    pub look_again: Option<Duration>,
+    /// Clocks of patience that run; all others are reset (DESIGN, "The way of the data").
+    pub clocks: BTreeSet<Clock>,
+    /// Which machines the roles have and want.
+    pub selection: Selection,
+    /// Members that hold something else than they should, with what differs.
+    pub outdated: BTreeMap<MachineName, Vec<String>>,
+    /// The revision that each member and each joining machine should have.
+    pub targets: BTreeMap<MachineName, Revision>,
+}
+
+impl Plan {
+    /// Whether some action must not rest on a cache: the plan is then made again from live reads before anything is done.
+    #[must_use]
+    pub fn needs_live_reads(&self) -> bool {
+        self.actions.iter().any(Action::needs_live_reads)
+    }
+
+    /// Looks again within `delay`, or sooner where something else asks for it.
+    pub fn look_again_in(&mut self, delay: Duration) {
+        self.look_again = Some(self.look_again.map_or(delay, |sooner| sooner.min(delay)));
+    }
+
+    /// Adds a wait.
+    pub fn wait(&mut self, condition: ConditionType, reason: Reason, message: impl Into<String>) {
+        self.waits.push(Wait {
+            condition,
+            reason,
+            message: message.into(),
+            machine: None,
+        });
+    }
+
+    /// Adds a wait for one machine.
+    pub fn wait_for(
+        &mut self,
+        machine: &MachineName,
+        condition: ConditionType,
+        reason: Reason,
+        message: impl Into<String>,
+    ) {
+        self.waits.push(Wait {
+            condition,
+            reason,
+            message: message.into(),
+            machine: Some(machine.clone()),
+        });
+    }
+}
+
+/// Something that is missing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Wait {
+    /// The condition that it makes false; [`ConditionType::Stalled`] where only a person can mend it.
+    pub condition: ConditionType,
+    /// Why, in one word.
+    pub reason: Reason,
+    /// Why, for a person, with the mend.
+    pub message: String,
+    /// The machine that it is about.
+    pub machine: Option<MachineName>,
+}
+
+/// A clock of patience: how long something has been so, as this process saw it. A restart starts it anew, which only waits longer.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Clock {
+    /// Claims are held while the control plane cannot be completed (SPEC 2.4).
+    IncompleteClaims,
+    /// A machine is not discoverable (SPEC 1.2, Ready).
+    Undiscoverable(MachineName),
+    /// NIO has something against a machine (SPEC 1.2, Ready).
+    Complaint(MachineName),
+    /// The stored kubeconfig does not work, or was not tried yet (SPEC 1.2, Ready).
+    Kubeconfig,
+    /// The kubeconfig was read and its API server not reached (SPEC 6: ten minutes).
+    Unverified,
+}
+
+/// One token Secret (SPEC 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Token {
+    /// `<cluster>-join-token`, for the control plane.
+    Join,
+    /// `<cluster>-worker-token`, for workers.
+    Worker,
+}
+
+/// The version of an object that a write insists on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Precondition {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `metadata.resourceVersion`.
+    pub resource_version: String,
+}
+
+/// A configuration as it is to be created.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claim {
+    /// The machine, and so the configuration's name (SPEC 2.3).
+    pub machine: MachineName,
+    /// Its role.
+    pub role: Role,
+    /// The attempt that it names.
+    pub marker: Marker,
+    /// The whole object as JSON, but for what the API server fills in.
+    pub body: serde_json::Value,
+}
+
+/// A child that the cluster's deletion takes away (SPEC 5), in the order of deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Child {
+    /// `<cluster>-join-token`.
+    JoinToken,
+    /// `<cluster>-worker-token`.
+    WorkerToken,
+    /// `<cluster>-kubeconfig`.
+    Kubeconfig,
+    /// `<cluster>-known-hosts`.
+    KnownHosts,
+    /// `<cluster>-nico`, the last of all.
+    Ledger,
+}
+
+impl From<Token> for Child {
+    fn from(token: Token) -> Self {
+        match token {
+            Token::Join => Self::JoinToken,
+            Token::Worker => Self::WorkerToken,
+        }
+    }
+}
+
+impl Child {
+    /// All children but the configurations, in the order of their deletion.
+    pub const ALL: [Self; 5] = [
+        Self::JoinToken,
+        Self::WorkerToken,
+        Self::Kubeconfig,
+        Self::KnownHosts,
+        Self::Ledger,
+    ];
+}
+
+/// One write, or the start of one piece of background work.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Put the finalizer on the cluster, beside those that are there.
+    AddFinalizer(Precondition, Vec<String>),
+    /// Make the ledger; it must not exist.
+    CreateLedger(Ledger),
+    /// Replace the ledger's data, by compare-and-swap.
+    UpdateLedger(Precondition, Ledger),
+    /// Draw a token and make its Secret; it must not exist.
+    CreateToken(Token),
+    /// Claim a machine: POST its configuration.
+    Claim(Box<Claim>),
+    /// Delete a configuration, by name.
+    GiveBack(String, Precondition),
+    /// Give a configuration the owner and the labels back that it lost by hand: a quiet write of the whole lists.
+    TakeBack(String, Precondition, serde_json::Value),
+    /// Note on a configuration that NIO applied this attempt: a quiet write.
+    Confirm(MachineName, Precondition, Marker),
+    /// Read the kubeconfig from one of these machines, in this order, in the background.
+    FetchKubeconfig(Vec<MachineName>),
+    /// Try the stored kubeconfig, in the background.
+    VerifyKubeconfig,
+    /// Store the host key that the fetch saw first.
+    PinHostKey,
+    /// Store what was fetched.
+    StoreKubeconfig,
+    /// Take `in-use` off a child and delete it.
+    DeleteChild(Child),
+    /// Take the finalizer off the cluster; these finalizers stay.
+    RemoveFinalizer(Precondition, Vec<String>),
+}
+
+impl Action {
+    /// Whether the action may rest on nothing but live reads. Marks and background work may rest on caches: their preconditions catch what is stale.
+    #[must_use]
+    pub fn needs_live_reads(&self) -> bool {
+        match self {
+            Self::CreateLedger(_)
+            | Self::UpdateLedger(..)
+            | Self::CreateToken(_)
+            | Self::Claim(_)
+            | Self::GiveBack(..)
+            | Self::PinHostKey
+            | Self::StoreKubeconfig
+            | Self::DeleteChild(_)
+            | Self::RemoveFinalizer(..) => true,
+            Self::AddFinalizer(..)
+            | Self::TakeBack(..)
+            | Self::Confirm(..)
+            | Self::FetchKubeconfig(_)
+            | Self::VerifyKubeconfig => false,
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! The configurations as they should be, their revision, and what in a held one differs (SPEC 3.2 to 3.4).
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::api::digest::sha256;
+use crate::api::names::{
+    GROUP, MARKER_DIR, MachineName, Marker, ROLE_LABEL, Revision, WRITTEN_ANNOTATION,
+    join_token_name, worker_token_name,
+};
+use crate::api::nio::{Generation, NixosConfiguration, SSH_KEY};
+use crate::api::status::Role;
+
+use super::action::Claim;
+use super::cluster_nix::{self, ClusterNix};
+use super::confirmed::held_marker;
+use super::observed::{ClusterView, controller, labels, role_of};
+
+/// Path of the generated file (SPEC 3.2).
+pub const CLUSTER_NIX: &str = "cluster.nix";
+const JOIN_TOKEN: &str = "join-token";
+const WORKER_TOKEN: &str = "worker-token";
+const MACHINE_SSH_KEY: &str = "machine-ssh-key";
+/// Branch that classic's schema fills in where `ref` is not sent (NIO.md).
+const CLASSIC_DEFAULT_REF: &str = "main";
+
+/// What every configuration of a cluster has in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Common {
+    /// NIO's generation.
+    pub nio: Generation,
+    /// Flake repository.
+    pub git_repo: String,
+    /// Branch, tag or pinned commit.
+    pub git_ref: Option<String>,
+    /// Directory of the flake.
+    pub configuration_subdir: Option<String>,
+    /// Name of the credentials Secret.
+    pub credentials: Option<String>,
+}
+
+/// What one machine's configuration is to hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The machine.
+    pub machine: MachineName,
+    /// Its role.
+    pub role: Role,
+    /// What it shares with the others.
+    pub common: Common,
+    /// The generated file.
+    pub nix: ClusterNix,
+    /// Secret and fingerprint of its SSH key, where that is given to it.
+    pub ssh_key: Option<(String, String)>,
+}
+
+impl Target {
+    /// The digest of all that should make NIO apply again, from named fields (SPEC 3.4): an upgrade of NICO rolls nothing.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        let Common {
+            nio,
+            git_repo,
+            git_ref,
+            configuration_subdir,
+            credentials,
+        } = &self.common;
+        let generation = match nio {
+            Generation::Classic => "classic",
+            Generation::V1 => "v1",
+        };
+        let or_none =
+            |value: Option<&str>| value.map_or_else(|| "-".to_owned(), |value| format!("+{value}"));
+        let mut fields = self.nix.revision_fields();
+        fields.extend([
+            ("gitRepo", git_repo.clone()),
+            ("ref", or_none(git_ref.as_deref())),
+            (
+                "configurationSubdir",
+                or_none(configuration_subdir.as_deref()),
+            ),
+            ("flake", self.flake()),
+            ("nio", generation.to_owned()),
+            ("credentials", or_none(credentials.as_deref())),
+            (
+                "sshKey",
+                or_none(
+                    self.ssh_key
+                        .as_ref()
+                        .map(|(_, fingerprint)| fingerprint.as_str()),
+                ),
+            ),
+        ]);
+        // Lengths keep one field's text from passing for another's.
+        let text: String = fields
+            .into_iter()
+            .map(|(name, value)| format!("{name}={}:{value};", value.len()))
+            .collect::<Vec<_>>()
+            .concat();
+        Revision::from_digest(&sha256(text.as_bytes()))
+    }
+
+    /// The configuration as it is to be created now (SPEC 2.3, 3.2).
+    #[must_use]
+    pub fn claim(&self, cluster: &ClusterView, now: Timestamp) -> Claim {
+        let marker = Marker::at_creation(&self.revision(), now.as_second());
+        let mut labels = labels(&cluster.name);
+        labels.insert(ROLE_LABEL.to_owned(), self.role.as_str().to_owned());
+        let body = json!({
+            "apiVersion": "nio.homystack.com/v1alpha1",
+            "kind": "NixosConfiguration",
+            "metadata": {
+                "name": self.machine,
+                "namespace": cluster.namespace,
+                "labels": labels,
+                "annotations": { WRITTEN_ANNOTATION: now.to_string() },
+                "ownerReferences": [owner_reference(cluster)],
+            },
+            "spec": self.spec(&marker),
+        });
+        Claim {
+            machine: self.machine.clone(),
+            role: self.role,
+            marker,
+            body,
+        }
+    }
+
+    /// The fields of ours in which a held configuration differs in meaning; empty where it is up to date.
+    #[must_use]
+    pub fn differences(&self, held: &NixosConfiguration) -> Vec<String> {
+        let Common {
+            nio: _,
+            git_repo,
+            git_ref,
+            configuration_subdir,
+            credentials,
+        } = &self.common;
+        let text = |field| held.spec.text(field);
+        let reference = |field: &str| {
+            held.spec
+                .0
+                .get(field)
+                .and_then(|value| value.get("name"))
+                .and_then(Value::as_str)
+        };
+        let mut differences = Vec::new();
+        let mut differs = |field: &str, is: bool| {
+            if is {
+                differences.push(field.to_owned());
+            }
+        };
+        differs("gitRepo", text("gitRepo") != Some(git_repo));
+        let held_ref = text("ref");
+        let defaulted = git_ref.is_none() && held_ref == Some(CLASSIC_DEFAULT_REF);
+        differs("ref", held_ref != git_ref.as_deref() && !defaulted);
+        differs(
+            "configurationSubdir",
+            text("configurationSubdir") != configuration_subdir.as_deref(),
+        );
+        differs(
+            "credentialsRef",
+            reference("credentialsRef") != credentials.as_deref(),
+        );
+        differs("flake", text("flake") != Some(&self.flake()));
+        differs(
+            "onRemoveFlake",
+            text("onRemoveFlake") != Some(ON_REMOVE_FLAKE),
+        );
+        differs(
+            "machineRef",
+            held.spec.machine() != Some(self.machine.as_str()),
+        );
+        differs(
+            "fullInstall",
+            held.spec
+                .0
+                .get("fullInstall")
+                .is_some_and(|value| *value != Value::Bool(false)),
+        );
+        differences.extend(self.file_differences(held));
+        let revision = held_marker(held).map(|marker| marker.revision());
+        if differences.is_empty() && revision != Some(self.revision()) {
+            differences.push(
+                if self.ssh_key.is_some() {
+                    "SSH key"
+                } else {
+                    "revision"
+                }
+                .to_owned(),
+            );
+        }
+        differences
+    }
+
+    fn file_differences(&self, held: &NixosConfiguration) -> Vec<String> {
+        let held_files = held.spec.files();
+        let held_text = held_files
+            .iter()
+            .find(|file| file.get("path").and_then(Value::as_str) == Some(&self.path(CLUSTER_NIX)))
+            .and_then(|file| file.get("inline"))
+            .and_then(Value::as_str);
+        let mut differences = match held_text.and_then(cluster_nix::parse) {
+            Some(held) => {
+                let wanted = self.nix.values();
+                [
+                    ("cluster name", wanted.name != held.name),
+                    ("cluster id", wanted.id != held.id),
+                    ("controlPlaneEndpoint", wanted.endpoint != held.endpoint),
+                    (
+                        "control plane members",
+                        wanted.control_plane != held.control_plane,
+                    ),
+                    ("workers", wanted.workers != held.workers),
+                ]
+                .into_iter()
+                .filter(|(_, differs)| *differs)
+                .map(|(what, _)| what.to_owned())
+                .collect()
+            }
+            None => vec!["cluster.nix".to_owned()],
+        };
+        // The text of cluster.nix was compared by its values, and the marker by its revision.
+        let shape = |file: &Value, is_marker: bool| {
+            let field = |name: &str| file.get(name).cloned().unwrap_or_default();
+            let path = if is_marker {
+                Value::Null
+            } else {
+                field("path")
+            };
+            let secret = file
+                .get("secretRef")
+                .and_then(|secret| secret.get("name"))
+                .cloned();
+            (path, field("valueType"), secret)
+        };
+        let Some(held_marker) = held_marker(held) else {
+            differences.push("marker file".to_owned());
+            return differences;
+        };
+        let wanted = self.files(&held_marker);
+        let last = wanted.len() - 1;
+        let same = wanted.len() == held_files.len()
+            && wanted
+                .iter()
+                .zip(held_files)
+                .enumerate()
+                .all(|(index, (wanted, held))| {
+                    shape(wanted, index == last) == shape(held, index == last)
+                })
+            && held_files
+                .last()
+                .and_then(|file| file.get("inline"))
+                .and_then(Value::as_str)
+                .is_none_or(str::is_empty);
+        if !same {
+            differences.push("additionalFiles".to_owned());
+        }
+        differences
+    }
+
+    fn flake(&self) -> String {
+        format!("#{}", self.machine)
+    }
+
+    /// Where a file has to be put so that it lands beside the flake: v1 puts files into the repository's root (NIO.md).
+    fn path(&self, file: &str) -> String {
+        match (self.common.nio, &self.common.configuration_subdir) {
+            (Generation::V1, Some(subdir)) => format!("{subdir}/{file}"),
+            _ => file.to_owned(),
+        }
+    }
+
+    fn spec(&self, marker: &Marker) -> Map<String, Value> {
+        let mut spec = Map::new();
+        let mut set = |field: &str, value: Value| spec.insert(field.to_owned(), value);
+        set("gitRepo", json!(self.common.git_repo));
+        set("flake", json!(self.flake()));
+        set("onRemoveFlake", json!(ON_REMOVE_FLAKE));
+        set("machineRef", json!({ "name": self.machine }));
+        set("fullInstall", json!(false));
+        set("additionalFiles", Value::Array(self.files(marker)));
+        if let Some(git_ref) = &self.common.git_ref {
+            set("ref", json!(git_ref));
+        }
+        if let Some(subdir) = &self.common.configuration_subdir {
+            set("configurationSubdir", json!(subdir));
+        }
+        if let Some(credentials) = &self.common.credentials {
+            set("credentialsRef", json!({ "name": credentials }));
+        }
+        spec
+    }
+
+    /// The additional files, in the order that never changes (SPEC 3.2).
+    fn files(&self, marker: &Marker) -> Vec<Value> {
+        let inline = |path: &str, text: &str| json!({ "path": self.path(path), "valueType": "Inline", "inline": text });
+        let secret = |path: &str, name: &str, key: &str| json!({ "path": self.path(path), "valueType": "SecretRef", "secretRef": { "name": name, "key": key } });
+        let worker_token = worker_token_name(&self.nix.name);
+        let own_token = match self.role {
+            Role::ControlPlane => join_token_name(&self.nix.name),
+            Role::Worker => worker_token.clone(),
+        };
+        let mut files = vec![
+            inline(CLUSTER_NIX, &self.nix.render()),
+            secret(JOIN_TOKEN, &own_token, TOKEN_KEY),
+        ];
+        if let Some((name, _)) = &self.ssh_key {
+            files.push(secret(MACHINE_SSH_KEY, name, SSH_KEY));
+        }
+        if self.role == Role::ControlPlane {
+            files.push(secret(WORKER_TOKEN, &worker_token, TOKEN_KEY));
+        }
+        debug_assert!(marker.path().starts_with(MARKER_DIR));
+        files.push(inline(&marker.path(), ""));
+        files
+    }
+}
+
+/// Key of a token Secret (SPEC 3.1).
+pub const TOKEN_KEY: &str = "token";
+const ON_REMOVE_FLAKE: &str = "#minimal";
+
+/// The controller owner reference of every child (SPEC 3.2).
+#[must_use]
+pub fn owner_reference(cluster: &ClusterView) -> Value {
+    json!({
+        "apiVersion": format!("{GROUP}/v1alpha1"),
+        "kind": "KubernetesCluster",
+        "name": cluster.name,
+        "uid": cluster.uid,
+        "controller": true,
+        "blockOwnerDeletion": false,
+    })
+}
+
+/// The owner references and labels of one of our configurations as they should be, where some of them are missing: the list
+/// is whole, as read and ours added (SPEC 3.2).
+#[must_use]
+pub fn lost_metadata(cluster: &ClusterView, held: &NixosConfiguration) -> Option<Value> {
+    let mut wanted = labels(&cluster.name);
+    wanted.insert(ROLE_LABEL.to_owned(), role_of(held).as_str().to_owned());
+    let has = |(key, value): (&String, &String)| {
+        held.metadata
+            .labels
+            .as_ref()
+            .and_then(|labels| labels.get(key))
+            == Some(value)
+    };
+    let owned = controller(held).is_some();
+    if owned && wanted.iter().all(has) {
+        return None;
+    }
+    let mut owners: Vec<Value> = held
+        .metadata
+        .owner_references
+        .iter()
+        .flatten()
+        // One of our own that is no longer the controller's would stand twice.
+        .filter(|owner| owned || owner.uid != cluster.uid)
+        .filter_map(|owner| serde_json::to_value(owner).ok())
+        .collect();
+    if !owned {
+        owners.push(owner_reference(cluster));
+    }
+    Some(json!({ "ownerReferences": owners, "labels": wanted }))
+}

@@ -1,0 +1,236 @@
+//! The hash by which classic NIO names the `additionalFiles` that it applied (NIO.md, "`additionalFilesHash`"). It is the
+//! SHA-256 of what Python's `json.dumps(list, sort_keys=True)` writes, so each byte of that text matters here.
+
+use std::fmt::Write as _;
+
+use serde_json::{Number, Value};
+use sha2::{Digest, Sha256};
+
+/// The hash of a list of additional files as stored: lower-case hexadecimal, or the empty string for the empty list.
+///
+/// Take the list from the object that was read back: the API server prunes and defaults what was sent.
+#[must_use]
+pub fn additional_files_hash(files: &[Value]) -> String {
+    if files.is_empty() {
+        return String::new();
+    }
+    let mut text = String::new();
+    dump_list(files, &mut text, dump_file);
+    Sha256::digest(text.as_bytes())
+        .iter()
+        .fold(String::with_capacity(64), |mut hex, byte| {
+            // Writing to a `String` never fails.
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
+}
+
+/// One file as classic sees it: its path, its type, and the one value that goes with the type.
+fn dump_file(file: &Value, out: &mut String) {
+    let field = |name: &str| file.get(name).unwrap_or(&Value::Null);
+    let kind = field("valueType");
+    let empty = Value::String(String::new());
+    let mut fields = vec![("path", field("path")), ("valueType", kind)];
+    match kind.as_str() {
+        Some("Inline") => fields.push(("inline", file.get("inline").unwrap_or(&empty))),
+        Some("SecretRef") => fields.push(("secretRef", field("secretRef"))),
+        Some("NixosFacter") => fields.push(("nixosFacter", field("nixosFacter"))),
+        _ => {}
+    }
+    dump_object(fields, out);
+}
+
+/// `json.dumps(value, sort_keys=True)` of Python 3.
+fn dump(value: &Value, out: &mut String) {
+    match value {
+        Value::Null => out.push_str("null"),
+        Value::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
+        Value::Number(number) => dump_number(number, out),
+        Value::String(text) => dump_text(text, out),
+        Value::Array(items) => dump_list(items, out, dump),
+        Value::Object(fields) => dump_object(
+            fields
+                .iter()
+                .map(|(name, value)| (name.as_str(), value))
+                .collect(),
+            out,
+        ),
+    }
+}
+
+fn dump_list(items: &[Value], out: &mut String, dump_item: fn(&Value, &mut String)) {
+    out.push('[');
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            out.push_str(", ");
+        }
+        dump_item(item, out);
+    }
+    out.push(']');
+}
+
+/// Python sorts names by code point; so does `str`, whose UTF-8 bytes sort alike.
+fn dump_object(mut fields: Vec<(&str, &Value)>, out: &mut String) {
+    fields.sort_by_key(|(name, _)| *name);
+    out.push('{');
+    for (index, (name, value)) in fields.into_iter().enumerate() {
+        if index > 0 {
+            out.push_str(", ");
+        }
+        dump_text(name, out);
+        out.push_str(": ");
+        dump(value, out);
+    }
+    out.push('}');
+}
+
+/// Python's `repr` of a float changes to an exponent where Rust's `Debug` does, but writes it with a sign and two digits.
+fn dump_number(number: &Number, out: &mut String) {
+    let float = number.as_f64().filter(|_| number.is_f64());
+    let Some(text) = float.map(|float| format!("{float:?}")) else {
+        let _ = write!(out, "{number}");
+        return;
+    };
+    match text.split_once('e') {
+        None => out.push_str(&text),
+        Some((mantissa, exponent)) => {
+            let digits = exponent.trim_start_matches('-');
+            let sign = if digits.len() < exponent.len() {
+                '-'
+            } else {
+                '+'
+            };
+            let _ = write!(out, "{mantissa}e{sign}{digits:0>2}");
+        }
+    }
+}
+
+/// A string in ASCII alone, 0x7f escaped too; above the BMP as surrogate pairs.
+fn dump_text(text: &str, out: &mut String) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{c}' => out.push_str("\\f"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            ' '..='~' => out.push(c),
+            _ => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    let _ = write!(out, "\\u{unit:04x}");
+                }
+            }
+        }
+    }
+    out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn hash(files: &Value) -> String {
+        additional_files_hash(files.as_array().map_or(&[], Vec::as_slice))
+    }
+
+    fn dumped(value: &Value) -> String {
+        let mut out = String::new();
+        dump(value, &mut out);
+        out
+    }
+
+    #[test]
+    fn an_empty_list_has_the_empty_hash() {
+        assert_eq!(additional_files_hash(&[]), "");
+    }
+
+    // NIO.md, seen with the real program.
+    #[test]
+    fn the_vectors_of_the_real_program() {
+        let first = json!([
+            {"path": "cluster.nix", "valueType": "Inline", "inline": "{ }"},
+            {"path": "join-tok", "valueType": "SecretRef", "secretRef": {"name": "tok"}},
+        ]);
+        assert_eq!(
+            hash(&first),
+            "e940865a80bfa1b3449b95cc2b9ef347b636355360ef69bf4143cca6e90a2bb4"
+        );
+        let second = json!([
+            {"path": "cluster.nix", "valueType": "Inline", "inline": "new \u{e9} \u{1f600} \"q\" \u{7f} </x>"},
+            {"path": "sub/tok", "valueType": "SecretRef", "secretRef": {"name": "s"}},
+            {"path": "gone", "valueType": "SecretRef", "secretRef": {"name": "missing"}},
+        ]);
+        assert_eq!(
+            hash(&second),
+            "0dcba0e19b27f28a419135492e86b3059052049f8a4c3047550fcdd8cf7db0d0"
+        );
+    }
+
+    // From python3: hashlib.sha256(json.dumps(list, sort_keys=True).encode()).hexdigest()
+    #[test]
+    fn every_escape_and_nested_names_in_order() {
+        let files = json!([
+            {"path": ".nico/0123456789ab-7", "valueType": "Inline"},
+            {"path": "a\u{8}\u{c}\n\r\t\u{0}\u{1f} ~\u{80}\u{2028}\u{ffff}\u{10000}\u{10ffff}\\/", "valueType": "Inline", "inline": "\u{202e}"},
+            {"path": "s", "valueType": "SecretRef", "secretRef": {"name": "n", "key": "k", "Z": {"b": [], "a": {}, "\u{e9}": null, "\u{1f600}": 1, "\u{ff5e}": true}}, "inline": "not counted"},
+            {"path": "f", "valueType": "NixosFacter", "nixosFacter": true, "extra": 1},
+        ]);
+        assert_eq!(
+            hash(&files),
+            "1fe38c4dee5e4b4a420750b3789d9e1e552a9f59e384e228d4a43e8a8220c09b"
+        );
+        let absent = json!([{"path": "m", "valueType": "Inline"}]);
+        let empty = json!([{"inline": "", "valueType": "Inline", "path": "m"}]);
+        assert_eq!(hash(&absent), hash(&empty));
+        assert_eq!(
+            hash(&absent),
+            "51ab38261377567a4618f442d5836d6fdcdf8a2703288aa99321fcd342e3d46c"
+        );
+        let other_order =
+            json!([{"path": "a", "valueType": "Inline"}, {"path": "b", "valueType": "Inline"}]);
+        let order =
+            json!([{"path": "b", "valueType": "Inline"}, {"path": "a", "valueType": "Inline"}]);
+        assert_ne!(hash(&order), hash(&other_order));
+    }
+
+    // From python3: json.dumps(json.loads(text))
+    #[test]
+    fn numbers_as_python_prints_them() {
+        for (text, python) in [
+            ("0", "0"),
+            ("-7", "-7"),
+            ("18446744073709551615", "18446744073709551615"),
+            ("1.0", "1.0"),
+            ("-0.0", "-0.0"),
+            ("0.1", "0.1"),
+            ("1.5e300", "1.5e+300"),
+            ("1e16", "1e+16"),
+            ("123456789012345680.0", "1.2345678901234568e+17"),
+            ("9999999999999998.0", "9999999999999998.0"),
+            ("0.0001", "0.0001"),
+            ("0.00001", "1e-05"),
+            ("-2.5e-7", "-2.5e-07"),
+            ("5e-324", "5e-324"),
+            ("1e5", "100000.0"),
+        ] {
+            let value: Value = serde_json::from_str(text).unwrap_or_default();
+            assert_eq!(dumped(&value), python, "{text}");
+        }
+    }
+
+    #[test]
+    fn nothing_that_is_stored_stops_it() {
+        for odd in [
+            json!([null]),
+            json!([1, "a", [], {}]),
+            json!([{"path": 1, "valueType": []}]),
+        ] {
+            assert_eq!(hash(&odd).len(), 64);
+        }
+    }
+}

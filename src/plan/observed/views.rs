@@ -1,0 +1,124 @@
+//! What was read by name, as the planner sees it: facts about Secrets, keys and the kubeconfig, and no secret byte.
+
+use jiff::Timestamp;
+
+use crate::api::conditions::Reason;
+
+/// A Secret as found: never its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecretView {
+    /// There is none.
+    Absent,
+    /// Ours, with what it should hold.
+    Ours,
+    /// Not ours, and its owner lets this cluster use it; it holds what it should.
+    Adopted,
+    /// Ours, or adopted, and it lacks its key, or holds others that NIO would take first.
+    Unusable,
+    /// Being deleted, held by a finalizer.
+    Terminating,
+    /// Left by a former cluster of this name, being deleted, and held by NICO's finalizer alone though nothing refers to it.
+    Leftover,
+    /// Not ours.
+    Foreign,
+}
+
+impl SecretView {
+    /// Whether a configuration may refer to it.
+    #[must_use]
+    pub fn usable(self) -> bool {
+        match self {
+            Self::Ours | Self::Adopted => true,
+            Self::Absent | Self::Unusable | Self::Terminating | Self::Leftover | Self::Foreign => {
+                false
+            }
+        }
+    }
+}
+
+/// The SSH key of a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SshKeyView {
+    /// Secret in the cluster's namespace with this key alone; SHA-256 fingerprint of the public half.
+    Usable {
+        /// Name of the Secret.
+        secret: String,
+        /// Fingerprint of the public half.
+        fingerprint: String,
+    },
+    /// It cannot be given to the machine: why, and the mend.
+    Unusable(Reason, String),
+}
+
+/// Another cluster of the namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rival {
+    /// Its name.
+    pub name: String,
+    /// Its `metadata.creationTimestamp`.
+    pub created: Option<Timestamp>,
+}
+
+/// The kubeconfig, stored and on its way.
+#[derive(Clone, Debug)]
+pub struct KubeconfigView {
+    /// The Secret.
+    pub secret: SecretView,
+    /// Whether the stored one works, as far as it was tried.
+    pub works: Works,
+    /// Whether it is time to try it again.
+    pub try_again: bool,
+    /// The background fetch.
+    pub fetch: Fetch,
+}
+
+/// Whether the stored kubeconfig works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Works {
+    /// It was not tried yet.
+    Unknown,
+    /// It did when last tried.
+    Yes,
+    /// It did not when last tried: why.
+    No(NotWorking),
+}
+
+/// Why nodes could not be listed through a kubeconfig.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotWorking {
+    /// Whether the API server could not be reached at all; else it was, and the kubeconfig is at fault.
+    pub unreachable: bool,
+    /// Why, for a person.
+    pub why: String,
+}
+
+/// The background fetch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fetch {
+    /// Whether it runs now.
+    pub running: bool,
+    /// Why its last round failed.
+    pub failure: Option<(Reason, String)>,
+    /// Whether it logged in to a host whose key is not pinned yet.
+    pub new_host_key: bool,
+    /// A kubeconfig that it read.
+    pub at_hand: Option<AtHand>,
+}
+
+/// A kubeconfig that was read and not stored yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AtHand {
+    /// Whether nodes were listed through it; else why not.
+    pub verified: Result<(), NotWorking>,
+}
+
+/// The ConfigMap with pinned host keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KnownHostsView {
+    /// There is none.
+    Absent,
+    /// Ours.
+    Ours,
+    /// The user's own: only read.
+    Foreign,
+}

@@ -1,0 +1,318 @@
+//! Which machines each role has, takes and gives up, and why there are too few (SPEC 2).
+
+mod obstacle;
+
+pub use obstacle::Obstacle;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::api::conditions::Reason;
+use crate::api::names::MachineName;
+use crate::api::spec::{Pool, ValidSpec};
+use crate::api::status::Role;
+
+use kube::core::SelectorExt as _;
+
+use super::confirmed;
+use super::founding::held_values;
+use super::observed::{Observed, SshKeyView};
+use obstacle::{configured, configured_obstacle, obstacle, released};
+
+/// The machines of both roles.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Selection {
+    /// The control plane's.
+    pub control_plane: Pick,
+    /// The workers'.
+    pub workers: Pick,
+}
+
+impl Selection {
+    /// The pick of a role.
+    #[must_use]
+    pub fn of(&self, role: Role) -> &Pick {
+        match role {
+            Role::ControlPlane => &self.control_plane,
+            Role::Worker => &self.workers,
+        }
+    }
+
+    /// Every machine that has a configuration of ours or is to get one now, with its role.
+    pub fn present(&self) -> impl Iterator<Item = (&MachineName, Role)> {
+        Role::ALL.into_iter().flat_map(|role| {
+            let pick = self.of(role);
+            pick.staying
+                .iter()
+                .chain(&pick.leaving)
+                .chain(&pick.joining)
+                .map(move |machine| (machine, role))
+        })
+    }
+}
+
+/// The machines of one role.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Pick {
+    /// How many the spec asks for.
+    pub total: usize,
+    /// Members that the spec still asks for.
+    pub staying: BTreeSet<MachineName>,
+    /// Members that it no longer asks for, and those being deleted.
+    pub leaving: BTreeSet<MachineName>,
+    /// Free machines that it asks for.
+    pub joining: BTreeSet<MachineName>,
+    /// Why machines are missing; by machine where it is about one.
+    pub obstacles: Vec<Obstacle>,
+    /// Uids of the clusters that hold machines which could be taken otherwise.
+    pub rivals: BTreeSet<String>,
+}
+
+impl Pick {
+    /// How many machines cannot be had now.
+    #[must_use]
+    pub fn missing(&self) -> usize {
+        self.total
+            .saturating_sub(self.staying.len() + self.joining.len())
+    }
+}
+
+/// The roles whose selector asks for more machines than are members and known candidates: for these the shell looks up candidates.
+#[must_use]
+pub fn short_roles(observed: &Observed, spec: &ValidSpec) -> Vec<Role> {
+    let selection = select(observed, spec);
+    Role::ALL
+        .into_iter()
+        .filter(|role| {
+            matches!(pool(spec, *role), Pool::Selected { .. })
+                && selection.of(*role).staying.len() < selection.of(*role).total
+        })
+        .collect()
+}
+
+/// What the spec asks of a role.
+#[must_use]
+pub fn pool(spec: &ValidSpec, role: Role) -> &Pool {
+    match role {
+        Role::ControlPlane => &spec.control_plane,
+        Role::Worker => &spec.data_plane,
+    }
+}
+
+/// Chooses: members stay, then explicit lists, then the control plane's selector, then the workers' (SPEC 2.2).
+#[must_use]
+pub fn select(observed: &Observed, spec: &ValidSpec) -> Selection {
+    let mut members: BTreeMap<Role, BTreeSet<MachineName>> = BTreeMap::new();
+    let mut terminating = BTreeSet::new();
+    for role in Role::ALL {
+        members.insert(role, BTreeSet::new());
+        for (machine, configuration) in observed.members_of(role) {
+            if configuration.metadata.deletion_timestamp.is_some() {
+                terminating.insert(machine.clone());
+            }
+            members.entry(role).or_default().insert(machine);
+        }
+    }
+    let listed: BTreeSet<&MachineName> = Role::ALL
+        .iter()
+        .flat_map(|role| pool(spec, *role).listed())
+        .collect();
+    let mut taken: BTreeSet<MachineName> = members.values().flatten().cloned().collect();
+    let mut selection = Selection::default();
+    for role in Role::ALL {
+        let mut pick = keep(observed, spec, role, &members[&role], &terminating);
+        if let Pool::Listed(machines) = pool(spec, role) {
+            for machine in machines
+                .iter()
+                .filter(|machine| !pick.staying.contains(*machine))
+            {
+                match obstacle(observed, machine) {
+                    None => {
+                        taken.insert(machine.clone());
+                        pick.joining.insert(machine.clone());
+                    }
+                    Some(obstacle) => {
+                        pick.rivals.extend(obstacle.rival.clone());
+                        pick.obstacles.push(obstacle);
+                    }
+                }
+            }
+        }
+        match role {
+            Role::ControlPlane => selection.control_plane = pick,
+            Role::Worker => selection.workers = pick,
+        }
+    }
+    for role in Role::ALL {
+        let pick = match role {
+            Role::ControlPlane => &mut selection.control_plane,
+            Role::Worker => &mut selection.workers,
+        };
+        fill(observed, pool(spec, role), role, &listed, &mut taken, pick);
+    }
+    selection
+}
+
+/// Which members of a role stay.
+fn keep(
+    observed: &Observed,
+    spec: &ValidSpec,
+    role: Role,
+    members: &BTreeSet<MachineName>,
+    terminating: &BTreeSet<MachineName>,
+) -> Pick {
+    let pool = pool(spec, role);
+    let other = Role::ALL.into_iter().find(|other| *other != role);
+    let listed_elsewhere = |machine: &MachineName| {
+        other.is_some_and(|other| self::pool(spec, other).listed().any(|name| name == machine))
+    };
+    let mut candidates: Vec<MachineName> = members
+        .iter()
+        .filter(|machine| !terminating.contains(*machine) && !listed_elsewhere(machine))
+        .cloned()
+        .collect();
+    let staying = match pool {
+        Pool::None => BTreeSet::new(),
+        Pool::Listed(machines) => candidates
+            .into_iter()
+            .filter(|machine| machines.contains(machine))
+            .collect(),
+        Pool::Selected { count, .. } => {
+            let unfounded = observed.ledger.ours().is_some_and(|ledger| !ledger.founded);
+            // SPEC 2.6: those annotated `release` leave first, then unhealthy ones, then the last by name.
+            candidates.sort_by_cached_key(|machine| {
+                let confirmed = observed
+                    .configurations
+                    .get(machine.as_str())
+                    .is_some_and(|configuration| confirmed::is_confirmed(configuration));
+                // Before the founding all goes back with the founder: it stays longest.
+                (
+                    !(unfounded && founds(observed, machine)),
+                    released(observed, machine),
+                    !(observed.discoverable(machine) && confirmed),
+                    machine.clone(),
+                )
+            });
+            candidates.into_iter().take(*count).collect()
+        }
+    };
+    let leaving = members.difference(&staying).cloned().collect();
+    Pick {
+        total: pool.total(),
+        staying,
+        leaving,
+        ..Pick::default()
+    }
+}
+
+/// Takes free machines that a selector matches, in name order, up to the count.
+fn fill(
+    observed: &Observed,
+    pool: &Pool,
+    role: Role,
+    listed: &BTreeSet<&MachineName>,
+    taken: &mut BTreeSet<MachineName>,
+    pick: &mut Pick,
+) {
+    let Pool::Selected { selector, count } = pool else {
+        return;
+    };
+    let mut unreachable = 0_usize;
+    let mut in_use: BTreeMap<MachineName, Obstacle> = BTreeMap::new();
+    for (name, machine) in &observed.machines {
+        if pick.staying.len() + pick.joining.len() >= *count {
+            break;
+        }
+        let labels = machine.metadata.labels.clone().unwrap_or_default();
+        if listed.contains(name)
+            || taken.contains(name)
+            || !selector.matches(&labels)
+            || released(observed, name)
+        {
+            continue;
+        }
+        match obstacle(observed, name) {
+            Some(obstacle) if obstacle.reason == Reason::MachineInUse => {
+                in_use.insert(name.clone(), obstacle);
+            }
+            Some(_) => unreachable += 1,
+            // A hint only, but where there is a choice it is heeded (SPEC 2.1).
+            None if configured(machine) => {
+                in_use.insert(name.clone(), configured_obstacle(name));
+            }
+            None => {
+                taken.insert(name.clone());
+                pick.joining.insert(name.clone());
+            }
+        }
+    }
+    let missing = pick.missing();
+    if missing > 0 {
+        let held = in_use.len();
+        pick.obstacles.push(Obstacle {
+            machine: None,
+            reason: Reason::TooFewMachines,
+            message: format!(
+                "{missing} of {count} {} machines missing: no free Machine matches the selector ({held} in use, {unreachable} not discoverable)",
+                role.as_str()
+            ),
+            rival: None,
+        });
+        let rivals = in_use
+            .values()
+            .filter_map(|obstacle| obstacle.rival.clone());
+        pick.rivals.extend(rivals);
+        // A few examples tell a person enough.
+        pick.obstacles.extend(in_use.into_values().take(5));
+    }
+}
+
+/// Whether a machine is told to found the cluster.
+fn founds(observed: &Observed, machine: &MachineName) -> bool {
+    observed
+        .configurations
+        .get(machine.as_str())
+        .and_then(|configuration| held_values(configuration))
+        .is_some_and(|values| values.bootstrap.as_deref() == Some(machine.as_str()))
+}
+
+/// Machines whose SSH key cannot be given to them do not join; a worker's does not hold up the others.
+pub fn leave_out_keyless(observed: &Observed, selection: &mut Selection) {
+    for pick in [&mut selection.control_plane, &mut selection.workers] {
+        let keyless: Vec<(MachineName, Obstacle)> = pick
+            .joining
+            .iter()
+            .filter_map(|machine| {
+                let (reason, message) = match observed.ssh_keys.get(machine) {
+                    Some(SshKeyView::Usable { .. }) => return None,
+                    Some(SshKeyView::Unusable(reason, message)) => (*reason, message.clone()),
+                    None => (
+                        Reason::Unknown,
+                        format!("the SSH key of Machine {machine} was not read yet"),
+                    ),
+                };
+                let obstacle = Obstacle {
+                    machine: Some(machine.clone()),
+                    reason,
+                    message,
+                    rival: None,
+                };
+                Some((machine.clone(), obstacle))
+            })
+            .collect();
+        for (machine, obstacle) in keyless {
+            pick.joining.remove(&machine);
+            // What hinders one machine that could be had comes before what others lack.
+            pick.obstacles.insert(0, obstacle);
+        }
+    }
+}
+
+/// Whether a member no longer matches the selector of its role: it stays, and is reported (SPEC 2.2).
+#[must_use]
+pub fn mismatched(observed: &Observed, role: Role, machine: &MachineName) -> bool {
+    let (Ok(spec), Some(object)) = (&observed.spec, observed.machines.get(machine)) else {
+        return false;
+    };
+    let labels = object.metadata.labels.clone().unwrap_or_default();
+    matches!(pool(spec, role), Pool::Selected { selector, .. } if !selector.matches(&labels))
+}

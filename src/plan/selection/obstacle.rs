@@ -1,0 +1,123 @@
+//! Why a machine cannot be claimed (SPEC 2.1).
+
+use crate::api::conditions::Reason;
+use crate::api::names::{MachineName, RELEASE_ANNOTATION};
+use crate::api::nio::Machine;
+use crate::plan::observed::{Holder, Observed};
+
+/// Why a machine, or a number of machines, cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Obstacle {
+    /// The machine, where it is about one.
+    pub machine: Option<MachineName>,
+    /// Why, in one word.
+    pub reason: Reason,
+    /// Why, for a person.
+    pub message: String,
+    /// The cluster that holds it, by uid.
+    pub rival: Option<String>,
+}
+
+pub(super) fn configured(machine: &Machine) -> bool {
+    machine
+        .status
+        .as_ref()
+        .is_some_and(|status| status.has_configuration)
+}
+
+pub(super) fn configured_obstacle(machine: &MachineName) -> Obstacle {
+    Obstacle {
+        machine: Some(machine.clone()),
+        reason: Reason::MachineInUse,
+        message: format!(
+            "Machine {machine} says hasConfiguration though no NixosConfiguration names it; list it under machines to take it all the same"
+        ),
+        rival: None,
+    }
+}
+
+pub(super) fn released(observed: &Observed, machine: &MachineName) -> bool {
+    observed
+        .machines
+        .get(machine)
+        .and_then(|machine| machine.metadata.annotations.as_ref())
+        .and_then(|annotations| annotations.get(RELEASE_ANNOTATION))
+        .is_some_and(|value| value == "true")
+}
+
+/// Why a machine cannot be claimed now (SPEC 2.1); `None` where it can.
+pub(super) fn obstacle(observed: &Observed, name: &MachineName) -> Option<Obstacle> {
+    let found = |reason, message: String, rival| {
+        Some(Obstacle {
+            machine: Some(name.clone()),
+            reason,
+            message,
+            rival,
+        })
+    };
+    match observed.holder(name) {
+        Holder::Nobody => {}
+        Holder::Us(_, true) => {
+            return found(
+                Reason::GivingBack,
+                format!("Machine {name} is being given back by this cluster"),
+                None,
+            );
+        }
+        Holder::Us(role, false) => {
+            return found(
+                Reason::MachineInUse,
+                format!(
+                    "Machine {name} is still held by this cluster as {}, and is to leave that role first",
+                    role.as_str()
+                ),
+                None,
+            );
+        }
+        Holder::Cluster(cluster, uid) => {
+            return found(
+                Reason::MachineInUse,
+                format!("Machine {name} is held by KubernetesCluster {cluster}"),
+                Some(uid),
+            );
+        }
+        Holder::Configuration(configuration) => {
+            return found(
+                Reason::MachineInUse,
+                format!(
+                    "Machine {name} is held by NixosConfiguration {configuration}, which no KubernetesCluster owns"
+                ),
+                None,
+            );
+        }
+    }
+    let Some(machine) = observed.machines.get(name) else {
+        return found(
+            Reason::MachineMissing,
+            format!("Machine {name} does not exist in this namespace"),
+            None,
+        );
+    };
+    if machine.metadata.deletion_timestamp.is_some() {
+        return found(
+            Reason::MachineMissing,
+            format!("Machine {name} is being deleted"),
+            None,
+        );
+    }
+    if !observed.discoverable(name) {
+        return found(
+            Reason::MachineUndiscoverable,
+            format!("Machine {name} is not discoverable: NIO cannot reach it"),
+            None,
+        );
+    }
+    if machine.address().is_none() {
+        return found(
+            Reason::MachineUndiscoverable,
+            format!("Machine {name} has no address: set spec.ipAddress or spec.hostname"),
+            None,
+        );
+    }
+    None
+}

@@ -1,0 +1,131 @@
+//! The status of a cluster, from what was observed and planned (SPEC 1.2). Computed always, written only on change.
+
+mod conditions;
+mod rows;
+mod soft;
+
+pub use soft::{Soft, keep_soft_clocks, soft_problems};
+
+use jiff::Timestamp;
+
+use crate::api::conditions::ConditionType;
+use crate::api::digest::sha256;
+use crate::api::names::{MachineName, Revision, kubeconfig_name};
+use crate::api::status::{ClusterStatus, Phase, Role, RoleStatus};
+
+use super::action::Plan;
+use super::confirmed::is_confirmed;
+use super::observed::{Observed, SecretView};
+
+/// A write that the API server refused in this pass, in words that hold no secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal(pub String);
+
+/// The status as it should be now.
+#[must_use]
+pub fn status(
+    observed: &Observed,
+    plan: &Plan,
+    refusal: Option<&Refusal>,
+    now: Timestamp,
+) -> ClusterStatus {
+    let roles = Role::ALL.map(|role| role_status(observed, plan, role));
+    let conditions = conditions::conditions(observed, plan, &roles, refusal, now);
+    let holds = |kind: ConditionType| {
+        conditions
+            .iter()
+            .any(|condition| condition.kind == kind.to_string() && condition.status == "True")
+    };
+    let phase = if observed.cluster.deleting {
+        Phase::Deleting
+    } else if holds(ConditionType::Ready) {
+        Phase::Ready
+    } else if holds(ConditionType::Stalled) {
+        Phase::Failed
+    } else {
+        Phase::Provisioning
+    };
+    let stored = matches!(
+        observed.kubeconfig.secret,
+        SecretView::Ours | SecretView::Adopted
+    );
+    let [control_plane, data_plane] = roles;
+    ClusterStatus {
+        phase: Some(phase),
+        observed_generation: Some(observed.cluster.generation),
+        control_plane: Some(control_plane),
+        data_plane: Some(data_plane),
+        kubeconfig_secret: stored.then(|| kubeconfig_name(&observed.cluster.name)),
+        revision: revision(plan),
+        // Nothing is in flight as long as nothing that lives is changed.
+        rollout: None,
+        machines: rows::rows(observed, plan, now),
+        conditions,
+    }
+}
+
+/// Whether a change is one that people and tools wait for; others are gathered for a few seconds.
+#[must_use]
+pub fn is_significant(old: &ClusterStatus, new: &ClusterStatus) -> bool {
+    let gist = |status: &ClusterStatus| {
+        let conditions: Vec<(String, String)> = status
+            .conditions
+            .iter()
+            .map(|condition| (condition.kind.clone(), condition.status.clone()))
+            .collect();
+        (
+            status.phase,
+            status.observed_generation,
+            status.kubeconfig_secret.clone(),
+            conditions,
+        )
+    };
+    gist(old) != gist(new)
+}
+
+/// One digest for the whole cluster: it changes when any machine's target does.
+fn revision(plan: &Plan) -> Option<String> {
+    if plan.targets.is_empty() {
+        return None;
+    }
+    let all: Vec<String> = plan
+        .targets
+        .iter()
+        .map(|(machine, revision)| format!("{machine}={revision};"))
+        .collect();
+    Some(Revision::from_digest(&sha256(all.concat().as_bytes())).to_string())
+}
+
+fn role_status(observed: &Observed, plan: &Plan, role: Role) -> RoleStatus {
+    let pick = plan.selection.of(role);
+    let total = observed
+        .spec
+        .as_ref()
+        .map_or(0, |spec| super::selection::pool(spec, role).total());
+    let ready: Vec<String> = pick
+        .staying
+        .iter()
+        .filter(|machine| confirmed(observed, machine))
+        .map(ToString::to_string)
+        .collect();
+    let updated = pick
+        .staying
+        .iter()
+        .filter(|machine| confirmed(observed, machine) && !plan.outdated.contains_key(*machine))
+        .count();
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    RoleStatus {
+        ready: count(ready.len()),
+        total: count(total),
+        updated: count(updated),
+        summary: format!("{}/{total}", ready.len()),
+        ready_machines: ready,
+    }
+}
+
+fn confirmed(observed: &Observed, machine: &MachineName) -> bool {
+    observed
+        .configurations
+        .get(machine.as_str())
+        .is_some_and(|configuration| is_confirmed(configuration))
+}

@@ -1,0 +1,145 @@
+//! One row a machine: how far it is, and why.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use crate::api::conditions::Reason;
+use crate::api::names::MachineName;
+use crate::api::status::{MachineState, MachineStatus, Role};
+use crate::plan::action::Plan;
+use crate::plan::observed::Observed;
+use crate::plan::selection;
+
+use super::confirmed;
+use super::soft::unreachable;
+
+/// The rows of both roles; no name stands twice, as the list's type asks.
+pub(super) fn rows(observed: &Observed, plan: &Plan, now: Timestamp) -> Vec<MachineStatus> {
+    let mut rows = Vec::new();
+    let mut seen = BTreeSet::new();
+    for role in Role::ALL {
+        let pick = plan.selection.of(role);
+        for machine in pick
+            .staying
+            .iter()
+            .chain(&pick.leaving)
+            .chain(&pick.joining)
+        {
+            if seen.insert(machine.to_string()) {
+                let (state, reason, message) = row_state(observed, plan, role, machine);
+                rows.push(row(observed, machine, role, (state, reason, message), now));
+            }
+        }
+        for obstacle in &pick.obstacles {
+            let Some(machine) = &obstacle.machine else {
+                continue;
+            };
+            if seen.insert(machine.to_string()) {
+                let state = (
+                    MachineState::Unavailable,
+                    obstacle.reason.to_string(),
+                    obstacle.message.clone(),
+                );
+                rows.push(row(observed, machine, role, state, now));
+            }
+        }
+    }
+    rows
+}
+
+fn row_state(
+    observed: &Observed,
+    plan: &Plan,
+    role: Role,
+    machine: &MachineName,
+) -> (MachineState, String, String) {
+    let pick = plan.selection.of(role);
+    let state = |state, reason: Reason, message: String| (state, reason.to_string(), message);
+    if pick.leaving.contains(machine) {
+        return state(
+            MachineState::Leaving,
+            Reason::GivingBack,
+            "the spec no longer asks for it".to_owned(),
+        );
+    }
+    if pick.joining.contains(machine) {
+        let wait = plan
+            .waits
+            .iter()
+            .find(|wait| wait.machine.as_ref() == Some(machine));
+        return match wait {
+            Some(wait) => state(MachineState::Pending, wait.reason, wait.message.clone()),
+            None => state(
+                MachineState::Pending,
+                Reason::Progressing,
+                "it is free and gets its configuration next".to_owned(),
+            ),
+        };
+    }
+    if let Some((reason, message)) = unreachable(observed, machine) {
+        return state(MachineState::Unavailable, reason, message);
+    }
+    if let Some(differences) = plan.outdated.get(machine) {
+        return state(
+            MachineState::Outdated,
+            Reason::OutOfDate,
+            format!("differs in: {}", differences.join(", ")),
+        );
+    }
+    if confirmed(observed, machine) {
+        if selection::mismatched(observed, role, machine) {
+            return state(
+                MachineState::Confirmed,
+                Reason::SelectorMismatch,
+                "its labels no longer match the selector; it stays".to_owned(),
+            );
+        }
+        return (MachineState::Confirmed, String::new(), String::new());
+    }
+    state(
+        MachineState::Applying,
+        Reason::WaitingForMachines,
+        "waiting until NIO has applied exactly what it holds".to_owned(),
+    )
+}
+
+fn row(
+    observed: &Observed,
+    machine: &MachineName,
+    role: Role,
+    (state, reason, message): (MachineState, String, String),
+    now: Timestamp,
+) -> MachineStatus {
+    let old = observed
+        .cluster
+        .status
+        .machines
+        .iter()
+        .find(|row| row.name == machine.as_str() && row.state == state);
+    let commit = observed
+        .configurations
+        .get(machine.as_str())
+        .filter(|configuration| observed.is_ours(configuration))
+        .and_then(|configuration| configuration.status.as_ref())
+        .and_then(|status| {
+            status
+                .applied_commit
+                .clone()
+                .or_else(|| status.resolved_revision.clone())
+        })
+        .filter(|commit| {
+            commit.len() <= 64
+                && !commit.is_empty()
+                && commit.bytes().all(|c| c.is_ascii_alphanumeric())
+        });
+    MachineStatus {
+        name: machine.to_string(),
+        role,
+        state,
+        reason,
+        message,
+        commit,
+        since: Some(old.and_then(|row| row.since).unwrap_or(now)),
+    }
+}

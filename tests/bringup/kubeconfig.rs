@@ -1,0 +1,222 @@
+//! The kubeconfig on its way from a machine to its Secret (SPEC 6): where it lies, whose host key is trusted, what is refused.
+
+use kube::api::{Patch, PatchParams};
+use rig::machines::MachineHost;
+use rig::workload::KUBECONFIG_PATH;
+use serde_json::json;
+
+use crate::common::case::Case;
+use crate::common::traffic::RESYNC;
+use crate::common::{DEADLINE, listed, nico};
+
+const ELSEWHERE: &str = "/srv/admin.conf";
+
+fn good(case: &Case, host: &MachineHost) -> String {
+    let workload = &case.world.environment().workload;
+    workload.kubeconfig(host.api_port())
+}
+
+/// As a machine in the wrong hands serves it: whoever uses it runs a program.
+fn with_a_program(case: &Case, host: &MachineHost) -> String {
+    let mut config: serde_json::Value = serde_yaml::from_str(&good(case, host)).unwrap();
+    let exec = json!({"apiVersion": "client.authentication.k8s.io/v1", "command": "/bin/sh", "args": ["-c", "id"]});
+    config["users"][0]["user"] = json!({ "exec": exec });
+    serde_yaml::to_string(&config).unwrap()
+}
+
+fn lies_elsewhere() -> serde_json::Value {
+    let mut spec = listed(&["cp-01"], &[]);
+    spec["kubeconfig"] = json!({"path": ELSEWHERE});
+    spec
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_kubeconfig_is_read_where_the_spec_says() {
+    let case = Case::start().await;
+    let host = case.world.machine("cp-01").await;
+    case.world.cluster("prod", lies_elsewhere()).await.unwrap();
+    let message = case
+        .told("prod", "KubeconfigReady", "False", "KubeconfigUnreadable")
+        .await;
+    assert!(message.contains(ELSEWHERE), "{message}");
+    host.put_file(ELSEWHERE, good(&case, &host));
+    case.ready("prod").await;
+    let kubeconfig = case.kubeconfig("prod").await;
+    let server = format!("https://{}:{}", host.ip(), host.api_port());
+    assert_eq!(
+        kubeconfig["clusters"][0]["cluster"]["server"],
+        json!(server)
+    );
+    assert_eq!(kubeconfig["current-context"], "prod-admin@prod");
+    let execs = host.execs();
+    assert!(
+        execs
+            .iter()
+            .all(|line| line.ends_with("/srv/admin.conf") || line.ends_with("'/srv/admin.conf'")),
+        "{execs:?}"
+    );
+    case.nodes("prod").await;
+    case.finish().await;
+}
+
+/// A ConfigMap of the user's own is only read, and nobody is trusted on first use.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_the_users_known_hosts_do_not_name_is_refused() {
+    let case = Case::with(&nico().args(&RESYNC)).await;
+    let host = case.world.machine("cp-01").await;
+    let stranger = host.host_key().to_openssh().unwrap();
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "prod-known-hosts"},
+        "data": {"known_hosts": format!("192.0.2.1 {stranger}\n")}});
+    case.world.apply(&map.to_string()).await.unwrap();
+    case.world
+        .cluster("prod", listed(&["cp-01"], &[]))
+        .await
+        .unwrap();
+    let message = case
+        .told("prod", "KubeconfigReady", "False", "HostKeyUnknown")
+        .await;
+    assert!(message.contains("prod-known-hosts"), "{message}");
+    case.two_more_looks().await;
+    assert_eq!(host.auths(), vec![]);
+    assert_eq!(case.secret("prod-kubeconfig").await, None);
+    let line = format!("[{}]:{} {stranger}\n", host.ip(), host.ssh_port());
+    let patch = Patch::Merge(json!({"data": {"known_hosts": line}}));
+    let mended = case
+        .maps()
+        .patch("prod-known-hosts", &PatchParams::default(), &patch)
+        .await
+        .unwrap();
+    case.ready("prod").await;
+    case.delete("prod").await;
+    case.wait_gone("prod").await;
+    let left = case.maps().get("prod-known-hosts").await.unwrap();
+    assert_eq!(
+        left.metadata.resource_version,
+        mended.metadata.resource_version
+    );
+    case.finish().await;
+}
+
+/// Who answers with another key than the pinned one gets no key of NICO's to see, not even a signature.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_host_key_is_refused_before_any_login() {
+    let case = Case::with(&nico().args(&RESYNC)).await;
+    let host = case.world.machine("cp-01").await;
+    case.world.cluster("prod", lies_elsewhere()).await.unwrap();
+    // Logged in to, and so pinned, though nothing could be read.
+    case.told("prod", "KubeconfigReady", "False", "KubeconfigUnreadable")
+        .await;
+    let pinned = || async {
+        let map = case.map("prod-known-hosts").await;
+        map.get("known_hosts").cloned()
+    };
+    let pinned = rig::wait::wait_for("the host key is pinned", DEADLINE, pinned).await;
+    host.refuse(true);
+    let unreachable = |status: &serde_json::Value| {
+        let found = rig::world::condition(status, "KubeconfigReady");
+        found["message"]
+            .as_str()
+            .is_some_and(|text| !text.contains(ELSEWHERE))
+    };
+    case.world
+        .wait_status("prod", "the machine refuses", DEADLINE, unreachable)
+        .await;
+    let logins = host.auths().len();
+    let changed = host.change_host_key().to_openssh().unwrap();
+    host.put_file(ELSEWHERE, good(&case, &host));
+    host.refuse(false);
+    let message = case
+        .told("prod", "KubeconfigReady", "False", "HostKeyChanged")
+        .await;
+    assert!(message.contains("prod-known-hosts"), "{message}");
+    case.two_more_looks().await;
+    assert_eq!(host.auths().len(), logins, "{:?}", host.auths());
+    assert_eq!(case.map("prod-known-hosts").await["known_hosts"], pinned);
+    // The mend that the message tells of: a person puts the new key there.
+    let line = format!("[{}]:{} {changed}\n", host.ip(), host.ssh_port());
+    let patch = Patch::Merge(json!({"data": {"known_hosts": line}}));
+    case.maps()
+        .patch("prod-known-hosts", &PatchParams::default(), &patch)
+        .await
+        .unwrap();
+    case.ready("prod").await;
+    case.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unsafe_kubeconfig_is_refused_until_the_machine_serves_another() {
+    let case = Case::start().await;
+    let host = case.world.machine("cp-01").await;
+    host.put_file(ELSEWHERE, with_a_program(&case, &host));
+    case.world.cluster("prod", lies_elsewhere()).await.unwrap();
+    let message = case
+        .told("prod", "KubeconfigReady", "False", "KubeconfigUnsafe")
+        .await;
+    assert!(message.contains("cp-01"), "{message}");
+    assert!(!message.contains("/bin/sh"), "{message}");
+    assert_eq!(case.secret("prod-kubeconfig").await, None);
+    host.put_file(ELSEWHERE, good(&case, &host));
+    case.ready("prod").await;
+    case.finish().await;
+}
+
+/// Where one machine's is refused, the next one is asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn beside_an_unsafe_kubeconfig_another_machines_is_used() {
+    let case = Case::start().await;
+    let hosts = case.world.machines_named(&["cp-01", "cp-02"]).await;
+    hosts[0].put_file(ELSEWHERE, with_a_program(&case, &hosts[0]));
+    hosts[1].put_file(ELSEWHERE, good(&case, &hosts[1]));
+    let mut spec = listed(&["cp-01", "cp-02"], &[]);
+    spec["kubeconfig"] = json!({"path": ELSEWHERE});
+    // Or it would be asked first where it is confirmed first.
+    case.world
+        .nio()
+        .set("cp-02", |knobs| knobs.never_reacts = true);
+    case.world.cluster("prod", spec).await.unwrap();
+    case.told("prod", "KubeconfigReady", "False", "KubeconfigUnsafe")
+        .await;
+    case.world
+        .nio()
+        .set("cp-02", |knobs| knobs.never_reacts = false);
+    case.ready("prod").await;
+    let kubeconfig = case.kubeconfig("prod").await;
+    let server = format!("https://{}:{}", hosts[1].ip(), hosts[1].api_port());
+    assert_eq!(
+        kubeconfig["clusters"][0]["cluster"]["server"],
+        json!(server)
+    );
+    let known = case.map("prod-known-hosts").await["known_hosts"].clone();
+    assert_eq!(known.lines().count(), 2, "{known}");
+    // Where the spec names no place, this one would have been found.
+    assert!(hosts[0].file(KUBECONFIG_PATH).is_some());
+    case.finish().await;
+}
+
+/// K1: a Secret of that name that is not NICO's is never overwritten.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_kubeconfig_secret_is_left_alone() {
+    let case = Case::with(&nico().args(&RESYNC)).await;
+    case.world.machine("cp-01").await;
+    let foreign = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "prod-kubeconfig"},
+        "stringData": {"value": "mine"}});
+    case.world.apply(&foreign.to_string()).await.unwrap();
+    case.world
+        .cluster("prod", listed(&["cp-01"], &[]))
+        .await
+        .unwrap();
+    let message = case
+        .told("prod", "KubeconfigReady", "False", "SecretConflict")
+        .await;
+    assert!(message.contains("prod-kubeconfig"), "{message}");
+    case.told("prod", "ControlPlaneReady", "True", "AsExpected")
+        .await;
+    assert_eq!(case.secret_value("prod-kubeconfig", "value").await, b"mine");
+    let secrets = case.world.secrets();
+    secrets
+        .delete("prod-kubeconfig", &kube::api::DeleteParams::default())
+        .await
+        .unwrap();
+    case.ready("prod").await;
+    case.finish().await;
+}

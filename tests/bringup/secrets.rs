@@ -1,0 +1,215 @@
+//! Secrets that are missing, lost, foreign, adopted, or of a form that NIO would mishandle (SPEC 3.1).
+
+use kube::ResourceExt;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use rig::wait::wait_for;
+use serde_json::{Value, json};
+
+use crate::common::case::Case;
+use crate::common::traffic::RESYNC;
+use crate::common::{DEADLINE, listed, nico};
+
+/// U5: a token is never silently made anew while a configuration refers to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_deleted_by_hand_stops_all_writes_until_it_is_restored() {
+    let case = Case::with(&nico().args(&RESYNC)).await;
+    case.world.machines_named(&["cp-01", "w-01"]).await;
+    case.world
+        .nio()
+        .set("cp-01", |knobs| knobs.never_reacts = true);
+    case.world
+        .cluster("prod", listed(&["cp-01"], &["w-01", "w-02"]))
+        .await
+        .unwrap();
+    let claimed = || async { (case.configurations().await.len() == 2).then_some(()) };
+    wait_for("two machines are claimed", DEADLINE, claimed).await;
+    let token = case.secret_value("prod-join-token", "token").await;
+    let secrets = case.world.secrets();
+    secrets
+        .delete("prod-join-token", &DeleteParams::default())
+        .await
+        .unwrap();
+    let message = case.stalled("prod", "JoinTokenLost").await;
+    assert!(
+        message.contains("only NICO's finalizer still holds it"),
+        "{message}"
+    );
+    let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    secrets
+        .patch("prod-join-token", &PatchParams::default(), &free)
+        .await
+        .unwrap();
+    let gone = |status: &Value| {
+        let found = rig::world::condition(status, "Stalled");
+        found["message"]
+            .as_str()
+            .is_some_and(|text| text.contains("is gone"))
+    };
+    case.world
+        .wait_status("prod", "it is gone", DEADLINE, gone)
+        .await;
+    // A machine that could be taken now is not.
+    case.world.machine("w-02").await;
+    case.two_more_looks().await;
+    assert_eq!(case.configurations().await, ["cp-01", "w-01"]);
+    assert_eq!(case.secret("prod-join-token").await, None);
+    let text = std::str::from_utf8(&token).unwrap();
+    let restored = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "prod-join-token",
+        "annotations": {"nico.homystack.com/adopt": "prod"}}, "stringData": {"token": text}});
+    case.world.apply(&restored.to_string()).await.unwrap();
+    case.world
+        .nio()
+        .set("cp-01", |knobs| knobs.never_reacts = false);
+    case.told("prod", "DataPlaneReady", "True", "AsExpected")
+        .await;
+    case.told("prod", "KubeconfigReady", "True", "AsExpected")
+        .await;
+    assert_eq!(case.secret_value("prod-join-token", "token").await, token);
+    case.finish().await;
+}
+
+/// K1: a planted token is not used; one that its owner lets the cluster use is, and stays the owner's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_token_is_refused_and_an_adopted_one_left_alone() {
+    let case = Case::with(&nico().args(&RESYNC)).await;
+    case.world.machines_named(&["cp-01", "w-01"]).await;
+    let planted = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "prod-worker-token"},
+        "stringData": {"token": "a-token-of-my-own"}});
+    case.world.apply(&planted.to_string()).await.unwrap();
+    case.world
+        .cluster("prod", listed(&["cp-01"], &["w-01"]))
+        .await
+        .unwrap();
+    let message = case.stalled("prod", "SecretConflict").await;
+    assert!(message.contains("prod-worker-token"), "{message}");
+    assert!(
+        message.contains("nico.homystack.com/adopt: prod"),
+        "{message}"
+    );
+    assert!(!message.contains("of-my-own"), "{message}");
+    assert_eq!(case.configurations().await, Vec::<String>::new());
+    let secrets = case.world.secrets();
+    let adopt =
+        Patch::Merge(json!({"metadata": {"annotations": {"nico.homystack.com/adopt": "prod"}}}));
+    let owned = secrets
+        .patch("prod-worker-token", &PatchParams::default(), &adopt)
+        .await
+        .unwrap();
+    case.ready("prod").await;
+    let applied = case.world.nio().applies("w-01").pop().unwrap().applied;
+    assert_eq!(applied.files["join-token"], b"a-token-of-my-own");
+    case.delete("prod").await;
+    case.wait_gone("prod").await;
+    let left = case.secret("prod-worker-token").await.unwrap();
+    assert_eq!(left.resource_version(), owned.resource_version());
+    assert_eq!(case.secret("prod-join-token").await, None);
+    case.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_credentials_are_waited_for() {
+    let case = Case::with(&nico().args(&RESYNC)).await;
+    case.world.machine("cp-01").await;
+    let mut spec = listed(&["cp-01"], &[]);
+    spec["credentialsRef"] = json!({"name": "git"});
+    case.world.cluster("prod", spec).await.unwrap();
+    let message = case
+        .told("prod", "MachinesAvailable", "False", "SecretMissing")
+        .await;
+    assert!(message.contains("Secret git"), "{message}");
+    assert_eq!(case.configurations().await, Vec::<String>::new());
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "git"},
+        "stringData": {"token": "an-access-token"}});
+    case.world.apply(&secret.to_string()).await.unwrap();
+    case.ready("prod").await;
+    let configuration = case.configuration("cp-01").await;
+    assert_eq!(
+        configuration.data["spec"]["credentialsRef"],
+        json!({"name": "git"})
+    );
+    case.finish().await;
+}
+
+/// Classic's default for the Secret's namespace is `default`; a mirror is for another release.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ssh_key_in_another_namespace_is_not_supported() {
+    let case = Case::start().await;
+    case.world.machines_named(&["cp-01", "w-01"]).await;
+    let lies_in = |namespace: Value| {
+        let machines = case.world.machines();
+        async move {
+            let patch =
+                Patch::Merge(json!({"spec": {"sshKeySecretRef": {"namespace": namespace}}}));
+            machines
+                .patch("w-01", &PatchParams::default(), &patch)
+                .await
+                .unwrap();
+        }
+    };
+    lies_in(Value::Null).await;
+    case.world
+        .cluster("prod", listed(&["cp-01"], &["w-01"]))
+        .await
+        .unwrap();
+    let message = case
+        .told("prod", "MachinesAvailable", "False", "SSHKeyUnsupported")
+        .await;
+    assert!(
+        message.contains("Machine w-01 lies in namespace default"),
+        "{message}"
+    );
+    assert_eq!(case.configurations().await, Vec::<String>::new());
+    lies_in(json!(case.world.namespace())).await;
+    case.ready("prod").await;
+    case.finish().await;
+}
+
+/// Classic hands out the first key of a Secret.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ssh_key_beside_another_key_is_not_supported() {
+    let case = Case::with(&nico().args(&RESYNC)).await;
+    case.world.machine("cp-01").await;
+    let secrets = case.world.secrets();
+    let second = |value: Value| {
+        let secrets = secrets.clone();
+        async move {
+            let patch = Patch::Merge(json!({"data": {"known_hosts": value}}));
+            secrets
+                .patch("ssh-cp-01", &PatchParams::default(), &patch)
+                .await
+                .unwrap();
+        }
+    };
+    second(json!("eA==")).await;
+    case.world
+        .cluster("prod", listed(&["cp-01"], &[]))
+        .await
+        .unwrap();
+    let message = case
+        .told("prod", "MachinesAvailable", "False", "SSHKeyUnsupported")
+        .await;
+    assert!(
+        message.contains("Secret ssh-cp-01 of Machine cp-01 holds other keys"),
+        "{message}"
+    );
+    assert_eq!(case.configurations().await, Vec::<String>::new());
+    second(Value::Null).await;
+    case.ready("prod").await;
+    case.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ssh_key_is_kept_from_machines_where_the_spec_says_so() {
+    let case = Case::start().await;
+    case.world.machines_named(&["cp-01", "w-01"]).await;
+    let mut spec = listed(&["cp-01"], &["w-01"]);
+    spec["injectSSHKey"] = json!(false);
+    case.world.cluster("prod", spec).await.unwrap();
+    case.ready("prod").await;
+    for machine in ["cp-01", "w-01"] {
+        let applied = case.world.nio().applies(machine).pop().unwrap().applied;
+        assert!(!applied.files.contains_key("machine-ssh-key"));
+        assert!(applied.files.contains_key("join-token"));
+    }
+    case.finish().await;
+}

@@ -1,0 +1,231 @@
+//! What people and tools see: the first word, the times of conditions, the printer columns, the events (SPEC 1.2, 7).
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{Api, ListParams};
+use rig::wait::wait_for;
+use rig::world::condition;
+use serde_json::{Value, json};
+
+use crate::common::case::Case;
+use crate::common::{DEADLINE, listed};
+
+/// The statuses that NICO wrote, each with all that it held then.
+fn statuses(case: &Case) -> Vec<Value> {
+    let mut held = json!({});
+    let mut seen = Vec::new();
+    for call in case.proxy.writes() {
+        if call.resource == "kubernetesclusters"
+            && call.subresource == "status"
+            && call.code == Some(200)
+        {
+            let body = call.body.unwrap();
+            for (field, value) in body["status"].as_object().unwrap() {
+                held[field] = value.clone();
+            }
+            seen.push(held.clone());
+        }
+    }
+    seen
+}
+
+/// What follows the object in Git never sees a green that is not true.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_word_on_every_generation_is_not_ready() {
+    let case = Case::start().await;
+    case.world.machine("cp-01").await;
+    case.world
+        .cluster("prod", listed(&["cp-01"], &[]))
+        .await
+        .unwrap();
+    case.ready("prod").await;
+    // Nothing is to be done for it, and still it is looked at first.
+    case.edit("prod", json!({"rollout": {"maxUnavailable": 2}}))
+        .await;
+    let second = |status: &Value| {
+        condition(status, "Ready")["status"] == "True" && status["observedGeneration"] == 2
+    };
+    case.world
+        .wait_status("prod", "Ready again", DEADLINE, second)
+        .await;
+    let first_write = &case.proxy.writes()[0];
+    assert_eq!(first_write.rule_resource(), "kubernetesclusters/status");
+    let seen = statuses(&case);
+    for generation in [1, 2] {
+        let first = seen
+            .iter()
+            .find(|status| status["observedGeneration"] == generation)
+            .unwrap();
+        for (kind, wanted) in [
+            ("Ready", "False"),
+            ("Reconciling", "True"),
+            ("Stalled", "False"),
+        ] {
+            let found = condition(first, kind);
+            assert_eq!(found["status"], wanted, "{kind} {generation}: {first}");
+            assert_eq!(found["observedGeneration"], generation, "{first}");
+        }
+    }
+    for status in &seen {
+        let current = &status["observedGeneration"];
+        let conditions = status["conditions"].as_array().unwrap();
+        assert_eq!(conditions.len(), 9);
+        assert!(
+            conditions
+                .iter()
+                .all(|found| found["observedGeneration"] == *current),
+            "{status}"
+        );
+        let ready = condition(status, "Ready")["status"] == "True";
+        assert_eq!(status["phase"] == "Ready", ready, "{status}");
+    }
+    case.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_of_a_condition_moves_only_with_its_status() {
+    let case = Case::start().await;
+    case.world.machine("cp-01").await;
+    // A second and more between the looks, or no time could move.
+    case.world.nio().set("cp-01", |knobs| {
+        knobs.delay = Some(std::time::Duration::from_millis(1500));
+    });
+    case.world
+        .cluster("prod", listed(&["cp-01"], &["w-01"]))
+        .await
+        .unwrap();
+    case.told("prod", "KubeconfigReady", "True", "AsExpected")
+        .await;
+    case.edit("prod", json!({"dataPlane": null})).await;
+    case.ready("prod").await;
+    let mut known: BTreeMap<String, (Value, Value)> = BTreeMap::new();
+    let mut moved = 0;
+    let seen = statuses(&case);
+    assert!(seen.len() >= 3, "{seen:?}");
+    for status in seen {
+        for found in status["conditions"].as_array().unwrap() {
+            let kind = found["type"].as_str().unwrap().to_owned();
+            let now = (found["status"].clone(), found["lastTransitionTime"].clone());
+            if let Some(before) = known.insert(kind.clone(), now.clone()) {
+                if before.0 == now.0 {
+                    assert_eq!(before.1, now.1, "{kind}: {status}");
+                } else {
+                    assert!(before.1.as_str() <= now.1.as_str(), "{kind}: {status}");
+                    moved += usize::from(before.1 != now.1);
+                }
+            }
+        }
+    }
+    assert!(moved > 0, "some time moved");
+    case.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_shows_it_in_columns() {
+    let case = Case::start().await;
+    case.world.machines_named(&["cp-01", "w-01"]).await;
+    case.world
+        .cluster("prod", listed(&["cp-01"], &["w-01"]))
+        .await
+        .unwrap();
+    case.ready("prod").await;
+    let kubectl = |arguments: &'static [&'static str]| {
+        let namespace = format!("--namespace={}", case.world.namespace());
+        let control_plane = &case.world.environment().control_plane;
+        async move {
+            let mut all = arguments.to_vec();
+            all.push(&namespace);
+            let output = control_plane.kubectl(&all).await.unwrap();
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8(output.stdout).unwrap()
+        }
+    };
+    let shown = kubectl(&["get", "kcluster"]).await;
+    let mut lines = shown.lines();
+    let words = |line: &str| {
+        line.split("  ")
+            .map(str::trim)
+            .filter(|word| !word.is_empty())
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        words(lines.next().unwrap()),
+        [
+            "NAME",
+            "READY",
+            "PHASE",
+            "CONTROL PLANE",
+            "WORKERS",
+            "REVISION",
+            "AGE"
+        ]
+    );
+    let row = words(lines.next().unwrap());
+    assert_eq!(row[..5], ["prod", "True", "Ready", "1/1", "1/1"]);
+    assert_eq!(
+        row[5],
+        case.world.status("prod").await["revision"]
+            .as_str()
+            .unwrap()
+    );
+    let wide = kubectl(&["get", "k8scluster", "-o", "wide"]).await;
+    let mut lines = wide.lines();
+    assert_eq!(words(lines.next().unwrap())[7..], ["KUBECONFIG", "MESSAGE"]);
+    assert_eq!(
+        words(lines.next().unwrap())[7..],
+        [
+            "prod-kubeconfig",
+            "every machine is confirmed and the kubeconfig works"
+        ]
+    );
+    case.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_tell_what_happened() {
+    let case = Case::start().await;
+    case.world.machines_named(&["cp-01", "w-01"]).await;
+    let cluster = case
+        .world
+        .cluster("prod", listed(&["cp-01"], &["w-01"]))
+        .await
+        .unwrap();
+    case.ready("prod").await;
+    let events: Api<Event> = Api::namespaced(case.world.client().clone(), case.world.namespace());
+    let told = || async {
+        let found = events.list(&ListParams::default()).await.ok()?.items;
+        let reasons: Vec<_> = found
+            .iter()
+            .filter_map(|event| event.reason.clone())
+            .collect();
+        let all = ["Claimed", "Confirmed", "KubeconfigStored", "Ready"];
+        all.iter()
+            .all(|reason| reasons.iter().any(|found| found == reason))
+            .then_some(found)
+    };
+    let found = wait_for("the events are there", DEADLINE, told).await;
+    for event in &found {
+        let about = event.regarding.as_ref().unwrap();
+        assert_eq!(about.kind.as_deref(), Some("KubernetesCluster"));
+        assert_eq!(about.name.as_deref(), Some("prod"));
+        assert_eq!(about.uid, cluster.metadata.uid);
+        assert_eq!(event.type_.as_deref(), Some("Normal"), "{event:?}");
+        assert!(
+            event
+                .reporting_controller
+                .as_deref()
+                .is_some_and(|name| name.ends_with("/nico"))
+        );
+    }
+    let notes: Vec<_> = found
+        .iter()
+        .filter_map(|event| event.note.clone())
+        .collect();
+    assert!(
+        notes.contains(&"Machine cp-01 is taken as control-plane".to_owned()),
+        "{notes:?}"
+    );
+    case.finish().await;
+}

@@ -1,0 +1,290 @@
+//! One test's world with NICO at work in it: what a test asks of it again and again, and the judgement at its end.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Secret};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config, ResourceExt};
+use rig::environment::Environment;
+use rig::nio::NioOptions;
+use rig::proxy::{Call, Proxy};
+use rig::wait::{wait_describing, wait_for};
+use rig::world::{NicoSetup, RunningNico, World, condition};
+use serde_json::{Value, json};
+
+use super::{DEADLINE, nico};
+
+/// One test's world with NICO at work in it.
+pub(crate) struct Case {
+    pub(crate) world: World,
+    pub(crate) proxy: Proxy,
+    pub(crate) nico: RunningNico,
+}
+
+impl Case {
+    /// A fresh world, with NICO started as it is by default.
+    pub(crate) async fn start() -> Self {
+        Self::with(&nico()).await
+    }
+
+    /// A fresh world, with NICO started like this.
+    pub(crate) async fn with(setup: &NicoSetup) -> Self {
+        Self::in_world(World::new().await, setup).await
+    }
+
+    /// A fresh world whose NIO has other options.
+    pub(crate) async fn with_nio(change: impl FnOnce(&mut NioOptions)) -> Self {
+        Self::in_world(World::with(change).await, &nico()).await
+    }
+
+    /// A fresh world in a management cluster of the test's own.
+    pub(crate) async fn on(environment: &'static Environment, setup: &NicoSetup) -> Self {
+        Self::in_world(World::on(environment, |_| ()).await, setup).await
+    }
+
+    async fn in_world(world: World, setup: &NicoSetup) -> Self {
+        let proxy = world.proxy().await;
+        let nico = world.nico(setup, &proxy).await;
+        Self { world, proxy, nico }
+    }
+
+    /// Ends the test: every write kept the rules, nothing was asked for beyond the shipped rights, no machine founded a second
+    /// cluster, no panic; and NICO ends well when it is told to.
+    pub(crate) async fn finish(self) {
+        let Self { world, proxy, nico } = self;
+        let broken = rig::judge::broken_rules(&proxy.writes());
+        assert_eq!(broken, Vec::<String>::new(), "{}", proxy.write_lines());
+        assert!(proxy.forbidden().is_empty(), "{:?}", proxy.forbidden());
+        assert_eq!(world.flake().splits(), vec![]);
+        nico.terminate().await;
+        let status = nico.wait_exit(Duration::from_secs(15)).await;
+        let output = nico.output();
+        assert_eq!(
+            status.and_then(|status| status.code()),
+            Some(0),
+            "NICO ends when told to\n{output}"
+        );
+        assert!(!output.contains("panicked"), "{output}");
+    }
+
+    /// Changes a cluster's spec by a merge patch, as `kubectl patch` does.
+    pub(crate) async fn edit(&self, cluster: &str, spec: Value) {
+        self.merge(cluster, json!({ "spec": spec })).await;
+    }
+
+    /// Changes a cluster by a merge patch.
+    pub(crate) async fn merge(&self, cluster: &str, patch: Value) {
+        let clusters = self.world.clusters();
+        clusters
+            .patch(cluster, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .unwrap();
+    }
+
+    /// Deletes a cluster, without waiting.
+    pub(crate) async fn delete(&self, cluster: &str) {
+        let clusters = self.world.clusters();
+        clusters
+            .delete(cluster, &DeleteParams::default())
+            .await
+            .unwrap();
+    }
+
+    /// Waits until a cluster is gone.
+    pub(crate) async fn wait_gone(&self, cluster: &str) {
+        let gone = || async {
+            let found = self.world.clusters().get_opt(cluster).await.ok()?;
+            found.is_none().then_some(())
+        };
+        let what = format!("{cluster} is gone");
+        wait_describing(&what, DEADLINE, gone, || async {
+            format!(
+                "{}\n{}\n{}",
+                self.world.describe().await,
+                self.proxy.write_lines(),
+                self.nico.output()
+            )
+        })
+        .await;
+    }
+
+    /// Waits until a condition has this status and reason, and returns its message.
+    pub(crate) async fn told(
+        &self,
+        cluster: &str,
+        kind: &str,
+        status: &str,
+        reason: &str,
+    ) -> String {
+        let found = self
+            .world
+            .wait_condition(cluster, kind, status, reason, DEADLINE)
+            .await;
+        found["message"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Waits until a cluster is Stalled for this reason, and returns the message.
+    pub(crate) async fn stalled(&self, cluster: &str, reason: &str) -> String {
+        let message = self.told(cluster, "Stalled", "True", reason).await;
+        let status = self.world.status(cluster).await;
+        assert_eq!(status["phase"], "Failed", "{status}");
+        assert_eq!(condition(&status, "Ready")["status"], "False", "{status}");
+        message
+    }
+
+    /// Waits until a cluster is Ready and returns its status.
+    pub(crate) async fn ready(&self, cluster: &str) -> Value {
+        self.world.wait_ready(cluster, DEADLINE).await
+    }
+
+    /// Waits until NICO has looked at everything twice more. NICO must have been started with [`RESYNC`].
+    pub(crate) async fn two_more_looks(&self) {
+        for _ in 0..2 {
+            let before = self.proxy.requests();
+            let looked = || async { (self.proxy.requests() > before).then_some(()) };
+            wait_for("NICO looks again", DEADLINE, looked).await;
+        }
+    }
+
+    /// The names of the configurations in the namespace.
+    pub(crate) async fn configurations(&self) -> Vec<String> {
+        let all = ListParams::default();
+        let found = self.world.configurations().list(&all).await;
+        found.unwrap().iter().map(ResourceExt::name_any).collect()
+    }
+
+    /// A configuration.
+    pub(crate) async fn configuration(&self, machine: &str) -> DynamicObject {
+        self.world.configurations().get(machine).await.unwrap()
+    }
+
+    /// What the cluster.nix of a machine says.
+    pub(crate) async fn cluster_nix(&self, machine: &str) -> Value {
+        let configuration = self.configuration(machine).await;
+        let files = configuration.data["spec"]["additionalFiles"].clone();
+        assert_eq!(files[0]["path"], "cluster.nix", "{files}");
+        rig::nix::parse(files[0]["inline"].as_str().unwrap()).unwrap()
+    }
+
+    /// A Machine's `status` field.
+    pub(crate) async fn machine_status(&self, machine: &str) -> Value {
+        let machine = self.world.machines().get(machine).await.unwrap();
+        machine.data["status"].clone()
+    }
+
+    /// Creates a NixosConfiguration that is no business of NICO's.
+    pub(crate) async fn foreign_configuration(&self, name: &str, machine: &str) {
+        let configuration: DynamicObject = serde_json::from_value(json!({
+            "apiVersion": "nio.homystack.com/v1alpha1", "kind": "NixosConfiguration",
+            "metadata": {"name": name, "annotations": {"example.com/owner": "somebody"}},
+            "spec": {"gitRepo": "https://git.example.com/other.git", "flake": "#other", "onRemoveFlake": "#minimal",
+                "machineRef": {"name": machine}},
+        }))
+        .unwrap();
+        let configurations = self.world.configurations();
+        configurations
+            .create(&PostParams::default(), &configuration)
+            .await
+            .unwrap();
+    }
+
+    /// Deletes a configuration and waits until it is gone.
+    pub(crate) async fn remove_configuration(&self, name: &str) {
+        let configurations = self.world.configurations();
+        configurations
+            .delete(name, &DeleteParams::default())
+            .await
+            .unwrap();
+        let gone = || async {
+            let found = configurations.get_opt(name).await.ok()?;
+            found.is_none().then_some(())
+        };
+        wait_for("the configuration is gone", DEADLINE, gone).await;
+    }
+
+    /// The ConfigMaps of the namespace.
+    pub(crate) fn maps(&self) -> Api<ConfigMap> {
+        Api::namespaced(self.world.client().clone(), self.world.namespace())
+    }
+
+    /// The data of a ConfigMap; empty where there is none.
+    pub(crate) async fn map(&self, name: &str) -> BTreeMap<String, String> {
+        let found = self.maps().get_opt(name).await.unwrap();
+        found.and_then(|map| map.data).unwrap_or_default()
+    }
+
+    /// A Secret, if it is there.
+    pub(crate) async fn secret(&self, name: &str) -> Option<Secret> {
+        self.world.secrets().get_opt(name).await.unwrap()
+    }
+
+    /// The bytes of one key of a Secret.
+    pub(crate) async fn secret_value(&self, name: &str, key: &str) -> Vec<u8> {
+        let secret = self.secret(name).await.unwrap();
+        secret.data.unwrap_or_default()[key].0.clone()
+    }
+
+    /// The Secrets and ConfigMaps that carry NICO's label.
+    pub(crate) async fn children(&self) -> Vec<String> {
+        let ours = ListParams::default().labels("app.kubernetes.io/managed-by=nico");
+        let secrets = self.world.secrets().list(&ours).await.unwrap();
+        let maps = self.maps().list(&ours).await.unwrap();
+        let secrets = secrets.iter().map(ResourceExt::name_any);
+        secrets
+            .chain(maps.iter().map(ResourceExt::name_any))
+            .collect()
+    }
+
+    /// The stored kubeconfig of a cluster.
+    pub(crate) async fn kubeconfig(&self, cluster: &str) -> Value {
+        let value = self
+            .secret_value(&format!("{cluster}-kubeconfig"), "value")
+            .await;
+        serde_yaml::from_slice(&value).unwrap()
+    }
+
+    /// Lists the nodes through the stored kubeconfig of a cluster, as its user does.
+    pub(crate) async fn nodes(&self, cluster: &str) -> Vec<String> {
+        let text = self.kubeconfig(cluster).await;
+        let kubeconfig: Kubeconfig = serde_json::from_value(text).unwrap();
+        let options = KubeConfigOptions::default();
+        let config = Config::from_custom_kubeconfig(kubeconfig, &options)
+            .await
+            .unwrap();
+        let nodes: Api<Node> = Api::all(Client::try_from(config).unwrap());
+        let nodes = nodes.list(&ListParams::default()).await.unwrap();
+        nodes.iter().map(ResourceExt::name_any).collect()
+    }
+
+    /// The writes so far, as `verb resource name`, but for those to status and those that were refused.
+    pub(crate) fn deeds(&self) -> Vec<String> {
+        let writes = self.proxy.writes();
+        let done = writes
+            .iter()
+            .filter(|call| took_effect(call) && call.subresource.is_empty());
+        done.map(|call| format!("{} {} {}", call.verb, call.resource, call.object_name()))
+            .collect()
+    }
+}
+
+/// Whether the API server did what the call asked for.
+pub(crate) fn took_effect(call: &Call) -> bool {
+    call.code.is_some_and(|code| (200..300).contains(&code))
+}
+
+/// The row of a machine in a status.
+pub(crate) fn row<'a>(status: &'a Value, machine: &str) -> &'a Value {
+    let rows = status["machines"].as_array().into_iter().flatten();
+    let mut found = rows.filter(|row| row["name"] == machine);
+    found.next().unwrap_or(&Value::Null)
+}
+
+/// The names in a list of cluster.nix.
+pub(crate) fn names(list: &Value) -> Vec<&str> {
+    let members = list.as_array().into_iter().flatten();
+    members
+        .filter_map(|member| member["name"].as_str())
+        .collect()
+}

@@ -1,0 +1,298 @@
+//! NICO killed before and after every single write of a bring-up and of a deletion (INVARIANTS C1, C2, C4): the next one takes it up.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod common;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::traffic::{RESYNC, Write, judge, kinds, named, resyncs, settle};
+use common::{DEADLINE, five, nico, three_and_two};
+use futures::StreamExt;
+use kube::api::{DeleteParams, ListParams};
+use rig::process::KillSwitch;
+use rig::proxy::{Call, Effect, Fault, Moment, Proxy};
+use rig::wait::wait_describing;
+use rig::world::{NicoSetup, RunningNico, World};
+use serde_json::{Value, json};
+
+/// Worlds side by side.
+const AT_ONCE: usize = 6;
+
+fn setup() -> NicoSetup {
+    nico().args(&RESYNC)
+}
+
+/// One life is ended at `write`; the next one goes on.
+struct Case {
+    write: Write,
+    moment: Moment,
+}
+
+impl Case {
+    fn all(writes: &[Write]) -> Vec<Self> {
+        let both = [Moment::Before, Moment::After];
+        let cases = writes.iter().flat_map(|write| {
+            both.map(|moment| Self {
+                write: write.clone(),
+                moment,
+            })
+        });
+        cases.collect()
+    }
+
+    fn name(&self) -> String {
+        let Write {
+            verb,
+            resource,
+            name,
+            nth,
+        } = &self.write;
+        format!("{:?} {verb} {resource} {name} #{nth}", self.moment)
+    }
+
+    /// How often the status is written depends on what comes together; every other write must have been met.
+    fn may_be_missed(&self) -> bool {
+        self.write.resource.ends_with("/status") && self.write.nth > 1
+    }
+}
+
+/// Waits for the end of `nico` by the switch, or for `reached`; then starts another. True: it was killed.
+async fn next_life<T>(
+    world: &World,
+    proxy: &Proxy,
+    switch: &KillSwitch,
+    first: RunningNico,
+    reached: impl AsyncFn() -> Option<T>,
+) -> (bool, RunningNico) {
+    let ended = || async {
+        let over = first.exit_status().is_some();
+        if over {
+            return Some(true);
+        }
+        // The goal may be reached by the very write at which the kill is under way.
+        let reached = reached().await.is_some();
+        let met = proxy.writes().iter().any(|call| call.faulted);
+        (reached && !met && !switch.pressed()).then_some(false)
+    };
+    let told = || async { format!("{}\n{}", proxy.write_lines(), world.describe().await) };
+    if wait_describing("the kill or the goal", DEADLINE, ended, told).await {
+        drop(first);
+        (true, world.nico(&setup(), proxy).await)
+    } else {
+        (false, first)
+    }
+}
+
+async fn ready(world: &World) -> Option<()> {
+    let ready = world.condition("prod", "Ready").await;
+    (ready["status"] == "True").then_some(())
+}
+
+/// A bring-up, with one life ended on the way or none. Returns its writes, and whether the kill was met.
+async fn bring_up(case: Option<&Case>) -> (Vec<Call>, bool) {
+    let name = case.map_or_else(|| "a clean run".to_owned(), Case::name);
+    let world = World::new().await;
+    five(&world).await;
+    let proxy = world.proxy().await;
+    let resyncs = resyncs(&proxy, "prod");
+    let switch = KillSwitch::default();
+    if let Some(case) = case {
+        proxy.fault(case.write.fault(case.moment, Effect::Kill(switch.clone())));
+    }
+    let first = world.nico(&setup(), &proxy).await;
+    switch.arm(&first);
+    world.cluster("prod", three_and_two()).await.unwrap();
+    let (killed, nico) =
+        next_life(&world, &proxy, &switch, first, async || ready(&world).await).await;
+    world.wait_ready("prod", DEADLINE).await;
+    settle(&proxy, &resyncs).await;
+    judge(&world, &proxy, &name);
+    assert!(
+        proxy.forbidden().is_empty(),
+        "{name}: {:?}",
+        proxy.forbidden()
+    );
+    assert_eq!(nico.exit_status(), None, "{name}");
+    let missed = case.is_some_and(|case| !killed && !case.may_be_missed());
+    assert!(!missed, "{name} was never met\n{}", proxy.write_lines());
+    (proxy.writes(), killed)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bring_up_survives_a_kill_at_every_write() {
+    let (clean, _) = bring_up(None).await;
+    let writes = named(&clean);
+    let status = writes
+        .iter()
+        .filter(|write| write.resource.ends_with("/status"))
+        .count();
+    assert_eq!(
+        writes.len() - status,
+        1 + 2 + 2 + 5 + 5 + 1 + 1,
+        "{:#?}",
+        kinds(&clean)
+    );
+    assert!((2..=5).contains(&status), "{status} status writes");
+    let cases = Case::all(&writes);
+    assert_eq!(cases.len(), 2 * writes.len());
+    let killed = futures::stream::iter(&cases)
+        .map(async |case| bring_up(Some(case)).await.1)
+        .buffer_unordered(AT_ONCE)
+        .filter(|killed| std::future::ready(*killed))
+        .count()
+        .await;
+    println!(
+        "{} writes of a bring-up of 3+2, {} of {} kills met, each time Ready in the end",
+        writes.len(),
+        killed,
+        cases.len()
+    );
+}
+
+/// Each life commits two writes and is killed before it learns of the second. (With one it could not claim anything: SPEC 2.5 has
+/// a new id written before the first claim, and a life that finds an id and no configuration cannot know that nobody used it.)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bring_up_goes_on_with_two_writes_a_life() {
+    let world = World::new().await;
+    five(&world).await;
+    let proxy = world.proxy().await;
+    world.cluster("prod", three_and_two()).await.unwrap();
+    let mut lives = 0;
+    loop {
+        let switch = KillSwitch::default();
+        let kill = Effect::Kill(switch.clone());
+        proxy.clear_faults();
+        let writes = AtomicUsize::new(0);
+        let second =
+            move |call: &Call| call.is_write() && writes.fetch_add(1, Ordering::SeqCst) == 1;
+        proxy.fault(Fault::on(second, Moment::After, kill));
+        let nico = world.nico_unready(&setup(), &proxy).await;
+        switch.arm(&nico);
+        lives += 1;
+        let quiet = resyncs_in_peace(&world, &proxy, &nico).await;
+        if quiet {
+            break;
+        }
+        assert!(lives < 40, "no end is seen\n{}", proxy.write_lines());
+    }
+    judge(&world, &proxy, "two writes a life");
+    println!("two writes a life: Ready after {lives} lives");
+}
+
+/// Waits until this life has been killed (false), or the cluster is Ready and three resyncs asked for no write (true).
+async fn resyncs_in_peace(world: &World, proxy: &Proxy, nico: &RunningNico) -> bool {
+    let counter = resyncs(proxy, "prod");
+    let over = || async {
+        if nico.exit_status().is_some() {
+            return Some(false);
+        }
+        (ready(world).await.is_some() && counter.get() > 3).then_some(true)
+    };
+    let told = || async { format!("{}\n{}", proxy.write_lines(), world.describe().await) };
+    wait_describing("a kill, or peace", DEADLINE, over, told).await
+}
+
+fn one_and_one() -> Value {
+    json!({
+        "gitRepo": "https://git.example.com/flakes.git",
+        "controlPlane": {"machines": ["cp-01"]},
+        "dataPlane": {"machines": ["w-01"]},
+    })
+}
+
+/// A deletion, with one life ended on the way or none. Returns its writes, and whether the kill was met.
+async fn deletion(case: Option<&Case>) -> (Vec<Call>, bool) {
+    let name = case.map_or_else(|| "a clean deletion".to_owned(), Case::name);
+    let world = World::new().await;
+    world.machines_named(&["cp-01", "w-01"]).await;
+    let proxy = world.proxy().await;
+    let resyncs = resyncs(&proxy, "prod");
+    let first = world.nico(&setup(), &proxy).await;
+    world.cluster("prod", one_and_one()).await.unwrap();
+    world.wait_ready("prod", DEADLINE).await;
+    settle(&proxy, &resyncs).await;
+    judge(&world, &proxy, &name);
+    let before = proxy.writes().len();
+    let switch = KillSwitch::default();
+    if let Some(case) = case {
+        proxy.fault(case.write.fault(case.moment, Effect::Kill(switch.clone())));
+    }
+    switch.arm(&first);
+    world
+        .clusters()
+        .delete("prod", &DeleteParams::default())
+        .await
+        .unwrap();
+    let gone = async || {
+        world
+            .clusters()
+            .get_opt("prod")
+            .await
+            .ok()?
+            .is_none()
+            .then_some(())
+    };
+    let (killed, _nico) = next_life(&world, &proxy, &switch, first, gone).await;
+    let told = || async {
+        format!(
+            "{name}\n{}\n{}",
+            proxy.write_lines(),
+            world.describe().await
+        )
+    };
+    wait_describing("the cluster is gone", DEADLINE, &gone, told).await;
+    let left = world
+        .configurations()
+        .list(&ListParams::default())
+        .await
+        .unwrap()
+        .items;
+    assert!(left.is_empty(), "{name}: {left:?}");
+    // Only the machines' own keys are left.
+    let told = || async { format!("{name}\n{}", proxy.write_lines()) };
+    let only_keys = async || {
+        let secrets = world
+            .secrets()
+            .list(&ListParams::default())
+            .await
+            .ok()?
+            .items;
+        let foreign = |secret: &k8s_openapi::api::core::v1::Secret| {
+            let name = secret.metadata.name.as_deref();
+            name.is_some_and(|name| name.starts_with("prod-"))
+        };
+        (!secrets.iter().any(foreign)).then_some(())
+    };
+    wait_describing("NICO's Secrets are gone", DEADLINE, only_keys, told).await;
+    for machine in world.machines().list(&ListParams::default()).await.unwrap() {
+        assert_eq!(machine.data["status"]["hasConfiguration"], false, "{name}");
+    }
+    let broken = rig::judge::broken_rules(&proxy.writes());
+    assert!(broken.is_empty(), "{name}: {broken:#?}");
+    let missed = case.is_some_and(|case| !killed && !case.may_be_missed());
+    assert!(!missed, "{name} was never met\n{}", proxy.write_lines());
+    (proxy.writes().split_off(before), killed)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_survives_a_kill_at_every_write() {
+    let (clean, _) = deletion(None).await;
+    let writes = named(&clean);
+    let deleted = writes.iter().filter(|write| write.verb == "delete").count();
+    // Two configurations, three Secrets, known hosts and ledger.
+    assert_eq!(deleted, 7, "{:#?}", kinds(&clean));
+    let cases = Case::all(&writes);
+    let killed = futures::stream::iter(&cases)
+        .map(async |case| deletion(Some(case)).await.1)
+        .buffer_unordered(AT_ONCE)
+        .filter(|killed| std::future::ready(*killed))
+        .count()
+        .await;
+    println!(
+        "{} writes of a deletion of 1+1, {} of {} kills met, each time gone in the end",
+        writes.len(),
+        killed,
+        cases.len()
+    );
+}

@@ -1,0 +1,261 @@
+//! The same, and how it is fetched, from a machine over SSH.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use nico::api::conditions::Reason;
+use nico::controller::known_hosts::{KnownHosts, Policy};
+use nico::controller::kubeconfig::fetch::{
+    FetchError, FetchProblem, FetchRequest, Fetched, WELL_KNOWN, fetch,
+};
+use nico::controller::secret::SecretText;
+use nico::controller::ssh::{Deadlines, Login};
+use rig::machines::{Answer, HostOptions, KeyPair, MachineHost, MachinePool};
+use serde_json::json;
+
+use crate::table::{Fate, HERE, Honest, table};
+use crate::{assert_clean, file};
+
+const PATH: &str = "/etc/rancher/k3s/k3s.yaml";
+
+/// A machine with an SSH server.
+struct Machine {
+    host: MachineHost,
+    key: SecretText,
+    ip: String,
+    known: KnownHosts,
+}
+
+impl Machine {
+    async fn new() -> Self {
+        let pool = MachinePool::start(SocketAddr::from(([127, 0, 0, 1], 9))).await;
+        let key = KeyPair::generate();
+        let host = pool.host(HostOptions::new(&key)).await;
+        let ip = host.ip().to_string();
+        let known = KnownHosts::parse("prod-known-hosts", "", Policy::TrustOnFirstUse);
+        Self {
+            host,
+            key: SecretText::new(key.private_pem()),
+            ip,
+            known,
+        }
+    }
+
+    async fn fetch(&self, path: Option<&str>, deadlines: Deadlines) -> Result<Fetched, FetchError> {
+        let login = Login {
+            machine: "cp-01",
+            host: &self.ip,
+            port: self.host.ssh_port(),
+            user: "nixos",
+        };
+        let request = FetchRequest {
+            cluster: "prod",
+            login,
+            key: &self.key,
+            known_hosts: &self.known,
+            path,
+            endpoint: None,
+            deadlines,
+        };
+        fetch(&request).await
+    }
+
+    async fn fetched(&self) -> Result<Fetched, FetchError> {
+        self.fetch(None, Deadlines::DEFAULT).await
+    }
+
+    async fn failure(&self) -> FetchError {
+        self.fetched().await.err().expect("nothing is fetched")
+    }
+}
+
+#[tokio::test]
+async fn the_same_over_ssh() {
+    let honest = Honest::new();
+    let machine = Machine::new().await;
+    machine
+        .host
+        .put_file("/etc/shadow", file("/etc/shadow").unwrap());
+    for (name, bytes, fate) in table(&honest) {
+        machine.host.put_file(PATH, bytes);
+        match (machine.fetched().await, &fate) {
+            (Ok(fetched), Fate::Harmless(server)) => {
+                // The machine's own address stands in the place of the table's.
+                let server = server.replace("10.0.0.11", &machine.ip);
+                assert_eq!(fetched.kubeconfig.server(), server, "{name}");
+                assert_clean(name, fetched.kubeconfig.text().expose());
+                assert!(fetched.new_host_key_line.is_some(), "{name}");
+            }
+            (Err(error), Fate::Refused(_)) => {
+                assert_eq!(error.reason(), Reason::KubeconfigUnsafe, "{name}: {error}");
+                assert_clean(name, &format!("{error} {error:?}"));
+                assert!(error.new_host_key_line.is_some(), "{name}");
+            }
+            (outcome, fate) => panic!("{name}: {:?}, and not {fate:?}", outcome.err()),
+        }
+    }
+    let read: Vec<_> = machine
+        .host
+        .execs()
+        .into_iter()
+        .filter(|command| command.contains("..") || command.contains(';'))
+        .collect();
+    assert_eq!(read, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn the_well_known_places_are_tried_in_order() {
+    let honest = Honest::new();
+    let machine = Machine::new().await;
+    for path in WELL_KNOWN.iter().rev() {
+        machine.host.put_file(path, honest.changed(|_| {}));
+        let before = machine.host.execs().len();
+        assert!(machine.fetched().await.is_ok(), "{path}");
+        let asked = machine.host.execs().split_off(before);
+        assert!(
+            asked.last().is_some_and(|command| command.contains(path)),
+            "{asked:?}"
+        );
+    }
+    machine.host.wipe();
+    machine.host.answer(
+        PATH,
+        Answer::Fail {
+            stderr: "EVIL: Permission denied".into(),
+            status: 1,
+        },
+    );
+    let error = machine.failure().await;
+    assert_eq!(error.reason(), Reason::KubeconfigUnreadable);
+    let message = error.to_string();
+    assert!(
+        message.contains("/etc/rancher/k3s/k3s.yaml cannot be read"),
+        "{message}"
+    );
+    assert!(
+        message.contains("there is no file at /etc/rancher/rke2/rke2.yaml"),
+        "{message}"
+    );
+    assert_clean("stderr", &format!("{error} {error:?}"));
+}
+
+#[tokio::test]
+async fn a_path_of_ones_own_is_the_only_one() {
+    let honest = Honest::new();
+    let machine = Machine::new().await;
+    machine.host.put_file(PATH, honest.changed(|_| {}));
+    let failed = machine
+        .fetch(Some("/root/kubeconfig"), Deadlines::DEFAULT)
+        .await
+        .err()
+        .unwrap();
+    assert!(
+        matches!(failed.problem, FetchProblem::NotFound { .. }),
+        "{failed}"
+    );
+    machine
+        .host
+        .put_file("/root/kubeconfig", honest.changed(|_| {}));
+    assert!(
+        machine
+            .fetch(Some("/root/kubeconfig"), Deadlines::DEFAULT)
+            .await
+            .is_ok()
+    );
+    let connections = machine.host.connections();
+    for path in ["relative", "/a/../b", "/a b", "/$(id)", "/"] {
+        let failed = machine
+            .fetch(Some(path), Deadlines::DEFAULT)
+            .await
+            .err()
+            .unwrap();
+        assert!(
+            matches!(failed.problem, FetchProblem::Path { .. }),
+            "{path}"
+        );
+    }
+    assert_eq!(machine.host.connections(), connections);
+}
+
+#[tokio::test]
+async fn files_named_by_path_are_read_the_same_way() {
+    let honest = Honest::new();
+    let machine = Machine::new().await;
+    machine.host.need_sudo(true);
+    let both = format!("{}{}", honest.client.certificate, honest.client.key);
+    machine
+        .host
+        .put_file("/var/lib/pki/ca.crt", honest.ca.clone());
+    machine.host.put_file("/var/lib/pki/current.pem", both);
+    machine.host.put_file(PATH, honest.changed(|config| {
+        config["clusters"][0]["cluster"] = json!({"server": HERE, "certificate-authority": "/var/lib/pki/ca.crt"});
+        config["users"][0]["user"] = json!({"client-certificate": "/var/lib/pki/current.pem", "client-key": "/var/lib/pki/current.pem"});
+    }));
+    let by_path = machine
+        .fetched()
+        .await
+        .unwrap_or_else(|error| panic!("{error}"));
+    machine
+        .host
+        .put_file(PATH, honest.cluster("server", json!(HERE)));
+    let embedded = machine
+        .fetched()
+        .await
+        .unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(
+        by_path.kubeconfig.text().expose(),
+        embedded.kubeconfig.text().expose()
+    );
+}
+
+#[tokio::test]
+async fn a_machine_that_dawdles_is_left() {
+    let machine = Machine::new().await;
+    machine.host.answer(PATH, Answer::Hang);
+    let deadlines = Deadlines {
+        whole: Duration::from_millis(400),
+        ..Deadlines::DEFAULT
+    };
+    let start = Instant::now();
+    let error = machine.fetch(None, deadlines).await.err().unwrap();
+    assert!(
+        start.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        start.elapsed()
+    );
+    assert!(error.to_string().contains("took too long"), "{error}");
+    assert!(error.new_host_key_line.is_some());
+    machine.host.answer(PATH, Answer::Endless);
+    let error = machine.failure().await;
+    assert_eq!(error.reason(), Reason::KubeconfigUnsafe);
+}
+
+#[tokio::test]
+async fn no_key_and_no_content_gets_into_an_error() {
+    let machine = Machine::new().await;
+    machine.host.put_file(PATH, "EVIL: [");
+    let key = machine.key.expose().to_owned();
+    let mut errors = vec![machine.failure().await];
+    machine.host.authorize("nobody", vec![]);
+    errors.push(machine.failure().await);
+    machine.host.refuse(true);
+    let closed = || async {
+        tokio::net::TcpStream::connect((machine.host.ip(), machine.host.ssh_port()))
+            .await
+            .is_err()
+            .then_some(())
+    };
+    rig::wait::wait_for("the port is closed", Duration::from_secs(5), closed).await;
+    errors.push(machine.failure().await);
+    for error in errors {
+        let text = format!("{error} {error:?} {:?}", error.problem);
+        assert_clean("error", &text);
+        assert!(
+            key.lines()
+                .filter(|line| line.len() > 16)
+                .all(|line| !text.contains(line)),
+            "{text}"
+        );
+        assert!(text.contains("cp-01"), "{text}");
+    }
+}

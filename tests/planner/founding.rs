@@ -1,0 +1,419 @@
+//! SPEC 2.5 and 3.6: who founds the cluster, when it counts as founded, what the ledger keeps.
+
+use nico::api::conditions::{
+    ConditionType::{MachinesAvailable, Stalled},
+    Reason,
+};
+use nico::api::names::ClusterId;
+use nico::plan::action::Action;
+use nico::plan::observed::SecretView;
+use serde_json::json;
+
+use crate::given::{Given, PROD, Seen, cluster, given, machine, nix_of, planned, settled};
+use crate::world::World;
+
+fn three() -> Given {
+    given(cluster().control_plane(["a", "b", "c"]).workers(["w"]))
+        .machines(["a", "b", "c", "w", "x"])
+}
+
+/// The ledger that the plan writes.
+fn written(seen: &Seen) -> Option<nico::api::ledger::Ledger> {
+    seen.plan.actions.iter().find_map(|action| match action {
+        Action::CreateLedger(ledger) | Action::UpdateLedger(_, ledger) => Some(ledger.clone()),
+        _ => None,
+    })
+}
+
+fn rewrite(world: &mut World, name: &str, from: &str, to: &str) {
+    world.edit_configuration(name, |held| {
+        let text = &mut held.spec.0["additionalFiles"][0]["inline"];
+        let new = text.as_str().unwrap().replace(from, to);
+        assert_ne!(*text, new);
+        *text = json!(new);
+    });
+}
+
+#[test]
+fn the_first_writes_are_the_finalizer_the_ledger_the_tokens_and_all_configurations_at_once() {
+    three().when(planned).then(|seen| {
+        assert_eq!(
+            seen.kinds(),
+            [
+                "AddFinalizer",
+                "CreateLedger",
+                "CreateToken",
+                "CreateToken",
+                "Claim",
+                "Claim",
+                "Claim",
+                "Claim"
+            ]
+        );
+    });
+}
+
+#[test]
+fn with_no_configuration_the_first_by_name_founds_and_everyone_joins_it() {
+    three().when(planned).then(|seen| {
+        for claim in seen.claims() {
+            let nix = nix_of(claim);
+            assert_eq!(nix.bootstrap.as_deref(), Some("a"));
+            assert_eq!(nix.join.unwrap().name, "a");
+            assert_eq!(nix.id, seen.observed.fresh_id);
+        }
+    });
+}
+
+#[test]
+fn existing_configurations_say_who_founds() {
+    given(cluster().control_plane(["b", "c"]))
+        .machines(["a", "b", "c"])
+        .and(|world| {
+            world.pass(PROD);
+            world.configurations.remove("c");
+        })
+        .when(planned)
+        .then(|seen| {
+            assert_eq!(seen.claimed(), ["c"]);
+            assert_eq!(nix_of(seen.claims()[0]).bootstrap.as_deref(), Some("b"));
+            assert_eq!(nix_of(seen.claims()[0]).id, seen.held("b").id);
+        });
+}
+
+#[test]
+fn a_stored_kubeconfig_founds() {
+    three()
+        .and(|world| {
+            world.pass(PROD);
+            world.cluster(PROD).kubeconfig.secret = SecretView::Ours;
+        })
+        .when(planned)
+        .then(|seen| assert!(written(seen).is_some_and(|ledger| ledger.founded)));
+}
+
+#[test]
+fn the_confirmation_of_the_whole_first_control_plane_founds_and_of_part_of_it_does_not() {
+    three()
+        .and(|world| {
+            world.pass(PROD);
+            for name in ["a", "b"] {
+                world.apply_configuration(name);
+            }
+            world.pass(PROD);
+        })
+        .when(planned)
+        .then(|seen| assert_eq!(written(seen), None))
+        .when(|world| {
+            world.apply_configuration("c");
+            world.pass(PROD);
+        })
+        .then(|seen| assert!(written(seen).is_some_and(|ledger| ledger.founded)));
+}
+
+#[test]
+fn those_that_stay_do_not_found_without_the_founder() {
+    three()
+        .and(|world| {
+            world.pass(PROD);
+            for name in ["b", "c"] {
+                world.apply_configuration(name);
+            }
+            world.pass(PROD);
+            world.edit(PROD, |spec| {
+                spec["controlPlane"] = json!({ "machines": ["b", "c"] })
+            });
+        })
+        .when(planned)
+        .then(|seen| {
+            assert_eq!(written(seen), None);
+            assert_eq!(seen.given_back(), ["a", "b", "c", "w"]);
+        });
+}
+
+#[test]
+fn once_founded_no_machine_is_told_to_found_and_each_joins_another_member() {
+    three()
+        .when(settled)
+        .when(|world| {
+            world.edit(PROD, |spec| {
+                spec["dataPlane"] = json!({ "machines": ["w", "x"] })
+            })
+        })
+        .then(|seen| {
+            assert_eq!(seen.claimed(), ["x"]);
+            let nix = nix_of(seen.claims()[0]);
+            assert_eq!(nix.bootstrap, None);
+            assert_eq!(nix.join.unwrap().name, "a");
+            assert_eq!(nix.id, seen.held("a").id);
+        });
+}
+
+#[test]
+fn join_prefers_a_healthy_member() {
+    three()
+        .when(settled)
+        .when(|world| {
+            world.machine("a").status = None;
+            world.edit(PROD, |spec| {
+                spec["dataPlane"] = json!({ "machines": ["w", "x"] })
+            });
+        })
+        .then(|seen| assert_eq!(nix_of(seen.claims()[0]).join.as_ref().unwrap().name, "b"))
+        .when(|world| {
+            for name in ["b", "c"] {
+                world.machine(name).status = None;
+            }
+        })
+        .then(|seen| assert_eq!(nix_of(seen.claims()[0]).join.as_ref().unwrap().name, "a"));
+}
+
+#[test]
+fn the_change_of_bootstrap_and_join_alone_makes_nothing_outdated() {
+    three().when(settled).then(|seen| {
+        assert_eq!(seen.held("a").bootstrap.as_deref(), Some("a"));
+        assert!(seen.plan.outdated.is_empty());
+    });
+}
+
+#[test]
+fn an_unconfirmed_machine_that_joins_nobody_is_outdated() {
+    let stranded = |to: &'static str| {
+        three()
+            .when(settled)
+            .when(|world| {
+                world.edit_configuration("w", |held| held.metadata.annotations = None);
+                world.configuration("w").status = None;
+                rewrite(world, "w", "join = { name = \"a\"; ip = \"ip-of-a\"; }", to);
+            })
+            .differences("w")
+    };
+    assert_eq!(stranded("join = null"), ["join"]);
+    assert_eq!(
+        stranded("join = { name = \"gone\"; ip = \"1\"; }"),
+        ["join"]
+    );
+    assert!(stranded("join = { name = \"b\"; ip = \"1\"; }").is_empty());
+}
+
+#[test]
+fn before_founding_the_loss_of_the_founder_gives_everything_back_and_starts_with_a_new_id() {
+    let mut old = None;
+    three()
+        .and(|world| {
+            world.pass(PROD);
+            world.delete_configuration("a");
+        })
+        .when(planned)
+        .then(|seen| {
+            old = Some(seen.held("a").id);
+            assert_eq!(seen.given_back(), ["b", "c", "w"]);
+            seen.says(MachinesAvailable, "False", Reason::GivingBack, "founder a");
+        })
+        .when(|world| {
+            world.pass(PROD);
+            world.apply_configuration("a");
+            world.apply_configuration("b");
+        })
+        .then(|seen| {
+            assert!(
+                seen.plan.actions.is_empty(),
+                "the last of them is waited for"
+            )
+        })
+        .when(|world| {
+            world.work_deletions();
+        })
+        .then(|seen| {
+            assert_eq!(seen.claimed(), ["a", "b", "c", "w"]);
+            assert_eq!(seen.kinds()[0], "UpdateLedger");
+            assert_ne!(Some(nix_of(seen.claims()[0]).id), old);
+            assert_eq!(written(seen).unwrap().id, nix_of(seen.claims()[0]).id);
+        });
+}
+
+#[test]
+fn a_founder_that_is_replaced_in_the_list_starts_bring_up_anew() {
+    three()
+        .and(|world| {
+            world.pass(PROD);
+            world.edit(PROD, |spec| {
+                spec["controlPlane"] = json!({ "machines": ["b", "c", "x"] })
+            });
+        })
+        .when(planned)
+        .then(|seen| assert_eq!(seen.given_back(), ["a", "b", "c", "w"]))
+        .when(settled)
+        .then(|seen| {
+            assert!(seen.world.ready(PROD));
+            assert_eq!(seen.held("b").bootstrap.as_deref(), Some("b"));
+        });
+}
+
+#[test]
+fn configurations_that_disagree_on_the_founder_or_the_id_start_bring_up_anew() {
+    for (from, to) in [
+        ("bootstrap = \"a\"", "bootstrap = \"b\""),
+        ("id = \"0", "id = \"f"),
+    ] {
+        three()
+            .and(|world| {
+                world.pass(PROD);
+                rewrite(world, "b", from, to);
+            })
+            .when(planned)
+            .then(|seen| assert_eq!(seen.given_back(), ["a", "b", "c", "w"]));
+    }
+}
+
+#[test]
+fn after_founding_nothing_is_given_back_when_the_founder_goes() {
+    three()
+        .when(settled)
+        .when(|world| {
+            world.delete_configuration("a");
+        })
+        .then(|seen| assert!(seen.given_back().is_empty() && seen.claimed().is_empty()));
+}
+
+#[test]
+fn a_founded_cluster_without_a_control_plane_is_lost_and_writes_nothing() {
+    let lost = |gone: bool| {
+        three()
+            .when(settled)
+            .when(|world| {
+                for name in ["a", "b", "c"] {
+                    world.delete_configuration(name);
+                }
+                if gone {
+                    world.work_deletions();
+                }
+                world.edit(PROD, |spec| {
+                    spec["dataPlane"] = json!({ "machines": ["w", "x"] })
+                });
+            })
+            .then(|seen| {
+                seen.says(Stalled, "True", Reason::ControlPlaneLost, "apply it again");
+                assert!(seen.claimed().is_empty() && seen.given_back().is_empty());
+            });
+    };
+    lost(true);
+    lost(false);
+}
+
+#[test]
+fn a_founded_cluster_gets_workers_and_no_control_plane_machine_yet() {
+    three()
+        .when(settled)
+        .when(|world| {
+            world.edit(PROD, |spec| {
+                spec["controlPlane"] = json!({ "machines": ["a", "b", "c", "x"] })
+            });
+        })
+        .then(|seen| {
+            assert!(seen.claimed().is_empty());
+            let kind = nico::api::conditions::ConditionType::RollingOut;
+            seen.says(kind, "True", Reason::OutOfDate, "x is to join");
+        });
+}
+
+#[test]
+fn a_lost_ledger_is_made_anew_from_a_once_confirmed_configuration() {
+    three()
+        .when(settled)
+        .when(|world| world.cluster(PROD).ledger = None)
+        .then(|seen| {
+            let ledger = written(seen).expect("it is made anew");
+            assert_eq!(seen.kinds(), ["CreateLedger"]);
+            assert_eq!(ledger.id, seen.held("a").id);
+            assert!(ledger.founded && ledger.slot.fencing);
+        });
+}
+
+#[test]
+fn a_ledger_lost_before_the_founding_takes_the_id_and_is_not_founded() {
+    three()
+        .and(|world| {
+            world.pass(PROD);
+            world.cluster(PROD).ledger = None;
+        })
+        .when(planned)
+        .then(|seen| {
+            let ledger = written(seen).expect("it is made anew");
+            assert_eq!(ledger.id, seen.held("a").id);
+            assert!(!ledger.founded && !ledger.slot.fencing);
+        });
+}
+
+#[test]
+fn a_lost_ledger_without_any_cluster_nix_is_not_guessed_at() {
+    three()
+        .and(|world| {
+            world.pass(PROD);
+            world.cluster(PROD).ledger = None;
+            for name in ["a", "b", "c", "w"] {
+                world.edit_configuration(name, |held| {
+                    held.spec.0.remove("additionalFiles").map(drop).unwrap()
+                });
+            }
+        })
+        .when(planned)
+        .then(|seen| {
+            seen.says(Stalled, "True", Reason::LedgerUnreadable, "restore");
+            assert!(seen.plan.actions.is_empty());
+        });
+}
+
+#[test]
+fn a_ledger_that_says_founded_is_believed_and_one_that_forgot_is_corrected() {
+    three()
+        .when(settled)
+        .when(|world| {
+            let (_, ledger) = world.cluster(PROD).ledger.as_mut().unwrap();
+            ledger.founded = false;
+        })
+        .then(|seen| assert!(written(seen).is_some_and(|ledger| ledger.founded)));
+}
+
+#[test]
+fn a_waiting_cluster_shows_no_revision_of_an_id_that_nobody_keeps() {
+    let seen = given(cluster().control_plane(["a", "b"]))
+        .machines(["a"])
+        .with(machine("b").undiscoverable())
+        .when(|world| {
+            world.pass(PROD);
+        });
+    let before = seen.status.clone();
+    seen.when(|world| {
+        world.cluster(PROD).view.status = before.clone();
+    })
+    .then(|seen| {
+        assert_ne!(seen.observed.fresh_id, ClusterId::from_bits(0));
+        assert_eq!(seen.status.revision, None);
+        assert_eq!(seen.status, before);
+    });
+}
+
+#[test]
+fn in_a_founded_cluster_no_machine_joins_itself_and_a_single_one_joins_nobody() {
+    let joins = |control_plane: &[&str]| -> Vec<Option<String>> {
+        let seen = given(cluster().set("controlPlane", json!({ "machines": control_plane })))
+            .machines(["a", "b"])
+            .when(settled);
+        let mut plan = nico::plan::action::Plan::default();
+        let settings = &seen.world.settings;
+        let spec = nico::plan::ground::spec(&seen.observed, &mut plan).unwrap();
+        let ground = nico::plan::ground::check(&seen.observed, &spec, settings, &mut plan).unwrap();
+        plan.selection = nico::plan::selection::select(&seen.observed, &ground.spec);
+        let founding = nico::plan::founding::founding(&seen.observed, &mut plan).unwrap();
+        let targets =
+            nico::plan::targets::targets(&seen.observed, &ground, &founding, &plan.selection);
+        let joins = targets
+            .into_values()
+            .map(|target| target.nix.join.map(|node| node.name));
+        joins.collect()
+    };
+    let to = |name: &str| Some(name.to_owned());
+    assert_eq!(joins(&["a", "b"]), [to("b"), to("a")]);
+    assert_eq!(joins(&["a"]), [None]);
+}

@@ -1,0 +1,362 @@
+//! The words of the tests: `given(cluster().control_plane(["cp-01"])).with(machine("cp-01")).when(…).then(…)`.
+
+use std::collections::BTreeMap;
+
+use nico::api::conditions::{ConditionType, Reason};
+use nico::api::names::MachineName;
+use nico::api::nio::{Machine, MachineSpec, MachineStatus};
+use nico::api::status::{ClusterCondition, ClusterStatus, MachineState};
+use nico::plan::action::{Action, Claim, Plan};
+use nico::plan::cluster_nix::{self, Values};
+use nico::plan::founding::held_values;
+use nico::plan::observed::{NotWorking, Observed};
+use nico::plan::status;
+use serde_json::{Value, json};
+
+use crate::world::{World, unusable_key, usable_key};
+
+/// The cluster that the tests are about.
+pub const PROD: &str = "prod";
+
+/// A spec in the making.
+#[derive(Clone)]
+pub struct ClusterBuilder(pub Value);
+
+pub fn cluster() -> ClusterBuilder {
+    ClusterBuilder(json!({ "gitRepo": "https://example.com/flake.git", "controlPlane": {} }))
+}
+
+impl ClusterBuilder {
+    pub fn control_plane<const N: usize>(mut self, machines: [&str; N]) -> Self {
+        self.0["controlPlane"] = json!({ "machines": machines.as_slice() });
+        self
+    }
+
+    pub fn workers<const N: usize>(mut self, machines: [&str; N]) -> Self {
+        self.0["dataPlane"] = json!({ "machines": machines.as_slice() });
+        self
+    }
+
+    /// The control plane by the label `role=cp`.
+    pub fn select_control_plane(mut self, count: usize) -> Self {
+        self.0["controlPlane"] = selected("cp", count);
+        self
+    }
+
+    /// Workers by the label `role=worker`.
+    pub fn select_workers(mut self, count: usize) -> Self {
+        self.0["dataPlane"] = selected("worker", count);
+        self
+    }
+
+    pub fn set(mut self, field: &str, value: Value) -> Self {
+        self.0[field] = value;
+        self
+    }
+}
+
+pub fn selected(role: &str, count: usize) -> Value {
+    json!({ "machineSelector": { "matchLabels": { "role": role } }, "count": count })
+}
+
+/// A machine in the making: discoverable, free, with a key and an address.
+#[derive(Clone)]
+pub struct MachineBuilder {
+    pub name: MachineName,
+    pub object: Machine,
+    pub key: bool,
+}
+
+pub fn machine(name: &str) -> MachineBuilder {
+    let mut object = Machine {
+        spec: MachineSpec {
+            ip_address: Some(format!("ip-of-{name}")),
+            hostname: Some(name.to_owned()),
+            ..MachineSpec::default()
+        },
+        status: Some(MachineStatus {
+            discoverable: true,
+            ..MachineStatus::default()
+        }),
+        ..Machine::default()
+    };
+    object.metadata.name = Some(name.to_owned());
+    MachineBuilder {
+        name: MachineName::parse(name).unwrap(),
+        object,
+        key: true,
+    }
+}
+
+impl MachineBuilder {
+    pub fn label(mut self, key: &str, value: &str) -> Self {
+        self.object
+            .metadata
+            .labels
+            .get_or_insert_default()
+            .insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// With the label that the control plane's selector looks for.
+    pub fn cp(self) -> Self {
+        self.label("role", "cp")
+    }
+
+    /// With the label that the workers' selector looks for.
+    pub fn worker(self) -> Self {
+        self.label("role", "worker")
+    }
+
+    pub fn undiscoverable(mut self) -> Self {
+        self.object.status = Some(MachineStatus::default());
+        self
+    }
+
+    /// NIO says that something is on it.
+    pub fn configured(mut self) -> Self {
+        self.object.status.get_or_insert_default().has_configuration = true;
+        self
+    }
+
+    pub fn released(mut self) -> Self {
+        self.object.metadata.annotations = Some(BTreeMap::from([(
+            "nico.homystack.com/release".to_owned(),
+            "true".to_owned(),
+        )]));
+        self
+    }
+
+    pub fn without_address(mut self) -> Self {
+        self.object.spec = MachineSpec::default();
+        self
+    }
+
+    pub fn without_key(mut self) -> Self {
+        self.key = false;
+        self
+    }
+}
+
+/// A world before something happens in it.
+pub struct Given(pub World);
+
+pub fn given(cluster: ClusterBuilder) -> Given {
+    let mut world = World::new();
+    world.create_cluster(PROD, cluster.0);
+    Given(world)
+}
+
+impl Given {
+    pub fn with(mut self, machine: MachineBuilder) -> Self {
+        let key = if machine.key {
+            usable_key(&machine.name)
+        } else {
+            unusable_key(&machine.name)
+        };
+        self.0.ssh_keys.insert(machine.name.clone(), key);
+        self.0.machines.insert(machine.name, machine.object);
+        self
+    }
+
+    /// Machines of these names, free and well.
+    pub fn machines<const N: usize>(self, names: [&str; N]) -> Self {
+        names
+            .into_iter()
+            .fold(self, |given, name| given.with(machine(name)))
+    }
+
+    /// Machines of these names with the label that the control plane's selector looks for.
+    pub fn cp_machines<const N: usize>(self, names: [&str; N]) -> Self {
+        names
+            .into_iter()
+            .fold(self, |given, name| given.with(machine(name).cp()))
+    }
+
+    pub fn and(mut self, change: impl FnOnce(&mut World)) -> Self {
+        change(&mut self.0);
+        self
+    }
+
+    /// Something happens, and the planner looks.
+    pub fn when(mut self, happens: impl FnOnce(&mut World)) -> Seen {
+        happens(&mut self.0);
+        Seen::of(self.0)
+    }
+}
+
+/// The next thing to happen is that the planner looks.
+pub fn planned(_: &mut World) {}
+
+/// Everything runs until nothing changes any more.
+pub fn settled(world: &mut World) {
+    world.settle();
+}
+
+/// What the planner makes of a world.
+pub struct Seen {
+    pub world: World,
+    pub observed: Observed,
+    pub plan: Plan,
+    pub status: ClusterStatus,
+}
+
+impl Seen {
+    fn of(mut world: World) -> Self {
+        let observed = world.observe(PROD).expect("the cluster is there");
+        let plan = nico::plan::plan(&observed, world.now, &world.settings);
+        crate::rules::hold(&observed, &plan, world.now, &world.settings);
+        let status = status::status(&observed, &plan, None, world.now);
+        Self {
+            world,
+            observed,
+            plan,
+            status,
+        }
+    }
+
+    pub fn then(self, check: impl FnOnce(&Self)) -> Self {
+        check(&self);
+        self
+    }
+
+    /// Then something else happens, and the planner looks again.
+    pub fn when(mut self, happens: impl FnOnce(&mut World)) -> Self {
+        happens(&mut self.world);
+        Self::of(self.world)
+    }
+
+    pub fn claims(&self) -> Vec<&Claim> {
+        claims(&self.plan)
+    }
+
+    pub fn claimed(&self) -> Vec<&str> {
+        let claims = self.claims().into_iter();
+        claims.map(|claim| claim.machine.as_str()).collect()
+    }
+
+    pub fn given_back(&self) -> Vec<&str> {
+        let actions = self.plan.actions.iter();
+        actions
+            .filter_map(|action| match action {
+                Action::GiveBack(name, _) => Some(name.as_str()),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The kinds of the planned actions, in order.
+    pub fn kinds(&self) -> Vec<&'static str> {
+        self.plan.actions.iter().map(kind).collect()
+    }
+
+    pub fn condition(&self, kind: ConditionType) -> &ClusterCondition {
+        let name = kind.to_string();
+        let mut conditions = self.status.conditions.iter();
+        conditions
+            .find(|condition| condition.kind == name)
+            .expect("every condition is always there")
+    }
+
+    /// The condition has this status and reason, and its message holds these words.
+    #[track_caller]
+    pub fn says(&self, kind: ConditionType, status: &str, reason: Reason, words: &str) -> &Self {
+        let found = self.condition(kind);
+        assert_eq!(
+            (found.status.as_str(), found.reason.as_str()),
+            (status, reason.to_string().as_str()),
+            "{found:?}"
+        );
+        assert!(found.message.contains(words), "{found:?}");
+        self
+    }
+
+    pub fn state(&self, machine: &str) -> MachineState {
+        let mut rows = self.status.machines.iter();
+        rows.find(|row| row.name == machine)
+            .expect("it has a row")
+            .state
+    }
+
+    /// What the cluster.nix that a configuration holds says.
+    pub fn held(&self, machine: &str) -> Values {
+        held_values(&self.observed.configurations[machine]).expect("NICO wrote it")
+    }
+
+    pub fn differences(&self, machine: &str) -> Vec<String> {
+        let machine = MachineName::parse(machine).unwrap();
+        self.plan
+            .outdated
+            .get(&machine)
+            .cloned()
+            .unwrap_or_default()
+    }
+}
+
+pub fn claims(plan: &Plan) -> Vec<&Claim> {
+    plan.actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Claim(claim) => Some(&**claim),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The cluster.nix of a claim.
+pub fn nix_of(claim: &Claim) -> Values {
+    let text = claim.body["spec"]["additionalFiles"][0]["inline"].as_str();
+    cluster_nix::parse(text.unwrap()).expect("NICO reads what it writes")
+}
+
+pub fn kind(action: &Action) -> &'static str {
+    match action {
+        Action::AddFinalizer(..) => "AddFinalizer",
+        Action::CreateLedger(_) => "CreateLedger",
+        Action::UpdateLedger(..) => "UpdateLedger",
+        Action::CreateToken(_) => "CreateToken",
+        Action::Claim(_) => "Claim",
+        Action::GiveBack(..) => "GiveBack",
+        Action::TakeBack(..) => "TakeBack",
+        Action::Confirm(..) => "Confirm",
+        Action::FetchKubeconfig(_) => "FetchKubeconfig",
+        Action::VerifyKubeconfig => "VerifyKubeconfig",
+        Action::PinHostKey => "PinHostKey",
+        Action::StoreKubeconfig => "StoreKubeconfig",
+        Action::DeleteChild(_) => "DeleteChild",
+        Action::RemoveFinalizer(..) => "RemoveFinalizer",
+    }
+}
+
+/// A configuration of someone who is no cluster.
+pub fn stranger(name: &str, machine: &str) -> Value {
+    json!({
+        "apiVersion": "nio.homystack.com/v1alpha1",
+        "kind": "NixosConfiguration",
+        "metadata": { "name": name, "namespace": "default" },
+        "spec": { "machineRef": { "name": machine }, "flake": "#x" },
+    })
+}
+
+/// A configuration of another cluster.
+pub fn of_rival(name: &str, rival: &str, uid: &str) -> Value {
+    let mut body = stranger(name, name);
+    body["metadata"]["ownerReferences"] = json!([{
+        "apiVersion": "nico.homystack.com/v1alpha1", "kind": "KubernetesCluster",
+        "name": rival, "uid": uid, "controller": true,
+    }]);
+    body
+}
+
+/// Everyone's kubeconfig breaks, or works again.
+pub fn kubeconfig_works(world: &mut World, works: nico::plan::observed::Works) {
+    world.cluster(PROD).kubeconfig.works = works;
+}
+
+/// Why a kubeconfig does not work: its API server cannot be reached, or refuses it.
+pub fn not_working(unreachable: bool) -> NotWorking {
+    NotWorking {
+        unreachable,
+        why: "refused".to_owned(),
+    }
+}

@@ -1,0 +1,119 @@
+//! What people do by hand, and what a backup brings back: nothing that lives is ever given back for it.
+
+use nico::api::conditions::{ConditionType::Stalled, Reason};
+use nico::api::names::ClusterId;
+use nico::plan::observed::SecretView;
+use serde_json::json;
+
+use crate::given::{Given, PROD, cluster, given, machine, planned, settled};
+
+fn three() -> Given {
+    given(cluster().control_plane(["a", "b", "c"]).workers(["w"]))
+        .machines(["a", "b", "c", "d", "w"])
+}
+
+#[test]
+fn a_control_plane_confirmed_while_paused_is_founded_whatever_the_list_says_next() {
+    three()
+        .when(|world| {
+            world.pass(PROD);
+            world.edit(PROD, |spec| spec["paused"] = json!(true));
+            for name in ["a", "b", "c", "w"] {
+                world.apply_configuration(name);
+            }
+            world.pass(PROD);
+            world.edit(PROD, |spec| {
+                spec["paused"] = json!(false);
+                spec["controlPlane"] = json!({ "machines": ["b", "c", "d"] });
+            });
+        })
+        .then(|seen| {
+            assert_eq!(seen.given_back(), Vec::<&str>::new());
+            assert!(seen.kinds().contains(&"UpdateLedger"), "{:?}", seen.kinds());
+        });
+}
+
+#[test]
+fn a_ledger_from_a_backup_stops_the_cluster_and_gives_nothing_back() {
+    three()
+        .when(settled)
+        .when(|world| {
+            let cluster = world.cluster(PROD);
+            let (_, ledger) = cluster.ledger.as_mut().unwrap();
+            ledger.founded = false;
+            ledger.id = ClusterId::from_bits(99);
+            cluster.kubeconfig.secret = SecretView::Absent;
+            world.edit(PROD, |spec| {
+                spec["controlPlane"] = json!({ "machines": ["b", "c", "d"] });
+            });
+        })
+        .then(|seen| {
+            assert_eq!(seen.kinds(), Vec::<&str>::new());
+            seen.says(
+                Stalled,
+                "True",
+                Reason::LedgerUnreadable,
+                "another founding",
+            );
+        });
+}
+
+#[test]
+fn a_configuration_that_lost_its_owner_is_taken_back() {
+    three()
+        .when(settled)
+        .when(|world| {
+            let metadata = &mut world.configuration("a").metadata;
+            metadata.owner_references = None;
+        })
+        .then(|seen| assert_eq!(seen.kinds(), ["TakeBack"]))
+        .when(settled)
+        .then(|seen| {
+            assert_eq!(seen.kinds(), Vec::<&str>::new());
+            assert!(seen.observed.owns(&seen.observed.configurations["a"]));
+        });
+}
+
+#[test]
+fn labels_that_were_stripped_come_back_and_the_role_with_them() {
+    three()
+        .when(settled)
+        .when(|world| world.configuration("b").metadata.labels = None)
+        .then(|seen| assert_eq!(seen.kinds(), ["TakeBack"]))
+        .when(settled)
+        .then(|seen| {
+            let labels = seen.observed.configurations["b"]
+                .metadata
+                .labels
+                .clone()
+                .unwrap();
+            assert_eq!(labels["nico.homystack.com/role"], "control-plane");
+            assert_eq!(labels["nico.homystack.com/cluster"], PROD);
+        });
+}
+
+#[test]
+fn owners_stripped_before_the_founding_are_no_second_founding() {
+    given(cluster().select_control_plane(3))
+        .cp_machines(["a", "b", "c", "d", "e", "f"])
+        .when(|world| {
+            world.pass(PROD);
+            for name in ["a", "b", "c"] {
+                world.configuration(name).metadata.owner_references = None;
+            }
+        })
+        .then(|seen| {
+            assert_eq!(seen.claimed(), Vec::<&str>::new());
+            assert_eq!(seen.given_back(), Vec::<&str>::new());
+            assert_eq!(seen.kinds(), ["TakeBack"; 3]);
+        });
+}
+
+#[test]
+fn a_worker_without_a_key_holds_up_nobody_else() {
+    given(cluster().control_plane(["a"]).workers(["v", "w"]))
+        .machines(["a", "w"])
+        .with(machine("v").without_key())
+        .when(planned)
+        .then(|seen| assert_eq!(seen.claimed(), ["a", "w"]));
+}

@@ -1,0 +1,202 @@
+//! SPEC 6: when the kubeconfig is read, pinned, stored and tried.
+
+use nico::api::conditions::{
+    ConditionType::{KubeconfigReady, Ready},
+    Reason,
+};
+use nico::api::names::MachineName;
+use nico::plan::action::Action;
+use nico::plan::observed::{AtHand, KnownHostsView, NotWorking, SecretView, Works};
+
+use crate::given::{Given, PROD, Seen, cluster, given, not_working, planned};
+use crate::world::World;
+
+/// Three members, of which these are confirmed.
+fn confirmed<const N: usize>(names: [&str; N]) -> Given {
+    given(cluster().control_plane(["a", "b", "c"]))
+        .machines(["a", "b", "c"])
+        .and(|world| {
+            world.pass(PROD);
+            for name in names {
+                world.apply_configuration(name);
+            }
+            let (_, plan) = world.plan(PROD).unwrap();
+            for action in plan
+                .actions
+                .iter()
+                .filter(|it| matches!(it, Action::Confirm(..)))
+            {
+                world.apply(PROD, action).unwrap();
+            }
+        })
+}
+
+fn fetched_from(seen: &Seen) -> Vec<&str> {
+    let mut actions = seen.plan.actions.iter();
+    actions
+        .find_map(|action| match action {
+            Action::FetchKubeconfig(machines) => {
+                Some(machines.iter().map(MachineName::as_str).collect())
+            }
+            _ => None,
+        })
+        .unwrap_or_default()
+}
+
+fn at_hand(verified: Result<(), NotWorking>) -> impl FnOnce(&mut World) {
+    |world| {
+        let fetch = &mut world.cluster(PROD).kubeconfig.fetch;
+        fetch.at_hand = Some(AtHand { verified });
+        fetch.new_host_key = true;
+    }
+}
+
+#[test]
+fn it_is_read_when_one_is_confirmed_and_all_first_configurations_exist_from_the_founder_first() {
+    confirmed([])
+        .when(planned)
+        .then(|seen| assert!(fetched_from(seen).is_empty()));
+    confirmed(["c", "a"]).when(planned).then(|seen| {
+        assert_eq!(fetched_from(seen), ["a", "c"]);
+        seen.says(KubeconfigReady, "False", Reason::Fetching, "");
+    });
+    confirmed(["b"])
+        .and(|world| {
+            world.configurations.remove("c");
+            world.machine("c").status = None;
+        })
+        .when(planned)
+        .then(|seen| assert!(fetched_from(seen).is_empty()));
+}
+
+#[test]
+fn one_fetch_at_a_time_and_its_failure_is_told() {
+    confirmed(["a"])
+        .and(|world| {
+            let fetch = &mut world.cluster(PROD).kubeconfig.fetch;
+            fetch.running = true;
+            fetch.failure = Some((Reason::HostKeyChanged, "the key changed".to_owned()));
+        })
+        .when(planned)
+        .then(|seen| {
+            assert!(fetched_from(seen).is_empty());
+            seen.says(
+                KubeconfigReady,
+                "False",
+                Reason::HostKeyChanged,
+                "the key changed",
+            );
+        });
+}
+
+#[test]
+fn a_host_key_is_pinned_before_what_came_by_it_is_stored() {
+    confirmed(["a"])
+        .when(at_hand(Ok(())))
+        .then(|seen| assert_eq!(seen.kinds(), ["PinHostKey", "StoreKubeconfig"]));
+}
+
+#[test]
+fn known_hosts_of_the_user_are_never_written() {
+    confirmed(["a"])
+        .when(at_hand(Ok(())))
+        .when(|world| world.cluster(PROD).known_hosts = KnownHostsView::Foreign)
+        .then(|seen| assert!(!seen.kinds().contains(&"PinHostKey")));
+}
+
+#[test]
+fn what_the_api_server_refuses_is_never_stored() {
+    confirmed(["a"])
+        .when(at_hand(Err(not_working(false))))
+        .then(|seen| assert!(!seen.kinds().contains(&"StoreKubeconfig")))
+        .when(|world| {
+            world.plan(PROD);
+            world.wait(100_000);
+        })
+        .then(|seen| {
+            assert!(!seen.kinds().contains(&"StoreKubeconfig"));
+            seen.says(KubeconfigReady, "False", Reason::Unverified, "refused");
+        });
+}
+
+#[test]
+fn what_lists_no_nodes_is_held_back_for_ten_minutes_and_then_stored() {
+    confirmed(["a"])
+        .when(at_hand(Err(not_working(true))))
+        .then(|seen| {
+            assert!(!seen.kinds().contains(&"StoreKubeconfig"));
+            seen.says(KubeconfigReady, "False", Reason::Unverified, "refused");
+        })
+        .when(|world| {
+            world.plan(PROD);
+            world.wait(599);
+        })
+        .then(|seen| assert!(!seen.kinds().contains(&"StoreKubeconfig")))
+        .when(|world| world.wait(1))
+        .then(|seen| assert!(seen.kinds().contains(&"StoreKubeconfig")));
+}
+
+#[test]
+fn a_foreign_secret_is_never_overwritten() {
+    for view in [
+        SecretView::Foreign,
+        SecretView::Unusable,
+        SecretView::Terminating,
+    ] {
+        confirmed(["a"])
+            .when(at_hand(Ok(())))
+            .when(|world| world.cluster(PROD).kubeconfig.secret = view)
+            .then(|seen| {
+                assert!(!seen.kinds().contains(&"StoreKubeconfig"));
+                assert!(fetched_from(seen).is_empty());
+                seen.says(
+                    KubeconfigReady,
+                    "False",
+                    Reason::SecretConflict,
+                    "prod-kubeconfig",
+                );
+            });
+    }
+}
+
+#[test]
+fn it_does_not_wait_for_workers() {
+    given(cluster().control_plane(["a"]).workers(["w"]))
+        .machines(["a", "w"])
+        .and(|world| {
+            world.pass(PROD);
+            world.apply_configuration("a");
+            world.pass(PROD);
+        })
+        .when(planned)
+        .then(|seen| assert_eq!(fetched_from(seen), ["a"]));
+}
+
+#[test]
+fn a_stored_one_is_tried_when_it_is_time_and_not_called_ready_before() {
+    confirmed(["a", "b", "c"])
+        .when(|world| {
+            let kubeconfig = &mut world.cluster(PROD).kubeconfig;
+            kubeconfig.secret = SecretView::Ours;
+            (kubeconfig.works, kubeconfig.try_again) = (Works::Unknown, true);
+        })
+        .then(|seen| {
+            assert!(seen.kinds().contains(&"VerifyKubeconfig"));
+            seen.says(KubeconfigReady, "Unknown", Reason::Unknown, "tried");
+            assert_eq!(seen.condition(Ready).status, "False");
+        });
+}
+
+#[test]
+fn a_kubeconfig_secret_that_was_deleted_is_read_again() {
+    confirmed(["a", "b", "c"])
+        .when(|world| {
+            world.settle();
+            world.cluster(PROD).kubeconfig.secret = SecretView::Absent;
+        })
+        .then(|seen| assert_eq!(fetched_from(seen), ["a", "b", "c"]))
+        .when(|world| {
+            world.settle();
+        })
+        .then(|seen| assert!(seen.world.ready(PROD)));
+}

@@ -1,0 +1,35 @@
+//! The planner against the rules of SPEC 1.2 to 6 and of INVARIANTS, without any I/O: thousands of states a second.
+//!
+//! `given.rs` has the words that the tests are written in; `world.rs`, `shell.rs` and `nio.rs` are a tiny namespace in memory, and
+//! `rules.rs` holds every plan made there to what must always be so. The random states of `arbitrary.rs` are 512 a property, the
+//! random histories of `sequences.rs` 128: `PROPTEST_CASES=10000` asks for more.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::semicolon_if_nothing_returned,
+    clippy::too_many_lines,
+    missing_docs,
+    unreachable_pub
+)]
+
+mod arbitrary;
+mod bringup;
+mod confirmed;
+mod deletion;
+mod founding;
+mod given;
+mod hand_edits;
+mod kubeconfig;
+mod nio;
+mod nonsense;
+mod revision;
+mod rules;
+mod selection;
+mod sequences;
+mod shell;
+mod source;
+mod stalled;
+mod status;
+mod world;

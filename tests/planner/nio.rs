@@ -1,0 +1,92 @@
+//! What classic NIO and the machines do, in memory (NIO.md).
+
+use nico::api::names::MachineName;
+use nico::api::nio::{NioCondition, NixosConfiguration, NixosConfigurationStatus};
+use nico::plan::files_hash::additional_files_hash;
+use nico::plan::observed::{AtHand, KnownHostsView};
+
+use crate::world::World;
+
+impl World {
+    /// NIO and the machines do what they have to do: apply, let go, answer to SSH. Whether anything changed.
+    pub fn work(&mut self) -> bool {
+        let names: Vec<String> = self.configurations.keys().cloned().collect();
+        let mut changed = false;
+        for name in &names {
+            changed |= self.apply_configuration(name);
+        }
+        for cluster in self.clusters.values_mut() {
+            let fetch = &mut cluster.kubeconfig.fetch;
+            if std::mem::take(&mut fetch.running) {
+                fetch.at_hand = Some(AtHand { verified: Ok(()) });
+                fetch.failure = None;
+                fetch.new_host_key = cluster.known_hosts == KnownHostsView::Absent;
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    /// NIO lets go of what is being deleted, and does nothing else.
+    pub fn work_deletions(&mut self) {
+        let held = self.configurations.iter();
+        let deleted: Vec<String> = held
+            .filter(|(_, held)| held.metadata.deletion_timestamp.is_some())
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in deleted {
+            self.apply_configuration(&name);
+        }
+    }
+
+    /// NIO applies one configuration, or lets go of it (NIO.md). Whether anything changed.
+    pub fn apply_configuration(&mut self, name: &str) -> bool {
+        let Some(configuration) = self.configurations.get_mut(name) else {
+            return false;
+        };
+        let target = configuration.spec.machine().and_then(MachineName::parse);
+        let machine = target
+            .as_ref()
+            .and_then(|machine| self.machines.get_mut(machine));
+        if configuration.metadata.deletion_timestamp.is_some() {
+            self.configurations.remove(name);
+            if let Some(status) = machine.and_then(|machine| machine.status.as_mut()) {
+                status.has_configuration = false;
+                status.applied_configuration = None;
+            }
+            return true;
+        }
+        let Some(status) = machine.and_then(|machine| machine.status.as_mut()) else {
+            return false;
+        };
+        if !status.discoverable || target.is_some_and(|machine| self.broken.contains(&machine)) {
+            return false;
+        }
+        let proof = Some(proof(configuration));
+        if configuration.status == proof {
+            return false;
+        }
+        status.has_configuration = true;
+        status.applied_configuration = Some(name.to_owned());
+        configuration.status = proof;
+        let version = self.count();
+        self.configuration(name).metadata.resource_version = Some(version.to_string());
+        true
+    }
+}
+
+/// What classic writes after it applied a configuration.
+pub fn proof(configuration: &NixosConfiguration) -> NixosConfigurationStatus {
+    NixosConfigurationStatus {
+        applied_commit: Some("c0ffee".to_owned()),
+        additional_files_hash: Some(additional_files_hash(configuration.spec.files())),
+        target_machine: configuration.spec.machine().map(str::to_owned),
+        conditions: vec![NioCondition {
+            kind: "Applied".to_owned(),
+            status: "True".to_owned(),
+            reason: "Success".to_owned(),
+            message: String::new(),
+        }],
+        ..NixosConfigurationStatus::default()
+    }
+}

@@ -1,0 +1,255 @@
+//! What nobody should ever observe: objects that NICO would not write, views that do not fit each other, clocks gone wrong.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
+use nico::api::conditions::Reason;
+use nico::api::ledger::{Ledger, LedgerError};
+use nico::api::names::{CONFIRMED_ANNOTATION, ClusterId, MachineName, ROLE_LABEL};
+use nico::api::nio::{Generation, NioCondition, NixosConfiguration};
+use nico::plan::action::{Clock, Precondition};
+use nico::plan::observed::{
+    AtHand, Fetch, KnownHostsView, LedgerView, Observed, Rival, SecretView, SshKeyView, Works,
+};
+use serde_json::{Value, json};
+
+use crate::arbitrary::NAMES;
+use crate::given::stranger;
+use crate::source::Source;
+use crate::world::{unusable_key, usable_key};
+
+const SECRETS: [SecretView; 6] = [
+    SecretView::Ours,
+    SecretView::Absent,
+    SecretView::Adopted,
+    SecretView::Unusable,
+    SecretView::Terminating,
+    SecretView::Foreign,
+];
+
+/// A configuration that NICO would never have written.
+fn garble(configuration: &mut NixosConfiguration, source: &mut Source) {
+    let meta = &mut configuration.metadata;
+    match source.below(15) {
+        0 => meta.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH)),
+        1 => meta.owner_references = None,
+        2 => {
+            meta.owner_references = Some(vec![OwnerReference {
+                controller: Some(true),
+                kind: source.of(&["KubernetesCluster", "Helm"]).to_owned(),
+                uid: source.of(&["rival-uid", ""]).to_owned(),
+                ..OwnerReference::default()
+            }])
+        }
+        3 => meta.labels = None,
+        4 => {
+            let role = source.of(&["worker", "control-plane", "king"]).to_owned();
+            meta.labels
+                .get_or_insert_default()
+                .insert(ROLE_LABEL.to_owned(), role);
+        }
+        5 => {
+            let value = source.of(&["", "withdrawn", "0123456789ab-t1"]).to_owned();
+            let annotations = meta.annotations.get_or_insert_default();
+            annotations.insert(CONFIRMED_ANNOTATION.to_owned(), value);
+        }
+        6 => meta.annotations = None,
+        7 => configuration.spec.0.clear(),
+        8 => {
+            let field = source.of(&["additionalFiles", "machineRef", "gitRepo", "flake", "ref"]);
+            let value = source.of(&[
+                Value::Null,
+                json!(7),
+                json!([null, 1, {}]),
+                json!({"name": 3}),
+            ]);
+            configuration.spec.0.insert(field.to_owned(), value);
+        }
+        9 => {
+            let machine = source.of(&NAMES);
+            let value = json!({ "name": machine });
+            configuration.spec.0.insert("machineRef".to_owned(), value);
+        }
+        10 => {
+            let text = source.of(&["", "{", "{ }", "{ name = \"x\"; }", "\0"]);
+            if let Some(files) = configuration.spec.0.get_mut("additionalFiles")
+                && let Some(inline) = files.get_mut(0).and_then(|file| file.get_mut("inline"))
+            {
+                *inline = json!(text);
+            }
+        }
+        11 => {
+            let (from, to) = source.of(&[
+                ("bootstrap = \"", "bootstrap = null; } #"),
+                ("id = \"0", "id = \"f"),
+                ("bootstrap = \"m-1\"", "bootstrap = \"m-2\""),
+                ("bootstrap = \"m-1\"", "bootstrap = null"),
+                ("name = \"m-", "name = \"x-"),
+            ]);
+            if let Some(files) = configuration.spec.0.get_mut("additionalFiles")
+                && let Some(Value::String(text)) =
+                    files.get_mut(0).and_then(|file| file.get_mut("inline"))
+            {
+                *text = text.replace(from, to);
+            }
+        }
+        12 => configuration.status = None,
+        13 => {
+            let status = configuration.status.get_or_insert_default();
+            status.additional_files_hash = Some(String::new());
+            status.applied_commit = Some(source.of(&["", "<b>", "c0ffee"]).to_owned());
+            status.conditions = vec![NioCondition {
+                kind: "Applied".to_owned(),
+                status: source.of(&["False", "True", "x"]).to_owned(),
+                reason: "Missing\u{202e} Credentials".to_owned(),
+                ..NioCondition::default()
+            }];
+        }
+        _ => {
+            meta.name = None;
+            meta.uid = None;
+            meta.resource_version = None;
+        }
+    }
+}
+
+/// Nonsense over one part of what was observed.
+pub fn distort(observed: &mut Observed, source: &mut Source) {
+    let name = MachineName::parse(source.of(&NAMES)).unwrap();
+    match source.below(22) {
+        0..5 => {
+            let keys: Vec<String> = observed.configurations.keys().cloned().collect();
+            if !keys.is_empty()
+                && let Some(held) = observed.configurations.get_mut(&source.of(&keys))
+            {
+                garble(Arc::make_mut(held), source);
+            }
+        }
+        5 => {
+            // Ours, and of no machine.
+            let mut odd: NixosConfiguration =
+                serde_json::from_value(stranger("a.b", name.as_str())).unwrap();
+            odd.metadata.owner_references = Some(vec![OwnerReference {
+                controller: Some(true),
+                kind: "KubernetesCluster".to_owned(),
+                uid: observed.cluster.uid.clone(),
+                ..OwnerReference::default()
+            }]);
+            observed
+                .configurations
+                .insert("a.b".to_owned(), Arc::new(odd));
+        }
+        6 => {
+            observed.configurations.clear();
+        }
+        7 => {
+            observed.machines.remove(&name);
+        }
+        8 => {
+            if let Some(machine) = observed.machines.get_mut(&name) {
+                let machine = Arc::make_mut(machine);
+                if source.once_in(2) {
+                    machine.status = None;
+                } else {
+                    machine.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+                }
+            }
+        }
+        9 => {
+            let (id, founded) = (ClusterId::from_bits(7), source.once_in(2));
+            let version = Precondition {
+                uid: "l".to_owned(),
+                resource_version: "1".to_owned(),
+            };
+            observed.ledger = match source.below(4) {
+                0 => LedgerView::Absent,
+                1 => LedgerView::Foreign,
+                2 => LedgerView::Unreadable(LedgerError::Missing("id")),
+                _ => LedgerView::Ours(version, Ledger::new(id, founded)),
+            };
+        }
+        10 => observed.join_token = source.of(&SECRETS),
+        11 => observed.worker_token = source.of(&SECRETS),
+        12 => observed.credentials = Some(source.of(&SECRETS)),
+        13 => observed.nio = source.of(&[None, Some(Generation::V1), Some(Generation::Classic)]),
+        14 => observed.kubeconfig.secret = source.of(&SECRETS),
+        15 => {
+            observed.kubeconfig.works = source.of(&[
+                Works::Yes,
+                Works::No(crate::given::not_working(false)),
+                Works::Unknown,
+            ]);
+            observed.kubeconfig.try_again = source.once_in(2);
+        }
+        16 => {
+            observed.kubeconfig.fetch = Fetch {
+                running: source.once_in(2),
+                failure: source
+                    .once_in(2)
+                    .then(|| (Reason::HostKeyChanged, "changed".to_owned())),
+                new_host_key: source.once_in(2),
+                at_hand: source.of(&[
+                    None,
+                    Some(AtHand { verified: Ok(()) }),
+                    Some(AtHand {
+                        verified: Err(crate::given::not_working(true)),
+                    }),
+                ]),
+            };
+        }
+        17 => {
+            observed.known_hosts = source.of(&[
+                KnownHostsView::Foreign,
+                KnownHostsView::Ours,
+                KnownHostsView::Absent,
+            ]);
+        }
+        18 => {
+            for clock in [
+                Clock::IncompleteClaims,
+                Clock::Kubeconfig,
+                Clock::Unverified,
+            ] {
+                let second = source.of(&[0, crate::world::START - 30, crate::world::START + 9_999]);
+                let since = Timestamp::from_second(second).unwrap();
+                observed.since.insert(clock, since);
+            }
+        }
+        19 => {
+            let view = &mut observed.cluster;
+            view.deleting = source.once_in(2);
+            view.created = source.of(&[None, Some(Timestamp::UNIX_EPOCH), Some(Timestamp::MAX)]);
+            view.generation = source.of(&[0, -1, i64::MAX]);
+            view.finalizers = source.of(&[
+                vec![],
+                vec!["other/one".to_owned()],
+                vec![
+                    "nico.homystack.com/cluster".to_owned(),
+                    "other/one".to_owned(),
+                ],
+            ]);
+        }
+        20 => {
+            let created = source.of(&[None, Some(Timestamp::UNIX_EPOCH), Some(Timestamp::MAX)]);
+            let rival = Rival {
+                name: "rival".to_owned(),
+                created,
+            };
+            observed.rivals.insert("rival-uid".to_owned(), rival);
+        }
+        _ => {
+            let key = source.of(&[
+                None,
+                Some(usable_key(&name)),
+                Some(unusable_key(&name)),
+                Some(SshKeyView::Unusable(
+                    Reason::SSHKeyUnsupported,
+                    String::new(),
+                )),
+            ]);
+            observed.ssh_keys.remove(&name);
+            observed.ssh_keys.extend(key.map(|key| (name, key)));
+        }
+    }
+}

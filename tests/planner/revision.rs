@@ -1,0 +1,335 @@
+//! SPEC 3.2 to 3.4: the configuration, its revision, and what makes it outdated.
+
+use nico::api::names::{MachineName, Revision};
+use nico::api::nio::{Generation, NixosConfiguration};
+use nico::plan::cluster_nix::{ClusterNix, NixNode};
+use nico::plan::desired::{Common, Target};
+use nico::plan::observed::SshKeyView;
+use serde_json::{Value, json};
+
+use crate::given::{PROD, Seen, cluster, given, planned, settled};
+use crate::world::World;
+
+fn node(name: &str) -> NixNode {
+    NixNode {
+        name: name.to_owned(),
+        ip: "10.0.0.1".to_owned(),
+    }
+}
+
+fn target() -> Target {
+    Target {
+        machine: MachineName::parse("w").unwrap(),
+        role: nico::api::status::Role::Worker,
+        common: Common {
+            nio: Generation::Classic,
+            git_repo: "https://example.com/flake.git".to_owned(),
+            git_ref: None,
+            configuration_subdir: None,
+            credentials: None,
+        },
+        nix: ClusterNix {
+            namespace: "default".to_owned(),
+            name: "prod".to_owned(),
+            id: nico::api::names::ClusterId::from_bits(7),
+            bootstrap: Some("a".to_owned()),
+            join: Some(node("a")),
+            endpoint: None,
+            control_plane: vec![node("a")],
+            workers: vec![node("w")],
+        },
+        ssh_key: Some(("ssh-w".to_owned(), "SHA256:x".to_owned())),
+    }
+}
+
+fn revision(change: impl FnOnce(&mut Target)) -> Revision {
+    let mut target = target();
+    change(&mut target);
+    target.revision()
+}
+
+/// A release of NICO's must not change it, or every cluster rolls.
+#[test]
+fn the_revision_of_a_release_is_that_of_the_next() {
+    assert_eq!(target().revision().as_str(), PINNED);
+}
+
+const PINNED: &str = "e4403a024020";
+
+#[test]
+fn each_field_of_the_revision_changes_it() {
+    let mut seen = std::collections::BTreeSet::from([target().revision()]);
+    let changes: [fn(&mut Target); 16] = [
+        |it| it.machine = MachineName::parse("v").unwrap(),
+        |it| it.common.nio = Generation::V1,
+        |it| it.common.git_repo.push('x'),
+        |it| it.common.git_ref = Some("main".to_owned()),
+        |it| it.common.git_ref = Some(String::new()),
+        |it| it.common.configuration_subdir = Some("clusters".to_owned()),
+        |it| it.common.credentials = Some("git".to_owned()),
+        |it| it.nix.name.push('x'),
+        |it| it.nix.id = nico::api::names::ClusterId::from_bits(8),
+        |it| {
+            it.nix.endpoint = Some(nico::api::spec::Endpoint {
+                host: "vip".to_owned(),
+                port: 6443,
+            })
+        },
+        |it| {
+            it.nix.endpoint = Some(nico::api::spec::Endpoint {
+                host: "vip".to_owned(),
+                port: 6444,
+            })
+        },
+        |it| it.nix.control_plane.push(node("b")),
+        |it| it.nix.control_plane[0].ip = "10.0.0.2".to_owned(),
+        |it| it.nix.workers.push(node("b")),
+        |it| it.ssh_key = None,
+        |it| it.ssh_key = Some(("ssh-w".to_owned(), "SHA256:y".to_owned())),
+    ];
+    for (index, change) in changes.into_iter().enumerate() {
+        assert!(
+            seen.insert(revision(change)),
+            "change {index} changes nothing"
+        );
+    }
+}
+
+#[test]
+fn nothing_else_changes_the_revision() {
+    let changes: [fn(&mut Target); 6] = [
+        |it| it.nix.bootstrap = None,
+        |it| it.nix.join = None,
+        |it| it.nix.join = Some(node("b")),
+        |it| it.nix.namespace = "other".to_owned(),
+        |it| it.ssh_key = Some(("another-secret".to_owned(), "SHA256:x".to_owned())),
+        |it| it.nix.workers = vec![node("w")],
+    ];
+    for change in changes {
+        assert_eq!(revision(change), target().revision());
+    }
+}
+
+#[test]
+fn the_order_of_the_machines_is_no_matter() {
+    let both =
+        |first: &str, second: &str| revision(|it| it.nix.workers = vec![node(first), node(second)]);
+    assert_eq!(both("a", "b"), both("b", "a"));
+}
+
+#[test]
+fn the_files_stand_in_their_order_and_a_worker_never_gets_the_join_token() {
+    given(cluster().control_plane(["a"]).workers(["w"]))
+        .machines(["a", "w"])
+        .when(planned)
+        .then(|seen| {
+            let files = |index: usize| -> Vec<(String, Value)> {
+                let claim = &seen.claims()[index];
+                let files = claim.body["spec"]["additionalFiles"].as_array().unwrap();
+                let path = |file: &Value| file["path"].as_str().unwrap().to_owned();
+                files
+                    .iter()
+                    .map(|file| (path(file), file["secretRef"]["name"].clone()))
+                    .collect()
+            };
+            let (control_plane, worker) = (files(0), files(1));
+            let expected = [
+                ("cluster.nix", Value::Null),
+                ("join-token", json!("prod-join-token")),
+                ("machine-ssh-key", json!("ssh-a")),
+                ("worker-token", json!("prod-worker-token")),
+            ];
+            for (found, (path, secret)) in control_plane.iter().zip(expected) {
+                assert_eq!((found.0.as_str(), &found.1), (path, &secret));
+            }
+            assert_eq!(control_plane.len(), 5);
+            let names: Vec<&Value> = worker.iter().map(|(_, secret)| secret).collect();
+            assert_eq!(
+                names,
+                [
+                    &Value::Null,
+                    &json!("prod-worker-token"),
+                    &json!("ssh-w"),
+                    &Value::Null
+                ]
+            );
+            assert!(worker[3].0.starts_with(".nico/"));
+        });
+}
+
+#[test]
+fn a_claim_carries_what_the_spec_says_and_nothing_that_it_does_not() {
+    let bare = given(cluster().control_plane(["a"]))
+        .machines(["a"])
+        .when(planned);
+    let spec = &bare.claims()[0].body["spec"];
+    for absent in ["ref", "configurationSubdir", "credentialsRef"] {
+        assert!(spec.get(absent).is_none(), "{absent}");
+    }
+    assert_eq!(
+        (&spec["flake"], &spec["onRemoveFlake"]),
+        (&json!("#a"), &json!("#minimal"))
+    );
+    assert_eq!(spec["fullInstall"], json!(false));
+    let full = cluster()
+        .control_plane(["a"])
+        .set("ref", json!("v1"))
+        .set("configurationSubdir", json!("clusters/prod"))
+        .set("credentialsRef", json!({ "name": "git" }))
+        .set("injectSSHKey", json!(false));
+    let full = given(full).machines(["a"]).when(planned);
+    let spec = &full.claims()[0].body["spec"];
+    assert_eq!(
+        (&spec["ref"], &spec["credentialsRef"]["name"]),
+        (&json!("v1"), &json!("git"))
+    );
+    assert_eq!(spec["configurationSubdir"], "clusters/prod");
+    assert!(!spec.to_string().contains("machine-ssh-key"));
+}
+
+#[test]
+fn a_child_has_a_controller_that_blocks_no_deletion_and_the_labels() {
+    let seen = given(cluster().control_plane(["a"]))
+        .machines(["a"])
+        .when(planned);
+    let meta = &seen.claims()[0].body["metadata"];
+    let owner = &meta["ownerReferences"][0];
+    assert_eq!(
+        (&owner["controller"], &owner["blockOwnerDeletion"]),
+        (&json!(true), &json!(false))
+    );
+    assert_eq!(owner["uid"], json!(seen.observed.cluster.uid));
+    assert_eq!(
+        meta["labels"],
+        json!({ "app.kubernetes.io/managed-by": "nico", "nico.homystack.com/cluster": "prod", "nico.homystack.com/role": "control-plane" })
+    );
+}
+
+/// A cluster at rest, of which one thing is changed.
+pub fn changed(change: impl FnOnce(&mut World)) -> Seen {
+    given(cluster().control_plane(["a"]).workers(["w"]))
+        .machines(["a", "w"])
+        .when(settled)
+        .when(change)
+}
+
+#[test]
+fn the_default_that_the_api_server_filled_in_is_no_difference() {
+    changed(|_| {}).then(|seen| {
+        assert_eq!(
+            seen.observed.configurations["a"].spec.text("ref"),
+            Some("main")
+        );
+        assert!(seen.plan.outdated.is_empty() && seen.world.ready(PROD));
+    });
+}
+
+#[test]
+fn a_change_of_the_spec_makes_outdated_and_names_the_field() {
+    for (field, value, named) in [
+        ("gitRepo", json!("https://example.com/b.git"), "gitRepo"),
+        ("ref", json!("v2"), "ref"),
+        ("configurationSubdir", json!("sub"), "configurationSubdir"),
+        ("credentialsRef", json!({ "name": "git" }), "credentialsRef"),
+        (
+            "controlPlaneEndpoint",
+            json!({ "host": "vip" }),
+            "controlPlaneEndpoint",
+        ),
+        ("injectSSHKey", json!(false), "additionalFiles"),
+    ] {
+        let seen = changed(|world| world.edit(PROD, |spec| spec[field] = value));
+        assert_eq!(seen.differences("a"), [named]);
+        assert_eq!(seen.differences("w"), [named]);
+    }
+}
+
+#[test]
+fn a_rotated_ssh_key_makes_its_machine_outdated_and_an_unreadable_one_does_not() {
+    let key = |view: SshKeyView| {
+        changed(|world| {
+            world
+                .ssh_keys
+                .insert(MachineName::parse("a").unwrap(), view);
+        })
+    };
+    let rotated = SshKeyView::Usable {
+        secret: "ssh-a".to_owned(),
+        fingerprint: "SHA256:new".to_owned(),
+    };
+    assert_eq!(key(rotated).differences("a"), ["SSH key"]);
+    let unreadable = crate::world::unusable_key(&MachineName::parse("a").unwrap());
+    assert!(key(unreadable).plan.outdated.is_empty());
+}
+
+#[test]
+fn a_new_address_makes_everyone_outdated() {
+    let seen = changed(|world| world.machine("a").spec.ip_address = Some("10.9.9.9".to_owned()));
+    assert_eq!(seen.differences("w"), ["control plane members"]);
+}
+
+/// Another text of cluster.nix.
+fn text(held: &mut NixosConfiguration, change: fn(&str) -> String) {
+    let inline = &mut held.spec.0["additionalFiles"][0]["inline"];
+    *inline = json!(change(inline.as_str().unwrap()));
+}
+
+#[test]
+fn cluster_nix_is_compared_by_its_values_and_a_hand_edit_is_named() {
+    let edited = |edit: fn(&mut NixosConfiguration)| {
+        changed(|world| world.edit_configuration("w", edit)).differences("w")
+    };
+    assert!(edited(|it| text(it, |nix| format!("# mine\n{}", nix.replace("  ", "\t")))).is_empty());
+    assert_eq!(edited(|it| text(it, |_| "{ }".to_owned())), ["cluster.nix"]);
+    assert_eq!(
+        edited(|it| text(it, |nix| nix.replace("ip-of-w", "10.6.6.6"))),
+        ["workers"]
+    );
+    assert_eq!(edited(|it| it.spec.0["flake"] = json!("#evil")), ["flake"]);
+    assert_eq!(
+        edited(|it| it.spec.0["onRemoveFlake"] = json!("#x")),
+        ["onRemoveFlake"]
+    );
+    assert_eq!(
+        edited(|it| it.spec.0["fullInstall"] = json!(true)),
+        ["fullInstall"]
+    );
+    assert_eq!(
+        edited(|it| it.spec.0["machineRef"] = json!({ "name": "b" })),
+        ["machineRef"]
+    );
+    assert_eq!(edited(|it| it.spec.0["ref"] = json!("other")), ["ref"]);
+    assert_eq!(
+        edited(|it| it.spec.0["additionalFiles"][1]["secretRef"]["name"] = json!("prod-join-token")),
+        ["additionalFiles"]
+    );
+    assert_eq!(
+        edited(|it| {
+            it.spec.0["additionalFiles"].as_array_mut().unwrap().pop();
+        }),
+        ["marker file"]
+    );
+    assert_eq!(
+        edited(|it| it.spec.0["additionalFiles"]
+            .as_array_mut()
+            .unwrap()
+            .swap(0, 1)),
+        ["additionalFiles"]
+    );
+}
+
+#[test]
+fn a_field_that_nico_does_not_send_is_no_difference() {
+    let seen = changed(|world| {
+        world.edit_configuration("w", |held| {
+            held.spec
+                .0
+                .insert("dayTwoSchedule".to_owned(), json!("* * * * *"));
+            held.metadata
+                .labels
+                .get_or_insert_default()
+                .insert("mine".to_owned(), "1".to_owned());
+        });
+    });
+    assert!(seen.plan.outdated.is_empty());
+}

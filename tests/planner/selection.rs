@@ -1,0 +1,368 @@
+//! SPEC 2.1 to 2.4 and 2.6: which machines, and why not.
+
+use nico::api::conditions::{ConditionType::MachinesAvailable, Reason};
+use nico::api::status::{MachineState, Role};
+use serde_json::json;
+
+use crate::given::{PROD, cluster, given, machine, of_rival, planned, selected, settled, stranger};
+
+#[test]
+fn listed_machines_are_claimed_at_once_with_their_roles() {
+    given(cluster().control_plane(["cp-1"]).workers(["w-1"]))
+        .machines(["cp-1", "w-1", "other"])
+        .when(planned)
+        .then(|seen| {
+            assert_eq!(seen.claimed(), ["cp-1", "w-1"]);
+            let roles: Vec<Role> = seen.claims().iter().map(|claim| claim.role).collect();
+            assert_eq!(roles, [Role::ControlPlane, Role::Worker]);
+        });
+}
+
+#[test]
+fn a_configuration_bears_the_name_of_its_machine() {
+    given(cluster().control_plane(["cp-1"]))
+        .machines(["cp-1"])
+        .when(planned)
+        .then(|seen| {
+            let body = &seen.claims()[0].body;
+            assert_eq!(body["metadata"]["name"], "cp-1");
+            assert_eq!(body["spec"]["machineRef"]["name"], "cp-1");
+        });
+}
+
+#[test]
+fn a_machine_that_does_not_exist_is_named_and_nothing_is_claimed() {
+    given(cluster().control_plane(["cp-1", "cp-2"]))
+        .machines(["cp-1"])
+        .when(planned)
+        .then(|seen| {
+            assert!(seen.claimed().is_empty());
+            seen.says(MachinesAvailable, "False", Reason::MachineMissing, "cp-2");
+            assert_eq!(seen.state("cp-2"), MachineState::Unavailable);
+        });
+}
+
+#[test]
+fn an_undiscoverable_machine_is_not_claimed_and_is_when_it_comes() {
+    given(cluster().control_plane(["cp-1"]))
+        .with(machine("cp-1").undiscoverable())
+        .when(planned)
+        .then(|seen| {
+            assert!(seen.claimed().is_empty());
+            seen.says(
+                MachinesAvailable,
+                "False",
+                Reason::MachineUndiscoverable,
+                "cp-1",
+            );
+        })
+        .when(|world| {
+            world
+                .machine("cp-1")
+                .status
+                .get_or_insert_default()
+                .discoverable = true
+        })
+        .then(|seen| assert_eq!(seen.claimed(), ["cp-1"]));
+}
+
+#[test]
+fn a_machine_without_an_address_is_not_claimed() {
+    given(cluster().control_plane(["cp-1"]))
+        .with(machine("cp-1").without_address())
+        .when(planned)
+        .then(|seen| assert!(seen.claimed().is_empty()));
+}
+
+#[test]
+fn a_machine_that_a_foreign_configuration_names_is_not_claimed() {
+    given(cluster().control_plane(["cp-1"]))
+        .machines(["cp-1"])
+        .and(|world| world.post(&stranger("odd-name", "cp-1")).unwrap())
+        .when(planned)
+        .then(|seen| {
+            assert!(seen.claimed().is_empty());
+            seen.says(MachinesAvailable, "False", Reason::MachineInUse, "odd-name");
+        });
+}
+
+#[test]
+fn a_foreign_configuration_counts_while_it_is_terminating() {
+    given(cluster().control_plane(["cp-1"]))
+        .machines(["cp-1"])
+        .and(|world| {
+            world.post(&stranger("cp-1", "cp-1")).unwrap();
+            world.delete_configuration("cp-1");
+        })
+        .when(planned)
+        .then(|seen| assert!(seen.claimed().is_empty() && seen.given_back().is_empty()));
+}
+
+#[test]
+fn the_holder_is_named() {
+    given(cluster().control_plane(["cp-1"]))
+        .machines(["cp-1"])
+        .and(|world| world.post(&of_rival("cp-1", "rival", "r")).unwrap())
+        .when(planned)
+        .then(|seen| {
+            let words = "cp-1 is held by KubernetesCluster rival";
+            seen.says(MachinesAvailable, "False", Reason::MachineInUse, words);
+        });
+}
+
+#[test]
+fn a_selector_takes_free_machines_in_name_order_up_to_its_count() {
+    given(cluster().select_control_plane(2))
+        .cp_machines(["c", "a", "b"])
+        .with(machine("0-worker").worker())
+        .when(planned)
+        .then(|seen| assert_eq!(seen.claimed(), ["a", "b"]));
+}
+
+#[test]
+fn match_expressions_are_understood_whole() {
+    let selector = json!({ "matchExpressions": [
+        { "key": "zone", "operator": "In", "values": ["a", "b"] },
+        { "key": "old", "operator": "DoesNotExist" },
+        { "key": "disk", "operator": "Exists" },
+        { "key": "arch", "operator": "NotIn", "values": ["arm"] },
+    ]});
+    let good = |name| machine(name).label("zone", "a").label("disk", "x");
+    given(cluster().set(
+        "controlPlane",
+        json!({ "machineSelector": selector, "count": 1 }),
+    ))
+    .with(machine("a").label("zone", "c").label("disk", "x"))
+    .with(good("b").label("old", "yes"))
+    .with(machine("c").label("zone", "a"))
+    .with(good("d").label("arch", "arm"))
+    .with(good("e"))
+    .when(planned)
+    .then(|seen| assert_eq!(seen.claimed(), ["e"]));
+}
+
+#[test]
+fn a_selector_skips_what_is_held_configured_released_or_unreachable() {
+    given(cluster().select_control_plane(1))
+        .cp_machines(["a", "f"])
+        .with(machine("b").cp().configured())
+        .with(machine("c").cp().released())
+        .with(machine("d").cp().undiscoverable())
+        .with(machine("e").cp().without_address())
+        .and(|world| world.post(&of_rival("a", "rival", "r")).unwrap())
+        .when(planned)
+        .then(|seen| assert_eq!(seen.claimed(), ["f"]));
+}
+
+#[test]
+fn a_list_takes_a_machine_that_says_configured_or_released() {
+    given(cluster().control_plane(["a"]).workers(["b"]))
+        .with(machine("a").configured())
+        .with(machine("b").released())
+        .when(planned)
+        .then(|seen| assert_eq!(seen.claimed(), ["a", "b"]));
+}
+
+#[test]
+fn lists_come_first_then_the_control_plane_then_workers() {
+    given(cluster().select_control_plane(1).workers(["a"]))
+        .cp_machines(["a", "b"])
+        .when(planned)
+        .then(|seen| assert_eq!(seen.claimed(), ["b", "a"]));
+    given(
+        cluster()
+            .select_control_plane(1)
+            .set("dataPlane", selected("cp", 1)),
+    )
+    .cp_machines(["a", "b"])
+    .when(planned)
+    .then(|seen| {
+        assert_eq!(seen.claimed(), ["a", "b"]);
+        assert_eq!(seen.claims()[0].role, Role::ControlPlane);
+    });
+}
+
+#[test]
+fn too_few_for_a_control_plane_claims_nothing_and_says_how_many_are_missing() {
+    given(cluster().select_control_plane(3).select_workers(1))
+        .cp_machines(["a", "b"])
+        .with(machine("w").worker())
+        .when(planned)
+        .then(|seen| {
+            assert!(seen.claimed().is_empty());
+            let words = "1 of 3 control-plane machines missing";
+            seen.says(MachinesAvailable, "False", Reason::TooFewMachines, words);
+        });
+}
+
+#[test]
+fn workers_are_taken_as_they_come() {
+    given(cluster().control_plane(["cp"]).select_workers(3))
+        .machines(["cp"])
+        .with(machine("w-1").worker())
+        .when(planned)
+        .then(|seen| assert_eq!(seen.claimed(), ["cp", "w-1"]));
+}
+
+#[test]
+fn members_stay_when_a_machine_earlier_by_name_appears() {
+    given(cluster().select_control_plane(1))
+        .cp_machines(["b"])
+        .when(settled)
+        .when(|world| {
+            let new = machine("a").cp();
+            world.machines.insert(new.name, new.object);
+        })
+        .then(|seen| assert!(seen.plan.actions.is_empty() && seen.world.ready(PROD)));
+}
+
+#[test]
+fn a_member_that_stops_matching_stays_and_is_reported() {
+    given(cluster().select_control_plane(1))
+        .cp_machines(["a", "b"])
+        .when(settled)
+        .when(|world| world.machine("a").metadata.labels = None)
+        .then(|seen| {
+            assert!(seen.plan.actions.is_empty());
+            assert_eq!(
+                seen.status.machines[0].reason,
+                Reason::SelectorMismatch.to_string()
+            );
+            assert!(seen.world.ready(PROD));
+        });
+}
+
+#[test]
+fn a_machine_that_disappears_is_reported_and_never_swapped() {
+    given(cluster().select_control_plane(1))
+        .cp_machines(["a", "b"])
+        .when(settled)
+        .when(|world| {
+            let (name, _) = world.machines.pop_first().unwrap();
+            assert_eq!(name.as_str(), "a");
+        })
+        .then(|seen| {
+            assert!(seen.claimed().is_empty() && seen.given_back().is_empty());
+            seen.says(MachinesAvailable, "False", Reason::MachineMissing, "a");
+        });
+}
+
+#[test]
+fn shrinking_takes_released_then_unhealthy_then_the_last_by_name() {
+    let leaving = |prepare: fn(&mut crate::world::World)| {
+        let seen = given(cluster().select_control_plane(3))
+            .cp_machines(["a", "b", "c"])
+            .when(settled)
+            .when(prepare)
+            .when(|world| world.edit(PROD, |spec| spec["controlPlane"]["count"] = 2.into()));
+        let names = &seen.plan.selection.control_plane.leaving;
+        assert!(
+            seen.given_back().is_empty(),
+            "a founded cluster gives nothing back without the slot"
+        );
+        names.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(leaving(|_| {}), ["c"]);
+    let sick = |world: &mut crate::world::World| world.machine("b").status = None;
+    assert_eq!(leaving(sick), ["b"]);
+    assert_eq!(
+        leaving(|world| {
+            world.machine("b").status = None;
+            world.machine("a").metadata.annotations =
+                machine("a").released().object.metadata.annotations;
+        }),
+        ["a"]
+    );
+}
+
+#[test]
+fn a_machine_changes_its_role_only_after_it_is_free() {
+    given(cluster().control_plane(["a"]).workers(["b"]))
+        .machines(["a", "b", "c"])
+        .when(settled)
+        .when(|world| {
+            world.edit(PROD, |spec| {
+                *spec = cluster().control_plane(["a", "b"]).workers(["c"]).0;
+            });
+        })
+        .then(|seen| {
+            assert_eq!(seen.claimed(), ["c"]);
+            assert!(
+                seen.plan
+                    .selection
+                    .workers
+                    .leaving
+                    .iter()
+                    .any(|it| it.as_str() == "b")
+            );
+        });
+}
+
+#[test]
+fn the_younger_cluster_gives_its_claims_back_and_the_elder_holds_them_for_a_minute() {
+    let partial = |created: i64| {
+        given(cluster().control_plane(["a", "b"]))
+            .machines(["a", "b"])
+            .and(|world| {
+                world.pass(PROD);
+                world.configurations.remove("b");
+                world.post(&of_rival("b", "rival", "r")).unwrap();
+                world.create_cluster("rival", cluster().control_plane(["b"]).0);
+                let rival = world.cluster("rival");
+                rival.view.uid = "r".to_owned();
+                let at = crate::world::START + created;
+                rival.view.created = Some(jiff::Timestamp::from_second(at).unwrap());
+            })
+            .when(planned)
+    };
+    partial(-1).then(|seen| assert_eq!(seen.given_back(), ["a"]));
+    partial(1)
+        .then(|seen| assert!(seen.given_back().is_empty() && seen.claimed().is_empty()))
+        .when(|world| {
+            world.plan(PROD);
+            world.wait(59);
+        })
+        .then(|seen| assert!(seen.given_back().is_empty()))
+        .when(|world| world.wait(1))
+        .then(|seen| assert_eq!(seen.given_back(), ["a"]));
+    // Of the same age: the lesser uid stays.
+    partial(0).then(|seen| assert!(seen.given_back().is_empty()));
+}
+
+#[test]
+fn claims_that_were_confirmed_are_not_given_back_to_an_elder() {
+    given(cluster().control_plane(["a", "b"]))
+        .machines(["a", "b"])
+        .and(|world| {
+            world.pass(PROD);
+            world.apply_configuration("a");
+            world.pass(PROD);
+            world.configurations.remove("b");
+            world.post(&of_rival("b", "rival", "r")).unwrap();
+            world.create_cluster("rival", cluster().control_plane(["b"]).0);
+            let rival = world.cluster("rival");
+            rival.view.uid = "r".to_owned();
+            rival.view.created = Some(jiff::Timestamp::UNIX_EPOCH);
+        })
+        .when(planned)
+        .then(|seen| assert!(seen.given_back().is_empty()));
+}
+
+#[test]
+fn a_control_plane_put_together_after_a_lost_race_starts_anew() {
+    given(cluster().select_control_plane(2))
+        .cp_machines(["a", "b", "c"])
+        .and(|world| {
+            world.pass(PROD);
+            world.configurations.remove("b");
+            world.post(&of_rival("b", "rival", "r")).unwrap();
+        })
+        .when(planned)
+        .then(|seen| assert_eq!(seen.given_back(), ["a"]))
+        .when(settled)
+        .then(|seen| {
+            assert!(seen.world.ready(PROD));
+            assert_eq!(seen.held("a").control_plane.len(), 2);
+            assert_eq!(seen.held("a").control_plane, seen.held("c").control_plane);
+        });
+}

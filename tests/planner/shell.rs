@@ -1,0 +1,330 @@
+//! What the shell does, in memory: observe as `controller/observe.rs`, act as `controller/act.rs`, pass after pass. Each plan is held to the
+//! rules of `rules.rs`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use kube::core::SelectorExt as _;
+use nico::api::names::{CONFIRMED_ANNOTATION, ClusterId, MachineName};
+use nico::api::nio::NixosConfiguration;
+use nico::api::spec::Pool;
+use nico::api::status::ClusterStatus;
+use nico::api::validate::validate;
+use nico::plan::action::{Action, Child, Plan, Precondition, Token};
+use nico::plan::observed::{
+    Evidence, KnownHostsView, LedgerView, Observed, Rival, SecretView, Works, controller,
+};
+use nico::plan::{selection, status};
+
+use crate::world::{Refused, World};
+
+impl World {
+    /// What the shell would hand to the planner (`controller/observe.rs`).
+    pub fn observe(&mut self, name: &str) -> Option<Observed> {
+        let id = ClusterId::from_bits(self.count());
+        let cluster = self.clusters.get(name)?;
+        let spec = validate(name, &cluster.spec)
+            .map(Arc::new)
+            .map_err(|errors| errors.iter().map(ToString::to_string).collect());
+        let mut observed = Observed {
+            evidence: Evidence::Live,
+            cluster: cluster.view.clone(),
+            spec,
+            nio: self.nio,
+            ledger: match &cluster.ledger {
+                None => LedgerView::Absent,
+                Some((version, ledger)) => LedgerView::Ours(
+                    Precondition {
+                        uid: format!("{name}-ledger"),
+                        resource_version: version.to_string(),
+                    },
+                    ledger.clone(),
+                ),
+            },
+            join_token: cluster.join_token,
+            worker_token: cluster.worker_token,
+            credentials: cluster.credentials,
+            configurations: BTreeMap::new(),
+            machines: BTreeMap::new(),
+            ssh_keys: BTreeMap::new(),
+            rivals: BTreeMap::new(),
+            kubeconfig: cluster.kubeconfig.clone(),
+            known_hosts: cluster.known_hosts,
+            since: cluster.since.clone(),
+            fresh_id: id,
+        };
+        for (name, configuration) in &self.configurations {
+            if observed.is_ours(configuration) {
+                let configuration = Arc::new(configuration.clone());
+                observed.configurations.insert(name.clone(), configuration);
+            }
+        }
+        let Ok(spec) = observed.spec.clone() else {
+            return Some(observed);
+        };
+        let held: Vec<MachineName> = observed.members().map(|(machine, _)| machine).collect();
+        let listed = spec
+            .control_plane
+            .listed()
+            .chain(spec.data_plane.listed())
+            .cloned();
+        for machine in held.into_iter().chain(listed.collect::<Vec<_>>()) {
+            self.show(&mut observed, &machine);
+        }
+        for role in selection::short_roles(&observed, &spec) {
+            if let Pool::Selected { selector, .. } = selection::pool(&spec, role) {
+                for (machine, object) in &self.machines {
+                    if selector.matches(object.metadata.labels.as_ref().unwrap_or(&BTreeMap::new()))
+                    {
+                        self.show(&mut observed, machine);
+                    }
+                }
+            }
+        }
+        let rivals: Vec<(String, String)> = observed
+            .configurations
+            .values()
+            .filter_map(|configuration| controller(configuration))
+            .filter(|owner| owner.kind == "KubernetesCluster" && owner.uid != observed.cluster.uid)
+            .map(|owner| (owner.uid.clone(), owner.name.clone()))
+            .collect();
+        for (uid, name) in rivals {
+            let rival = self.clusters.get(&name).filter(|it| it.view.uid == uid);
+            let created = rival.and_then(|rival| rival.view.created);
+            observed.rivals.insert(uid, Rival { name, created });
+        }
+        Some(observed)
+    }
+
+    fn show(&self, observed: &mut Observed, machine: &MachineName) {
+        if let Some(object) = self.machines.get(machine) {
+            let object = Arc::new(object.clone());
+            observed.machines.insert(machine.clone(), object);
+        }
+        if let Some(key) = self.ssh_keys.get(machine)
+            && self.machines.contains_key(machine)
+        {
+            observed.ssh_keys.insert(machine.clone(), key.clone());
+        }
+        for (name, configuration) in &self.configurations {
+            if name == machine.as_str() || configuration.spec.machine() == Some(machine.as_str()) {
+                let configuration = Arc::new(configuration.clone());
+                observed.configurations.insert(name.clone(), configuration);
+            }
+        }
+    }
+
+    /// Carries one action out, as `controller/act.rs` does.
+    pub fn apply(&mut self, name: &str, action: &Action) -> Result<(), Refused> {
+        let version = self.count();
+        let uid = self.clusters.get(name).ok_or(Refused)?.view.uid.clone();
+        let cluster = self.clusters.get_mut(name).ok_or(Refused)?;
+        let refused_unless = |is: bool| is.then_some(()).ok_or(Refused);
+        match action {
+            Action::AddFinalizer(at, finalizers) | Action::RemoveFinalizer(at, finalizers) => {
+                refused_unless(*at == cluster.view.precondition())?;
+                cluster.view.finalizers.clone_from(finalizers);
+                cluster.view.resource_version = version.to_string();
+                if cluster.view.deleting && finalizers.is_empty() {
+                    self.clusters.remove(name);
+                }
+            }
+            Action::CreateLedger(ledger) => {
+                refused_unless(cluster.ledger.is_none())?;
+                cluster.ledger = Some((version, ledger.clone()));
+            }
+            Action::UpdateLedger(at, ledger) => {
+                let held = cluster.ledger.as_ref().map(|(version, _)| *version);
+                refused_unless(held.is_some_and(|held| held.to_string() == at.resource_version))?;
+                cluster.ledger = Some((version, ledger.clone()));
+            }
+            Action::CreateToken(token) => {
+                let secret = match token {
+                    Token::Join => &mut cluster.join_token,
+                    Token::Worker => &mut cluster.worker_token,
+                };
+                refused_unless(*secret == SecretView::Absent)?;
+                *secret = SecretView::Ours;
+            }
+            Action::Claim(claim) => self.post(&claim.body)?,
+            Action::GiveBack(machine, at) => {
+                self.at(machine, at, &uid)?;
+                self.delete_configuration(machine);
+            }
+            Action::Confirm(machine, at, marker) => {
+                let configuration = self.at(machine.as_str(), at, &uid)?;
+                configuration.metadata.resource_version = Some(version.to_string());
+                configuration
+                    .metadata
+                    .annotations
+                    .get_or_insert_default()
+                    .insert(CONFIRMED_ANNOTATION.to_owned(), marker.to_string());
+            }
+            Action::TakeBack(name, at, metadata) => {
+                let held = self.configurations.get_mut(name).ok_or(Refused)?;
+                refused_unless(nico::plan::observed::precondition(held) == *at)?;
+                held.metadata.resource_version = Some(version.to_string());
+                held.metadata.owner_references =
+                    serde_json::from_value(metadata["ownerReferences"].clone()).ok();
+                let labels: BTreeMap<String, String> =
+                    serde_json::from_value(metadata["labels"].clone()).unwrap();
+                held.metadata.labels.get_or_insert_default().extend(labels);
+            }
+            Action::FetchKubeconfig(_) => cluster.kubeconfig.fetch.running = true,
+            Action::VerifyKubeconfig => {
+                cluster.kubeconfig.works = Works::Yes;
+                cluster.kubeconfig.try_again = false;
+            }
+            Action::PinHostKey => {
+                cluster.known_hosts = KnownHostsView::Ours;
+                cluster.kubeconfig.fetch.new_host_key = false;
+            }
+            Action::StoreKubeconfig => {
+                refused_unless(cluster.kubeconfig.secret == SecretView::Absent)?;
+                cluster.kubeconfig.secret = SecretView::Ours;
+                let at_hand = cluster.kubeconfig.fetch.at_hand.take().ok_or(Refused)?;
+                cluster.kubeconfig.works = at_hand.verified.map_or_else(Works::No, |()| Works::Yes);
+            }
+            Action::DeleteChild(child) => match child {
+                Child::JoinToken => cluster.join_token = left(cluster.join_token),
+                Child::WorkerToken => cluster.worker_token = left(cluster.worker_token),
+                Child::Kubeconfig => cluster.kubeconfig.secret = left(cluster.kubeconfig.secret),
+                Child::KnownHosts => cluster.known_hosts = KnownHostsView::Absent,
+                Child::Ledger => cluster.ledger = None,
+            },
+        }
+        self.written.push((name.to_owned(), action.clone()));
+        Ok(())
+    }
+
+    fn at(
+        &mut self,
+        name: &str,
+        at: &Precondition,
+        owner: &str,
+    ) -> Result<&mut NixosConfiguration, Refused> {
+        let configuration = self.configurations.get_mut(name).ok_or(Refused)?;
+        assert!(
+            controller(configuration).is_some_and(|controller| controller.uid == owner),
+            "an object that the cluster does not own is never written"
+        );
+        (nico::plan::observed::precondition(configuration) == *at)
+            .then_some(configuration)
+            .ok_or(Refused)
+    }
+
+    /// Plans for a cluster, and writes the status that comes of it.
+    pub fn plan(&mut self, name: &str) -> Option<(Observed, Plan)> {
+        let observed = self.observe(name)?;
+        let plan = nico::plan::plan(&observed, self.now, &self.settings);
+        crate::rules::hold(&observed, &plan, self.now, &self.settings);
+        let status = status::status(&observed, &plan, None, self.now);
+        let now = self.now;
+        let cluster = self.cluster(name);
+        cluster.since.retain(|clock, _| plan.clocks.contains(clock));
+        for clock in &plan.clocks {
+            cluster.since.entry(clock.clone()).or_insert(now);
+        }
+        cluster.view.status = status;
+        Some((observed, plan))
+    }
+
+    /// One pass. Whether anything but background work was done.
+    pub fn pass(&mut self, name: &str) -> bool {
+        let Some((_, plan)) = self.plan(name) else {
+            return false;
+        };
+        for action in &plan.actions {
+            if self.apply(name, action).is_err() {
+                return true;
+            }
+        }
+        !plan.actions.is_empty()
+    }
+
+    /// Passes, NIO's work and time go on until nothing changes any more. Returns how many rounds it took.
+    pub fn settle(&mut self) -> usize {
+        let mut quiet = 0;
+        for round in 0..400 {
+            let names: Vec<String> = self.clusters.keys().cloned().collect();
+            let before: Vec<ClusterStatus> = names
+                .iter()
+                .map(|name| self.cluster(name).view.status.clone())
+                .collect();
+            let mut changed = false;
+            for name in &names {
+                changed |= self.pass(name);
+            }
+            changed |= self.work();
+            changed |= names.iter().zip(&before).any(|(name, before)| {
+                self.clusters
+                    .get(name)
+                    .is_none_or(|cluster| cluster.view.status != *before)
+            });
+            self.wait(30);
+            quiet = if changed { 0 } else { quiet + 1 };
+            // Ninety seconds of nothing: longer than any clock of patience that a plan waits for here.
+            if quiet == 4 {
+                return round;
+            }
+        }
+        panic!("the world never comes to rest: {}", self.story());
+    }
+
+    /// What the clusters say of themselves, and the last writes, in few lines.
+    pub fn story(&self) -> String {
+        let mut story = String::new();
+        for (name, cluster) in &self.clusters {
+            let _ = write!(story, "\n{name}: {}", cluster.spec);
+            for condition in &cluster.view.status.conditions {
+                let nico::api::status::ClusterCondition {
+                    kind,
+                    status,
+                    reason,
+                    message,
+                    ..
+                } = condition;
+                let _ = write!(story, "\n  {kind}={status} {reason}: {message}");
+            }
+        }
+        for (name, held) in &self.configurations {
+            let owner = controller(held).map_or("nobody", |owner| owner.uid.as_str());
+            let values = nico::plan::founding::held_values(held);
+            let (founder, id) = values.map_or((None, None), |it| (it.bootstrap, Some(it.id)));
+            let _ = write!(
+                story,
+                "\n  {name} of {owner}: founder {founder:?} of {id:?}, confirmed {:?}, deleted {}",
+                nico::plan::confirmed::kept(held),
+                held.metadata.deletion_timestamp.is_some()
+            );
+        }
+        for (name, action) in self.written.iter().rev().take(16).rev() {
+            let of = match action {
+                Action::Claim(claim) => claim.machine.to_string(),
+                Action::GiveBack(machine, _) => machine.clone(),
+                Action::Confirm(machine, ..) => machine.to_string(),
+                _ => String::new(),
+            };
+            let _ = write!(story, "\n  {name} {} {of}", crate::given::kind(action));
+        }
+        story
+    }
+
+    pub fn ready(&self, name: &str) -> bool {
+        self.clusters.get(name).is_some_and(|cluster| {
+            let conditions = &cluster.view.status.conditions;
+            conditions
+                .iter()
+                .any(|condition| condition.kind == "Ready" && condition.status == "True")
+        })
+    }
+}
+
+/// NICO takes away only what is its own.
+fn left(secret: SecretView) -> SecretView {
+    match secret {
+        SecretView::Adopted | SecretView::Foreign => secret,
+        _ => SecretView::Absent,
+    }
+}

@@ -1,0 +1,305 @@
+//! SPEC 1.2: conditions, phases, counts, and what `Ready` bears for a minute.
+
+use nico::api::conditions::ConditionType::{
+    ControlPlaneReady, DataPlaneReady, KubeconfigReady, Paused, Ready, Reconciling, RollingOut,
+    Stalled,
+};
+use nico::api::conditions::Reason;
+use nico::api::status::{MachineState, Phase};
+use nico::plan::observed::Works;
+use nico::plan::status::{Refusal, is_significant, status};
+use serde_json::json;
+
+use crate::given::{PROD, Seen, cluster, given, kubeconfig_works, not_working, planned, settled};
+use crate::world::World;
+
+/// A cluster at rest, Ready.
+pub fn at_rest() -> Seen {
+    given(cluster().control_plane(["a"]).workers(["w"]))
+        .machines(["a", "w"])
+        .when(settled)
+        .then(|seen| assert!(seen.world.ready(PROD)))
+}
+
+/// A pass, so that clocks of patience run; then so many seconds.
+fn after(seconds: i64) -> impl FnOnce(&mut World) {
+    move |world| {
+        world.pass(PROD);
+        world.wait(seconds);
+    }
+}
+
+#[test]
+fn ready_says_so_with_its_counts() {
+    at_rest().then(|seen| {
+        seen.says(Ready, "True", Reason::AsExpected, "")
+            .says(Reconciling, "False", Reason::AsExpected, "")
+            .says(Stalled, "False", Reason::AsExpected, "")
+            .says(ControlPlaneReady, "True", Reason::AsExpected, "1/1")
+            .says(DataPlaneReady, "True", Reason::AsExpected, "1/1")
+            .says(RollingOut, "False", Reason::AsExpected, "")
+            .says(Paused, "False", Reason::NotPaused, "");
+        assert_eq!(seen.status.phase, Some(Phase::Ready));
+        assert_eq!(
+            seen.status.kubeconfig_secret.as_deref(),
+            Some("prod-kubeconfig")
+        );
+        let workers = seen.status.data_plane.as_ref().unwrap();
+        assert_eq!((workers.ready, workers.total, workers.updated), (1, 1, 1));
+        assert_eq!(workers.ready_machines, ["w"]);
+        assert!(
+            seen.status
+                .machines
+                .iter()
+                .all(|row| row.state == MachineState::Confirmed)
+        );
+        assert!(
+            seen.status
+                .machines
+                .iter()
+                .all(|row| row.commit.as_deref() == Some("c0ffee"))
+        );
+    });
+}
+
+#[test]
+fn total_is_what_the_spec_asks_for() {
+    given(cluster().select_control_plane(3))
+        .cp_machines(["a"])
+        .when(planned)
+        .then(|seen| {
+            let role = seen.status.control_plane.as_ref().unwrap();
+            assert_eq!(
+                (role.ready, role.total, role.summary.as_str()),
+                (0, 3, "0/3")
+            );
+            assert_eq!(seen.status.phase, Some(Phase::Provisioning));
+            seen.says(DataPlaneReady, "True", Reason::NoneRequested, "");
+        });
+}
+
+#[test]
+fn a_machine_that_nio_is_at_is_applying() {
+    given(cluster().control_plane(["a"]))
+        .machines(["a"])
+        .when(|world| {
+            world.pass(PROD);
+        })
+        .then(|seen| {
+            assert_eq!(seen.state("a"), MachineState::Applying);
+            seen.says(Ready, "False", Reason::WaitingForMachines, "0/1")
+                .says(KubeconfigReady, "False", Reason::WaitingForControlPlane, "");
+            assert_eq!(seen.status.kubeconfig_secret, None);
+        });
+}
+
+#[test]
+fn the_first_word_on_a_new_generation_is_not_ready() {
+    at_rest()
+        .when(|world| {
+            world.edit(PROD, |spec| {
+                spec["rollout"] = json!({ "maxUnavailable": 2 })
+            })
+        })
+        .then(|seen| {
+            seen.says(Ready, "False", Reason::Progressing, "new generation");
+            assert_eq!(seen.status.observed_generation, Some(2));
+        })
+        .when(|world| {
+            world.pass(PROD);
+        })
+        .then(|seen| {
+            seen.says(Ready, "True", Reason::AsExpected, "");
+        });
+}
+
+#[test]
+fn ready_bears_an_unreachable_machine_for_a_minute() {
+    at_rest()
+        .when(|world| world.machine("w").status.as_mut().unwrap().discoverable = false)
+        .then(|seen| {
+            assert_eq!(seen.state("w"), MachineState::Unavailable);
+            assert!(seen.plan.look_again.is_some());
+        })
+        .when(after(59))
+        .then(|seen| {
+            seen.says(Ready, "True", Reason::AsExpected, "");
+        })
+        .when(|world| world.wait(1))
+        .then(|seen| {
+            seen.says(Ready, "False", Reason::MachineUndiscoverable, "w");
+        });
+}
+
+#[test]
+fn a_minute_of_patience_starts_anew_after_a_good_moment() {
+    let flap =
+        |world: &mut World, is: bool| world.machine("w").status.as_mut().unwrap().discoverable = is;
+    at_rest()
+        .when(|world| {
+            for _ in 0..5 {
+                flap(world, false);
+                world.pass(PROD);
+                world.wait(40);
+                flap(world, true);
+                world.pass(PROD);
+                world.wait(40);
+            }
+            flap(world, false);
+        })
+        .then(|seen| {
+            seen.says(Ready, "True", Reason::AsExpected, "");
+        });
+}
+
+#[test]
+fn ready_bears_nios_complaint_for_a_minute() {
+    at_rest()
+        .when(|world| {
+            let status = world.configuration("w").status.as_mut().unwrap();
+            status.conditions[0].status = "False".to_owned();
+            status.conditions[0].reason = "Missing\u{202e}Credentials".to_owned();
+        })
+        .when(after(59))
+        .then(|seen| {
+            seen.says(Ready, "True", Reason::AsExpected, "");
+        })
+        .when(|world| world.wait(1))
+        .then(|seen| {
+            seen.says(Ready, "False", Reason::NIOComplains, "(MissingCredentials)");
+        });
+}
+
+#[test]
+fn ready_bears_a_broken_kubeconfig_for_a_minute() {
+    at_rest()
+        .when(|world| kubeconfig_works(world, Works::No(not_working(false))))
+        .when(after(59))
+        .then(|seen| {
+            seen.says(Ready, "True", Reason::AsExpected, "").says(
+                KubeconfigReady,
+                "True",
+                Reason::AsExpected,
+                "",
+            );
+        })
+        .when(|world| world.wait(1))
+        .then(|seen| {
+            seen.says(
+                KubeconfigReady,
+                "False",
+                Reason::KubeconfigBroken,
+                "refused",
+            )
+            .says(Ready, "False", Reason::KubeconfigBroken, "refused");
+            assert_eq!(seen.status.phase, Some(Phase::Provisioning));
+        });
+}
+
+#[test]
+fn a_paused_cluster_tells_the_truth_too() {
+    at_rest()
+        .when(|world| {
+            world.edit(PROD, |spec| spec["paused"] = json!(true));
+            world.settle();
+        })
+        .then(|seen| {
+            seen.says(Paused, "True", Reason::PausedBySpec, "").says(
+                Ready,
+                "True",
+                Reason::AsExpected,
+                "",
+            );
+        })
+        .when(|world| world.machine("w").status.as_mut().unwrap().discoverable = false)
+        .when(after(60))
+        .then(|seen| {
+            seen.says(Ready, "False", Reason::MachineUndiscoverable, "w");
+        })
+        .when(|world| {
+            let kubeconfig = &mut world.cluster(PROD).kubeconfig;
+            (kubeconfig.works, kubeconfig.try_again) = (Works::Unknown, true);
+        })
+        .then(|seen| assert_eq!(seen.kinds(), ["VerifyKubeconfig"]));
+}
+
+#[test]
+fn ready_is_given_up_at_once_for_a_machine_that_is_gone_unconfirmed_or_outdated() {
+    at_rest()
+        .when(|world| world.machines.retain(|name, _| name.as_str() != "w"))
+        .then(|seen| {
+            seen.says(Ready, "False", Reason::MachineMissing, "w");
+        });
+    at_rest()
+        .when(|world| {
+            world.edit_configuration("w", |held| {
+                held.metadata.annotations = None;
+                held.status = None;
+            });
+        })
+        .then(|seen| {
+            seen.says(Ready, "False", Reason::WaitingForMachines, "0/1 worker");
+        });
+    at_rest()
+        .when(|world| world.edit_configuration("w", |held| held.spec.0["flake"] = json!("#x")))
+        .then(|seen| {
+            seen.says(
+                Ready,
+                "False",
+                Reason::OutOfDate,
+                "w is out of date (flake)",
+            );
+            assert_eq!(seen.state("w"), MachineState::Outdated);
+        });
+}
+
+#[test]
+fn a_deleted_configuration_ends_ready_at_once() {
+    at_rest()
+        .when(|world| world.delete_configuration("w"))
+        .then(|seen| {
+            assert_eq!(seen.state("w"), MachineState::Leaving);
+            assert_eq!(seen.condition(Ready).status, "False");
+        });
+}
+
+#[test]
+fn times_move_only_with_the_status_of_a_condition() {
+    let seen = at_rest();
+    let (before, start) = (seen.condition(Ready).last_transition_time, seen.world.now);
+    seen.when(|world| world.wait(500))
+        .then(|seen| assert_eq!(seen.condition(Ready).last_transition_time, before))
+        .when(|world| world.delete_configuration("w"))
+        .then(|seen| assert!(seen.condition(Ready).last_transition_time > Some(start)));
+}
+
+#[test]
+fn only_what_people_wait_for_is_significant() {
+    let seen = at_rest();
+    let old = seen.status.clone();
+    let mut new = old.clone();
+    new.machines[0].message = "other".to_owned();
+    new.conditions[0].message = "other".to_owned();
+    assert!(!is_significant(&old, &new));
+    new.conditions[0].status = "False".to_owned();
+    assert!(is_significant(&old, &new));
+    let mut new = old.clone();
+    new.kubeconfig_secret = None;
+    assert!(is_significant(&old, &new));
+}
+
+#[test]
+fn a_refused_write_is_told() {
+    let seen = at_rest();
+    let refusal = Refusal("forbidden".to_owned());
+    let told = status(&seen.observed, &seen.plan, Some(&refusal), seen.world.now);
+    let found = told
+        .conditions
+        .iter()
+        .find(|it| it.kind == "Reconciling")
+        .unwrap();
+    assert_eq!(
+        (found.status.as_str(), found.reason.as_str()),
+        ("True", "ApiRefused")
+    );
+}

@@ -1,0 +1,222 @@
+//! A namespace in memory: machines, configurations and clusters, with just so much of the API server that plans can be carried
+//! out one after the other, and what people do there. `shell.rs` and `nio.rs` bring it to life.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use nico::api::conditions::Reason;
+use nico::api::ledger::Ledger;
+use nico::api::names::MachineName;
+use nico::api::nio::{Generation, Machine, NixosConfiguration};
+use nico::api::status::ClusterStatus;
+use nico::plan::Settings;
+use nico::plan::action::Action;
+use nico::plan::observed::{
+    ClusterView, Fetch, KnownHostsView, KubeconfigView, SecretView, SshKeyView, Works,
+};
+use serde_json::{Value, json};
+
+/// Where the clock of every world starts.
+pub const START: i64 = 1_800_000_000;
+const NIO_FINALIZER: &str = "kopf.zalando.org/KopfFinalizerMarker";
+
+/// A cluster object and what NICO keeps beside it.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    pub view: ClusterView,
+    pub spec: Value,
+    pub ledger: Option<(u64, Ledger)>,
+    pub join_token: SecretView,
+    pub worker_token: SecretView,
+    pub credentials: Option<SecretView>,
+    pub kubeconfig: KubeconfigView,
+    pub known_hosts: KnownHostsView,
+    pub since: BTreeMap<nico::plan::action::Clock, Timestamp>,
+}
+
+/// A namespace.
+#[derive(Clone, Debug)]
+pub struct World {
+    pub now: Timestamp,
+    pub settings: Settings,
+    pub nio: Option<Generation>,
+    pub machines: BTreeMap<MachineName, Machine>,
+    pub ssh_keys: BTreeMap<MachineName, SshKeyView>,
+    pub configurations: BTreeMap<String, NixosConfiguration>,
+    pub clusters: BTreeMap<String, Cluster>,
+    /// Every write that went through, with its cluster.
+    pub written: Vec<(String, Action)>,
+    /// Machines on which nothing that NIO does succeeds.
+    pub broken: BTreeSet<MachineName>,
+    counter: u64,
+}
+
+/// A write that the API server refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused;
+
+impl World {
+    pub fn new() -> Self {
+        Self {
+            now: Timestamp::from_second(START).unwrap(),
+            settings: Settings::default(),
+            nio: Some(Generation::Classic),
+            machines: BTreeMap::new(),
+            ssh_keys: BTreeMap::new(),
+            configurations: BTreeMap::new(),
+            clusters: BTreeMap::new(),
+            written: Vec::new(),
+            broken: BTreeSet::new(),
+            counter: 0,
+        }
+    }
+
+    /// A number that nothing else has.
+    pub fn count(&mut self) -> u64 {
+        self.counter += 1;
+        self.counter
+    }
+
+    pub fn wait(&mut self, seconds: i64) {
+        self.now = Timestamp::from_second(self.now.as_second() + seconds).unwrap();
+    }
+
+    /// `kubectl create`.
+    pub fn create_cluster(&mut self, name: &str, spec: Value) {
+        let (uid, version) = (format!("{name}-uid-{}", self.count()), self.count());
+        let view = ClusterView {
+            namespace: "default".to_owned(),
+            name: name.to_owned(),
+            uid,
+            resource_version: version.to_string(),
+            generation: 1,
+            created: Some(self.now),
+            deleting: false,
+            finalizers: Vec::new(),
+            status: ClusterStatus::default(),
+        };
+        let cluster = Cluster {
+            view,
+            credentials: spec["credentialsRef"]
+                .is_object()
+                .then_some(SecretView::Adopted),
+            spec,
+            ledger: None,
+            join_token: SecretView::Absent,
+            worker_token: SecretView::Absent,
+            kubeconfig: KubeconfigView {
+                secret: SecretView::Absent,
+                works: Works::Unknown,
+                try_again: false,
+                fetch: Fetch::default(),
+            },
+            known_hosts: KnownHostsView::Absent,
+            since: BTreeMap::new(),
+        };
+        self.clusters.insert(name.to_owned(), cluster);
+    }
+
+    pub fn cluster(&mut self, name: &str) -> &mut Cluster {
+        self.clusters.get_mut(name).expect("the cluster is there")
+    }
+
+    /// `kubectl edit`: a new generation.
+    pub fn edit(&mut self, name: &str, edit: impl FnOnce(&mut Value)) {
+        let version = self.count();
+        let cluster = self.cluster(name);
+        edit(&mut cluster.spec);
+        cluster.view.generation += 1;
+        cluster.view.resource_version = version.to_string();
+    }
+
+    /// `kubectl delete`.
+    pub fn delete_cluster(&mut self, name: &str) {
+        let version = self.count();
+        let Some(cluster) = self.clusters.get_mut(name) else {
+            return;
+        };
+        cluster.view.deleting = true;
+        cluster.view.resource_version = version.to_string();
+        if cluster.view.finalizers.is_empty() {
+            self.clusters.remove(name);
+        }
+    }
+
+    pub fn machine(&mut self, name: &str) -> &mut Machine {
+        let name = MachineName::parse(name).unwrap();
+        self.machines.get_mut(&name).expect("the machine is there")
+    }
+
+    pub fn configuration(&mut self, name: &str) -> &mut NixosConfiguration {
+        self.configurations
+            .get_mut(name)
+            .expect("the configuration is there")
+    }
+
+    /// Someone's hand on a configuration.
+    pub fn edit_configuration(&mut self, name: &str, edit: impl FnOnce(&mut NixosConfiguration)) {
+        let version = self.count();
+        let configuration = self.configuration(name);
+        edit(configuration);
+        configuration.metadata.resource_version = Some(version.to_string());
+        configuration.metadata.generation = configuration.metadata.generation.map(|g| g + 1);
+    }
+
+    /// `kubectl delete`: NIO's finalizer holds it until NIO let go.
+    pub fn delete_configuration(&mut self, name: &str) {
+        let (now, version) = (self.now, self.count());
+        let configuration = self.configuration(name);
+        configuration
+            .metadata
+            .deletion_timestamp
+            .get_or_insert(Time(now));
+        configuration.metadata.resource_version = Some(version.to_string());
+    }
+
+    /// What the API server makes of a POST: an object that exists already is not replaced.
+    pub fn post(&mut self, body: &Value) -> Result<(), Refused> {
+        let mut configuration: NixosConfiguration = serde_json::from_value(body.clone()).unwrap();
+        let name = configuration.metadata.name.clone().unwrap();
+        if self.configurations.contains_key(&name) {
+            return Err(Refused);
+        }
+        // NIO.md: classic's schema fills in `ref` and prunes `secretRef.key`.
+        let fields = &mut configuration.spec.0;
+        fields.entry("ref").or_insert_with(|| json!("main"));
+        for file in fields
+            .get_mut("additionalFiles")
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
+            if let Some(secret) = file.get_mut("secretRef").and_then(Value::as_object_mut) {
+                secret.remove("key");
+            }
+        }
+        let meta = &mut configuration.metadata;
+        meta.uid = Some(format!("uid-{}", self.count()));
+        meta.resource_version = Some(self.count().to_string());
+        meta.generation = Some(1);
+        meta.creation_timestamp = Some(Time(self.now));
+        meta.finalizers = Some(vec![NIO_FINALIZER.to_owned()]);
+        self.configurations.insert(name, configuration);
+        Ok(())
+    }
+}
+
+/// A key that can be given to its machine.
+pub fn usable_key(machine: &MachineName) -> SshKeyView {
+    SshKeyView::Usable {
+        secret: format!("ssh-{machine}"),
+        fingerprint: format!("SHA256:{machine}"),
+    }
+}
+
+/// A key that cannot.
+pub fn unusable_key(machine: &MachineName) -> SshKeyView {
+    SshKeyView::Unusable(
+        Reason::SSHKeyMissing,
+        format!("Secret ssh-{machine} does not exist"),
+    )
+}

@@ -1,0 +1,132 @@
+//! What all tests of a binary share, started once, on the rig's runtime: the management control plane with NIO's and NICO's
+//! definitions and the shipped rights, the workload API server, and the pool of machines.
+
+#![allow(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "the rig stops with a sentence where it cannot go on"
+)]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kube::Client;
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+use crate::control_plane::{self, ControlPlane};
+use crate::crds::{Generation, install_crd_text, install_crds};
+use crate::deploy;
+use crate::machines::MachinePool;
+use crate::runtime;
+use crate::workload::Workload;
+
+/// The repository's root, as it was when the rig was built.
+#[must_use]
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// What a management cluster with machines consists of, but for what lives in a namespace.
+pub struct Environment {
+    /// The management control plane.
+    pub control_plane: ControlPlane,
+    /// An administrator's client of the rig's own runtime.
+    pub client: Client,
+    /// The API server of the clusters that machines make up.
+    pub workload: Arc<Workload>,
+    /// The machines' addresses and ports.
+    pub pool: Arc<MachinePool>,
+    /// The objects of `deploy/` that give NICO its rights; empty while there is no such manifest.
+    pub rights: Vec<Value>,
+    /// The objects of `deploy/one-namespace/`, which give NICO the same rights in one namespace alone.
+    pub namespace_rights: Vec<Value>,
+}
+
+impl Environment {
+    /// Starts all of it. NIO's definitions are of this generation, NICO's are those of `crds/`.
+    pub async fn start(generation: Generation) -> Self {
+        let started = runtime().spawn(async move {
+            let options = control_plane::Options::management();
+            let (control_plane, workload) =
+                tokio::join!(ControlPlane::start(options), Workload::start());
+            let control_plane = control_plane.expect("the management control plane starts");
+            let client = control_plane.client();
+            install_crds(&client, generation).await;
+            for (_, text) in deploy::manifests(&repository().join("crds")) {
+                install_crd_text(&client, &text).await;
+            }
+            // Or it would learn of the new kinds half a minute late.
+            control_plane
+                .restart_controllers()
+                .expect("the controllers start again");
+            let rights = deploy::rights(&repository().join("deploy"));
+            for object in &rights {
+                deploy::apply_value(&client, "default", object.clone())
+                    .await
+                    .expect("the API server takes the shipped rights");
+            }
+            let namespace_rights = deploy::rights(&repository().join("deploy/one-namespace"));
+            let pool = MachinePool::start(workload.address()).await;
+            Self {
+                control_plane,
+                client,
+                workload: Arc::new(workload),
+                pool,
+                rights,
+                namespace_rights,
+            }
+        });
+        started.await.expect("the environment starts")
+    }
+
+    /// The environment of this process with classic NIO, started when it is first asked for.
+    pub async fn shared() -> &'static Self {
+        static SHARED: OnceCell<Environment> = OnceCell::const_new();
+        SHARED
+            .get_or_init(|| Self::start(Generation::Classic))
+            .await
+    }
+
+    /// A kubeconfig with which the shipped `ServiceAccount`, which has its rights everywhere, reaches the API server at `url`.
+    pub async fn service_account_kubeconfig(&self, url: &str) -> String {
+        let (namespace, name) =
+            deploy::service_account(&self.rights).expect("deploy/ ships a ServiceAccount");
+        self.kubeconfig_of(&namespace, &name, url).await
+    }
+
+    /// A kubeconfig with which a `ServiceAccount` of `namespace`, made for this, reaches the API server at `url`; it has the
+    /// rights that are shipped for one namespace, in that namespace, and none elsewhere.
+    pub async fn namespace_kubeconfig(
+        &self,
+        client: &Client,
+        namespace: &str,
+        url: &str,
+    ) -> String {
+        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount",
+            "metadata": {"name": "nico", "namespace": namespace}});
+        let mut objects = vec![account];
+        for mut object in self.namespace_rights.clone() {
+            object["metadata"]["namespace"] = json!(namespace);
+            if object["kind"] == "RoleBinding" {
+                object["subjects"] =
+                    json!([{"kind": "ServiceAccount", "name": "nico", "namespace": namespace}]);
+            }
+            objects.push(object);
+        }
+        for object in objects {
+            deploy::apply_value(client, namespace, object)
+                .await
+                .expect("the API server takes the shipped rights");
+        }
+        self.kubeconfig_of(namespace, "nico", url).await
+    }
+
+    async fn kubeconfig_of(&self, namespace: &str, name: &str, url: &str) -> String {
+        let token = self.control_plane.service_account_token(namespace, name);
+        let token = token.await.expect("the ServiceAccount gets a token");
+        self.control_plane
+            .token_kubeconfig(Some(url), &token)
+            .expect("a kubeconfig can be written")
+    }
+}

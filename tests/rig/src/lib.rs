@@ -1,0 +1,41 @@
+//! The rig: everything around NICO that its tests, its sandbox and its benches need.
+
+pub mod control_plane;
+pub mod crds;
+pub mod deploy;
+pub mod environment;
+pub mod go_build;
+pub mod judge;
+pub mod machines;
+pub mod nio;
+pub mod nix;
+pub mod pki;
+pub mod process;
+pub mod proxy;
+pub mod wait;
+pub mod workload;
+pub mod world;
+
+use std::sync::LazyLock;
+
+use tokio::runtime::{Builder, Runtime};
+
+#[allow(
+    clippy::expect_used,
+    reason = "without threads there is nothing to test"
+)]
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("rig")
+        .enable_all()
+        .build()
+        .expect("the rig's own threads start")
+});
+
+/// The rig's own runtime, on which its servers live: each `#[tokio::test]` brings a runtime that ends with it, while control
+/// planes, machines and NIO's stand-in are shared by all tests of a binary.
+#[must_use]
+pub fn runtime() -> &'static Runtime {
+    &RUNTIME
+}

@@ -1,0 +1,220 @@
+//! What a machine holds and how it misbehaves, and the handles by which a test changes and reads that.
+
+use std::collections::BTreeMap;
+
+use russh::keys::{PrivateKey, PublicKey};
+
+use super::{HostOptions, KeyPair, MachineHost};
+
+/// What reading a file gives.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// Its bytes, and exit status 0.
+    Bytes(Vec<u8>),
+    /// Text on stderr and this exit status.
+    Fail {
+        /// What is written to stderr.
+        stderr: String,
+        /// The exit status.
+        status: u32,
+    },
+    /// Bytes that do not end (up to 64 MiB).
+    Endless,
+    /// Nothing, ever: the command hangs.
+    Hang,
+    /// These bytes, and then the channel is closed without an exit status.
+    NoStatus(Vec<u8>),
+}
+
+/// One attempt to log in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthAttempt {
+    /// The user asked for.
+    pub user: String,
+    /// `publickey`, `password` or `none`.
+    pub method: &'static str,
+    /// Whether it was let in.
+    pub accepted: bool,
+}
+
+/// All of a machine that can change while it runs.
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
+pub(super) struct State {
+    pub(super) user: String,
+    pub(super) authorized: Vec<PublicKey>,
+    pub(super) host_key: PrivateKey,
+    pub(super) files: BTreeMap<String, Answer>,
+    pub(super) need_sudo: bool,
+    pub(super) no_sudo: bool,
+    pub(super) refuse: bool,
+    pub(super) hang: bool,
+    pub(super) api_off: bool,
+    pub(super) gone: bool,
+    pub(super) connections: u64,
+    pub(super) execs: Vec<String>,
+    pub(super) auths: Vec<AuthAttempt>,
+}
+
+impl State {
+    pub(super) fn new(options: HostOptions) -> Self {
+        Self {
+            user: options.user,
+            authorized: options.authorized,
+            host_key: KeyPair::generate().private,
+            files: BTreeMap::new(),
+            need_sudo: false,
+            no_sudo: false,
+            refuse: false,
+            hang: false,
+            api_off: false,
+            gone: false,
+            connections: 0,
+            execs: Vec::new(),
+            auths: Vec::new(),
+        }
+    }
+
+    /// What a command line gives: only `cat -- <path>` and `sudo -n cat -- <path>` are known.
+    pub(super) fn run(&self, command: &str) -> Answer {
+        let fail = |stderr: String, status| Answer::Fail { stderr, status };
+        let (sudo, rest) = match command.strip_prefix("sudo -n ") {
+            Some(rest) => (true, rest),
+            None => (false, command),
+        };
+        let Some(path) = rest.strip_prefix("cat -- ").and_then(unquote) else {
+            return fail(format!("sh: command not found: {command}\n"), 127);
+        };
+        if sudo && self.no_sudo {
+            return fail("sudo: a password is required\n".into(), 1);
+        }
+        match self.files.get(&path) {
+            Some(_) if self.need_sudo && !sudo => {
+                fail(format!("cat: {path}: Permission denied\n"), 1)
+            }
+            Some(answer) => answer.clone(),
+            None => fail(format!("cat: {path}: No such file or directory\n"), 1),
+        }
+    }
+}
+
+/// One word as a POSIX shell reads it: quoted in single quotes (`'\''` for a quote in it), or bare and harmless.
+fn unquote(word: &str) -> Option<String> {
+    if let Some(inner) = word
+        .strip_prefix('\'')
+        .and_then(|rest| rest.strip_suffix('\''))
+    {
+        let text = inner.replace("'\\''", "\u{0}");
+        return (!text.contains('\'')).then(|| text.replace('\u{0}', "'"));
+    }
+    let harmless = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    (!word.is_empty() && word.chars().all(harmless)).then(|| word.to_owned())
+}
+
+impl MachineHost {
+    /// Puts a file there, or replaces it.
+    pub fn put_file(&self, path: &str, bytes: impl Into<Vec<u8>>) {
+        self.answer(path, Answer::Bytes(bytes.into()));
+    }
+
+    /// Says what reading `path` gives from now on.
+    pub fn answer(&self, path: &str, answer: Answer) {
+        self.change(|state| drop(state.files.insert(path.to_owned(), answer)));
+    }
+
+    /// What reading `path` gives; `None`: there is no such file.
+    #[must_use]
+    pub fn file(&self, path: &str) -> Option<Answer> {
+        self.read(|state| state.files.get(path).cloned())
+    }
+
+    /// Takes a file away.
+    pub fn remove_file(&self, path: &str) {
+        self.change(|state| drop(state.files.remove(path)));
+    }
+
+    /// Takes all files away, as a reinstallation does.
+    pub fn wipe(&self) {
+        self.change(|state| state.files.clear());
+    }
+
+    /// Whether files can be read only through sudo.
+    pub fn need_sudo(&self, need: bool) {
+        self.change(|state| state.need_sudo = need);
+    }
+
+    /// Whether sudo asks for a password, which nobody can give.
+    pub fn no_sudo(&self, no: bool) {
+        self.change(|state| state.no_sudo = no);
+    }
+
+    /// Whether connections to the SSH port are refused (open ones stay).
+    pub fn refuse(&self, refuse: bool) {
+        self.change(|state| state.refuse = refuse);
+    }
+
+    /// Whether new connections to the SSH port are taken and then never answered.
+    pub fn hang(&self, hang: bool) {
+        self.change(|state| state.hang = hang);
+    }
+
+    /// Whether the machine's API port is closed; open connections are cut.
+    pub fn api_off(&self, off: bool) {
+        self.change(|state| state.api_off = off);
+    }
+
+    /// Another host key from now on, as after a reinstallation or with a man in the middle. Returns its public half.
+    #[must_use]
+    pub fn change_host_key(&self) -> PublicKey {
+        let key = KeyPair::generate().private;
+        let public = key.public_key().clone();
+        self.change(|state| state.host_key = key);
+        public
+    }
+
+    /// The public half of the host key.
+    #[must_use]
+    pub fn host_key(&self) -> PublicKey {
+        self.read(|state| state.host_key.public_key().clone())
+    }
+
+    /// Who may log in from now on.
+    pub fn authorize(&self, user: &str, keys: Vec<PublicKey>) {
+        self.change(|state| {
+            state.authorized = keys;
+            user.clone_into(&mut state.user);
+        });
+    }
+
+    /// Every command line that was asked for, in order.
+    #[must_use]
+    pub fn execs(&self) -> Vec<String> {
+        self.read(|state| state.execs.clone())
+    }
+
+    /// Every attempt to log in, in order.
+    #[must_use]
+    pub fn auths(&self) -> Vec<AuthAttempt> {
+        self.read(|state| state.auths.clone())
+    }
+
+    /// How many connections the SSH port took.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.read(|state| state.connections)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unquote;
+
+    #[test]
+    fn words_of_a_shell() {
+        assert_eq!(unquote("'/etc/a b'").as_deref(), Some("/etc/a b"));
+        assert_eq!(unquote("'/it'\\''s'").as_deref(), Some("/it's"));
+        assert_eq!(unquote("/etc/k.yaml").as_deref(), Some("/etc/k.yaml"));
+        assert_eq!(unquote("/etc/k;id"), None);
+        assert_eq!(unquote("'a' 'b'"), None);
+        assert_eq!(unquote(""), None);
+    }
+}

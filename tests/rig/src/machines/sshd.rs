@@ -1,0 +1,187 @@
+//! A machine's SSH server: russh in process, public keys only, and `cat` from a map of files.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use russh::keys::PublicKey;
+use russh::server::{Auth, Config, Handle, Handler, Msg, Session, VerifiedPublicKey, run_stream};
+use russh::{Channel, ChannelId, server};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::knobs::{Answer, AuthAttempt, State};
+
+/// How much an endless answer gives at most, so that a client that reads on for ever does not fill the memory.
+const ENDLESS: usize = 64 << 20;
+const CHUNK: usize = 32 << 10;
+
+/// Serves connections; while the machine refuses them the port is closed.
+pub(super) async fn serve(state: Arc<watch::Sender<State>>, listener: TcpListener) {
+    let Ok(address) = listener.local_addr() else {
+        return;
+    };
+    let mut listener = Some(listener);
+    let mut watcher = state.subscribe();
+    loop {
+        let open = match listener.take() {
+            Some(open) => open,
+            None => match TcpListener::bind(address).await {
+                Ok(open) => open,
+                Err(_) => return,
+            },
+        };
+        loop {
+            tokio::select! {
+                accepted = open.accept() => {
+                    let Ok((stream, _)) = accepted else { continue };
+                    state.send_modify(|state| state.connections += 1);
+                    tokio::spawn(connection(Arc::clone(&state), stream));
+                }
+                _ = watcher.wait_for(|state| state.refuse) => break,
+            }
+        }
+        drop(open);
+        if watcher.wait_for(|state| !state.refuse).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn connection(state: Arc<watch::Sender<State>>, stream: TcpStream) {
+    let mut watcher = state.subscribe();
+    if state.borrow().hang {
+        // Taken and never answered, until the knob is turned back.
+        let _ = watcher.wait_for(|state| !state.hang || state.gone).await;
+        return;
+    }
+    let key = state.borrow().host_key.clone();
+    let config = Config {
+        keys: vec![key],
+        auth_rejection_time: Duration::ZERO,
+        auth_rejection_time_initial: Some(Duration::ZERO),
+        inactivity_timeout: Some(Duration::from_secs(120)),
+        nodelay: true,
+        ..Config::default()
+    };
+    let sshd = Sshd {
+        state: Arc::clone(&state),
+    };
+    let Ok(session) = run_stream(Arc::new(config), stream, sshd).await else {
+        return;
+    };
+    tokio::select! {
+        _ = session => {}
+        _ = watcher.wait_for(|state| state.gone) => {}
+    }
+}
+
+/// One connection.
+struct Sshd {
+    state: Arc<watch::Sender<State>>,
+}
+
+impl Sshd {
+    fn attempt(&self, user: &str, method: &'static str, accepted: bool) -> Auth {
+        let attempt = AuthAttempt {
+            user: user.to_owned(),
+            method,
+            accepted,
+        };
+        self.state.send_modify(|state| state.auths.push(attempt));
+        if accepted {
+            Auth::Accept
+        } else {
+            Auth::reject()
+        }
+    }
+
+    fn knows(&self, user: &str, key: &PublicKey) -> bool {
+        let state = self.state.borrow();
+        state.user == user
+            && state
+                .authorized
+                .iter()
+                .any(|known| known.key_data() == key.key_data())
+    }
+}
+
+impl Handler for Sshd {
+    type Error = russh::Error;
+
+    async fn auth_none(&mut self, user: &str) -> Result<Auth, Self::Error> {
+        Ok(self.attempt(user, "none", false))
+    }
+
+    async fn auth_password(&mut self, user: &str, _password: &str) -> Result<Auth, Self::Error> {
+        Ok(self.attempt(user, "password", false))
+    }
+
+    async fn auth_publickey(
+        &mut self,
+        user: &str,
+        key: VerifiedPublicKey<'_>,
+    ) -> Result<Auth, Self::Error> {
+        let known = self.knows(user, key.public_key);
+        Ok(self.attempt(user, "publickey", known))
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        _channel: Channel<Msg>,
+        reply: server::ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        reply.accept().await;
+        Ok(())
+    }
+
+    async fn exec_request(
+        &mut self,
+        channel: ChannelId,
+        data: &[u8],
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let command = String::from_utf8_lossy(data).into_owned();
+        let answer = self.state.borrow().run(&command);
+        self.state.send_modify(|state| state.execs.push(command));
+        session.channel_success(channel)?;
+        tokio::spawn(reply(session.handle(), channel, answer));
+        Ok(())
+    }
+}
+
+/// Sends an answer; errors mean that the client is gone.
+async fn reply(handle: Handle, channel: ChannelId, answer: Answer) {
+    let status = match answer {
+        Answer::Hang => return,
+        Answer::Bytes(bytes) => send(&handle, channel, bytes).await.map(|()| Some(0)),
+        Answer::NoStatus(bytes) => send(&handle, channel, bytes).await.map(|()| None),
+        Answer::Fail { stderr, status } => {
+            let sent = handle.extended_data(channel, 1, stderr.into_bytes()).await;
+            sent.map(|()| Some(status)).map_err(drop)
+        }
+        Answer::Endless => {
+            let mut sent = Ok(());
+            for _ in 0..ENDLESS / CHUNK {
+                sent = handle.data(channel, vec![b'x'; CHUNK]).await.map_err(drop);
+                if sent.is_err() {
+                    break;
+                }
+            }
+            sent.map(|()| Some(0))
+        }
+    };
+    let Ok(status) = status else { return };
+    if let Some(status) = status {
+        let _ = handle.exit_status_request(channel, status).await;
+    }
+    let _ = handle.eof(channel).await;
+    let _ = handle.close(channel).await;
+}
+
+async fn send(handle: &Handle, channel: ChannelId, bytes: Vec<u8>) -> Result<(), ()> {
+    for chunk in bytes.chunks(CHUNK) {
+        handle.data(channel, chunk.to_vec()).await.map_err(drop)?;
+    }
+    Ok(())
+}

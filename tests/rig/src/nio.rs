@@ -1,0 +1,360 @@
+//! A stand-in for classic NIO: a task on the rig's own runtime that treats NixosConfigurations and Machines field by field as the
+//! real program does (`NIO.md`), with hours shortened to milliseconds, and with knobs for all that it does wrong.
+
+mod apply;
+pub mod hash;
+mod history;
+mod knobs;
+mod remove;
+
+pub use history::{Applied, Attempt, Outcome};
+pub use knobs::Knobs;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+use futures::{Stream, StreamExt};
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::core::ApiResource;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
+use tokio::sync::{RwLock, watch};
+
+use crate::crds::{configuration_resource, machine_resource};
+use crate::runtime;
+
+/// The finalizer that kopf puts on what it handles.
+pub const KOPF_FINALIZER: &str = "kopf.zalando.org/KopfFinalizerMarker";
+/// The annotation in which kopf keeps what it handled last.
+pub const KOPF_ANNOTATION: &str = "kopf.zalando.org/last-handled-configuration";
+
+/// How the stand-in runs.
+#[derive(Clone, Debug)]
+pub struct NioOptions {
+    /// The namespace it looks at; `None`: all of them.
+    pub namespace: Option<String>,
+    /// The time between two looks without an event (120 s in the original).
+    pub tick: Duration,
+    /// How long an apply takes, but where a machine's knob says otherwise.
+    pub delay: Duration,
+}
+
+impl NioOptions {
+    /// One namespace, a tick of half a second, applies of a tenth.
+    #[must_use]
+    pub fn namespace(namespace: &str) -> Self {
+        Self {
+            namespace: Some(namespace.to_owned()),
+            tick: Duration::from_millis(500),
+            delay: Duration::from_millis(100),
+        }
+    }
+}
+
+/// What the rig does in the place of the flake when a configuration was applied to a machine or taken off it.
+pub type Hook = Arc<dyn Fn(Applied) -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// The running stand-in. Clones are the same one; it ends with [`Nio::stop`] or when the last clone is dropped.
+#[derive(Clone)]
+pub struct Nio {
+    shared: Arc<Shared>,
+    stop: Arc<StopOnDrop>,
+}
+
+struct StopOnDrop(watch::Sender<bool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.send_replace(true);
+    }
+}
+
+/// An object by namespace and name.
+type Key = (String, String);
+
+struct Shared {
+    client: Client,
+    options: NioOptions,
+    started: Instant,
+    hook: Hook,
+    stopped: watch::Receiver<bool>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    knobs: HashMap<String, Knobs>,
+    history: Vec<Attempt>,
+    /// Commits of the default branch, the head last.
+    pushes: u64,
+    paused: bool,
+    configurations: HashMap<Key, DynamicObject>,
+    machines: HashMap<Key, DynamicObject>,
+    /// Objects whose change or deletion is being handled: kopf handles one change of an object at a time.
+    handling: HashSet<Key>,
+    /// Objects at which a timer looks.
+    timing: HashSet<Key>,
+    /// Looks run beside handlers, but a deletion waits for them.
+    busy: HashMap<Key, Arc<RwLock<()>>>,
+    ticks: u64,
+}
+
+impl Nio {
+    /// Starts the stand-in. `client` should have been made on the rig's runtime and may do everything.
+    #[must_use]
+    pub fn start(client: Client, options: NioOptions, hook: Hook) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let shared = Arc::new(Shared {
+            client,
+            options,
+            started: Instant::now(),
+            hook,
+            stopped,
+            state: Mutex::new(State::default()),
+        });
+        runtime().spawn(run(Arc::clone(&shared)));
+        Self {
+            shared,
+            stop: Arc::new(StopOnDrop(stop)),
+        }
+    }
+
+    /// Ends it for good.
+    pub fn stop(&self) {
+        self.stop.0.send_replace(true);
+    }
+
+    /// While paused it does nothing at all, as where its pod is gone.
+    pub fn pause(&self, paused: bool) {
+        self.shared.state().paused = paused;
+    }
+
+    /// Changes what NIO makes of one machine.
+    pub fn set(&self, machine: &str, change: impl FnOnce(&mut Knobs)) {
+        change(
+            self.shared
+                .state()
+                .knobs
+                .entry(machine.to_owned())
+                .or_default(),
+        );
+    }
+
+    /// A push to the default branch: everything is applied again within a tick. Returns the new head.
+    #[allow(clippy::must_use_candidate, reason = "the push is the point")]
+    pub fn push(&self) -> String {
+        self.shared.state().pushes += 1;
+        self.head()
+    }
+
+    /// The head of the default branch.
+    #[must_use]
+    pub fn head(&self) -> String {
+        self.shared.head()
+    }
+
+    /// Everything that was tried, in the order in which it ended.
+    #[must_use]
+    pub fn history(&self) -> Vec<Attempt> {
+        self.shared.state().history.clone()
+    }
+
+    /// The successful applies of one machine, in order.
+    #[must_use]
+    pub fn applies(&self, machine: &str) -> Vec<Attempt> {
+        let mut history = self.history();
+        history.retain(|attempt| {
+            attempt.applied.machine == machine
+                && attempt.outcome == Outcome::Success
+                && !attempt.applied.removal
+        });
+        history
+    }
+
+    /// Clears the status of a configuration and of its machine, as someone's `kubectl edit` or a restored backup would.
+    pub async fn wipe_status(&self, namespace: &str, machine: &str) {
+        let nothing = json!({"status": {"appliedCommit": null, "additionalFilesHash": null, "configurationHash": null,
+            "targetMachine": null, "lastAppliedTime": null, "conditions": null}});
+        let _ = self
+            .shared
+            .patch_status(&configuration_resource(), namespace, machine, nothing)
+            .await;
+        let nothing = json!({"status": {"hasConfiguration": false, "appliedConfiguration": null, "appliedCommit": null}});
+        let _ = self
+            .shared
+            .patch_status(&machine_resource(), namespace, machine, nothing)
+            .await;
+    }
+}
+
+async fn run(shared: Arc<Shared>) {
+    let mut configurations = Box::pin(shared.watch(&configuration_resource()));
+    let mut machines = Box::pin(shared.watch(&machine_resource()));
+    let mut tick = tokio::time::interval(shared.options.tick);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut stopped = shared.stopped.clone();
+    loop {
+        tokio::select! {
+            Some(event) = configurations.next() => shared.configuration_event(event),
+            Some(event) = machines.next() => shared.machine_event(event),
+            _ = tick.tick() => shared.tick(),
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn head(&self) -> String {
+        format!("{:040x}", 0xc0_ffee_u64 + self.state().pushes)
+    }
+
+    fn knobs(&self, machine: &str) -> Knobs {
+        self.state().knobs.get(machine).cloned().unwrap_or_default()
+    }
+
+    fn api(&self, resource: &ApiResource, namespace: &str) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), namespace, resource)
+    }
+
+    fn watch(
+        &self,
+        resource: &ApiResource,
+    ) -> impl Stream<Item = watcher::Result<watcher::Event<DynamicObject>>> + use<> {
+        let api = match &self.options.namespace {
+            Some(namespace) => self.api(resource, namespace),
+            None => Api::all_with(self.client.clone(), resource),
+        };
+        watcher(api, watcher::Config::default()).default_backoff()
+    }
+
+    async fn patch_status(
+        &self,
+        resource: &ApiResource,
+        namespace: &str,
+        name: &str,
+        patch: Value,
+    ) -> kube::Result<DynamicObject> {
+        let api = self.api(resource, namespace);
+        api.patch_status(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+    }
+
+    fn configuration_event(
+        self: &Arc<Self>,
+        event: watcher::Result<watcher::Event<DynamicObject>>,
+    ) {
+        match event {
+            Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
+                let key = key_of(&object);
+                self.state().configurations.insert(key.clone(), object);
+                self.react(&key);
+            }
+            Ok(watcher::Event::Delete(object)) => {
+                self.state().configurations.remove(&key_of(&object));
+            }
+            _ => {}
+        }
+    }
+
+    fn machine_event(self: &Arc<Self>, event: watcher::Result<watcher::Event<DynamicObject>>) {
+        match event {
+            Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
+                let key = key_of(&object);
+                self.state().machines.insert(key.clone(), object);
+                self.probe(&key);
+            }
+            Ok(watcher::Event::Delete(object)) => {
+                self.state().machines.remove(&key_of(&object));
+            }
+            _ => {}
+        }
+    }
+
+    /// What kopf's timers do: look at everything again, and try again what failed.
+    fn tick(self: &Arc<Self>) {
+        let (configurations, machines): (Vec<DynamicObject>, Vec<Key>) = {
+            let mut state = self.state();
+            state.ticks += 1;
+            (
+                state.configurations.values().cloned().collect(),
+                state.machines.keys().cloned().collect(),
+            )
+        };
+        for key in machines {
+            self.probe(&key);
+        }
+        for object in configurations {
+            let key = key_of(&object);
+            self.react(&key);
+            if object.metadata.deletion_timestamp.is_none() && has_finalizer(&object) {
+                self.spawn_look(&key);
+            }
+        }
+    }
+
+    /// kopf's handlers: the finalizer first, then creation, change or deletion, one at a time for each object.
+    fn react(self: &Arc<Self>, key: &Key) {
+        let object = {
+            let mut state = self.state();
+            if state.paused {
+                return;
+            }
+            let Some(object) = state.configurations.get(key).cloned() else {
+                return;
+            };
+            let deleted = object.metadata.deletion_timestamp.is_some();
+            let idle = if deleted {
+                !has_finalizer(&object)
+            } else {
+                has_finalizer(&object) && apply::handled(&object)
+            };
+            if idle || !state.handling.insert(key.clone()) {
+                return;
+            }
+            object
+        };
+        let (shared, key) = (Arc::clone(self), key.clone());
+        tokio::spawn(async move {
+            if object.metadata.deletion_timestamp.is_some() {
+                shared.remove(&key).await;
+            } else if has_finalizer(&object) {
+                if !object.annotations().contains_key(KOPF_ANNOTATION) {
+                    // Each creation starts two applies at once: the handler and the timer's first run.
+                    shared.spawn_look(&key);
+                }
+                if shared.look(&key).await {
+                    shared.mark_handled(&key, &object).await;
+                }
+            } else {
+                shared
+                    .change_finalizers(&key, |finalizers| {
+                        finalizers.push(KOPF_FINALIZER.to_owned());
+                    })
+                    .await;
+            }
+            shared.state().handling.remove(&key);
+            // What came while this ran has had its event: look at the newest state once more.
+            if shared.changed_since(&key, &object) {
+                shared.react(&key);
+            }
+        });
+    }
+}
+
+fn key_of(object: &DynamicObject) -> Key {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+fn has_finalizer(object: &DynamicObject) -> bool {
+    object
+        .finalizers()
+        .iter()
+        .any(|finalizer| finalizer == KOPF_FINALIZER)
+}

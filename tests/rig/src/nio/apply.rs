@@ -1,0 +1,315 @@
+//! The looks of classic NIO: when it applies, and what it writes then.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::hash::{additional_files_hash, hex};
+use super::{Applied, Attempt, KOPF_ANNOTATION, Key, Knobs, Outcome, Shared};
+use crate::crds::{configuration_resource, machine_resource};
+
+impl Shared {
+    /// Reports whether a machine can be reached.
+    pub(super) fn probe(self: &Arc<Self>, key: &Key) {
+        let (wanted, status) = {
+            let state = self.state();
+            if state.paused {
+                return;
+            }
+            let knobs = state.knobs.get(&key.1).cloned().unwrap_or_default();
+            let Some(machine) = state.machines.get(key) else {
+                return;
+            };
+            let truth = if knobs.flapping {
+                state.ticks.is_multiple_of(2)
+            } else {
+                !knobs.unreachable
+            };
+            (
+                knobs.discoverable.unwrap_or(truth),
+                machine.data["status"].clone(),
+            )
+        };
+        let mut patch = json!({});
+        if status["discoverable"] != json!(wanted) {
+            patch["discoverable"] = json!(wanted);
+        }
+        if !status["hasConfiguration"].is_boolean() {
+            patch["hasConfiguration"] = json!(false);
+        }
+        if patch != json!({}) {
+            let (shared, key) = (Arc::clone(self), key.clone());
+            tokio::spawn(async move {
+                let _ = shared
+                    .patch_status(
+                        &machine_resource(),
+                        &key.0,
+                        &key.1,
+                        json!({"status": patch}),
+                    )
+                    .await;
+            });
+        }
+    }
+
+    /// The timer's look, beside the handlers; one at a time for each object.
+    pub(super) fn spawn_look(self: &Arc<Self>, key: &Key) {
+        if !self.state().timing.insert(key.clone()) {
+            return;
+        }
+        let (shared, key) = (Arc::clone(self), key.clone());
+        tokio::spawn(async move {
+            shared.look(&key).await;
+            shared.state().timing.remove(&key);
+        });
+    }
+
+    /// Looks at a configuration and applies it where the branch's head or the list of files differs from what status says.
+    /// False: to be tried again.
+    pub(super) async fn look(&self, key: &Key) -> bool {
+        let busy = Arc::clone(self.state().busy.entry(key.clone()).or_default());
+        let _looking = busy.read().await;
+        let Ok(Some(configuration)) = self
+            .api(&configuration_resource(), &key.0)
+            .get_opt(&key.1)
+            .await
+        else {
+            return false;
+        };
+        if configuration.metadata.deletion_timestamp.is_some() || self.state().paused {
+            return false;
+        }
+        let spec = &configuration.data["spec"];
+        let status = &configuration.data["status"];
+        let machine_name = spec["machineRef"]["name"].as_str().unwrap_or_default();
+        let knobs = self.knobs(machine_name);
+        if knobs.never_reacts {
+            return false;
+        }
+        let Ok(Some(machine)) = self
+            .api(&machine_resource(), &key.0)
+            .get_opt(machine_name)
+            .await
+        else {
+            return false;
+        };
+        if knobs.unreachable || !self.has_credentials(&machine).await {
+            self.report_unreachable(key, machine_name, status).await;
+            return true;
+        }
+        let head = self.head();
+        let hash = additional_files_hash(spec.get("additionalFiles"));
+        let current = status["appliedCommit"] == json!(head)
+            && status["additionalFilesHash"].as_str().unwrap_or_default() == hash;
+        if current {
+            return true;
+        }
+        let began = self.started.elapsed();
+        let applied = self.collect(key, spec, spec["flake"].as_str(), false).await;
+        self.work(&knobs).await;
+        if *self.stopped.borrow() {
+            return false;
+        }
+        // classic looks for the ref among branches and tags, where a commit is never found.
+        let reference = spec["ref"].as_str().unwrap_or_default();
+        let commit = reference.len() == 40 && reference.chars().all(|c| c.is_ascii_hexdigit());
+        let fails = self.knobs(machine_name).fails || commit;
+        let outcome = if fails {
+            Outcome::Failure
+        } else {
+            Outcome::Success
+        };
+        if outcome == Outcome::Success {
+            (self.hook)(applied.clone()).await;
+        }
+        let older = Self::older_hash(key);
+        self.state().history.push(Attempt {
+            began,
+            ended: self.started.elapsed(),
+            applied,
+            outcome,
+        });
+        if outcome == Outcome::Failure {
+            return false;
+        }
+        let hash = if knobs.claims_older_hash { older } else { hash };
+        self.report_success(key, machine_name, &knobs, &head, &hash, spec)
+            .await;
+        true
+    }
+
+    async fn report_success(
+        &self,
+        key: &Key,
+        machine: &str,
+        knobs: &Knobs,
+        head: &str,
+        hash: &str,
+        spec: &Value,
+    ) {
+        let now = jiff::Timestamp::now().to_string();
+        let patch = json!({"status": {"hasConfiguration": true, "appliedConfiguration": key.1, "appliedCommit": head,
+            "lastAppliedTime": now}});
+        let _ = self
+            .patch_status(&machine_resource(), &key.0, machine, patch)
+            .await;
+        let configuration_hash = hex(&Sha256::digest(spec.to_string().as_bytes()));
+        let target = knobs.names_other_machine.as_deref().unwrap_or(machine);
+        let patch = json!({"status": {"appliedCommit": head, "lastAppliedTime": now, "targetMachine": target,
+            "additionalFilesHash": hash, "configurationHash": configuration_hash,
+            "conditions": [condition("True", "Success", "Configuration applied successfully")]}});
+        let _ = self
+            .patch_status(&configuration_resource(), &key.0, &key.1, patch)
+            .await;
+    }
+
+    /// An unreachable machine, or one without credentials, loses its proof. Written once, not at each of our short ticks.
+    async fn report_unreachable(&self, key: &Key, machine: &str, status: &Value) {
+        let known = status["conditions"][0]["status"] == json!("False")
+            && status["appliedCommit"].is_null();
+        if !known {
+            let patch = json!({"status": {"appliedCommit": null, "lastAppliedTime": null, "targetMachine": machine,
+                "conditions": [condition("False", "MissingCredentials", "Configuration application skipped")]}});
+            let _ = self
+                .patch_status(&configuration_resource(), &key.0, &key.1, patch)
+                .await;
+        }
+    }
+
+    /// To apply, classic needs a user, and a key in the Secret that the Machine names (namespace: literally `default` if absent).
+    async fn has_credentials(&self, machine: &DynamicObject) -> bool {
+        let spec = &machine.data["spec"];
+        let reference = &spec["sshKeySecretRef"];
+        let (Some(_), Some(name)) = (spec["sshUser"].as_str(), reference["name"].as_str()) else {
+            return false;
+        };
+        let namespace = reference["namespace"].as_str().unwrap_or("default");
+        self.secret(namespace, name).await.is_some_and(|data| {
+            data.get("ssh-privatekey")
+                .is_some_and(|key| !key.0.is_empty())
+        })
+    }
+
+    async fn secret(&self, namespace: &str, name: &str) -> Option<BTreeMap<String, ByteString>> {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        api.get_opt(name).await.ok()??.data
+    }
+
+    /// The files as they are injected now. A Secret that is missing or empty is skipped without a word; of the others the first
+    /// key in byte order is taken.
+    pub(super) async fn collect(
+        &self,
+        key: &Key,
+        spec: &Value,
+        flake: Option<&str>,
+        removal: bool,
+    ) -> Applied {
+        let mut applied = Applied {
+            namespace: key.0.clone(),
+            machine: spec["machineRef"]["name"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+            configuration: key.1.clone(),
+            flake: flake.unwrap_or_default().to_owned(),
+            removal,
+            ..Applied::default()
+        };
+        for file in spec["additionalFiles"].as_array().into_iter().flatten() {
+            let path = file["path"].as_str().unwrap_or_default().to_owned();
+            applied.marker = Some(path.clone());
+            let content = match file["valueType"].as_str() {
+                Some("Inline") => Some(
+                    file["inline"]
+                        .as_str()
+                        .unwrap_or_default()
+                        .as_bytes()
+                        .to_vec(),
+                ),
+                Some("SecretRef") => {
+                    let name = file["secretRef"]["name"].as_str().unwrap_or_default();
+                    let data = self.secret(&key.0, name).await;
+                    data.and_then(|data| data.into_iter().next())
+                        .map(|(_, value)| value.0)
+                }
+                _ => None,
+            };
+            match content {
+                Some(content) => drop(applied.files.insert(path, content)),
+                None => applied.skipped.push(path),
+            }
+        }
+        applied
+    }
+
+    /// The time that an apply takes, or less if the stand-in is stopped.
+    pub(super) async fn work(&self, knobs: &Knobs) {
+        let mut stopped = self.stopped.clone();
+        tokio::select! {
+            () = tokio::time::sleep(knobs.delay.unwrap_or(self.options.delay)) => {}
+            _ = stopped.wait_for(|stopped| *stopped) => {}
+        }
+    }
+
+    /// A hash that this configuration's present list does not have: N3's lie.
+    fn older_hash(key: &Key) -> String {
+        hex(&Sha256::digest(
+            format!("older list of {}", key.1).as_bytes(),
+        ))
+    }
+
+    /// Writes kopf's annotation: what was handled, so that only a later difference is a change.
+    pub(super) async fn mark_handled(&self, key: &Key, object: &DynamicObject) {
+        let patch = json!({"metadata": {"annotations": {KOPF_ANNOTATION: essence(object)}}});
+        let api = self.api(&configuration_resource(), &key.0);
+        let _ = api
+            .patch(&key.1, &PatchParams::default(), &Patch::Merge(patch))
+            .await;
+    }
+
+    /// Whether what was last seen of an object asks for something else than `handled` did; what failed waits for the next tick.
+    pub(super) fn changed_since(&self, key: &Key, handled: &DynamicObject) -> bool {
+        let view = |object: &DynamicObject| {
+            (
+                object.metadata.deletion_timestamp.is_some(),
+                super::has_finalizer(object),
+                essence(object),
+            )
+        };
+        self.state()
+            .configurations
+            .get(key)
+            .is_some_and(|newest| view(newest) != view(handled))
+    }
+}
+
+/// Whether kopf's annotation holds the object's essence.
+pub(super) fn handled(object: &DynamicObject) -> bool {
+    object
+        .annotations()
+        .get(KOPF_ANNOTATION)
+        .is_some_and(|text| *text == essence(object))
+}
+
+/// What kopf compares to see a change: spec, labels, and annotations but its own.
+fn essence(object: &DynamicObject) -> String {
+    let annotations: BTreeMap<_, _> = object
+        .annotations()
+        .iter()
+        .filter(|(name, _)| !name.starts_with("kopf.zalando.org/"))
+        .collect();
+    let essence = json!({"spec": object.data["spec"], "metadata": {"labels": object.labels(), "annotations": annotations}});
+    format!("{essence}\n")
+}
+
+/// Condition `Applied`, the only one of classic's.
+pub(super) fn condition(status: &str, reason: &str, message: &str) -> Value {
+    json!({"type": "Applied", "status": status, "reason": reason, "message": message,
+        "lastTransitionTime": jiff::Timestamp::now().to_string()})
+}

@@ -1,0 +1,58 @@
+//! What the stand-in did, for judges.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// A configuration as it came to a machine.
+#[derive(Clone, Debug, Default)]
+pub struct Applied {
+    /// The namespace of both.
+    pub namespace: String,
+    /// The machine's name.
+    pub machine: String,
+    /// The configuration's name.
+    pub configuration: String,
+    /// The flake output that was applied (`onRemoveFlake` for a removal).
+    pub flake: String,
+    /// The files that were injected, Secrets' contents included.
+    pub files: BTreeMap<String, Vec<u8>>,
+    /// Files that were skipped, because their Secret is missing or empty.
+    pub skipped: Vec<String>,
+    /// The path of the last additional file of the spec.
+    pub marker: Option<String>,
+    /// Whether this takes the configuration off the machine.
+    pub removal: bool,
+}
+
+impl Applied {
+    /// What cluster.nix says, read as plain data.
+    #[must_use]
+    pub fn cluster(&self) -> Option<Value> {
+        let text = std::str::from_utf8(self.files.get("cluster.nix")?).ok()?;
+        crate::nix::parse(text).ok()
+    }
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Applied and reported.
+    Success,
+    /// Failed; nothing was written anywhere.
+    Failure,
+}
+
+/// One attempt of NIO's to bring a configuration to its machine.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// When it began, since the stand-in's start.
+    pub began: Duration,
+    /// When it ended, since the stand-in's start.
+    pub ended: Duration,
+    /// What was applied.
+    pub applied: Applied,
+    /// How it ended.
+    pub outcome: Outcome,
+}

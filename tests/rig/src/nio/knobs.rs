@@ -1,0 +1,25 @@
+//! What NIO makes of one machine, as a test wants it.
+
+use std::time::Duration;
+
+/// The knobs of one machine; the default is a NIO that does its work.
+#[derive(Clone, Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
+pub struct Knobs {
+    /// How long an apply takes.
+    pub delay: Option<Duration>,
+    /// Applies fail, and nothing is written (N2).
+    pub fails: bool,
+    /// Nothing is done for this machine's configuration, deletion included (N1).
+    pub never_reacts: bool,
+    /// NIO cannot reach the machine: not discoverable, `Applied=False`, `appliedCommit` taken away.
+    pub unreachable: bool,
+    /// `discoverable` changes at every tick (N4).
+    pub flapping: bool,
+    /// What `discoverable` says whatever the truth is.
+    pub discoverable: Option<bool>,
+    /// Success is reported with the hash of an older list (N3).
+    pub claims_older_hash: bool,
+    /// `targetMachine` names another machine (N6).
+    pub names_other_machine: Option<String>,
+}

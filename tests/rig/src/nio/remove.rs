@@ -1,0 +1,87 @@
+//! What classic NIO does when a configuration is deleted.
+
+use std::sync::Arc;
+
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+use super::apply::condition;
+use super::{Attempt, KOPF_FINALIZER, Key, Outcome, Shared};
+use crate::crds::{configuration_resource, machine_resource};
+
+impl Shared {
+    /// Runs `onRemoveFlake`, clears the Machine (whoever owns it) and lets the configuration go. A Machine that is missing keeps it
+    /// stuck; one that is unreachable is left as it is, and still says that it is configured.
+    pub(super) async fn remove(&self, key: &Key) {
+        let busy = Arc::clone(self.state().busy.entry(key.clone()).or_default());
+        let _alone = busy.write().await;
+        let configurations = self.api(&configuration_resource(), &key.0);
+        let Ok(Some(configuration)) = configurations.get_opt(&key.1).await else {
+            return;
+        };
+        let spec = &configuration.data["spec"];
+        let machine = spec["machineRef"]["name"].as_str().unwrap_or_default();
+        let knobs = self.knobs(machine);
+        if knobs.never_reacts || *self.stopped.borrow() {
+            return;
+        }
+        if !matches!(
+            self.api(&machine_resource(), &key.0).get_opt(machine).await,
+            Ok(Some(_))
+        ) {
+            return;
+        }
+        if !knobs.unreachable {
+            if let Some(flake) = spec["onRemoveFlake"].as_str() {
+                let began = self.started.elapsed();
+                let applied = self.collect(key, spec, Some(flake), true).await;
+                self.work(&knobs).await;
+                let outcome = if knobs.fails {
+                    Outcome::Failure
+                } else {
+                    Outcome::Success
+                };
+                if outcome == Outcome::Success {
+                    (self.hook)(applied.clone()).await;
+                }
+                self.state().history.push(Attempt {
+                    began,
+                    ended: self.started.elapsed(),
+                    applied,
+                    outcome,
+                });
+            }
+            let patch = json!({"status": {"conditions": [condition("True", "Removed", "Configuration removed")]}});
+            let _ = self
+                .patch_status(&configuration_resource(), &key.0, &key.1, patch)
+                .await;
+            let patch = json!({"status": {"hasConfiguration": false, "appliedConfiguration": null, "appliedCommit": null}});
+            let _ = self
+                .patch_status(&machine_resource(), &key.0, machine, patch)
+                .await;
+        }
+        self.change_finalizers(key, |finalizers| {
+            finalizers.retain(|finalizer| finalizer != KOPF_FINALIZER);
+        })
+        .await;
+    }
+
+    /// Changes the list of finalizers under the resourceVersion with which it was read, again and again until it fits.
+    pub(super) async fn change_finalizers(&self, key: &Key, change: impl Fn(&mut Vec<String>)) {
+        let api = self.api(&configuration_resource(), &key.0);
+        while let Ok(Some(object)) = api.get_opt(&key.1).await {
+            let mut finalizers = object.finalizers().to_vec();
+            change(&mut finalizers);
+            let version = object.resource_version();
+            let patch = json!({"metadata": {"resourceVersion": version, "finalizers": finalizers}});
+            match api
+                .patch(&key.1, &PatchParams::default(), &Patch::Merge(patch))
+                .await
+            {
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                _ => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! The real program as a child process: started with its own environment, watched, measured, and killed at will. It ends with
+//! the test process, also with a killed one: a shell beside it waits for the end of a pipe that only the test holds open.
+
+#![allow(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "the rig stops with a sentence where it cannot go on"
+)]
+
+use std::fs;
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+
+use crate::runtime;
+use crate::wait::{try_wait_for, wait_describing};
+
+/// The shell becomes the program by `exec`, so that signals and `/proc` are the program's own. The watcher that it left behind
+/// reads descriptor 3 (the pipe) until the test is gone, and then kills it.
+const WATCHED: &str = "exec 3<&0 0</dev/null; p=$$; { read -r x <&3; kill -9 $p; } >/dev/null 2>&1 & exec 3<&-; exec \"$@\"";
+
+/// How NICO is started.
+#[derive(Clone, Debug)]
+pub struct NicoOptions {
+    /// The binary (`env!("CARGO_BIN_EXE_nico")` in a test of the package).
+    pub binary: PathBuf,
+    /// Its kubeconfig.
+    pub kubeconfig: String,
+    /// The one namespace that it watches; `None`: all of them.
+    pub namespace: Option<String>,
+    /// Where the machines' SSH servers listen.
+    pub ssh_port: u16,
+    /// The tracing filter.
+    pub log: String,
+    /// Further arguments after `run`.
+    pub args: Vec<String>,
+}
+
+/// A running NICO, killed when this is dropped.
+pub struct Nico {
+    child: Arc<Mutex<Child>>,
+    pid: u32,
+    http: SocketAddr,
+    output: Arc<Mutex<Vec<u8>>>,
+    kubeconfig: PathBuf,
+}
+
+impl Nico {
+    /// Starts the program; it may not be ready yet, see [`Nico::wait_ready`].
+    pub async fn start(options: NicoOptions) -> Self {
+        // On the rig's runtime, whose reaper and pipes outlive the test's.
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let file = format!("nico-rig-{}-{number}.kubeconfig", std::process::id());
+        let kubeconfig = std::env::temp_dir().join(file);
+        let started = runtime().spawn(async move { Self::spawn(&options, kubeconfig, None) });
+        started.await.expect("the program can be started")
+    }
+
+    /// As [`Nico::start`], with all of its files in `directory`: its kubeconfig, and `nico.log` with what it writes.
+    pub async fn start_in(options: NicoOptions, directory: &Path) -> Self {
+        let kubeconfig = directory.join("nico.kubeconfig");
+        let log = fs::File::create(directory.join("nico.log")).expect("a log can be made");
+        let started = runtime().spawn(async move { Self::spawn(&options, kubeconfig, Some(log)) });
+        started.await.expect("the program can be started")
+    }
+
+    fn spawn(options: &NicoOptions, kubeconfig: PathBuf, log: Option<fs::File>) -> Self {
+        write_private(&kubeconfig, &options.kubeconfig).expect("the kubeconfig can be written");
+        // Freed just before the program takes it.
+        let http = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .and_then(|free| free.local_addr())
+            .expect("a port is free");
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", WATCHED, "sh"])
+            .arg(&options.binary)
+            .arg("run")
+            .args(["--http-addr", &http.to_string()])
+            .args(["--ssh-port", &options.ssh_port.to_string()])
+            .args(["--log", &options.log]);
+        if let Some(namespace) = &options.namespace {
+            command.args(["--watch-namespace", namespace]);
+        }
+        let mut child = command
+            .args(&options.args)
+            .env("KUBECONFIG", &kubeconfig)
+            .env("RUST_BACKTRACE", "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // Ctrl-C in a terminal is for us alone.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .expect("a shell can be started");
+        let pid = child.id().expect("the child was just started");
+        let output = Arc::new(Mutex::new(Vec::new()));
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let stderr = child.stderr.take().expect("stderr is piped");
+        let log = log.map(Arc::new);
+        runtime().spawn(capture(stdout, Arc::clone(&output), log.clone()));
+        runtime().spawn(capture(stderr, Arc::clone(&output), log));
+        Self {
+            child: Arc::new(Mutex::new(child)),
+            pid,
+            http,
+            output,
+            kubeconfig,
+        }
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Everything that it wrote to stdout and stderr so far; empty where it writes to a file ([`Nico::start_in`]).
+    #[must_use]
+    pub fn output(&self) -> String {
+        let output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&output).into_owned()
+    }
+
+    /// SIGKILL, at once.
+    pub fn kill(&self) {
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = child.start_kill();
+    }
+
+    /// SIGTERM, without waiting.
+    pub async fn terminate(&self) {
+        let _ = Command::new("kill")
+            .args(["-TERM", &self.pid.to_string()])
+            .status()
+            .await;
+    }
+
+    /// The exit status, once it has ended.
+    #[must_use]
+    pub fn exit_status(&self) -> Option<ExitStatus> {
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        child.try_wait().ok().flatten()
+    }
+
+    /// Waits for its end; `None` when it still runs at the deadline.
+    pub async fn wait_exit(&self, deadline: Duration) -> Option<ExitStatus> {
+        try_wait_for(deadline, || async { self.exit_status() }).await
+    }
+
+    /// Waits until `/readyz` answers ok; fails with the program's output.
+    pub async fn wait_ready(&self) {
+        let ready = || async { (self.get("/readyz").await?.0 == 200).then_some(()) };
+        let deadline = Duration::from_secs(30);
+        wait_describing("NICO is ready", deadline, ready, || async {
+            format!("exit: {:?}\n{}", self.exit_status(), self.output())
+        })
+        .await;
+    }
+
+    /// One GET at its own HTTP server: status code and body.
+    pub async fn get(&self, path: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect(self.http).await.ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: nico\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        let code = answer.split(' ').nth(1)?.parse().ok()?;
+        let body = answer
+            .split_once("\r\n\r\n")
+            .map(|(_, body)| body.to_owned());
+        Some((code, body.unwrap_or_default()))
+    }
+
+    /// Resident memory in bytes.
+    #[must_use]
+    pub fn rss_bytes(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+        Some(kibibytes * 1024)
+    }
+
+    /// CPU time used so far, user and system, in clock ticks (100 a second on Linux).
+    #[must_use]
+    pub fn cpu_ticks(&self) -> Option<u64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
+        // The program's name, in parentheses, may hold spaces.
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+        let user: u64 = fields.next()?.parse().ok()?;
+        let system: u64 = fields.next()?.parse().ok()?;
+        Some(user + system)
+    }
+}
+
+/// Kills a program that may not have been started yet: made before it, armed with it, pressed by a fault. Clones are the same.
+#[derive(Clone)]
+pub struct KillSwitch {
+    target: Arc<watch::Sender<Option<Arc<Mutex<Child>>>>>,
+    pressed: Arc<AtomicBool>,
+}
+
+impl Default for KillSwitch {
+    fn default() -> Self {
+        Self {
+            target: Arc::new(watch::Sender::new(None)),
+            pressed: Arc::default(),
+        }
+    }
+}
+
+impl KillSwitch {
+    /// Says whom to kill.
+    pub fn arm(&self, nico: &Nico) {
+        self.target.send_replace(Some(Arc::clone(&nico.child)));
+    }
+
+    /// Whether it was pressed.
+    #[must_use]
+    pub fn pressed(&self) -> bool {
+        self.pressed.load(Ordering::SeqCst)
+    }
+
+    /// Kills, as soon as it is armed; returns once the signal was sent.
+    pub async fn press(&self) {
+        self.pressed.store(true, Ordering::SeqCst);
+        let mut armed = self.target.subscribe();
+        if let Ok(target) = armed.wait_for(Option::is_some).await
+            && let Some(child) = target.as_ref()
+        {
+            let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = child.start_kill();
+        }
+    }
+}
+
+impl Drop for Nico {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = fs::remove_file(&self.kubeconfig);
+    }
+}
+
+/// Writes a file that only its owner may read, since it holds credentials.
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    let mut options = fs::File::options();
+    options.create(true).write(true).truncate(true).mode(0o600);
+    options.open(path)?.write_all(text.as_bytes())
+}
+
+/// Keeps all that a stream gives, in `log` where there is one, else in `output`; with `RIG_LOG` in the environment it is shown, too.
+async fn capture(
+    stream: impl tokio::io::AsyncRead + Unpin,
+    output: Arc<Mutex<Vec<u8>>>,
+    log: Option<Arc<fs::File>>,
+) {
+    let show = std::env::var_os("RIG_LOG").is_some();
+    let mut reader = BufReader::new(stream);
+    let mut line = Vec::new();
+    while matches!(reader.read_until(b'\n', &mut line).await, Ok(1..)) {
+        if show {
+            eprint!("{}", String::from_utf8_lossy(&line));
+        }
+        match &log {
+            Some(log) => {
+                // A disk that is full takes the log and nothing else.
+                let _ = log.as_ref().write_all(&line);
+                line.clear();
+            }
+            None => output
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .append(&mut line),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    use super::{KillSwitch, Nico, NicoOptions};
+    use crate::wait::wait_for;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    /// A program in the place of NICO, removed when this is dropped.
+    struct Script(PathBuf);
+
+    impl Script {
+        fn new(name: &str, text: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("rig-{name}-{}", std::process::id()));
+            fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("a script can be written");
+            let permissions = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(&path, permissions).expect("it can be made executable");
+            Self(path)
+        }
+
+        async fn start(&self) -> Nico {
+            Nico::start(NicoOptions {
+                binary: self.0.clone(),
+                kubeconfig: "the kubeconfig".into(),
+                namespace: Some("ns".into()),
+                ssh_port: 2222,
+                log: "trace".into(),
+                args: vec!["--resync".into(), "1s".into()],
+            })
+            .await
+        }
+    }
+
+    impl Drop for Script {
+        fn drop(&mut self) {
+            let _ = fs::remove_file(&self.0);
+        }
+    }
+
+    async fn says(nico: &Nico, text: &str) {
+        let said = || async { nico.output().contains(text).then_some(()) };
+        wait_for(&format!("the program says {text:?}"), SOON, said).await;
+    }
+
+    #[tokio::test]
+    async fn it_gets_its_arguments_and_kubeconfig_and_is_heard() {
+        let script = Script::new("args", "echo \"args: $*\" >&2; cat \"$KUBECONFIG\"; exit 7");
+        let nico = script.start().await;
+        let status = nico.wait_exit(SOON).await.expect("it ends");
+        assert_eq!(status.code(), Some(7));
+        says(
+            &nico,
+            "--ssh-port 2222 --log trace --watch-namespace ns --resync 1s",
+        )
+        .await;
+        says(&nico, "the kubeconfig").await;
+    }
+
+    #[tokio::test]
+    async fn it_is_terminated_killed_and_measured() {
+        let script = Script::new(
+            "term",
+            "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.05; done",
+        );
+        let nico = script.start().await;
+        says(&nico, "up").await;
+        assert!(nico.rss_bytes().is_some_and(|bytes| bytes > 0));
+        assert!(nico.cpu_ticks().is_some());
+        nico.terminate().await;
+        let status = nico.wait_exit(SOON).await.expect("it ends");
+        assert_eq!(status.code(), Some(0));
+        says(&nico, "bye").await;
+        let switch = KillSwitch::default();
+        let pressed = switch.clone();
+        let pressing = tokio::spawn(async move { pressed.press().await });
+        let nico = script.start().await;
+        says(&nico, "up").await;
+        switch.arm(&nico);
+        pressing.await.expect("it is pressed");
+        assert!(switch.pressed());
+        let status = nico.wait_exit(SOON).await.expect("it ends");
+        assert_eq!(status.code(), None);
+    }
+
+    #[tokio::test]
+    async fn it_ends_when_nobody_holds_it() {
+        let script = Script::new("drop", "echo up; while :; do sleep 0.05; done");
+        let nico = script.start().await;
+        says(&nico, "up").await;
+        let proc = PathBuf::from(format!("/proc/{}", nico.pid()));
+        drop(nico);
+        wait_for("the process is gone", SOON, || async {
+            (!proc.exists()).then_some(())
+        })
+        .await;
+    }
+}

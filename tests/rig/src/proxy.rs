@@ -1,0 +1,397 @@
+//! A layer of faults between a client and an API server: plain HTTP on loopback on one side, TLS on the other, with the client's own
+//! token passed on. It numbers writes, keeps a log for judges, and does to calls and watches what a test asks for.
+
+#![allow(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "the rig stops with a sentence where it cannot go on"
+)]
+
+mod call;
+mod fault;
+mod stream;
+
+pub use call::Call;
+pub use fault::{Effect, Fault, Matches, Moment};
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::io;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER};
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use kube::client::ConfigExt;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use self::stream::Rules;
+use crate::runtime;
+
+type Body = BoxBody<Bytes, Infallible>;
+type Forward = Arc<
+    dyn Fn(Request<Full<Bytes>>) -> BoxFuture<'static, io::Result<Response<Incoming>>>
+        + Send
+        + Sync,
+>;
+
+/// A running proxy; it ends when this is dropped.
+pub struct Proxy {
+    shared: Arc<Shared>,
+    url: String,
+    task: JoinHandle<()>,
+}
+
+struct Shared {
+    forward: Forward,
+    upstream: String,
+    started: Instant,
+    state: Mutex<State>,
+    rules: watch::Sender<Rules>,
+    stop: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct State {
+    requests: u64,
+    writes: usize,
+    log: Vec<Call>,
+    forbidden: Vec<Call>,
+    used: BTreeSet<(String, String, String)>,
+    faults: Vec<Fault>,
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.stop.send_replace(true);
+        self.task.abort();
+    }
+}
+
+impl Proxy {
+    /// Starts a proxy in front of the API server of `config`, whose identity is not used: callers bring their own.
+    pub async fn start(config: &kube::Config) -> Self {
+        let mut anonymous = kube::Config::new(config.cluster_url.clone());
+        anonymous.root_cert.clone_from(&config.root_cert);
+        let started = runtime().spawn(async move {
+            let connector = anonymous
+                .rustls_https_connector()
+                .expect("the authority is a certificate");
+            let client = Client::builder(TokioExecutor::new()).build(connector);
+            let forward: Forward = Arc::new(move |request| {
+                client
+                    .request(request)
+                    .map(|answer| answer.map_err(io::Error::other))
+                    .boxed()
+            });
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+                .await
+                .expect("a port is free");
+            let url = format!(
+                "http://{}",
+                listener
+                    .local_addr()
+                    .expect("a bound socket has an address")
+            );
+            let shared = Arc::new(Shared {
+                forward,
+                upstream: anonymous
+                    .cluster_url
+                    .to_string()
+                    .trim_end_matches('/')
+                    .to_owned(),
+                started: Instant::now(),
+                state: Mutex::default(),
+                rules: watch::Sender::new(Rules::default()),
+                stop: watch::Sender::new(false),
+            });
+            let task = tokio::spawn(serve(Arc::clone(&shared), listener));
+            Self { shared, url, task }
+        });
+        started.await.expect("the proxy's start does not panic")
+    }
+
+    /// Where it listens, `http://127.0.0.1:<port>`.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// How many requests came, of all kinds.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.shared.state().requests
+    }
+
+    /// The writes, in the order in which they came; also those that a fault kept from the API server.
+    #[must_use]
+    pub fn writes(&self) -> Vec<Call> {
+        self.shared.state().log.clone()
+    }
+
+    /// The writes as lines, for a failure's message.
+    #[must_use]
+    pub fn write_lines(&self) -> String {
+        self.writes()
+            .iter()
+            .map(|call| call.line() + "\n")
+            .collect()
+    }
+
+    /// Calls that the API server answered with 403.
+    #[must_use]
+    pub fn forbidden(&self) -> Vec<Call> {
+        self.shared.state().forbidden.clone()
+    }
+
+    /// What was asked for, as (verb, group, resource): the judge of superfluous rules.
+    #[must_use]
+    pub fn used(&self) -> BTreeSet<(String, String, String)> {
+        self.shared.state().used.clone()
+    }
+
+    /// Lays a fault in wait; the first one that matches a call strikes.
+    pub fn fault(&self, fault: Fault) {
+        self.shared.state().faults.push(fault);
+    }
+
+    /// Takes all faults away; what hangs goes on hanging.
+    pub fn clear_faults(&self) {
+        self.shared.state().faults.clear();
+    }
+
+    /// Holds back (or lets through) the events of all watches of a resource: the caches stand still while writes go through.
+    pub fn hold(&self, resource: &str, hold: bool) {
+        self.shared.rules.send_modify(|rules| {
+            rules.held.retain(|held| held != resource);
+            if hold {
+                rules.held.push(resource.to_owned());
+            }
+        });
+    }
+
+    /// Ends every watch of a resource with 410.
+    pub fn expire(&self, resource: &str) {
+        self.shared
+            .rules
+            .send_modify(|rules| *rules.ended.entry(resource.to_owned()).or_default() += 1);
+    }
+
+    /// Loses every event of a resource's watches that `lost` picks, until [`Proxy::lose_nothing`].
+    pub fn lose(&self, resource: &str, lost: impl Fn(&Value) -> bool + Send + Sync + 'static) {
+        let rule = (resource.to_owned(), Arc::new(lost) as stream::Drops);
+        self.shared
+            .rules
+            .send_modify(|rules| rules.drops.push(rule));
+    }
+
+    /// No event is lost any more.
+    pub fn lose_nothing(&self) {
+        self.shared.rules.send_modify(|rules| rules.drops.clear());
+    }
+}
+
+async fn serve(shared: Arc<Shared>, listener: TcpListener) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            continue;
+        };
+        tokio::spawn(connection(Arc::clone(&shared), stream));
+    }
+}
+
+async fn connection(shared: Arc<Shared>, stream: TcpStream) {
+    let mut stop = shared.stop.subscribe();
+    let service = service_fn(move |request| Arc::clone(&shared).handle(request));
+    let serving =
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        _ = serving => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn handle(self: Arc<Self>, request: Request<Incoming>) -> io::Result<Response<Body>> {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+        let path = head.uri.path();
+        let mut call = Call::parse(
+            head.method.as_str(),
+            path,
+            head.uri.query().unwrap_or_default(),
+        );
+        call.at = self.started.elapsed();
+        call.body = serde_json::from_slice(&body).ok();
+        let fault = self.enter(&mut call);
+        if let Some(fault) = fault
+            .as_ref()
+            .filter(|fault| fault.moment == Moment::Before)
+        {
+            return strike(&fault.effect, None).await;
+        }
+        let rest = head.uri.path_and_query().map_or("/", |rest| rest.as_str());
+        let mut request = Request::builder()
+            .method(head.method.clone())
+            .uri(format!("{}{rest}", self.upstream));
+        for (name, value) in &head.headers {
+            if name != HOST {
+                request = request.header(name, value);
+            }
+        }
+        let request = request.body(Full::new(body)).map_err(io::Error::other)?;
+        let answer = (self.forward)(request).await?;
+        self.answered(&call, answer.status());
+        let (head, body) = answer.into_parts();
+        if call.is_watch() && head.status.is_success() && fault.is_none() {
+            let events = stream::events(body, call.resource, self.rules.subscribe());
+            return Ok(Response::from_parts(
+                head,
+                BodyExt::boxed(StreamBody::new(events)),
+            ));
+        }
+        let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+        if let Some(fault) = fault {
+            return strike(&fault.effect, Some(&body)).await;
+        }
+        Ok(Response::from_parts(head, BodyExt::boxed(Full::new(body))))
+    }
+
+    /// Counts a call and keeps it; returns the fault that befalls it.
+    fn enter(&self, call: &mut Call) -> Option<Fault> {
+        let mut state = self.state();
+        state.requests += 1;
+        if call.is_write() {
+            state.writes += 1;
+            call.n = state.writes;
+        }
+        let fault = state
+            .faults
+            .iter_mut()
+            .find(|fault| fault.left != Some(0) && (fault.matches)(call))
+            .map(|fault| {
+                fault.left = fault.left.map(|left| left - 1);
+                fault.clone()
+            });
+        call.faulted = fault.is_some();
+        if !call.resource.is_empty() {
+            state
+                .used
+                .insert((call.verb.clone(), call.group.clone(), call.rule_resource()));
+        }
+        if call.n > 0 {
+            state.log.push(call.clone());
+        }
+        fault
+    }
+
+    fn answered(&self, call: &Call, status: StatusCode) {
+        let mut state = self.state();
+        let code = Some(status.as_u16());
+        if status == StatusCode::FORBIDDEN {
+            let call = Call {
+                code,
+                ..call.clone()
+            };
+            state.forbidden.push(call);
+        }
+        if let Some(logged) = state
+            .log
+            .iter_mut()
+            .find(|logged| call.n > 0 && logged.n == call.n)
+        {
+            logged.code = code;
+        }
+    }
+}
+
+/// What the client gets in the place of the answer `body` (`None`: the API server was not asked).
+async fn strike(effect: &Effect, body: Option<&Bytes>) -> io::Result<Response<Body>> {
+    let answer = |code: StatusCode, kind: &str, text: Vec<u8>| {
+        let mut answer = Response::new(BodyExt::boxed(Full::new(Bytes::from(text))));
+        *answer.status_mut() = code;
+        let kind = kind.parse().map_err(io::Error::other)?;
+        answer.headers_mut().insert(CONTENT_TYPE, kind);
+        Ok(answer)
+    };
+    let cut = || Err(io::Error::from(io::ErrorKind::ConnectionReset));
+    match effect {
+        Effect::Status(code) => {
+            let (code, status) = failure(*code, "a fault of the rig")?;
+            let mut answer = answer(code, "application/json", status)?;
+            if code == StatusCode::TOO_MANY_REQUESTS {
+                answer.headers_mut().insert(RETRY_AFTER, 1.into());
+            }
+            Ok(answer)
+        }
+        Effect::Reset => cut(),
+        Effect::Hang => std::future::pending().await,
+        Effect::Truncated => {
+            let whole = body.map_or(b"{\"kind\":\"Status\"".as_slice(), |body| body.as_ref());
+            let mut answer = answer(
+                StatusCode::OK,
+                "application/json",
+                whole[..whole.len() / 2].to_vec(),
+            )?;
+            answer.headers_mut().remove(CONTENT_LENGTH);
+            Ok(answer)
+        }
+        Effect::Html => answer(
+            StatusCode::OK,
+            "text/html",
+            b"<html><body>Please log in</body></html>".to_vec(),
+        ),
+        Effect::Echo(code) => {
+            let quoted = String::from_utf8_lossy(body.map_or(b"".as_slice(), AsRef::as_ref));
+            let (code, status) = failure(*code, &format!("refused: {quoted}"))?;
+            answer(code, "application/json", status)
+        }
+        Effect::Kill(switch) => {
+            switch.press().await;
+            cut()
+        }
+        Effect::Call(call) => {
+            call();
+            cut()
+        }
+    }
+}
+
+/// A code, and the `Status` object that goes with it.
+fn failure(code: u16, message: &str) -> io::Result<(StatusCode, Vec<u8>)> {
+    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "reason": reason(code), "code": code, "message": message});
+    let code = StatusCode::from_u16(code).map_err(io::Error::other)?;
+    Ok((code, status.to_string().into_bytes()))
+}
+
+fn reason(code: u16) -> &'static str {
+    match code {
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "NotFound",
+        409 => "Conflict",
+        410 => "Expired",
+        422 => "Invalid",
+        429 => "TooManyRequests",
+        503 => "ServiceUnavailable",
+        504 => "Timeout",
+        _ => "InternalError",
+    }
+}

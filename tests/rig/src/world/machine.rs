@@ -1,0 +1,93 @@
+//! The machines of a world: a host, its Machine object and the Secret with its SSH key.
+
+use std::collections::BTreeMap;
+
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+use super::World;
+use crate::deploy;
+use crate::machines::{HostOptions, MachineHost};
+
+/// A machine to be made.
+#[derive(Clone, Debug)]
+pub struct MachineSpec {
+    name: String,
+    labels: BTreeMap<String, String>,
+    discoverable: bool,
+}
+
+impl MachineSpec {
+    /// A machine of this name, discoverable, without labels.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            labels: BTreeMap::new(),
+            discoverable: true,
+        }
+    }
+
+    /// With a label.
+    #[must_use]
+    pub fn label(mut self, key: &str, value: &str) -> Self {
+        self.labels.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Not reachable by NIO, until the test turns its knob.
+    #[must_use]
+    pub fn undiscoverable(mut self) -> Self {
+        self.discoverable = false;
+        self
+    }
+}
+
+impl World {
+    /// A machine: its host, its Machine object, the Secret `ssh-<name>` with its key alone; discoverable.
+    pub async fn machine(&self, name: &str) -> MachineHost {
+        self.machine_with(MachineSpec::new(name)).await
+    }
+
+    /// Several machines at once.
+    pub async fn machines_named(&self, names: &[&str]) -> Vec<MachineHost> {
+        let made = names.iter().map(|name| self.machine(name));
+        futures::future::join_all(made).await
+    }
+
+    /// A machine as it is asked for.
+    pub async fn machine_with(&self, spec: MachineSpec) -> MachineHost {
+        let host = self
+            .environment
+            .pool
+            .host(HostOptions::new(&self.key))
+            .await;
+        self.flake.add(&spec.name, host.clone());
+        self.machine_objects(&spec, &host.ip().to_string()).await;
+        host
+    }
+
+    /// The objects of a machine at this address, without a host: for tests in which nobody logs in.
+    pub async fn machine_objects(&self, spec: &MachineSpec, ip: &str) {
+        let (name, namespace) = (&spec.name, &self.namespace);
+        self.nio
+            .set(name, |knobs| knobs.unreachable = !spec.discoverable);
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": format!("ssh-{name}")},
+            "stringData": {"ssh-privatekey": self.key.private_pem()}});
+        let machine = json!({"apiVersion": "nio.homystack.com/v1alpha1", "kind": "Machine",
+            "metadata": {"name": name, "labels": spec.labels},
+            "spec": {"hostname": name, "ipAddress": ip, "sshUser": "nixos",
+                "sshKeySecretRef": {"name": format!("ssh-{name}"), "namespace": namespace}}});
+        for object in [secret, machine] {
+            deploy::apply_value(&self.client, namespace, object)
+                .await
+                .expect("a machine's objects can be made");
+        }
+        let status =
+            json!({"status": {"discoverable": spec.discoverable, "hasConfiguration": false}});
+        self.machines()
+            .patch_status(name, &PatchParams::default(), &Patch::Merge(status))
+            .await
+            .expect("a machine's status can be written");
+    }
+}
