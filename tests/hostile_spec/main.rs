@@ -20,7 +20,11 @@ use nico::api::cluster::{RawCluster, crd};
 use nico::api::validate::validate;
 use rig::control_plane::{ControlPlane, Options, shared};
 use rig::crds::{cluster_resource, clusters, install_crd_text};
+use rig::wait::wait_for;
 use serde_json::{Value, json};
+
+/// How long anything may take.
+const DEADLINE: std::time::Duration = std::time::Duration::from_secs(120);
 
 /// The API server with our definition installed.
 async fn server() -> (&'static ControlPlane, Client) {
@@ -173,12 +177,17 @@ async fn the_definition_is_structural_established_and_explained() {
     let words = String::from_utf8_lossy(&applied.stderr);
     assert!(applied.status.success() && words.is_empty(), "{words}");
 
-    let explained = control_plane
-        .kubectl(&["explain", "kcluster.spec.rollout.maxUnavailable"])
-        .await
-        .expect("kubectl runs");
-    let words = String::from_utf8_lossy(&explained.stdout);
-    assert!(words.contains("Workers updated at a time"), "{words}");
+    // The API server publishes a definition's OpenAPI some time after it is established.
+    let explained = || async {
+        let explained = control_plane
+            .kubectl(&["explain", "kcluster.spec.rollout.maxUnavailable"])
+            .await
+            .expect("kubectl runs");
+        String::from_utf8_lossy(&explained.stdout)
+            .contains("Workers updated at a time")
+            .then_some(())
+    };
+    wait_for("kubectl explains the field", DEADLINE, explained).await;
 }
 
 #[tokio::test]
