@@ -207,7 +207,21 @@ impl<'a> Hand<'a> {
         let created = calls::create(&self.api(), &map).await;
         self.forget(&name);
         self.rest_on(&created?);
-        Ok(())
+        self.unless_gone::<ConfigMap>(&name).await
+    }
+
+    /// A child that was made after its cluster went would be held for ever by NICO's own finalizer: it is let go at once.
+    async fn unless_gone<K>(&self, name: &str) -> Result<(), ActError>
+    where
+        K: calls::Object + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+    {
+        let cluster = &self.observed.cluster;
+        let live = calls::get_opt(&self.api::<RawCluster>(), &cluster.name).await?;
+        if live.is_some_and(|live| live.metadata.uid.as_deref() == Some(&cluster.uid)) {
+            return Ok(());
+        }
+        self.delete_named::<K>(name).await?;
+        Err(ActError::Lost("the cluster is gone"))
     }
 
     fn rest_on(&self, ledger: &ConfigMap) {
@@ -283,7 +297,7 @@ impl<'a> Hand<'a> {
         }
         self.forget(&name);
         created?;
-        Ok(())
+        self.unless_gone::<Secret>(&name).await
     }
 
     async fn claim(&self, claim: &Claim) -> Result<(), ActError> {

@@ -115,13 +115,11 @@ impl Background {
         self.with(uid, |job| job.host_key_line.clone())
     }
 
-    /// Notes that the host key is pinned. A fetch that has nothing yet starts anew, under the new pins.
+    /// Notes that the host key is pinned. The fetch starts anew, under the new pins: under the old ones it would trust any key.
     pub fn pinned(&self, uid: &str) {
         self.with(uid, |job| {
             job.host_key_line = None;
-            if job.read.is_none() {
-                stop(&mut job.fetching);
-            }
+            stop(&mut job.fetching);
         });
     }
 

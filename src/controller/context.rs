@@ -34,6 +34,8 @@ const DETECT_AGAIN: Duration = Duration::from_secs(1);
 
 /// What all passes share.
 pub struct Context {
+    /// When this process began to work.
+    pub(crate) started: Instant,
     /// The API server.
     pub client: Client,
     /// Flags.
@@ -79,6 +81,8 @@ pub(crate) struct Memory {
     pub(crate) last_failure: Option<String>,
     /// When the cluster and its namespace were last read live.
     looked_live: Option<Instant>,
+    /// When the cluster object was last read by name, or first seen.
+    read_by_name: Option<Instant>,
 }
 
 type SpecOutcome = Result<Arc<ValidSpec>, Vec<String>>;
@@ -96,6 +100,7 @@ impl Context {
         Self {
             background: Background::new(client.clone(), settings.resync, wake.clone()),
             events: Events::new(client.clone()),
+            started: Instant::now(),
             named: Named::new(),
             stores: Stores::default(),
             clusters,
@@ -228,10 +233,25 @@ impl Context {
         self.memory(cluster, |memory| memory.looked_live = Some(Instant::now()));
     }
 
-    /// Whether a resync has passed since the last live look.
-    pub(crate) fn live_look_is_due(&self, cluster: &RawCluster) -> bool {
-        let last = self.memory(cluster, |memory| memory.looked_live);
-        last.is_none_or(|at| at.elapsed() >= self.settings.resync)
+    /// Whether so many resyncs have passed since the last live look.
+    pub(crate) fn live_look_is_due(&self, cluster: &RawCluster, resyncs: u32) -> bool {
+        let last = self.memory(cluster, |memory| {
+            *memory.looked_live.get_or_insert(self.started)
+        });
+        last.elapsed() >= self.settings.resync.saturating_mul(resyncs)
+    }
+
+    /// Notes that the cluster object was read by name.
+    pub(crate) fn read_by_name(&self, cluster: &RawCluster) {
+        self.memory(cluster, |memory| memory.read_by_name = Some(Instant::now()));
+    }
+
+    /// Whether a resync has passed since the cluster object was read by name, or first seen.
+    pub(crate) fn is_due_by_name(&self, cluster: &RawCluster) -> bool {
+        let last = self.memory(cluster, |memory| {
+            *memory.read_by_name.get_or_insert_with(Instant::now)
+        });
+        last.elapsed() >= self.settings.resync
     }
 
     /// A pass went well; a cluster that was forgotten in it stays forgotten.

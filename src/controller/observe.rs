@@ -264,21 +264,27 @@ async fn ssh_keys(
     observed: &mut Observed,
     spec: &ValidSpec,
 ) -> Result<(), CallError> {
-    let selection = selection::select(observed, spec);
-    let machines: Vec<(MachineName, Arc<Machine>)> = selection
-        .present()
-        .filter_map(|(name, _)| Some((name.clone(), Arc::clone(observed.machines.get(name)?))))
-        .collect();
-    let keys: Vec<(MachineName, SshKeyView)> = futures::stream::iter(machines)
-        .map(|(name, machine)| async move {
-            let view = views.ssh_key(nio, &name, &machine).await?;
-            Ok::<_, CallError>((name, view))
-        })
-        .buffered(KEYS_AT_A_TIME)
-        .try_collect()
-        .await?;
-    observed.ssh_keys = keys.into_iter().collect();
-    Ok(())
+    // A selector passes over a machine whose key is of no use: then the next one's is looked at.
+    loop {
+        let selection = selection::select(observed, spec);
+        let machines: Vec<(MachineName, Arc<Machine>)> = selection
+            .present()
+            .filter(|(name, _)| !observed.ssh_keys.contains_key(*name))
+            .filter_map(|(name, _)| Some((name.clone(), Arc::clone(observed.machines.get(name)?))))
+            .collect();
+        if machines.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<(MachineName, SshKeyView)> = futures::stream::iter(machines)
+            .map(|(name, machine)| async move {
+                let view = views.ssh_key(nio, &name, &machine).await?;
+                Ok::<_, CallError>((name, view))
+            })
+            .buffered(KEYS_AT_A_TIME)
+            .try_collect()
+            .await?;
+        observed.ssh_keys.extend(keys);
+    }
 }
 
 /// `now`, cut to whole seconds as Kubernetes writes times.

@@ -18,11 +18,11 @@ use super::observe::{Look, now, observe, read_live};
 use crate::api::cluster::RawCluster;
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::status::ClusterStatus;
-use crate::plan::action::{Plan, Precondition};
+use crate::plan::action::Plan;
 use crate::plan::observed::{Evidence, Observed};
 use crate::plan::status::{Refusal, is_significant, status};
 use crate::plan::{Settings, plan};
-use tell::{tell_changes, tell_unwritable};
+use tell::{not_listed, tell, tell_changes, tell_unread, tell_unwritable};
 
 /// Bounds a whole pass: one broken cluster never holds up another.
 const PASS_TIMEOUT: Duration = Duration::from_secs(300);
@@ -30,6 +30,10 @@ const PASS_TIMEOUT: Duration = Duration::from_secs(300);
 const BRISK: u32 = 4;
 /// After so many stale passes in a row the cluster is read by name.
 const SILENCE: u32 = 2;
+/// A Ready cluster and its namespace are listed live once in so many resyncs.
+const READY_BEAT: u32 = 12;
+/// The first lists may take so long before status tells that they have not ended.
+const LISTING_PATIENCE: Duration = Duration::from_secs(30);
 /// Pause before the next look where something changed under a pass.
 const STALE_PAUSE: Duration = Duration::from_millis(50);
 /// How soon a pass looks again whether the first lists have ended.
@@ -82,6 +86,13 @@ pub async fn reconcile(
     context: Arc<Context>,
 ) -> Result<Next, ReconcileError> {
     let cluster = context.newest(&cluster);
+    // A watch may have lost the one event that matters, a deletion's among them: at each resync the object itself is read.
+    let cluster = if context.is_due_by_name(&cluster) {
+        read_again(&cluster, &context).await;
+        context.newest(&cluster)
+    } else {
+        cluster
+    };
     let outcome = tokio::time::timeout(PASS_TIMEOUT, pass(&cluster, &context)).await;
     if let Ok(Err(error)) = &outcome
         && error.is_stale()
@@ -102,6 +113,12 @@ pub async fn reconcile(
             tell_unwritable(&cluster, &context, &error);
             Err(ReconcileError::Call(error))
         }
+        Ok(Err(ReconcileError::NotListed)) => {
+            if context.started.elapsed() >= LISTING_PATIENCE {
+                tell(&cluster, &context, &not_listed()).await;
+            }
+            Err(ReconcileError::NotListed)
+        }
         Ok(Err(error)) => Err(error),
         Err(_) => Err(ReconcileError::Timeout),
     }
@@ -115,6 +132,7 @@ async fn read_again(cluster: &RawCluster, context: &Context) {
         && live.metadata.uid == cluster.metadata.uid
     {
         context.saw(live);
+        context.read_by_name(cluster);
     }
 }
 
@@ -122,52 +140,6 @@ fn is_ready(observed: &Observed) -> bool {
     let kind = ConditionType::Ready.to_string();
     let mut conditions = observed.cluster.status.conditions.iter();
     conditions.any(|condition| condition.kind == kind && condition.status == "True")
-}
-
-/// Where what a pass needs cannot be read again and again, the status says so; all else in it stays.
-async fn tell_unread(cluster: &Arc<RawCluster>, context: &Context, error: &CallError) {
-    let failures = context.memory(cluster, |memory| memory.failures);
-    if failures
-        < if error.is_stale() {
-            STALE_PATIENCE
-        } else {
-            PATIENCE
-        }
-    {
-        return;
-    }
-    let newest = context.newest(cluster);
-    let mut status = newest.status.clone().unwrap_or_default();
-    let name = ConditionType::Reconciling.to_string();
-    let Some(condition) = status
-        .conditions
-        .iter_mut()
-        .find(|condition| condition.kind == name)
-    else {
-        return;
-    };
-    if condition.status != "True" {
-        condition.last_transition_time = Some(now());
-    }
-    "True".clone_into(&mut condition.status);
-    condition.reason = Reason::ApiRefused.to_string();
-    condition.message = error.to_string();
-    if newest.status.as_ref() == Some(&status) {
-        return;
-    }
-    let body = json!({ "status": { "conditions": status.conditions } });
-    let api: Api<RawCluster> = Api::namespaced(
-        context.client.clone(),
-        &newest.namespace().unwrap_or_default(),
-    );
-    let version = Precondition {
-        uid: newest.uid().unwrap_or_default(),
-        resource_version: newest.resource_version().unwrap_or_default(),
-    };
-    match calls::patch_status(&api, &newest.name_any(), &version, body).await {
-        Ok(written) => context.saw(written),
-        Err(error) => debug!(cluster = %newest.name_any(), %error, "the failure could not be told"),
-    }
 }
 
 /// When to try again after a failed pass: at once where something only changed meanwhile, else with backoff per cluster.
@@ -243,7 +215,9 @@ async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, Reco
         return Ok(Next::requeue(context.settings.resync));
     }
     // What a cluster waits for may be there, and the event lost: at each resync a live look says so.
-    let lost = nio.is_some() && !is_ready(&cached) && context.live_look_is_due(cluster);
+    // A Ready one is looked at live, too, but seldom: a settled cluster costs the same however large its namespace is.
+    let beat = if is_ready(&cached) { READY_BEAT } else { 1 };
+    let lost = nio.is_some() && context.live_look_is_due(cluster, beat);
     let (observed, plan) = if lost || first_plan.needs_live_reads() {
         let Some((live, stores)) = read_live(context, cluster)
             .await

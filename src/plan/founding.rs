@@ -35,7 +35,10 @@ pub struct Founding {
 pub fn founding(observed: &Observed, plan: &mut Plan) -> Option<Founding> {
     let held: Vec<Held> = observed.members().map(Held::of).collect();
     let (id, ledger_founded) = match observed.ledger.ours() {
-        Some(ledger) => (ledger.id.clone(), ledger.founded),
+        Some(ledger) => (
+            alive_under(&held, ledger).unwrap_or_else(|| ledger.id.clone()),
+            ledger.founded,
+        ),
         None => remembered(observed, &held, plan)?,
     };
     let stored = matches!(
@@ -141,6 +144,17 @@ fn first_all_confirmed(held: &[Held]) -> bool {
         })
 }
 
+/// The id that every configuration bears, some of them confirmed, where the ledger is of another founding that came to nothing:
+/// no configuration bears its id. Another operator wrote that between our ledger and our claims; it is given up (SPEC 3.6).
+fn alive_under(held: &[Held], ledger: &Ledger) -> Option<ClusterId> {
+    let first = &held.first()?.values.as_ref()?.id;
+    let agreed = held
+        .iter()
+        .all(|held| held.says(|values| values.id == *first));
+    let confirmed = held.iter().any(|held| held.once_confirmed);
+    (!ledger.founded && agreed && confirmed && *first != ledger.id).then(|| first.clone())
+}
+
 /// Stops where configurations that may carry a living cluster are of another founding than the ledger: a person has to say
 /// which of them is right. Nothing that was confirmed is ever given back for a ledger's sake.
 fn other_founding(held: &[Held], id: &ClusterId, founded: bool, plan: &mut Plan) -> Option<()> {
@@ -171,11 +185,15 @@ fn other_founding(held: &[Held], id: &ClusterId, founded: bool, plan: &mut Plan)
 /// The ledger as it should be, where that is known before any claim.
 pub fn keep_ledger(observed: &Observed, founding: &Founding, plan: &mut Plan) {
     match &observed.ledger {
-        LedgerView::Ours(version, ledger) if founding.founded && !ledger.founded => {
-            let ledger = Ledger {
-                founded: true,
-                ..ledger.clone()
-            };
+        LedgerView::Ours(version, ledger)
+            if !founding.anew
+                && (founding.founded && !ledger.founded || founding.id != ledger.id) =>
+        {
+            let mut ledger = ledger.clone();
+            // One of another founding is as good as lost.
+            ledger.slot.fencing |= founding.founded && founding.id != ledger.id;
+            ledger.id = founding.id.clone();
+            ledger.founded = founding.founded;
             plan.actions
                 .push(Action::UpdateLedger(version.clone(), ledger));
         }

@@ -16,6 +16,9 @@ use super::observed::{KnownHostsView, NotWorking, Observed, SecretView, SshKeyVi
 /// How long a kubeconfig whose API server cannot be reached is held back (SPEC 6).
 const UNVERIFIED_AFTER: Duration = Duration::from_secs(600);
 
+/// How soon one that does not work is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(10);
+
 /// Has the stored kubeconfig tried where that is due, and says where it does not work. Writes nothing.
 pub fn try_stored(observed: &Observed, plan: &mut Plan) {
     let name = kubeconfig_name(&observed.cluster.name);
@@ -24,6 +27,9 @@ pub fn try_stored(observed: &Observed, plan: &mut Plan) {
     }
     if observed.kubeconfig.try_again {
         plan.actions.push(Action::VerifyKubeconfig);
+    }
+    if observed.kubeconfig.works != Works::Yes {
+        plan.look_again_in(TRY_AGAIN);
     }
     if let Works::No(NotWorking { unreachable, why }) = &observed.kubeconfig.works {
         let (reason, mend) = if *unreachable {

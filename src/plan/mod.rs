@@ -3,6 +3,8 @@
 //! No client, no clock, no randomness, no I/O and no secret byte in here: the same function serves the controller, the
 //! property tests and the model checker.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 pub mod action;
@@ -34,49 +36,73 @@ pub struct Settings {
 #[must_use]
 pub fn plan(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
     let mut plan = Plan::default();
+    steps(observed, now, settings, &mut plan);
+    leave_what_is_given_back(&mut plan);
+    plan
+}
+
+/// What is given back in this plan is not marked as applied: the mark would change its version, and what was confirmed is not
+/// given back.
+fn leave_what_is_given_back(plan: &mut Plan) {
+    let given_back: BTreeSet<String> = plan
+        .actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::GiveBack(name, _) => Some(name.clone()),
+            _ => None,
+        })
+        .collect();
+    plan.actions.retain(|action| {
+        !matches!(action, Action::Confirm(machine, ..) if given_back.contains(machine.as_str()))
+    });
+}
+
+/// The steps in order, one line each; the first that cannot go on is the last.
+fn steps(observed: &Observed, now: Timestamp, settings: &Settings, plan: &mut Plan) {
     if observed.cluster.deleting {
-        release::delete_cluster(observed, &mut plan);
-        return plan;
+        release::delete_cluster(observed, plan);
+        return;
     }
-    confirm(observed, &mut plan);
-    let Some(spec) = ground::spec(observed, &mut plan) else {
-        return plan;
+    confirm(observed, plan);
+    let Some(spec) = ground::spec(observed, plan) else {
+        return;
     };
     plan.selection = selection::select(observed, &spec);
     if spec.inject_ssh_key {
         selection::leave_out_keyless(observed, &mut plan.selection);
     }
-    status::keep_soft_clocks(observed, now, &mut plan);
-    kubeconfig::try_stored(observed, &mut plan);
-    let ground = ground::check(observed, &spec, settings, &mut plan);
-    let Some(founding) = founding::founding(observed, &mut plan) else {
-        return plan;
+    status::keep_soft_clocks(observed, now, plan);
+    kubeconfig::try_stored(observed, plan);
+    let ground = ground::check(observed, &spec, settings, plan);
+    let Some(founding) = founding::founding(observed, plan) else {
+        return;
     };
     let Some(ground) = ground else {
-        return plan;
+        return;
     };
     let targets = targets::targets(observed, &ground, &founding, &plan.selection);
     // Before the first claim each pass draws another id: what would come of it is nothing to speak of.
     if !founding.anew {
-        targets::compare(observed, &targets, &mut plan);
+        targets::compare(observed, &targets, plan);
     }
     if spec.paused {
-        return plan;
+        return;
     }
-    ground::ensure_finalizer(observed, &mut plan);
-    take_back(observed, &mut plan);
-    founding::keep_ledger(observed, &founding, &mut plan);
-    bringup::plan_claims(observed, &ground, &founding, &targets, now, &mut plan);
+    ground::ensure_finalizer(observed, plan);
+    take_back(observed, plan);
+    founding::keep_ledger(observed, &founding, plan);
+    bringup::plan_claims(observed, &ground, &founding, &targets, now, plan);
     if founding.restart.is_none() {
-        kubeconfig::plan_kubeconfig(observed, &founding, now, &mut plan);
+        kubeconfig::plan_kubeconfig(observed, &founding, now, plan);
     }
-    plan
 }
 
 /// Takes back what lost its owner or its labels by hand (SPEC 2.3, 3.2): a quiet write.
 fn take_back(observed: &Observed, plan: &mut Plan) {
+    let contested = observed.contested();
     for (machine, configuration) in observed.members() {
         if configuration.metadata.deletion_timestamp.is_none()
+            && !contested.contains_key(machine.as_str())
             && let Some(metadata) = desired::lost_metadata(&observed.cluster, configuration)
         {
             plan.actions.push(Action::TakeBack(
@@ -91,9 +117,11 @@ fn take_back(observed: &Observed, plan: &mut Plan) {
 /// Keeps NIO's proof where it is seen: a quiet write, which goes on when paused (SPEC 3.5, 4.1).
 fn confirm(observed: &Observed, plan: &mut Plan) {
     let Some(nio) = observed.nio else { return };
+    let contested = observed.contested();
     for (machine, configuration) in observed.members() {
         let on = observed.machines.get(&machine).map(|machine| &**machine);
         if observed.owns(configuration)
+            && !contested.contains_key(machine.as_str())
             && let Some(marker) = confirmed::held_marker(configuration)
             && !confirmed::is_confirmed(configuration)
             && confirmed::proved(nio, configuration, on)

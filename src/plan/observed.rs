@@ -222,6 +222,23 @@ impl Observed {
         holder
     }
 
+    /// Machines that configurations which are not ours name, or whose name they bear, with such a configuration: what we hold of
+    /// them is not ours alone, and is not written (INVARIANTS I2).
+    #[must_use]
+    pub fn contested(&self) -> BTreeMap<&str, &str> {
+        let foreign = self
+            .configurations
+            .iter()
+            .filter(|(_, configuration)| !self.is_ours(configuration));
+        foreign
+            .flat_map(|(name, configuration)| {
+                let named = configuration.spec.machine();
+                [Some(name.as_str()), named].map(|machine| Some((machine?, name.as_str())))
+            })
+            .flatten()
+            .collect()
+    }
+
     /// Whether a Machine exists and NIO can reach it.
     #[must_use]
     pub fn discoverable(&self, machine: &MachineName) -> bool {

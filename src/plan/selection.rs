@@ -147,7 +147,7 @@ pub fn select(observed: &Observed, spec: &ValidSpec) -> Selection {
             Role::ControlPlane => &mut selection.control_plane,
             Role::Worker => &mut selection.workers,
         };
-        fill(observed, pool(spec, role), role, &listed, &mut taken, pick);
+        fill(observed, spec, role, &listed, &mut taken, pick);
     }
     selection
 }
@@ -207,15 +207,16 @@ fn keep(
 /// Takes free machines that a selector matches, in name order, up to the count.
 fn fill(
     observed: &Observed,
-    pool: &Pool,
+    spec: &ValidSpec,
     role: Role,
     listed: &BTreeSet<&MachineName>,
     taken: &mut BTreeSet<MachineName>,
     pick: &mut Pick,
 ) {
-    let Pool::Selected { selector, count } = pool else {
+    let Pool::Selected { selector, count } = pool(spec, role) else {
         return;
     };
+    let mut keyless: Vec<Obstacle> = Vec::new();
     let mut unreachable = 0_usize;
     let mut in_use: BTreeMap<MachineName, Obstacle> = BTreeMap::new();
     for (name, machine) in &observed.machines {
@@ -239,10 +240,14 @@ fn fill(
             None if configured(machine) => {
                 in_use.insert(name.clone(), configured_obstacle(name));
             }
-            None => {
-                taken.insert(name.clone());
-                pick.joining.insert(name.clone());
-            }
+            None => match key_obstacle(observed, name).filter(|_| spec.inject_ssh_key) {
+                // One whose key was not looked at yet is chosen, and looked at.
+                Some(obstacle) if obstacle.reason != Reason::Unknown => keyless.push(obstacle),
+                _ => {
+                    taken.insert(name.clone());
+                    pick.joining.insert(name.clone());
+                }
+            },
         }
     }
     let missing = pick.missing();
@@ -252,8 +257,9 @@ fn fill(
             machine: None,
             reason: Reason::TooFewMachines,
             message: format!(
-                "{missing} of {count} {} machines missing: no free Machine matches the selector ({held} in use, {unreachable} not discoverable)",
-                role.as_str()
+                "{missing} of {count} {} machines missing: no free Machine matches the selector ({held} in use, {unreachable} not discoverable, {} without a usable SSH key)",
+                role.as_str(),
+                keyless.len()
             ),
             rival: None,
         });
@@ -261,7 +267,8 @@ fn fill(
             .values()
             .filter_map(|obstacle| obstacle.rival.clone());
         pick.rivals.extend(rivals);
-        // A few examples tell a person enough.
+        // A few examples tell a person enough; what a person can mend comes first.
+        pick.obstacles.splice(0..0, keyless.into_iter().take(5));
         pick.obstacles.extend(in_use.into_values().take(5));
     }
 }
@@ -281,23 +288,7 @@ pub fn leave_out_keyless(observed: &Observed, selection: &mut Selection) {
         let keyless: Vec<(MachineName, Obstacle)> = pick
             .joining
             .iter()
-            .filter_map(|machine| {
-                let (reason, message) = match observed.ssh_keys.get(machine) {
-                    Some(SshKeyView::Usable { .. }) => return None,
-                    Some(SshKeyView::Unusable(reason, message)) => (*reason, message.clone()),
-                    None => (
-                        Reason::Unknown,
-                        format!("the SSH key of Machine {machine} was not read yet"),
-                    ),
-                };
-                let obstacle = Obstacle {
-                    machine: Some(machine.clone()),
-                    reason,
-                    message,
-                    rival: None,
-                };
-                Some((machine.clone(), obstacle))
-            })
+            .filter_map(|machine| Some((machine.clone(), key_obstacle(observed, machine)?)))
             .collect();
         for (machine, obstacle) in keyless {
             pick.joining.remove(&machine);
@@ -305,6 +296,24 @@ pub fn leave_out_keyless(observed: &Observed, selection: &mut Selection) {
             pick.obstacles.insert(0, obstacle);
         }
     }
+}
+
+/// Why the SSH key of a machine cannot be given to it; `None` where it can.
+fn key_obstacle(observed: &Observed, machine: &MachineName) -> Option<Obstacle> {
+    let (reason, message) = match observed.ssh_keys.get(machine) {
+        Some(SshKeyView::Usable { .. }) => return None,
+        Some(SshKeyView::Unusable(reason, message)) => (*reason, message.clone()),
+        None => (
+            Reason::Unknown,
+            format!("the SSH key of Machine {machine} was not read yet"),
+        ),
+    };
+    Some(Obstacle {
+        machine: Some(machine.clone()),
+        reason,
+        message,
+        rival: None,
+    })
 }
 
 /// Whether a member no longer matches the selector of its role: it stays, and is reported (SPEC 2.2).

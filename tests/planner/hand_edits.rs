@@ -1,11 +1,16 @@
 //! What people do by hand, and what a backup brings back: nothing that lives is ever given back for it.
 
-use nico::api::conditions::{ConditionType::Stalled, Reason};
+use nico::api::conditions::{
+    ConditionType::{self, Stalled},
+    Reason,
+};
 use nico::api::names::ClusterId;
+use nico::plan::action::Action;
 use nico::plan::observed::SecretView;
 use serde_json::json;
 
-use crate::given::{Given, PROD, cluster, given, machine, planned, settled};
+use crate::given::{Given, PROD, cluster, given, machine, planned, settled, stranger};
+use crate::world::World;
 
 fn three() -> Given {
     given(cluster().control_plane(["a", "b", "c"]).workers(["w"]))
@@ -33,20 +38,40 @@ fn a_control_plane_confirmed_while_paused_is_founded_whatever_the_list_says_next
         });
 }
 
+/// A ledger of another founding, restored beside the living cluster or written by another operator between a ledger and its claims.
+fn ledger_of_another_founding(world: &mut World, founded: bool) {
+    let cluster = world.cluster(PROD);
+    let (_, ledger) = cluster.ledger.as_mut().unwrap();
+    ledger.founded = founded;
+    ledger.id = ClusterId::from_bits(99);
+    cluster.kubeconfig.secret = SecretView::Absent;
+    world.edit(PROD, |spec| {
+        spec["controlPlane"] = json!({ "machines": ["b", "c", "d"] });
+    });
+}
+
 #[test]
-fn a_ledger_from_a_backup_stops_the_cluster_and_gives_nothing_back() {
+fn a_ledger_of_a_founding_that_came_to_nothing_takes_the_living_id_and_gives_nothing_back() {
     three()
         .when(settled)
-        .when(|world| {
-            let cluster = world.cluster(PROD);
-            let (_, ledger) = cluster.ledger.as_mut().unwrap();
-            ledger.founded = false;
-            ledger.id = ClusterId::from_bits(99);
-            cluster.kubeconfig.secret = SecretView::Absent;
-            world.edit(PROD, |spec| {
-                spec["controlPlane"] = json!({ "machines": ["b", "c", "d"] });
+        .when(|world| ledger_of_another_founding(world, false))
+        .then(|seen| {
+            let living = seen.held("a").id;
+            let written = seen.plan.actions.iter().find_map(|action| match action {
+                Action::UpdateLedger(_, ledger) => Some(ledger.clone()),
+                _ => None,
             });
-        })
+            let written = written.expect("the ledger is mended");
+            assert!(written.id == living && written.founded && written.slot.fencing);
+            assert_eq!(seen.given_back(), Vec::<&str>::new());
+        });
+}
+
+#[test]
+fn a_founded_ledger_of_another_founding_stops_the_cluster_and_gives_nothing_back() {
+    three()
+        .when(settled)
+        .when(|world| ledger_of_another_founding(world, true))
         .then(|seen| {
             assert_eq!(seen.kinds(), Vec::<&str>::new());
             seen.says(
@@ -56,6 +81,49 @@ fn a_ledger_from_a_backup_stops_the_cluster_and_gives_nothing_back() {
                 "another founding",
             );
         });
+}
+
+#[test]
+fn what_is_given_back_is_not_marked_as_applied() {
+    three()
+        .when(|world| {
+            world.pass(PROD);
+            let cluster = world.cluster(PROD);
+            cluster.ledger.as_mut().unwrap().1.id = ClusterId::from_bits(99);
+            world.work();
+        })
+        .then(|seen| {
+            assert_eq!(seen.given_back(), ["a", "b", "c", "w"]);
+            assert!(!seen.kinds().contains(&"Confirm"), "{:?}", seen.kinds());
+        });
+}
+
+#[test]
+fn a_member_that_a_foreign_configuration_names_is_told_and_not_written() {
+    three()
+        .when(settled)
+        .when(|world| {
+            world.post(&stranger("legacy", "a")).unwrap();
+            world.configuration("a").metadata.labels = None;
+        })
+        .then(|seen| {
+            assert_eq!(seen.kinds(), Vec::<&str>::new());
+            seen.says(
+                ConditionType::MachinesAvailable,
+                "False",
+                Reason::MachineInUse,
+                "legacy",
+            );
+        });
+}
+
+#[test]
+fn a_selector_passes_over_a_machine_without_a_key() {
+    given(cluster().select_control_plane(1))
+        .with(machine("a").cp().without_key())
+        .with(machine("b").cp())
+        .when(planned)
+        .then(|seen| assert_eq!(seen.claimed(), ["b"]));
 }
 
 #[test]

@@ -159,6 +159,7 @@ fn machines_available(observed: &Observed, plan: &Plan) -> Verdict {
             "the spec has to be mended first",
         );
     }
+    let contested = observed.contested();
     let mut problems: Vec<(Reason, String)> = Vec::new();
     for role in Role::ALL {
         let pick = plan.selection.of(role);
@@ -170,6 +171,12 @@ fn machines_available(observed: &Observed, plan: &Plan) -> Verdict {
             );
         }
         for machine in &pick.staying {
+            if let Some(other) = contested.get(machine.as_str()) {
+                problems.push((
+                    Reason::MachineInUse,
+                    format!("Machine {machine} is also named by NixosConfiguration {other}, which is not of this cluster: NIO applies both in turn; delete one of them"),
+                ));
+            }
             if !observed.machines.contains_key(machine) {
                 problems.extend(unreachable(observed, machine));
             }
