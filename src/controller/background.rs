@@ -309,6 +309,10 @@ fn note(jobs: &Mutex<HashMap<String, Job>>, uid: &str, (outcome, line): Outcome)
                 news
             }
             Err(failure) => {
+                // What was read from a host that is not who it was is not used.
+                if failure.0 == Reason::HostKeyChanged {
+                    job.read = None;
+                }
                 let failure = Some(failure);
                 let news = job.failure != failure;
                 job.failure = failure;

@@ -97,6 +97,33 @@ async fn a_host_that_the_users_known_hosts_do_not_name_is_refused() {
     case.finish().await;
 }
 
+/// The pin holds also while a kubeconfig is at hand whose API server does not answer yet, as in every bring-up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_key_that_changes_before_the_api_server_answers_is_refused() {
+    let case = Case::with(&nico().args(&RESYNC)).await;
+    let host = case.world.machine("cp-01").await;
+    host.api_off(true);
+    host.put_file(ELSEWHERE, good(&case, &host));
+    case.world.cluster("prod", lies_elsewhere()).await.unwrap();
+    case.told("prod", "KubeconfigReady", "False", "Unverified")
+        .await;
+    let pinned = || async {
+        let map = case.map("prod-known-hosts").await;
+        map.get("known_hosts").cloned()
+    };
+    let pinned = rig::wait::wait_for("the host key is pinned", DEADLINE, pinned).await;
+    let _ = host.change_host_key();
+    case.told("prod", "KubeconfigReady", "False", "HostKeyChanged")
+        .await;
+    let logins = host.auths().len();
+    host.api_off(false);
+    case.two_more_looks().await;
+    assert_eq!(host.auths().len(), logins, "{:?}", host.auths());
+    assert_eq!(case.map("prod-known-hosts").await["known_hosts"], pinned);
+    assert!(case.secret("prod-kubeconfig").await.is_none());
+    case.finish().await;
+}
+
 /// Who answers with another key than the pinned one gets no key of NICO's to see, not even a signature.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_host_key_is_refused_before_any_login() {
