@@ -9,6 +9,7 @@ use rig::judge::broken_rules;
 use rig::proxy::{Call, Effect, Fault, Moment, Proxy};
 use rig::wait::wait_describing;
 use rig::world::World;
+use serde_json::Value;
 
 use super::DEADLINE;
 
@@ -185,4 +186,31 @@ pub(crate) fn judge(world: &World, proxy: &Proxy, case: &str) {
         tokens.values().all(|values| values.len() == 1),
         "{case}: a token changed\n{lines}"
     );
+}
+
+/// How many of the writes of a status say something that people and tools wait for: another phase, generation, Secret or status of
+/// a condition. Others are gathered for seconds, so that a slow machine sees more of them.
+pub(crate) fn significant(calls: &[Call]) -> usize {
+    let mut before = BTreeMap::new();
+    let mut count = 0;
+    for call in calls {
+        let written = call.code.is_some_and(|code| (200..300).contains(&code));
+        if call.subresource != "status" || !written {
+            continue;
+        }
+        let status = call
+            .body
+            .as_ref()
+            .map_or(&Value::Null, |body| &body["status"]);
+        let conditions = status["conditions"].as_array().into_iter().flatten();
+        let told = conditions.map(|it| (it["type"].to_string(), it["status"].clone()));
+        let fields = ["phase", "observedGeneration", "kubeconfigSecret"];
+        let fields = fields.map(|field| (field.to_owned(), status[field].clone()));
+        let mut news = false;
+        for (name, value) in told.chain(fields.into_iter().filter(|it| !it.1.is_null())) {
+            news |= before.insert(name, value.clone()) != Some(value);
+        }
+        count += usize::from(news);
+    }
+    count
 }

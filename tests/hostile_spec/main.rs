@@ -213,17 +213,22 @@ async fn kubectl_shows_the_columns() {
     api.patch_status("shown", &PatchParams::default(), &Patch::Merge(&status))
         .await
         .expect("what NICO writes as status is taken");
-    let shown = control_plane
-        .kubectl(&[
-            "get",
-            "kcluster",
-            "shown",
-            "--namespace=default",
-            "--output=wide",
-        ])
-        .await
-        .expect("kubectl runs");
-    let words = String::from_utf8_lossy(&shown.stdout);
+    // The server side of the table comes a moment after the definition is established.
+    let shown = || async {
+        let shown = control_plane
+            .kubectl(&[
+                "get",
+                "kcluster",
+                "shown",
+                "--namespace=default",
+                "--output=wide",
+            ])
+            .await
+            .expect("kubectl runs");
+        let words = String::from_utf8_lossy(&shown.stdout).into_owned();
+        words.contains("CONTROL PLANE").then_some(words)
+    };
+    let words = wait_for("kubectl shows the columns", DEADLINE, shown).await;
     println!("{words}");
     let mut lines = words.lines();
     let mut next = || -> Vec<&str> {

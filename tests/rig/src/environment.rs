@@ -9,8 +9,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use kube::Client;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, ListParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -19,7 +23,11 @@ use crate::crds::{Generation, install_crd_text, install_crds};
 use crate::deploy;
 use crate::machines::MachinePool;
 use crate::runtime;
+use crate::wait::wait_for;
 use crate::workload::Workload;
+
+/// How long an API server may take to learn of new rights.
+const RIGHTS: Duration = Duration::from_secs(60);
 
 /// The repository's root, as it was when the rig was built.
 #[must_use]
@@ -125,8 +133,31 @@ impl Environment {
     async fn kubeconfig_of(&self, namespace: &str, name: &str, url: &str) -> String {
         let token = self.control_plane.service_account_token(namespace, name);
         let token = token.await.expect("the ServiceAccount gets a token");
+        self.wait_for_rights(namespace, &token).await;
         self.control_plane
             .token_kubeconfig(Some(url), &token)
             .expect("a kubeconfig can be written")
+    }
+
+    /// Waits until the API server knows the rights of a token: its caches learn of a new binding a moment later, and NICO's first
+    /// requests would be refused.
+    async fn wait_for_rights(&self, namespace: &str, token: &str) {
+        let text = self
+            .control_plane
+            .token_kubeconfig(None, token)
+            .expect("a kubeconfig can be written");
+        let kubeconfig = Kubeconfig::from_yaml(&text).expect("our own kubeconfig parses");
+        let options = KubeConfigOptions::default();
+        let config = Config::from_custom_kubeconfig(kubeconfig, &options);
+        let config = config.await.expect("our own kubeconfig is whole");
+        let client = Client::try_from(config).expect("our own kubeconfig makes a client");
+        let seen = || async {
+            let clusters = crate::crds::clusters(&client, namespace);
+            let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+            let listed = clusters.list(&ListParams::default().limit(1)).await;
+            let read = secrets.get_opt("no-such-secret").await;
+            (listed.is_ok() && read.is_ok()).then_some(())
+        };
+        wait_for("the rights of the ServiceAccount are known", RIGHTS, seen).await;
     }
 }

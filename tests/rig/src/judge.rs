@@ -128,11 +128,11 @@ impl Judge {
         let founded = cluster["name"]
             .as_str()
             .is_some_and(|name| self.founded.contains(name));
-        if founded && !cluster["bootstrap"].is_null() {
+        if founded && cluster["bootstrap"] == machine {
             self.say(
                 "I14",
                 call,
-                "a founded cluster's machine is told who founds it",
+                "a founded cluster's machine is told to found it",
             );
         }
         let listed = ["controlPlane", "workers"]
