@@ -17,6 +17,7 @@ use super::named;
 use crate::api::cluster::RawCluster;
 use crate::api::conditions::Reason;
 use crate::api::digest::sha256;
+use crate::plan::kubeconfig::TRY_AGAIN;
 use crate::plan::observed::{AtHand, Fetch, NotWorking, Works};
 use round::{Outcome, VERIFY, not_working, try_all};
 
@@ -25,8 +26,6 @@ const ROUND: Duration = Duration::from_secs(30);
 /// Pause between two tries, in the first two minutes and after.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 const EAGER: Duration = Duration::from_secs(120);
-/// How soon a stored kubeconfig that failed is tried again.
-const RETRY: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 struct Job {
@@ -133,7 +132,7 @@ impl Background {
                     (Works::Yes, idle && at.elapsed() >= self.resync)
                 }
                 Some((tried, at, Err(why))) if tried == digest => {
-                    (Works::No(why.clone()), idle && at.elapsed() >= RETRY)
+                    (Works::No(why.clone()), idle && at.elapsed() >= TRY_AGAIN)
                 }
                 _ => (Works::Unknown, idle),
             }

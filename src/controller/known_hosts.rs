@@ -117,6 +117,17 @@ impl KnownHosts {
             .collect()
     }
 
+    /// Whether the host that `line` (as [`line_for`] writes it) names is pinned already: a second key is never trusted beside the first.
+    #[must_use]
+    pub fn pins_host_of(&self, line: &str) -> bool {
+        let Some(host) = line.split_whitespace().next() else {
+            return false;
+        };
+        self.entries
+            .iter()
+            .any(|(_, entry)| entry.marker().is_none() && names(entry.host_patterns(), host))
+    }
+
     /// The text with a line more, or as it is where the line is there already.
     #[must_use]
     pub fn with_added(&self, line: &str) -> String {
@@ -269,6 +280,23 @@ mod tests {
         assert_eq!(lookup(&text, "10.0.0.1", 22), Lookup::Unknown);
         assert_eq!(lookup(&text, "10.0.0.11", 23), Lookup::Unknown);
         assert_eq!(lookup("", "10.0.0.11", 22), Lookup::Unknown);
+    }
+
+    #[test]
+    fn a_host_is_pinned_by_any_line_that_names_it() {
+        let pins = |text: &str, host: &str| {
+            let line = line_for(host, 22, &key(TWO));
+            KnownHosts::parse("c", text, Policy::TrustOnFirstUse).pins_host_of(&line)
+        };
+        for text in ["10.0.0.11", "cp-01,10.0.0.11", "10.0.0.*"] {
+            assert!(
+                pins(&format!("# of NICO's\n{text} {ONE}\n"), "10.0.0.11"),
+                "{text}"
+            );
+        }
+        for text in ["10.0.0.1", "[10.0.0.11]:2222", "@cert-authority *"] {
+            assert!(!pins(&format!("{text} {ONE}\n"), "10.0.0.11"), "{text}");
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::plan::action::Plan;
 use crate::plan::observed::{Evidence, Observed};
 use crate::plan::status::{Refusal, is_significant, status};
 use crate::plan::{Settings, plan};
-use tell::{not_listed, tell, tell_changes, tell_unread, tell_unwritable};
+use tell::{tell, tell_changes, tell_unread, tell_unwritable};
 
 /// Bounds a whole pass: one broken cluster never holds up another.
 const PASS_TIMEOUT: Duration = Duration::from_secs(300);
@@ -65,7 +65,9 @@ pub enum ReconcileError {
     #[error("the pass took longer than {} s", PASS_TIMEOUT.as_secs())]
     Timeout,
     /// The first lists have not ended.
-    #[error("the first lists of Machines and NixosConfigurations have not ended yet")]
+    #[error(
+        "the first lists of Machines and NixosConfigurations: they have not ended yet: see NICO's log, and whether it may list both"
+    )]
     NotListed,
 }
 
@@ -113,18 +115,18 @@ pub async fn reconcile(
             tell_unwritable(&cluster, &context, &error);
             Err(ReconcileError::Call(error))
         }
-        Ok(Err(ReconcileError::NotListed)) => {
+        Ok(Err(error @ ReconcileError::NotListed)) => {
             if context.started.elapsed() >= LISTING_PATIENCE {
-                tell(&cluster, &context, &not_listed()).await;
+                tell(&cluster, &context, &error.to_string()).await;
             }
-            Err(ReconcileError::NotListed)
+            Err(error)
         }
         Ok(Err(error)) => Err(error),
         Err(_) => Err(ReconcileError::Timeout),
     }
 }
 
-/// Where something changes under pass after pass, the watch of clusters may be silent: the object is read by name.
+/// The watch of clusters may be silent, or may have lost an event: the object is read by name.
 async fn read_again(cluster: &RawCluster, context: &Context) {
     let namespace = cluster.namespace().unwrap_or_default();
     let api: Api<RawCluster> = Api::namespaced(context.client.clone(), &namespace);

@@ -17,7 +17,7 @@ use super::observed::{KnownHostsView, NotWorking, Observed, SecretView, SshKeyVi
 const UNVERIFIED_AFTER: Duration = Duration::from_secs(600);
 
 /// How soon one that does not work is tried again.
-const TRY_AGAIN: Duration = Duration::from_secs(10);
+pub const TRY_AGAIN: Duration = Duration::from_secs(10);
 
 /// Has the stored kubeconfig tried where that is due, and says where it does not work. Writes nothing.
 pub fn try_stored(observed: &Observed, plan: &mut Plan) {

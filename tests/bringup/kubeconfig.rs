@@ -97,6 +97,15 @@ async fn a_host_that_the_users_known_hosts_do_not_name_is_refused() {
     case.finish().await;
 }
 
+/// What is pinned, once anything is.
+async fn pinned(case: &Case) -> String {
+    let pinned = || async {
+        let map = case.map("prod-known-hosts").await;
+        map.get("known_hosts").cloned()
+    };
+    rig::wait::wait_for("the host key is pinned", DEADLINE, pinned).await
+}
+
 /// The pin holds also while a kubeconfig is at hand whose API server does not answer yet, as in every bring-up.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_key_that_changes_before_the_api_server_answers_is_refused() {
@@ -107,11 +116,7 @@ async fn a_host_key_that_changes_before_the_api_server_answers_is_refused() {
     case.world.cluster("prod", lies_elsewhere()).await.unwrap();
     case.told("prod", "KubeconfigReady", "False", "Unverified")
         .await;
-    let pinned = || async {
-        let map = case.map("prod-known-hosts").await;
-        map.get("known_hosts").cloned()
-    };
-    let pinned = rig::wait::wait_for("the host key is pinned", DEADLINE, pinned).await;
+    let pinned = pinned(&case).await;
     let _ = host.change_host_key();
     case.told("prod", "KubeconfigReady", "False", "HostKeyChanged")
         .await;
@@ -133,11 +138,7 @@ async fn a_changed_host_key_is_refused_before_any_login() {
     // Logged in to, and so pinned, though nothing could be read.
     case.told("prod", "KubeconfigReady", "False", "KubeconfigUnreadable")
         .await;
-    let pinned = || async {
-        let map = case.map("prod-known-hosts").await;
-        map.get("known_hosts").cloned()
-    };
-    let pinned = rig::wait::wait_for("the host key is pinned", DEADLINE, pinned).await;
+    let pinned = pinned(&case).await;
     host.refuse(true);
     let unreachable = |status: &serde_json::Value| {
         let found = rig::world::condition(status, "KubeconfigReady");

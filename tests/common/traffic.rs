@@ -12,6 +12,7 @@ use rig::world::World;
 use serde_json::Value;
 
 use super::DEADLINE;
+use super::case::took_effect;
 
 /// How often NICO looks at everything anew in tests that wait for that: its shortest resync.
 pub(crate) const RESYNC: [&str; 2] = ["--resync", "1s"];
@@ -194,8 +195,7 @@ pub(crate) fn significant(calls: &[Call]) -> usize {
     let mut before = BTreeMap::new();
     let mut count = 0;
     for call in calls {
-        let written = call.code.is_some_and(|code| (200..300).contains(&code));
-        if call.subresource != "status" || !written {
+        if call.subresource != "status" || !took_effect(call) {
             continue;
         }
         let status = call

@@ -5,24 +5,15 @@ use nico::api::conditions::{
     Reason,
 };
 use nico::api::names::ClusterId;
-use nico::plan::action::Action;
 use nico::plan::observed::SecretView;
 use serde_json::json;
 
-use crate::given::{Given, PROD, Seen, cluster, given, machine, nix_of, planned, settled};
+use crate::given::{Given, PROD, cluster, given, machine, nix_of, planned, settled};
 use crate::world::World;
 
 fn three() -> Given {
     given(cluster().control_plane(["a", "b", "c"]).workers(["w"]))
         .machines(["a", "b", "c", "w", "x"])
-}
-
-/// The ledger that the plan writes.
-fn written(seen: &Seen) -> Option<nico::api::ledger::Ledger> {
-    seen.plan.actions.iter().find_map(|action| match action {
-        Action::CreateLedger(ledger) | Action::UpdateLedger(_, ledger) => Some(ledger.clone()),
-        _ => None,
-    })
 }
 
 fn rewrite(world: &mut World, name: &str, from: &str, to: &str) {
@@ -89,7 +80,7 @@ fn a_stored_kubeconfig_founds() {
             world.cluster(PROD).kubeconfig.secret = SecretView::Ours;
         })
         .when(planned)
-        .then(|seen| assert!(written(seen).is_some_and(|ledger| ledger.founded)));
+        .then(|seen| assert!(seen.ledger_written().is_some_and(|ledger| ledger.founded)));
 }
 
 #[test]
@@ -103,12 +94,12 @@ fn the_confirmation_of_the_whole_first_control_plane_founds_and_of_part_of_it_do
             world.pass(PROD);
         })
         .when(planned)
-        .then(|seen| assert_eq!(written(seen), None))
+        .then(|seen| assert_eq!(seen.ledger_written(), None))
         .when(|world| {
             world.apply_configuration("c");
             world.pass(PROD);
         })
-        .then(|seen| assert!(written(seen).is_some_and(|ledger| ledger.founded)));
+        .then(|seen| assert!(seen.ledger_written().is_some_and(|ledger| ledger.founded)));
 }
 
 #[test]
@@ -126,7 +117,7 @@ fn those_that_stay_do_not_found_without_the_founder() {
         })
         .when(planned)
         .then(|seen| {
-            assert_eq!(written(seen), None);
+            assert_eq!(seen.ledger_written(), None);
             assert_eq!(seen.given_back(), ["a", "b", "c", "w"]);
         });
 }
@@ -228,7 +219,10 @@ fn before_founding_the_loss_of_the_founder_gives_everything_back_and_starts_with
             assert_eq!(seen.claimed(), ["a", "b", "c", "w"]);
             assert_eq!(seen.kinds()[0], "UpdateLedger");
             assert_ne!(Some(nix_of(seen.claims()[0]).id), old);
-            assert_eq!(written(seen).unwrap().id, nix_of(seen.claims()[0]).id);
+            assert_eq!(
+                seen.ledger_written().unwrap().id,
+                nix_of(seen.claims()[0]).id
+            );
         });
 }
 
@@ -323,7 +317,7 @@ fn a_lost_ledger_is_made_anew_from_a_once_confirmed_configuration() {
         .when(settled)
         .when(|world| world.cluster(PROD).ledger = None)
         .then(|seen| {
-            let ledger = written(seen).expect("it is made anew");
+            let ledger = seen.ledger_written().expect("it is made anew");
             assert_eq!(seen.kinds(), ["CreateLedger"]);
             assert_eq!(ledger.id, seen.held("a").id);
             assert!(ledger.founded && ledger.slot.fencing);
@@ -339,7 +333,7 @@ fn a_ledger_lost_before_the_founding_takes_the_id_and_is_not_founded() {
         })
         .when(planned)
         .then(|seen| {
-            let ledger = written(seen).expect("it is made anew");
+            let ledger = seen.ledger_written().expect("it is made anew");
             assert_eq!(ledger.id, seen.held("a").id);
             assert!(!ledger.founded && !ledger.slot.fencing);
         });
@@ -372,7 +366,7 @@ fn a_ledger_that_says_founded_is_believed_and_one_that_forgot_is_corrected() {
             let (_, ledger) = world.cluster(PROD).ledger.as_mut().unwrap();
             ledger.founded = false;
         })
-        .then(|seen| assert!(written(seen).is_some_and(|ledger| ledger.founded)));
+        .then(|seen| assert!(seen.ledger_written().is_some_and(|ledger| ledger.founded)));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use nico::api::conditions::{ConditionType, Reason};
+use nico::api::ledger::Ledger;
 use nico::api::names::MachineName;
 use nico::api::nio::{Machine, MachineSpec, MachineStatus};
 use nico::api::status::{ClusterCondition, ClusterStatus, MachineState};
@@ -233,6 +234,14 @@ impl Seen {
     pub fn claimed(&self) -> Vec<&str> {
         let claims = self.claims().into_iter();
         claims.map(|claim| claim.machine.as_str()).collect()
+    }
+
+    /// The ledger that the plan writes.
+    pub fn ledger_written(&self) -> Option<Ledger> {
+        self.plan.actions.iter().find_map(|action| match action {
+            Action::CreateLedger(ledger) | Action::UpdateLedger(_, ledger) => Some(ledger.clone()),
+            _ => None,
+        })
     }
 
     pub fn given_back(&self) -> Vec<&str> {

@@ -5,7 +5,6 @@ use nico::api::conditions::{
     Reason,
 };
 use nico::api::names::ClusterId;
-use nico::plan::action::Action;
 use nico::plan::observed::SecretView;
 use serde_json::json;
 
@@ -57,11 +56,8 @@ fn a_ledger_of_a_founding_that_came_to_nothing_takes_the_living_id_and_gives_not
         .when(|world| ledger_of_another_founding(world, false))
         .then(|seen| {
             let living = seen.held("a").id;
-            let written = seen.plan.actions.iter().find_map(|action| match action {
-                Action::UpdateLedger(_, ledger) => Some(ledger.clone()),
-                _ => None,
-            });
-            let written = written.expect("the ledger is mended");
+            let written = seen.ledger_written().expect("the ledger is mended");
+            assert_eq!(seen.kinds()[0], "UpdateLedger");
             assert!(written.id == living && written.founded && written.slot.fencing);
             assert_eq!(seen.given_back(), Vec::<&str>::new());
         });

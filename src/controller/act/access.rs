@@ -112,7 +112,8 @@ impl Hand<'_> {
                     self.pinned();
                     return Ok(());
                 }
-                if has_key_of(text, &line) {
+                let known = KnownHosts::parse(&name, text, Policy::TrustOnFirstUse);
+                if known.pins_host_of(&line) {
                     self.context.background.discard(&cluster.uid);
                     return Err(ActError::Lost("another key of that host is pinned"));
                 }
@@ -171,24 +172,5 @@ impl Hand<'_> {
         self.tell(&Happening::KubeconfigStored);
         self.context.wake(self.cluster_ref());
         Ok(())
-    }
-}
-
-/// Whether the host of a line has a line already: a second key is never trusted beside the first.
-fn has_key_of(text: &str, line: &str) -> bool {
-    let host = |line: &str| line.split_whitespace().next().map(str::to_owned);
-    let pinned = host(line);
-    text.lines().any(|known| host(known) == pinned)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::has_key_of;
-
-    #[test]
-    fn a_host_has_one_key() {
-        let text = "# of NICO's\n[10.0.0.1]:22 ssh-ed25519 AAAA\n10.0.0.2 ssh-ed25519 BBBB\n";
-        assert!(has_key_of(text, "10.0.0.2 ssh-ed25519 CCCC"));
-        assert!(!has_key_of(text, "10.0.0.3 ssh-ed25519 CCCC"));
     }
 }

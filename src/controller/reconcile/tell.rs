@@ -83,19 +83,12 @@ pub(super) async fn tell_unread(cluster: &Arc<RawCluster>, context: &Context, er
         PATIENCE
     };
     if failures >= patience {
-        tell(cluster, context, error).await;
-    }
-}
-
-pub(super) fn not_listed() -> CallError {
-    CallError::Unanswered {
-        what: "the first lists of Machines and NixosConfigurations".to_owned(),
-        why: "they have not ended yet: see NICO's log, and whether it may list both",
+        tell(cluster, context, &error.to_string()).await;
     }
 }
 
 /// Says in the status what hinders NICO from looking.
-pub(super) async fn tell(cluster: &Arc<RawCluster>, context: &Context, error: &CallError) {
+pub(super) async fn tell(cluster: &Arc<RawCluster>, context: &Context, why: &str) {
     let newest = context.newest(cluster);
     let mut status = newest.status.clone().unwrap_or_default();
     let generation = newest.metadata.generation;
@@ -107,7 +100,7 @@ pub(super) async fn tell(cluster: &Arc<RawCluster>, context: &Context, error: &C
             observed_generation: generation,
             last_transition_time: Some(now()),
             reason: Reason::ApiRefused.to_string(),
-            message: error.to_string(),
+            message: why.to_owned(),
         };
         let mut conditions = status.conditions.iter_mut();
         match conditions.find(|condition| condition.kind == name) {

@@ -296,6 +296,12 @@ impl ControlPlane {
         )
     }
 
+    /// A client for who bears `token`, of the runtime in which it is called.
+    pub async fn token_client(&self, token: &str) -> Result<Client, Error> {
+        let config = config(&self.token_kubeconfig(None, token)?).await?;
+        Ok(Client::try_from(config)?)
+    }
+
     /// A kubeconfig with a client certificate of this user and group, as short-lived as wanted.
     pub fn client_cert_kubeconfig(
         &self,

@@ -12,9 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
+use kube::Client;
 use kube::api::{Api, ListParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -142,15 +141,8 @@ impl Environment {
     /// Waits until the API server knows the rights of a token: its caches learn of a new binding a moment later, and NICO's first
     /// requests would be refused.
     async fn wait_for_rights(&self, namespace: &str, token: &str) {
-        let text = self
-            .control_plane
-            .token_kubeconfig(None, token)
-            .expect("a kubeconfig can be written");
-        let kubeconfig = Kubeconfig::from_yaml(&text).expect("our own kubeconfig parses");
-        let options = KubeConfigOptions::default();
-        let config = Config::from_custom_kubeconfig(kubeconfig, &options);
-        let config = config.await.expect("our own kubeconfig is whole");
-        let client = Client::try_from(config).expect("our own kubeconfig makes a client");
+        let client = self.control_plane.token_client(token);
+        let client = client.await.expect("a token makes a client");
         let seen = || async {
             let clusters = crate::crds::clusters(&client, namespace);
             let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
