@@ -25,11 +25,13 @@ async fn a_bring_up_outlives_restarts_of_the_api_server() {
     for writes in AT {
         let enough = || async { (proxy.writes().len() >= writes).then_some(()) };
         wait_for("the writes before it goes away", DEADLINE, enough).await;
+        proxy.server_starts(true);
         server.stop_api_server();
         server
             .start_api_server()
             .await
             .expect("the API server starts again");
+        proxy.server_starts(false);
     }
     world.wait_ready("prod", DEADLINE).await;
     settle(&proxy, &resyncs).await;

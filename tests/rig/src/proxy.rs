@@ -71,6 +71,7 @@ struct State {
     forbidden: Vec<Call>,
     used: BTreeSet<(String, String, String)>,
     faults: Vec<Fault>,
+    starting: bool,
 }
 
 impl Drop for Proxy {
@@ -165,6 +166,12 @@ impl Proxy {
     /// Lays a fault in wait; the first one that matches a call strikes.
     pub fn fault(&self, fault: Fault) {
         self.shared.state().faults.push(fault);
+    }
+
+    /// Says that the API server is away or starts, or that it is ready again: one that starts refuses everyone for a moment, which
+    /// is a fault of its own and no request beyond the rights (SPEC 7; INVARIANTS I12).
+    pub fn server_starts(&self, starting: bool) {
+        self.shared.state().starting = starting;
     }
 
     /// Takes all faults away; what hangs goes on hanging.
@@ -289,7 +296,7 @@ impl Shared {
                 fault.left = fault.left.map(|left| left - 1);
                 fault.clone()
             });
-        call.faulted = fault.is_some();
+        call.faulted = fault.is_some() || state.starting;
         if !call.resource.is_empty() {
             state
                 .used

@@ -99,7 +99,11 @@ impl Shared {
         else {
             return false;
         };
-        if knobs.unreachable || !self.has_credentials(&machine).await {
+        // What an API server that is away does not answer is not missing: it is tried again.
+        let Ok(has_credentials) = self.has_credentials(&machine).await else {
+            return false;
+        };
+        if knobs.unreachable || !has_credentials {
             self.report_unreachable(key, machine_name, status).await;
             return true;
         }
@@ -111,7 +115,10 @@ impl Shared {
             return true;
         }
         let began = self.started.elapsed();
-        let applied = self.collect(key, spec, spec["flake"].as_str(), false).await;
+        let flake = spec["flake"].as_str();
+        let Ok(applied) = self.collect(key, spec, flake, false).await else {
+            return false;
+        };
         self.work(&knobs).await;
         if *self.stopped.borrow() {
             return false;
@@ -183,22 +190,27 @@ impl Shared {
     }
 
     /// To apply, classic needs a user, and a key in the Secret that the Machine names (namespace: literally `default` if absent).
-    async fn has_credentials(&self, machine: &DynamicObject) -> bool {
+    async fn has_credentials(&self, machine: &DynamicObject) -> kube::Result<bool> {
         let spec = &machine.data["spec"];
         let reference = &spec["sshKeySecretRef"];
         let (Some(_), Some(name)) = (spec["sshUser"].as_str(), reference["name"].as_str()) else {
-            return false;
+            return Ok(false);
         };
         let namespace = reference["namespace"].as_str().unwrap_or("default");
-        self.secret(namespace, name).await.is_some_and(|data| {
+        let data = self.secret(namespace, name).await?;
+        Ok(data.is_some_and(|data| {
             data.get("ssh-privatekey")
                 .is_some_and(|key| !key.0.is_empty())
-        })
+        }))
     }
 
-    async fn secret(&self, namespace: &str, name: &str) -> Option<BTreeMap<String, ByteString>> {
+    async fn secret(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> kube::Result<Option<BTreeMap<String, ByteString>>> {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
-        api.get_opt(name).await.ok()??.data
+        Ok(api.get_opt(name).await?.and_then(|secret| secret.data))
     }
 
     /// The files as they are injected now. A Secret that is missing or empty is skipped without a word; of the others the first
@@ -209,7 +221,7 @@ impl Shared {
         spec: &Value,
         flake: Option<&str>,
         removal: bool,
-    ) -> Applied {
+    ) -> kube::Result<Applied> {
         let mut applied = Applied {
             namespace: key.0.clone(),
             machine: spec["machineRef"]["name"]
@@ -234,7 +246,7 @@ impl Shared {
                 ),
                 Some("SecretRef") => {
                     let name = file["secretRef"]["name"].as_str().unwrap_or_default();
-                    let data = self.secret(&key.0, name).await;
+                    let data = self.secret(&key.0, name).await?;
                     data.and_then(|data| data.into_iter().next())
                         .map(|(_, value)| value.0)
                 }
@@ -245,7 +257,7 @@ impl Shared {
                 None => applied.skipped.push(path),
             }
         }
-        applied
+        Ok(applied)
     }
 
     /// The time that an apply takes, or less if the stand-in is stopped.

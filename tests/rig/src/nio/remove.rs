@@ -35,7 +35,9 @@ impl Shared {
         if !knobs.unreachable {
             if let Some(flake) = spec["onRemoveFlake"].as_str() {
                 let began = self.started.elapsed();
-                let applied = self.collect(key, spec, Some(flake), true).await;
+                let Ok(applied) = self.collect(key, spec, Some(flake), true).await else {
+                    return;
+                };
                 self.work(&knobs).await;
                 let outcome = if knobs.fails {
                     Outcome::Failure

@@ -33,7 +33,7 @@ pub struct Call {
     pub body: Option<Value>,
     /// The status code that the API server answered; `None` while it has not, or was never asked.
     pub code: Option<u16>,
-    /// Whether a fault befell it.
+    /// Whether a fault befell it, or it came while the API server was starting.
     pub faulted: bool,
 }
 
