@@ -7,7 +7,7 @@ use rig::machines::MachinePool;
 use rig::nio::{Nio, NioOptions};
 use rig::process::{Nico, NicoOptions};
 use rig::wait::try_wait_for;
-use rig::workload::{Flake, Workload};
+use rig::workload::{Flake, Tenancy, Workload};
 use rig::{control_plane, deploy};
 
 use crate::commands;
@@ -95,7 +95,7 @@ impl Session {
         management.install(&clock).await?;
         let home = Home::new(management, &workload)?;
 
-        let flake = Flake::new(Arc::clone(&workload));
+        let flake = Flake::new(Arc::clone(&workload), Tenancy::Clusters);
         let mut options = NioOptions::namespace(management.namespace());
         options.tick = NIO_TICK;
         options.delay = if arguments.once { APPLY_ONCE } else { APPLY };

@@ -109,6 +109,30 @@ pub enum Reason {
     Unverified,
     /// The stored kubeconfig does not work.
     KubeconfigBroken,
+    /// A machine was not confirmed within `progressDeadlineSeconds`.
+    ProgressDeadlineExceeded,
+    /// Fewer than a quorum of the control plane machines are healthy.
+    QuorumLost,
+    /// A change of the control plane would leave fewer than a quorum healthy.
+    QuorumAtRisk,
+    /// A control plane of two would lose a machine, and with it its quorum.
+    WouldLoseQuorum,
+    /// Nothing can be learned of the cluster through its own API.
+    ClusterUnreachable,
+    /// A machine's node is not Ready, or none matches it.
+    NodeNotReady,
+    /// A worker's kubelet is newer than the API server.
+    VersionSkew,
+    /// An older attempt of NIO's may still run on a machine.
+    OldAttempt,
+    /// A machine is being changed.
+    InFlight,
+    /// A left-over Node has to go before its machine joins.
+    NodeLeftOver,
+    /// The ledger was made anew: whoever acted on the lost one is waited for.
+    Fencing,
+    /// The cluster was founded, and no kubeconfig could ever be read.
+    NeverReachable,
     /// A founded cluster's control plane is gone.
     ControlPlaneLost,
     /// `spec.paused` is true.

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::names::{ClusterId, MachineName};
+use super::status::Role;
 
 const ID: &str = "id";
 const FOUNDED: &str = "founded";
@@ -29,6 +30,8 @@ pub enum EntryState {
 pub struct Entry {
     /// The machine.
     pub machine: MachineName,
+    /// Its role: entries of both never stand together.
+    pub role: Role,
     /// Whether it may be written.
     pub state: EntryState,
 }
@@ -42,6 +45,31 @@ pub struct Slot {
     /// The ledger was made anew in a founded cluster; nothing is taken until every child was touched.
     #[serde(default)]
     pub fencing: bool,
+}
+
+impl Slot {
+    /// The entry of a machine.
+    #[must_use]
+    pub fn entry(&self, machine: &MachineName) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.machine == *machine)
+    }
+
+    /// The slot with this entry, made or renewed; the others as they are.
+    #[must_use]
+    pub fn with(&self, entry: Entry) -> Self {
+        let mut slot = self.without(&entry.machine);
+        slot.entries.push(entry);
+        slot.entries.sort();
+        slot
+    }
+
+    /// The slot without the entry of a machine.
+    #[must_use]
+    pub fn without(&self, machine: &MachineName) -> Self {
+        let mut slot = self.clone();
+        slot.entries.retain(|entry| entry.machine != *machine);
+        slot
+    }
 }
 
 /// What the ledger holds.
@@ -141,6 +169,7 @@ mod tests {
         let mut ledger = Ledger::new(ClusterId::from_bits(7), true);
         ledger.slot.entries.push(Entry {
             machine: MachineName::parse("cp-01").unwrap(),
+            role: Role::ControlPlane,
             state: EntryState::Releasing,
         });
         ledger.mirrors.insert("nico-ssh-cp-01".to_owned());

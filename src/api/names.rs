@@ -27,6 +27,12 @@ pub const CONFIRMED_ANNOTATION: &str = "nico.homystack.com/confirmed";
 pub const WITHDRAWN: &str = "withdrawn";
 /// On a configuration: when its marker was written, RFC 3339 (SPEC 3.4).
 pub const WRITTEN_ANNOTATION: &str = "nico.homystack.com/written";
+/// On a configuration: when it was rewritten though its last attempt was not confirmed, RFC 3339; that attempt may still run (NIO.md).
+pub const REWRITTEN_ANNOTATION: &str = "nico.homystack.com/rewritten";
+/// On a configuration: a value never used before, so that every older pending write fails (SPEC 4.2).
+pub const TOUCHED_ANNOTATION: &str = "nico.homystack.com/touched";
+/// On a cluster: the control plane machine that may leave a control plane of two (SPEC 4.3).
+pub const ACCEPT_QUORUM_LOSS_ANNOTATION: &str = "nico.homystack.com/accept-quorum-loss";
 /// On a Secret that is not NICO's: the cluster that may use it as its token (SPEC 3.1).
 pub const ADOPT_ANNOTATION: &str = "nico.homystack.com/adopt";
 /// On a Machine: `"true"` keeps a selector from taking it (SPEC 2.2).

@@ -1,6 +1,7 @@
 //! Actions become API calls, each under its precondition. Nothing is chosen here: an action that cannot be carried out ends the pass.
 
 mod access;
+mod slot;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -25,8 +26,8 @@ use crate::api::cluster::RawCluster;
 use crate::api::digest::hex;
 use crate::api::ledger::Ledger;
 use crate::api::names::{
-    CONFIRMED_ANNOTATION, IN_USE_FINALIZER, join_token_name, known_hosts_name, kubeconfig_name,
-    ledger_name, worker_token_name,
+    CONFIRMED_ANNOTATION, IN_USE_FINALIZER, MachineName, WITHDRAWN, join_token_name,
+    known_hosts_name, kubeconfig_name, ledger_name, worker_token_name,
 };
 use crate::api::nio::{NixosConfiguration, NixosConfigurationKind};
 use crate::plan::action::{Action, Child, Claim, Precondition, Token};
@@ -59,6 +60,16 @@ impl ActError {
     }
 }
 
+/// What came of an action.
+pub enum Outcome {
+    /// It is done.
+    Done,
+    /// The cluster object was written.
+    Cluster(Box<RawCluster>),
+    /// The entry of a machine was taken: the ledger as that left it.
+    Taken(MachineName, Precondition),
+}
+
 /// Carries actions out for one cluster.
 pub struct Hand<'a> {
     /// The operator.
@@ -86,41 +97,81 @@ impl<'a> Hand<'a> {
         }
     }
 
-    /// Carries one action out. Returns the cluster object where it wrote it.
-    pub async fn act(&self, action: &Action) -> Result<Option<RawCluster>, ActError> {
+    /// Carries one action out.
+    pub async fn act(&self, action: &Action) -> Result<Outcome, ActError> {
         match action {
-            Action::AddFinalizer(version, finalizers) => {
-                self.finalizers(version, finalizers).await.map(Some)
+            Action::Take {
+                machine,
+                ledger,
+                taken,
+                without_quorum,
+            } => {
+                self.update_ledger(ledger, taken).await?;
+                if let Some(n) = without_quorum {
+                    self.tell(&Happening::QuorumNotKept(machine.clone(), *n));
+                }
+                return Ok(Outcome::Taken(machine.clone(), self.rests_on()?));
             }
+            // Only what was planned under an entry is written under it.
+            Action::Disrupt(_) => return Err(ActError::Lost("the entry is not in hand")),
+            Action::EndEntry {
+                machine,
+                child,
+                ledger,
+                after,
+            } => self.end_entry(machine, child, ledger, after).await?,
+            Action::Touch(machine, version) => drop(self.touch(machine, version).await?),
+            Action::Rewrite(rewrite) => {
+                self.ledger_stands().await?;
+                self.rewrite(rewrite).await?;
+            }
+            Action::Withdraw(machine, version) => {
+                let body = json!({"metadata": {"annotations": {CONFIRMED_ANNOTATION: WITHDRAWN}}});
+                self.patch(machine.as_str(), version, body).await?;
+            }
+            Action::AskCluster => self.ask(),
+            _ => return self.act_at_rest(action).await,
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// Actions that disrupt nobody.
+    async fn act_at_rest(&self, action: &Action) -> Result<Outcome, ActError> {
+        match action {
+            Action::AddFinalizer(version, finalizers) => self
+                .finalizers(version, finalizers)
+                .await
+                .map(|written| Outcome::Cluster(Box::new(written))),
             Action::RemoveFinalizer(version, finalizers) => {
                 self.finalizers(version, finalizers).await?;
                 info!(cluster = %self.observed.cluster.name, namespace = %self.observed.cluster.namespace, "every machine is given back");
-                Ok(None)
+                Ok(Outcome::Done)
             }
-            Action::CreateLedger(ledger) => self.create_ledger(ledger).await.map(|()| None),
-            Action::UpdateLedger(version, ledger) => {
-                self.update_ledger(version, ledger).await.map(|()| None)
+            Action::CreateLedger(ledger) => {
+                self.create_ledger(ledger).await.map(|()| Outcome::Done)
             }
-            Action::CreateToken(token) => self.create_token(*token).await.map(|()| None),
-            Action::Claim(claim) => self.claim(claim).await.map(|()| None),
-            Action::GiveBack(name, version) => self.give_back(name, version).await.map(|()| None),
+            Action::UpdateLedger(version, ledger) => self
+                .update_ledger(version, ledger)
+                .await
+                .map(|()| Outcome::Done),
+            Action::CreateToken(token) => self.create_token(*token).await.map(|()| Outcome::Done),
+            Action::Claim(claim) => self.claim(claim).await.map(|()| Outcome::Done),
+            Action::GiveBack(name, version) => {
+                self.give_back(name, version).await.map(|()| Outcome::Done)
+            }
             Action::Confirm(machine, version, marker) => {
                 let body =
                     json!({"metadata": {"annotations": {CONFIRMED_ANNOTATION: marker.as_str()}}});
-                let api = self.api::<NixosConfiguration>();
-                let configuration = calls::patch(&api, machine.as_str(), version, body).await?;
-                self.context.stores.configurations.saw(configuration);
+                self.patch(machine.as_str(), version, body).await?;
                 self.tell(&Happening::Confirmed(machine.clone()));
-                Ok(None)
+                Ok(Outcome::Done)
             }
             Action::TakeBack(name, version, metadata) => {
                 let body = json!({ "metadata": metadata });
-                let api = self.api::<NixosConfiguration>();
-                let configuration = calls::patch(&api, name, version, body).await?;
-                self.context.stores.configurations.saw(configuration);
-                Ok(None)
+                self.patch(name, version, body).await?;
+                Ok(Outcome::Done)
             }
-            Action::FetchKubeconfig(machines) => self.fetch(machines).await.map(|()| None),
+            Action::FetchKubeconfig(machines) => self.fetch(machines).await.map(|()| Outcome::Done),
             Action::VerifyKubeconfig => {
                 let cluster = &self.observed.cluster;
                 self.context.background.start_verify(
@@ -129,11 +180,18 @@ impl<'a> Hand<'a> {
                     cluster.namespace.clone(),
                     kubeconfig_name(&cluster.name),
                 );
-                Ok(None)
+                Ok(Outcome::Done)
             }
-            Action::PinHostKey => self.pin_host_key().await.map(|()| None),
-            Action::StoreKubeconfig => self.store_kubeconfig().await.map(|()| None),
-            Action::DeleteChild(child) => self.delete_child(*child).await.map(|()| None),
+            Action::PinHostKey => self.pin_host_key().await.map(|()| Outcome::Done),
+            Action::StoreKubeconfig => self.store_kubeconfig().await.map(|()| Outcome::Done),
+            Action::DeleteChild(child) => self.delete_child(*child).await.map(|()| Outcome::Done),
+            Action::Take { .. }
+            | Action::Disrupt(_)
+            | Action::EndEntry { .. }
+            | Action::Touch(..)
+            | Action::Rewrite(_)
+            | Action::Withdraw(..)
+            | Action::AskCluster => Ok(Outcome::Done),
         }
     }
 
@@ -228,6 +286,14 @@ impl<'a> Hand<'a> {
         *self.ledger.lock().unwrap_or_else(PoisonError::into_inner) = Some(version_of(ledger));
     }
 
+    /// The ledger as this hand wrote it last.
+    fn rests_on(&self) -> Result<Precondition, ActError> {
+        let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        ledger
+            .clone()
+            .ok_or(ActError::Lost("the ledger is not at hand"))
+    }
+
     /// Whether nobody wrote the ledger since: else another operator may have begun another founding.
     async fn ledger_stands(&self) -> Result<(), ActError> {
         let expected = self
@@ -301,9 +367,13 @@ impl<'a> Hand<'a> {
     }
 
     async fn claim(&self, claim: &Claim) -> Result<(), ActError> {
+        self.ledger_stands().await?;
+        self.post(claim).await
+    }
+
+    async fn post(&self, claim: &Claim) -> Result<(), ActError> {
         let configuration: NixosConfigurationKind = serde_json::from_value(claim.body.clone())
             .map_err(|_| ActError::Lost("the configuration cannot be written"))?;
-        self.ledger_stands().await?;
         let NixosConfigurationKind { metadata, spec } =
             calls::create(&self.api(), &configuration).await?;
         self.context.stores.configurations.saw(NixosConfiguration {

@@ -18,7 +18,7 @@ use crate::api::cluster::RawCluster;
 use crate::api::conditions::Reason;
 use crate::api::digest::sha256;
 use crate::plan::kubeconfig::TRY_AGAIN;
-use crate::plan::observed::{AtHand, Fetch, NotWorking, Works};
+use crate::plan::observed::{AtHand, Fetch, NotWorking, Word, Works};
 use round::{Outcome, VERIFY, not_working, try_all};
 
 /// How long one task keeps trying before the planner names the machines anew.
@@ -26,6 +26,8 @@ const ROUND: Duration = Duration::from_secs(30);
 /// Pause between two tries, in the first two minutes and after.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 const EAGER: Duration = Duration::from_secs(120);
+/// How old what a cluster said of itself may be while a change rests on it.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 struct Job {
@@ -40,6 +42,9 @@ struct Job {
     tried: Option<(String, Instant, Result<(), NotWorking>)>,
     /// Under what it was read: founding, spec and machines.
     circumstances: String,
+    asking: Option<JoinHandle<()>>,
+    /// What the cluster said of itself, and when.
+    heard: Option<(Instant, Word)>,
 }
 
 impl Job {
@@ -55,6 +60,12 @@ impl Job {
             }),
             new_host_key: self.host_key_line.is_some(),
         }
+    }
+
+    fn stop(&mut self) {
+        stop(&mut self.fetching);
+        stop(&mut self.verifying);
+        stop(&mut self.asking);
     }
 
     fn drop_read(&mut self) {
@@ -156,11 +167,51 @@ impl Background {
         self.with(uid, Job::drop_read);
     }
 
+    /// What a cluster last said of itself, and whether it is time to ask again.
+    #[must_use]
+    pub fn word(&self, uid: &str) -> (Word, bool) {
+        self.with(uid, |job| match &job.heard {
+            None => (Word::NotAsked, true),
+            Some((at, word)) => (word.clone(), at.elapsed() >= ASK_AGAIN),
+        })
+    }
+
+    /// Notes what a cluster said just now.
+    pub fn heard(&self, uid: &str, word: Word) {
+        self.with(uid, |job| job.heard = Some((Instant::now(), word)));
+    }
+
+    /// Asks a cluster how its machines are, unless that is being done; it is looked at again if the answer is another one.
+    pub fn start_ask(
+        &self,
+        cluster: ObjectRef<RawCluster>,
+        uid: &str,
+        ask: impl Future<Output = Option<Word>> + Send + 'static,
+    ) {
+        let (jobs, wake) = (Arc::clone(&self.jobs), self.wake.clone());
+        let uid_of_job = uid.to_owned();
+        self.with(uid, |job| {
+            if job.asking.as_ref().is_some_and(|task| !task.is_finished()) {
+                return;
+            }
+            job.asking = Some(tokio::spawn(async move {
+                let Some(word) = ask.await else { return };
+                let mut news = false;
+                if let Some(job) = lock(&jobs).get_mut(&uid_of_job) {
+                    news = job.heard.as_ref().is_none_or(|(_, old)| *old != word);
+                    job.heard = Some((Instant::now(), word));
+                }
+                if news {
+                    let _ = wake.send(cluster);
+                }
+            }));
+        });
+    }
+
     /// Ends all work for a cluster that is gone.
     pub fn forget(&self, uid: &str) {
         if let Some(mut job) = lock(&self.jobs).remove(uid) {
-            stop(&mut job.fetching);
-            stop(&mut job.verifying);
+            job.stop();
         }
     }
 
@@ -169,8 +220,7 @@ impl Background {
         lock(&self.jobs).retain(|uid, job| {
             let kept = uids.contains(uid);
             if !kept {
-                stop(&mut job.fetching);
-                stop(&mut job.verifying);
+                job.stop();
             }
             kept
         });
@@ -274,8 +324,7 @@ pub const VALUE_KEY: &str = "value";
 impl Drop for Background {
     fn drop(&mut self) {
         for job in lock(&self.jobs).values_mut() {
-            stop(&mut job.fetching);
-            stop(&mut job.verifying);
+            job.stop();
         }
     }
 }

@@ -20,6 +20,12 @@ pub enum Happening {
     Claimed(MachineName, Role),
     /// NIO applied what a machine holds.
     Confirmed(MachineName),
+    /// A configuration was written anew.
+    Updating(MachineName),
+    /// A Node left over of a machine was deleted, by its name.
+    NodeDeleted(MachineName, String),
+    /// A machine of a control plane of so many is changed, which cannot keep its quorum meanwhile.
+    QuorumNotKept(MachineName, usize),
     /// A configuration was deleted.
     GivenBack(String),
     /// The kubeconfig Secret was written.
@@ -63,6 +69,25 @@ impl Happening {
                 "Confirm",
                 format!("NIO applied what Machine {machine} holds"),
             ),
+            Self::Updating(machine) => normal(
+                "Updating",
+                "Update",
+                format!("the configuration of Machine {machine} is written anew"),
+            ),
+            Self::NodeDeleted(machine, node) => normal(
+                "NodeDeleted",
+                "Join",
+                format!(
+                    "Node {node}, left over of Machine {machine}, is deleted, so that the machine can join"
+                ),
+            ),
+            Self::QuorumNotKept(machine, n) => warning(
+                "QuorumNotKept",
+                "Update",
+                format!(
+                    "a control plane of {n} cannot keep its quorum while Machine {machine} is changed"
+                ),
+            ),
             Self::GivenBack(machine) => normal(
                 "GivenBack",
                 "GiveBack",
@@ -97,7 +122,11 @@ impl Happening {
     /// The machine that it is about. Events that differ in it are not counted as one.
     fn machine(&self) -> Option<&str> {
         match self {
-            Self::Claimed(machine, _) | Self::Confirmed(machine) => Some(machine.as_str()),
+            Self::Claimed(machine, _)
+            | Self::Confirmed(machine)
+            | Self::Updating(machine)
+            | Self::NodeDeleted(machine, _)
+            | Self::QuorumNotKept(machine, _) => Some(machine.as_str()),
             Self::GivenBack(machine) => Some(machine),
             Self::KubeconfigStored
             | Self::Ready

@@ -31,6 +31,7 @@ pub mod settings;
 pub mod ssh;
 pub mod stores;
 pub mod views;
+pub mod workload;
 
 use context::Context;
 use http::Health;

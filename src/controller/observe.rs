@@ -8,21 +8,29 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use kube::{Api, ResourceExt as _};
 
+use super::background::VALUE_KEY;
 use super::calls::{self, CallError};
 use super::context::Context;
+use super::named;
 use super::stores::{Stores, label_key, machine_key, owner_key};
 use super::views::Views;
+use super::workload::{Member, Question};
 use crate::api::cluster::RawCluster;
-use crate::api::names::{ClusterId, MachineName, join_token_name, worker_token_name};
+use crate::api::names::{
+    ACCEPT_QUORUM_LOSS_ANNOTATION, ClusterId, MachineName, join_token_name, kubeconfig_name,
+    worker_token_name,
+};
 use crate::api::nio::{Generation, Machine, NixosConfiguration};
 use crate::api::spec::{Pool, ValidSpec};
 use crate::api::status::Role;
 use crate::plan::observed::{
     ClusterView, Evidence, Fetch, KnownHostsView, KubeconfigView, LedgerView, Observed, Rival,
-    SecretView, SshKeyView, Works, controller,
+    SecretView, SshKeyView, Word, Works, controller,
 };
 use crate::plan::selection;
 
+/// Port of every member's API server, where the spec names an endpoint whose port may be another (SPEC 4.4).
+const API_PORT: u16 = 6443;
 /// SSH Secrets read at the same time.
 const KEYS_AT_A_TIME: usize = 16;
 
@@ -38,6 +46,8 @@ pub struct Look<'a> {
     pub evidence: Evidence,
     /// Which NIO is there.
     pub nio: Option<Generation>,
+    /// Whether the cluster is asked now how its machines are; else what it said last is good enough.
+    pub ask: bool,
 }
 
 /// Reads the cluster and both lists from the API server, now. `None` where the cluster is gone or another of its name.
@@ -76,6 +86,7 @@ pub async fn observe(look: &Look<'_>) -> Result<Observed, CallError> {
         stores,
         evidence,
         nio,
+        ask,
     } = look;
     let view = view(cluster);
     let namespace = view.namespace.clone();
@@ -124,7 +135,47 @@ pub async fn observe(look: &Look<'_>) -> Result<Observed, CallError> {
     rivals(context, &mut observed, &namespace);
     ssh_keys(&views, *nio, &mut observed, &spec).await?;
     observed.kubeconfig = views.kubeconfig(&circumstances(&observed, &spec)).await?;
+    if *ask {
+        let word = match question(&context.client, &observed).await? {
+            Ok(question) => question.ask().await,
+            Err(why) => Word::Silent(why.to_owned()),
+        };
+        context.background.heard(&view.uid, word);
+    }
+    (observed.word, observed.word_is_old) = context.background.word(&view.uid);
     Ok(observed)
+}
+
+/// Whom to ask how the machines are, and with which kubeconfig; or why nobody can be asked.
+pub(super) async fn question(
+    client: &kube::Client,
+    observed: &Observed,
+) -> Result<Result<Question, &'static str>, CallError> {
+    let Ok(spec) = &observed.spec else {
+        return Ok(Err("the spec has to be mended first"));
+    };
+    let cluster = &observed.cluster;
+    let none = Ok(Err("no kubeconfig is stored yet"));
+    if observed.kubeconfig.secret != SecretView::Ours {
+        return none;
+    }
+    let secret = kubeconfig_name(&cluster.name);
+    let Some(kubeconfig) =
+        named::secret_value(client, &cluster.namespace, &secret, VALUE_KEY).await?
+    else {
+        return none;
+    };
+    let members = observed
+        .members_of(Role::ControlPlane)
+        .filter_map(|(machine, _)| {
+            let address = observed.machines.get(&machine)?.address()?.to_owned();
+            Some(Member { machine, address })
+        });
+    Ok(Ok(Question {
+        kubeconfig,
+        members: members.collect(),
+        port: spec.endpoint.is_some().then_some(API_PORT),
+    }))
 }
 
 /// A snapshot in which nothing was looked at yet.
@@ -148,6 +199,9 @@ fn blank(look: &Look<'_>, view: &ClusterView) -> Observed {
             fetch: Fetch::default(),
         },
         known_hosts: KnownHostsView::Absent,
+        word: Word::NotAsked,
+        word_is_old: true,
+        entered: None,
         since: look.context.clocks(&view.uid),
         fresh_id: ClusterId::from_bits(rand::random()),
         cluster: view.clone(),
@@ -182,6 +236,10 @@ pub(super) fn view(cluster: &RawCluster) -> ClusterView {
         created: meta.creation_timestamp.as_ref().map(|time| time.0),
         deleting: meta.deletion_timestamp.is_some(),
         finalizers: meta.finalizers.clone().unwrap_or_default(),
+        accept_quorum_loss: meta
+            .annotations
+            .as_ref()
+            .and_then(|annotations| annotations.get(ACCEPT_QUORUM_LOSS_ANNOTATION).cloned()),
         status: cluster.status.clone().unwrap_or_default(),
     }
 }

@@ -1,5 +1,6 @@
 //! One pass for one cluster: observe, plan, act, status (STYLE, "Shape").
 
+mod entered;
 mod tell;
 
 use std::sync::Arc;
@@ -11,17 +12,18 @@ use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 use tracing::{debug, trace, warn};
 
-use super::act::{ActError, Hand};
+use super::act::{ActError, Hand, Outcome};
 use super::calls::{self, CallError};
 use super::context::Context;
 use super::observe::{Look, now, observe, read_live};
 use crate::api::cluster::RawCluster;
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::status::ClusterStatus;
-use crate::plan::action::Plan;
+use crate::plan::action::{Action, Plan};
 use crate::plan::observed::{Evidence, Observed};
 use crate::plan::status::{Refusal, is_significant, status};
 use crate::plan::{Settings, plan};
+use entered::write_under_entry;
 use tell::{tell, tell_changes, tell_unread, tell_unwritable};
 
 /// Bounds a whole pass: one broken cluster never holds up another.
@@ -46,6 +48,8 @@ const STALE_PATIENCE: u32 = 5;
 const GATHER: Duration = Duration::from_secs(5);
 /// How soon a missing Secret is looked for again: no watch tells that it came.
 const SECRET_PAUSE: Duration = Duration::from_secs(5);
+/// How soon a cluster is asked again on whose word a change waits: no watch tells of it.
+const ASK_PAUSE: Duration = Duration::from_secs(2);
 /// First and longest pause after a failed pass.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(60));
 
@@ -202,6 +206,7 @@ async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, Reco
         stores: &context.stores,
         evidence: Evidence::Cached,
         nio,
+        ask: false,
     })
     .await
     .map_err(ReconcileError::Unread)?;
@@ -234,6 +239,7 @@ async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, Reco
             stores: &stores,
             evidence: Evidence::Live,
             nio,
+            ask: first_plan.wants_word,
         })
         .await
         .map_err(ReconcileError::Unread)?;
@@ -242,7 +248,7 @@ async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, Reco
     } else {
         (cached, first_plan)
     };
-    let failure = carry_out(context, cluster, &observed, &plan).await;
+    let failure = carry_out(context, cluster, &observed, &plan, &settings).await;
     if observed.cluster.deleting && removes_finalizer(&plan) && failure.is_none() {
         context.forget(cluster);
         return Ok(Next::await_change());
@@ -259,24 +265,41 @@ async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, Reco
     Ok(Next::requeue(next_look(context, &plan, later)))
 }
 
-/// Carries the plan out, up to the first action that fails, or that writes the cluster: what follows rests on a read made after it.
+/// Carries the plan out, up to the first action that fails, that writes the cluster, or that takes an entry: what follows rests
+/// on reads made after it.
 async fn carry_out(
     context: &Context,
-    cluster: &RawCluster,
+    cluster: &Arc<RawCluster>,
     observed: &Observed,
     plan: &Plan,
+    settings: &Settings,
 ) -> Option<ActError> {
     let hand = Hand::new(context, observed);
     for action in &plan.actions {
         match hand.act(action).await {
-            Ok(Some(written)) => {
-                context.saw(written);
+            Ok(Outcome::Cluster(written)) => {
+                context.saw(*written);
                 // The API server lets a deletion that had begun take the object away although the finalizer was written meanwhile:
                 // what was made then, nobody would take away.
-                context.wake(ObjectRef::from_obj(cluster));
+                context.wake(ObjectRef::from_obj(&**cluster));
                 return None;
             }
-            Ok(None) => {}
+            Ok(Outcome::Taken(machine, taken)) => {
+                // No watch tells of the ledger: what comes next is looked at now.
+                context.wake(ObjectRef::from_obj(&**cluster));
+                let first = (observed, plan);
+                return write_under_entry(context, cluster, first, settings, &machine, &taken)
+                    .await
+                    .err();
+            }
+            Ok(Outcome::Done) => {
+                if matches!(
+                    action,
+                    Action::UpdateLedger(..) | Action::EndEntry { .. } | Action::CreateLedger(_)
+                ) {
+                    context.wake(ObjectRef::from_obj(&**cluster));
+                }
+            }
             Err(error) => return Some(error),
         }
     }
@@ -286,7 +309,7 @@ async fn carry_out(
 fn removes_finalizer(plan: &Plan) -> bool {
     plan.actions
         .iter()
-        .any(|action| matches!(action, crate::plan::action::Action::RemoveFinalizer(..)))
+        .any(|action| matches!(action, Action::RemoveFinalizer(..)))
 }
 
 /// Writes the status where it changed; returns how long a change that nobody waits for is still gathered.
@@ -375,6 +398,7 @@ fn next_look(context: &Context, plan: &Plan, later: Option<Duration>) -> Duratio
         plan.look_again,
         later,
         secret_missing.then_some(SECRET_PAUSE),
+        plan.wants_word.then_some(ASK_PAUSE),
     ]
     .into_iter()
     .flatten()

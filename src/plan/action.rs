@@ -8,7 +8,9 @@ use crate::api::ledger::Ledger;
 use crate::api::names::{MachineName, Marker, Revision};
 use crate::api::status::Role;
 
+use super::desired::Difference;
 use super::selection::Selection;
+use super::slot::Disruptive;
 
 /// What is to be done now, what is waited for, and when to look again without an event.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,7 +26,13 @@ pub struct Plan {
     /// Which machines the roles have and want.
     pub selection: Selection,
     /// Members that hold something else than they should, with what differs.
-    pub outdated: BTreeMap<MachineName, Vec<String>>,
+    pub outdated: BTreeMap<MachineName, Vec<Difference>>,
+    /// Members that were not confirmed in time.
+    pub overdue: BTreeSet<MachineName>,
+    /// Machines in flight.
+    pub in_flight: BTreeMap<MachineName, InFlight>,
+    /// The plan rests on what the cluster says of itself.
+    pub wants_word: bool,
     /// The revision that each member and each joining machine should have.
     pub targets: BTreeMap<MachineName, Revision>,
 }
@@ -94,6 +102,16 @@ pub enum Clock {
     Kubeconfig,
     /// The kubeconfig was read and its API server not reached (SPEC 6: ten minutes).
     Unverified,
+    /// No kubeconfig could be read of a founded cluster that has none (SPEC 2.5).
+    NeverReachable,
+    /// Fewer than a quorum of the control plane are healthy (SPEC 4.3: three minutes).
+    QuorumLost,
+    /// NIO shows a confirmed machine as unconfigured (SPEC 3.6: five minutes).
+    Unconfigured(MachineName),
+    /// An entry without a child is about to end, and the ledger stands as it is (SPEC 4.2: 120 seconds).
+    NoChild(MachineName, Precondition),
+    /// The ledger of this uid was made anew in a founded cluster (SPEC 4.2: 120 seconds).
+    Fencing(String),
 }
 
 /// One token Secret (SPEC 3.1).
@@ -125,6 +143,30 @@ pub struct Claim {
     pub marker: Marker,
     /// The whole object as JSON, but for what the API server fills in.
     pub body: serde_json::Value,
+}
+
+/// A configuration that is written anew: a merge patch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rewrite {
+    /// The machine.
+    pub machine: MachineName,
+    /// The version that it rests on.
+    pub version: Precondition,
+    /// The attempt that it names.
+    pub marker: Marker,
+    /// Fields and annotations; null for what is to be absent (SPEC 3.2).
+    pub body: serde_json::Value,
+}
+
+/// A machine in flight, for a person (SPEC 1.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InFlight {
+    /// Its role.
+    pub role: Role,
+    /// When it was written.
+    pub since: Option<jiff::Timestamp>,
+    /// What it waits for.
+    pub waiting_for: String,
 }
 
 /// A child that the cluster's deletion takes away (SPEC 5), in the order of deletion.
@@ -181,6 +223,38 @@ pub enum Action {
     TakeBack(String, Precondition, serde_json::Value),
     /// Note on a configuration that NIO applied this attempt: a quiet write.
     Confirm(MachineName, Precondition, Marker),
+    /// Note on a configuration that NIO's proof speaks of another attempt than the confirmed one: a quiet write (SPEC 3.5).
+    Withdraw(MachineName, Precondition),
+    /// Give a configuration a mark never used before, so that every older pending write fails: a quiet write (SPEC 4.2).
+    Touch(MachineName, Precondition),
+    /// Write the configuration of a machine anew that was never confirmed, and is of no living control plane.
+    Rewrite(Box<Rewrite>),
+    /// Make or renew the entry of a machine, by compare-and-swap; then everything is read anew, and planned under it.
+    Take {
+        /// The machine.
+        machine: MachineName,
+        /// The ledger that this rests on.
+        ledger: Precondition,
+        /// The ledger with the entry in it.
+        taken: Ledger,
+        /// Size of a control plane that cannot keep its quorum meanwhile.
+        without_quorum: Option<usize>,
+    },
+    /// A write under an entry.
+    Disrupt(Box<Disruptive>),
+    /// Touch the child of a `releasing` entry; where the answer shows it settled, remove the entry.
+    EndEntry {
+        /// The machine.
+        machine: MachineName,
+        /// Its configuration.
+        child: Precondition,
+        /// The ledger, read before the touch.
+        ledger: Precondition,
+        /// The ledger without the entry.
+        after: Ledger,
+    },
+    /// Ask the cluster through its own API, in the background.
+    AskCluster,
     /// Read the kubeconfig from one of these machines, in this order, in the background.
     FetchKubeconfig(Vec<MachineName>),
     /// Try the stored kubeconfig, in the background.
@@ -205,6 +279,11 @@ impl Action {
             | Self::CreateToken(_)
             | Self::Claim(_)
             | Self::GiveBack(..)
+            | Self::Touch(..)
+            | Self::Rewrite(_)
+            | Self::Take { .. }
+            | Self::Disrupt(_)
+            | Self::EndEntry { .. }
             | Self::PinHostKey
             | Self::StoreKubeconfig
             | Self::DeleteChild(_)
@@ -212,6 +291,8 @@ impl Action {
             Self::AddFinalizer(..)
             | Self::TakeBack(..)
             | Self::Confirm(..)
+            | Self::Withdraw(..)
+            | Self::AskCluster
             | Self::FetchKubeconfig(_)
             | Self::VerifyKubeconfig => false,
         }

@@ -14,8 +14,9 @@ use super::action::{Action, Clock, Plan};
 use super::confirmed::once_confirmed;
 use super::desired::Target;
 use super::founding::{self, Founding, held_values};
-use super::ground::{self, Ground};
+use super::ground::Secrets;
 use super::observed::{Observed, precondition};
+use super::rollout;
 use super::selection::Selection;
 
 /// How long an older cluster holds claims that it cannot complete. A younger one gives way at once; a holder that is
@@ -25,13 +26,12 @@ const HOLD_INCOMPLETE: Duration = Duration::from_secs(60);
 /// Plans the claims, and what is given back so that two clusters never starve each other.
 pub fn plan_claims(
     observed: &Observed,
-    ground: &Ground,
+    secrets: &Secrets,
     founding: &Founding,
     targets: &BTreeMap<MachineName, Target>,
     now: Timestamp,
     plan: &mut Plan,
 ) {
-    let secrets = ground::secrets(observed, ground, plan);
     if let Some(why) = &founding.restart {
         give_back_all(
             observed,
@@ -53,11 +53,9 @@ pub fn plan_claims(
             );
             return;
         }
-        late_control_plane(plan);
-        plan.selection
-            .workers
-            .joining
-            .iter()
+        // Those whose old Node has to go first, and the control plane's, go through the slot.
+        let free = rollout::free_to_join(observed, founding, &plan.selection.workers.joining);
+        free.iter()
             .filter_map(|machine| targets.get(machine))
             .collect()
     } else {
@@ -90,7 +88,7 @@ pub fn plan_claims(
     if founding.anew {
         founding::new_ledger(observed, founding, plan);
     }
-    plan.actions.extend(secrets.first);
+    plan.actions.extend(secrets.first.iter().cloned());
     plan.actions.extend(
         joining
             .into_iter()
@@ -181,18 +179,6 @@ fn yield_claims(observed: &Observed, now: Timestamp, plan: &mut Plan) {
     } else {
         let elapsed = observed.elapsed(&Clock::IncompleteClaims, now);
         plan.look_again_in(HOLD_INCOMPLETE.saturating_sub(elapsed));
-    }
-}
-
-/// Control plane machines that come after the founding wait for rolling updates.
-fn late_control_plane(plan: &mut Plan) {
-    for machine in plan.selection.control_plane.joining.clone() {
-        plan.wait_for(
-            &machine,
-            ConditionType::RollingOut,
-            Reason::OutOfDate,
-            format!("Machine {machine} is to join the control plane of the founded cluster: this release adds none to a founded cluster"),
-        );
     }
 }
 

@@ -49,12 +49,36 @@ pub fn proved(
     }
 }
 
+/// Whether NIO proves now that another attempt than the held one was applied last (SPEC 3.5).
+#[must_use]
+pub fn speaks_of_another(
+    nio: Generation,
+    configuration: &NixosConfiguration,
+    machine: Option<&Machine>,
+) -> bool {
+    match nio {
+        Generation::Classic => classics_proof(configuration, machine)
+            .is_some_and(|applied| applied != additional_files_hash(configuration.spec.files())),
+        Generation::V1 => false,
+    }
+}
+
 fn proved_by_classic(configuration: &NixosConfiguration, machine: Option<&Machine>) -> bool {
+    held_marker(configuration).is_some()
+        && classics_proof(configuration, machine)
+            .is_some_and(|applied| applied == additional_files_hash(configuration.spec.files()))
+}
+
+/// The hash of the list that classic applied to this machine, where all else that proves it is there (NIO.md).
+fn classics_proof<'a>(
+    configuration: &'a NixosConfiguration,
+    machine: Option<&Machine>,
+) -> Option<&'a str> {
     let (Some(status), Some(machine)) = (
         &configuration.status,
         machine.and_then(|machine| machine.status.as_ref()),
     ) else {
-        return false;
+        return None;
     };
     let name = configuration.metadata.name.as_deref();
     let applied = status
@@ -65,19 +89,19 @@ fn proved_by_classic(configuration: &NixosConfiguration, machine: Option<&Machin
             .filter(|text| !text.is_empty())
             .map(str::to_owned)
     };
-    configuration.metadata.deletion_timestamp.is_none()
-        && held_marker(configuration).is_some()
+    let hash = status.additional_files_hash.as_deref()?;
+    (configuration.metadata.deletion_timestamp.is_none()
         && applied
         && status
             .target_machine
             .as_deref()
             .is_some_and(|target| Some(target) == configuration.spec.machine())
         && named(&status.applied_commit).is_some()
-        && status.additional_files_hash.as_deref()
-            == Some(&additional_files_hash(configuration.spec.files()))
+        && !hash.is_empty()
         && name.is_some()
         && configuration.spec.machine() == name
-        && machine.applied_configuration.as_deref() == name
+        && machine.applied_configuration.as_deref() == name)
+        .then_some(hash)
 }
 
 /// What NIO has against a machine, for a person; `None` where it has nothing (SPEC 1.2, Ready).

@@ -1,20 +1,24 @@
 //! The configurations as they should be, their revision, and what in a held one differs (SPEC 3.2 to 3.4).
 
+mod difference;
+
+pub use difference::{Difference, listed};
+
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::api::digest::sha256;
 use crate::api::names::{
-    GROUP, MARKER_DIR, MachineName, Marker, ROLE_LABEL, Revision, WRITTEN_ANNOTATION,
-    join_token_name, worker_token_name,
+    GROUP, MARKER_DIR, MachineName, Marker, REWRITTEN_ANNOTATION, ROLE_LABEL, Revision,
+    WRITTEN_ANNOTATION, join_token_name, worker_token_name,
 };
 use crate::api::nio::{Generation, NixosConfiguration, SSH_KEY};
 use crate::api::status::Role;
 
-use super::action::Claim;
+use super::action::{Claim, Rewrite};
 use super::cluster_nix::{self, ClusterNix};
 use super::confirmed::held_marker;
-use super::observed::{ClusterView, controller, labels, role_of};
+use super::observed::{ClusterView, controller, labels, precondition, role_of};
 
 /// Path of the generated file (SPEC 3.2).
 pub const CLUSTER_NIX: &str = "cluster.nix";
@@ -126,9 +130,39 @@ impl Target {
         }
     }
 
+    /// A held configuration as it is to be written anew now (SPEC 3.2, 3.4). Where its last attempt was not confirmed and may
+    /// still run beside this one, that is noted (`over_unconfirmed`; NIO.md).
+    #[must_use]
+    pub fn rewrite(
+        &self,
+        held: &NixosConfiguration,
+        over_unconfirmed: bool,
+        now: Timestamp,
+    ) -> Rewrite {
+        let generation = held.metadata.generation.unwrap_or_default();
+        let marker = Marker::at_generation(&self.revision(), generation);
+        let mut spec = self.spec(&marker);
+        for field in ["ref", "configurationSubdir", "credentialsRef"] {
+            spec.entry(field).or_insert(Value::Null);
+        }
+        let rewritten = if over_unconfirmed {
+            json!(now.to_string())
+        } else {
+            Value::Null
+        };
+        let annotations =
+            json!({ WRITTEN_ANNOTATION: now.to_string(), REWRITTEN_ANNOTATION: rewritten });
+        Rewrite {
+            machine: self.machine.clone(),
+            version: precondition(held),
+            marker,
+            body: json!({ "metadata": { "annotations": annotations }, "spec": spec }),
+        }
+    }
+
     /// The fields of ours in which a held configuration differs in meaning; empty where it is up to date.
     #[must_use]
-    pub fn differences(&self, held: &NixosConfiguration) -> Vec<String> {
+    pub fn differences(&self, held: &NixosConfiguration) -> Vec<Difference> {
         let Common {
             nio: _,
             git_repo,
@@ -145,34 +179,37 @@ impl Target {
                 .and_then(Value::as_str)
         };
         let mut differences = Vec::new();
-        let mut differs = |field: &str, is: bool| {
+        let mut differs = |field: Difference, is: bool| {
             if is {
-                differences.push(field.to_owned());
+                differences.push(field);
             }
         };
-        differs("gitRepo", text("gitRepo") != Some(git_repo));
+        differs(Difference::GitRepo, text("gitRepo") != Some(git_repo));
         let held_ref = text("ref");
         let defaulted = git_ref.is_none() && held_ref == Some(CLASSIC_DEFAULT_REF);
-        differs("ref", held_ref != git_ref.as_deref() && !defaulted);
         differs(
-            "configurationSubdir",
+            Difference::Ref,
+            held_ref != git_ref.as_deref() && !defaulted,
+        );
+        differs(
+            Difference::ConfigurationSubdir,
             text("configurationSubdir") != configuration_subdir.as_deref(),
         );
         differs(
-            "credentialsRef",
+            Difference::CredentialsRef,
             reference("credentialsRef") != credentials.as_deref(),
         );
-        differs("flake", text("flake") != Some(&self.flake()));
+        differs(Difference::Flake, text("flake") != Some(&self.flake()));
         differs(
-            "onRemoveFlake",
+            Difference::OnRemoveFlake,
             text("onRemoveFlake") != Some(ON_REMOVE_FLAKE),
         );
         differs(
-            "machineRef",
+            Difference::MachineRef,
             held.spec.machine() != Some(self.machine.as_str()),
         );
         differs(
-            "fullInstall",
+            Difference::FullInstall,
             held.spec
                 .0
                 .get("fullInstall")
@@ -181,19 +218,16 @@ impl Target {
         differences.extend(self.file_differences(held));
         let revision = held_marker(held).map(|marker| marker.revision());
         if differences.is_empty() && revision != Some(self.revision()) {
-            differences.push(
-                if self.ssh_key.is_some() {
-                    "SSH key"
-                } else {
-                    "revision"
-                }
-                .to_owned(),
-            );
+            differences.push(if self.ssh_key.is_some() {
+                Difference::SshKey
+            } else {
+                Difference::Revision
+            });
         }
         differences
     }
 
-    fn file_differences(&self, held: &NixosConfiguration) -> Vec<String> {
+    fn file_differences(&self, held: &NixosConfiguration) -> Vec<Difference> {
         let held_files = held.spec.files();
         let held_text = held_files
             .iter()
@@ -204,21 +238,21 @@ impl Target {
             Some(held) => {
                 let wanted = self.nix.values();
                 [
-                    ("cluster name", wanted.name != held.name),
-                    ("cluster id", wanted.id != held.id),
-                    ("controlPlaneEndpoint", wanted.endpoint != held.endpoint),
+                    (Difference::ClusterName, wanted.name != held.name),
+                    (Difference::ClusterId, wanted.id != held.id),
+                    (Difference::Endpoint, wanted.endpoint != held.endpoint),
                     (
-                        "control plane members",
+                        Difference::ControlPlaneMembers,
                         wanted.control_plane != held.control_plane,
                     ),
-                    ("workers", wanted.workers != held.workers),
+                    (Difference::Workers, wanted.workers != held.workers),
                 ]
                 .into_iter()
                 .filter(|(_, differs)| *differs)
-                .map(|(what, _)| what.to_owned())
+                .map(|(what, _)| what)
                 .collect()
             }
-            None => vec!["cluster.nix".to_owned()],
+            None => vec![Difference::ClusterNix],
         };
         // The text of cluster.nix was compared by its values, and the marker by its revision.
         let shape = |file: &Value, is_marker: bool| {
@@ -235,7 +269,7 @@ impl Target {
             (path, field("valueType"), secret)
         };
         let Some(held_marker) = held_marker(held) else {
-            differences.push("marker file".to_owned());
+            differences.push(Difference::MarkerFile);
             return differences;
         };
         let wanted = self.files(&held_marker);
@@ -254,7 +288,7 @@ impl Target {
                 .and_then(Value::as_str)
                 .is_none_or(str::is_empty);
         if !same {
-            differences.push("additionalFiles".to_owned());
+            differences.push(Difference::AdditionalFiles);
         }
         differences
     }

@@ -15,10 +15,14 @@ pub mod desired;
 pub mod files_hash;
 pub mod founding;
 pub mod ground;
+pub mod health;
 pub mod kubeconfig;
 pub mod observed;
+pub mod quorum;
 pub mod release;
+pub mod rollout;
 pub mod selection;
+pub mod slot;
 pub mod status;
 pub mod targets;
 
@@ -81,17 +85,23 @@ fn steps(observed: &Observed, now: Timestamp, settings: &Settings, plan: &mut Pl
         return;
     };
     let targets = targets::targets(observed, &ground, &founding, &plan.selection);
+    rollout::keep_deadlines(observed, &spec, now, plan);
     // Before the first claim each pass draws another id: what would come of it is nothing to speak of.
     if !founding.anew {
-        targets::compare(observed, &targets, plan);
+        targets::compare(observed, &targets, now, plan);
     }
+    rollout::show_flights(observed, &founding, now, plan);
     if spec.paused {
         return;
     }
     ground::ensure_finalizer(observed, plan);
     take_back(observed, plan);
     founding::keep_ledger(observed, &founding, plan);
-    bringup::plan_claims(observed, &ground, &founding, &targets, now, plan);
+    let secrets = ground::secrets(observed, &ground, plan);
+    bringup::plan_claims(observed, &secrets, &founding, &targets, now, plan);
+    if secrets.usable {
+        rollout::plan_changes(observed, &founding, &targets, now, plan);
+    }
     if founding.restart.is_none() {
         kubeconfig::plan_kubeconfig(observed, &founding, now, plan);
     }
@@ -114,23 +124,24 @@ fn take_back(observed: &Observed, plan: &mut Plan) {
     }
 }
 
-/// Keeps NIO's proof where it is seen: a quiet write, which goes on when paused (SPEC 3.5, 4.1).
+/// Keeps NIO's proof where it is seen, and gives it up where NIO proves another attempt: quiet writes, which go on when paused
+/// (SPEC 3.5, 4.1).
 fn confirm(observed: &Observed, plan: &mut Plan) {
     let Some(nio) = observed.nio else { return };
     let contested = observed.contested();
     for (machine, configuration) in observed.members() {
         let on = observed.machines.get(&machine).map(|machine| &**machine);
-        if observed.owns(configuration)
-            && !contested.contains_key(machine.as_str())
-            && let Some(marker) = confirmed::held_marker(configuration)
-            && !confirmed::is_confirmed(configuration)
-            && confirmed::proved(nio, configuration, on)
-        {
-            plan.actions.push(Action::Confirm(
-                machine,
-                observed::precondition(configuration),
-                marker,
-            ));
+        let ours_alone = observed.owns(configuration) && !contested.contains_key(machine.as_str());
+        let Some(marker) = confirmed::held_marker(configuration).filter(|_| ours_alone) else {
+            continue;
+        };
+        let version = observed::precondition(configuration);
+        if confirmed::is_confirmed(configuration) {
+            if confirmed::speaks_of_another(nio, configuration, on) {
+                plan.actions.push(Action::Withdraw(machine, version));
+            }
+        } else if confirmed::proved(nio, configuration, on) {
+            plan.actions.push(Action::Confirm(machine, version, marker));
         }
     }
 }

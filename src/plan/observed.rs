@@ -1,6 +1,9 @@
 //! The snapshot that one pass works on, and the questions that the steps ask of it.
 
 mod views;
+mod word;
+
+pub use word::{Answer, NodeView, Word, Workload, node_of};
 
 pub use views::{
     AtHand, Fetch, KnownHostsView, KubeconfigView, NotWorking, Rival, SecretView, SshKeyView, Works,
@@ -18,6 +21,7 @@ use crate::api::spec::ValidSpec;
 use crate::api::status::{ClusterStatus, Role};
 
 use super::action::{Clock, Precondition};
+use super::slot::Entered;
 
 /// Where a snapshot was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +63,12 @@ pub struct Observed {
     pub kubeconfig: KubeconfigView,
     /// The pinned host keys.
     pub known_hosts: KnownHostsView,
+    /// What the cluster says of itself.
+    pub word: Word,
+    /// Whether it is time to ask it again.
+    pub word_is_old: bool,
+    /// The entry of the slot under which this plan is made; it was taken before everything else here was read.
+    pub entered: Option<Entered>,
     /// Since when each clock of patience runs.
     pub since: BTreeMap<Clock, Timestamp>,
     /// An id that nobody has used: randomness enters the planner as an argument only.
@@ -84,6 +94,8 @@ pub struct ClusterView {
     pub deleting: bool,
     /// `metadata.finalizers`.
     pub finalizers: Vec<String>,
+    /// Value of the annotation `accept-quorum-loss`.
+    pub accept_quorum_loss: Option<String>,
     /// Status as stored, for what changed and when.
     pub status: ClusterStatus,
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use crate::api::conditions::ConditionType;
 use crate::api::digest::sha256;
 use crate::api::names::{MachineName, Revision, kubeconfig_name};
-use crate::api::status::{ClusterStatus, Phase, Role, RoleStatus};
+use crate::api::status::{ClusterStatus, InFlight, Phase, Role, RoleStatus, RolloutStatus};
 
 use super::action::Plan;
 use super::confirmed::is_confirmed;
@@ -57,8 +57,7 @@ pub fn status(
         data_plane: Some(data_plane),
         kubeconfig_secret: stored.then(|| kubeconfig_name(&observed.cluster.name)),
         revision: revision(plan),
-        // Nothing is in flight as long as nothing that lives is changed.
-        rollout: None,
+        rollout: (!plan.in_flight.is_empty()).then(|| rollout(plan)),
         machines: rows::rows(observed, plan, now),
         conditions,
     }
@@ -94,6 +93,19 @@ fn revision(plan: &Plan) -> Option<String> {
         .map(|(machine, revision)| format!("{machine}={revision};"))
         .collect();
     Some(Revision::from_digest(&sha256(all.concat().as_bytes())).to_string())
+}
+
+/// Mirrors the slot, and who counts as in flight besides.
+fn rollout(plan: &Plan) -> RolloutStatus {
+    let in_flight = plan.in_flight.iter().map(|(machine, flight)| InFlight {
+        machine: machine.to_string(),
+        role: flight.role,
+        since: flight.since,
+        waiting_for: flight.waiting_for.clone(),
+    });
+    RolloutStatus {
+        in_flight: in_flight.collect(),
+    }
 }
 
 fn role_status(observed: &Observed, plan: &Plan, role: Role) -> RoleStatus {

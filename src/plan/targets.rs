@@ -1,17 +1,22 @@
 //! What each member and each joining machine should hold, and who holds something else (SPEC 3.3, 3.4).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 use crate::api::names::MachineName;
+use crate::api::nio::NixosConfiguration;
 use crate::api::status::Role;
 
-use super::action::Plan;
+use super::action::{Clock, Plan};
 use super::cluster_nix::{ClusterNix, NixNode};
 use super::confirmed::{is_confirmed, once_confirmed};
-use super::desired::Target;
+use super::desired::{Difference, Target};
 use super::founding::{Founding, held_values};
 use super::ground::Ground;
 use super::observed::{Observed, SshKeyView};
+use super::rollout;
 use super::selection::Selection;
 
 /// The target of every machine that has a configuration or is to get one.
@@ -22,19 +27,46 @@ pub fn targets(
     founding: &Founding,
     selection: &Selection,
 ) -> BTreeMap<MachineName, Target> {
-    let mut nodes: BTreeMap<Role, Vec<NixNode>> = BTreeMap::new();
-    for (machine, role) in selection.present() {
-        nodes.entry(role).or_default().push(NixNode {
-            name: machine.to_string(),
-            ip: address(observed, machine),
-        });
-    }
-    let control_plane = nodes.remove(&Role::ControlPlane).unwrap_or_default();
-    let workers = nodes.remove(&Role::Worker).unwrap_or_default();
+    // Members, and those claimed in this pass; one that joins through the slot is claimed in a pass of its own (SPEC 3.3).
+    let claimed = if founding.founded {
+        rollout::free_to_join(observed, founding, &selection.workers.joining)
+    } else {
+        let joining = Role::ALL
+            .iter()
+            .flat_map(|role| &selection.of(*role).joining);
+        joining.cloned().collect()
+    };
+    let node = |machine: &MachineName| NixNode {
+        name: machine.to_string(),
+        ip: address(observed, machine),
+    };
+    let lists = Role::ALL.map(|role| {
+        let pick = selection.of(role);
+        let claimed = pick.joining.iter().filter(|it| claimed.contains(*it));
+        let members: BTreeSet<&MachineName> = pick
+            .staying
+            .iter()
+            .chain(&pick.leaving)
+            .chain(claimed)
+            .collect();
+        members.into_iter().map(node).collect::<Vec<NixNode>>()
+    });
+    let listed = |role: Role, machine: &MachineName| {
+        let [mut control_plane, mut workers] = lists.clone();
+        let own = match role {
+            Role::ControlPlane => &mut control_plane,
+            Role::Worker => &mut workers,
+        };
+        if let Err(at) = own.binary_search_by(|node| node.name.as_str().cmp(machine.as_str())) {
+            own.insert(at, node(machine));
+        }
+        (control_plane, workers)
+    };
     let bootstrap = founding.bootstrap.as_ref().map(ToString::to_string);
     selection
         .present()
         .map(|(machine, role)| {
+            let (control_plane, workers) = listed(role, machine);
             let nix = ClusterNix {
                 namespace: observed.cluster.namespace.clone(),
                 name: observed.cluster.name.clone(),
@@ -42,8 +74,8 @@ pub fn targets(
                 join: join(observed, &control_plane, bootstrap.as_deref(), machine),
                 bootstrap: bootstrap.clone(),
                 endpoint: ground.spec.endpoint.clone(),
-                control_plane: control_plane.clone(),
-                workers: workers.clone(),
+                control_plane,
+                workers,
             };
             let ssh_key = match observed.ssh_keys.get(machine) {
                 Some(SshKeyView::Usable {
@@ -64,37 +96,106 @@ pub fn targets(
         .collect()
 }
 
-/// Notes in the plan which revision each machine should have, and which members hold something else. A machine whose SSH key
-/// cannot be read now is not called outdated for it.
-pub fn compare(observed: &Observed, targets: &BTreeMap<MachineName, Target>, plan: &mut Plan) {
+/// NIO's word that a confirmed machine has no configuration is believed after so long (SPEC 3.6).
+const UNCONFIGURED: Duration = Duration::from_secs(300);
+
+/// Notes in the plan which revision each machine should have, and which members hold something else. While anyone joins or
+/// leaves, the lists alone make nobody outdated: one roll carries all of it afterwards (SPEC 4.3).
+pub fn compare(
+    observed: &Observed,
+    targets: &BTreeMap<MachineName, Target>,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    let gathering = members_change(observed, plan);
     for (machine, target) in targets {
         plan.targets.insert(machine.clone(), target.revision());
-        let pick = plan.selection.of(target.role);
-        let key_unknown = matches!(
-            observed.ssh_keys.get(machine),
-            None | Some(SshKeyView::Unusable(..))
-        );
         let Some(configuration) = observed.configurations.get(machine.as_str()) else {
             continue;
         };
-        if !pick.staying.contains(machine)
-            || (target.ssh_key.is_none() && key_unknown && holds_key(configuration))
-        {
+        if !plan.selection.of(target.role).staying.contains(machine) {
             continue;
         }
         let mut differences = target.differences(configuration);
-        if stranded(target, configuration) {
-            differences.push("join".to_owned());
+        if key_is_unknown(observed, machine, configuration) {
+            // What the machine would be written with cannot be told; it is not called outdated for its key.
+            differences.retain(|difference| {
+                !matches!(
+                    difference,
+                    Difference::AdditionalFiles | Difference::SshKey | Difference::Revision
+                )
+            });
         }
-        if !differences.is_empty() {
+        if stranded(target, configuration) {
+            differences.push(Difference::Join);
+        }
+        if was_wiped(observed, machine, configuration, now, plan) {
+            differences.push(Difference::Reapply);
+        }
+        let of_the_lists = differences.iter().all(|it| it.is_of_the_lists());
+        if !(differences.is_empty() || gathering && of_the_lists) {
             plan.outdated.insert(machine.clone(), differences);
         }
     }
 }
 
+/// Whether a machine is given an SSH key and that key cannot be read now.
+pub(super) fn key_is_unknown(
+    observed: &Observed,
+    machine: &MachineName,
+    configuration: &NixosConfiguration,
+) -> bool {
+    let known = matches!(
+        observed.ssh_keys.get(machine),
+        Some(SshKeyView::Usable { .. })
+    );
+    let given = observed.spec.as_ref().is_ok_and(|spec| spec.inject_ssh_key);
+    given && !known && holds_key(configuration)
+}
+
+/// Whether anyone joins or leaves: has no configuration yet, was never confirmed and is still in time, or is to go.
+fn members_change(observed: &Observed, plan: &Plan) -> bool {
+    let joins = |machine: &MachineName| {
+        let held = observed.configurations.get(machine.as_str());
+        !plan.overdue.contains(machine) && held.is_some_and(|held| !once_confirmed(held))
+    };
+    Role::ALL.into_iter().any(|role| {
+        let pick = plan.selection.of(role);
+        !pick.joining.is_empty() || !pick.leaving.is_empty() || pick.staying.iter().any(joins)
+    })
+}
+
+/// Whether NIO has shown a confirmed machine as unconfigured for so long that it was made anew (SPEC 3.6).
+fn was_wiped(
+    observed: &Observed,
+    machine: &MachineName,
+    configuration: &NixosConfiguration,
+    now: Timestamp,
+    plan: &mut Plan,
+) -> bool {
+    let status = observed
+        .machines
+        .get(machine)
+        .map(|object| object.status.clone().unwrap_or_default());
+    let unconfigured = status.is_some_and(|status| {
+        !status.has_configuration
+            && status.applied_configuration.as_deref() != Some(machine.as_str())
+    });
+    if !unconfigured || !is_confirmed(configuration) {
+        return false;
+    }
+    let clock = Clock::Unconfigured(machine.clone());
+    let waited = observed.elapsed(&clock, now);
+    plan.clocks.insert(clock);
+    if waited < UNCONFIGURED {
+        plan.look_again_in(UNCONFIGURED.saturating_sub(waited));
+    }
+    waited >= UNCONFIGURED
+}
+
 /// Whether a machine that is not confirmed was told to join nobody, or one that is no member any more, though there is another:
 /// the one change of `join` that counts (SPEC 2.5).
-fn stranded(target: &Target, configuration: &crate::api::nio::NixosConfiguration) -> bool {
+fn stranded(target: &Target, configuration: &NixosConfiguration) -> bool {
     let Some(held) = held_values(configuration) else {
         return false;
     };
@@ -107,7 +208,7 @@ fn stranded(target: &Target, configuration: &crate::api::nio::NixosConfiguration
         && held.join.is_none_or(|join| !is_member(&join.name))
 }
 
-fn holds_key(configuration: &crate::api::nio::NixosConfiguration) -> bool {
+fn holds_key(configuration: &NixosConfiguration) -> bool {
     configuration.spec.file("machine-ssh-key").is_some()
 }
 

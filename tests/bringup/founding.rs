@@ -38,7 +38,11 @@ async fn a_cluster_of_one_machine() {
     let nix = case.cluster_nix("only").await;
     assert_eq!(nix["bootstrap"], "only");
     assert_eq!(nix["join"]["name"], "only");
-    assert!(case.nodes("prod").await.contains(&"only".to_owned()));
+    assert!(
+        case.nodes("prod")
+            .await
+            .contains(&case.world.node_name("only"))
+    );
     case.finish().await;
 }
 

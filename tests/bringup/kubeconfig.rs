@@ -12,8 +12,7 @@ use crate::common::{DEADLINE, listed, nico};
 const ELSEWHERE: &str = "/srv/admin.conf";
 
 fn good(case: &Case, host: &MachineHost) -> String {
-    let workload = &case.world.environment().workload;
-    workload.kubeconfig(host.api_port())
+    case.world.workload().kubeconfig(host.api_port())
 }
 
 /// As a machine in the wrong hands serves it: whoever uses it runs a program.

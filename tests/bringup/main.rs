@@ -37,7 +37,11 @@ async fn a_cluster_of_listed_machines_becomes_ready() {
     let foundings = case.world.flake().foundings();
     assert_eq!(foundings.len(), 1, "{foundings:?}");
     assert_eq!(foundings[0].machine, "cp-01");
-    assert!(case.nodes("prod").await.contains(&"cp-01".to_owned()));
+    assert!(
+        case.nodes("prod")
+            .await
+            .contains(&case.world.node_name("cp-01"))
+    );
     println!("{}", case.proxy.write_lines());
     case.finish().await;
 }

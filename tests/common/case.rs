@@ -8,6 +8,7 @@ use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, ResourceExt};
 use rig::environment::Environment;
+use rig::judge::rollout::{Evidence, Rules, broken_rolls};
 use rig::nio::NioOptions;
 use rig::proxy::{Call, Proxy};
 use rig::wait::{wait_describing, wait_for};
@@ -44,10 +45,27 @@ impl Case {
         Self::in_world(World::on(environment, |_| ()).await, setup).await
     }
 
+    /// A fresh world with a workload API server of its own, in which Nodes have their machines' names.
+    pub(crate) async fn alone(setup: &NicoSetup) -> Self {
+        Self::in_world(World::alone().await, setup).await
+    }
+
     async fn in_world(world: World, setup: &NicoSetup) -> Self {
         let proxy = world.proxy().await;
         let nico = world.nico(setup, &proxy).await;
         Self { world, proxy, nico }
+    }
+
+    /// What the judge of rolling changes goes by, as it stands now.
+    pub(crate) fn evidence(&self) -> Evidence {
+        Evidence::of(self.world.nio(), &[&self.proxy])
+    }
+
+    /// Ends a test with rolling changes: they kept the rules, too.
+    pub(crate) async fn finish_rolled(self, rules: &Rules) {
+        let broken = broken_rolls(&self.evidence(), rules);
+        assert_eq!(broken, Vec::<String>::new(), "{}", self.proxy.write_lines());
+        self.finish().await;
     }
 
     /// Ends the test: every write kept the rules, nothing was asked for beyond the shipped rights, no machine founded a second
@@ -158,6 +176,35 @@ impl Case {
     /// A configuration.
     pub(crate) async fn configuration(&self, machine: &str) -> DynamicObject {
         self.world.configurations().get(machine).await.unwrap()
+    }
+
+    /// The marker that a machine's configuration holds; empty where there is none.
+    pub(crate) async fn marker(&self, machine: &str) -> String {
+        let found = self.world.configurations().get_opt(machine).await;
+        let files = found
+            .unwrap()
+            .map(|it| it.data["spec"]["additionalFiles"].clone());
+        let last = files.and_then(|files| {
+            files.as_array()?.last()?["path"]
+                .as_str()
+                .map(str::to_owned)
+        });
+        last.unwrap_or_default()
+    }
+
+    /// Waits until a machine's configuration holds another marker than this, and returns it.
+    pub(crate) async fn wait_marker_changed(&self, machine: &str, old: &str) -> String {
+        let changed = || async {
+            let marker = self.marker(machine).await;
+            (!marker.is_empty() && marker != old).then_some(marker)
+        };
+        let what = format!("{machine} is written anew");
+        wait_describing(&what, DEADLINE, changed, || self.world.describe()).await
+    }
+
+    /// The machines that are in flight, as the status tells.
+    pub(crate) async fn in_flight(&self, cluster: &str) -> Vec<String> {
+        in_flight(&self.world.status(cluster).await)
     }
 
     /// What the cluster.nix of a machine says.
@@ -279,6 +326,16 @@ pub(crate) fn row<'a>(status: &'a Value, machine: &str) -> &'a Value {
     let rows = status["machines"].as_array().into_iter().flatten();
     let mut found = rows.filter(|row| row["name"] == machine);
     found.next().unwrap_or(&Value::Null)
+}
+
+/// The machines that are in flight, as a status tells.
+pub(crate) fn in_flight(status: &Value) -> Vec<String> {
+    let rows = status["rollout"]["inFlight"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    rows.filter_map(|row| row["machine"].as_str().map(str::to_owned))
+        .collect()
 }
 
 /// The names in a list of cluster.nix.

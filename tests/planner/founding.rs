@@ -296,7 +296,7 @@ fn a_founded_cluster_without_a_control_plane_is_lost_and_writes_nothing() {
 }
 
 #[test]
-fn a_founded_cluster_gets_workers_and_no_control_plane_machine_yet() {
+fn a_control_plane_machine_joins_a_founded_cluster_through_the_slot() {
     three()
         .when(settled)
         .when(|world| {
@@ -306,8 +306,17 @@ fn a_founded_cluster_gets_workers_and_no_control_plane_machine_yet() {
         })
         .then(|seen| {
             assert!(seen.claimed().is_empty());
+            assert_eq!(seen.taken(), Some("x"));
             let kind = nico::api::conditions::ConditionType::RollingOut;
-            seen.says(kind, "True", Reason::OutOfDate, "x is to join");
+            seen.says(kind, "True", Reason::OutOfDate, "x is next");
+        })
+        .when(settled)
+        .then(|seen| {
+            assert!(seen.world.ready(PROD), "{}", seen.world.story());
+            assert_eq!(
+                seen.held("x").join.map(|node| node.name).as_deref(),
+                Some("a")
+            );
         });
 }
 

@@ -294,11 +294,14 @@ impl Seen {
 
     pub fn differences(&self, machine: &str) -> Vec<String> {
         let machine = MachineName::parse(machine).unwrap();
-        self.plan
-            .outdated
-            .get(&machine)
-            .cloned()
-            .unwrap_or_default()
+        let differences = self.plan.outdated.get(&machine);
+        let words = differences.into_iter().flatten().map(ToString::to_string);
+        words.collect()
+    }
+
+    /// The machine whose entry is to be taken.
+    pub fn taken(&self) -> Option<&str> {
+        taken(&self.plan)
     }
 }
 
@@ -310,6 +313,14 @@ pub fn claims(plan: &Plan) -> Vec<&Claim> {
             _ => None,
         })
         .collect()
+}
+
+/// The machine whose entry a plan takes.
+pub fn taken(plan: &Plan) -> Option<&str> {
+    plan.actions.iter().find_map(|action| match action {
+        Action::Take { machine, .. } => Some(machine.as_str()),
+        _ => None,
+    })
 }
 
 /// The cluster.nix of a claim.
@@ -328,6 +339,13 @@ pub fn kind(action: &Action) -> &'static str {
         Action::GiveBack(..) => "GiveBack",
         Action::TakeBack(..) => "TakeBack",
         Action::Confirm(..) => "Confirm",
+        Action::Withdraw(..) => "Withdraw",
+        Action::Touch(..) => "Touch",
+        Action::Rewrite(_) => "Rewrite",
+        Action::Take { .. } => "Take",
+        Action::Disrupt(_) => "Disrupt",
+        Action::EndEntry { .. } => "EndEntry",
+        Action::AskCluster => "AskCluster",
         Action::FetchKubeconfig(_) => "FetchKubeconfig",
         Action::VerifyKubeconfig => "VerifyKubeconfig",
         Action::PinHostKey => "PinHostKey",

@@ -25,6 +25,7 @@ mod kubeconfig;
 mod nio;
 mod nonsense;
 mod revision;
+mod rollout;
 mod rules;
 mod selection;
 mod sequences;

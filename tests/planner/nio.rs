@@ -2,8 +2,9 @@
 
 use nico::api::names::MachineName;
 use nico::api::nio::{NioCondition, NixosConfiguration, NixosConfigurationStatus};
+use nico::api::status::Role;
 use nico::plan::files_hash::additional_files_hash;
-use nico::plan::observed::{AtHand, KnownHostsView};
+use nico::plan::observed::{AtHand, KnownHostsView, NodeView, role_of};
 
 use crate::world::World;
 
@@ -50,6 +51,11 @@ impl World {
             .and_then(|machine| self.machines.get_mut(machine));
         if configuration.metadata.deletion_timestamp.is_some() {
             self.configurations.remove(name);
+            self.flying.retain(|machine, _| machine.as_str() != name);
+            // `#minimal` runs no kubelet; the Node stays until somebody deletes it.
+            if let Some(node) = self.nodes.get_mut(name) {
+                node.ready = false;
+            }
             if let Some(status) = machine.and_then(|machine| machine.status.as_mut()) {
                 status.has_configuration = false;
                 status.applied_configuration = None;
@@ -69,7 +75,22 @@ impl World {
         status.has_configuration = true;
         status.applied_configuration = Some(name.to_owned());
         configuration.status = proof;
+        let control_plane = role_of(configuration) == Role::ControlPlane;
+        self.flying.retain(|machine, _| machine.as_str() != name);
         let version = self.count();
+        let uid = format!("node-{}", self.count());
+        let node = self
+            .nodes
+            .entry(name.to_owned())
+            .or_insert_with(|| NodeView {
+                name: name.to_owned(),
+                uid,
+                addresses: vec![format!("ip-of-{name}")],
+                kubelet_minor: Some(37),
+                ..NodeView::default()
+            });
+        node.control_plane = control_plane;
+        node.ready = !self.unwell.iter().any(|machine| machine.as_str() == name);
         self.configuration(name).metadata.resource_version = Some(version.to_string());
         true
     }

@@ -3,14 +3,19 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use nico::api::conditions::Reason;
+use nico::api::ledger::EntryState;
 use nico::api::names::{CLUSTER_FINALIZER, CONFIRMED_ANNOTATION, MARKER_DIR};
 use nico::api::nio::Generation;
 use nico::api::status::Role;
 use nico::plan::Settings;
-use nico::plan::action::{Action, Claim, Plan};
+use nico::plan::action::{Action, Claim, Plan, Rewrite};
 use nico::plan::confirmed::{held_marker, is_confirmed, once_confirmed, proved};
 use nico::plan::founding::held_values;
-use nico::plan::observed::{Holder, LedgerView, Observed, SecretView, Works, precondition};
+use nico::plan::observed::{
+    Holder, LedgerView, Observed, SecretView, Works, precondition, role_of,
+};
+use nico::plan::slot::{Deed, Entered};
 use nico::plan::status::status;
 
 use crate::given::{claims, kind, nix_of};
@@ -71,8 +76,8 @@ fn kinds(observed: &Observed, plan: &Plan) -> Result<(), String> {
             "the finalizer stays on a living cluster",
         )?;
         must(
-            !paused || only(&["Confirm", "VerifyKubeconfig"]),
-            "SPEC 1.1: when paused nothing is written but `confirmed`",
+            !paused || only(&["Confirm", "Withdraw", "VerifyKubeconfig"]),
+            "SPEC 4.1: when paused nothing is written but `confirmed` and `withdrawn`",
         )?;
     }
     let position = |kind: &str| kinds.iter().position(|found| *found == kind);
@@ -173,11 +178,106 @@ fn preconditions(observed: &Observed, action: &Action) -> Result<(), String> {
             observed.owned().next().is_none(),
             "SPEC 5: nothing that NIO needs goes before the last configuration",
         ),
-        Action::Claim(_)
+        Action::Withdraw(machine, at) => {
+            let held = observed.configurations.get(machine.as_str());
+            let held = held.ok_or("only what is there is withdrawn")?;
+            must(
+                observed.owns(held) && precondition(held) == *at && is_confirmed(held),
+                "SPEC 3.5: only our own confirmed mark is withdrawn",
+            )
+        }
+        Action::Touch(machine, at) => {
+            let held = observed.configurations.get(machine.as_str());
+            let held = held.ok_or("only what is there is touched")?;
+            must(
+                observed.owns(held) && precondition(held) == *at,
+                "SPEC 4.2: only our own is touched",
+            )
+        }
+        Action::Rewrite(rewrite) => {
+            check_rewrite(observed, rewrite)?;
+            let held = &observed.configurations[rewrite.machine.as_str()];
+            must(
+                !once_confirmed(held)
+                    && (role_of(held) == Role::Worker || !known_founded(observed)),
+                "SPEC 4.1: only what was never confirmed is written without the slot",
+            )
+        }
+        Action::Take { ledger, taken, .. } => {
+            must(
+                matches!(&observed.ledger, LedgerView::Ours(version, old)
+                    if version == ledger && old.id == taken.id && !old.slot.fencing),
+                "SPEC 4.2: an entry is taken by compare-and-swap, and not while fencing",
+            )?;
+            let roles: BTreeSet<_> = taken.slot.entries.iter().map(|it| it.role).collect();
+            let most = observed.spec.as_ref().map_or(0, |spec| {
+                let workers = nico::plan::selection::pool(spec, Role::Worker).total();
+                spec.rollout.max_unavailable.of(workers)
+            });
+            let entries = taken.slot.entries.len();
+            let before = observed.ledger.ours().map_or(0, |it| it.slot.entries.len());
+            must(
+                roles.len() <= 1
+                    && (!roles.contains(&Role::ControlPlane) || entries <= 1)
+                    && (entries <= most
+                        || entries <= before
+                        || roles.contains(&Role::ControlPlane)),
+                "SPEC 4.2: one control plane machine, or maxUnavailable workers, never both",
+            )
+        }
+        Action::Disrupt(disruptive) => {
+            must(
+                observed.entered.as_ref().map(Entered::machine) == Some(disruptive.machine()),
+                "SPEC 4.2: nothing is disrupted but under its entry",
+            )?;
+            match disruptive.deed() {
+                Deed::Rewrite(rewrite) => check_rewrite(observed, rewrite),
+                Deed::Join(_) | Deed::DeleteNode { .. } => Ok(()),
+            }
+        }
+        Action::EndEntry {
+            machine,
+            child,
+            ledger,
+            after,
+        } => {
+            let held = observed.configurations.get(machine.as_str());
+            let held = held.ok_or("only a child that is there is touched")?;
+            must(
+                precondition(held) == *child
+                    && is_confirmed(held)
+                    && matches!(&observed.ledger, LedgerView::Ours(version, old)
+                        if version == ledger && old.slot.entry(machine).is_some_and(|it| it.state == EntryState::Releasing))
+                    && after.slot.entry(machine).is_none(),
+                "SPEC 4.2: an entry ends from `releasing`, once its machine is confirmed",
+            )
+        }
+        Action::AskCluster
+        | Action::Claim(_)
         | Action::FetchKubeconfig(_)
         | Action::VerifyKubeconfig
         | Action::PinHostKey => Ok(()),
     }
+}
+
+/// A rewrite insists on what was seen, and carries a marker that the configuration does not hold (I15).
+fn check_rewrite(observed: &Observed, rewrite: &Rewrite) -> Result<(), String> {
+    let held = observed.configurations.get(rewrite.machine.as_str());
+    let held = held.ok_or("only what is there is written anew")?;
+    let bootstrap = &rewrite.body["spec"]["additionalFiles"][0]["inline"];
+    let values = bootstrap.as_str().and_then(nico::plan::cluster_nix::parse);
+    must(
+        observed.owns(held) && precondition(held) == rewrite.version,
+        "I2: only our own is written, at the version seen",
+    )?;
+    must(
+        held_marker(held).as_ref() != Some(&rewrite.marker),
+        "I15: every attempt has a marker of its own",
+    )?;
+    must(
+        !known_founded(observed) || values.is_some_and(|values| values.bootstrap.is_none()),
+        "I14: a founded cluster's machine is told to found nothing",
+    )
 }
 
 /// What anyone can see that says "founded", without asking the planner.
@@ -266,7 +366,14 @@ fn whole(observed: &Observed, plan: &Plan) -> Result<(), String> {
     must(
         plan.waits
             .iter()
-            .all(|wait| wait.condition != nico::api::conditions::ConditionType::Stalled),
+            .filter(|wait| wait.condition == nico::api::conditions::ConditionType::Stalled)
+            // One machine that is late, or a kubeconfig that is, is no reason to keep others from joining.
+            .all(|wait| {
+                matches!(
+                    wait.reason,
+                    Reason::ProgressDeadlineExceeded | Reason::NeverReachable
+                )
+            }),
         "nothing is claimed while a person must mend something",
     )?;
     let nix: Vec<_> = claims.iter().map(|claim| nix_of(claim)).collect();

@@ -6,18 +6,24 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use kube::core::SelectorExt as _;
-use nico::api::names::{CONFIRMED_ANNOTATION, ClusterId, MachineName};
+use nico::api::names::{
+    CONFIRMED_ANNOTATION, ClusterId, MachineName, TOUCHED_ANNOTATION, WITHDRAWN,
+};
 use nico::api::nio::NixosConfiguration;
 use nico::api::spec::Pool;
-use nico::api::status::ClusterStatus;
+use nico::api::status::{ClusterStatus, Role};
 use nico::api::validate::validate;
 use nico::plan::action::{Action, Child, Plan, Precondition, Token};
+use nico::plan::confirmed::is_confirmed;
 use nico::plan::observed::{
-    Evidence, KnownHostsView, LedgerView, Observed, Rival, SecretView, Works, controller,
+    Answer, Evidence, KnownHostsView, LedgerView, Observed, Rival, SecretView, Word, Workload,
+    Works, controller, role_of,
 };
+use nico::plan::slot::{Deed, Entered, is_settled};
 use nico::plan::{selection, status};
+use serde_json::{Value, json};
 
-use crate::world::{Refused, World};
+use crate::world::{Refused, World, as_stored};
 
 impl World {
     /// What the shell would hand to the planner (`controller/observe.rs`).
@@ -51,6 +57,9 @@ impl World {
             rivals: BTreeMap::new(),
             kubeconfig: cluster.kubeconfig.clone(),
             known_hosts: cluster.known_hosts,
+            word: Word::NotAsked,
+            word_is_old: false,
+            entered: None,
             since: cluster.since.clone(),
             fresh_id: id,
         };
@@ -60,6 +69,7 @@ impl World {
                 observed.configurations.insert(name.clone(), configuration);
             }
         }
+        observed.word = self.word(&observed);
         let Ok(spec) = observed.spec.clone() else {
             return Some(observed);
         };
@@ -95,6 +105,117 @@ impl World {
             observed.rivals.insert(uid, Rival { name, created });
         }
         Some(observed)
+    }
+
+    /// What the cluster says of itself, where its kubeconfig is stored.
+    fn word(&self, observed: &Observed) -> Word {
+        if observed.kubeconfig.secret != SecretView::Ours {
+            return Word::Silent("no kubeconfig is stored yet".to_owned());
+        }
+        let mut answers = BTreeMap::new();
+        for (machine, _) in observed.members_of(Role::ControlPlane) {
+            let up = self.nodes.contains_key(machine.as_str()) && !self.mute.contains(&machine);
+            let answer = if up {
+                Answer::Ready
+            } else {
+                Answer::Unreachable
+            };
+            answers.insert(machine, answer);
+        }
+        let anyone = answers.values().any(|answer| *answer == Answer::Ready);
+        Word::Heard(Workload {
+            nodes: anyone.then(|| self.nodes.values().cloned().collect()),
+            answers,
+            api_minor: anyone.then_some(37),
+        })
+    }
+
+    /// The write under an entry, as `controller/reconcile/entered.rs`: everything read anew, then planned and written.
+    fn enter(&mut self, name: &str, machine: &MachineName) -> Result<(), Refused> {
+        let mut observed = self.observe(name).ok_or(Refused)?;
+        let LedgerView::Ours(taken, _) = &observed.ledger else {
+            return Err(Refused);
+        };
+        observed.entered = Entered::new(machine, taken, &observed.ledger);
+        let plan = nico::plan::plan(&observed, self.now, &self.settings);
+        crate::rules::hold(&observed, &plan, self.now, &self.settings);
+        for action in plan.actions {
+            if matches!(action, Action::Disrupt(_)) {
+                self.apply(name, &action)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// I3: a machine that works is changed only where the others alone are a quorum.
+    fn judge_disruption(&mut self, name: &str, machine: &MachineName) {
+        let observed = self.observe(name).expect("the cluster is there");
+        let founded = observed.ledger.ours().is_some_and(|ledger| ledger.founded);
+        let control_plane: Vec<_> = observed.members_of(Role::ControlPlane).collect();
+        let n = control_plane.len();
+        let works = |(machine, held): &(MachineName, &Arc<NixosConfiguration>)| {
+            let node = self.nodes.get(machine.as_str());
+            is_confirmed(held)
+                && held.metadata.deletion_timestamp.is_none()
+                && !self.mute.contains(machine)
+                && node.is_some_and(|node| node.ready)
+        };
+        let checks = observed
+            .spec
+            .as_ref()
+            .is_ok_and(|spec| spec.rollout.node_checks);
+        let own = control_plane.iter().find(|(it, _)| it == machine);
+        if n < 3 || !founded || !checks || !own.is_some_and(works) {
+            return;
+        }
+        let others = control_plane
+            .iter()
+            .filter(|it| it.0 != *machine && works(it));
+        assert!(
+            others.count() > n / 2,
+            "I3: {machine} is changed though the others are no quorum: {}",
+            self.story()
+        );
+    }
+
+    /// I3, I4: one control plane machine of a founded cluster in flight, or `maxUnavailable` workers, never both.
+    fn takes_off(&mut self, name: &str, machine: &MachineName, role: Role) {
+        self.flying.insert(machine.clone(), role);
+        let cluster = self.cluster(name);
+        let founded = cluster.ledger.as_ref().is_some_and(|(_, it)| it.founded);
+        let spec = validate(name, &cluster.spec).expect("an invalid spec rolls nothing");
+        let workers = self.flying.values().filter(|it| **it == Role::Worker);
+        let (workers, all) = (workers.count(), self.flying.len());
+        let most = spec.rollout.max_unavailable.of(spec.data_plane.total());
+        assert!(
+            !founded || (workers == 0 && all == 1) || (workers == all && workers <= most),
+            "I3, I4: {:?} in flight at once: {}",
+            self.flying,
+            self.story()
+        );
+    }
+
+    /// A merge patch on a configuration of the cluster's own; a change of the spec is a new generation.
+    fn merge(
+        &mut self,
+        name: &str,
+        at: &Precondition,
+        owner: &str,
+        body: &Value,
+    ) -> Result<(), Refused> {
+        let version = self.count();
+        let configuration = self.at(name, at, owner)?;
+        let mut object = serde_json::to_value(&*configuration).unwrap();
+        json_merge(&mut object, body);
+        let mut merged: NixosConfiguration = serde_json::from_value(object).unwrap();
+        as_stored(&mut merged.spec.0);
+        let meta = &mut merged.metadata;
+        meta.resource_version = Some(version.to_string());
+        if merged.spec != configuration.spec {
+            meta.generation = meta.generation.map(|generation| generation + 1);
+        }
+        *configuration = merged;
+        Ok(())
     }
 
     fn show(&self, observed: &mut Observed, machine: &MachineName) {
@@ -171,6 +292,71 @@ impl World {
                     serde_json::from_value(metadata["labels"].clone()).unwrap();
                 held.metadata.labels.get_or_insert_default().extend(labels);
             }
+            Action::Withdraw(machine, at) => {
+                let body = json!({"metadata": {"annotations": {CONFIRMED_ANNOTATION: WITHDRAWN}}});
+                self.merge(machine.as_str(), at, &uid, &body)?;
+            }
+            Action::Touch(machine, at) => {
+                let body =
+                    json!({"metadata": {"annotations": {TOUCHED_ANNOTATION: version.to_string()}}});
+                self.merge(machine.as_str(), at, &uid, &body)?;
+            }
+            Action::Rewrite(rewrite) => {
+                self.merge(
+                    rewrite.machine.as_str(),
+                    &rewrite.version,
+                    &uid,
+                    &rewrite.body,
+                )?;
+            }
+            Action::Take {
+                machine,
+                ledger: at,
+                taken,
+                ..
+            } => {
+                let held = cluster.ledger.as_ref().map(|(version, _)| *version);
+                refused_unless(held.is_some_and(|held| held.to_string() == at.resource_version))?;
+                cluster.ledger = Some((version, taken.clone()));
+                self.written.push((name.to_owned(), action.clone()));
+                return self.enter(name, machine);
+            }
+            Action::Disrupt(disruptive) => match disruptive.deed() {
+                Deed::Rewrite(rewrite) => {
+                    let machine = &rewrite.machine;
+                    let role = role_of(&self.configurations[machine.as_str()]);
+                    self.judge_disruption(name, machine);
+                    self.merge(machine.as_str(), &rewrite.version, &uid, &rewrite.body)?;
+                    self.takes_off(name, machine, role);
+                }
+                Deed::Join(claim) => {
+                    self.post(&claim.body)?;
+                    self.takes_off(name, &claim.machine, claim.role);
+                }
+                Deed::DeleteNode { name, uid } => {
+                    refused_unless(self.nodes.get(name).is_some_and(|node| node.uid == *uid))?;
+                    self.nodes.remove(name);
+                }
+            },
+            Action::EndEntry {
+                machine,
+                child,
+                ledger: at,
+                after,
+            } => {
+                let body =
+                    json!({"metadata": {"annotations": {TOUCHED_ANNOTATION: version.to_string()}}});
+                self.merge(machine.as_str(), child, &uid, &body)?;
+                let observed = self.observe(name).ok_or(Refused)?;
+                let answer = self.configurations.get(machine.as_str()).ok_or(Refused)?;
+                refused_unless(is_settled(&observed, answer, self.now))?;
+                let version = self.count();
+                let cluster = self.cluster(name);
+                let held = cluster.ledger.as_ref().map(|(version, _)| *version);
+                refused_unless(held.is_some_and(|held| held.to_string() == at.resource_version))?;
+                cluster.ledger = Some((version, after.clone()));
+            }
+            Action::AskCluster => return Ok(()),
             Action::FetchKubeconfig(_) => cluster.kubeconfig.fetch.running = true,
             Action::VerifyKubeconfig => {
                 cluster.kubeconfig.works = Works::Yes;
@@ -246,7 +432,7 @@ impl World {
     /// Passes, NIO's work and time go on until nothing changes any more. Returns how many rounds it took.
     pub fn settle(&mut self) -> usize {
         let mut quiet = 0;
-        for round in 0..400 {
+        for round in 0..600 {
             let names: Vec<String> = self.clusters.keys().cloned().collect();
             let before: Vec<ClusterStatus> = names
                 .iter()
@@ -264,8 +450,8 @@ impl World {
             });
             self.wait(30);
             quiet = if changed { 0 } else { quiet + 1 };
-            // Ninety seconds of nothing: longer than any clock of patience that a plan waits for here.
-            if quiet == 4 {
+            // Five and a half minutes of nothing: longer than any clock of patience that a plan waits for here.
+            if quiet == 12 {
                 return round;
             }
         }
@@ -318,6 +504,27 @@ impl World {
                 .iter()
                 .any(|condition| condition.kind == "Ready" && condition.status == "True")
         })
+    }
+}
+
+/// JSON merge patch (RFC 7386).
+fn json_merge(target: &mut Value, patch: &Value) {
+    let Value::Object(fields) = patch else {
+        target.clone_from(patch);
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    let Some(object) = target.as_object_mut() else {
+        return;
+    };
+    for (field, value) in fields {
+        if value.is_null() {
+            object.remove(field);
+        } else {
+            json_merge(object.entry(field).or_insert(Value::Null), value);
+        }
     }
 }
 

@@ -9,11 +9,11 @@ use nico::api::conditions::Reason;
 use nico::api::ledger::Ledger;
 use nico::api::names::MachineName;
 use nico::api::nio::{Generation, Machine, NixosConfiguration};
-use nico::api::status::ClusterStatus;
+use nico::api::status::{ClusterStatus, Role};
 use nico::plan::Settings;
 use nico::plan::action::Action;
 use nico::plan::observed::{
-    ClusterView, Fetch, KnownHostsView, KubeconfigView, SecretView, SshKeyView, Works,
+    ClusterView, Fetch, KnownHostsView, KubeconfigView, NodeView, SecretView, SshKeyView, Works,
 };
 use serde_json::{Value, json};
 
@@ -49,6 +49,14 @@ pub struct World {
     pub written: Vec<(String, Action)>,
     /// Machines on which nothing that NIO does succeeds.
     pub broken: BTreeSet<MachineName>,
+    /// The Nodes of the machines, as their cluster's API shows them.
+    pub nodes: BTreeMap<String, NodeView>,
+    /// Machines whose Node is never Ready.
+    pub unwell: BTreeSet<MachineName>,
+    /// Machines that NICO disrupted and that NIO has neither proved nor given back since (INVARIANTS, "in flight").
+    pub flying: BTreeMap<MachineName, Role>,
+    /// Control plane machines whose API server does not answer.
+    pub mute: BTreeSet<MachineName>,
     counter: u64,
 }
 
@@ -68,6 +76,10 @@ impl World {
             clusters: BTreeMap::new(),
             written: Vec::new(),
             broken: BTreeSet::new(),
+            nodes: BTreeMap::new(),
+            unwell: BTreeSet::new(),
+            flying: BTreeMap::new(),
+            mute: BTreeSet::new(),
             counter: 0,
         }
     }
@@ -94,6 +106,7 @@ impl World {
             created: Some(self.now),
             deleting: false,
             finalizers: Vec::new(),
+            accept_quorum_loss: None,
             status: ClusterStatus::default(),
         };
         let cluster = Cluster {
@@ -181,19 +194,7 @@ impl World {
         if self.configurations.contains_key(&name) {
             return Err(Refused);
         }
-        // NIO.md: classic's schema fills in `ref` and prunes `secretRef.key`.
-        let fields = &mut configuration.spec.0;
-        fields.entry("ref").or_insert_with(|| json!("main"));
-        for file in fields
-            .get_mut("additionalFiles")
-            .and_then(Value::as_array_mut)
-            .into_iter()
-            .flatten()
-        {
-            if let Some(secret) = file.get_mut("secretRef").and_then(Value::as_object_mut) {
-                secret.remove("key");
-            }
-        }
+        as_stored(&mut configuration.spec.0);
         let meta = &mut configuration.metadata;
         meta.uid = Some(format!("uid-{}", self.count()));
         meta.resource_version = Some(self.count().to_string());
@@ -202,6 +203,21 @@ impl World {
         meta.finalizers = Some(vec![NIO_FINALIZER.to_owned()]);
         self.configurations.insert(name, configuration);
         Ok(())
+    }
+}
+
+/// What classic's schema makes of a spec: `ref` is filled in, `secretRef.key` pruned (NIO.md).
+pub fn as_stored(fields: &mut serde_json::Map<String, Value>) {
+    fields.entry("ref").or_insert_with(|| json!("main"));
+    for file in fields
+        .get_mut("additionalFiles")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
+        if let Some(secret) = file.get_mut("secretRef").and_then(Value::as_object_mut) {
+            secret.remove("key");
+        }
     }
 }
 

@@ -13,12 +13,15 @@ use tokio::time::timeout;
 
 use super::pem_text;
 use super::rebuild::{self, Access, Credential, Unsafe};
+use super::server::{Host, Server};
 use crate::controller::secret::SecretText;
 
 /// How long the server is given.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 /// Most bytes of an answer; one Node has at most 1.5 MiB (etcd's limit of a request).
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
+/// A name in the certificate of every API server (Kubernetes, "PKI certificates and requirements").
+const API_SERVER_NAME: &str = "kubernetes";
 /// One Node tells as much as all.
 const NODES: &str = "/api/v1/nodes?limit=1";
 
@@ -76,6 +79,24 @@ pub async fn verify(kubeconfig: &SecretText, deadline: Duration) -> Result<(), V
 /// A client for the server of a kubeconfig, by the same rules: nothing of the environment, no retries.
 pub fn client(kubeconfig: &SecretText, deadline: Duration) -> Result<Client, VerifyError> {
     client_of(&access(kubeconfig)?, deadline)
+}
+
+/// A client for one control plane member: the kubeconfig's authority and credential, the member's own address and port (absent:
+/// the kubeconfig's), and the name that every API server's certificate covers (SPEC 4.4).
+pub fn member_client(
+    kubeconfig: &SecretText,
+    address: &str,
+    port: Option<u16>,
+    deadline: Duration,
+) -> Result<Client, VerifyError> {
+    let mut access = access(kubeconfig)?;
+    let host = Host::parse(address).ok_or(VerifyError::Unsafe(Unsafe::Server))?;
+    access.server = Server {
+        host,
+        port: port.unwrap_or(access.server.port),
+    };
+    access.tls_server_name = Host::parse(API_SERVER_NAME);
+    client_of(&access, deadline)
 }
 
 fn access(kubeconfig: &SecretText) -> Result<Access, VerifyError> {

@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::names::kubeconfig_name;
 use crate::api::status::{ClusterCondition, Role, RoleStatus};
-use crate::plan::action::{Clock, Plan, Wait};
+use crate::plan::action::{Action, Clock, Plan, Wait};
+use crate::plan::desired::listed;
 use crate::plan::observed::{Observed, SecretView, Works};
 
 use super::Refusal;
@@ -258,28 +259,43 @@ fn kubeconfig_ready(observed: &Observed, plan: &Plan, was_true: bool, now: Times
     }
 }
 
+/// What is being changed, what it waits for, and what else is out of date: few machines by name, many by number.
 fn rolling_out(plan: &Plan) -> Verdict {
+    const NAMED: usize = 5;
+    let waits = waits_of(plan, ConditionType::RollingOut);
     let mut problems: Vec<String> = plan
-        .outdated
+        .in_flight
         .iter()
-        .map(|(machine, differences)| {
-            format!("{machine} is out of date ({})", differences.join(", "))
-        })
+        .map(|(machine, flight)| format!("{machine} waits for {}", flight.waiting_for))
         .collect();
+    problems.extend(plan.actions.iter().filter_map(|action| match action {
+        Action::Take { machine, .. } => Some(format!("{machine} is next")),
+        _ => None,
+    }));
+    problems.extend(waits.iter().map(|wait| wait.message.clone()));
+    let others = || {
+        let mut outdated = plan.outdated.iter();
+        std::iter::from_fn(move || outdated.next())
+            .filter(|(machine, _)| !plan.in_flight.contains_key(*machine))
+    };
+    problems.extend(others().take(NAMED).map(|(machine, differences)| {
+        format!("{machine} is out of date ({})", listed(differences))
+    }));
+    let more = others().count().saturating_sub(NAMED);
+    if more > 0 {
+        problems.push(format!("{more} more are out of date"));
+    }
     for role in Role::ALL {
         let leaving = plan.selection.of(role).leaving.iter();
         problems.extend(leaving.map(|machine| format!("{machine} is to leave")));
     }
-    problems.extend(
-        waits_of(plan, ConditionType::RollingOut)
-            .iter()
-            .map(|wait| wait.message.clone()),
-    );
     if problems.is_empty() {
-        Verdict::new("False", Reason::AsExpected, "")
-    } else {
-        Verdict::new("True", Reason::OutOfDate, problems.join("; "))
+        return Verdict::new("False", Reason::AsExpected, "");
     }
+    let in_flight = (!plan.in_flight.is_empty()).then_some(Reason::InFlight);
+    let first = waits.first().map(|wait| wait.reason);
+    let reason = in_flight.or(first).unwrap_or(Reason::OutOfDate);
+    Verdict::new("True", reason, problems.join("; "))
 }
 
 fn ready(

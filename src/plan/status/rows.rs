@@ -8,6 +8,7 @@ use crate::api::conditions::Reason;
 use crate::api::names::MachineName;
 use crate::api::status::{MachineState, MachineStatus, Role};
 use crate::plan::action::Plan;
+use crate::plan::desired::listed;
 use crate::plan::observed::Observed;
 use crate::plan::selection;
 
@@ -80,11 +81,18 @@ fn row_state(
     if let Some((reason, message)) = unreachable(observed, machine) {
         return state(MachineState::Unavailable, reason, message);
     }
+    if plan.overdue.contains(machine) {
+        return state(
+            MachineState::Failed,
+            Reason::ProgressDeadlineExceeded,
+            "it was not confirmed in time; see its NixosConfiguration".to_owned(),
+        );
+    }
     if let Some(differences) = plan.outdated.get(machine) {
         return state(
             MachineState::Outdated,
             Reason::OutOfDate,
-            format!("differs in: {}", differences.join(", ")),
+            format!("differs in: {}", listed(differences)),
         );
     }
     if confirmed(observed, machine) {

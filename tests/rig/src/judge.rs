@@ -1,6 +1,8 @@
 //! A judge of the writes that NICO made through the proxy: the rules of INVARIANTS.md that can be read off them, in their order.
 //! It knows the objects by their wire form alone, and nothing of NICO's code.
 
+pub mod rollout;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;

@@ -82,6 +82,8 @@ pub struct HostOptions {
     pub user: String,
     /// The keys that may log in.
     pub authorized: Vec<PublicKey>,
+    /// The API server behind its API port; without one, the pool's.
+    pub api_target: Option<SocketAddr>,
 }
 
 impl HostOptions {
@@ -91,7 +93,15 @@ impl HostOptions {
         Self {
             user: "nixos".into(),
             authorized: vec![key.public().clone()],
+            api_target: None,
         }
+    }
+
+    /// With another API server than the pool's behind the API port.
+    #[must_use]
+    pub fn api_target(mut self, target: SocketAddr) -> Self {
+        self.api_target = Some(target);
+        self
     }
 }
 
@@ -166,11 +176,12 @@ impl MachinePool {
                 let Ok(api) = TcpListener::bind((ip, pool.api_port)).await else {
                     continue;
                 };
+                let target = options.api_target.unwrap_or(pool.api_target);
                 let (state, _) = watch::channel(State::new(options));
                 let state = Arc::new(state);
                 let tasks = vec![
                     runtime().spawn(sshd::serve(Arc::clone(&state), ssh)),
-                    runtime().spawn(forward::serve(Arc::clone(&state), api, pool.api_target)),
+                    runtime().spawn(forward::serve(Arc::clone(&state), api, target)),
                 ];
                 return MachineHost {
                     inner: Arc::new(Inner {

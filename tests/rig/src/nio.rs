@@ -55,7 +55,16 @@ impl NioOptions {
 }
 
 /// What the rig does in the place of the flake when a configuration was applied to a machine or taken off it.
-pub type Hook = Arc<dyn Fn(Applied) -> BoxFuture<'static, ()> + Send + Sync>;
+pub type Hook = Arc<dyn Fn(Applied) -> BoxFuture<'static, Aftermath> + Send + Sync>;
+
+/// What came of a configuration on its machine, as far as NIO notices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aftermath {
+    /// NIO's part is done, whatever the machine's units do.
+    Done,
+    /// The machine is not reached any more: the apply fails, and it stays unreachable until the knob is turned back.
+    CutOff,
+}
 
 /// The running stand-in. Clones are the same one; it ends with [`Nio::stop`] or when the last clone is dropped.
 #[derive(Clone)]
@@ -100,6 +109,8 @@ struct State {
     /// Looks run beside handlers, but a deletion waits for them.
     busy: HashMap<Key, Arc<RwLock<()>>>,
     ticks: u64,
+    /// When the stand-in let go of a configuration that is being deleted, or saw that one is gone.
+    let_go: Vec<(Duration, String)>,
 }
 
 impl Nio {
@@ -160,6 +171,24 @@ impl Nio {
     #[must_use]
     pub fn history(&self) -> Vec<Attempt> {
         self.shared.state().history.clone()
+    }
+
+    /// When configurations that were being deleted went, by machine, since the stand-in's start: no later than anybody could see it.
+    #[must_use]
+    pub fn let_go(&self) -> Vec<(Duration, String)> {
+        self.shared.state().let_go.clone()
+    }
+
+    /// When it was started: where its times begin.
+    #[must_use]
+    pub fn started(&self) -> Instant {
+        self.shared.started
+    }
+
+    /// The time since its start: a point for judges of what comes after it.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.shared.started.elapsed()
     }
 
     /// The successful applies of one machine, in order.
@@ -257,7 +286,10 @@ impl Shared {
                 self.react(&key);
             }
             Ok(watcher::Event::Delete(object)) => {
-                self.state().configurations.remove(&key_of(&object));
+                let (key, now) = (key_of(&object), self.started.elapsed());
+                let mut state = self.state();
+                state.configurations.remove(&key);
+                state.let_go.push((now, key.1));
             }
             _ => {}
         }

@@ -130,6 +130,12 @@ impl Proxy {
         &self.url
     }
 
+    /// When it was started: where the times of its calls begin.
+    #[must_use]
+    pub fn started(&self) -> Instant {
+        self.shared.started
+    }
+
     /// How many requests came, of all kinds.
     #[must_use]
     pub fn requests(&self) -> u64 {
@@ -312,17 +318,12 @@ impl Shared {
         let mut state = self.state();
         let code = Some(status.as_u16());
         if status == StatusCode::FORBIDDEN {
-            let call = Call {
-                code,
-                ..call.clone()
-            };
+            let mut call = call.clone();
+            call.code = code;
             state.forbidden.push(call);
         }
-        if let Some(logged) = state
-            .log
-            .iter_mut()
-            .find(|logged| call.n > 0 && logged.n == call.n)
-        {
+        let mut log = state.log.iter_mut();
+        if let Some(logged) = log.find(|logged| call.n > 0 && logged.n == call.n) {
             logged.code = code;
         }
     }

@@ -18,7 +18,7 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::core::v1::{Namespace, Node, Secret};
 use kube::Client;
 use kube::api::{Api, DynamicObject, ListParams, ObjectMeta, PostParams};
 use serde_json::{Value, json};
@@ -29,12 +29,13 @@ use crate::environment::Environment;
 use crate::machines::KeyPair;
 use crate::nio::{Nio, NioOptions};
 use crate::wait::wait_describing;
-use crate::workload::Flake;
+use crate::workload::{Flake, Lease, Tenancy, Workload};
 
 /// One test's part of the management cluster.
 pub struct World {
     environment: &'static Environment,
     client: Client,
+    nodes: Api<Node>,
     namespace: String,
     nio: Nio,
     flake: Flake,
@@ -57,6 +58,26 @@ impl World {
         environment: &'static Environment,
         change: impl FnOnce(&mut NioOptions),
     ) -> Self {
+        Self::make(environment, None, change).await
+    }
+
+    /// A fresh namespace, and a workload API server of its own as long as the world lasts: Nodes have the machines' names, and
+    /// those of the control plane its label. There are three in a process: a test that asks while all are in use waits.
+    pub async fn alone() -> Self {
+        Self::alone_with(|_| ()).await
+    }
+
+    /// As [`World::alone`], with a NIO whose options were changed.
+    pub async fn alone_with(change: impl FnOnce(&mut NioOptions)) -> Self {
+        let (environment, lease) = tokio::join!(Environment::shared(), Lease::take());
+        Self::make(environment, Some(lease), change).await
+    }
+
+    async fn make(
+        environment: &'static Environment,
+        lease: Option<Lease>,
+        change: impl FnOnce(&mut NioOptions),
+    ) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let client = environment.control_plane.client();
         let namespace = format!("world-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
@@ -71,13 +92,20 @@ impl World {
             .create(&PostParams::default(), &object)
             .await
             .expect("a namespace can be made");
-        let flake = Flake::new(environment.workload.clone());
+        let flake = match lease {
+            Some(lease) => Flake::leased(lease),
+            None => Flake::new(
+                environment.workload.clone(),
+                Tenancy::Worlds(namespace.clone()),
+            ),
+        };
         let mut options = NioOptions::namespace(&namespace);
         change(&mut options);
         let nio = Nio::start(environment.client.clone(), options, flake.hook());
         Self {
             environment,
             client,
+            nodes: Api::all(flake.workload().control_plane().client()),
             namespace,
             nio,
             flake,
@@ -113,6 +141,24 @@ impl World {
     #[must_use]
     pub fn flake(&self) -> &Flake {
         &self.flake
+    }
+
+    /// The API server of the clusters that this world's machines make up.
+    #[must_use]
+    pub fn workload(&self) -> &Workload {
+        self.flake.workload()
+    }
+
+    /// The Nodes there, for an administrator; those of other worlds, too, where it is shared.
+    #[must_use]
+    pub fn nodes(&self) -> Api<Node> {
+        self.nodes.clone()
+    }
+
+    /// How the Node of a machine is named.
+    #[must_use]
+    pub fn node_name(&self, machine: &str) -> String {
+        self.flake.node_name(machine)
     }
 
     /// The SSH key with which NICO and NIO reach the machines.

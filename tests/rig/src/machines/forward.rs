@@ -2,13 +2,18 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::knobs::State;
 
-/// Forwards every connection, but while the port is switched off, when it is closed and open connections are cut.
+/// How long until a port that somebody else uses is tried again.
+const RETRY: Duration = Duration::from_millis(25);
+
+/// Forwards every connection while a control plane runs here and the port is not switched off; else the port is closed, and open
+/// connections are cut.
 pub(super) async fn serve(
     state: Arc<watch::Sender<State>>,
     listener: TcpListener,
@@ -17,15 +22,16 @@ pub(super) async fn serve(
     let Ok(address) = listener.local_addr() else {
         return;
     };
-    let mut listener = Some(listener);
+    // It has shown that the port can be had here; until a control plane runs, it is shut.
+    drop(listener);
     let mut watcher = state.subscribe();
     loop {
-        let open = match listener.take() {
-            Some(open) => open,
-            None => match TcpListener::bind(address).await {
-                Ok(open) => open,
-                Err(_) => return,
-            },
+        if watcher.wait_for(State::serves_api).await.is_err() {
+            return;
+        }
+        let Ok(open) = TcpListener::bind(address).await else {
+            tokio::time::sleep(RETRY).await;
+            continue;
         };
         loop {
             tokio::select! {
@@ -33,12 +39,8 @@ pub(super) async fn serve(
                     let Ok((stream, _)) = accepted else { continue };
                     tokio::spawn(forward(stream, target, state.subscribe()));
                 }
-                _ = watcher.wait_for(|state| state.api_off) => break,
+                _ = watcher.wait_for(|state| !state.serves_api()) => break,
             }
-        }
-        drop(open);
-        if watcher.wait_for(|state| !state.api_off).await.is_err() {
-            return;
         }
     }
 }
@@ -49,6 +51,6 @@ async fn forward(mut stream: TcpStream, target: SocketAddr, mut watcher: watch::
     };
     tokio::select! {
         _ = tokio::io::copy_bidirectional(&mut stream, &mut upstream) => {}
-        _ = watcher.wait_for(|state| state.api_off || state.gone) => {}
+        _ = watcher.wait_for(|state| !state.serves_api()) => {}
     }
 }

@@ -48,6 +48,8 @@ pub(super) struct State {
     pub(super) no_sudo: bool,
     pub(super) refuse: bool,
     pub(super) hang: bool,
+    /// It runs a control plane that is up.
+    pub(super) api_up: bool,
     pub(super) api_off: bool,
     pub(super) gone: bool,
     pub(super) connections: u64,
@@ -66,12 +68,18 @@ impl State {
             no_sudo: false,
             refuse: false,
             hang: false,
+            api_up: false,
             api_off: false,
             gone: false,
             connections: 0,
             execs: Vec::new(),
             auths: Vec::new(),
         }
+    }
+
+    /// Whether the API port is open.
+    pub(super) fn serves_api(&self) -> bool {
+        self.api_up && !self.api_off && !self.gone
     }
 
     /// What a command line gives: only `cat -- <path>` and `sudo -n cat -- <path>` are known.
@@ -157,7 +165,12 @@ impl MachineHost {
         self.change(|state| state.hang = hang);
     }
 
-    /// Whether the machine's API port is closed; open connections are cut.
+    /// Whether the machine runs a control plane that is up; without one its API port is closed.
+    pub fn serve_api(&self, up: bool) {
+        self.change(|state| state.api_up = up);
+    }
+
+    /// Whether the machine's API port is closed although its control plane is up; open connections are cut.
     pub fn api_off(&self, off: bool) {
         self.change(|state| state.api_off = off);
     }

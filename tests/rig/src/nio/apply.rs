@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::hash::{additional_files_hash, hex};
-use super::{Applied, Attempt, KOPF_ANNOTATION, Key, Knobs, Outcome, Shared};
+use super::{Aftermath, Applied, Attempt, KOPF_ANNOTATION, Key, Knobs, Outcome, Shared};
 use crate::crds::{configuration_resource, machine_resource};
 
 impl Shared {
@@ -126,15 +126,21 @@ impl Shared {
         // classic looks for the ref among branches and tags, where a commit is never found.
         let reference = spec["ref"].as_str().unwrap_or_default();
         let commit = reference.len() == 40 && reference.chars().all(|c| c.is_ascii_hexdigit());
-        let fails = self.knobs(machine_name).fails || commit;
+        let mut fails = self.knobs(machine_name).fails || commit;
+        if !fails && (self.hook)(applied.clone()).await == Aftermath::CutOff {
+            fails = true;
+            let mut state = self.state();
+            state
+                .knobs
+                .entry(machine_name.to_owned())
+                .or_default()
+                .unreachable = true;
+        }
         let outcome = if fails {
             Outcome::Failure
         } else {
             Outcome::Success
         };
-        if outcome == Outcome::Success {
-            (self.hook)(applied.clone()).await;
-        }
         let older = Self::older_hash(key);
         self.state().history.push(Attempt {
             began,
@@ -229,6 +235,7 @@ impl Shared {
                 .unwrap_or_default()
                 .to_owned(),
             configuration: key.1.clone(),
+            git_repo: spec["gitRepo"].as_str().unwrap_or_default().to_owned(),
             flake: flake.unwrap_or_default().to_owned(),
             removal,
             ..Applied::default()

@@ -14,6 +14,8 @@ pub struct Applied {
     pub machine: String,
     /// The configuration's name.
     pub configuration: String,
+    /// The repository of the flake.
+    pub git_repo: String,
     /// The flake output that was applied (`onRemoveFlake` for a removal).
     pub flake: String,
     /// The files that were injected, Secrets' contents included.

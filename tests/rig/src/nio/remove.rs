@@ -45,6 +45,7 @@ impl Shared {
                     Outcome::Success
                 };
                 if outcome == Outcome::Success {
+                    // What a removal leaves on the machine is no matter of NIO's.
                     (self.hook)(applied.clone()).await;
                 }
                 self.state().history.push(Attempt {
@@ -63,6 +64,9 @@ impl Shared {
                 .patch_status(&machine_resource(), &key.0, machine, patch)
                 .await;
         }
+        // Noted before it is done: nobody may see that it is gone before the judge holds it for gone.
+        let now = self.started.elapsed();
+        self.state().let_go.push((now, key.1.clone()));
         self.change_finalizers(key, |finalizers| {
             finalizers.retain(|finalizer| finalizer != KOPF_FINALIZER);
         })

@@ -57,11 +57,11 @@ impl World {
 
     /// A machine as it is asked for.
     pub async fn machine_with(&self, spec: MachineSpec) -> MachineHost {
-        let host = self
-            .environment
-            .pool
-            .host(HostOptions::new(&self.key))
-            .await;
+        let workload = self.flake.workload();
+        let options = HostOptions::new(&self.key).api_target(workload.address());
+        let host = self.environment.pool.host(options).await;
+        // A machine that had this address before may have left one behind.
+        workload.delete_nodes_at(host.ip()).await;
         self.flake.add(&spec.name, host.clone());
         self.machine_objects(&spec, &host.ip().to_string()).await;
         host

@@ -3,6 +3,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, missing_docs)]
 
+mod machines;
 mod nio;
 mod proxy;
 

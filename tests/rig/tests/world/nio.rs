@@ -112,7 +112,7 @@ async fn nio_applies_a_configuration_and_the_machine_serves_its_kubeconfig() {
     assert_eq!(world.flake().foundings().len(), 1);
 
     // The kubeconfig works at the machine's own address.
-    let text = world.environment().workload.kubeconfig(host.api_port());
+    let text = world.workload().kubeconfig(host.api_port());
     let text = text.replace("127.0.0.1", &host.ip().to_string());
     let config = Kubeconfig::from_yaml(&text).expect("it is a kubeconfig");
     let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await;
@@ -122,7 +122,8 @@ async fn nio_applies_a_configuration_and_the_machine_serves_its_kubeconfig() {
         .list(&ListParams::default())
         .await
         .expect("the workload answers");
-    assert!(found.iter().any(|node| node.name_any() == "cp-a"));
+    let name = world.node_name("cp-a");
+    assert!(found.iter().any(|node| node.name_any() == name));
 
     // Deletion takes the configuration off the machine.
     let deleted = world

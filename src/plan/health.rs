@@ -1,0 +1,138 @@
+//! How each member is, and the numbers that come of it (SPEC 4.3, "Numbers"; 4.4).
+
+use crate::api::names::MachineName;
+use crate::api::nio::NixosConfiguration;
+use crate::api::status::Role;
+
+use super::confirmed::{complaint, is_confirmed};
+use super::observed::{Answer, NodeView, Observed, node_of};
+use super::quorum;
+
+/// How a member is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Health {
+    /// It does not do its part.
+    Sick,
+    /// Nothing can be learned.
+    Unknown,
+    /// It does its part.
+    Healthy,
+}
+
+/// The control plane in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Numbers {
+    /// Configurations that exist, and Nodes that belong to none of them.
+    pub n: usize,
+    /// Those that are healthy.
+    pub healthy: usize,
+    /// Those of which nothing can be learned.
+    pub unknown: usize,
+}
+
+impl Numbers {
+    /// Whether fewer than a quorum are known to be healthy. A control plane of one or two has no quorum to keep.
+    #[must_use]
+    pub fn below_quorum(&self) -> bool {
+        quorum::can_be_kept(self.n) && self.healthy < quorum::quorum(self.n)
+    }
+}
+
+/// Whether the cluster's own word counts: where the spec says so and the cluster lives.
+#[must_use]
+pub fn asks_the_cluster(observed: &Observed, founded: bool) -> bool {
+    founded
+        && observed
+            .spec
+            .as_ref()
+            .is_ok_and(|spec| spec.rollout.node_checks)
+}
+
+/// How a member is: the first that fits of SPEC 4.4.
+#[must_use]
+pub fn health(
+    observed: &Observed,
+    founded: bool,
+    machine: &MachineName,
+    configuration: &NixosConfiguration,
+) -> Health {
+    if configuration.metadata.deletion_timestamp.is_some() || !is_confirmed(configuration) {
+        return Health::Sick;
+    }
+    if !asks_the_cluster(observed, founded) {
+        let complains = observed
+            .nio
+            .is_some_and(|nio| complaint(nio, configuration).is_some());
+        return if observed.discoverable(machine) && !complains {
+            Health::Healthy
+        } else {
+            Health::Sick
+        };
+    }
+    let node = node(observed, machine);
+    if super::observed::role_of(configuration) == Role::Worker {
+        return match (observed.word.nodes(), node) {
+            (None, _) => Health::Unknown,
+            (Some(_), Some(node)) if node.ready => Health::Healthy,
+            (Some(_), _) => Health::Sick,
+        };
+    }
+    match observed.word.answer(machine) {
+        Some(Answer::Ready) => match node {
+            Some(node) if node.ready => Health::Healthy,
+            Some(_) => Health::Sick,
+            // An API server that is ready, and a Node that cannot be told: it may be well.
+            None => Health::Unknown,
+        },
+        // Others speak, and this one does not.
+        Some(Answer::Unreachable) | None if observed.word.nodes().is_none() => Health::Unknown,
+        Some(Answer::NotReady | Answer::Unreachable) | None => Health::Sick,
+    }
+}
+
+/// The control plane in numbers. A Node of the control plane that belongs to no configuration counts as sick.
+#[must_use]
+pub fn numbers(observed: &Observed, founded: bool) -> Numbers {
+    let mut numbers = Numbers::default();
+    for (machine, configuration) in observed.members_of(Role::ControlPlane) {
+        numbers.n += 1;
+        match health(observed, founded, &machine, configuration) {
+            Health::Healthy => numbers.healthy += 1,
+            Health::Unknown => numbers.unknown += 1,
+            Health::Sick => {}
+        }
+    }
+    if asks_the_cluster(observed, founded) {
+        numbers.n += strays(observed).count();
+    }
+    numbers
+}
+
+/// Nodes of the control plane that belong to none of its configurations.
+pub fn strays(observed: &Observed) -> impl Iterator<Item = &NodeView> {
+    let nodes = observed.word.nodes().unwrap_or_default();
+    let of_members: Vec<&str> = observed
+        .members_of(Role::ControlPlane)
+        .filter_map(|(machine, _)| node(observed, &machine))
+        .map(|node| node.name.as_str())
+        .collect();
+    nodes
+        .iter()
+        .filter(move |node| node.control_plane && !of_members.contains(&node.name.as_str()))
+}
+
+/// The Node of a machine, as far as Nodes could be listed. One that bears another member's name is not taken for it by its
+/// address.
+#[must_use]
+pub fn node<'a>(observed: &'a Observed, machine: &MachineName) -> Option<&'a NodeView> {
+    let address = observed
+        .machines
+        .get(machine)
+        .and_then(|machine| machine.address());
+    node_of(observed.word.nodes()?, machine, address).filter(|node| {
+        node.name == machine.as_str()
+            || !observed
+                .members()
+                .any(|(other, _)| other.as_str() == node.name)
+    })
+}

@@ -1,0 +1,94 @@
+//! What a cluster says of itself through its own API (SPEC 4.4): its Nodes, and whether each member's API server is ready.
+
+use std::collections::BTreeMap;
+
+use crate::api::names::MachineName;
+
+/// What was learned when the cluster was asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Word {
+    /// Nobody asked, or too long ago.
+    #[default]
+    NotAsked,
+    /// Nothing could be asked: why, for a person.
+    Silent(String),
+    /// What the members' API servers answered.
+    Heard(Workload),
+}
+
+/// The answers of the members' API servers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Workload {
+    /// All Nodes, through the first member that lists them; `None`: none did.
+    pub nodes: Option<Vec<NodeView>>,
+    /// `/readyz` of each control plane member, at its own address.
+    pub answers: BTreeMap<MachineName, Answer>,
+    /// Minor version of the oldest API server that told it.
+    pub api_minor: Option<u32>,
+}
+
+/// What a member's API server answers to `/readyz`, etcd included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is ready.
+    Ready,
+    /// It answers, and is not ready.
+    NotReady,
+    /// It does not answer.
+    Unreachable,
+}
+
+/// A Node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeView {
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.uid`.
+    pub uid: String,
+    /// Addresses of type `InternalIP`.
+    pub addresses: Vec<String>,
+    /// Whether its condition `Ready` is True.
+    pub ready: bool,
+    /// Whether it is labelled as one of the control plane.
+    pub control_plane: bool,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Minor version of its kubelet.
+    pub kubelet_minor: Option<u32>,
+}
+
+impl Word {
+    /// The Nodes, where they could be listed.
+    #[must_use]
+    pub fn nodes(&self) -> Option<&[NodeView]> {
+        match self {
+            Self::Heard(workload) => workload.nodes.as_deref(),
+            Self::NotAsked | Self::Silent(_) => None,
+        }
+    }
+
+    /// What a member's API server answered; `None`: it was not asked.
+    #[must_use]
+    pub fn answer(&self, machine: &MachineName) -> Option<&Answer> {
+        match self {
+            Self::Heard(workload) => workload.answers.get(machine),
+            Self::NotAsked | Self::Silent(_) => None,
+        }
+    }
+}
+
+/// The Node of a machine: by name, else by its address (SPEC 4.4).
+#[must_use]
+pub fn node_of<'a>(
+    nodes: &'a [NodeView],
+    machine: &MachineName,
+    address: Option<&str>,
+) -> Option<&'a NodeView> {
+    let by_name = nodes.iter().find(|node| node.name == machine.as_str());
+    by_name.or_else(|| {
+        let address = address.filter(|address| !address.is_empty())?;
+        nodes
+            .iter()
+            .find(|node| node.addresses.iter().any(|it| it == address))
+    })
+}

@@ -1,0 +1,329 @@
+//! A living cluster is changed (SPEC 4.3 to 4.5): who is next, and what it waits for. At most one step a plan; whether it is
+//! taken is decided again under the entry, from reads made after it was taken (SPEC 4.2).
+
+mod scene;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::api::conditions::{ConditionType, Reason};
+use crate::api::names::MachineName;
+use crate::api::spec::ValidSpec;
+use crate::api::status::Role;
+
+use super::action::{Action, Clock, InFlight, Plan};
+use super::confirmed::{is_confirmed, once_confirmed};
+use super::desired::Target;
+use super::founding::Founding;
+use super::health::{self, asks_the_cluster};
+use super::observed::{LedgerView, Observed, SecretView, Word, role_of};
+use super::quorum;
+use super::slot::{self, Deed, entries, flights, owned};
+use scene::{Scene, Step, Verdict};
+
+/// How long a kubeconfig may be sought in a founded cluster that has none, before that is called so (SPEC 2.5).
+const NEVER_REACHABLE: Duration = Duration::from_secs(600);
+
+/// Notes who was not confirmed in time (SPEC 1.1, `progressDeadlineSeconds`).
+pub fn keep_deadlines(observed: &Observed, spec: &ValidSpec, now: Timestamp, plan: &mut Plan) {
+    let seconds = spec.rollout.progress_deadline_seconds;
+    let deadline = Duration::from_secs(seconds.into());
+    for (machine, configuration) in observed.members() {
+        let leaving = plan
+            .selection
+            .of(role_of(configuration))
+            .leaving
+            .contains(&machine);
+        let created = configuration
+            .metadata
+            .creation_timestamp
+            .as_ref()
+            .map(|time| time.0);
+        let Some(written) = slot::written(configuration).or(created) else {
+            continue;
+        };
+        if leaving || is_confirmed(configuration) {
+            continue;
+        }
+        let waited = Duration::try_from(now.duration_since(written)).unwrap_or_default();
+        if waited < deadline {
+            plan.look_again_in(deadline.saturating_sub(waited));
+            continue;
+        }
+        plan.wait_for(
+            &machine,
+            ConditionType::Stalled,
+            Reason::ProgressDeadlineExceeded,
+            format!(
+                "Machine {machine} was not confirmed within {seconds} s of its last write: see its NixosConfiguration and NIO's log; the next change of the spec goes to it first"
+            ),
+        );
+        plan.overdue.insert(machine);
+    }
+}
+
+/// Shows the slot, and who counts as in flight besides (SPEC 1.2, `status.rollout`).
+pub fn show_flights(observed: &Observed, founding: &Founding, now: Timestamp, plan: &mut Plan) {
+    for (machine, flight) in flights(observed, founding.founded) {
+        let held = owned(observed, &machine);
+        let waiting_for = match held {
+            None => "its first configuration, or the end of its entry".to_owned(),
+            Some(held) if held.metadata.deletion_timestamp.is_some() => {
+                "NIO to let go of it".to_owned()
+            }
+            Some(held) if !is_confirmed(held) => "NIO to apply exactly what it holds".to_owned(),
+            Some(held) => match slot::older_attempt(observed, held, now) {
+                Some(rest) => format!(
+                    "an older attempt of NIO's that may still run, for {} s at most",
+                    rest.as_secs()
+                ),
+                None => "the end of its entry".to_owned(),
+            },
+        };
+        let shown = InFlight {
+            role: flight.role,
+            since: held.and_then(slot::written),
+            waiting_for,
+        };
+        plan.in_flight.insert(machine, shown);
+    }
+}
+
+/// Workers of a founded cluster that get their first configuration at once: those of which no old Node is left over (SPEC 4.5).
+#[must_use]
+pub fn free_to_join(
+    observed: &Observed,
+    founding: &Founding,
+    joining: &BTreeSet<MachineName>,
+) -> BTreeSet<MachineName> {
+    let asks = asks_the_cluster(observed, founding.founded);
+    joining
+        .iter()
+        .filter(|machine| {
+            let no_node =
+                observed.word.nodes().is_some() && health::node(observed, machine).is_none();
+            let entered = entries(observed).any(|entry| entry.machine == **machine);
+            !asks || (no_node && !entered)
+        })
+        .cloned()
+        .collect()
+}
+
+/// Plans the next change of a living cluster, and of configurations that were never confirmed.
+pub fn plan_changes(
+    observed: &Observed,
+    founding: &Founding,
+    targets: &BTreeMap<MachineName, Target>,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    if founding.anew || founding.restart.is_some() {
+        return;
+    }
+    never_reachable(observed, founding, now, plan);
+    let LedgerView::Ours(version, ledger) = &observed.ledger else {
+        return;
+    };
+    if ledger.founded != founding.founded {
+        // It is said in the ledger first, so that everyone plans by the same rules.
+        return;
+    }
+    rewrite_first_ones(observed, founding, targets, now, plan);
+    if ledger.slot.fencing {
+        slot::fence(observed, now, plan);
+        return;
+    }
+    let joining = Role::ALL
+        .iter()
+        .any(|role| !plan.selection.of(*role).joining.is_empty());
+    let pending = !plan.outdated.is_empty() || joining || !ledger.slot.entries.is_empty();
+    if !pending {
+        return;
+    }
+    plan.wants_word = asks_the_cluster(observed, founding.founded);
+    if plan.wants_word && observed.word_is_old {
+        plan.actions.push(Action::AskCluster);
+    }
+    let scene = Scene::new(observed, founding.founded, now, plan);
+    if let Some(entered) = &observed.entered {
+        if let Verdict::Go(step) = scene.decide(entered.machine())
+            && let Some(deed) = deed(&scene, step, entered.machine(), targets)
+        {
+            plan.actions
+                .push(Action::Disrupt(Box::new(entered.write(deed))));
+        }
+        return;
+    }
+    if end_entries(&scene, plan) {
+        return;
+    }
+    for machine in scene.candidates() {
+        match scene.decide(&machine) {
+            Verdict::Go(_) => {
+                let role = scene.role(&machine);
+                let risky = role == Role::ControlPlane
+                    && founding.founded
+                    && !quorum::can_be_kept(scene.numbers.n);
+                plan.actions.push(Action::Take {
+                    ledger: version.clone(),
+                    taken: slot::take(ledger, &machine, role),
+                    without_quorum: risky.then_some(scene.numbers.n),
+                    machine,
+                });
+                return;
+            }
+            Verdict::Hold(reason, message) | Verdict::Stop(reason, message) => {
+                if !plan.waits.iter().any(|wait| wait.reason == reason) {
+                    plan.wait_for(&machine, ConditionType::RollingOut, reason, message);
+                }
+            }
+            Verdict::Nothing => {}
+        }
+    }
+}
+
+/// What is written for a step.
+fn deed(
+    scene: &Scene<'_>,
+    step: Step,
+    machine: &MachineName,
+    targets: &BTreeMap<MachineName, Target>,
+) -> Option<Deed> {
+    match step {
+        Step::DeleteNode { name, uid } => Some(Deed::DeleteNode { name, uid }),
+        Step::Join => {
+            let target = targets.get(machine)?;
+            Some(Deed::Join(target.claim(&scene.observed.cluster, scene.now)))
+        }
+        Step::Rewrite => {
+            let held = owned(scene.observed, machine)?;
+            let of_three = scene.founded
+                && role_of(held) == Role::ControlPlane
+                && quorum::can_be_kept(scene.numbers.n);
+            let unfinished = !is_confirmed(held)
+                || slot::older_attempt(scene.observed, held, scene.now).is_some();
+            let target = targets.get(machine)?;
+            Some(Deed::Rewrite(target.rewrite(
+                held,
+                of_three && unfinished,
+                scene.now,
+            )))
+        }
+    }
+}
+
+/// Ends the first entry that is done with; whether one is being ended. An entry under which something can be written now, or
+/// whose machine is in flight, stays.
+fn end_entries(scene: &Scene<'_>, plan: &mut Plan) -> bool {
+    let observed = scene.observed;
+    for entry in entries(observed) {
+        match scene.decide(&entry.machine) {
+            Verdict::Go(_) | Verdict::Hold(..) => continue,
+            Verdict::Stop(..) | Verdict::Nothing => {}
+        }
+        let done = owned(observed, &entry.machine)
+            .is_none_or(|held| slot::is_settled(observed, held, scene.now));
+        if !done {
+            continue;
+        }
+        if owned(observed, &entry.machine).is_none()
+            && !slot::node_is_gone(observed, entry, scene.founded)
+        {
+            plan.wait_for(
+                &entry.machine,
+                ConditionType::RollingOut,
+                Reason::NodeLeftOver,
+                format!(
+                    "Machine {} is gone, and its Node has to go, too, before another control plane machine is changed",
+                    entry.machine
+                ),
+            );
+            continue;
+        }
+        slot::end(observed, entry, scene.founded, scene.now, plan);
+        return true;
+    }
+    false
+}
+
+/// Configurations that were never confirmed, of workers or of a cluster that was not founded, are written anew without the
+/// slot: nothing that lives is disrupted (SPEC 4.1).
+fn rewrite_first_ones(
+    observed: &Observed,
+    founding: &Founding,
+    targets: &BTreeMap<MachineName, Target>,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    let given_back: BTreeSet<&String> = plan
+        .actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::GiveBack(name, _) => Some(name),
+            _ => None,
+        })
+        .collect();
+    let mut rewrites = Vec::new();
+    for (machine, differences) in &plan.outdated {
+        let (Some(held), Some(target)) = (owned(observed, machine), targets.get(machine)) else {
+            continue;
+        };
+        let lives = founding.founded && target.role == Role::ControlPlane;
+        let waits =
+            differences.iter().all(|it| it.is_of_the_lists()) && !plan.overdue.contains(machine);
+        let entered = entries(observed).any(|entry| entry.machine == *machine);
+        if lives
+            || waits
+            || entered
+            || once_confirmed(held)
+            || held.metadata.deletion_timestamp.is_some()
+            || given_back.contains(&machine.to_string())
+            || super::targets::key_is_unknown(observed, machine, held)
+        {
+            continue;
+        }
+        rewrites.push(Action::Rewrite(Box::new(target.rewrite(held, false, now))));
+    }
+    plan.actions.extend(rewrites);
+}
+
+/// Founded by confirmation alone, and no kubeconfig to be had (SPEC 2.5).
+fn never_reachable(observed: &Observed, founding: &Founding, now: Timestamp, plan: &mut Plan) {
+    let fetch = &observed.kubeconfig.fetch;
+    if !founding.founded
+        || observed.kubeconfig.secret != SecretView::Absent
+        || fetch.at_hand.is_some()
+    {
+        return;
+    }
+    let waited = observed.elapsed(&Clock::NeverReachable, now);
+    plan.clocks.insert(Clock::NeverReachable);
+    if waited < NEVER_REACHABLE {
+        plan.look_again_in(NEVER_REACHABLE.saturating_sub(waited));
+        return;
+    }
+    let why = fetch
+        .failure
+        .as_ref()
+        .map_or("no control plane machine answers", |(_, why)| why.as_str());
+    plan.wait(
+        ConditionType::Stalled,
+        Reason::NeverReachable,
+        format!(
+            "every control plane machine was confirmed and no kubeconfig could be read ({why}): set spec.kubeconfig.path, or, where no API server ever came up, mend the flake, delete the cluster and apply it again"
+        ),
+    );
+}
+
+/// Why nothing can be learned of the cluster, for a person.
+fn silence(word: &Word) -> String {
+    match word {
+        Word::NotAsked => "the cluster is being asked how its machines are".to_owned(),
+        Word::Silent(why) => format!(
+            "nothing can be learned through the cluster's own API ({why}); nothing is touched; where that is known to be harmless, set spec.rollout.nodeChecks: false"
+        ),
+        Word::Heard(_) => "no control plane machine lists the cluster's Nodes; nothing is touched; where that is known to be harmless, set spec.rollout.nodeChecks: false".to_owned(),
+    }
+}

@@ -1,0 +1,309 @@
+//! The slot: who may be disrupted now (SPEC 4.2). When an entry is in hand, what may be written under it, and when it ends.
+//!
+//! An [`Entered`] can be had only from a ledger that still stands as one's own take left it, and a [`Disruptive`] write only
+//! from an [`Entered`]: nobody writes disruptively without the slot.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::api::ledger::{Entry, EntryState, Ledger, Slot};
+use crate::api::names::{MachineName, REWRITTEN_ANNOTATION, WRITTEN_ANNOTATION};
+use crate::api::nio::NixosConfiguration;
+use crate::api::status::Role;
+
+use super::action::{Action, Claim, Plan, Precondition, Rewrite};
+use super::confirmed::{is_confirmed, once_confirmed, proved};
+use super::health::{asks_the_cluster, node};
+use super::observed::{LedgerView, Observed, precondition, role_of};
+
+/// How long a request of one's own may still land: the timeout that bounds every call, and some more (SPEC 4.2).
+pub const LATE_REQUESTS: Duration = Duration::from_secs(120);
+/// How long classic may run an older attempt (NIO.md: an apply may take 3600 s).
+pub const OLDER_ATTEMPT: Duration = Duration::from_secs(3600);
+
+/// An entry that was taken and still stands.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Entered {
+    machine: MachineName,
+}
+
+impl Entered {
+    /// The entry of a machine, where the ledger, read after everything that the decision rests on, is still the one that one's
+    /// own take made.
+    #[must_use]
+    pub fn new(
+        machine: &MachineName,
+        taken: &Precondition,
+        read_last: &LedgerView,
+    ) -> Option<Self> {
+        let LedgerView::Ours(version, ledger) = read_last else {
+            return None;
+        };
+        let active = ledger
+            .slot
+            .entry(machine)
+            .is_some_and(|entry| entry.state == EntryState::Active);
+        (version == taken && active && !ledger.slot.fencing).then(|| Self {
+            machine: machine.clone(),
+        })
+    }
+
+    /// Whose entry it is.
+    #[must_use]
+    pub fn machine(&self) -> &MachineName {
+        &self.machine
+    }
+
+    /// A write under this entry; it is always the entry's own machine that is written.
+    pub(super) fn write(&self, deed: Deed) -> Disruptive {
+        Disruptive {
+            machine: self.machine.clone(),
+            deed,
+        }
+    }
+}
+
+/// A disruptive write (SPEC 4.1). Only [`Entered`] makes one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Disruptive {
+    machine: MachineName,
+    deed: Deed,
+}
+
+impl Disruptive {
+    /// Whose it is.
+    #[must_use]
+    pub fn machine(&self) -> &MachineName {
+        &self.machine
+    }
+
+    /// What is written.
+    #[must_use]
+    pub fn deed(&self) -> &Deed {
+        &self.deed
+    }
+}
+
+/// What is written under an entry.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Deed {
+    /// Its configuration, anew.
+    Rewrite(Rewrite),
+    /// Its first configuration.
+    Join(Claim),
+    /// The Node of that name and uid is deleted, so that its machine can join (SPEC 4.5).
+    DeleteNode {
+        /// `metadata.name`.
+        name: String,
+        /// `metadata.uid`.
+        uid: String,
+    },
+}
+
+/// A machine that is in flight: by its entry, or because it is not confirmed (SPEC 4.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flight {
+    /// Its role.
+    pub role: Role,
+    /// State of its entry, where it has one.
+    pub entry: Option<EntryState>,
+    /// Whether it was ever confirmed.
+    pub once_confirmed: bool,
+}
+
+/// Every machine in flight.
+#[must_use]
+pub fn flights(observed: &Observed, founded: bool) -> BTreeMap<MachineName, Flight> {
+    let mut flights = BTreeMap::new();
+    for (machine, configuration) in observed.members() {
+        let role = role_of(configuration);
+        let once_confirmed = once_confirmed(configuration);
+        let counts = match role {
+            Role::ControlPlane => founded,
+            Role::Worker => once_confirmed,
+        };
+        if counts && !is_confirmed(configuration) {
+            let flight = Flight {
+                role,
+                entry: None,
+                once_confirmed,
+            };
+            flights.insert(machine, flight);
+        }
+    }
+    for entry in entries(observed) {
+        let held = owned(observed, &entry.machine);
+        let flight = Flight {
+            role: held.map_or(entry.role, role_of),
+            entry: Some(entry.state),
+            once_confirmed: held.is_some_and(once_confirmed),
+        };
+        flights.insert(entry.machine.clone(), flight);
+    }
+    flights
+}
+
+/// The entries that stand.
+pub fn entries(observed: &Observed) -> impl Iterator<Item = &Entry> {
+    observed
+        .ledger
+        .ours()
+        .into_iter()
+        .flat_map(|ledger| &ledger.slot.entries)
+}
+
+/// The configuration of a machine, where the cluster is its controller.
+#[must_use]
+pub fn owned<'a>(observed: &'a Observed, machine: &MachineName) -> Option<&'a NixosConfiguration> {
+    observed
+        .configurations
+        .get(machine.as_str())
+        .map(|configuration| &**configuration)
+        .filter(|configuration| observed.owns(configuration))
+}
+
+/// When a configuration was last written, by its annotation.
+#[must_use]
+pub fn written(configuration: &NixosConfiguration) -> Option<Timestamp> {
+    time(configuration, WRITTEN_ANNOTATION)
+}
+
+fn time(configuration: &NixosConfiguration, annotation: &str) -> Option<Timestamp> {
+    let annotations = configuration.metadata.annotations.as_ref()?;
+    annotations.get(annotation)?.parse().ok()
+}
+
+/// Whether what was written under an entry is done with: the machine is confirmed, and no older attempt can still run on it.
+#[must_use]
+pub fn is_settled(observed: &Observed, configuration: &NixosConfiguration, now: Timestamp) -> bool {
+    is_confirmed(configuration)
+        && configuration.metadata.deletion_timestamp.is_none()
+        && older_attempt(observed, configuration, now).is_none()
+}
+
+/// How long an older attempt of NIO's may still run on a machine; `None`: it has ended, and NIO's proof of today says so.
+#[must_use]
+pub fn older_attempt(
+    observed: &Observed,
+    configuration: &NixosConfiguration,
+    now: Timestamp,
+) -> Option<Duration> {
+    let annotations = configuration.metadata.annotations.as_ref();
+    annotations?.get(REWRITTEN_ANNOTATION)?;
+    // What a person wrote there is no time: NIO's proof alone counts then.
+    let ran = time(configuration, REWRITTEN_ANNOTATION).map_or(OLDER_ATTEMPT, |since| {
+        Duration::try_from(now.duration_since(since)).unwrap_or_default()
+    });
+    let rest = OLDER_ATTEMPT.saturating_sub(ran);
+    let machine = configuration
+        .metadata
+        .name
+        .as_deref()
+        .and_then(MachineName::parse)
+        .and_then(|machine| observed.machines.get(&machine));
+    let proved_now = observed
+        .nio
+        .is_some_and(|nio| proved(nio, configuration, machine.map(|machine| &**machine)));
+    (!rest.is_zero() || !proved_now).then_some(rest)
+}
+
+/// Ends the entry of a machine, one step: to `releasing`, then the touch (or the wait where there is no child) and the removal.
+/// The child is settled, or gone, as far as these reads know; the touch's own answer decides.
+pub(super) fn end(
+    observed: &Observed,
+    entry: &Entry,
+    founded: bool,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    let LedgerView::Ours(version, ledger) = &observed.ledger else {
+        return;
+    };
+    if entry.state == EntryState::Active {
+        let releasing = Entry {
+            state: EntryState::Releasing,
+            ..entry.clone()
+        };
+        let slot = ledger.slot.with(releasing);
+        plan.actions
+            .push(Action::UpdateLedger(version.clone(), of(ledger, slot)));
+        return;
+    }
+    let after = of(ledger, ledger.slot.without(&entry.machine));
+    if let Some(child) = owned(observed, &entry.machine) {
+        plan.actions.push(Action::EndEntry {
+            machine: entry.machine.clone(),
+            child: precondition(child),
+            ledger: version.clone(),
+            after,
+        });
+        return;
+    }
+    // No child to touch: every POST of an older take has landed or failed by then, and the ledger stood still meanwhile.
+    let clock = super::action::Clock::NoChild(entry.machine.clone(), version.clone());
+    let waited = observed.elapsed(&clock, now);
+    plan.clocks.insert(clock);
+    if waited < LATE_REQUESTS {
+        plan.look_again_in(LATE_REQUESTS.saturating_sub(waited));
+    } else if node_is_gone(observed, entry, founded) {
+        plan.actions
+            .push(Action::UpdateLedger(version.clone(), after));
+    }
+}
+
+/// Whether the Node of a machine without a configuration is no obstacle to the end of its entry.
+pub(super) fn node_is_gone(observed: &Observed, entry: &Entry, founded: bool) -> bool {
+    entry.role == Role::Worker
+        || !asks_the_cluster(observed, founded)
+        || (observed.word.nodes().is_some() && node(observed, &entry.machine).is_none())
+}
+
+/// A take: the entry of a machine made, or renewed (SPEC 4.2).
+pub(super) fn take(ledger: &Ledger, machine: &MachineName, role: Role) -> Ledger {
+    let entry = Entry {
+        machine: machine.clone(),
+        role,
+        state: EntryState::Active,
+    };
+    of(ledger, ledger.slot.with(entry))
+}
+
+/// A ledger made anew in a founded cluster: everything that may still act on the lost one is made to fail (SPEC 4.2).
+pub(super) fn fence(observed: &Observed, now: Timestamp, plan: &mut Plan) {
+    let LedgerView::Ours(version, ledger) = &observed.ledger else {
+        return;
+    };
+    let clock = super::action::Clock::Fencing(version.uid.clone());
+    let waited = observed.elapsed(&clock, now);
+    plan.clocks.insert(clock);
+    plan.wait(
+        crate::api::conditions::ConditionType::RollingOut,
+        crate::api::conditions::Reason::Fencing,
+        "the ledger was made anew: requests of before are waited for, up to two minutes, before anything is changed",
+    );
+    if waited < LATE_REQUESTS {
+        plan.look_again_in(LATE_REQUESTS.saturating_sub(waited));
+        return;
+    }
+    for (machine, configuration) in observed.members() {
+        if observed.owns(configuration) {
+            plan.actions
+                .push(Action::Touch(machine, precondition(configuration)));
+        }
+    }
+    let open = Slot {
+        fencing: false,
+        ..ledger.slot.clone()
+    };
+    plan.actions
+        .push(Action::UpdateLedger(version.clone(), of(ledger, open)));
+}
+
+fn of(ledger: &Ledger, slot: Slot) -> Ledger {
+    Ledger {
+        slot,
+        ..ledger.clone()
+    }
+}

@@ -1,0 +1,397 @@
+//! A judge of rolling changes (SPEC 4, I3, I4): which machines were in flight because of NICO and when, read off its writes and what
+//! NIO's stand-in did; and what of that broke the rules. It knows the objects by their wire form alone.
+
+mod reading;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use self::reading::{Deed, Ledger, deed};
+use crate::nio::{Attempt, Nio, Outcome};
+use crate::proxy::{Call, Proxy};
+
+/// What is judged, all on the clock of NIO's stand-in.
+#[derive(Clone, Debug, Default)]
+pub struct Evidence {
+    /// The writes of all NICOs that worked in the namespace, in their order.
+    pub writes: Vec<Call>,
+    /// What NIO tried.
+    pub attempts: Vec<Attempt>,
+    /// When configurations that were being deleted went, by machine.
+    pub gone: Vec<(Duration, String)>,
+}
+
+impl Evidence {
+    /// What stands now. Give it every proxy through which NICO has written.
+    #[must_use]
+    pub fn of(nio: &Nio, proxies: &[&Proxy]) -> Self {
+        let mut writes = Vec::new();
+        for proxy in proxies {
+            for mut call in proxy.writes() {
+                call.at = (proxy.started() + call.at).saturating_duration_since(nio.started());
+                writes.push(call);
+            }
+        }
+        // Stable: the writes of one proxy keep their order.
+        writes.sort_by_key(|call| call.at);
+        Self {
+            writes,
+            attempts: nio.history(),
+            gone: nio.let_go(),
+        }
+    }
+}
+
+/// Which kind is updated first within a roll (`rollout.order`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Workers, then the control plane.
+    WorkersFirst,
+    /// The control plane, then workers.
+    ControlPlaneFirst,
+}
+
+/// What was asked for.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// How many workers may be in flight.
+    pub max_unavailable: usize,
+    /// Which kind comes first.
+    pub order: Order,
+    /// When each roll was asked for (`Nio::now` before the edit); the order is judged within each of them.
+    pub rolls: Vec<Duration>,
+    /// Machines that were passed over when it was their turn, whose order says nothing.
+    pub passed_over: BTreeSet<String>,
+}
+
+impl Default for Rules {
+    /// One worker at a time, workers first.
+    fn default() -> Self {
+        Self {
+            max_unavailable: 1,
+            order: Order::WorkersFirst,
+            rolls: vec![],
+            passed_over: BTreeSet::new(),
+        }
+    }
+}
+
+/// The time in which a machine was in flight because of NICO.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flight {
+    /// The machine, which is also its configuration's name.
+    pub machine: String,
+    /// The cluster.
+    pub cluster: String,
+    /// Whether it is of the control plane.
+    pub control_plane: bool,
+    /// The marker that it waits for; `None`: its configuration's end.
+    pub marker: Option<String>,
+    /// From the first disruptive write,
+    pub from: Duration,
+    /// until NICO confirmed the marker written last, or the configuration was gone; `None`: it still is.
+    pub until: Option<Duration>,
+}
+
+/// The time of each machine in flight, in the order of their beginnings.
+#[must_use]
+pub fn flights(evidence: &Evidence) -> Vec<Flight> {
+    judged(evidence, &Rules::default()).flights
+}
+
+/// What of the numbers, the order and the way of writing was broken, as sentences; empty: nothing.
+#[must_use]
+pub fn broken_rolls(evidence: &Evidence, rules: &Rules) -> Vec<String> {
+    judged(evidence, rules).broken
+}
+
+/// The machines whose configurations NICO wrote with a new marker, or deleted, since then, in that order; the same one twice in a
+/// row counts once.
+#[must_use]
+pub fn order(evidence: &Evidence, since: Duration) -> Vec<String> {
+    let writes = evidence.writes.iter().filter(|call| call.at > since);
+    let mut order: Vec<String> = writes
+        .filter_map(|call| match deed(call)? {
+            Deed::Written { machine, .. } | Deed::Deleted { machine } => Some(machine),
+            _ => None,
+        })
+        .collect();
+    order.dedup();
+    order
+}
+
+fn judged(evidence: &Evidence, rules: &Rules) -> Judge {
+    let mut judge = Judge::new(evidence, rules.clone());
+    let mut gone = evidence.gone.clone();
+    gone.sort();
+    let mut gone = gone.into_iter().peekable();
+    for call in &evidence.writes {
+        while let Some((at, machine)) = gone.next_if(|(at, _)| *at <= call.at) {
+            judge.went(&machine, at);
+        }
+        judge.look(call);
+    }
+    for (at, machine) in gone {
+        judge.went(&machine, at);
+    }
+    judge
+}
+
+/// A configuration, as it is known from NICO's writes.
+#[derive(Clone, Debug)]
+struct Known {
+    cluster: String,
+    control_plane: bool,
+    marker: String,
+    once_confirmed: bool,
+}
+
+struct Judge {
+    rules: Rules,
+    broken: Vec<String>,
+    flights: Vec<Flight>,
+    configurations: BTreeMap<String, Known>,
+    ledgers: BTreeMap<String, Ledger>,
+    deleting: BTreeSet<String>,
+    /// When NIO succeeded with a marker on a machine, first.
+    applied: BTreeMap<(String, String), Duration>,
+    roll: usize,
+    /// Of this roll: the first machine of the kind that comes last.
+    late_kind: Option<String>,
+    /// Machines in flight when this roll was asked for: they are mended first, whatever they are.
+    exempt: BTreeSet<String>,
+}
+
+impl Judge {
+    fn new(evidence: &Evidence, mut rules: Rules) -> Self {
+        rules.rolls.sort();
+        let mut applied = BTreeMap::new();
+        for attempt in &evidence.attempts {
+            let one = &attempt.applied;
+            if attempt.outcome == Outcome::Success && !one.removal {
+                let marker = one.marker.clone().unwrap_or_default();
+                applied
+                    .entry((one.machine.clone(), marker))
+                    .or_insert(attempt.ended);
+            }
+        }
+        Self {
+            rules,
+            broken: vec![],
+            flights: vec![],
+            configurations: BTreeMap::new(),
+            ledgers: BTreeMap::new(),
+            deleting: BTreeSet::new(),
+            applied,
+            roll: 0,
+            late_kind: None,
+            exempt: BTreeSet::new(),
+        }
+    }
+
+    fn say(&mut self, rule: &str, call: &Call, why: &str) {
+        let at = call.at.as_secs_f64();
+        self.broken
+            .push(format!("{rule}: {why}: at {at:.3} s {}", call.line()));
+    }
+
+    fn open(&self) -> impl Iterator<Item = &Flight> {
+        self.flights.iter().filter(|flight| flight.until.is_none())
+    }
+
+    /// The end of a machine's deletion.
+    fn went(&mut self, machine: &str, at: Duration) {
+        for flight in &mut self.flights {
+            if flight.machine == machine && flight.until.is_none() && flight.marker.is_none() {
+                flight.until = Some(at);
+            }
+        }
+    }
+
+    fn look(&mut self, call: &Call) {
+        while self
+            .rules
+            .rolls
+            .get(self.roll)
+            .is_some_and(|at| *at < call.at)
+        {
+            self.roll += 1;
+            self.late_kind = None;
+            self.exempt = self.open().map(|flight| flight.machine.clone()).collect();
+        }
+        match deed(call) {
+            Some(Deed::Ledger { cluster, data }) => {
+                let ledger = self.ledgers.entry(cluster).or_default();
+                ledger.founded |= data["founded"] == "true";
+                ledger.active = reading::active(&data);
+            }
+            Some(Deed::LedgerGone { cluster }) => drop(self.ledgers.remove(&cluster)),
+            Some(Deed::Deleting { cluster }) => drop(self.deleting.insert(cluster)),
+            Some(Deed::Written {
+                machine,
+                cluster,
+                control_plane,
+                marker,
+                made,
+            }) => self.written(call, &machine, cluster, control_plane, marker, made),
+            Some(Deed::Confirmed { machine, marker }) => self.confirmed(call, &machine, &marker),
+            Some(Deed::Deleted { machine }) => {
+                if let Some(known) = self.configurations.get(&machine).cloned() {
+                    self.disrupt(call, &machine, &known, None);
+                }
+            }
+            Some(Deed::Released { machine }) => self.went(&machine, call.at),
+            None => {}
+        }
+    }
+
+    fn written(
+        &mut self,
+        call: &Call,
+        machine: &str,
+        cluster: String,
+        control_plane: bool,
+        marker: String,
+        made: bool,
+    ) {
+        if made {
+            // What has its name was gone before.
+            self.went(machine, call.at);
+            self.configurations.remove(machine);
+        }
+        let old = self.configurations.get(machine);
+        if old.is_some_and(|old| old.marker == marker) {
+            return;
+        }
+        let known = Known {
+            cluster,
+            control_plane,
+            marker: marker.clone(),
+            once_confirmed: old.is_some_and(|old| old.once_confirmed),
+        };
+        self.configurations
+            .insert(machine.to_owned(), known.clone());
+        if self.disrupt(call, machine, &known, Some(marker)) && !made {
+            self.in_order(call, machine, control_plane);
+        }
+    }
+
+    fn confirmed(&mut self, call: &Call, machine: &str, marker: &str) {
+        let Some(known) = self.configurations.get_mut(machine) else {
+            return;
+        };
+        known.once_confirmed = true;
+        if marker == "withdrawn" {
+            return;
+        }
+        if known.marker != marker {
+            self.say(
+                "I3",
+                call,
+                "a marker is confirmed that the configuration does not hold",
+            );
+            return;
+        }
+        let applied = self
+            .applied
+            .get(&(machine.to_owned(), format!(".nico/{marker}")));
+        if applied.is_none_or(|ended| *ended > call.at) {
+            self.say("I3", call, "NIO has not applied what is confirmed");
+        }
+        for flight in &mut self.flights {
+            let it = flight.machine == machine && flight.marker.as_deref() == Some(marker);
+            if it && flight.until.is_none() {
+                flight.until = Some(call.at);
+            }
+        }
+    }
+
+    /// A write that disrupts, where it does. Whether it did.
+    fn disrupt(
+        &mut self,
+        call: &Call,
+        machine: &str,
+        known: &Known,
+        marker: Option<String>,
+    ) -> bool {
+        let ledger = self.ledgers.get(&known.cluster);
+        let founded = ledger.is_some_and(|ledger| ledger.founded);
+        // Giving back before the founding disrupts nothing that lives.
+        let disrupts = founded
+            && (known.control_plane || known.once_confirmed)
+            && !self.deleting.contains(&known.cluster);
+        if !disrupts {
+            return false;
+        }
+        if !ledger.is_some_and(|ledger| ledger.active.contains(machine)) {
+            self.say(
+                "SPEC 4.2",
+                call,
+                "the last ledger write before it did not take an entry",
+            );
+        }
+        let mine = |flight: &&mut Flight| flight.machine == machine && flight.until.is_none();
+        if let Some(flight) = self.flights.iter_mut().find(mine) {
+            flight.marker = marker;
+            return true;
+        }
+        self.numbers(call, machine, known);
+        self.flights.push(Flight {
+            machine: machine.to_owned(),
+            cluster: known.cluster.clone(),
+            control_plane: known.control_plane,
+            marker,
+            from: call.at,
+            until: None,
+        });
+        true
+    }
+
+    fn numbers(&mut self, call: &Call, machine: &str, known: &Known) {
+        let names = |control_plane: bool| -> Vec<String> {
+            let open = self.open().filter(|flight| {
+                flight.cluster == known.cluster && flight.control_plane == control_plane
+            });
+            open.map(|flight| flight.machine.clone()).collect()
+        };
+        let (control_plane, workers) = (names(true), names(false));
+        let (same, other, may) = if known.control_plane {
+            (control_plane, workers, 1)
+        } else {
+            (workers, control_plane, self.rules.max_unavailable)
+        };
+        let rule = if known.control_plane { "I3" } else { "I4" };
+        if same.len() + 1 > may {
+            let why = format!(
+                "{machine} is written while {} is in flight",
+                same.join(", ")
+            );
+            self.say(rule, call, &why);
+        }
+        if !other.is_empty() {
+            let why = format!(
+                "{machine} is written while {} of the other kind is in flight",
+                other.join(", ")
+            );
+            self.say("I4", call, &why);
+        }
+    }
+
+    /// Updates alone: who joins or leaves has an order of its own.
+    fn in_order(&mut self, call: &Call, machine: &str, control_plane: bool) {
+        let exempt = self.exempt.contains(machine) || self.rules.passed_over.contains(machine);
+        if self.roll == 0 || exempt {
+            return;
+        }
+        let comes_last = control_plane == (self.rules.order == Order::WorkersFirst);
+        if comes_last {
+            self.late_kind.get_or_insert_with(|| machine.to_owned());
+        } else if let Some(late) = self.late_kind.clone() {
+            let why = format!("{machine} is updated after {late}, against the order asked for");
+            self.say("I4", call, &why);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

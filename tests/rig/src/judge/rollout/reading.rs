@@ -1,0 +1,116 @@
+//! What a write of NICO's does, as far as rolling changes are concerned.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::nio::KOPF_FINALIZER;
+use crate::proxy::Call;
+
+/// What the ledger of a cluster says.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ledger {
+    pub(super) founded: bool,
+    /// The machines with an active entry in the last write of it.
+    pub(super) active: BTreeSet<String>,
+}
+
+/// A write that took effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Deed {
+    Ledger {
+        cluster: String,
+        data: Value,
+    },
+    LedgerGone {
+        cluster: String,
+    },
+    /// NICO knows that the cluster is being deleted.
+    Deleting {
+        cluster: String,
+    },
+    /// A configuration was written with files.
+    Written {
+        machine: String,
+        cluster: String,
+        control_plane: bool,
+        marker: String,
+        made: bool,
+    },
+    Confirmed {
+        machine: String,
+        marker: String,
+    },
+    Deleted {
+        machine: String,
+    },
+    /// NIO's finalizer was taken off by NICO (`force-release`).
+    Released {
+        machine: String,
+    },
+}
+
+/// What a call does; `None`: it was refused, or is none of these.
+pub(super) fn deed(call: &Call) -> Option<Deed> {
+    if !call.code.is_some_and(|code| (200..300).contains(&code)) {
+        return None;
+    }
+    let name = call.object_name().to_owned();
+    let body = call.body.as_ref().unwrap_or(&Value::Null);
+    let deleted = call.verb == "delete";
+    match (call.resource.as_str(), call.subresource.as_str()) {
+        ("configmaps", "") => {
+            let cluster = name.strip_suffix("-nico")?.to_owned();
+            Some(if deleted {
+                Deed::LedgerGone { cluster }
+            } else {
+                let data = body["data"].clone();
+                Deed::Ledger { cluster, data }
+            })
+        }
+        ("kubernetesclusters", "status") => {
+            (body["status"]["phase"] == "Deleting").then_some(Deed::Deleting { cluster: name })
+        }
+        ("nixosconfigurations", "") if deleted => Some(Deed::Deleted { machine: name }),
+        ("nixosconfigurations", "") => configuration(call, name, body),
+        _ => None,
+    }
+}
+
+fn configuration(call: &Call, machine: String, body: &Value) -> Option<Deed> {
+    let metadata = &body["metadata"];
+    if let Some(files) = body["spec"]["additionalFiles"].as_array() {
+        let marker = files.last()?["path"].as_str()?;
+        let inline = files.iter().find(|file| file["path"] == "cluster.nix");
+        let cluster = crate::nix::parse(inline?["inline"].as_str()?).ok()?;
+        let mut members = cluster["controlPlane"].as_array().into_iter().flatten();
+        return Some(Deed::Written {
+            control_plane: members.any(|member| member["name"] == *machine),
+            cluster: cluster["name"].as_str()?.to_owned(),
+            marker: marker.trim_start_matches(".nico/").to_owned(),
+            made: call.verb == "create",
+            machine,
+        });
+    }
+    let confirmed = metadata["annotations"]["nico.homystack.com/confirmed"].as_str();
+    if let Some(marker) = confirmed {
+        let marker = marker.to_owned();
+        return Some(Deed::Confirmed { machine, marker });
+    }
+    let finalizers = metadata["finalizers"].as_array()?;
+    let released = finalizers.iter().all(|it| *it != KOPF_FINALIZER);
+    released.then_some(Deed::Released { machine })
+}
+
+/// The machines with an active entry in the slot of a ledger's data.
+pub(super) fn active(data: &Value) -> BTreeSet<String> {
+    let slot: Value = data["slot"]
+        .as_str()
+        .and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default();
+    let entries = slot["entries"].as_array().into_iter().flatten();
+    entries
+        .filter(|entry| entry["state"] == "active")
+        .filter_map(|entry| entry["machine"].as_str().map(str::to_owned))
+        .collect()
+}
