@@ -129,6 +129,8 @@ pub enum Reason {
     InFlight,
     /// A left-over Node has to go before its machine joins.
     NodeLeftOver,
+    /// A machine left, and the cluster's own API cannot be reached to take its Node away.
+    MemberNotRemoved,
     /// The ledger was made anew: whoever acted on the lost one is waited for.
     Fencing,
     /// The cluster was founded, and no kubeconfig could ever be read.

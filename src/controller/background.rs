@@ -195,9 +195,13 @@ impl Background {
                 return;
             }
             job.asking = Some(tokio::spawn(async move {
+                let asked = Instant::now();
                 let Some(word) = ask.await else { return };
                 let mut news = false;
-                if let Some(job) = lock(&jobs).get_mut(&uid_of_job) {
+                if let Some(job) = lock(&jobs).get_mut(&uid_of_job)
+                    // What was asked later may have been heard sooner.
+                    && job.heard.as_ref().is_none_or(|(at, _)| *at < asked)
+                {
                     news = job.heard.as_ref().is_none_or(|(_, old)| *old != word);
                     job.heard = Some((Instant::now(), word));
                 }

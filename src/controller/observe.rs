@@ -140,9 +140,11 @@ pub async fn observe(look: &Look<'_>) -> Result<Observed, CallError> {
             Ok(question) => question.ask().await,
             Err(why) => Word::Silent(why.to_owned()),
         };
-        context.background.heard(&view.uid, word);
+        context.background.heard(&view.uid, word.clone());
+        (observed.word, observed.word_is_old) = (word, false);
+    } else {
+        (observed.word, observed.word_is_old) = context.background.word(&view.uid);
     }
-    (observed.word, observed.word_is_old) = context.background.word(&view.uid);
     Ok(observed)
 }
 

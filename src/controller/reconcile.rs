@@ -285,12 +285,14 @@ async fn carry_out(
                 return None;
             }
             Ok(Outcome::Taken(machine, taken)) => {
-                // No watch tells of the ledger: what comes next is looked at now.
-                context.wake(ObjectRef::from_obj(&**cluster));
                 let first = (observed, plan);
-                return write_under_entry(context, cluster, first, settings, &machine, &taken)
-                    .await
-                    .err();
+                let written =
+                    write_under_entry(context, cluster, first, settings, &machine, &taken).await;
+                if written.is_ok() {
+                    // No watch tells of the slot, nor of the cluster's own Nodes.
+                    context.wake(ObjectRef::from_obj(&**cluster));
+                }
+                return written.err();
             }
             Ok(Outcome::Done) => {
                 if matches!(

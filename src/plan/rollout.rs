@@ -18,7 +18,7 @@ use super::confirmed::{is_confirmed, once_confirmed};
 use super::desired::Target;
 use super::founding::Founding;
 use super::health::{self, asks_the_cluster};
-use super::observed::{LedgerView, Observed, SecretView, Word, role_of};
+use super::observed::{LedgerView, Observed, SecretView, Word, precondition, role_of};
 use super::quorum;
 use super::slot::{self, Deed, entries, flights, owned};
 use scene::{Scene, Step, Verdict};
@@ -135,16 +135,22 @@ pub fn plan_changes(
         slot::fence(observed, now, plan);
         return;
     }
-    let joining = Role::ALL
-        .iter()
-        .any(|role| !plan.selection.of(*role).joining.is_empty());
-    let pending = !plan.outdated.is_empty() || joining || !ledger.slot.entries.is_empty();
+    let come_and_go = Role::ALL.iter().any(|role| {
+        let pick = plan.selection.of(*role);
+        !pick.joining.is_empty() || !pick.leaving.is_empty()
+    });
+    let pending = !plan.outdated.is_empty() || come_and_go || !ledger.slot.entries.is_empty();
     if !pending {
         return;
     }
     plan.wants_word = asks_the_cluster(observed, founding.founded);
     if plan.wants_word && observed.word_is_old {
         plan.actions.push(Action::AskCluster);
+    }
+    let writes_first =
+        |action: &Action| matches!(action, Action::Claim(_) | Action::UpdateLedger(..));
+    if plan.actions.iter().any(writes_first) {
+        return;
     }
     let scene = Scene::new(observed, founding.founded, now, plan);
     if let Some(entered) = &observed.entered {
@@ -193,6 +199,10 @@ fn deed(
 ) -> Option<Deed> {
     match step {
         Step::DeleteNode { name, uid } => Some(Deed::DeleteNode { name, uid }),
+        Step::Release => {
+            let held = owned(scene.observed, machine)?;
+            Some(Deed::Release(precondition(held)))
+        }
         Step::Join => {
             let target = targets.get(machine)?;
             Some(Deed::Join(target.claim(&scene.observed.cluster, scene.now)))
@@ -231,15 +241,18 @@ fn end_entries(scene: &Scene<'_>, plan: &mut Plan) -> bool {
         if owned(observed, &entry.machine).is_none()
             && !slot::node_is_gone(observed, entry, scene.founded)
         {
-            plan.wait_for(
-                &entry.machine,
-                ConditionType::RollingOut,
-                Reason::NodeLeftOver,
-                format!(
-                    "Machine {} is gone, and its Node has to go, too, before another control plane machine is changed",
-                    entry.machine
-                ),
+            let waits = format!(
+                "Machine {} is gone, and its Node has to go, too, before another control plane machine is changed",
+                entry.machine
             );
+            let (reason, message) = match observed.word.nodes() {
+                Some(_) => (Reason::NodeLeftOver, waits),
+                None => (
+                    Reason::MemberNotRemoved,
+                    format!("{waits}: {}", silence(&observed.word)),
+                ),
+            };
+            plan.wait_for(&entry.machine, ConditionType::RollingOut, reason, message);
             continue;
         }
         slot::end(observed, entry, scene.founded, scene.now, plan);

@@ -93,7 +93,9 @@ pub enum Deed {
     Rewrite(Rewrite),
     /// Its first configuration.
     Join(Claim),
-    /// The Node of that name and uid is deleted, so that its machine can join (SPEC 4.5).
+    /// Its configuration is deleted: the machine leaves (SPEC 4.6).
+    Release(Precondition),
+    /// The Node of that name and uid is deleted: its machine left, or is to join anew (SPEC 4.5, 4.6).
     DeleteNode {
         /// `metadata.name`.
         name: String,

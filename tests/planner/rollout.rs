@@ -17,12 +17,12 @@ use serde_json::json;
 use crate::given::{Given, PROD, Seen, cluster, given, settled};
 use crate::world::World;
 
-fn name(machine: &str) -> MachineName {
+pub fn name(machine: &str) -> MachineName {
     MachineName::parse(machine).unwrap()
 }
 
 /// Three control plane machines and two workers, Ready.
-fn ready() -> Given {
+pub fn ready() -> Given {
     let mut given = given(cluster().control_plane(["a", "b", "c"]).workers(["v", "w"]))
         .machines(["a", "b", "c", "d", "e", "v", "w"]);
     given.0.settle();
@@ -44,10 +44,11 @@ fn good_repository(world: &mut World) {
 }
 
 /// The machines that were written, in order.
-fn rolled(world: &World) -> Vec<String> {
+pub fn rolled(world: &World) -> Vec<String> {
     let written = world.written.iter().filter_map(|(_, action)| match action {
         Action::Disrupt(disruptive) => match disruptive.deed() {
             Deed::Rewrite(_) | Deed::Join(_) => Some(disruptive.machine().to_string()),
+            Deed::Release(_) => Some(format!("{} leaves", disruptive.machine())),
             Deed::DeleteNode { name, .. } => Some(format!("node {name}")),
         },
         Action::Rewrite(rewrite) => Some(format!("{} without the slot", rewrite.machine)),

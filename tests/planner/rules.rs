@@ -232,7 +232,7 @@ fn preconditions(observed: &Observed, action: &Action) -> Result<(), String> {
             )?;
             match disruptive.deed() {
                 Deed::Rewrite(rewrite) => check_rewrite(observed, rewrite),
-                Deed::Join(_) | Deed::DeleteNode { .. } => Ok(()),
+                Deed::Join(_) | Deed::Release(_) | Deed::DeleteNode { .. } => Ok(()),
             }
         }
         Action::EndEntry {

@@ -333,6 +333,13 @@ impl World {
                     self.post(&claim.body)?;
                     self.takes_off(name, &claim.machine, claim.role);
                 }
+                Deed::Release(at) => {
+                    let machine = disruptive.machine();
+                    let role = role_of(self.at(machine.as_str(), at, &uid)?);
+                    self.judge_disruption(name, machine);
+                    self.takes_off(name, machine, role);
+                    self.delete_configuration(machine.as_str());
+                }
                 Deed::DeleteNode { name, uid } => {
                     refused_unless(self.nodes.get(name).is_some_and(|node| node.uid == *uid))?;
                     self.nodes.remove(name);

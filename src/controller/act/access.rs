@@ -77,6 +77,17 @@ impl Hand<'_> {
         Ok(())
     }
 
+    /// Tries the stored kubeconfig, in the background.
+    pub(super) fn try_stored(&self) {
+        let cluster = &self.observed.cluster;
+        self.context.background.start_verify(
+            self.cluster_ref(),
+            &cluster.uid,
+            cluster.namespace.clone(),
+            kubeconfig_name(&cluster.name),
+        );
+    }
+
     pub(super) async fn pin_host_key(&self) -> Result<(), ActError> {
         let cluster = &self.observed.cluster;
         let line = self

@@ -31,6 +31,10 @@ pub(super) async fn write_under_entry(
     let Some((live, stores)) = read_live(context, cluster).await? else {
         return Err(ActError::Lost("the cluster is gone"));
     };
+    if live.metadata.generation != Some(first.0.cluster.generation) {
+        // The status says so first: no old green beside a new spec (SPEC 1.2).
+        return Err(ActError::Lost("the spec changed meanwhile"));
+    }
     let mut observed = observe(&Look {
         context,
         cluster: &live,
@@ -65,10 +69,12 @@ pub(super) async fn write_under_entry(
     }
     let hand = Hand::new(context, &observed);
     let plan = plan(&observed, now(), settings);
-    for action in &plan.actions {
-        if let Action::Disrupt(disruptive) = action {
-            hand.disrupt(disruptive).await?;
-        }
-    }
-    Ok(())
+    let written = plan.actions.iter().find_map(|action| match action {
+        Action::Disrupt(disruptive) => Some(disruptive),
+        _ => None,
+    });
+    let Some(disruptive) = written else {
+        return Err(ActError::Lost("it may not be written any more"));
+    };
+    hand.disrupt(disruptive).await
 }

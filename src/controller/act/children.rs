@@ -1,0 +1,125 @@
+//! Children that are not configurations: made once, and let go when nothing refers to them (SPEC 3.1, 5).
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::api::ResourceExt as _;
+use rand::TryRng as _;
+use rand::rngs::SysRng;
+use serde_json::json;
+use zeroize::Zeroize as _;
+
+use super::{ActError, Hand, version_of};
+use crate::api::cluster::RawCluster;
+use crate::api::digest::hex;
+use crate::api::names::{
+    IN_USE_FINALIZER, join_token_name, known_hosts_name, kubeconfig_name, ledger_name,
+    worker_token_name,
+};
+use crate::controller::calls::{self, CallError};
+use crate::plan::action::{Child, Token};
+use crate::plan::desired::TOKEN_KEY;
+
+impl Hand<'_> {
+    pub(super) async fn create_token(&self, token: Token) -> Result<(), ActError> {
+        let name = match token {
+            Token::Join => join_token_name(&self.observed.cluster.name),
+            Token::Worker => worker_token_name(&self.observed.cluster.name),
+        };
+        let mut bytes = [0_u8; 32];
+        SysRng
+            .try_fill_bytes(&mut bytes)
+            .map_err(|_| ActError::Randomness)?;
+        let hex = hex(&bytes);
+        bytes.zeroize();
+        let mut secret = Secret {
+            metadata: self.child_meta(&name, true)?,
+            immutable: Some(true),
+            data: Some(BTreeMap::from([(
+                TOKEN_KEY.to_owned(),
+                ByteString(hex.into_bytes()),
+            )])),
+            ..Secret::default()
+        };
+        let created = calls::create(&self.api(), &secret).await;
+        for value in secret.data.iter_mut().flatten() {
+            value.1.0.zeroize();
+        }
+        self.forget(&name);
+        created?;
+        self.unless_gone::<Secret>(&name).await
+    }
+
+    /// A child that was made after its cluster went would be held for ever by NICO's own finalizer: it is let go at once.
+    pub(super) async fn unless_gone<K>(&self, name: &str) -> Result<(), ActError>
+    where
+        K: calls::Object + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+    {
+        let cluster = &self.observed.cluster;
+        let live = calls::get_opt(&self.api::<RawCluster>(), &cluster.name).await?;
+        if live.is_some_and(|live| live.metadata.uid.as_deref() == Some(&cluster.uid)) {
+            return Ok(());
+        }
+        self.delete_named::<K>(name).await?;
+        Err(ActError::Lost("the cluster is gone"))
+    }
+
+    /// Only what is ours goes: a Secret that was adopted, and known hosts of the user's own, stay as they are.
+    pub(super) async fn delete_child(&self, child: Child) -> Result<(), ActError> {
+        let cluster = &self.observed.cluster.name;
+        match child {
+            Child::JoinToken => self.delete_named::<Secret>(&join_token_name(cluster)).await,
+            Child::WorkerToken => {
+                self.delete_named::<Secret>(&worker_token_name(cluster))
+                    .await
+            }
+            Child::Kubeconfig => self.delete_named::<Secret>(&kubeconfig_name(cluster)).await,
+            Child::KnownHosts => {
+                self.delete_named::<ConfigMap>(&known_hosts_name(cluster))
+                    .await
+            }
+            Child::Ledger => self.delete_named::<ConfigMap>(&ledger_name(cluster)).await,
+        }
+    }
+
+    pub(super) async fn delete_named<K>(&self, name: &str) -> Result<(), ActError>
+    where
+        K: calls::Object + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+    {
+        let api = self.api::<K>();
+        let Some(mut object) = calls::get_opt(&api, name).await? else {
+            return Ok(());
+        };
+        let held = object
+            .finalizers()
+            .iter()
+            .any(|finalizer| finalizer == IN_USE_FINALIZER);
+        let leftover =
+            held && object.meta().deletion_timestamp.is_some() && !self.observed.cluster.deleting;
+        if !self.owns(&object) && !leftover {
+            return Ok(());
+        }
+        self.forget(name);
+        if object
+            .finalizers()
+            .iter()
+            .any(|finalizer| finalizer == IN_USE_FINALIZER)
+        {
+            let others: Vec<&String> = object
+                .finalizers()
+                .iter()
+                .filter(|finalizer| *finalizer != IN_USE_FINALIZER)
+                .collect();
+            let body = json!({"metadata": {"finalizers": others}});
+            object = match calls::patch(&api, name, &version_of(&object), body).await {
+                Err(CallError::Gone(_)) => return Ok(()),
+                patched => patched?,
+            };
+        }
+        if object.meta().deletion_timestamp.is_none() {
+            calls::delete(&api, name, &version_of(&object)).await?;
+        }
+        Ok(())
+    }
+}

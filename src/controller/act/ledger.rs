@@ -1,0 +1,87 @@
+//! The ledger, by compare-and-swap (SPEC 3.6).
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use serde_json::json;
+
+use super::{ActError, Hand, version_of};
+use crate::api::ledger::Ledger;
+use crate::api::names::ledger_name;
+use crate::controller::calls;
+use crate::plan::action::Precondition;
+use crate::plan::observed::LedgerView;
+
+impl Hand<'_> {
+    pub(super) async fn create_ledger(&self, ledger: &Ledger) -> Result<(), ActError> {
+        let name = ledger_name(&self.observed.cluster.name);
+        let map = ConfigMap {
+            metadata: self.child_meta(&name, true)?,
+            data: Some(ledger.to_data()),
+            ..ConfigMap::default()
+        };
+        let created = calls::create(&self.api(), &map).await;
+        self.forget(&name);
+        self.rest_on(&created?);
+        self.unless_gone::<ConfigMap>(&name).await
+    }
+
+    pub(super) fn rest_on(&self, ledger: &ConfigMap) {
+        *self.ledger.lock().unwrap_or_else(PoisonError::into_inner) = Some(version_of(ledger));
+    }
+
+    /// The ledger as this hand wrote it last.
+    pub(super) fn rests_on(&self) -> Result<Precondition, ActError> {
+        let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        ledger
+            .clone()
+            .ok_or(ActError::Lost("the ledger is not at hand"))
+    }
+
+    /// Whether nobody wrote the ledger since: else another operator may have begun another founding.
+    pub(super) async fn ledger_stands(&self) -> Result<(), ActError> {
+        let expected = self
+            .ledger
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let name = ledger_name(&self.observed.cluster.name);
+        let found = calls::get_opt(&self.api::<ConfigMap>(), &name)
+            .await?
+            .map(|map| version_of(&map));
+        if expected.is_none() || found != expected || self.is_too_old() {
+            self.forget(&name);
+            return Err(ActError::Lost("the ledger changed since the plan was made"));
+        }
+        Ok(())
+    }
+
+    pub(super) async fn update_ledger(
+        &self,
+        version: &Precondition,
+        ledger: &Ledger,
+    ) -> Result<(), ActError> {
+        let name = ledger_name(&self.observed.cluster.name);
+        let mut data: BTreeMap<String, Option<String>> = ledger
+            .to_data()
+            .into_iter()
+            .map(|(key, value)| (key, Some(value)))
+            .collect();
+        if let LedgerView::Ours(_, old) = &self.observed.ledger {
+            for key in old.to_data().into_keys() {
+                data.entry(key).or_insert(None);
+            }
+        }
+        let patched = calls::patch(
+            &self.api::<ConfigMap>(),
+            &name,
+            version,
+            json!({ "data": data }),
+        )
+        .await;
+        self.forget(&name);
+        self.rest_on(&patched?);
+        Ok(())
+    }
+}

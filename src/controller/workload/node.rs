@@ -1,0 +1,223 @@
+//! Nodes as a cluster's API server sends them: hostile input. What is no Node makes the whole list unusable; a list without it would
+//! count a control plane too small.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::Deserialize;
+
+use crate::api::names::is_dns_label;
+use crate::plan::observed::NodeView;
+
+const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
+const OLD_CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/master";
+/// Most characters of a name (Kubernetes, "DNS subdomain names"), of a uid, and of a token to go on with.
+const MAX_NAME: usize = 253;
+const MAX_UID: usize = 64;
+const MAX_TOKEN: usize = 4096;
+
+/// One page of a list of Nodes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Page {
+    /// Its Nodes.
+    pub nodes: Vec<NodeView>,
+    /// The token of the next page; it holds nothing that a URL would have to escape.
+    pub next: Option<String>,
+}
+
+impl Page {
+    /// Reads a page; `None` where it is none, or holds what is no Node.
+    pub(super) fn parse(body: &[u8]) -> Option<Self> {
+        let list: List = serde_json::from_slice(body).ok()?;
+        if list.kind != "NodeList" {
+            return None;
+        }
+        let next = list.metadata.next.filter(|token| !token.is_empty());
+        let is_plain = |token: &String| {
+            token.len() <= MAX_TOKEN
+                && token
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"-_=.".contains(&byte))
+        };
+        if !next.iter().all(is_plain) {
+            return None;
+        }
+        let nodes = list.items.into_iter().map(view).collect::<Option<_>>()?;
+        Some(Self { nodes, next })
+    }
+}
+
+#[derive(Deserialize)]
+struct List {
+    kind: String,
+    #[serde(default)]
+    metadata: ListMeta,
+    #[serde(default)]
+    items: Vec<Node>,
+}
+
+#[derive(Default, Deserialize)]
+struct ListMeta {
+    #[serde(rename = "continue")]
+    next: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Node {
+    metadata: Meta,
+    #[serde(default)]
+    status: Status,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Meta {
+    name: String,
+    uid: String,
+    #[serde(default)]
+    labels: Option<BTreeMap<String, String>>,
+    deletion_timestamp: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    #[serde(default)]
+    addresses: Option<Vec<Address>>,
+    #[serde(default)]
+    conditions: Option<Vec<Condition>>,
+    node_info: Option<Info>,
+}
+
+#[derive(Deserialize)]
+struct Address {
+    #[serde(rename = "type")]
+    kind: String,
+    address: String,
+}
+
+#[derive(Deserialize)]
+struct Condition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Info {
+    kubelet_version: String,
+}
+
+fn view(node: Node) -> Option<NodeView> {
+    let Node { metadata, status } = node;
+    let plain_name = metadata.name.len() <= MAX_NAME && metadata.name.split('.').all(is_dns_label);
+    let plain_uid = (1..=MAX_UID).contains(&metadata.uid.len())
+        && metadata
+            .uid
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if !plain_name || !plain_uid {
+        return None;
+    }
+    let labels = metadata.labels.unwrap_or_default();
+    let is_ready = |condition: &Condition| condition.kind == "Ready" && condition.status == "True";
+    let internal = |address: Address| {
+        let is_ip = address.kind == "InternalIP" && address.address.parse::<IpAddr>().is_ok();
+        is_ip.then_some(address.address)
+    };
+    Some(NodeView {
+        name: metadata.name,
+        uid: metadata.uid,
+        addresses: status
+            .addresses
+            .into_iter()
+            .flatten()
+            .filter_map(internal)
+            .collect(),
+        ready: status.conditions.iter().flatten().any(is_ready),
+        control_plane: labels.contains_key(CONTROL_PLANE_LABEL)
+            || labels.contains_key(OLD_CONTROL_PLANE_LABEL),
+        deleting: metadata.deletion_timestamp.is_some(),
+        kubelet_minor: status
+            .node_info
+            .and_then(|info| minor(&info.kubelet_version)),
+    })
+}
+
+/// The minor version in `v1.37.2` or `v1.37.2+k3s1`.
+fn minor(version: &str) -> Option<u32> {
+    leading_number(version.split('.').nth(1)?)
+}
+
+/// The number that a text begins with: some distributions answer `37+`.
+pub(super) fn leading_number(text: &str) -> Option<u32> {
+    let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Page, leading_number, minor};
+    use serde_json::{Value, json};
+
+    fn page(metadata: &Value, node: &Value) -> Option<Page> {
+        let list = json!({"kind": "NodeList", "metadata": metadata, "items": [node]});
+        Page::parse(list.to_string().as_bytes())
+    }
+
+    #[test]
+    fn minor_versions() {
+        assert_eq!(minor("v1.37.2"), Some(37));
+        assert_eq!(minor("v1.31.4+k3s1"), Some(31));
+        assert_eq!(minor("1"), None);
+        assert_eq!(leading_number("37+"), Some(37));
+        assert_eq!(leading_number("x"), None);
+    }
+
+    #[test]
+    fn a_node_is_cut_to_what_the_planner_asks() {
+        let node = json!({
+            "metadata": {"name": "cp-01.example", "uid": "u-1", "labels": {"node-role.kubernetes.io/control-plane": "true"}},
+            "status": {
+                "addresses": [{"type": "Hostname", "address": "cp-01"}, {"type": "InternalIP", "address": "10.0.0.1"}, {"type": "InternalIP", "address": "not an address"}],
+                "conditions": [{"type": "MemoryPressure", "status": "True"}, {"type": "Ready", "status": "Unknown"}],
+                "nodeInfo": {"kubeletVersion": "v1.36.0"},
+            },
+        });
+        let page = page(&json!({"continue": "abc-_="}), &node);
+        let page = page.unwrap_or_else(|| panic!("a page"));
+        assert_eq!(page.next.as_deref(), Some("abc-_="));
+        let [node] = &page.nodes[..] else {
+            panic!("one Node")
+        };
+        assert_eq!(node.addresses, ["10.0.0.1"]);
+        assert_eq!(node.kubelet_minor, Some(36));
+        assert!(node.control_plane && !node.ready && !node.deleting);
+    }
+
+    #[test]
+    fn what_is_no_node_makes_the_list_unusable() {
+        let named = |name: &str, uid: &str| json!({"metadata": {"name": name, "uid": uid}});
+        assert!(page(&json!({}), &named("cp-01", "u")).is_some());
+        for (name, uid) in [
+            ("../../secrets", "u"),
+            ("", "u"),
+            ("cp-01?x", "u"),
+            ("Ⓐ", "u"),
+            ("cp-01", ""),
+            ("cp-01", "u\"}"),
+        ] {
+            assert_eq!(
+                page(&json!({}), &named(name, uid)),
+                None,
+                "{name:?} {uid:?}"
+            );
+        }
+        assert_eq!(
+            page(&json!({"continue": "a&limit=1"}), &named("cp-01", "u")),
+            None
+        );
+        assert_eq!(Page::parse(b"{\"kind\": \"Status\"}"), None);
+    }
+}

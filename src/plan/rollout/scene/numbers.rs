@@ -1,0 +1,105 @@
+//! What the numbers of the control plane forbid (SPEC 4.3, "Numbers").
+
+use super::{Scene, Step, Verdict};
+use crate::api::conditions::Reason;
+use crate::api::names::MachineName;
+use crate::api::status::Role;
+use crate::plan::health::{self, Health, Numbers};
+use crate::plan::quorum;
+use crate::plan::rollout::silence;
+
+impl Scene<'_> {
+    /// What the numbers of the control plane forbid (SPEC 4.3, "Numbers").
+    pub(super) fn numbers_forbid(&self, machine: &MachineName, step: &Step) -> Option<Verdict> {
+        let Numbers { n, healthy, .. } = self.numbers;
+        let too_few = |what: &str| {
+            let (reason, why) = if self.numbers.below_quorum() {
+                self.lost()
+            } else {
+                (Reason::QuorumAtRisk, String::new())
+            };
+            Some(Verdict::Stop(
+                reason,
+                format!("{healthy} of {n} control plane machines are healthy, too few {what}{why}"),
+            ))
+        };
+        if !self.founded {
+            return None;
+        }
+        if self.role(machine) == Role::Worker {
+            let refused = self.numbers.below_quorum() && !self.in_flight(machine);
+            return if refused {
+                too_few(&format!("for Machine {machine} to be changed"))
+            } else {
+                None
+            };
+        }
+        match step {
+            Step::DeleteNode { name, .. } => {
+                let counts = health::strays(self.observed).any(|node| node.name == *name);
+                if !counts || quorum::bears_change_of_sick(n, healthy) && quorum::can_be_kept(n) {
+                    return None;
+                }
+                if quorum::can_be_kept(n) {
+                    return too_few(&format!("for Node {name} to leave"));
+                }
+                self.would_lose_quorum(machine)
+            }
+            Step::Release if !quorum::can_be_kept(n) => self.would_lose_quorum(machine),
+            _ if !quorum::can_be_kept(n) => None,
+            Step::Join => (!quorum::bears_newcomer(n, healthy))
+                .then(|| too_few(&format!("for Machine {machine} to join")))
+                .flatten(),
+            Step::Rewrite | Step::Release => {
+                let leads_out = *step == Step::Rewrite && self.leads_out(machine);
+                let allowed = match self.health(machine) {
+                    Health::Healthy => quorum::bears_loss_of_healthy(n, healthy),
+                    Health::Sick => quorum::bears_change_of_sick(n, healthy) || leads_out,
+                    Health::Unknown => false,
+                };
+                let what = match step {
+                    Step::Release => "leave",
+                    _ => "be changed",
+                };
+                (!allowed)
+                    .then(|| too_few(&format!("for Machine {machine} to {what}")))
+                    .flatten()
+            }
+        }
+    }
+
+    /// One of a control plane of two leaves only where a person vouches for it; the last one never does (SPEC 4.3).
+    fn would_lose_quorum(&self, machine: &MachineName) -> Option<Verdict> {
+        let n = self.numbers.n;
+        let accepted = self.observed.cluster.accept_quorum_loss.as_deref();
+        if n < 2 {
+            let message = format!(
+                "Machine {machine} is the last of its control plane, and the cluster would go with it: delete the cluster instead"
+            );
+            return Some(Verdict::Stop(Reason::WouldLoseQuorum, message));
+        }
+        (accepted != Some(machine.as_str())).then(|| Verdict::Stop(
+            Reason::WouldLoseQuorum,
+            format!("Machine {machine} is one of a control plane of {n}, which has no quorum without it: take it out of etcd, then annotate the cluster nico.homystack.com/accept-quorum-loss: {machine}"),
+        ))
+    }
+
+    /// Why there is no quorum, in one word, and what comes of it.
+    fn lost(&self) -> (Reason, String) {
+        if self.numbers.unknown > 0 {
+            (
+                Reason::ClusterUnreachable,
+                format!(
+                    "; of {} nothing can be learned: {}",
+                    self.numbers.unknown,
+                    silence(&self.observed.word)
+                ),
+            )
+        } else {
+            (
+                Reason::QuorumLost,
+                "; no healthy one is touched, and after three minutes sick, discoverable ones that are out of date are written, one at a time".to_owned(),
+            )
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What is to be done to a machine, whether or not it may be done now.
+
+use super::{Scene, Step, Verdict};
+use crate::api::conditions::Reason;
+use crate::api::names::MachineName;
+use crate::api::status::Role;
+use crate::plan::confirmed::{is_confirmed, once_confirmed};
+use crate::plan::health::{self, Health};
+use crate::plan::rollout::silence;
+use crate::plan::slot::{entries, owned};
+use crate::plan::targets::key_is_unknown;
+
+impl Scene<'_> {
+    /// What is to be done to a machine, whether or not it may be done now.
+    pub(super) fn step(&self, machine: &MachineName) -> Verdict {
+        let joins = Role::ALL
+            .iter()
+            .any(|role| self.selection.of(*role).joining.contains(machine));
+        let held = owned(self.observed, machine);
+        let entered = entries(self.observed).any(|entry| entry.machine == *machine);
+        if joins || (held.is_none() && entered) {
+            return self.first_step(machine, joins);
+        }
+        let Some(held) = held.filter(|held| held.metadata.deletion_timestamp.is_none()) else {
+            return Verdict::Nothing;
+        };
+        if self.leaves(machine) {
+            // Before the founding nothing lives that could be drained; a sick machine is not (SPEC 4.6).
+            let at_once = !self.founded || self.health(machine) == Health::Sick;
+            return if at_once {
+                Verdict::Go(Step::Release)
+            } else {
+                Verdict::Nothing
+            };
+        }
+        let Some(differences) = self.outdated.get(machine) else {
+            return Verdict::Nothing;
+        };
+        if key_is_unknown(self.observed, machine, held) {
+            return Verdict::Stop(
+                Reason::SSHKeyMissing,
+                format!(
+                    "Machine {machine} is out of date, and the SSH key that it is given cannot be read: see spec.sshKeySecretRef of the Machine"
+                ),
+            );
+        }
+        let gathers = differences.iter().all(|it| it.is_of_the_lists());
+        if gathers && !is_confirmed(held) && !self.overdue.contains(machine) {
+            return Verdict::Nothing;
+        }
+        let direct = self.role(machine) == Role::Worker || !self.founded;
+        if direct && !once_confirmed(held) && !entered {
+            // Nothing that lives is disrupted: it is written without the slot.
+            return Verdict::Nothing;
+        }
+        Verdict::Go(Step::Rewrite)
+    }
+
+    fn leaves(&self, machine: &MachineName) -> bool {
+        let mut roles = Role::ALL.iter();
+        roles.any(|role| self.selection.of(*role).leaving.contains(machine))
+    }
+
+    /// The first step of a machine that joins; or the last of one that is gone and whose Node is left.
+    pub(super) fn first_step(&self, machine: &MachineName, joins: bool) -> Verdict {
+        if !self.founded {
+            // First configurations are claimed all at once (SPEC 3.6).
+            return Verdict::Nothing;
+        }
+        let is_worker = self.role(machine) == Role::Worker;
+        if self.asks {
+            let Some(_) = self.observed.word.nodes() else {
+                if is_worker && !joins {
+                    // A worker's release does not wait for the control plane (SPEC 4.6).
+                    return Verdict::Nothing;
+                }
+                return if self.not_asked() {
+                    Verdict::Hold(Reason::Progressing, silence(&self.observed.word))
+                } else {
+                    Verdict::Stop(Reason::ClusterUnreachable, silence(&self.observed.word))
+                };
+            };
+            if let Some(node) = health::node(self.observed, machine) {
+                if node.deleting {
+                    return Verdict::Hold(
+                        Reason::NodeLeftOver,
+                        format!(
+                            "Machine {machine} joins once its old Node {} is gone",
+                            node.name
+                        ),
+                    );
+                }
+                return Verdict::Go(Step::DeleteNode {
+                    name: node.name.clone(),
+                    uid: node.uid.clone(),
+                });
+            }
+        }
+        let entered = entries(self.observed).any(|entry| entry.machine == *machine);
+        if !joins || (is_worker && !entered) {
+            return Verdict::Nothing;
+        }
+        Verdict::Go(Step::Join)
+    }
+}

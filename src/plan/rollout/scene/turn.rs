@@ -1,0 +1,167 @@
+//! Who else stands in the way, and whose turn it is (SPEC 4.2 to 4.4).
+
+use super::{Scene, Step, Verdict};
+use crate::api::conditions::Reason;
+use crate::api::names::MachineName;
+use crate::api::spec::RolloutOrder;
+use crate::api::status::Role;
+use crate::plan::confirmed::is_confirmed;
+use crate::plan::health;
+use crate::plan::observed::Word;
+use crate::plan::quorum;
+use crate::plan::rollout::silence;
+use crate::plan::slot::{Flight, written};
+
+impl Scene<'_> {
+    /// Who else is in flight and stands in the way (SPEC 4.2, 4.3).
+    pub(super) fn others(&self, machine: &MachineName) -> Option<Verdict> {
+        let role = self.role(machine);
+        let goes_on = self.in_flight(machine);
+        let leads_out = self.leads_out(machine);
+        let others = || self.flights.iter().filter(|(other, _)| *other != machine);
+        let stands_in_the_way = |flight: &Flight| match (role, flight.role) {
+            _ if flight.entry.is_some() && flight.role != role => true,
+            (Role::ControlPlane, Role::ControlPlane) => {
+                flight.entry.is_some() || !leads_out || flight.once_confirmed
+            }
+            (Role::ControlPlane, Role::Worker) | (Role::Worker, Role::ControlPlane) => !goes_on,
+            (Role::Worker, Role::Worker) => false,
+        };
+        let mut blocking = others().filter(|(_, flight)| stands_in_the_way(flight));
+        if let Some((other, _)) = blocking.next() {
+            return Some(in_flight(machine, other));
+        }
+        if role == Role::ControlPlane {
+            return None;
+        }
+        let of_workers = || others().filter(|(_, flight)| flight.role == Role::Worker);
+        let entered = of_workers().filter(|it| it.1.entry.is_some()).count();
+        let full =
+            entered >= self.most_workers || (!goes_on && of_workers().count() >= self.most_workers);
+        match of_workers().next() {
+            Some((other, _)) if full => Some(in_flight(machine, other)),
+            _ => None,
+        }
+    }
+
+    /// Why it is not this machine's turn yet. One that was written already goes on.
+    pub(super) fn not_its_turn(&self, machine: &MachineName, step: &Step) -> Option<Verdict> {
+        if self.in_flight(machine) || self.leads_out(machine) {
+            return None;
+        }
+        if *step == Step::Rewrite {
+            if !self.observed.discoverable(machine) {
+                return Some(Verdict::Stop(
+                    Reason::MachineUndiscoverable,
+                    format!(
+                        "Machine {machine} is out of date and NIO cannot reach it: it is updated when it returns"
+                    ),
+                ));
+            }
+            if let Some(stop) = self.skewed() {
+                return Some(stop);
+            }
+            if self.newest_if_unwell().as_ref() != Some(machine)
+                && let Some(stop) = self.other_role_first(machine)
+            {
+                return Some(stop);
+            }
+        }
+        self.newest_is_unwell(machine)
+    }
+
+    /// A worker newer than the API server: the order is the wrong one for this step (Kubernetes version-skew policy).
+    fn skewed(&self) -> Option<Verdict> {
+        let Word::Heard(workload) = &self.observed.word else {
+            return None;
+        };
+        let api = workload.api_minor?;
+        if !self.asks || self.order != RolloutOrder::WorkersFirst {
+            return None;
+        }
+        self.observed.members_of(Role::Worker).find_map(|(machine, _)| {
+            let kubelet = health::node(self.observed, &machine)?.kubelet_minor?;
+            (kubelet > api).then(|| Verdict::Stop(
+                Reason::VersionSkew,
+                format!("the kubelet of {machine} is of minor version {kubelet}, newer than the API server's {api}: set spec.rollout.order: ControlPlaneFirst"),
+            ))
+        })
+    }
+
+    /// Whether machines of the other role come first. Those that are passed over do not count.
+    fn other_role_first(&self, machine: &MachineName) -> Option<Verdict> {
+        let role = self.role(machine);
+        let first = match self.order {
+            RolloutOrder::WorkersFirst => Role::Worker,
+            RolloutOrder::ControlPlaneFirst => Role::ControlPlane,
+        };
+        let waits = |other: &&MachineName| {
+            self.role(other) == first
+                && !self.passed_over.contains(*other)
+                && self.step(other) != Verdict::Nothing
+        };
+        if role == first {
+            return None;
+        }
+        self.outdated.keys().find(waits).map(|other| {
+            Verdict::Stop(
+                Reason::Progressing,
+                format!("Machine {machine} waits until {other} is up to date"),
+            )
+        })
+    }
+
+    /// The member that was written last of those that are confirmed, and whether its Node is Ready.
+    fn newest(&self, but: Option<&MachineName>) -> Option<(MachineName, bool)> {
+        let confirmed = self.observed.members().filter(|(machine, held)| {
+            but != Some(machine) && is_confirmed(held) && held.metadata.deletion_timestamp.is_none()
+        });
+        let (machine, _) =
+            confirmed.max_by_key(|(machine, held)| (written(held), machine.clone()))?;
+        let ready = health::node(self.observed, &machine).is_some_and(|node| node.ready);
+        Some((machine, ready))
+    }
+
+    /// The member written last, where its Node is not Ready: what mends it comes before all else.
+    pub(super) fn newest_if_unwell(&self) -> Option<MachineName> {
+        self.observed.word.nodes().filter(|_| self.asks)?;
+        self.newest(None)
+            .filter(|(_, ready)| !ready)
+            .map(|(machine, _)| machine)
+    }
+
+    /// The next machine starts only when the Node of the one written last is Ready (SPEC 4.4).
+    fn newest_is_unwell(&self, machine: &MachineName) -> Option<Verdict> {
+        let alone =
+            self.role(machine) == Role::ControlPlane && !quorum::can_be_kept(self.numbers.n);
+        if !self.asks || alone {
+            return None;
+        }
+        let (newest, ready) = self.newest(Some(machine))?;
+        if ready {
+            return None;
+        }
+        Some(match self.observed.word.nodes() {
+            None => Verdict::Stop(Reason::ClusterUnreachable, silence(&self.observed.word)),
+            Some(_) => Verdict::Stop(
+                Reason::NodeNotReady,
+                match health::node(self.observed, &newest) {
+                    Some(node) => format!(
+                        "Node {} of Machine {newest}, which was changed last, is not Ready: the next machine waits for it",
+                        node.name
+                    ),
+                    None => format!(
+                        "no Node matches Machine {newest} by name or InternalIP: the next machine waits for it; where Nodes are named otherwise, set spec.rollout.nodeChecks: false"
+                    ),
+                },
+            ),
+        })
+    }
+}
+
+fn in_flight(machine: &MachineName, other: &MachineName) -> Verdict {
+    Verdict::Stop(
+        Reason::InFlight,
+        format!("Machine {machine} waits until {other} is done"),
+    )
+}
