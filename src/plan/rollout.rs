@@ -74,6 +74,7 @@ pub fn show_flights(observed: &Observed, founding: &Founding, now: Timestamp, pl
                 "NIO to let go of it".to_owned()
             }
             Some(held) if !is_confirmed(held) => "NIO to apply exactly what it holds".to_owned(),
+            Some(_) if plan.outdated.contains_key(&machine) => "its new configuration".to_owned(),
             Some(held) => match slot::older_attempt(observed, held, now) {
                 Some(rest) => format!(
                     "an older attempt of NIO's that may still run, for {} s at most",
@@ -147,11 +148,6 @@ pub fn plan_changes(
     if plan.wants_word && observed.word_is_old {
         plan.actions.push(Action::AskCluster);
     }
-    let writes_first =
-        |action: &Action| matches!(action, Action::Claim(_) | Action::UpdateLedger(..));
-    if plan.actions.iter().any(writes_first) {
-        return;
-    }
     let scene = Scene::new(observed, founding.founded, now, plan);
     if let Some(entered) = &observed.entered {
         if let Verdict::Go(step) = scene.decide(entered.machine())
@@ -160,6 +156,11 @@ pub fn plan_changes(
             plan.actions
                 .push(Action::Disrupt(Box::new(entered.write(deed))));
         }
+        return;
+    }
+    let writes_first =
+        |action: &Action| matches!(action, Action::Claim(_) | Action::UpdateLedger(..));
+    if plan.actions.iter().any(writes_first) {
         return;
     }
     if end_entries(&scene, plan) {

@@ -157,6 +157,20 @@ impl Case {
         self.world.wait_ready(cluster, DEADLINE).await
     }
 
+    /// Waits until a cluster is Ready for its newest generation, and nothing of it is in flight; returns its status.
+    pub(crate) async fn rolled_out(&self, cluster: &str) -> Value {
+        let found = self.world.clusters().get(cluster).await.unwrap();
+        let generation = found.metadata.generation;
+        let at_rest = move |status: &Value| {
+            status["observedGeneration"].as_i64() == generation
+                && condition(status, "Ready")["status"] == "True"
+                && in_flight(status).is_empty()
+        };
+        self.world
+            .wait_status(cluster, "rolled out", DEADLINE, at_rest)
+            .await
+    }
+
     /// Waits until NICO has looked at everything twice more. NICO must have been started with [`RESYNC`].
     pub(crate) async fn two_more_looks(&self) {
         for _ in 0..2 {
