@@ -123,8 +123,6 @@ pub enum Reason {
     NodeNotReady,
     /// A worker's kubelet is newer than the API server.
     VersionSkew,
-    /// An older attempt of NIO's may still run on a machine.
-    OldAttempt,
     /// A machine is being changed.
     InFlight,
     /// A left-over Node has to go before its machine joins.

@@ -1,15 +1,15 @@
 //! One pass for one cluster: observe, plan, act, status (STYLE, "Shape").
 
 mod entered;
+mod report;
 mod tell;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kube::runtime::controller::Action as Next;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt as _};
-use serde_json::{Value, json};
 use tracing::{debug, trace, warn};
 
 use super::act::{ActError, Hand, Outcome};
@@ -18,13 +18,13 @@ use super::context::Context;
 use super::observe::{Look, now, observe, read_live};
 use crate::api::cluster::RawCluster;
 use crate::api::conditions::{ConditionType, Reason};
-use crate::api::status::ClusterStatus;
 use crate::plan::action::{Action, Plan};
 use crate::plan::observed::{Evidence, Observed};
-use crate::plan::status::{Refusal, is_significant, status};
+use crate::plan::status::{Refusal, status};
 use crate::plan::{Settings, plan};
 use entered::write_under_entry;
-use tell::{tell, tell_changes, tell_unread, tell_unwritable};
+use report::{keep_status, write_status};
+use tell::{tell, tell_unread, tell_unwritable};
 
 /// Bounds a whole pass: one broken cluster never holds up another.
 const PASS_TIMEOUT: Duration = Duration::from_secs(300);
@@ -44,8 +44,6 @@ const LISTING_PAUSE: Duration = Duration::from_millis(250);
 const PATIENCE: u32 = 3;
 /// Passes in a row that something changed under: not told at once, but not kept for ever either.
 const STALE_PATIENCE: u32 = 5;
-/// Changes of status that nobody waits for are gathered for so long.
-const GATHER: Duration = Duration::from_secs(5);
 /// How soon a missing Secret is looked for again: no watch tells that it came.
 const SECRET_PAUSE: Duration = Duration::from_secs(5);
 /// How soon a cluster is asked again on whose word a change waits: no watch tells of it.
@@ -312,75 +310,6 @@ fn removes_finalizer(plan: &Plan) -> bool {
     plan.actions
         .iter()
         .any(|action| matches!(action, Action::RemoveFinalizer(..)))
-}
-
-/// Writes the status where it changed; returns how long a change that nobody waits for is still gathered.
-async fn keep_status(
-    context: &Context,
-    cluster: &Arc<RawCluster>,
-    observed: &Observed,
-    plan: &Plan,
-    refusal: Option<&Refusal>,
-    now: jiff::Timestamp,
-) -> Result<Option<Duration>, CallError> {
-    // An action may just have written the object: the status goes on top of that.
-    let newest = context.newest(cluster);
-    let mut observed = observed.clone();
-    observed.cluster.resource_version =
-        newest.metadata.resource_version.clone().unwrap_or_default();
-    observed.cluster.status = newest.status.clone().unwrap_or_default();
-    let wanted = status(&observed, plan, refusal, now);
-    let held = &observed.cluster.status;
-    if wanted == *held {
-        return Ok(None);
-    }
-    if !is_significant(held, &wanted)
-        && let Some(written) = context.memory(cluster, |memory| memory.status_written)
-        && let Some(rest) = GATHER.checked_sub(written.elapsed())
-    {
-        return Ok(Some(rest));
-    }
-    write_status(context, cluster, &observed, &wanted).await?;
-    Ok(None)
-}
-
-async fn write_status(
-    context: &Context,
-    cluster: &RawCluster,
-    observed: &Observed,
-    wanted: &ClusterStatus,
-) -> Result<(), CallError> {
-    let old = &observed.cluster.status;
-    let body = json!({ "status": merge(old, wanted) });
-    let api: Api<RawCluster> = Api::namespaced(context.client.clone(), &observed.cluster.namespace);
-    let written = calls::patch_status(
-        &api,
-        &observed.cluster.name,
-        &observed.cluster.precondition(),
-        body,
-    )
-    .await?;
-    context.saw(written);
-    context.memory(cluster, |memory| {
-        memory.status_written = Some(Instant::now());
-    });
-    tell_changes(context, observed, old, wanted);
-    Ok(())
-}
-
-/// A merge patch that makes the old status the wanted one: fields that are to go are null.
-fn merge(old: &ClusterStatus, wanted: &ClusterStatus) -> Value {
-    let fields = |status: &ClusterStatus| match serde_json::to_value(status) {
-        Ok(Value::Object(fields)) => fields,
-        _ => serde_json::Map::new(),
-    };
-    let old = fields(old);
-    let mut patch = fields(wanted);
-    for field in old.keys() {
-        patch.entry(field.clone()).or_insert(Value::Null);
-    }
-    patch.retain(|field, value| old.get(field) != Some(value));
-    Value::Object(patch)
 }
 
 fn next_look(context: &Context, plan: &Plan, later: Option<Duration>) -> Duration {

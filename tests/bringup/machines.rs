@@ -1,6 +1,9 @@
 //! Machines that are missing, out of reach, held by others, or late.
 
+use std::time::Duration;
+
 use kube::api::{DeleteParams, Patch, PatchParams};
+use rig::judge::rollout::order;
 use rig::world::{MachineSpec, condition};
 use serde_json::{Value, json};
 
@@ -173,7 +176,7 @@ async fn a_stale_has_configuration_keeps_a_selector_away_and_no_list() {
     case.finish().await;
 }
 
-/// The seam to rolling updates: before the founding a late worker is taken, and the others are named, not rewritten.
+/// Before the founding a late worker is taken at once; after it, one roll tells the others of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_comes_while_the_cluster_is_being_founded_is_taken() {
     let case = Case::start().await;
@@ -202,12 +205,12 @@ async fn a_worker_that_comes_while_the_cluster_is_being_founded_is_taken() {
     case.world
         .nio()
         .set("cp-01", |knobs| knobs.never_reacts = false);
-    out_of_date(&case, &["cp-01", "w-01"], "w-02").await;
+    know_workers(&case, &["cp-01", "w-01", "w-02"], &["w-01", "w-02"]).await;
     case.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_comes_after_the_founding_joins_and_the_others_are_named() {
+async fn machines_that_come_after_the_founding_join_and_the_others_are_told() {
     let case = Case::with(&nico().args(&RESYNC)).await;
     case.world.machines_named(&["cp-01", "w-01"]).await;
     case.world
@@ -217,78 +220,41 @@ async fn a_worker_that_comes_after_the_founding_joins_and_the_others_are_named()
     case.told("prod", "KubeconfigReady", "True", "AsExpected")
         .await;
     let status = case.world.status("prod").await;
-    assert_eq!(condition(&status, "Ready")["status"], "False", "{status}");
-    assert_eq!(
-        condition(&status, "Ready")["reason"],
-        "MachineMissing",
-        "{status}"
-    );
+    let ready = condition(&status, "Ready");
+    assert_eq!(ready["status"], "False", "{status}");
+    assert_eq!(ready["reason"], "MachineMissing", "{status}");
     case.world.machine("w-02").await;
-    out_of_date(&case, &["cp-01", "w-01"], "w-02").await;
+    know_workers(&case, &["cp-01", "w-01", "w-02"], &["w-01", "w-02"]).await;
     let nix = case.cluster_nix("w-02").await;
     assert_eq!(nix["bootstrap"], Value::Null);
     assert_eq!(nix["join"]["name"], "cp-01");
-    assert_eq!(names(&nix["workers"]), ["w-01", "w-02"]);
-    // Neither is a control plane machine that is asked for now.
     case.world.machine("cp-02").await;
     case.edit(
         "prod",
         json!({"controlPlane": {"machines": ["cp-01", "cp-02"]}}),
     )
     .await;
-    let named = |status: &Value| {
-        let found = condition(status, "RollingOut");
-        found["message"]
-            .as_str()
-            .is_some_and(|text| text.contains("cp-02"))
-    };
-    case.world
-        .wait_status("prod", "cp-02 is named", DEADLINE, named)
-        .await;
-    case.two_more_looks().await;
-    assert_eq!(case.configurations().await, ["cp-01", "w-01", "w-02"]);
-    let deeds = case.deeds();
-    let rewritten = deeds
-        .iter()
-        .filter(|deed| deed.starts_with("patch nixosconfigurations"));
-    // Three marks, and nothing else.
-    assert_eq!(rewritten.count(), 3, "{deeds:?}");
+    case.rolled_out("prod").await;
+    for machine in ["cp-01", "cp-02", "w-01", "w-02"] {
+        let nix = case.cluster_nix(machine).await;
+        assert_eq!(nix["bootstrap"], Value::Null);
+        assert_eq!(names(&nix["controlPlane"]), ["cp-01", "cp-02"], "{machine}");
+    }
+    assert_eq!(case.cluster_nix("cp-02").await["join"]["name"], "cp-01");
+    // Each was created, and written anew once for each list that changed afterwards.
+    let written = order(&case.evidence(), Duration::ZERO);
+    for (machine, times) in [("cp-01", 3), ("w-01", 3), ("w-02", 2), ("cp-02", 1)] {
+        let found = written.iter().filter(|it| *it == machine).count();
+        assert_eq!(found, times, "{machine}: {written:?}");
+    }
     case.finish().await;
 }
 
-/// The whole cluster is up, and `RollingOut` names these machines as out of date, and not the newcomer.
-async fn out_of_date(case: &Case, outdated: &[&str], newcomer: &str) {
-    let pleases = |status: &Value| {
-        [
-            "DataPlaneReady",
-            "ControlPlaneReady",
-            "MachinesAvailable",
-            "KubeconfigReady",
-            "RollingOut",
-        ]
-        .iter()
-        .all(|kind| condition(status, kind)["status"] == "True")
-    };
-    let status = case
-        .world
-        .wait_status("prod", "all up and out of date", DEADLINE, pleases)
-        .await;
-    let rolling_out = condition(&status, "RollingOut");
-    assert_eq!(rolling_out["reason"], "OutOfDate", "{status}");
-    let sentences: Vec<String> = outdated
-        .iter()
-        .map(|machine| format!("{machine} is out of date (workers)"))
-        .collect();
-    assert_eq!(rolling_out["message"], sentences.join("; "), "{status}");
-    for machine in outdated {
-        assert_eq!(row(&status, machine)["state"], "Outdated", "{status}");
-        assert_eq!(names(&case.cluster_nix(machine).await["workers"]), ["w-01"]);
+/// Waits until the cluster is Ready and nothing is in flight; then each of these machines knows these workers.
+async fn know_workers(case: &Case, machines: &[&str], workers: &[&str]) {
+    let status = case.rolled_out("prod").await;
+    for machine in machines {
+        assert_eq!(row(&status, machine)["state"], "Confirmed", "{status}");
+        assert_eq!(names(&case.cluster_nix(machine).await["workers"]), workers);
     }
-    assert_eq!(row(&status, newcomer)["state"], "Confirmed", "{status}");
-    assert_eq!(
-        condition(&status, "Ready")["reason"],
-        "OutOfDate",
-        "{status}"
-    );
-    assert_eq!(condition(&status, "Stalled")["status"], "False", "{status}");
 }

@@ -158,7 +158,7 @@ pub(super) fn leading_number(text: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Page, leading_number, minor};
+    use super::{NodeView, Page, leading_number, minor};
     use serde_json::{Value, json};
 
     fn page(metadata: &Value, node: &Value) -> Option<Page> {
@@ -186,14 +186,22 @@ mod tests {
             },
         });
         let page = page(&json!({"continue": "abc-_="}), &node);
-        let page = page.unwrap_or_else(|| panic!("a page"));
-        assert_eq!(page.next.as_deref(), Some("abc-_="));
-        let [node] = &page.nodes[..] else {
-            panic!("one Node")
+        let expected = NodeView {
+            name: "cp-01.example".to_owned(),
+            uid: "u-1".to_owned(),
+            addresses: vec!["10.0.0.1".to_owned()],
+            ready: false,
+            control_plane: true,
+            deleting: false,
+            kubelet_minor: Some(36),
         };
-        assert_eq!(node.addresses, ["10.0.0.1"]);
-        assert_eq!(node.kubelet_minor, Some(36));
-        assert!(node.control_plane && !node.ready && !node.deleting);
+        assert_eq!(
+            page,
+            Some(Page {
+                nodes: vec![expected],
+                next: Some("abc-_=".to_owned())
+            })
+        );
     }
 
     #[test]
