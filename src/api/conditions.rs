@@ -125,6 +125,8 @@ pub enum Reason {
     VersionSkew,
     /// A machine is being changed.
     InFlight,
+    /// A machine that leaves waits for its pods.
+    Draining,
     /// A left-over Node has to go before its machine joins.
     NodeLeftOver,
     /// A machine left, and the cluster's own API cannot be reached to take its Node away.

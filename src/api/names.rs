@@ -31,6 +31,10 @@ pub const WRITTEN_ANNOTATION: &str = "nico.homystack.com/written";
 pub const REWRITTEN_ANNOTATION: &str = "nico.homystack.com/rewritten";
 /// On a configuration: a value never used before, so that every older pending write fails (SPEC 4.2).
 pub const TOUCHED_ANNOTATION: &str = "nico.homystack.com/touched";
+/// On a Node: since when NICO drains it, RFC 3339 (SPEC 4.6).
+pub const DRAINING_ANNOTATION: &str = "nico.homystack.com/draining";
+/// On a Node: `"true"` where NICO made it unschedulable, so that NICO may undo that (SPEC 4.6).
+pub const CORDONED_ANNOTATION: &str = "nico.homystack.com/cordoned";
 /// On a cluster: the control plane machine that may leave a control plane of two (SPEC 4.3).
 pub const ACCEPT_QUORUM_LOSS_ANNOTATION: &str = "nico.homystack.com/accept-quorum-loss";
 /// On a Secret that is not NICO's: the cluster that may use it as its token (SPEC 3.1).

@@ -108,6 +108,13 @@ impl<'a> Hand<'a> {
             Action::PinHostKey => self.pin_host_key().await?,
             Action::StoreKubeconfig => self.store_kubeconfig().await?,
             Action::AskCluster => self.ask(),
+            Action::Evict(node) => self.evict(node),
+            Action::Undrain {
+                machine,
+                name,
+                uid,
+                cordoned,
+            } => self.undrain(machine, name, uid, *cordoned).await?,
             Action::Take {
                 machine,
                 ledger,

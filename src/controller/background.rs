@@ -43,6 +43,7 @@ struct Job {
     /// Under what it was read: founding, spec and machines.
     circumstances: String,
     asking: Option<JoinHandle<()>>,
+    evicting: Option<JoinHandle<()>>,
     /// What the cluster said of itself, and when.
     heard: Option<(Instant, Word)>,
 }
@@ -66,6 +67,7 @@ impl Job {
         stop(&mut self.fetching);
         stop(&mut self.verifying);
         stop(&mut self.asking);
+        stop(&mut self.evicting);
     }
 
     fn drop_read(&mut self) {
@@ -209,6 +211,15 @@ impl Background {
                     let _ = wake.send(cluster);
                 }
             }));
+        });
+    }
+
+    /// Evicts pods, unless that is being done.
+    pub fn start_evict(&self, uid: &str, evict: impl Future<Output = ()> + Send + 'static) {
+        self.with(uid, |job| {
+            if job.evicting.as_ref().is_none_or(JoinHandle::is_finished) {
+                job.evicting = Some(tokio::spawn(evict));
+            }
         });
     }
 

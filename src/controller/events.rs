@@ -24,6 +24,12 @@ pub enum Happening {
     Updating(MachineName),
     /// A Node left over of a machine was deleted, by its name.
     NodeDeleted(MachineName, String),
+    /// The Node of a machine that leaves is made unschedulable, and its pods are evicted.
+    Draining(MachineName, String),
+    /// The machine stays after all, and its Node is as it was before.
+    Undrained(MachineName, String),
+    /// A machine left, and its Node is not touched: a person deletes it.
+    NodeStays(MachineName),
     /// A machine of a control plane of so many is changed, which cannot keep its quorum meanwhile.
     QuorumNotKept(MachineName, usize),
     /// A configuration was deleted.
@@ -76,9 +82,24 @@ impl Happening {
             ),
             Self::NodeDeleted(machine, node) => normal(
                 "NodeDeleted",
-                "Join",
+                "DeleteNode",
+                format!("Node {node}, left over of Machine {machine}, is deleted"),
+            ),
+            Self::Draining(machine, node) => normal(
+                "Draining",
+                "Drain",
+                format!("Machine {machine} is to leave: the pods of Node {node} are evicted"),
+            ),
+            Self::Undrained(machine, node) => normal(
+                "Undrained",
+                "Undrain",
+                format!("Machine {machine} stays: Node {node} is as it was before the drain"),
+            ),
+            Self::NodeStays(machine) => warning(
+                "NodeStays",
+                "Release",
                 format!(
-                    "Node {node}, left over of Machine {machine}, is deleted, so that the machine can join"
+                    "Machine {machine} leaves, and with rollout.nodeChecks: false its Node is not touched: delete it once the machine is off"
                 ),
             ),
             Self::QuorumNotKept(machine, n) => warning(
@@ -126,6 +147,9 @@ impl Happening {
             | Self::Confirmed(machine)
             | Self::Updating(machine)
             | Self::NodeDeleted(machine, _)
+            | Self::Draining(machine, _)
+            | Self::Undrained(machine, _)
+            | Self::NodeStays(machine)
             | Self::QuorumNotKept(machine, _) => Some(machine.as_str()),
             Self::GivenBack(machine) => Some(machine),
             Self::KubeconfigStored

@@ -2,20 +2,24 @@
 //! servers are whatever the machines say they are: answers are of bounded size, and nothing of them gets into a message.
 
 mod node;
+mod pods;
 
 use std::time::Duration;
 
 use futures::future::join_all;
 use http_body_util::{BodyExt as _, Limited};
+use hyper::Method;
+use jiff::Timestamp;
 use kube::Client;
 use kube::client::Body;
 use serde::Deserialize;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::calls::CallError;
 use super::kubeconfig::verify::member_client;
 use super::secret::SecretText;
-use crate::api::names::MachineName;
+use crate::api::names::{CORDONED_ANNOTATION, DRAINING_ANNOTATION, MachineName};
 use crate::plan::observed::{Answer, NodeView, Word, Workload};
 use node::{Page, leading_number};
 
@@ -24,8 +28,8 @@ const CONNECT: Duration = Duration::from_secs(3);
 /// Bounds what is asked of all members at the same time, and then the list of Nodes: ten seconds in all.
 const ASK: Duration = Duration::from_secs(4);
 const LIST: Duration = Duration::from_secs(6);
-/// Bounds one deletion of a Node.
-const DELETE: Duration = Duration::from_secs(5);
+/// Bounds one write to a Node.
+const WRITE: Duration = Duration::from_secs(5);
 /// Nodes of one page; a cluster has at most 5000 of them (Kubernetes, "Considerations for large clusters").
 const PAGE: u32 = 100;
 const MOST_PAGES: usize = 100;
@@ -72,7 +76,13 @@ impl Question {
         }
         let list = async {
             for client in clients {
-                if let Some(nodes) = list_nodes(&client).await {
+                if let Some(mut nodes) = list_nodes(&client).await {
+                    for node in &mut nodes {
+                        if node.draining_since.is_some() {
+                            let pods = pods::to_evict(&client, &node.name).await;
+                            node.pods_left = pods.map(|pods| pods.len());
+                        }
+                    }
                     return Some(nodes);
                 }
             }
@@ -115,42 +125,123 @@ impl Question {
         uid: &str,
         still: impl Fn() -> bool,
     ) -> Result<(), CallError> {
-        let what = || format!("Node {name}");
-        let body = serde_json::json!({
+        let body = json!({
             "apiVersion": "v1",
             "kind": "DeleteOptions",
             "preconditions": { "uid": uid },
         });
+        let request = || json_request(Method::DELETE, &format!("/api/v1/nodes/{name}"), &body);
+        match self.write_node(name, request, still).await {
+            Err(CallError::Gone(_)) => Ok(()),
+            answer => answer,
+        }
+    }
+
+    /// Puts marks on the Node of that name and uid, or takes them off, in the same way.
+    pub async fn mark_node(
+        &self,
+        name: &str,
+        uid: &str,
+        marks: &Marks,
+        still: impl Fn() -> bool,
+    ) -> Result<(), CallError> {
+        let mut body = marks.0.clone();
+        body["metadata"]["uid"] = uid.into();
+        let request = || json_request(Method::PATCH, &format!("/api/v1/nodes/{name}"), &body);
+        self.write_node(name, request, still).await
+    }
+
+    async fn write_node(
+        &self,
+        name: &str,
+        request: impl Fn() -> Option<hyper::Request<Body>>,
+        still: impl Fn() -> bool,
+    ) -> Result<(), CallError> {
+        let what = format!("Node {name}");
         for member in &self.members {
             if !still() {
                 break;
             }
-            let Ok(client) = self.client(member) else {
+            let (Ok(client), Some(request)) = (self.client(member), request()) else {
                 continue;
             };
-            let request = hyper::Request::delete(format!("/api/v1/nodes/{name}"))
-                .header("content-type", "application/json")
-                .body(Body::from(body.to_string().into_bytes()));
-            let Ok(request) = request else { break };
             // The answer's body is not read: the status tells it all.
-            let Ok(Ok(response)) = timeout(DELETE, client.send(request)).await else {
+            let Ok(Ok(response)) = timeout(WRITE, client.send(request)).await else {
                 continue;
             };
             return match response.status().as_u16() {
-                200 | 202 | 404 => Ok(()),
-                409 => Err(CallError::Changed(what())),
+                200..300 => Ok(()),
+                404 => Err(CallError::Gone(what)),
+                409 => Err(CallError::Changed(what)),
                 code => Err(CallError::Refused {
-                    what: format!("deletion of {}", what()),
+                    what,
                     code,
                     reason: String::new(),
                 }),
             };
         }
         Err(CallError::Unanswered {
-            what: format!("deletion of {}", what()),
+            what,
             why: "no API server of the cluster answered in time",
         })
     }
+
+    /// Evicts the pods of a Node, as far as their PodDisruptionBudgets let them go (SPEC 4.6). What is left is seen when the
+    /// cluster is asked again.
+    pub async fn evict_all(&self, node: &str) {
+        for member in &self.members {
+            if let Ok(client) = self.client(member)
+                && pods::evict_all(&client, node).await.is_some()
+            {
+                return;
+            }
+        }
+    }
+}
+
+/// What NICO writes on a Node, as a merge patch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Marks(Value);
+
+impl Marks {
+    /// The Node is drained since then, and made unschedulable if it is not so already.
+    #[must_use]
+    pub fn drained(since: Timestamp, cordon: bool) -> Self {
+        let mut marks = json!({"metadata": {"annotations": {
+            DRAINING_ANNOTATION: since.to_string(),
+        }}});
+        if cordon {
+            marks["metadata"]["annotations"][CORDONED_ANNOTATION] = "true".into();
+            marks["spec"] = json!({ "unschedulable": true });
+        }
+        Self(marks)
+    }
+
+    /// No marks; schedulable again where NICO had changed that.
+    #[must_use]
+    pub fn none(cordoned: bool) -> Self {
+        let mut marks = json!({"metadata": {"annotations": {
+            DRAINING_ANNOTATION: null,
+            CORDONED_ANNOTATION: null,
+        }}});
+        if cordoned {
+            marks["spec"] = json!({ "unschedulable": null });
+        }
+        Self(marks)
+    }
+}
+
+fn json_request(method: Method, path: &str, body: &Value) -> Option<hyper::Request<Body>> {
+    let kind = match method {
+        Method::PATCH => "application/merge-patch+json",
+        _ => "application/json",
+    };
+    hyper::Request::builder()
+        .method(method)
+        .uri(path)
+        .header("content-type", kind)
+        .body(Body::from(body.to_string().into_bytes()))
+        .ok()
 }
 
 #[derive(Deserialize)]
@@ -172,18 +263,19 @@ async fn get(client: &Client, path: &str, most: usize) -> Option<(u16, Vec<u8>)>
 
 /// All Nodes; `None` where they could not all be read, or one of them is none.
 async fn list_nodes(client: &Client) -> Option<Vec<NodeView>> {
-    let mut path = format!("/api/v1/nodes?limit={PAGE}");
+    let mut token = String::new();
     let mut nodes = Vec::new();
     for _ in 0..MOST_PAGES {
+        let path = format!("/api/v1/nodes?limit={PAGE}&continue={token}");
         let (200, body) = get(client, &path, MAX_PAGE).await? else {
             return None;
         };
         let page = Page::parse(&body)?;
         nodes.extend(page.nodes);
-        match page.next {
-            Some(token) => path = format!("/api/v1/nodes?limit={PAGE}&continue={token}"),
-            None => return Some(nodes),
+        if page.next.is_empty() {
+            return Some(nodes);
         }
+        token = page.next;
     }
     None
 }

@@ -253,6 +253,19 @@ pub enum Action {
         /// The ledger without the entry.
         after: Ledger,
     },
+    /// Evict the pods of the Node of that name that is being drained, in the background.
+    Evict(String),
+    /// Take NICO's marks off a Node whose machine stays after all, and make it schedulable where NICO made it unschedulable.
+    Undrain {
+        /// The machine.
+        machine: MachineName,
+        /// Name of its Node.
+        name: String,
+        /// Its uid.
+        uid: String,
+        /// Whether NICO made it unschedulable.
+        cordoned: bool,
+    },
     /// Ask the cluster through its own API, in the background.
     AskCluster,
     /// Read the kubeconfig from one of these machines, in this order, in the background.
@@ -284,6 +297,7 @@ impl Action {
             | Self::Take { .. }
             | Self::Disrupt(_)
             | Self::EndEntry { .. }
+            | Self::Undrain { .. }
             | Self::PinHostKey
             | Self::StoreKubeconfig
             | Self::DeleteChild(_)
@@ -293,6 +307,7 @@ impl Action {
             | Self::Confirm(..)
             | Self::Withdraw(..)
             | Self::AskCluster
+            | Self::Evict(_)
             | Self::FetchKubeconfig(_)
             | Self::VerifyKubeconfig => false,
         }

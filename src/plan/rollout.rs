@@ -74,6 +74,9 @@ pub fn show_flights(observed: &Observed, founding: &Founding, now: Timestamp, pl
                 "NIO to let go of it".to_owned()
             }
             Some(held) if !is_confirmed(held) => "NIO to apply exactly what it holds".to_owned(),
+            Some(_) if plan.selection.of(flight.role).leaving.contains(&machine) => {
+                "its pods to go, before it leaves".to_owned()
+            }
             Some(_) if plan.outdated.contains_key(&machine) => "its new configuration".to_owned(),
             Some(held) => match slot::older_attempt(observed, held, now) {
                 Some(rest) => format!(
@@ -163,7 +166,7 @@ pub fn plan_changes(
     if plan.actions.iter().any(writes_first) {
         return;
     }
-    if end_entries(&scene, plan) {
+    if undrain(&scene, plan) || end_entries(&scene, plan) {
         return;
     }
     for machine in scene.candidates() {
@@ -182,6 +185,11 @@ pub fn plan_changes(
                 return;
             }
             Verdict::Hold(reason, message) | Verdict::Stop(reason, message) => {
+                if reason == Reason::Draining
+                    && let Some(node) = health::node(observed, &machine)
+                {
+                    plan.actions.push(Action::Evict(node.name.clone()));
+                }
                 if !plan.waits.iter().any(|wait| wait.reason == reason) {
                     plan.wait_for(&machine, ConditionType::RollingOut, reason, message);
                 }
@@ -200,6 +208,12 @@ fn deed(
 ) -> Option<Deed> {
     match step {
         Step::DeleteNode { name, uid } => Some(Deed::DeleteNode { name, uid }),
+        Step::Drain { name, uid, cordon } => Some(Deed::Drain {
+            name,
+            uid,
+            since: scene.now,
+            cordon,
+        }),
         Step::Release => {
             let held = owned(scene.observed, machine)?;
             Some(Deed::Release(precondition(held)))
@@ -223,6 +237,31 @@ fn deed(
             )))
         }
     }
+}
+
+/// Undoes the drain of machines that stay after all (SPEC 4.6); whether there is one.
+fn undrain(scene: &Scene<'_>, plan: &mut Plan) -> bool {
+    let observed = scene.observed;
+    let stay = observed.members().filter(|(machine, held)| {
+        let leaving = &plan.selection.of(role_of(held)).leaving;
+        !leaving.contains(machine)
+    });
+    let undrains: Vec<Action> = stay
+        .filter_map(|(machine, _)| {
+            let node = health::node(observed, &machine)?;
+            (node.draining_since.is_some() && !node.deleting).then(|| Action::Undrain {
+                machine,
+                name: node.name.clone(),
+                uid: node.uid.clone(),
+                cordoned: node.cordoned,
+            })
+        })
+        .collect();
+    let any = !undrains.is_empty() && scene.asks;
+    if any {
+        plan.actions.extend(undrains);
+    }
+    any
 }
 
 /// Ends the first entry that is done with; whether one is being ended. An entry under which something can be written now, or

@@ -83,8 +83,9 @@ pub fn short_roles(observed: &Observed, spec: &ValidSpec) -> Vec<Role> {
     Role::ALL
         .into_iter()
         .filter(|role| {
+            let pick = selection.of(*role);
             matches!(pool(spec, *role), Pool::Selected { .. })
-                && selection.of(*role).staying.len() < selection.of(*role).total
+                && pick.staying.len() < pick.total + to_be_replaced(observed, pick)
         })
         .collect()
 }
@@ -179,20 +180,25 @@ fn keep(
         Pool::Selected { count, .. } => {
             let unfounded = observed.ledger.ours().is_some_and(|ledger| !ledger.founded);
             // SPEC 2.6: those annotated `release` leave first, then unhealthy ones, then the last by name.
+            let confirmed = |machine: &MachineName| {
+                let held = observed.configurations.get(machine.as_str());
+                held.is_some_and(|held| confirmed::is_confirmed(held))
+            };
             candidates.sort_by_cached_key(|machine| {
-                let confirmed = observed
-                    .configurations
-                    .get(machine.as_str())
-                    .is_some_and(|configuration| confirmed::is_confirmed(configuration));
                 // Before the founding all goes back with the founder: it stays longest.
                 (
                     !(unfounded && founds(observed, machine)),
                     released(observed, machine),
-                    !(observed.discoverable(machine) && confirmed),
+                    !(observed.discoverable(machine) && confirmed(machine)),
                     machine.clone(),
                 )
             });
-            candidates.into_iter().take(*count).collect()
+            let others = candidates.split_off(candidates.len().min(*count));
+            // One that is to be replaced stays until the others have taken its place.
+            let replaced = candidates.iter().all(confirmed);
+            let waits = |machine: &MachineName| !replaced && released(observed, machine);
+            candidates.extend(others.into_iter().filter(waits));
+            candidates.into_iter().collect()
         }
     };
     let leaving = members.difference(&staying).cloned().collect();
@@ -216,11 +222,12 @@ fn fill(
     let Pool::Selected { selector, count } = pool(spec, role) else {
         return;
     };
+    let wanted = count + to_be_replaced(observed, pick);
     let mut keyless: Vec<Obstacle> = Vec::new();
     let mut unreachable = 0_usize;
     let mut in_use: BTreeMap<MachineName, Obstacle> = BTreeMap::new();
     for (name, machine) in &observed.machines {
-        if pick.staying.len() + pick.joining.len() >= *count {
+        if pick.staying.len() + pick.joining.len() >= wanted {
             break;
         }
         let labels = machine.metadata.labels.clone().unwrap_or_default();
@@ -271,6 +278,16 @@ fn fill(
         pick.obstacles.splice(0..0, keyless.into_iter().take(5));
         pick.obstacles.extend(in_use.into_values().take(5));
     }
+}
+
+/// How many members of a living cluster are annotated `release`: each stays until another has taken its place (SPEC 2.2).
+fn to_be_replaced(observed: &Observed, pick: &Pick) -> usize {
+    let founded = observed.ledger.ours().is_some_and(|ledger| ledger.founded);
+    let staying = pick.staying.iter();
+    let released = staying.filter(|machine| founded && released(observed, machine));
+    released
+        .count()
+        .saturating_sub(pick.staying.len().saturating_sub(pick.total))
 }
 
 /// Whether a machine is told to found the cluster.

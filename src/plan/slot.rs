@@ -93,6 +93,17 @@ pub enum Deed {
     Rewrite(Rewrite),
     /// Its first configuration.
     Join(Claim),
+    /// Its Node is made unschedulable, if it is not, and marked as being drained since then (SPEC 4.6).
+    Drain {
+        /// `metadata.name`.
+        name: String,
+        /// `metadata.uid`.
+        uid: String,
+        /// Since when.
+        since: Timestamp,
+        /// Whether NICO makes it unschedulable.
+        cordon: bool,
+    },
     /// Its configuration is deleted: the machine leaves (SPEC 4.6).
     Release(Precondition),
     /// The Node of that name and uid is deleted: its machine left, or is to join anew (SPEC 4.5, 4.6).

@@ -346,6 +346,8 @@ pub fn kind(action: &Action) -> &'static str {
         Action::Disrupt(_) => "Disrupt",
         Action::EndEntry { .. } => "EndEntry",
         Action::AskCluster => "AskCluster",
+        Action::Evict(_) => "Evict",
+        Action::Undrain { .. } => "Undrain",
         Action::FetchKubeconfig(_) => "FetchKubeconfig",
         Action::VerifyKubeconfig => "VerifyKubeconfig",
         Action::PinHostKey => "PinHostKey",

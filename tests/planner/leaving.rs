@@ -1,10 +1,13 @@
-//! SPEC 4.3, 4.6: sick machines leave a living cluster, before anyone joins it.
+//! SPEC 4.3, 4.6: machines leave a living cluster, sick ones before anyone joins it, healthy ones last and drained.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use nico::api::conditions::{ConditionType::RollingOut, Reason};
 use serde_json::json;
 
-use crate::given::{PROD, cluster, given, settled};
-use crate::rollout::{name, ready, rolled};
+use crate::given::{PROD, cluster, given, machine, settled};
+use crate::rollout::{name, passes, ready, rolled};
 use crate::world::World;
 
 /// The machine is off for good.
@@ -13,6 +16,18 @@ fn die(world: &mut World, machine: &str) {
     world.nodes.get_mut(machine).unwrap().ready = false;
     let machine = world.machines.get_mut(&name(machine)).unwrap();
     machine.status.get_or_insert_default().discoverable = false;
+}
+
+/// The lists of both roles, from now on.
+fn asks_for(world: &mut World, control_plane: &[&str], workers: &[&str]) {
+    world.edit(PROD, |spec| {
+        spec["controlPlane"] = json!({ "machines": control_plane });
+        if workers.is_empty() {
+            spec.as_object_mut().unwrap().remove("dataPlane");
+        } else {
+            spec["dataPlane"] = json!({ "machines": workers });
+        }
+    });
 }
 
 /// SPEC 4.3: the dead one leaves before another joins, and is not drained.
@@ -100,5 +115,191 @@ fn a_dead_one_of_two_leaves_only_with_a_persons_word() {
         .then(|seen| {
             assert!(seen.world.ready(PROD), "{}", seen.world.story());
             assert_eq!(rolled(&seen.world), ["b leaves", "node b", "a"]);
+        });
+}
+
+/// The pods go first, then the configuration, then the Node; the others are told once.
+#[test]
+fn a_healthy_worker_leaves_drained() {
+    ready()
+        .when(|world| {
+            world.pods.insert("w".to_owned(), 3);
+            asks_for(world, &["a", "b", "c"], &["v"]);
+        })
+        .when(|world| passes(world, 1))
+        .then(|seen| {
+            assert_eq!(rolled(&seen.world), ["w drains"]);
+            seen.says(
+                RollingOut,
+                "True",
+                Reason::InFlight,
+                "its pods are gone (3 left)",
+            );
+        })
+        .when(settled)
+        .then(|seen| {
+            assert!(seen.world.ready(PROD), "{}", seen.world.story());
+            assert_eq!(
+                rolled(&seen.world),
+                ["w drains", "w leaves", "node w", "v", "a", "b", "c"]
+            );
+        });
+}
+
+/// A PodDisruptionBudget holds a pod back: it is given its time, and no more.
+#[test]
+fn a_drain_ends_at_its_deadline() {
+    ready()
+        .when(|world| {
+            world.pods.insert("w".to_owned(), 1);
+            world.held_back.insert("w".to_owned(), 1);
+            asks_for(world, &["a", "b", "c"], &["v"]);
+        })
+        .when(|world| {
+            passes(world, 20);
+            world.now += Duration::from_secs(290);
+            passes(world, 1);
+        })
+        .then(|seen| assert_eq!(rolled(&seen.world), ["w drains"]))
+        .when(settled)
+        .then(|seen| {
+            assert!(seen.world.ready(PROD), "{}", seen.world.story());
+            assert_eq!(rolled(&seen.world)[1], "w leaves");
+        });
+}
+
+#[test]
+fn nobody_is_drained_where_no_time_is_given_or_nodes_are_not_looked_at() {
+    for rollout in [
+        json!({ "drainTimeoutSeconds": 0 }),
+        json!({ "nodeChecks": false }),
+    ] {
+        ready()
+            .when(|world| {
+                world.edit(PROD, |spec| {
+                    spec["rollout"] = rollout.clone();
+                    spec["dataPlane"] = json!({ "machines": ["v"] });
+                });
+            })
+            .when(settled)
+            .then(|seen| {
+                assert!(seen.world.ready(PROD), "{}", seen.world.story());
+                assert_eq!(rolled(&seen.world)[0], "w leaves");
+            });
+    }
+}
+
+/// What NICO made unschedulable it makes schedulable again; what a person had, stays.
+#[test]
+fn a_change_of_mind_undoes_the_drain() {
+    for by_hand in [false, true] {
+        ready()
+            .when(|world| {
+                world.nodes.get_mut("w").unwrap().unschedulable = by_hand;
+                world.pods.insert("w".to_owned(), 3);
+                world.held_back.insert("w".to_owned(), 3);
+                asks_for(world, &["a", "b", "c"], &["v"]);
+                passes(world, 6);
+                assert_eq!(rolled(world), ["w drains"]);
+                asks_for(world, &["a", "b", "c"], &["v", "w"]);
+            })
+            .when(settled)
+            .then(|seen| {
+                assert!(seen.world.ready(PROD), "{}", seen.world.story());
+                assert_eq!(rolled(&seen.world), ["w drains", "w stays"]);
+                let node = &seen.world.nodes["w"];
+                assert_eq!(node.unschedulable, by_hand);
+                assert!(node.draining_since.is_none() && !node.cordoned);
+            });
+    }
+}
+
+#[test]
+fn five_become_three_and_three_become_two_and_no_fewer() {
+    let mut five = given(cluster().control_plane(["a", "b", "c", "d", "e"]))
+        .machines(["a", "b", "c", "d", "e"]);
+    five.0.settle();
+    five.0.written.clear();
+    five.when(|world| asks_for(world, &["a", "b", "c"], &[]))
+        .when(settled)
+        .then(|seen| {
+            assert!(seen.world.ready(PROD), "{}", seen.world.story());
+            let rolled = rolled(&seen.world);
+            assert_eq!(
+                rolled[..6],
+                [
+                    "d drains", "d leaves", "node d", "e drains", "e leaves", "node e"
+                ]
+            );
+            assert_eq!(rolled[6..], ["a", "b", "c"]);
+        })
+        .when(|world| {
+            world.written.clear();
+            asks_for(world, &["b"], &[]);
+        })
+        .when(settled)
+        .then(|seen| {
+            assert_eq!(
+                rolled(&seen.world),
+                ["a drains", "a leaves", "node a"],
+                "{}",
+                seen.world.story()
+            );
+            seen.says(
+                RollingOut,
+                "True",
+                Reason::WouldLoseQuorum,
+                "accept-quorum-loss: c",
+            );
+        })
+        .when(|world| world.cluster(PROD).view.accept_quorum_loss = Some("c".to_owned()))
+        .when(settled)
+        .then(|seen| assert!(seen.world.ready(PROD), "{}", seen.world.story()));
+}
+
+/// M10: all replaced at once. Each newcomer is in before the next one goes, and nobody is told to found a second cluster.
+#[test]
+fn all_three_are_replaced_one_by_one() {
+    let mut given =
+        given(cluster().control_plane(["a", "b", "c"])).machines(["a", "b", "c", "d", "e", "f"]);
+    given.0.settle();
+    given.0.written.clear();
+    given
+        .when(|world| asks_for(world, &["d", "e", "f"], &[]))
+        .when(settled)
+        .then(|seen| {
+            assert!(seen.world.ready(PROD), "{}", seen.world.story());
+            let rolled = rolled(&seen.world);
+            assert_eq!(rolled[..3], ["d", "e", "f"]);
+            let leaves: Vec<_> = rolled.iter().filter(|it| it.ends_with("leaves")).collect();
+            assert_eq!(leaves, ["a leaves", "b leaves", "c leaves"]);
+        });
+}
+
+/// A machine annotated `release` is replaced: another one first takes its place.
+#[test]
+fn an_annotated_member_leaves_once_another_has_taken_its_place() {
+    let mut given = given(cluster().select_control_plane(3))
+        .cp_machines(["a", "b", "c"])
+        .with(machine("d").cp().undiscoverable());
+    given.0.settle();
+    assert!(given.0.ready(PROD), "{}", given.0.story());
+    given.0.written.clear();
+    given
+        .when(|world| {
+            let annotation = ("nico.homystack.com/release".to_owned(), "true".to_owned());
+            world.machine("a").metadata.annotations = Some(BTreeMap::from([annotation]));
+        })
+        .when(settled)
+        .then(|seen| assert_eq!(rolled(&seen.world), Vec::<String>::new(), "nobody is free"))
+        .when(|world| {
+            let status = &mut world.machine("d").status;
+            status.get_or_insert_default().discoverable = true;
+        })
+        .when(settled)
+        .then(|seen| {
+            assert!(seen.world.ready(PROD), "{}", seen.world.story());
+            let rolled = rolled(&seen.world);
+            assert_eq!(rolled[..4], ["d", "a drains", "a leaves", "node a"]);
         });
 }

@@ -48,9 +48,11 @@ pub fn rolled(world: &World) -> Vec<String> {
     let written = world.written.iter().filter_map(|(_, action)| match action {
         Action::Disrupt(disruptive) => match disruptive.deed() {
             Deed::Rewrite(_) | Deed::Join(_) => Some(disruptive.machine().to_string()),
+            Deed::Drain { .. } => Some(format!("{} drains", disruptive.machine())),
             Deed::Release(_) => Some(format!("{} leaves", disruptive.machine())),
             Deed::DeleteNode { name, .. } => Some(format!("node {name}")),
         },
+        Action::Undrain { machine, .. } => Some(format!("{machine} stays")),
         Action::Rewrite(rewrite) => Some(format!("{} without the slot", rewrite.machine)),
         _ => None,
     });
@@ -58,7 +60,7 @@ pub fn rolled(world: &World) -> Vec<String> {
 }
 
 /// Passes without NIO's work, and without a wait.
-fn passes(world: &mut World, count: usize) {
+pub fn passes(world: &mut World, count: usize) {
     for _ in 0..count {
         world.pass(PROD);
     }

@@ -232,7 +232,9 @@ fn preconditions(observed: &Observed, action: &Action) -> Result<(), String> {
             )?;
             match disruptive.deed() {
                 Deed::Rewrite(rewrite) => check_rewrite(observed, rewrite),
-                Deed::Join(_) | Deed::Release(_) | Deed::DeleteNode { .. } => Ok(()),
+                Deed::Join(_) | Deed::Drain { .. } | Deed::Release(_) | Deed::DeleteNode { .. } => {
+                    Ok(())
+                }
             }
         }
         Action::EndEntry {
@@ -253,6 +255,8 @@ fn preconditions(observed: &Observed, action: &Action) -> Result<(), String> {
             )
         }
         Action::AskCluster
+        | Action::Evict(_)
+        | Action::Undrain { .. }
         | Action::Claim(_)
         | Action::FetchKubeconfig(_)
         | Action::VerifyKubeconfig

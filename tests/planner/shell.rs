@@ -333,6 +333,20 @@ impl World {
                     self.post(&claim.body)?;
                     self.takes_off(name, &claim.machine, claim.role);
                 }
+                Deed::Drain {
+                    name,
+                    uid,
+                    since,
+                    cordon,
+                } => {
+                    let pods = self.pods.get(name).copied().unwrap_or_default();
+                    let node = self.nodes.get_mut(name).ok_or(Refused)?;
+                    refused_unless(node.uid == *uid)?;
+                    node.draining_since = Some(*since);
+                    node.cordoned = *cordon;
+                    node.unschedulable = true;
+                    node.pods_left = Some(pods);
+                }
                 Deed::Release(at) => {
                     let machine = disruptive.machine();
                     let role = role_of(self.at(machine.as_str(), at, &uid)?);
@@ -364,6 +378,25 @@ impl World {
                 cluster.ledger = Some((version, after.clone()));
             }
             Action::AskCluster => return Ok(()),
+            Action::Evict(node) => {
+                let left = self.held_back.get(node).copied().unwrap_or_default();
+                self.pods.insert(node.clone(), left);
+                let node = self.nodes.get_mut(node).ok_or(Refused)?;
+                node.pods_left = Some(left);
+            }
+            Action::Undrain {
+                name,
+                uid,
+                cordoned,
+                ..
+            } => {
+                let node = self.nodes.get_mut(name).ok_or(Refused)?;
+                refused_unless(node.uid == *uid)?;
+                node.draining_since = None;
+                node.unschedulable &= !cordoned;
+                node.cordoned = false;
+                node.pods_left = None;
+            }
             Action::FetchKubeconfig(_) => cluster.kubeconfig.fetch.running = true,
             Action::VerifyKubeconfig => {
                 cluster.kubeconfig.works = Works::Yes;

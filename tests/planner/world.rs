@@ -55,6 +55,9 @@ pub struct World {
     pub unwell: BTreeSet<MachineName>,
     /// Machines that NICO disrupted and that NIO has neither proved nor given back since (INVARIANTS, "in flight").
     pub flying: BTreeMap<MachineName, Role>,
+    /// Pods of each Node, and those that a PodDisruptionBudget holds back.
+    pub pods: BTreeMap<String, usize>,
+    pub held_back: BTreeMap<String, usize>,
     /// Control plane machines whose API server does not answer.
     pub mute: BTreeSet<MachineName>,
     counter: u64,
@@ -79,6 +82,8 @@ impl World {
             nodes: BTreeMap::new(),
             unwell: BTreeSet::new(),
             flying: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            held_back: BTreeMap::new(),
             mute: BTreeSet::new(),
             counter: 0,
         }

@@ -6,6 +6,7 @@ use crate::api::names::MachineName;
 use crate::controller::calls::CALL_TIMEOUT;
 use crate::controller::events::Happening;
 use crate::controller::observe::{now, question};
+use crate::controller::workload::{Marks, Question};
 use crate::plan::action::Precondition;
 use crate::plan::observed::Word;
 use crate::plan::slot::{Deed, Disruptive, is_settled};
@@ -36,21 +37,75 @@ impl Hand<'_> {
         if self.is_too_old() {
             return Err(too_old);
         }
+        let machine = disruptive.machine().clone();
         match disruptive.deed() {
             Deed::Rewrite(rewrite) => self.rewrite(rewrite).await,
             Deed::Join(claim) => self.post(claim).await,
-            Deed::Release(version) => self.give_back(disruptive.machine().as_str(), version).await,
+            Deed::Drain {
+                name,
+                uid,
+                since,
+                cordon,
+            } => {
+                let marks = Marks::drained(*since, *cordon);
+                self.mark_node(name, uid, &marks).await?;
+                self.tell(&Happening::Draining(machine, name.clone()));
+                Ok(())
+            }
+            Deed::Release(version) => {
+                self.give_back(machine.as_str(), version).await?;
+                let spec = self.observed.spec.as_ref();
+                if spec.is_ok_and(|spec| !spec.rollout.node_checks) {
+                    self.tell(&Happening::NodeStays(machine));
+                }
+                Ok(())
+            }
             Deed::DeleteNode { name, uid } => {
-                let question = question(&self.context.client, self.observed).await?;
-                let question = question.map_err(ActError::Lost)?;
-                question
+                self.question()
+                    .await?
                     .delete_node(name, uid, || !self.is_too_old())
                     .await?;
-                let machine = disruptive.machine().clone();
                 self.tell(&Happening::NodeDeleted(machine, name.clone()));
                 Ok(())
             }
         }
+    }
+
+    /// Takes NICO's marks off a Node whose machine stays after all.
+    pub(super) async fn undrain(
+        &self,
+        machine: &MachineName,
+        name: &str,
+        uid: &str,
+        cordoned: bool,
+    ) -> Result<(), ActError> {
+        self.mark_node(name, uid, &Marks::none(cordoned)).await?;
+        self.tell(&Happening::Undrained(machine.clone(), name.to_owned()));
+        Ok(())
+    }
+
+    async fn mark_node(&self, name: &str, uid: &str, marks: &Marks) -> Result<(), ActError> {
+        let question = self.question().await?;
+        question
+            .mark_node(name, uid, marks, || !self.is_too_old())
+            .await?;
+        Ok(())
+    }
+
+    async fn question(&self) -> Result<Question, ActError> {
+        let question = question(&self.context.client, self.observed).await?;
+        question.map_err(ActError::Lost)
+    }
+
+    /// Evicts the pods of a Node, in the background.
+    pub(super) fn evict(&self, node: &str) {
+        let (client, observed) = (self.context.client.clone(), self.observed.clone());
+        let (uid, node) = (observed.cluster.uid.clone(), node.to_owned());
+        self.context.background.start_evict(&uid, async move {
+            if let Ok(Ok(question)) = question(&client, &observed).await {
+                question.evict_all(&node).await;
+            }
+        });
     }
 
     /// Whether so much time has passed since the plan was taken up that nothing may rest on it any more.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
-use crate::api::names::is_dns_label;
+use crate::api::names::{CORDONED_ANNOTATION, DRAINING_ANNOTATION, is_dns_label};
 use crate::plan::observed::NodeView;
 
 const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
@@ -21,8 +21,8 @@ const MAX_TOKEN: usize = 4096;
 pub(super) struct Page {
     /// Its Nodes.
     pub nodes: Vec<NodeView>,
-    /// The token of the next page; it holds nothing that a URL would have to escape.
-    pub next: Option<String>,
+    /// The token of the next page, empty where there is none; it holds nothing that a URL would have to escape.
+    pub next: String,
 }
 
 impl Page {
@@ -32,19 +32,19 @@ impl Page {
         if list.kind != "NodeList" {
             return None;
         }
-        let next = list.metadata.next.filter(|token| !token.is_empty());
-        let is_plain = |token: &String| {
-            token.len() <= MAX_TOKEN
-                && token
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || b"-_=.".contains(&byte))
-        };
-        if !next.iter().all(is_plain) {
-            return None;
-        }
+        let next = plain_token(list.metadata.next)?;
         let nodes = list.items.into_iter().map(view).collect::<Option<_>>()?;
         Some(Self { nodes, next })
     }
+}
+
+/// The token of the next page, empty where there is none; `None` where it holds what a URL would have to escape.
+pub(super) fn plain_token(token: Option<String>) -> Option<String> {
+    let token = token.unwrap_or_default();
+    let is_plain = token
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-_=.".contains(&byte));
+    (is_plain && token.len() <= MAX_TOKEN).then_some(token)
 }
 
 #[derive(Deserialize)]
@@ -66,6 +66,8 @@ struct ListMeta {
 struct Node {
     metadata: Meta,
     #[serde(default)]
+    spec: Spec,
+    #[serde(default)]
     status: Status,
 }
 
@@ -74,9 +76,14 @@ struct Node {
 struct Meta {
     name: String,
     uid: String,
-    #[serde(default)]
     labels: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
     deletion_timestamp: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct Spec {
+    unschedulable: Option<bool>,
 }
 
 #[derive(Default, Deserialize)]
@@ -110,7 +117,11 @@ struct Info {
 }
 
 fn view(node: Node) -> Option<NodeView> {
-    let Node { metadata, status } = node;
+    let Node {
+        metadata,
+        spec,
+        status,
+    } = node;
     let plain_name = metadata.name.len() <= MAX_NAME && metadata.name.split('.').all(is_dns_label);
     let plain_uid = (1..=MAX_UID).contains(&metadata.uid.len())
         && metadata
@@ -121,6 +132,8 @@ fn view(node: Node) -> Option<NodeView> {
         return None;
     }
     let labels = metadata.labels.unwrap_or_default();
+    let annotations = metadata.annotations.unwrap_or_default();
+    let unschedulable = spec.unschedulable == Some(true);
     let is_ready = |condition: &Condition| condition.kind == "Ready" && condition.status == "True";
     let internal = |address: Address| {
         let is_ip = address.kind == "InternalIP" && address.address.parse::<IpAddr>().is_ok();
@@ -142,6 +155,15 @@ fn view(node: Node) -> Option<NodeView> {
         kubelet_minor: status
             .node_info
             .and_then(|info| minor(&info.kubelet_version)),
+        unschedulable,
+        cordoned: unschedulable
+            && annotations
+                .get(CORDONED_ANNOTATION)
+                .is_some_and(|value| value == "true"),
+        draining_since: annotations
+            .get(DRAINING_ANNOTATION)
+            .and_then(|since| since.parse().ok()),
+        pods_left: None,
     })
 }
 
@@ -194,12 +216,13 @@ mod tests {
             control_plane: true,
             deleting: false,
             kubelet_minor: Some(36),
+            ..NodeView::default()
         };
         assert_eq!(
             page,
             Some(Page {
                 nodes: vec![expected],
-                next: Some("abc-_=".to_owned())
+                next: "abc-_=".to_owned()
             })
         );
     }

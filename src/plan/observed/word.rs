@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+
 use crate::api::names::MachineName;
 
 /// What was learned when the cluster was asked.
@@ -55,6 +57,14 @@ pub struct NodeView {
     pub deleting: bool,
     /// Minor version of its kubelet.
     pub kubelet_minor: Option<u32>,
+    /// Whether no new pods are put on it.
+    pub unschedulable: bool,
+    /// Whether NICO made it so.
+    pub cordoned: bool,
+    /// Since when NICO drains it.
+    pub draining_since: Option<Timestamp>,
+    /// How many pods are still to be evicted, where NICO drains it and they could be listed.
+    pub pods_left: Option<usize>,
 }
 
 impl Word {

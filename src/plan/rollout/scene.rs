@@ -36,6 +36,12 @@ pub(super) enum Step {
     Rewrite,
     /// It gets its first configuration.
     Join,
+    /// Its Node is made unschedulable, and its pods are evicted from then on.
+    Drain {
+        name: String,
+        uid: String,
+        cordon: bool,
+    },
     /// Its configuration is deleted.
     Release,
     /// The Node left over of it is deleted.
@@ -67,7 +73,8 @@ pub(super) struct Scene<'a> {
     flights: BTreeMap<MachineName, Flight>,
     order: RolloutOrder,
     most_workers: usize,
-    asks: bool,
+    pub(super) asks: bool,
+    drain_patience: Duration,
     quorum_lost: bool,
     passed_over: BTreeSet<MachineName>,
 }
@@ -96,6 +103,9 @@ impl<'a> Scene<'a> {
             order: rollout.map_or(RolloutOrder::WorkersFirst, |rollout| rollout.order),
             most_workers: rollout.map_or(1, |rollout| rollout.max_unavailable.of(workers)),
             asks,
+            drain_patience: rollout.map_or(Duration::ZERO, |rollout| {
+                Duration::from_secs(rollout.drain_timeout_seconds.into())
+            }),
             quorum_lost: false,
             passed_over: BTreeSet::new(),
         };
@@ -142,7 +152,7 @@ impl<'a> Scene<'a> {
     }
 
     /// Whom to try, in this order (SPEC 4.3): who is in flight already, sick ones that leave, who was changed last and is not
-    /// well, who joins, what leads out of a lost quorum, and who is outdated, sick ones first.
+    /// well, who joins, what leads out of a lost quorum, who is outdated, sick ones first, and healthy ones that leave.
     pub(super) fn candidates(&self) -> Vec<MachineName> {
         let mut all: Vec<MachineName> = Vec::new();
         let entered = |flight: &Flight| flight.entry.is_some();
@@ -176,6 +186,9 @@ impl<'a> Scene<'a> {
             )
         });
         all.extend(outdated.into_iter().cloned());
+        for role in [Role::Worker, Role::ControlPlane] {
+            all.extend(self.selection.of(role).leaving.iter().cloned());
+        }
         let mut seen = BTreeSet::new();
         all.retain(|machine| seen.insert(machine.clone()));
         all

@@ -45,12 +45,14 @@ impl Scene<'_> {
                 }
                 self.would_lose_quorum(machine)
             }
-            Step::Release if !quorum::can_be_kept(n) => self.would_lose_quorum(machine),
+            Step::Drain { .. } | Step::Release if !quorum::can_be_kept(n) => {
+                self.would_lose_quorum(machine)
+            }
             _ if !quorum::can_be_kept(n) => None,
             Step::Join => (!quorum::bears_newcomer(n, healthy))
                 .then(|| too_few(&format!("for Machine {machine} to join")))
                 .flatten(),
-            Step::Rewrite | Step::Release => {
+            Step::Rewrite | Step::Drain { .. } | Step::Release => {
                 let leads_out = *step == Step::Rewrite && self.leads_out(machine);
                 let allowed = match self.health(machine) {
                     Health::Healthy => quorum::bears_loss_of_healthy(n, healthy),
@@ -58,7 +60,7 @@ impl Scene<'_> {
                     Health::Unknown => false,
                 };
                 let what = match step {
-                    Step::Release => "leave",
+                    Step::Drain { .. } | Step::Release => "leave",
                     _ => "be changed",
                 };
                 (!allowed)

@@ -1,5 +1,7 @@
 //! What is to be done to a machine, whether or not it may be done now.
 
+use std::time::Duration;
+
 use super::{Scene, Step, Verdict};
 use crate::api::conditions::Reason;
 use crate::api::names::MachineName;
@@ -25,13 +27,7 @@ impl Scene<'_> {
             return Verdict::Nothing;
         };
         if self.leaves(machine) {
-            // Before the founding nothing lives that could be drained; a sick machine is not (SPEC 4.6).
-            let at_once = !self.founded || self.health(machine) == Health::Sick;
-            return if at_once {
-                Verdict::Go(Step::Release)
-            } else {
-                Verdict::Nothing
-            };
+            return self.last_step(machine, entered);
         }
         let Some(differences) = self.outdated.get(machine) else {
             return Verdict::Nothing;
@@ -59,6 +55,38 @@ impl Scene<'_> {
     fn leaves(&self, machine: &MachineName) -> bool {
         let mut roles = Role::ALL.iter();
         roles.any(|role| self.selection.of(*role).leaving.contains(machine))
+    }
+
+    /// What is done to a machine that leaves: its pods go first, where it is well (SPEC 4.6).
+    fn last_step(&self, machine: &MachineName, entered: bool) -> Verdict {
+        let patience = self.drain_patience;
+        let node = health::node(self.observed, machine).filter(|_| self.asks);
+        let healthy = self.health(machine) == Health::Healthy;
+        let Some(node) = node.filter(|_| healthy && !patience.is_zero()) else {
+            // Before the founding nothing lives that could be drained; what is sick is not.
+            return Verdict::Go(Step::Release);
+        };
+        let Some(since) = node.draining_since.filter(|_| entered) else {
+            return Verdict::Go(Step::Drain {
+                name: node.name.clone(),
+                uid: node.uid.clone(),
+                cordon: !node.unschedulable,
+            });
+        };
+        let drained_for = Duration::try_from(self.now.duration_since(since)).unwrap_or_default();
+        if node.pods_left == Some(0) || drained_for >= patience {
+            return Verdict::Go(Step::Release);
+        }
+        let left = node
+            .pods_left
+            .map_or_else(String::new, |left| format!(" ({left} left)"));
+        let rest = patience.saturating_sub(drained_for).as_secs();
+        Verdict::Hold(
+            Reason::Draining,
+            format!(
+                "Machine {machine} leaves once its pods are gone{left}, in {rest} s at the latest"
+            ),
+        )
     }
 
     /// The first step of a machine that joins; or the last of one that is gone and whose Node is left.

@@ -1,0 +1,219 @@
+//! The pods of a Node that is drained (SPEC 4.6), as `kubectl drain` sees them: those of DaemonSets and mirror pods stay, what has
+//! ended holds up nothing. Hostile input, as Nodes are.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use kube::Client;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::node::plain_token;
+use super::{MAX_PAGE, PAGE, get, json_request};
+use crate::api::names::is_dns_label;
+
+/// Bounds one eviction. Those of one round follow one another.
+const EVICT: Duration = Duration::from_secs(5);
+/// Pages of a Node; it has at most 110 pods by default (Kubernetes, "Considerations for large clusters").
+const MOST_PAGES: usize = 20;
+const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+/// Most characters of a pod's name (Kubernetes, "DNS subdomain names").
+const MAX_NAME: usize = 253;
+
+/// A pod that has to go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PodView {
+    namespace: String,
+    name: String,
+    uid: String,
+    /// Whether it is on its way already.
+    terminating: bool,
+}
+
+/// The pods of a Node that have to go; `None` where they could not all be read. The Node's name is a checked one.
+pub(super) async fn to_evict(client: &Client, node: &str) -> Option<Vec<PodView>> {
+    let mut token = String::new();
+    let mut pods = Vec::new();
+    for _ in 0..MOST_PAGES {
+        let path = format!(
+            "/api/v1/pods?fieldSelector=spec.nodeName%3D{node}&limit={PAGE}&continue={token}"
+        );
+        let (200, body) = get(client, &path, MAX_PAGE).await? else {
+            return None;
+        };
+        let (page, next) = parse(&body)?;
+        pods.extend(page);
+        if next.is_empty() {
+            return Some(pods);
+        }
+        token = next;
+    }
+    None
+}
+
+/// Evicts each pod that is not on its way already. A refusal is a PodDisruptionBudget's, or passes: the next round tries again.
+pub(super) async fn evict_all(client: &Client, node: &str) -> Option<()> {
+    for pod in to_evict(client, node).await? {
+        if pod.terminating {
+            continue;
+        }
+        let PodView {
+            namespace,
+            name,
+            uid,
+            ..
+        } = pod;
+        let body = json!({
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": { "name": name, "namespace": namespace },
+            "deleteOptions": { "preconditions": { "uid": uid } },
+        });
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/eviction");
+        let request = json_request(hyper::Method::POST, &path, &body)?;
+        let _ = timeout(EVICT, client.send(request)).await;
+    }
+    Some(())
+}
+
+#[derive(Deserialize)]
+struct List {
+    kind: String,
+    #[serde(default)]
+    metadata: ListMeta,
+    #[serde(default)]
+    items: Vec<Pod>,
+}
+
+#[derive(Default, Deserialize)]
+struct ListMeta {
+    #[serde(rename = "continue")]
+    next: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Pod {
+    metadata: Meta,
+    #[serde(default)]
+    status: Status,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Meta {
+    namespace: String,
+    name: String,
+    uid: String,
+    deletion_timestamp: Option<String>,
+    annotations: Option<BTreeMap<String, String>>,
+    owner_references: Option<Vec<Owner>>,
+}
+
+#[derive(Deserialize)]
+struct Owner {
+    kind: String,
+    controller: Option<bool>,
+}
+
+#[derive(Default, Deserialize)]
+struct Status {
+    phase: Option<String>,
+}
+
+/// The pods of a page that have to go, and the token of the next page.
+fn parse(body: &[u8]) -> Option<(Vec<PodView>, String)> {
+    let list: List = serde_json::from_slice(body).ok()?;
+    if list.kind != "PodList" {
+        return None;
+    }
+    let next = plain_token(list.metadata.next)?;
+    let pods = list.items.into_iter().filter(has_to_go).map(view);
+    Some((pods.collect::<Option<_>>()?, next))
+}
+
+fn has_to_go(pod: &Pod) -> bool {
+    let Meta {
+        annotations,
+        owner_references,
+        ..
+    } = &pod.metadata;
+    let mut owners = owner_references.iter().flatten();
+    let of_daemon_set =
+        owners.any(|owner| owner.controller == Some(true) && owner.kind == "DaemonSet");
+    let is_mirror = annotations
+        .as_ref()
+        .is_some_and(|annotations| annotations.contains_key(MIRROR_ANNOTATION));
+    let is_over = matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    !(of_daemon_set || is_mirror || is_over)
+}
+
+fn view(pod: Pod) -> Option<PodView> {
+    let Meta {
+        namespace,
+        name,
+        uid,
+        deletion_timestamp,
+        ..
+    } = pod.metadata;
+    // A part of a pod's name may be longer than a label.
+    let is_part = |part: &str| {
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    };
+    let plain = is_dns_label(&namespace) && name.len() <= MAX_NAME && name.split('.').all(is_part);
+    plain.then_some(PodView {
+        namespace,
+        name,
+        uid,
+        terminating: deletion_timestamp.is_some(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PodView, parse};
+    use serde_json::{Value, json};
+
+    fn listed(pod: &Value) -> Option<Vec<PodView>> {
+        let list = json!({"kind": "PodList", "metadata": {"continue": ""}, "items": [pod]});
+        parse(list.to_string().as_bytes()).map(|(pods, _)| pods)
+    }
+
+    fn pod(more: &Value) -> Value {
+        let mut pod = json!({
+            "metadata": {"namespace": "default", "name": "web-0", "uid": "u"},
+            "status": {"phase": "Running"},
+        });
+        for (field, value) in more.as_object().into_iter().flatten() {
+            pod["metadata"][field] = value.clone();
+        }
+        pod
+    }
+
+    #[test]
+    fn pods_that_have_to_go_and_those_that_stay() {
+        let count = |pod: &Value| listed(pod).map(|pods| pods.len());
+        assert_eq!(count(&pod(&json!({}))), Some(1));
+        let terminating = json!({"deletionTimestamp": "2026-01-01T00:00:00Z"});
+        assert_eq!(count(&pod(&terminating)), Some(1));
+        let owned = |kind: &str| json!({"ownerReferences": [{"kind": kind, "controller": true}]});
+        assert_eq!(count(&pod(&owned("ReplicaSet"))), Some(1));
+        assert_eq!(count(&pod(&owned("DaemonSet"))), Some(0));
+        let mirror = json!({"annotations": {"kubernetes.io/config.mirror": "x"}});
+        assert_eq!(count(&pod(&mirror)), Some(0));
+        let mut over = pod(&json!({}));
+        over["status"]["phase"] = "Succeeded".into();
+        assert_eq!(count(&over), Some(0));
+    }
+
+    #[test]
+    fn a_pod_whose_name_is_none_makes_the_list_unusable() {
+        for name in ["../x", "a/b", "", "A"] {
+            assert_eq!(listed(&pod(&json!({"name": name}))), None, "{name:?}");
+        }
+        assert_eq!(listed(&pod(&json!({"namespace": "a/b"}))), None);
+    }
+}
