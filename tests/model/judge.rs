@@ -1,0 +1,121 @@
+//! What must never happen (INVARIANTS), judged from the world itself and by arithmetic of its own, at every write.
+
+use crate::compact::{Broken, Kept, Known, Reads, State, Word, Write};
+use crate::model::Search;
+
+/// What a decision knew, from what was read for it.
+pub fn known(search: &Search, reads: &Reads) -> Known {
+    let mut known = Known {
+        hidden: reads.hidden,
+        ..Known::default()
+    };
+    for (index, child) in reads.children.iter().enumerate() {
+        let (Some(child), true) = (child, index < usize::from(search.planner.control_plane)) else {
+            continue;
+        };
+        known.members |= 1 << index;
+        if !child.is_confirmed() {
+            continue;
+        }
+        match reads.word {
+            Word::NotAsked | Word::Silence => known.unknown |= 1 << index,
+            Word::Down(down) if down & (1 << index) == 0 => known.healthy |= 1 << index,
+            Word::Down(_) => {}
+        }
+    }
+    if known.healthy == 0 {
+        // Nobody lists the Nodes: of those that might be well, nothing is known.
+        known.unknown = known.members & confirmed(reads);
+    }
+    known
+}
+
+fn confirmed(reads: &Reads) -> u8 {
+    let bits = reads.children.iter().enumerate().map(|(index, child)| {
+        let is_confirmed = child.is_some_and(|child| child.is_confirmed());
+        u8::from(is_confirmed) << index
+    });
+    bits.sum()
+}
+
+/// What is wrong with a write, as it arrives.
+pub fn before(search: &Search, state: &State, write: &Write, known: Known) -> Option<Broken> {
+    let control_plane = search.is_control_plane(write.machine);
+    if control_plane && !write.entered {
+        return Some(Broken::I3Numbers);
+    }
+    if control_plane && !numbers_allow(write, known) {
+        return Some(Broken::I3Numbers);
+    }
+    let bit = 1 << write.machine;
+    let first = known.healthy & bit != 0 && !state.machines[usize::from(write.machine)].flying;
+    if control_plane && first && !write.joins && !workers_are_done(search, state, write, known) {
+        return Some(Broken::I4);
+    }
+    None
+}
+
+/// SPEC 4.3, "Numbers" and "The way out stays open", from what was read after the slot was taken.
+fn numbers_allow(write: &Write, known: Known) -> bool {
+    let count = |mask: u8| mask.count_ones();
+    let (n, healthy, unknown) = (
+        count(known.members),
+        count(known.healthy),
+        count(known.unknown),
+    );
+    if n <= 2 {
+        return true;
+    }
+    let majority = |n: u32| n / 2 + 1;
+    let bit = 1 << write.machine;
+    if write.joins {
+        healthy >= majority(n + 1)
+    } else if known.healthy & bit != 0 {
+        healthy > majority(n)
+    } else if known.unknown & bit != 0 {
+        false
+    } else {
+        healthy >= majority(n)
+            || (healthy + unknown < majority(n) && known.hidden & bit == 0)
+            || state_is_hopeless(known, bit, n)
+    }
+}
+
+/// A machine in flight may be written on although NIO cannot reach it: what it holds is to be mended.
+fn state_is_hopeless(known: Known, bit: u8, n: u32) -> bool {
+    let majority = n / 2 + 1;
+    known.hidden & bit != 0 && known.healthy.count_ones() + known.unknown.count_ones() < majority
+}
+
+/// Workers come first: none of those that NIO can reach holds another repository than the one that is rolled out.
+fn workers_are_done(search: &Search, state: &State, write: &Write, known: Known) -> bool {
+    let wanted = search.planner.repository(write.text);
+    (search.planner.control_plane..search.machines()).all(|worker| {
+        let machine = &state.machines[usize::from(worker)];
+        let passed_over = machine.hidden || known.hidden & (1 << worker) != 0;
+        passed_over
+            || machine
+                .child
+                .is_none_or(|child| search.planner.repository(child.held.text) == wanted)
+    })
+}
+
+/// What is wrong with the world, now that a write arrived.
+pub fn after(search: &Search, state: &State, write: &Write) -> Option<Broken> {
+    let flying = |machine: &u8| state.machines[usize::from(*machine)].flying;
+    let control_plane = (0..search.planner.control_plane).filter(flying).count();
+    let workers = (search.planner.control_plane..search.machines())
+        .filter(flying)
+        .count();
+    let disrupts = search.is_control_plane(write.machine)
+        || state.machines[usize::from(write.machine)]
+            .child
+            .is_some_and(|child| child.kept != Kept::Never);
+    if control_plane > 1 {
+        Some(Broken::I3Flight)
+    } else if disrupts && (workers > 1 || workers > 0 && control_plane > 0) {
+        Some(Broken::I4)
+    } else {
+        None
+    }
+}

@@ -1,0 +1,47 @@
+//! The searches: every state of each is walked.
+
+use crate::model::{Fault, Search};
+use crate::walk::walk;
+
+/// Walks every state; the shortest way to what must never be is an error.
+fn holds(name: &str, search: Search) {
+    let found = walk(name, search);
+    assert!(found.is_none(), "{name}: {}", found.unwrap());
+}
+
+#[test]
+fn three_and_one_with_two_edits_and_a_crash() {
+    holds("3+1", Search::new(3, 1).edits([1, 0]).crashes(1));
+}
+
+#[test]
+fn three_with_faults() {
+    use Fault::{Down, Fades, Hidden, Silence, Wiped};
+    let kinds = [Down, Fades, Hidden, Silence, Wiped];
+    holds(
+        "3+0, a fault",
+        Search::new(3, 0).edits([1, 0]).faults(1, kinds),
+    );
+}
+
+#[test]
+fn five_with_one_edit() {
+    holds("5+0", Search::new(5, 0).edits([1]).crashes(1));
+}
+
+#[test]
+fn two_operators() {
+    holds(
+        "3+0, two operators",
+        Search::new(3, 0).edits([1]).operators(2),
+    );
+}
+
+#[test]
+fn a_lost_ledger() {
+    let search = Search::new(2, 0).edits([1]).crashes(1);
+    holds(
+        "2+0, the ledger lost",
+        search.faults(1, [Fault::LedgerLost]),
+    );
+}
