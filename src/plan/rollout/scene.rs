@@ -95,7 +95,7 @@ impl<'a> Scene<'a> {
             quorum_lost: false,
             passed_over: BTreeSet::new(),
         };
-        if founded && numbers.below_quorum() && !scene.not_asked() {
+        if founded && numbers.quorum_is_lost() && !scene.not_asked() {
             scene.quorum_lost = scene.ran_out(Clock::QuorumLost, QUORUM_LOST, plan);
         }
         for machine in plan.outdated.keys().cloned().collect::<Vec<_>>() {
@@ -377,7 +377,7 @@ impl<'a> Scene<'a> {
 
     /// Why there is no quorum, in one word, and what comes of it.
     fn lost(&self) -> (Reason, String) {
-        if self.numbers.unknown > 0 {
+        if !self.numbers.quorum_is_lost() {
             (
                 Reason::ClusterUnreachable,
                 format!(
