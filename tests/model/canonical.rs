@@ -3,8 +3,9 @@
 use crate::compact::{Attempt, Child, Kept, MOST, Operator, Pc, Proof, Reads, State, Step};
 use crate::mutation::Mutation;
 
-/// The canonical form of a state.
-pub fn canonical(state: &mut State, mutation: Mutation) {
+/// The canonical form of a state. `well`: the machines that are well now.
+pub fn canonical(state: &mut State, mutation: Mutation, well: u8) {
+    see_who_is_well(state, well);
     for operator in &mut state.operators {
         give_up(operator, mutation);
     }
@@ -19,6 +20,17 @@ pub fn canonical(state: &mut State, mutation: Mutation) {
     if state.operators.len() == 2 && state.operators[1] < state.operators[0] {
         // Nothing tells the operators apart.
         state.operators.swap(0, 1);
+    }
+}
+
+/// What was well once after an entry was taken may be taken for well under it.
+fn see_who_is_well(state: &mut State, well: u8) {
+    for operator in &mut state.operators {
+        match &mut operator.pc {
+            Pc::Under { never_well, .. } => *never_well &= !well,
+            // What is decided is judged by what was known then.
+            Pc::Idle | Pc::Look(_) | Pc::Act { .. } => {}
+        }
     }
 }
 
@@ -55,7 +67,8 @@ fn can_land(step: &Step, ledger: bool, children: u8, mutation: Mutation) -> bool
         }
         Step::CreateLedger(_) => true,
         Step::Write(write) => {
-            write.joins || child(write.machine) || mutation == Mutation::NoVersionOnWrite
+            let stands = child(write.machine) || mutation == Mutation::NoVersionOnWrite;
+            (write.joins || stands) && (write.entered || ledger)
         }
     }
 }

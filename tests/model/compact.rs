@@ -62,6 +62,8 @@ pub struct Machine {
     pub down: bool,
     /// NIO cannot reach it.
     pub hidden: bool,
+    /// Its Node exists.
+    pub node: bool,
     /// It was written disruptively, and NIO has not proved since that exactly this is on it (INVARIANTS, "in flight").
     pub flying: bool,
 }
@@ -110,8 +112,8 @@ pub enum Word {
     NotAsked,
     /// None of its API servers can be reached.
     Silence,
-    /// These machines do not answer and are not Ready (a bit each); the others are well.
-    Down(u8),
+    /// Each is a bit: machines that do not answer and whose Node is not Ready, and those that have no Node. The others are well.
+    Heard { down: u8, absent: u8 },
 }
 
 /// Which versions that somebody holds still stand.
@@ -184,6 +186,8 @@ pub struct Known {
     /// Those that were confirmed and of which nothing could be learned.
     pub unknown: u8,
     pub hidden: u8,
+    /// Those that were at no moment healthy since the entry was taken: whoever takes one for healthy looked before.
+    pub never_well: u8,
 }
 
 /// Where an operator is in its pass.
@@ -210,6 +214,7 @@ pub enum Pc {
         /// Whether the ledger still stands as one's own take left it.
         stands: bool,
         rests_on: Option<Slot>,
+        never_well: u8,
     },
 }
 

@@ -19,8 +19,10 @@ pub fn known(search: &Search, reads: &Reads) -> Known {
         }
         match reads.word {
             Word::NotAsked | Word::Silence => known.unknown |= 1 << index,
-            Word::Down(down) if down & (1 << index) == 0 => known.healthy |= 1 << index,
-            Word::Down(_) => {}
+            Word::Heard { down, absent } if (down | absent) & (1 << index) == 0 => {
+                known.healthy |= 1 << index;
+            }
+            Word::Heard { .. } => {}
         }
     }
     if known.healthy == 0 {
@@ -44,7 +46,8 @@ pub fn before(search: &Search, state: &State, write: &Write, known: Known) -> Op
     if control_plane && !write.entered {
         return Some(Broken::I3Numbers);
     }
-    if control_plane && !numbers_allow(write, known) {
+    let too_old = known.healthy & known.never_well != 0;
+    if control_plane && (too_old || !numbers_allow(write, known)) {
         return Some(Broken::I3Numbers);
     }
     let bit = 1 << write.machine;
@@ -75,16 +78,8 @@ fn numbers_allow(write: &Write, known: Known) -> bool {
     } else if known.unknown & bit != 0 {
         false
     } else {
-        healthy >= majority(n)
-            || (healthy + unknown < majority(n) && known.hidden & bit == 0)
-            || state_is_hopeless(known, bit, n)
+        healthy >= majority(n) || healthy + unknown < majority(n)
     }
-}
-
-/// A machine in flight may be written on although NIO cannot reach it: what it holds is to be mended.
-fn state_is_hopeless(known: Known, bit: u8, n: u32) -> bool {
-    let majority = n / 2 + 1;
-    known.hidden & bit != 0 && known.healthy.count_ones() + known.unknown.count_ones() < majority
 }
 
 /// Workers come first: none of those that NIO can reach holds another repository than the one that is rolled out.
@@ -118,4 +113,15 @@ pub fn after(search: &Search, state: &State, write: &Write) -> Option<Broken> {
     } else {
         None
     }
+}
+
+/// Control plane machines that are well now: confirmed, and an operator that asked would hear so.
+pub fn well(search: &Search, state: &State) -> u8 {
+    let is_well = |index: &u8| {
+        let machine = &state.machines[usize::from(*index)];
+        let confirmed = machine.child.is_some_and(|child| child.is_confirmed());
+        !state.silent && confirmed && machine.node && !machine.down
+    };
+    let well = (0..search.planner.control_plane).filter(is_well);
+    well.map(|machine| 1 << machine).sum()
 }

@@ -10,6 +10,7 @@ use crate::canonical::canonical;
 use crate::compact::{
     Attempt, Broken, Child, Kept, MOST, Machine, Operator, Pc, Proof, Slot, State,
 };
+use crate::judge;
 use crate::mutation::Mutation;
 use crate::planner::Planner;
 
@@ -55,6 +56,14 @@ pub enum Move {
     Speaks,
 }
 
+/// A spec in few words.
+#[derive(Clone, Copy, Debug)]
+pub struct Sketch {
+    pub repository: &'static str,
+    pub control_plane: u8,
+    pub workers: u8,
+}
+
 /// A search: where it starts, and how much may happen.
 #[derive(Clone)]
 pub struct Search {
@@ -70,27 +79,42 @@ pub struct Search {
     /// Passes from caches, as old as they may be.
     pub caches: bool,
     pub mutation: Mutation,
-    texts: Vec<u16>,
+    /// What the machines of the beginning hold.
+    texts: [Option<u16>; MOST],
 }
 
 impl Search {
-    /// A founded cluster at spec A; its spec is A, B, C … by `gitRepo`.
+    /// A founded cluster at spec A, and edits B and C, which differ from it by `gitRepo`.
     pub fn new(control_plane: u8, workers: u8) -> Self {
+        let of = |repository| Sketch {
+            repository,
+            control_plane,
+            workers,
+        };
+        Self::of(&[of("a"), of("b"), of("c")])
+    }
+
+    /// A founded cluster at the first of these specs. Those with the most machines have them all.
+    pub fn of(sketches: &[Sketch]) -> Self {
+        let most = |of: fn(&Sketch) -> u8| sketches.iter().map(of).max().unwrap_or_default();
+        let control_plane = most(|it| it.control_plane);
         let name = |kind: &str, index: u8| MachineName::parse(&format!("{kind}-{index}")).unwrap();
-        let members: Vec<MachineName> = (1..=control_plane).map(|it| name("cp", it)).collect();
-        let others: Vec<MachineName> = (1..=workers).map(|it| name("worker", it)).collect();
-        let spec = |letter: &str| -> Value {
+        let named = |kind: &str, count: u8| -> Vec<MachineName> {
+            (1..=count).map(|index| name(kind, index)).collect()
+        };
+        let spec = |sketch: &Sketch| -> Value {
             let mut spec = json!({
-                "gitRepo": format!("https://example.com/{letter}.git"),
-                "controlPlane": { "machines": members },
+                "gitRepo": format!("https://example.com/{}.git", sketch.repository),
+                "controlPlane": { "machines": named("cp", sketch.control_plane) },
             });
-            if workers > 0 {
-                spec["dataPlane"] = json!({ "machines": others });
+            if sketch.workers > 0 {
+                spec["dataPlane"] = json!({ "machines": named("worker", sketch.workers) });
             }
             spec
         };
-        let specs = vec![spec("a"), spec("b"), spec("c")];
-        let names = members.iter().chain(&others).cloned().collect();
+        let specs: Vec<Value> = sketches.iter().map(spec).collect();
+        let mut names = named("cp", control_plane);
+        names.extend(named("worker", most(|it| it.workers)));
         let planner = Planner::new(names, control_plane, &specs);
         let texts = planner.first_texts(0);
         Self {
@@ -193,7 +217,8 @@ impl Search {
                 }
             }
         }
-        canonical(&mut next, self.mutation);
+        let well = judge::well(self, &next);
+        canonical(&mut next, self.mutation, well);
         (next != *state).then_some(next)
     }
 
@@ -226,10 +251,11 @@ impl Model for Search {
     fn init_states(&self) -> Vec<State> {
         let mut machines = [Machine::default(); MOST];
         for index in 0..usize::from(self.machines()) {
-            let held = Attempt {
-                text: self.texts[index],
-                number: 0,
+            let Some(text) = self.texts[index] else {
+                continue;
             };
+            let held = Attempt { text, number: 0 };
+            machines[index].node = true;
             machines[index].child = Some(Child {
                 held,
                 kept: Kept::Is(held),

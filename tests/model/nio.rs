@@ -18,6 +18,7 @@ impl Search {
         });
         let machine = &mut state.machines[at];
         machine.flying &= machine.older.is_some();
+        machine.node = true;
         Some(())
     }
 

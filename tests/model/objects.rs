@@ -140,10 +140,10 @@ pub fn slot(slot: &RealSlot, names: &[MachineName]) -> compact::Slot {
 }
 
 pub fn word(word: Word, names: &[MachineName], control_plane: u8) -> RealWord {
-    let down = match word {
+    let (down, absent) = match word {
         Word::NotAsked => return RealWord::NotAsked,
-        Word::Silence => u8::MAX,
-        Word::Down(down) => down,
+        Word::Silence => (u8::MAX, 0),
+        Word::Heard { down, absent } => (down | absent, absent),
     };
     let is_up = |index: usize| down & (1 << index) == 0;
     let members = || names.iter().enumerate().take(usize::from(control_plane));
@@ -156,7 +156,9 @@ pub fn word(word: Word, names: &[MachineName], control_plane: u8) -> RealWord {
         (name.clone(), answer)
     });
     let anyone = members().any(|(index, _)| is_up(index));
-    let nodes = names.iter().enumerate().map(|(index, name)| NodeView {
+    let nodes = names.iter().enumerate();
+    let nodes = nodes.filter(|(index, _)| absent & (1 << index) == 0);
+    let nodes = nodes.map(|(index, name)| NodeView {
         name: name.to_string(),
         uid: format!("node-{name}"),
         addresses: vec![format!("ip-of-{name}")],

@@ -96,7 +96,7 @@ impl Planner {
     }
 
     /// The texts of first configurations, as the planner claims them for a new cluster.
-    pub fn first_texts(&self, spec: u8) -> Vec<u16> {
+    pub fn first_texts(&self, spec: u8) -> [Option<u16>; MOST] {
         let view = View {
             spec,
             ledger: None,
@@ -111,12 +111,12 @@ impl Planner {
         let mut observed = self.observe(&view);
         observed.kubeconfig.secret = nico::plan::observed::SecretView::Absent;
         let plan = plan(&observed, self.now, &Settings::default());
-        let mut texts = vec![u16::MAX; MOST];
+        let mut texts = [None; MOST];
         for action in &plan.actions {
             if let Action::Claim(claim) = action {
                 let spec = claim.body["spec"].as_object().unwrap().clone();
                 let (text, _) = lock(&self.texts).keep(spec);
-                texts[usize::from(self.index(&claim.machine))] = text;
+                texts[usize::from(self.index(&claim.machine))] = Some(text);
             }
         }
         texts

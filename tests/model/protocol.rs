@@ -1,6 +1,6 @@
 //! Each step of the slot's protocol is needed: without it the search finds what must never be (INVARIANTS, "What is known to go wrong").
 
-use crate::model::{Fault, Search};
+use crate::model::{Fault, Search, Sketch};
 use crate::mutation::Mutation;
 use crate::walk::walk;
 
@@ -76,5 +76,23 @@ fn no_word_of_a_cache_ends_an_entry() {
 
 #[test]
 fn reads_after_the_take() {
-    is_found(Mutation::ReadsBeforeTake, two_operators());
+    let search = Search::new(3, 0).edits([1]).faults(1, [Fault::Down]);
+    is_found(Mutation::ReadsBeforeTake, search);
+}
+
+#[test]
+fn the_wait_where_there_is_no_child() {
+    is_found(Mutation::NoWaitWithoutChild, joins_and_stays_out());
+}
+
+/// A third machine is asked for, and not any more.
+fn joins_and_stays_out() -> Search {
+    let of = |repository, control_plane| Sketch {
+        repository,
+        control_plane,
+        workers: 0,
+    };
+    Search::of(&[of("a", 2), of("a", 3), of("b", 2)])
+        .edits([1, 2])
+        .crashes(1)
 }

@@ -1,6 +1,6 @@
 //! The searches: every state of each is walked.
 
-use crate::model::{Fault, Search};
+use crate::model::{Fault, Search, Sketch};
 use crate::walk::walk;
 
 /// Walks every state; the shortest way to what must never be is an error.
@@ -43,5 +43,21 @@ fn a_lost_ledger() {
     holds(
         "2+0, the ledger lost",
         search.faults(1, [Fault::LedgerLost]),
+    );
+}
+
+#[test]
+fn a_control_plane_that_grows() {
+    let of = |repository, control_plane| Sketch {
+        repository,
+        control_plane,
+        workers: 0,
+    };
+    let specs = [of("a", 1), of("a", 3), of("b", 3)];
+    holds("1 to 3", Search::of(&specs).edits([1, 2]).crashes(1));
+    let specs = [of("a", 2), of("a", 3), of("b", 2)];
+    holds(
+        "2 to 3 and back",
+        Search::of(&specs).edits([1, 2]).crashes(1),
     );
 }

@@ -121,9 +121,10 @@ impl Search {
         let at = usize::from(write.machine);
         let held = state.machines[at].child;
         let stands = match held {
-            None => write.joins,
+            None => write.joins && (write.entered || valid.ledger),
             Some(_) => {
                 !write.joins
+                    && (write.entered || valid.ledger)
                     && (valid.child(write.machine) || self.mutation == Mutation::NoVersionOnWrite)
             }
         };

@@ -1,7 +1,7 @@
 //! The shell's part, step by step, each API call a step of its own: what `controller/reconcile.rs`, `reconcile/entered.rs` and
 //! `act/slot.rs` do. A [`Mutation`] does one of them otherwise.
 
-use crate::compact::{Late, MOST, Operator, Pc, Reads, Slot, State, Step, Valid, Word};
+use crate::compact::{Known, Late, MOST, Operator, Pc, Reads, Slot, State, Step, Valid, Word};
 use crate::judge;
 use crate::model::Search;
 use crate::mutation::Mutation;
@@ -21,6 +21,14 @@ enum Read {
     Child,
 }
 use Read::{Child, Cluster, Ledger, List, Word as AskWord};
+
+/// An entry that was taken, as `Pc::Under` has it.
+struct Entered {
+    machine: u8,
+    stands: bool,
+    rests_on: Option<Slot>,
+    never_well: u8,
+}
 
 impl Search {
     /// What is read for a plan; each group at one moment.
@@ -81,7 +89,16 @@ impl Search {
                 reads,
                 stands,
                 rests_on,
-            } => self.under(state, who, machine, reads, (stands, rests_on), patient),
+                never_well,
+            } => {
+                let entry = Entered {
+                    machine,
+                    stands,
+                    rests_on,
+                    never_well,
+                };
+                self.under(state, who, entry, reads, patient)
+            }
         }
     }
 
@@ -155,8 +172,16 @@ impl Search {
         if state.silent {
             return Word::Silence;
         }
-        let down = (0..self.machines()).filter(|it| state.machines[usize::from(*it)].down);
-        Word::Down(down.map(|machine| 1 << machine).sum())
+        let mut word = (0, 0);
+        for machine in 0..self.machines() {
+            let now = &state.machines[usize::from(machine)];
+            word.0 |= u8::from(now.down) << machine;
+            word.1 |= u8::from(!now.node) << machine;
+        }
+        Word::Heard {
+            down: word.0,
+            absent: word.1,
+        }
     }
 
     /// Carries a step out, or gives the pass up.
@@ -204,6 +229,7 @@ impl Search {
                     reads: under,
                     stands: true,
                     rests_on: self.by_content(Some(taken)),
+                    never_well: !judge::well(self, state),
                 };
             }
             Step::EndEntry(machine, after) => {
@@ -237,11 +263,16 @@ impl Search {
         &self,
         state: &mut State,
         who: usize,
-        machine: u8,
+        entry: Entered,
         mut reads: Reads,
-        (stands, rests_on): (bool, Option<Slot>),
         patient: bool,
     ) -> Option<()> {
+        let Entered {
+            machine,
+            stands,
+            rests_on,
+            never_well,
+        } = entry;
         let groups = self.reads_under();
         for read in groups[usize::from(reads.done)] {
             self.read(state, *read, machine, &mut reads);
@@ -263,6 +294,7 @@ impl Search {
                 reads,
                 stands,
                 rests_on,
+                never_well,
             };
             return (!patient).then_some(());
         }
@@ -278,7 +310,10 @@ impl Search {
                 ledger: false,
                 children: reads.valid.children & (1 << machine),
             },
-            known: judge::known(self, &reads),
+            known: Known {
+                never_well,
+                ..judge::known(self, &reads)
+            },
             rests_on: None,
             before: None,
         };
