@@ -61,3 +61,44 @@ fn a_control_plane_that_grows() {
         Search::of(&specs).edits([1, 2]).crashes(1),
     );
 }
+
+#[test]
+#[ignore = "the full size"]
+fn full_three_and_one_fine_with_caches() {
+    let search = Search::new(3, 1).edits([1, 0]).crashes(1).fine().caches();
+    holds("3+1, each read a step, caches", search);
+}
+
+#[test]
+#[ignore = "the full size"]
+fn full_three_and_one_fine() {
+    let search = Search::new(3, 1).edits([1, 0]).crashes(1).fine();
+    holds("3+1, each read a step", search);
+}
+
+#[test]
+#[ignore = "the full size"]
+fn full_two_operators_crash() {
+    let search = Search::new(3, 0).edits([1, 0]).operators(2).crashes(1);
+    holds("3+0, two operators, two edits, crash", search);
+}
+
+#[test]
+#[ignore = "the full size"]
+fn full_two_operators_ledger() {
+    let search = Search::new(3, 0)
+        .edits([1, 0])
+        .operators(2)
+        .faults(1, [Fault::LedgerLost]);
+    holds("3+0, two operators, two edits, ledger lost", search);
+}
+
+#[test]
+#[ignore = "the full size"]
+fn full_three_lost_ledger() {
+    let search = Search::new(3, 0)
+        .edits([1, 0])
+        .crashes(1)
+        .faults(1, [Fault::LedgerLost]);
+    holds("3+0, two edits, ledger lost", search);
+}
