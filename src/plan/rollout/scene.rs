@@ -88,7 +88,7 @@ impl<'a> Scene<'a> {
             selection: plan.selection.clone(),
             outdated: plan.outdated.clone(),
             overdue: plan.overdue.clone(),
-            flights: flights(observed, founded),
+            flights: flights(observed, founded, now),
             order: rollout.map_or(RolloutOrder::WorkersFirst, |rollout| rollout.order),
             most_workers: rollout.map_or(1, |rollout| rollout.max_unavailable.of(workers)),
             asks,
