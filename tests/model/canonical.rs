@@ -37,11 +37,10 @@ fn see_who_is_well(state: &mut State, well: u8) {
 /// A pass whose next write can only be refused ends, as the refusal would end it.
 fn give_up(operator: &mut Operator, mutation: Mutation) {
     let over = match &operator.pc {
-        Pc::Idle | Pc::Look(_) => false,
+        Pc::Idle | Pc::Look(_) | Pc::Under { .. } => false,
         Pc::Act { steps, valid, .. } => steps
             .first()
             .is_none_or(|step| !can_land(step, valid.ledger, valid.children, mutation)),
-        Pc::Under { stands, .. } => !stands && mutation.reads_ledger_last(),
     };
     if over {
         operator.pc = Pc::Idle;

@@ -186,6 +186,8 @@ pub struct Known {
     /// Those that were confirmed and of which nothing could be learned.
     pub unknown: u8,
     pub hidden: u8,
+    /// Whether the clocks of patience had run out.
+    pub patient: bool,
     /// Those that were at no moment healthy since the entry was taken: whoever takes one for healthy looked before.
     pub never_well: u8,
 }

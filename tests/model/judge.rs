@@ -78,7 +78,7 @@ fn numbers_allow(write: &Write, known: Known) -> bool {
     } else if known.unknown & bit != 0 {
         false
     } else {
-        healthy >= majority(n) || healthy + unknown < majority(n)
+        healthy >= majority(n) || known.patient && healthy + unknown < majority(n)
     }
 }
 

@@ -15,8 +15,10 @@
 
 mod canonical;
 mod compact;
+mod ends;
 mod judge;
 mod model;
+
 mod mutation;
 mod nio;
 mod objects;

@@ -31,13 +31,3 @@ pub enum Mutation {
     /// What a write rests on was read before the entry was taken.
     ReadsBeforeTake,
 }
-
-impl Mutation {
-    /// Whether a changed ledger is noticed before a write.
-    pub fn reads_ledger_last(self) -> bool {
-        !matches!(
-            self,
-            Self::LedgerBeforeChild | Self::NoLastLedgerRead | Self::EqualContent
-        )
-    }
-}

@@ -56,7 +56,6 @@ pub struct Planned {
 pub struct Planner {
     pub names: Vec<MachineName>,
     pub control_plane: u8,
-    repositories: Vec<String>,
     specs: Vec<Arc<ValidSpec>>,
     pub now: Timestamp,
     texts: Mutex<Texts>,
@@ -67,11 +66,9 @@ pub struct Planner {
 impl Planner {
     pub fn new(names: Vec<MachineName>, control_plane: u8, specs: &[Value]) -> Self {
         let valid = |spec| Arc::new(validate(objects::CLUSTER, spec).expect("a valid spec"));
-        let repository = |spec: &Value| spec["gitRepo"].as_str().unwrap().to_owned();
         Self {
             names,
             control_plane,
-            repositories: specs.iter().map(repository).collect(),
             specs: specs.iter().map(valid).collect(),
             now: Timestamp::from_second(1_800_000_000).unwrap(),
             texts: Mutex::default(),
@@ -88,11 +85,6 @@ impl Planner {
     /// The repository that a text is of.
     pub fn repository(&self, text: u16) -> String {
         lock(&self.texts).get(text).repository.clone()
-    }
-
-    /// The repository that a spec asks for.
-    pub fn wanted_repository(&self, spec: u8) -> &str {
-        &self.repositories[usize::from(spec)]
     }
 
     /// The texts of first configurations, as the planner claims them for a new cluster.

@@ -168,6 +168,13 @@ impl Search {
         }
     }
 
+    /// Everything, at one moment.
+    pub fn read_all(&self, state: &State, reads: &mut Reads) {
+        for read in [Cluster, List, Ledger, AskWord] {
+            self.read(state, read, 0, reads);
+        }
+    }
+
     fn word(&self, state: &State) -> Word {
         if state.silent {
             return Word::Silence;
@@ -301,9 +308,6 @@ impl Search {
         let entered = Some((machine, reads.stood));
         let mut steps = self.plan(state, who, &reads, entered, patient)?;
         steps.retain(|step| matches!(step, Step::Write(write) if write.entered));
-        if !reads.stood {
-            steps.clear();
-        }
         state.operators[who].pc = Pc::Act {
             steps,
             valid: Valid {
@@ -312,6 +316,7 @@ impl Search {
             },
             known: Known {
                 never_well,
+                patient,
                 ..judge::known(self, &reads)
             },
             rests_on: None,
@@ -412,9 +417,7 @@ impl Search {
     pub fn watch(&self, state: &mut State, who: usize) -> Option<()> {
         state.operators[who].cache.as_ref()?;
         let mut reads = Reads::default();
-        for read in [Cluster, List, Ledger, AskWord] {
-            self.read(state, read, 0, &mut reads);
-        }
+        self.read_all(state, &mut reads);
         state.operators[who].cache = Some(Box::new(reads));
         Some(())
     }

@@ -59,7 +59,7 @@ pub fn walk(name: &str, search: Search) -> Option<Found> {
 }
 
 /// A state in a few lines: who holds what, who is where in its pass. An attempt is `text.number`.
-fn story(state: &State) -> String {
+pub fn story(state: &State) -> String {
     let attempt = |it: &Attempt| format!("{}.{}", it.text, it.number);
     let mut story = format!("    edit {}, slot", state.edit);
     match &state.ledger {
