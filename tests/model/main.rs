@@ -19,6 +19,7 @@ mod ends;
 mod judge;
 mod model;
 
+mod mutants;
 mod mutation;
 mod nio;
 mod objects;

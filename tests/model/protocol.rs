@@ -71,7 +71,8 @@ fn the_fence_of_a_ledger_made_anew() {
 
 #[test]
 fn no_word_of_a_cache_ends_an_entry() {
-    is_found(Mutation::ConfirmedInCache, two_operators());
+    let search = Search::new(2, 0).edits([1, 0]).crashes(1);
+    is_found(Mutation::ConfirmedInCache, search);
 }
 
 #[test]
