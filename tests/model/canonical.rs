@@ -64,7 +64,7 @@ fn can_land(step: &Step, ledger: bool, children: u8, mutation: Mutation) -> bool
                     Mutation::EqualContent | Mutation::RemovalByAnyLedger
                 )
         }
-        Step::CreateLedger(_) => true,
+        Step::CreateLedger(_) | Step::DeleteNode(_) => true,
         Step::Write(write) => {
             let stands = child(write.machine) || mutation == Mutation::NoVersionOnWrite;
             (write.joins || stands) && (write.entered || ledger)

@@ -160,6 +160,8 @@ pub enum Step {
     /// Touch is done, and its answer showed the machine settled: the entry goes.
     Remove(u8, Slot),
     Write(Write),
+    /// The Node that a machine left behind is deleted, under an entry.
+    DeleteNode(u8),
 }
 
 /// A configuration that is written: disruptively, but where it is a worker's first one.
@@ -179,7 +181,7 @@ pub struct Write {
 /// What was known when a write was decided, for the judge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Known {
-    /// Control plane configurations, a bit each.
+    /// Control plane configurations, and Nodes of the control plane that belong to none, a bit each.
     pub members: u8,
     /// Those that were confirmed and answered.
     pub healthy: u8,

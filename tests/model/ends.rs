@@ -184,6 +184,15 @@ fn a_lost_ledger() {
 }
 
 #[test]
+fn a_configuration_deleted_by_hand() {
+    let search = Search::new(3, 0)
+        .edits([1])
+        .crashes(1)
+        .faults(1, [Fault::ChildLost]);
+    has_no_dead_end("3+0, one deleted", &search, Lasting::Nothing);
+}
+
+#[test]
 fn two_operators() {
     let search = Search::new(3, 0).edits([1]).operators(2).crashes(1);
     has_no_dead_end("3+0, two operators", &search, Lasting::Nothing);

@@ -5,31 +5,29 @@ use crate::model::Search;
 
 /// What a decision knew, from what was read for it.
 pub fn known(search: &Search, reads: &Reads) -> Known {
-    let mut known = Known {
+    let control_plane = 0..search.planner.control_plane;
+    let bits = |is: &dyn Fn(u8) -> bool| -> u8 {
+        let those = control_plane.clone().filter(|index| is(*index));
+        those.map(|index| 1 << index).sum()
+    };
+    let answers = match reads.word {
+        Word::NotAsked | Word::Silence => 0,
+        Word::Heard { down, absent } => bits(&|index| (down | absent) & (1 << index) == 0),
+    };
+    let exist = bits(&|index| reads.children[usize::from(index)].is_some());
+    let strays = match reads.word {
+        // Nodes are listed through whoever answers.
+        Word::Heard { absent, .. } if answers != 0 => bits(&|index| absent & (1 << index) == 0),
+        _ => 0,
+    };
+    let confirmed = confirmed(reads) & exist;
+    Known {
+        members: exist | strays,
+        healthy: confirmed & answers,
+        unknown: if answers == 0 { confirmed } else { 0 },
         hidden: reads.hidden,
         ..Known::default()
-    };
-    for (index, child) in reads.children.iter().enumerate() {
-        let (Some(child), true) = (child, index < usize::from(search.planner.control_plane)) else {
-            continue;
-        };
-        known.members |= 1 << index;
-        if !child.is_confirmed() {
-            continue;
-        }
-        match reads.word {
-            Word::NotAsked | Word::Silence => known.unknown |= 1 << index,
-            Word::Heard { down, absent } if (down | absent) & (1 << index) == 0 => {
-                known.healthy |= 1 << index;
-            }
-            Word::Heard { .. } => {}
-        }
     }
-    if known.healthy == 0 {
-        // Nobody lists the Nodes: of those that might be well, nothing is known.
-        known.unknown = known.members & confirmed(reads);
-    }
-    known
 }
 
 fn confirmed(reads: &Reads) -> u8 {
@@ -56,6 +54,25 @@ pub fn before(search: &Search, state: &State, write: &Write, known: Known) -> Op
         return Some(Broken::I4);
     }
     None
+}
+
+/// What is wrong with the end of a Node that a machine left behind: it may be the end of a member of etcd.
+pub fn node_goes(search: &Search, state: &State, machine: u8, known: Known) -> Option<Broken> {
+    if !search.is_control_plane(machine) {
+        return None;
+    }
+    let others = (0..search.planner.control_plane).filter(|other| *other != machine);
+    let (n, healthy) = (known.members.count_ones(), known.healthy.count_ones());
+    if others
+        .into_iter()
+        .any(|other| state.machines[usize::from(other)].flying)
+    {
+        Some(Broken::I3Flight)
+    } else if known.healthy & known.never_well != 0 || n <= 2 || healthy < n / 2 + 1 {
+        Some(Broken::I3Numbers)
+    } else {
+        None
+    }
 }
 
 /// SPEC 4.3, "Numbers" and "The way out stays open", from what was read after the slot was taken.

@@ -29,6 +29,8 @@ pub enum Fault {
     Silence,
     /// A person deletes the ledger.
     LedgerLost,
+    /// A person deletes a configuration, and NIO lets go of the machine.
+    ChildLost,
 }
 
 /// What can happen.

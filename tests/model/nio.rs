@@ -1,9 +1,9 @@
 //! What classic NIO, the machines and people do.
 
-use crate::compact::{Proof, Slot, State};
+use crate::compact::{Kept, Pc, Proof, Slot, State, Step};
 use crate::model::{Fault, Search};
 use crate::mutation::Mutation;
-use crate::server::{change, forget_ledger, write_ledger};
+use crate::server::{change, forget_child, forget_ledger, write_ledger};
 
 impl Search {
     /// NIO has applied what a configuration holds, and says so.
@@ -16,9 +16,12 @@ impl Search {
         change(state, machine, |child| {
             child.proof = Proof::Success(child.held);
         });
-        let machine = &mut state.machines[at];
-        machine.flying &= machine.older.is_some();
-        machine.node = true;
+        let now = &mut state.machines[at];
+        now.flying &= now.older.is_some();
+        if !std::mem::replace(&mut now.node, true) {
+            now.down = false;
+            another_node(state, machine);
+        }
         Some(())
     }
 
@@ -78,6 +81,15 @@ impl Search {
                     return None;
                 }
             }
+            Fault::ChildLost => {
+                // NIO lets go of the machine: `#minimal` runs no kubelet, and the Node stays.
+                let now = &mut state.machines[at];
+                now.child.take()?;
+                now.older = None;
+                now.flying = false;
+                now.down = true;
+                forget_child(state, machine);
+            }
             Fault::LedgerLost => {
                 let slot = state.ledger.take()?;
                 forget_ledger(state);
@@ -100,7 +112,20 @@ impl Search {
     pub fn recovers(&self, state: &mut State, machine: u8) -> Option<()> {
         let machine = &mut state.machines[usize::from(machine)];
         let hidden = std::mem::take(&mut machine.hidden);
-        let down = std::mem::take(&mut machine.down);
+        // Without a configuration nothing runs there.
+        let down = machine.child.is_some_and(|child| child.kept != Kept::Never)
+            && std::mem::take(&mut machine.down);
         (hidden || down).then_some(())
+    }
+}
+
+/// A machine's Node is another one now: who means to delete the old one is refused.
+fn another_node(state: &mut State, machine: u8) {
+    let old = |step: &Step| *step == Step::DeleteNode(machine);
+    state.late.retain(|late| !old(&late.step));
+    for operator in &mut state.operators {
+        if matches!(&operator.pc, Pc::Act { steps, .. } if steps.first().is_some_and(old)) {
+            operator.pc = Pc::Idle;
+        }
     }
 }

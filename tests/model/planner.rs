@@ -287,7 +287,7 @@ impl Planner {
                 Deed::Join(claim) => {
                     Step::Write(self.written(view, &claim.machine, &claim.body, true))
                 }
-                Deed::DeleteNode { .. } => return None,
+                Deed::DeleteNode { .. } => Step::DeleteNode(self.index(disruptive.machine())),
             },
             Action::Rewrite(rewrite) => {
                 read(&rewrite.machine, &rewrite.version);

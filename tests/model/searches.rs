@@ -1,7 +1,7 @@
 //! The searches: every state of each is walked. Those of every day are small; `full_` is for a quiet hour (README of this folder: the
 //! first lines of `main.rs`).
 
-use crate::model::Fault::{Down, Fades, Hidden, LedgerLost, Silence, Wiped};
+use crate::model::Fault::{ChildLost, Down, Fades, Hidden, LedgerLost, Silence, Wiped};
 use crate::model::{Search, Sketch};
 use crate::walk::walk;
 
@@ -66,6 +66,12 @@ fn a_lost_ledger() {
 }
 
 #[test]
+fn a_configuration_deleted_by_hand() {
+    let search = Search::new(3, 0).edits([1]).crashes(1);
+    holds("3+0, one deleted", search.faults(1, [ChildLost]));
+}
+
+#[test]
 fn two_workers() {
     holds("1+2", Search::new(1, 2).edits([1, 0]).crashes(1));
 }
@@ -126,7 +132,7 @@ fn full_two_operators() {
 #[test]
 #[ignore = "the full size"]
 fn full_three_with_two_faults() {
-    let kinds = [Down, Hidden, Silence, Fades, Wiped, LedgerLost];
+    let kinds = [Down, Hidden, Silence, Fades, Wiped, LedgerLost, ChildLost];
     holds(
         "3+0, two faults",
         Search::new(3, 0).edits([1, 0]).faults(2, kinds),

@@ -97,6 +97,13 @@ impl Search {
                 }
             }
             Step::Write(write) => self.write(state, write, *valid, *known),
+            Step::DeleteNode(machine) => {
+                state.broken = state
+                    .broken
+                    .or_else(|| judge::node_goes(self, state, *machine, *known));
+                // It insists on the Node's uid: `nio.rs` drops it where another Node comes.
+                std::mem::take(&mut state.machines[usize::from(*machine)].node)
+            }
         }
     }
 
@@ -193,7 +200,7 @@ pub fn forget_ledger(state: &mut State) {
     }
 }
 
-fn forget_child(state: &mut State, machine: u8) {
+pub fn forget_child(state: &mut State, machine: u8) {
     each_version(state, |valid| valid.children &= !(1 << machine));
 }
 

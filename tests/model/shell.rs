@@ -307,7 +307,11 @@ impl Search {
         }
         let entered = Some((machine, reads.stood));
         let mut steps = self.plan(state, who, &reads, entered, patient)?;
-        steps.retain(|step| matches!(step, Step::Write(write) if write.entered));
+        steps.retain(|step| match step {
+            Step::Write(write) => write.entered,
+            Step::DeleteNode(_) => true,
+            _ => false,
+        });
         state.operators[who].pc = Pc::Act {
             steps,
             valid: Valid {
@@ -385,7 +389,7 @@ impl Search {
         }
         state.late.clear();
         for (index, other) in state.operators.iter_mut().enumerate() {
-            let decided = matches!(&other.pc, Pc::Act { steps, .. } if matches!(steps.first(), Some(Step::Write(_))));
+            let decided = matches!(&other.pc, Pc::Act { steps, .. } if is_deed(steps.first()));
             if index != who && decided {
                 other.pc = Pc::Idle;
             }
@@ -453,4 +457,9 @@ impl Search {
         }
         Some(())
     }
+}
+
+/// Whether this is what an entry is taken for.
+fn is_deed(step: Option<&Step>) -> bool {
+    matches!(step, Some(Step::Write(_) | Step::DeleteNode(_)))
 }
