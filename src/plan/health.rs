@@ -36,6 +36,13 @@ impl Numbers {
     pub fn below_quorum(&self) -> bool {
         quorum::can_be_kept(self.n) && self.healthy < quorum::quorum(self.n)
     }
+
+    /// Whether fewer than a quorum can be healthy, even if all those were of which nothing can be learned: else the cluster may
+    /// well be alive, and nothing is touched (SPEC 4.3, `ClusterUnreachable`).
+    #[must_use]
+    pub fn quorum_is_lost(&self) -> bool {
+        quorum::can_be_kept(self.n) && self.healthy + self.unknown < quorum::quorum(self.n)
+    }
 }
 
 /// Whether the cluster's own word counts: where the spec says so and the cluster lives.

@@ -66,7 +66,7 @@ pub fn keep_deadlines(observed: &Observed, spec: &ValidSpec, now: Timestamp, pla
 
 /// Shows the slot, and who counts as in flight besides (SPEC 1.2, `status.rollout`).
 pub fn show_flights(observed: &Observed, founding: &Founding, now: Timestamp, plan: &mut Plan) {
-    for (machine, flight) in flights(observed, founding.founded) {
+    for (machine, flight) in flights(observed, founding.founded, now) {
         let held = owned(observed, &machine);
         let waiting_for = match held {
             None => "its first configuration, or the end of its entry".to_owned(),

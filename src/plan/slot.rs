@@ -128,7 +128,11 @@ pub struct Flight {
 
 /// Every machine in flight.
 #[must_use]
-pub fn flights(observed: &Observed, founded: bool) -> BTreeMap<MachineName, Flight> {
+pub fn flights(
+    observed: &Observed,
+    founded: bool,
+    now: Timestamp,
+) -> BTreeMap<MachineName, Flight> {
     let mut flights = BTreeMap::new();
     for (machine, configuration) in observed.members() {
         let role = role_of(configuration);
@@ -137,7 +141,11 @@ pub fn flights(observed: &Observed, founded: bool) -> BTreeMap<MachineName, Flig
             Role::ControlPlane => founded,
             Role::Worker => once_confirmed,
         };
-        if counts && !is_confirmed(configuration) {
+        // An entry that was lost with its ledger said so of an older attempt, too. After its hour NIO's proof may have faded for
+        // other reasons, and nobody is kept waiting for that.
+        let older_runs = role == Role::ControlPlane
+            && older_attempt(observed, configuration, now).is_some_and(|rest| !rest.is_zero());
+        if counts && (!is_confirmed(configuration) || older_runs) {
             let flight = Flight {
                 role,
                 entry: None,

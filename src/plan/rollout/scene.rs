@@ -99,7 +99,7 @@ impl<'a> Scene<'a> {
             selection: plan.selection.clone(),
             outdated: plan.outdated.clone(),
             overdue: plan.overdue.clone(),
-            flights: flights(observed, founded),
+            flights: flights(observed, founded, now),
             order: rollout.map_or(RolloutOrder::WorkersFirst, |rollout| rollout.order),
             most_workers: rollout.map_or(1, |rollout| rollout.max_unavailable.of(workers)),
             asks,
@@ -109,7 +109,7 @@ impl<'a> Scene<'a> {
             quorum_lost: false,
             passed_over: BTreeSet::new(),
         };
-        if founded && numbers.below_quorum() && !scene.not_asked() {
+        if founded && numbers.quorum_is_lost() && !scene.not_asked() {
             scene.quorum_lost = scene.ran_out(Clock::QuorumLost, QUORUM_LOST, plan);
         }
         for machine in plan.outdated.keys().cloned().collect::<Vec<_>>() {

@@ -88,7 +88,7 @@ impl Scene<'_> {
 
     /// Why there is no quorum, in one word, and what comes of it.
     fn lost(&self) -> (Reason, String) {
-        if self.numbers.unknown > 0 {
+        if !self.numbers.quorum_is_lost() {
             (
                 Reason::ClusterUnreachable,
                 format!(

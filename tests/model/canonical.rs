@@ -1,0 +1,123 @@
+//! One state for all that differ in nothing that matters: attempts are numbered anew, and what can only fail is given up at once.
+
+use crate::compact::{Attempt, Child, Kept, MOST, Operator, Pc, Proof, Reads, State, Step};
+use crate::mutation::Mutation;
+
+/// The canonical form of a state. `well`: the machines that are well now.
+pub fn canonical(state: &mut State, mutation: Mutation, well: u8) {
+    see_who_is_well(state, well);
+    for operator in &mut state.operators {
+        give_up(operator, mutation);
+    }
+    state
+        .late
+        .retain(|late| can_land(&late.step, late.valid.ledger, late.valid.children, mutation));
+    state.late.sort_unstable();
+    for machine in &mut state.machines {
+        machine.aged &= machine.child.is_some_and(|child| child.rewritten);
+    }
+    number_attempts(state);
+    if state.operators.len() == 2 && state.operators[1] < state.operators[0] {
+        // Nothing tells the operators apart.
+        state.operators.swap(0, 1);
+    }
+}
+
+/// What was well once after an entry was taken may be taken for well under it.
+fn see_who_is_well(state: &mut State, well: u8) {
+    for operator in &mut state.operators {
+        match &mut operator.pc {
+            Pc::Under { never_well, .. } => *never_well &= !well,
+            // What is decided is judged by what was known then.
+            Pc::Idle | Pc::Look(_) | Pc::Act { .. } => {}
+        }
+    }
+}
+
+/// A pass whose next write can only be refused ends, as the refusal would end it.
+fn give_up(operator: &mut Operator, mutation: Mutation) {
+    let over = match &operator.pc {
+        Pc::Idle | Pc::Look(_) | Pc::Under { .. } => false,
+        Pc::Act { steps, valid, .. } => steps
+            .first()
+            .is_none_or(|step| !can_land(step, valid.ledger, valid.children, mutation)),
+    };
+    if over {
+        operator.pc = Pc::Idle;
+    }
+}
+
+fn can_land(step: &Step, ledger: bool, children: u8, mutation: Mutation) -> bool {
+    let child = |machine: u8| children & (1 << machine) != 0;
+    match step {
+        Step::Confirm(machine) | Step::Withdraw(machine) | Step::Touch(machine) => child(*machine),
+        Step::EndEntry(machine, _) => {
+            mutation == Mutation::NoTouch
+                || mutation == Mutation::ConfirmedInCache
+                || child(*machine)
+        }
+        Step::UpdateLedger(_) | Step::Take(..) => ledger || mutation == Mutation::EqualContent,
+        Step::Remove(..) => {
+            ledger
+                || matches!(
+                    mutation,
+                    Mutation::EqualContent | Mutation::RemovalByAnyLedger
+                )
+        }
+        Step::CreateLedger(_) | Step::DeleteNode(_) => true,
+        Step::Write(write) => {
+            let stands = child(write.machine) || mutation == Mutation::NoVersionOnWrite;
+            (write.joins || stands) && (write.entered || ledger)
+        }
+    }
+}
+
+fn number_attempts(state: &mut State) {
+    for machine in 0..MOST {
+        let mut numbers: Vec<u8> = Vec::new();
+        let mut rename = |attempt: &mut Attempt| {
+            let at = numbers.iter().position(|known| *known == attempt.number);
+            let at = at.unwrap_or_else(|| {
+                numbers.push(attempt.number);
+                numbers.len() - 1
+            });
+            attempt.number = u8::try_from(at).unwrap_or(u8::MAX);
+        };
+        let known = &mut state.machines[machine];
+        if let Some(child) = &mut known.child {
+            of_child(child, &mut rename);
+        }
+        if let Some(older) = &mut known.older {
+            rename(older);
+        }
+        for operator in &mut state.operators {
+            let mut of_reads = |reads: &mut Reads| {
+                if let Some(child) = &mut reads.children[machine] {
+                    of_child(child, &mut rename);
+                }
+            };
+            if let Some(cache) = &mut operator.cache {
+                of_reads(cache);
+            }
+            match &mut operator.pc {
+                Pc::Idle => {}
+                Pc::Look(reads) | Pc::Under { reads, .. } => of_reads(reads),
+                Pc::Act { before, .. } => {
+                    if let Some(before) = before {
+                        of_reads(before);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn of_child(child: &mut Child, rename: &mut impl FnMut(&mut Attempt)) {
+    rename(&mut child.held);
+    if let Kept::Is(attempt) = &mut child.kept {
+        rename(attempt);
+    }
+    if let Proof::Success(attempt) = &mut child.proof {
+        rename(attempt);
+    }
+}

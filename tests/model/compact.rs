@@ -1,0 +1,276 @@
+//! The state of the world in few bytes: what can be searched a million times. Nothing here knows NICO; `planner.rs` turns it into
+//! the real objects and back.
+//!
+//! resourceVersions are not counted. What matters of a version that somebody holds is one bit: whether the object still stands as
+//! it was read (versions never return), and that bit falls at every write of the object. Generations are numbered anew in every state:
+//! what matters of an attempt is which others it equals.
+
+/// The most machines of a search.
+pub const MOST: usize = 5;
+
+/// One attempt on a machine: what a configuration says, but for its marker (`texts.rs`), and the number in its marker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Attempt {
+    pub text: u16,
+    pub number: u8,
+}
+
+/// The annotation `confirmed`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kept {
+    Never,
+    Is(Attempt),
+    Withdrawn,
+}
+
+/// What NIO says on a configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Proof {
+    /// Nothing, or it was wiped.
+    Nothing,
+    /// `Applied=False`: the machine was out of reach for a while.
+    Faded,
+    /// This attempt was applied.
+    Success(Attempt),
+}
+
+/// A configuration as the API server stores it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Child {
+    pub held: Attempt,
+    pub kept: Kept,
+    pub proof: Proof,
+    /// Whether it bears the annotation `rewritten`.
+    pub rewritten: bool,
+}
+
+impl Child {
+    pub fn is_confirmed(&self) -> bool {
+        self.kept == Kept::Is(self.held)
+    }
+}
+
+/// A machine, and what its configuration has come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Machine {
+    pub child: Option<Child>,
+    /// An attempt of before the last write that NIO may still be running.
+    pub older: Option<Attempt>,
+    /// Whether an hour has passed since `rewritten`.
+    pub aged: bool,
+    /// Its API server does not answer, and its Node is not Ready.
+    pub down: bool,
+    /// NIO cannot reach it.
+    pub hidden: bool,
+    /// Its Node exists.
+    pub node: bool,
+    /// It was written disruptively, and NIO has not proved since that exactly this is on it (INVARIANTS, "in flight").
+    pub flying: bool,
+}
+
+/// State of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Entry {
+    pub machine: u8,
+    pub releasing: bool,
+}
+
+/// The slot, as it is in the ledger.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot {
+    pub entries: [Option<Entry>; 2],
+    pub fencing: bool,
+}
+
+impl Slot {
+    pub fn entry(&self, machine: u8) -> Option<Entry> {
+        let mut entries = self.entries.iter().flatten();
+        entries.find(|entry| entry.machine == machine).copied()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.iter().all(Option::is_none)
+    }
+
+    pub fn without(&self, machine: u8) -> Self {
+        let mut rest = self
+            .entries
+            .iter()
+            .flatten()
+            .filter(|entry| entry.machine != machine);
+        Self {
+            entries: [rest.next().copied(), rest.next().copied()],
+            fencing: self.fencing,
+        }
+    }
+}
+
+/// What a cluster says of itself when it is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Word {
+    #[default]
+    NotAsked,
+    /// None of its API servers can be reached.
+    Silence,
+    /// Each is a bit: machines that do not answer and whose Node is not Ready, and those that have no Node. The others are well.
+    Heard { down: u8, absent: u8 },
+}
+
+/// Which versions that somebody holds still stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Valid {
+    pub ledger: bool,
+    /// A bit for each configuration.
+    pub children: u8,
+}
+
+impl Valid {
+    pub fn child(self, machine: u8) -> bool {
+        self.children & (1 << machine) != 0
+    }
+}
+
+/// What an operator has read in this pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Reads {
+    /// How many of the groups of reads are done.
+    pub done: u8,
+    /// Which spec the cluster object had.
+    pub edit: u8,
+    pub children: [Option<Child>; MOST],
+    /// Machines that NIO cannot reach, a bit each.
+    pub hidden: u8,
+    pub ledger: Option<Slot>,
+    /// Whether that ledger was the one of one's own take.
+    pub stood: bool,
+    pub word: Word,
+    pub valid: Valid,
+}
+
+/// One thing that a plan wants done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Step {
+    Confirm(u8),
+    Withdraw(u8),
+    Touch(u8),
+    UpdateLedger(Slot),
+    CreateLedger(Slot),
+    Take(u8, Slot),
+    EndEntry(u8, Slot),
+    /// Touch is done, and its answer showed the machine settled: the entry goes.
+    Remove(u8, Slot),
+    Write(Write),
+    /// The Node that a machine left behind is deleted, under an entry.
+    DeleteNode(u8),
+}
+
+/// A configuration that is written: disruptively, but where it is a worker's first one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Write {
+    pub machine: u8,
+    pub text: u16,
+    pub rewritten: bool,
+    /// It is a POST.
+    pub joins: bool,
+    /// Under an entry.
+    pub entered: bool,
+    /// What is wrong with the write as such.
+    pub flaw: Option<Broken>,
+}
+
+/// What was known when a write was decided, for the judge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Known {
+    /// Control plane configurations, and Nodes of the control plane that belong to none, a bit each.
+    pub members: u8,
+    /// Those that were confirmed and answered.
+    pub healthy: u8,
+    /// Those that were confirmed and of which nothing could be learned.
+    pub unknown: u8,
+    pub hidden: u8,
+    /// Whether the clocks of patience had run out.
+    pub patient: bool,
+    /// Those that were at no moment healthy since the entry was taken: whoever takes one for healthy looked before.
+    pub never_well: u8,
+}
+
+/// Where an operator is in its pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Pc {
+    #[default]
+    Idle,
+    /// Reads for a plan.
+    Look(Reads),
+    /// Carries a plan out; the first step is next.
+    Act {
+        steps: Vec<Step>,
+        valid: Valid,
+        known: Known,
+        /// The ledger that this rests on, where that is compared by content (a mutation).
+        rests_on: Option<Slot>,
+        /// What was read before the take, where that is what a write rests on (a mutation).
+        before: Option<Box<Reads>>,
+    },
+    /// Reads under the entry of a machine, since it was taken.
+    Under {
+        machine: u8,
+        reads: Reads,
+        /// Whether the ledger still stands as one's own take left it.
+        stands: bool,
+        rests_on: Option<Slot>,
+        never_well: u8,
+    },
+}
+
+/// An operator: one of the processes that act for the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Operator {
+    pub pc: Pc,
+    /// What its watches showed, as old as it may be; only where a search has caches.
+    pub cache: Option<Box<Reads>>,
+}
+
+/// A request of a process that is dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Late {
+    pub step: Step,
+    pub valid: Valid,
+    pub known: Known,
+    pub rests_on: Option<Slot>,
+}
+
+/// The rules that a write can break (INVARIANTS).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Broken {
+    /// A configuration for another machine than its own.
+    I1,
+    /// Two control plane machines in flight.
+    I3Flight,
+    /// The numbers of the control plane forbid it.
+    I3Numbers,
+    /// Out of order, both kinds at once, or too many workers.
+    I4,
+    /// A machine is told to found the cluster.
+    I14,
+    /// A marker that is not new.
+    I15,
+    /// The plan is another one with the status wiped.
+    Status,
+}
+
+/// Everything.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct State {
+    /// How many edits of the spec were made.
+    pub edit: u8,
+    pub ledger: Option<Slot>,
+    pub machines: [Machine; MOST],
+    /// No operator reaches any of the cluster's API servers.
+    pub silent: bool,
+    pub operators: Vec<Operator>,
+    pub late: Vec<Late>,
+    /// Crashes and faults that may still happen.
+    pub crashes: u8,
+    pub faults: u8,
+    pub broken: Option<Broken>,
+}

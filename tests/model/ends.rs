@@ -1,0 +1,199 @@
+//! No dead ends: from every state that can come about, a path leads to rest, or to a wait that a person can end. It is computed backwards
+//! over the whole graph, since stateright's `eventually` takes a cycle for an end.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use nico::api::conditions::Reason;
+use stateright::Model as _;
+
+use crate::compact::{Pc, Reads, State};
+use crate::model::{Fault, Move, Search};
+use crate::planner::View;
+
+/// What does not come right by itself in this world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lasting {
+    /// All does: NIO works, machines and the cluster come back, time passes.
+    Nothing,
+    /// NIO never applies anything of the edited repository.
+    BadRevision,
+    /// What is down, hidden or silent stays so.
+    Outage,
+}
+
+impl Search {
+    /// Whether a move is one that the world makes of itself, sooner or later.
+    fn comes(&self, state: &State, made: Move, lasting: Lasting) -> bool {
+        match made {
+            Move::Edit | Move::Crash(..) | Move::Fault(..) => false,
+            Move::Applies(machine) => {
+                let held = state.machines[usize::from(machine)].child;
+                lasting != Lasting::BadRevision
+                    || held.is_some_and(|child| {
+                        !self.planner.repository(child.held.text).contains("/b.")
+                    })
+            }
+            Move::Recovers(_) | Move::Speaks => lasting != Lasting::Outage,
+            _ => true,
+        }
+    }
+
+    /// What the planner makes of the world as it is, once every clock has run out.
+    fn in_the_end(&self, state: &State) -> std::sync::Arc<crate::planner::Planned> {
+        let mut reads = Reads::default();
+        self.read_all(state, &mut reads);
+        let view = self.view(state, &reads, None);
+        self.planner.plan(&View {
+            patient: true,
+            overdue: true,
+            ..view
+        })
+    }
+
+    /// Nothing is left to be done, and nobody is doing anything.
+    fn is_at_rest(&self, state: &State) -> bool {
+        state.operators.iter().all(|it| it.pc == Pc::Idle)
+            && state
+                .ledger
+                .is_some_and(|slot| slot.is_empty() && !slot.fencing)
+            && self.in_the_end(state).settled
+    }
+
+    /// A condition says what a person has to do.
+    fn waits_for_a_person(&self, state: &State) -> bool {
+        let planned = self.in_the_end(state);
+        planned.waits.iter().any(|(reason, stalled)| {
+            *stalled
+                || matches!(
+                    reason,
+                    Reason::QuorumLost
+                        | Reason::QuorumAtRisk
+                        | Reason::ClusterUnreachable
+                        | Reason::NodeNotReady
+                        | Reason::MachineUndiscoverable
+                )
+        })
+    }
+}
+
+/// Every state, and which lead to which by what the world does of itself.
+struct Graph {
+    states: Vec<State>,
+    /// For each state those that lead to it.
+    from: Vec<Vec<u32>>,
+}
+
+fn explore(search: &Search, lasting: Lasting) -> Graph {
+    let mut graph = Graph {
+        states: Vec::new(),
+        from: Vec::new(),
+    };
+    let mut known: HashMap<State, u32> = HashMap::new();
+    let mut find = |state: State, graph: &mut Graph| {
+        *known.entry(state).or_insert_with_key(|state| {
+            graph.states.push(state.clone());
+            graph.from.push(Vec::new());
+            u32::try_from(graph.states.len() - 1).unwrap()
+        })
+    };
+    for state in search.init_states() {
+        find(state, &mut graph);
+    }
+    let mut at = 0;
+    let mut moves = Vec::new();
+    while at < graph.states.len() {
+        let state = graph.states[at].clone();
+        search.actions(&state, &mut moves);
+        for made in moves.drain(..) {
+            let Some(next) = search.next_state(&state, made) else {
+                continue;
+            };
+            let next = find(next, &mut graph);
+            if search.comes(&state, made, lasting) {
+                graph.from[next as usize].push(u32::try_from(at).unwrap());
+            }
+        }
+        at += 1;
+    }
+    graph
+}
+
+/// The states from which no path leads to a good one.
+fn dead(graph: &Graph, good: impl Fn(&State) -> bool) -> (usize, Vec<&State>) {
+    let mut leads: Vec<bool> = graph.states.iter().map(good).collect();
+    let mut open: Vec<usize> = (0..leads.len()).filter(|at| leads[*at]).collect();
+    let good = open.len();
+    while let Some(at) = open.pop() {
+        for before in &graph.from[at] {
+            let before = *before as usize;
+            if !std::mem::replace(&mut leads[before], true) {
+                open.push(before);
+            }
+        }
+    }
+    let dead = graph.states.iter().zip(&leads).filter(|it| !it.1);
+    (good, dead.map(|it| it.0).collect())
+}
+
+fn has_no_dead_end(name: &str, search: &Search, lasting: Lasting) {
+    let begun = Instant::now();
+    let graph = explore(search, lasting);
+    let good = |state: &State| {
+        search.is_at_rest(state) || lasting != Lasting::Nothing && search.waits_for_a_person(state)
+    };
+    let (good, dead) = dead(&graph, good);
+    println!(
+        "{name}, lasting: {lasting:?}: {} states, {good} at rest or named, {} dead ends, {:.1} s",
+        graph.states.len(),
+        dead.len(),
+        begun.elapsed().as_secs_f32()
+    );
+    if let Some(first) = dead.first() {
+        panic!(
+            "{name}: {} dead ends, the first of them\n{}",
+            dead.len(),
+            crate::walk::story(first)
+        );
+    }
+}
+
+#[test]
+fn three_and_one() {
+    let search = Search::new(3, 1).edits([1, 0]).crashes(1);
+    has_no_dead_end("3+1", &search, Lasting::Nothing);
+    has_no_dead_end("3+1", &search, Lasting::BadRevision);
+}
+
+#[test]
+fn three_with_outages() {
+    let search = Search::new(3, 0)
+        .edits([1])
+        .faults(1, [Fault::Down, Fault::Hidden, Fault::Silence]);
+    has_no_dead_end("3+0, a fault", &search, Lasting::Nothing);
+    has_no_dead_end("3+0, a fault", &search, Lasting::Outage);
+}
+
+#[test]
+fn a_lost_ledger() {
+    let search = Search::new(2, 0)
+        .edits([1, 0])
+        .crashes(1)
+        .faults(1, [Fault::LedgerLost]);
+    has_no_dead_end("2+0, the ledger lost", &search, Lasting::Nothing);
+}
+
+#[test]
+fn a_configuration_deleted_by_hand() {
+    let search = Search::new(3, 0)
+        .edits([1])
+        .crashes(1)
+        .faults(1, [Fault::ChildLost]);
+    has_no_dead_end("3+0, one deleted", &search, Lasting::Nothing);
+}
+
+#[test]
+fn two_operators() {
+    let search = Search::new(3, 0).edits([1]).operators(2).crashes(1);
+    has_no_dead_end("3+0, two operators", &search, Lasting::Nothing);
+}

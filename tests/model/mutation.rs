@@ -1,0 +1,33 @@
+//! The slot's protocol with one of its steps left out (INVARIANTS, "What is known to go wrong"). The search must find what each is for.
+
+/// What is done otherwise than SPEC 4.2 says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Mutation {
+    /// Nothing.
+    #[default]
+    Faithful,
+    /// The ledger is read before the child, not after it.
+    LedgerBeforeChild,
+    /// The ledger is not read again at all.
+    NoLastLedgerRead,
+    /// An entry is removed without touching its child.
+    NoTouch,
+    /// An entry goes without having been `releasing`.
+    NoReleasing,
+    /// A write does not insist on the child's version.
+    NoVersionOnWrite,
+    /// Where there is no child, nobody waits for older POSTs.
+    NoWaitWithoutChild,
+    /// The removal insists on no version of the ledger from before the touch.
+    RemovalByAnyLedger,
+    /// The ledger counts as unchanged where its content is the same.
+    EqualContent,
+    /// The slot is kept where a person can wipe it.
+    SlotInStatus,
+    /// A ledger made anew opens at once.
+    NoFencing,
+    /// An entry ends by what a cache shows of its child.
+    ConfirmedInCache,
+    /// What a write rests on was read before the entry was taken.
+    ReadsBeforeTake,
+}

@@ -1,0 +1,273 @@
+//! The real objects that the planner is shown.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use nico::api::ledger::{Entry, EntryState, Ledger, Slot as RealSlot};
+use nico::api::names::{CLUSTER_FINALIZER, ClusterId, MachineName};
+use nico::api::nio::{
+    Generation, Machine, MachineSpec, MachineStatus, NioCondition, NixosConfiguration,
+    NixosConfigurationSpec, NixosConfigurationStatus,
+};
+use nico::api::spec::ValidSpec;
+use nico::api::status::{ClusterStatus, Role};
+use nico::plan::action::Precondition;
+use nico::plan::desired::owner_reference;
+use nico::plan::files_hash::additional_files_hash;
+use nico::plan::observed::{
+    Answer, ClusterView, Evidence, Fetch, KnownHostsView, KubeconfigView, LedgerView, NodeView,
+    Observed, SecretView, SshKeyView, Word as RealWord, Workload, Works, labels,
+};
+use serde_json::json;
+
+use crate::compact::{self, Child, Kept, Proof, Word};
+use crate::texts::Texts;
+
+pub const CLUSTER: &str = "prod";
+/// The generation of every configuration as read: larger than the number in any marker that exists.
+pub const READ_GENERATION: i64 = 1000;
+
+/// The id of the cluster's founding.
+fn id() -> ClusterId {
+    ClusterId::from_bits(7)
+}
+
+/// A founded cluster of which nothing is known yet.
+pub fn blank(spec: Result<Arc<ValidSpec>, Vec<String>>) -> Observed {
+    Observed {
+        evidence: Evidence::Live,
+        cluster: ClusterView {
+            namespace: "default".to_owned(),
+            name: CLUSTER.to_owned(),
+            uid: "uid".to_owned(),
+            resource_version: "1".to_owned(),
+            generation: 1,
+            created: None,
+            deleting: false,
+            finalizers: vec![CLUSTER_FINALIZER.to_owned()],
+            accept_quorum_loss: None,
+            status: ClusterStatus::default(),
+        },
+        spec,
+        nio: Some(Generation::Classic),
+        ledger: LedgerView::Absent,
+        join_token: SecretView::Ours,
+        worker_token: SecretView::Ours,
+        credentials: None,
+        configurations: BTreeMap::new(),
+        machines: BTreeMap::new(),
+        ssh_keys: BTreeMap::new(),
+        rivals: BTreeMap::new(),
+        kubeconfig: KubeconfigView {
+            secret: SecretView::Ours,
+            works: Works::Yes,
+            try_again: false,
+            fetch: Fetch::default(),
+        },
+        known_hosts: KnownHostsView::Ours,
+        word: RealWord::NotAsked,
+        word_is_old: false,
+        entered: None,
+        since: BTreeMap::new(),
+        fresh_id: id(),
+    }
+}
+
+/// The version of the ledger as read, or another one.
+pub fn ledger_version(resource_version: &str) -> Precondition {
+    Precondition {
+        uid: "ledger".to_owned(),
+        resource_version: resource_version.to_owned(),
+    }
+}
+
+/// The version of a configuration as read.
+pub fn version(machine: &MachineName) -> Precondition {
+    Precondition {
+        uid: format!("uid-of-{machine}"),
+        resource_version: "now".to_owned(),
+    }
+}
+
+pub fn ledger(
+    slot: Option<&compact::Slot>,
+    names: &[MachineName],
+    control_plane: u8,
+) -> LedgerView {
+    let Some(slot) = slot else {
+        return LedgerView::Absent;
+    };
+    let entries = slot.entries.iter().flatten().map(|entry| Entry {
+        machine: names[usize::from(entry.machine)].clone(),
+        role: role(entry.machine, control_plane),
+        state: if entry.releasing {
+            EntryState::Releasing
+        } else {
+            EntryState::Active
+        },
+    });
+    let mut ledger = Ledger::new(id(), true);
+    ledger.slot = RealSlot {
+        entries: entries.collect(),
+        fencing: slot.fencing,
+    };
+    LedgerView::Ours(ledger_version("now"), ledger)
+}
+
+fn role(machine: u8, control_plane: u8) -> Role {
+    if machine < control_plane {
+        Role::ControlPlane
+    } else {
+        Role::Worker
+    }
+}
+
+/// A slot in few bytes.
+pub fn slot(slot: &RealSlot, names: &[MachineName]) -> compact::Slot {
+    let mut entries = slot.entries.iter().map(|entry| {
+        let at = names.iter().position(|name| *name == entry.machine);
+        compact::Entry {
+            machine: u8::try_from(at.expect("a machine of this search")).unwrap(),
+            releasing: entry.state == EntryState::Releasing,
+        }
+    });
+    compact::Slot {
+        entries: [entries.next(), entries.next()],
+        fencing: slot.fencing,
+    }
+}
+
+pub fn word(word: Word, names: &[MachineName], control_plane: u8) -> RealWord {
+    let (down, absent) = match word {
+        Word::NotAsked => return RealWord::NotAsked,
+        Word::Silence => (u8::MAX, 0),
+        Word::Heard { down, absent } => (down | absent, absent),
+    };
+    let is_up = |index: usize| down & (1 << index) == 0;
+    let members = || names.iter().enumerate().take(usize::from(control_plane));
+    let answers = members().map(|(index, name)| {
+        let answer = if is_up(index) {
+            Answer::Ready
+        } else {
+            Answer::Unreachable
+        };
+        (name.clone(), answer)
+    });
+    let anyone = members().any(|(index, _)| is_up(index));
+    let nodes = names.iter().enumerate();
+    let nodes = nodes.filter(|(index, _)| absent & (1 << index) == 0);
+    let nodes = nodes.map(|(index, name)| NodeView {
+        name: name.to_string(),
+        uid: format!("node-{name}"),
+        addresses: vec![format!("ip-of-{name}")],
+        ready: is_up(index),
+        control_plane: index < usize::from(control_plane),
+        deleting: false,
+        kubelet_minor: Some(37),
+        ..NodeView::default()
+    });
+    RealWord::Heard(Workload {
+        nodes: anyone.then(|| nodes.collect()),
+        answers: answers.collect(),
+        api_minor: anyone.then_some(37),
+    })
+}
+
+pub fn machine(name: &MachineName, hidden: bool) -> (Machine, SshKeyView) {
+    let mut object = Machine {
+        spec: MachineSpec {
+            ip_address: Some(format!("ip-of-{name}")),
+            hostname: Some(name.to_string()),
+            ..MachineSpec::default()
+        },
+        status: Some(MachineStatus {
+            discoverable: !hidden,
+            has_configuration: true,
+            applied_configuration: Some(name.to_string()),
+        }),
+        ..Machine::default()
+    };
+    object.metadata.name = Some(name.to_string());
+    let key = SshKeyView::Usable {
+        secret: format!("ssh-{name}"),
+        fingerprint: format!("SHA256:{name}"),
+    };
+    (object, key)
+}
+
+pub fn configuration(
+    name: &MachineName,
+    role: &str,
+    child: &Child,
+    texts: &Texts,
+    (aged, overdue): (bool, bool),
+    now: Timestamp,
+) -> NixosConfiguration {
+    let ago = |seconds: i64| (now - SignedDuration::from_secs(seconds)).to_string();
+    let mut annotations = BTreeMap::from([(
+        "nico.homystack.com/written".to_owned(),
+        ago(if overdue { 100_000 } else { 10 }),
+    )]);
+    let confirmed = match child.kept {
+        Kept::Never => None,
+        Kept::Is(attempt) => Some(texts.marker(attempt).as_str().to_owned()),
+        Kept::Withdrawn => Some("withdrawn".to_owned()),
+    };
+    if let Some(confirmed) = confirmed {
+        annotations.insert("nico.homystack.com/confirmed".to_owned(), confirmed);
+    }
+    if child.rewritten {
+        annotations.insert(
+            "nico.homystack.com/rewritten".to_owned(),
+            ago(if aged { 3600 } else { 10 }),
+        );
+    }
+    let mut configuration = NixosConfiguration {
+        spec: NixosConfigurationSpec(texts.spec(child.held)),
+        status: proof(child, texts, name),
+        ..NixosConfiguration::default()
+    };
+    let view = blank(Err(Vec::new())).cluster;
+    let mut own_labels = labels(CLUSTER);
+    own_labels.insert("nico.homystack.com/role".to_owned(), role.to_owned());
+    let meta = &mut configuration.metadata;
+    let version = version(name);
+    meta.name = Some(name.to_string());
+    meta.uid = Some(version.uid);
+    meta.resource_version = Some(version.resource_version);
+    meta.generation = Some(READ_GENERATION);
+    meta.creation_timestamp = Some(Time(now - SignedDuration::from_secs(200_000)));
+    meta.annotations = Some(annotations);
+    meta.labels = Some(own_labels);
+    meta.owner_references = serde_json::from_value(json!([owner_reference(&view)])).unwrap();
+    configuration
+}
+
+/// What classic writes on a configuration.
+fn proof(child: &Child, texts: &Texts, name: &MachineName) -> Option<NixosConfigurationStatus> {
+    let applied = |status: &str, reason: &str| NioCondition {
+        kind: "Applied".to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message: String::new(),
+    };
+    match child.proof {
+        Proof::Nothing => None,
+        Proof::Faded => Some(NixosConfigurationStatus {
+            conditions: vec![applied("False", "MachineUnreachable")],
+            ..NixosConfigurationStatus::default()
+        }),
+        Proof::Success(attempt) => {
+            let spec = NixosConfigurationSpec(texts.spec(attempt));
+            Some(NixosConfigurationStatus {
+                applied_commit: Some("c0ffee".to_owned()),
+                additional_files_hash: Some(additional_files_hash(spec.files())),
+                target_machine: Some(name.to_string()),
+                conditions: vec![applied("True", "Success")],
+                ..NixosConfigurationStatus::default()
+            })
+        }
+    }
+}

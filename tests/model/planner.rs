@@ -1,0 +1,365 @@
+//! The real planner on a compact view: the view becomes real objects, `nico::plan::plan` looks at them, and its actions become
+//! compact steps. The planner is pure, so each view is planned once and remembered.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use nico::api::conditions::{ConditionType, Reason};
+use nico::api::names::MachineName;
+use nico::api::nio::NixosConfiguration;
+use nico::api::spec::ValidSpec;
+use nico::api::validate::validate;
+use nico::plan::action::{Action, Clock, Plan, Precondition};
+use nico::plan::observed::{LedgerView, Observed};
+use nico::plan::slot::{Deed, Entered, is_settled};
+use nico::plan::{Settings, plan, status};
+use serde_json::{Map, Value};
+
+use crate::compact::{Broken, Child, MOST, Slot, Step, Word, Write};
+use crate::objects::{self, READ_GENERATION};
+use crate::texts::Texts;
+
+/// What the planner is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct View {
+    /// Index of the spec.
+    pub spec: u8,
+    pub ledger: Option<Slot>,
+    pub children: [Option<Child>; MOST],
+    /// Machines that NIO cannot reach.
+    pub hidden: u8,
+    /// Machines of which an hour has passed since `rewritten`.
+    pub aged: u8,
+    pub word: Word,
+    /// Under the entry of a machine, and whether the ledger is still the one of one's own take.
+    pub entered: Option<(u8, bool)>,
+    /// Whether every clock of patience has run out.
+    pub patient: bool,
+    /// Whether every deadline of progress has passed.
+    pub overdue: bool,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default)]
+pub struct Planned {
+    pub steps: Vec<Step>,
+    /// Reasons of all waits, and whether they make `Stalled` true.
+    pub waits: Vec<(Reason, bool)>,
+    /// Nobody is outdated, joins, leaves or is in flight.
+    pub settled: bool,
+    /// The plan is another one with the status wiped.
+    pub heeds_status: bool,
+}
+
+/// The planner, with what it said before.
+pub struct Planner {
+    pub names: Vec<MachineName>,
+    pub control_plane: u8,
+    specs: Vec<Arc<ValidSpec>>,
+    pub now: Timestamp,
+    texts: Mutex<Texts>,
+    plans: Mutex<HashMap<View, Arc<Planned>>>,
+    settled: Mutex<HashMap<(u8, Child, bool), bool>>,
+}
+
+impl Planner {
+    pub fn new(names: Vec<MachineName>, control_plane: u8, specs: &[Value]) -> Self {
+        let valid = |spec| Arc::new(validate(objects::CLUSTER, spec).expect("a valid spec"));
+        Self {
+            names,
+            control_plane,
+            specs: specs.iter().map(valid).collect(),
+            now: Timestamp::from_second(1_800_000_000).unwrap(),
+            texts: Mutex::default(),
+            plans: Mutex::default(),
+            settled: Mutex::default(),
+        }
+    }
+
+    /// How many different views were planned.
+    pub fn views(&self) -> usize {
+        lock(&self.plans).len()
+    }
+
+    /// The repository that a text is of.
+    pub fn repository(&self, text: u16) -> String {
+        lock(&self.texts).get(text).repository.clone()
+    }
+
+    /// The texts of first configurations, as the planner claims them for a new cluster.
+    pub fn first_texts(&self, spec: u8) -> [Option<u16>; MOST] {
+        let view = View {
+            spec,
+            ledger: None,
+            children: [None; MOST],
+            hidden: 0,
+            aged: 0,
+            word: Word::NotAsked,
+            entered: None,
+            patient: false,
+            overdue: false,
+        };
+        let mut observed = self.observe(&view);
+        observed.kubeconfig.secret = nico::plan::observed::SecretView::Absent;
+        let plan = plan(&observed, self.now, &Settings::default());
+        let mut texts = [None; MOST];
+        for action in &plan.actions {
+            if let Action::Claim(claim) = action {
+                let spec = claim.body["spec"].as_object().unwrap().clone();
+                let (text, _) = lock(&self.texts).keep(spec);
+                texts[usize::from(self.index(&claim.machine))] = Some(text);
+            }
+        }
+        texts
+    }
+
+    /// The plan of a view.
+    pub fn plan(&self, view: &View) -> Arc<Planned> {
+        if let Some(known) = lock(&self.plans).get(view) {
+            return Arc::clone(known);
+        }
+        let planned = Arc::new(self.plan_anew(view));
+        lock(&self.plans).insert(*view, Arc::clone(&planned));
+        planned
+    }
+
+    fn plan_anew(&self, view: &View) -> Planned {
+        let mut observed = self.observe(view);
+        let settings = Settings::default();
+        let plan = plan(&observed, self.now, &settings);
+        // The status is a report: whatever it says, the same is done (INVARIANTS I3, "also with the status wiped or restored").
+        observed.cluster.status = status::status(&observed, &plan, None, self.now);
+        let with_status = nico::plan::plan(&observed, self.now, &settings);
+        Planned {
+            steps: plan
+                .actions
+                .iter()
+                .filter_map(|action| self.step(view, action))
+                .collect(),
+            waits: plan
+                .waits
+                .iter()
+                .map(|wait| (wait.reason, wait.condition == ConditionType::Stalled))
+                .collect(),
+            settled: is_at_rest(&plan),
+            heeds_status: plan.actions != with_status.actions,
+        }
+    }
+
+    /// Whether the answer to a touch shows the machine done with.
+    pub fn is_settled(&self, machine: u8, child: &Child, aged: bool) -> bool {
+        let key = (machine, *child, aged);
+        if let Some(known) = lock(&self.settled).get(&key) {
+            return *known;
+        }
+        let mut children = [None; MOST];
+        children[usize::from(machine)] = Some(*child);
+        let observed = self.observe(&View {
+            spec: 0,
+            ledger: None,
+            children,
+            hidden: 0,
+            aged: u8::from(aged) << machine,
+            word: Word::NotAsked,
+            entered: None,
+            patient: false,
+            overdue: false,
+        });
+        let answer = &observed.configurations[self.names[usize::from(machine)].as_str()];
+        let settled = is_settled(&observed, answer, self.now);
+        lock(&self.settled).insert(key, settled);
+        settled
+    }
+
+    /// The real objects of a view.
+    fn observe(&self, view: &View) -> Observed {
+        let spec = Arc::clone(&self.specs[usize::from(view.spec)]);
+        let mut observed = objects::blank(Ok(spec));
+        observed.ledger = objects::ledger(view.ledger.as_ref(), &self.names, self.control_plane);
+        observed.word = objects::word(view.word, &self.names, self.control_plane);
+        for (index, name) in self.names.iter().enumerate() {
+            let bit = |mask: u8| mask & (1 << index) != 0;
+            let (machine, key) = objects::machine(name, bit(view.hidden));
+            observed.machines.insert(name.clone(), Arc::new(machine));
+            observed.ssh_keys.insert(name.clone(), key);
+            if let Some(child) = &view.children[index] {
+                let configuration = self.configuration(index, child, bit(view.aged), view.overdue);
+                observed
+                    .configurations
+                    .insert(name.to_string(), Arc::new(configuration));
+            }
+        }
+        if view.patient {
+            observed.since = self.clocks(&observed);
+        }
+        if let Some((machine, stood)) = view.entered {
+            let taken = objects::ledger_version(if stood { "now" } else { "before" });
+            let machine = &self.names[usize::from(machine)];
+            observed.entered = Entered::new(machine, &taken, &observed.ledger);
+        }
+        observed
+    }
+
+    fn configuration(
+        &self,
+        index: usize,
+        child: &Child,
+        aged: bool,
+        overdue: bool,
+    ) -> NixosConfiguration {
+        let texts = lock(&self.texts);
+        let role = if index < usize::from(self.control_plane) {
+            "control-plane"
+        } else {
+            "worker"
+        };
+        objects::configuration(
+            &self.names[index],
+            role,
+            child,
+            &texts,
+            (aged, overdue),
+            self.now,
+        )
+    }
+
+    /// Every clock that a plan may ask for, long run out.
+    fn clocks(&self, observed: &Observed) -> BTreeMap<Clock, Timestamp> {
+        let LedgerView::Ours(version, _) = &observed.ledger else {
+            return BTreeMap::new();
+        };
+        let of_machines = self.names.iter().flat_map(|name| {
+            [
+                Clock::Undiscoverable(name.clone()),
+                Clock::NoChild(name.clone(), version.clone()),
+            ]
+        });
+        let of_cluster = [Clock::QuorumLost, Clock::Fencing(version.uid.clone())];
+        of_machines
+            .chain(of_cluster)
+            .map(|clock| (clock, Timestamp::UNIX_EPOCH))
+            .collect()
+    }
+
+    pub fn index(&self, machine: &MachineName) -> u8 {
+        let at = self.names.iter().position(|name| name == machine);
+        u8::try_from(at.expect("a machine of this search")).unwrap()
+    }
+
+    /// A planned action in few bytes; none for what writes nothing.
+    fn step(&self, view: &View, action: &Action) -> Option<Step> {
+        let read = |machine: &MachineName, version: &Precondition| {
+            assert_eq!(
+                *version,
+                objects::version(machine),
+                "a write insists on the version that was read"
+            );
+            self.index(machine)
+        };
+        Some(match action {
+            Action::Confirm(machine, version, _) => Step::Confirm(read(machine, version)),
+            Action::Withdraw(machine, version) => Step::Withdraw(read(machine, version)),
+            Action::Touch(machine, version) => Step::Touch(read(machine, version)),
+            Action::UpdateLedger(_, ledger) => {
+                Step::UpdateLedger(objects::slot(&ledger.slot, &self.names))
+            }
+            Action::CreateLedger(ledger) => {
+                Step::CreateLedger(objects::slot(&ledger.slot, &self.names))
+            }
+            Action::Take { machine, taken, .. } => {
+                Step::Take(self.index(machine), objects::slot(&taken.slot, &self.names))
+            }
+            Action::EndEntry {
+                machine,
+                child,
+                after,
+                ..
+            } => Step::EndEntry(
+                read(machine, child),
+                objects::slot(&after.slot, &self.names),
+            ),
+            Action::Disrupt(disruptive) => match disruptive.deed() {
+                Deed::Rewrite(rewrite) => {
+                    read(&rewrite.machine, &rewrite.version);
+                    Step::Write(self.written(view, &rewrite.machine, &rewrite.body, true))
+                }
+                Deed::Join(claim) => {
+                    Step::Write(self.written(view, &claim.machine, &claim.body, true))
+                }
+                Deed::DeleteNode { .. } => Step::DeleteNode(self.index(disruptive.machine())),
+                Deed::Drain { .. } | Deed::Release(_) => {
+                    panic!("no machine of these searches leaves")
+                }
+            },
+            Action::Rewrite(rewrite) => {
+                read(&rewrite.machine, &rewrite.version);
+                Step::Write(self.written(view, &rewrite.machine, &rewrite.body, false))
+            }
+            Action::Claim(claim) => {
+                Step::Write(self.written(view, &claim.machine, &claim.body, false))
+            }
+            Action::AskCluster
+            | Action::Evict(_)
+            | Action::Undrain { .. }
+            | Action::AddFinalizer(..)
+            | Action::CreateToken(_)
+            | Action::GiveBack(..)
+            | Action::TakeBack(..)
+            | Action::FetchKubeconfig(_)
+            | Action::VerifyKubeconfig
+            | Action::PinHostKey
+            | Action::StoreKubeconfig
+            | Action::DeleteChild(_)
+            | Action::RemoveFinalizer(..) => return None,
+        })
+    }
+
+    fn written(&self, view: &View, name: &MachineName, body: &Value, entered: bool) -> Write {
+        let machine = self.index(name);
+        let held = view.children[usize::from(machine)];
+        let mut spec: Map<String, Value> = body["spec"].as_object().unwrap().clone();
+        let mut texts = lock(&self.texts);
+        if let Some(child) = held {
+            for (field, value) in texts.spec(child.held) {
+                spec.entry(field).or_insert(value);
+            }
+        }
+        let (text, marker) = texts.keep(spec);
+        // SPEC 3.4: the marker names the generation that it was written over, and no two writes rest on the same one.
+        let number = marker.as_str().rsplit('-').next();
+        let is_new = held.is_none() || number == Some(READ_GENERATION.to_string().as_str());
+        let kept = texts.get(text);
+        let flaw = if kept.machine != name.as_str() {
+            Some(Broken::I1)
+        } else if kept.bootstrap {
+            Some(Broken::I14)
+        } else if is_new {
+            None
+        } else {
+            Some(Broken::I15)
+        };
+        Write {
+            machine,
+            text,
+            rewritten: body["metadata"]["annotations"]["nico.homystack.com/rewritten"].is_string(),
+            joins: held.is_none(),
+            entered,
+            flaw,
+        }
+    }
+}
+
+fn is_at_rest(plan: &Plan) -> bool {
+    let joining =
+        |pick: &nico::plan::selection::Pick| !pick.joining.is_empty() || !pick.leaving.is_empty();
+    plan.outdated.is_empty()
+        && plan.in_flight.is_empty()
+        && plan.actions.is_empty()
+        && !joining(&plan.selection.control_plane)
+        && !joining(&plan.selection.workers)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

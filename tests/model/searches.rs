@@ -1,0 +1,140 @@
+//! The searches: every state of each is walked. Those of every day are small; `full_` is for a quiet hour (README of this folder: the
+//! first lines of `main.rs`).
+
+use crate::model::Fault::{ChildLost, Down, Fades, Hidden, LedgerLost, Silence, Wiped};
+use crate::model::{Search, Sketch};
+use crate::walk::walk;
+
+/// Walks every state; the shortest way to what must never be is an error.
+fn holds(name: &str, search: Search) {
+    let found = walk(name, search);
+    assert!(found.is_none(), "{name}: {}", found.unwrap());
+}
+
+/// Control plane machines alone, at repository `a` or `b`.
+fn sketch(repository: &'static str, control_plane: u8) -> Sketch {
+    Sketch {
+        repository,
+        control_plane,
+        workers: 0,
+    }
+}
+
+#[test]
+fn three_and_one() {
+    let search = Search::new(3, 1).edits([1, 0]).crashes(1).fine();
+    holds("3+1, two edits, a crash", search);
+}
+
+#[test]
+fn three_whose_nio_forgets() {
+    let search = Search::new(3, 0).edits([1, 0]);
+    holds("3+0, NIO forgets", search.faults(1, [Fades, Wiped]));
+}
+
+#[test]
+fn three_with_an_outage() {
+    let search = Search::new(3, 0).edits([1]);
+    holds("3+0, an outage", search.faults(1, [Down, Hidden]));
+    let search = Search::new(3, 0).edits([1, 0]);
+    holds("3+0, silence", search.faults(1, [Silence]));
+}
+
+#[test]
+fn three_without_a_quorum() {
+    let search = Search::new(3, 0).edits([1]);
+    holds("3+0, two down", search.faults(2, [Down]));
+}
+
+#[test]
+fn five() {
+    holds("5+0", Search::new(5, 0).edits([1]).crashes(1).fine());
+}
+
+#[test]
+fn two_operators() {
+    let search = Search::new(3, 0).edits([1]).operators(2).crashes(1);
+    holds("3+0, two operators", search);
+}
+
+#[test]
+fn a_lost_ledger() {
+    let search = Search::new(2, 0).edits([1]).operators(2);
+    holds("2+0, the ledger lost", search.faults(1, [LedgerLost]));
+    let search = Search::new(3, 0).edits([1, 0]);
+    holds("3+0, the ledger lost", search.faults(1, [LedgerLost]));
+}
+
+#[test]
+fn a_configuration_deleted_by_hand() {
+    let search = Search::new(3, 0).edits([1]).crashes(1);
+    holds("3+0, one deleted", search.faults(1, [ChildLost]));
+}
+
+#[test]
+fn two_workers() {
+    holds("1+2", Search::new(1, 2).edits([1, 0]).crashes(1));
+}
+
+#[test]
+fn a_control_plane_that_grows() {
+    let specs = [sketch("a", 1), sketch("a", 3), sketch("b", 3)];
+    holds("1 to 3", Search::of(&specs).edits([1, 2]).crashes(1));
+    let specs = [sketch("a", 2), sketch("a", 3), sketch("b", 2)];
+    holds(
+        "2 to 3 and back",
+        Search::of(&specs).edits([1, 2]).crashes(1),
+    );
+    let specs = [sketch("a", 3), sketch("a", 4)];
+    holds("3 to 4", Search::of(&specs).edits([1]).faults(1, [Down]));
+}
+
+#[test]
+#[ignore = "the full size"]
+fn full_three_and_one() {
+    let search = || Search::new(3, 1).edits([1, 0]).crashes(1).fine();
+    holds("3+1, caches", search().caches());
+    holds("3+1, two crashes", search().crashes(2));
+    holds(
+        "3+1, A to B to C",
+        Search::new(3, 1).edits([1, 2]).crashes(1).fine(),
+    );
+    let kinds = [Down, Hidden, Silence, Fades, Wiped];
+    holds("3+1, a fault", search().faults(1, kinds));
+}
+
+#[test]
+#[ignore = "the full size"]
+fn full_five() {
+    let search = || Search::new(5, 0).edits([1]).crashes(1).fine();
+    holds("5+0, caches", search().caches());
+    holds("5+0, two down", search().faults(2, [Down]));
+    holds("5+0, the ledger lost", search().faults(1, [LedgerLost]));
+}
+
+#[test]
+#[ignore = "the full size"]
+fn full_two_operators() {
+    let search = || Search::new(3, 0).edits([1]).operators(2);
+    holds("3+0, two operators, each read", search().crashes(1).fine());
+    let search = || Search::new(3, 0).edits([1, 0]).operators(2);
+    holds("3+0, two operators, two edits", search().crashes(1));
+    holds(
+        "3+0, two operators, the ledger lost",
+        search().faults(1, [LedgerLost]),
+    );
+    holds(
+        "2+0, two operators, caches",
+        Search::new(2, 0).edits([1]).operators(2).caches(),
+    );
+}
+
+#[test]
+#[ignore = "the full size"]
+fn full_three_with_two_faults() {
+    let kinds = [Down, Hidden, Silence, Fades, Wiped, LedgerLost, ChildLost];
+    holds(
+        "3+0, two faults",
+        Search::new(3, 0).edits([1, 0]).faults(2, kinds),
+    );
+}

@@ -1,0 +1,465 @@
+//! The shell's part, step by step, each API call a step of its own: what `controller/reconcile.rs`, `reconcile/entered.rs` and
+//! `act/slot.rs` do. A [`Mutation`] does one of them otherwise.
+
+use crate::compact::{Known, Late, MOST, Operator, Pc, Reads, Slot, State, Step, Valid, Word};
+use crate::judge;
+use crate::model::Search;
+use crate::mutation::Mutation;
+use crate::planner::View;
+use crate::server::Request;
+
+/// One thing that is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Read {
+    Cluster,
+    /// All configurations and machines.
+    List,
+    Ledger,
+    /// The cluster's own word.
+    Word,
+    /// The configuration of the entry's machine.
+    Child,
+}
+use Read::{Child, Cluster, Ledger, List, Word as AskWord};
+
+/// An entry that was taken, as `Pc::Under` has it.
+struct Entered {
+    machine: u8,
+    stands: bool,
+    rests_on: Option<Slot>,
+    never_well: u8,
+}
+
+impl Search {
+    /// What is read for a plan; each group at one moment.
+    fn looks(&self) -> &'static [&'static [Read]] {
+        if self.fine {
+            &[&[Cluster], &[List], &[Ledger], &[AskWord]]
+        } else {
+            &[&[Cluster, List, Ledger, AskWord]]
+        }
+    }
+
+    /// What is read under an entry. The child and the ledger after it are one moment where the write insists on both: had the child
+    /// changed in between, the write would be refused.
+    fn reads_under(&self) -> &'static [&'static [Read]] {
+        match (self.mutation, self.fine) {
+            (Mutation::ReadsBeforeTake, _) => &[&[Ledger]],
+            (Mutation::LedgerBeforeChild, false) => {
+                &[&[Cluster], &[List, AskWord], &[Ledger], &[Child]]
+            }
+            (_, false) => &[&[Cluster], &[List, AskWord], &[Child, Ledger]],
+            (Mutation::LedgerBeforeChild, true) => {
+                &[&[Cluster], &[List], &[AskWord], &[Ledger], &[Child]]
+            }
+            (_, true) => &[&[Cluster], &[List], &[AskWord], &[Child], &[Ledger]],
+        }
+    }
+
+    /// One step of an operator; `patient`: its clocks of patience have run out by now. None where nothing comes of it.
+    pub fn step(&self, state: &mut State, who: usize, patient: bool) -> Option<()> {
+        let operator = std::mem::take(&mut state.operators[who]);
+        let cache = operator.cache.clone();
+        state.operators[who].cache = operator.cache;
+        match operator.pc {
+            Pc::Idle => self.look(state, who, Reads::default(), cache.as_deref(), patient),
+            Pc::Look(reads) => self.look(state, who, reads, cache.as_deref(), patient),
+            Pc::Act { .. } if patient => None,
+            Pc::Act {
+                mut steps,
+                valid,
+                known,
+                rests_on,
+                before,
+            } => {
+                let step = steps.remove(0);
+                // Put back while it lands: its own versions fall with everyone's.
+                let kept = Pc::Act {
+                    steps,
+                    valid,
+                    known,
+                    rests_on,
+                    before,
+                };
+                self.act(state, who, step, kept);
+                Some(())
+            }
+            Pc::Under {
+                machine,
+                reads,
+                stands,
+                rests_on,
+                never_well,
+            } => {
+                let entry = Entered {
+                    machine,
+                    stands,
+                    rests_on,
+                    never_well,
+                };
+                self.under(state, who, entry, reads, patient)
+            }
+        }
+    }
+
+    /// Reads the next group; after the last one it is planned.
+    fn look(
+        &self,
+        state: &mut State,
+        who: usize,
+        mut reads: Reads,
+        cache: Option<&Reads>,
+        patient: bool,
+    ) -> Option<()> {
+        let groups = self.looks();
+        for read in groups[usize::from(reads.done)] {
+            self.read(state, *read, 0, &mut reads);
+        }
+        if let (Mutation::ConfirmedInCache, Some(cache)) = (self.mutation, cache) {
+            reads.children = cache.children;
+            reads.valid.children = cache.valid.children;
+        }
+        reads.done += 1;
+        if usize::from(reads.done) < groups.len() {
+            state.operators[who].pc = Pc::Look(reads);
+            return (!patient).then_some(());
+        }
+        let steps = self.plan(state, who, &reads, None, patient)?;
+        let before = (self.mutation == Mutation::ReadsBeforeTake).then(|| Box::new(reads));
+        state.operators[who].pc = Pc::Act {
+            steps,
+            valid: reads.valid,
+            known: judge::known(self, &reads),
+            rests_on: self.by_content(reads.ledger),
+            before,
+        };
+        Some(())
+    }
+
+    /// What the ledger said, where it is compared by that.
+    fn by_content(&self, ledger: Option<Slot>) -> Option<Slot> {
+        ledger.filter(|_| {
+            matches!(
+                self.mutation,
+                Mutation::EqualContent | Mutation::NoLastLedgerRead
+            )
+        })
+    }
+
+    fn read(&self, state: &State, read: Read, of: u8, reads: &mut Reads) {
+        match read {
+            Cluster => reads.edit = state.edit,
+            List => {
+                reads.hidden = self.hidden(state);
+                for index in 0..MOST {
+                    reads.children[index] = state.machines[index].child;
+                }
+                reads.valid.children = u8::MAX;
+            }
+            Ledger => {
+                reads.ledger = state.ledger;
+                reads.valid.ledger = true;
+            }
+            AskWord => reads.word = self.word(state),
+            Child => {
+                reads.children[usize::from(of)] = state.machines[usize::from(of)].child;
+                reads.valid.children |= 1 << of;
+            }
+        }
+    }
+
+    /// Everything, at one moment.
+    pub fn read_all(&self, state: &State, reads: &mut Reads) {
+        for read in [Cluster, List, Ledger, AskWord] {
+            self.read(state, read, 0, reads);
+        }
+    }
+
+    fn word(&self, state: &State) -> Word {
+        if state.silent {
+            return Word::Silence;
+        }
+        let mut word = (0, 0);
+        for machine in 0..self.machines() {
+            let now = &state.machines[usize::from(machine)];
+            word.0 |= u8::from(now.down) << machine;
+            word.1 |= u8::from(!now.node) << machine;
+        }
+        Word::Heard {
+            down: word.0,
+            absent: word.1,
+        }
+    }
+
+    /// Carries a step out, or gives the pass up.
+    fn act(&self, state: &mut State, who: usize, step: Step, kept: Pc) {
+        let Pc::Act {
+            steps,
+            valid,
+            known,
+            rests_on,
+            before,
+        } = kept
+        else {
+            return;
+        };
+        let request = Request {
+            step: self.instead(state, step),
+            valid,
+            known,
+            rests_on,
+        };
+        state.operators[who].pc = Pc::Act {
+            steps,
+            valid,
+            known,
+            rests_on,
+            before: before.clone(),
+        };
+        if !self.land(state, &request) {
+            state.operators[who].pc = Pc::Idle;
+            return;
+        }
+        match request.step {
+            Step::Take(machine, taken) => {
+                let mut under = before.map_or_else(Reads::default, |before| *before);
+                under.done = 0;
+                if self.mutation != Mutation::ReadsBeforeTake {
+                    // Nothing can come between the take and the first read that could not as well come before both.
+                    for read in self.reads_under()[0] {
+                        self.read(state, *read, machine, &mut under);
+                    }
+                    under.done = 1;
+                }
+                state.operators[who].pc = Pc::Under {
+                    machine,
+                    reads: under,
+                    stands: true,
+                    rests_on: self.by_content(Some(taken)),
+                    never_well: !judge::well(self, state),
+                };
+            }
+            Step::EndEntry(machine, after) => {
+                let remove = Step::Remove(machine, after);
+                if let Pc::Act { steps, .. } = &mut state.operators[who].pc {
+                    steps.insert(0, remove);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What a mutation does instead of a step.
+    fn instead(&self, state: &State, step: Step) -> Step {
+        let Step::UpdateLedger(slot) = step else {
+            return step;
+        };
+        let mut releasing = slot.entries.iter().flatten().filter(|it| it.releasing);
+        match (self.mutation, releasing.next()) {
+            (Mutation::NoReleasing, Some(entry))
+                if state.machines[usize::from(entry.machine)].child.is_some() =>
+            {
+                Step::EndEntry(entry.machine, slot.without(entry.machine))
+            }
+            _ => step,
+        }
+    }
+
+    /// Reads the next group under an entry; after the last one it is planned, and the write decided.
+    fn under(
+        &self,
+        state: &mut State,
+        who: usize,
+        entry: Entered,
+        mut reads: Reads,
+        patient: bool,
+    ) -> Option<()> {
+        let Entered {
+            machine,
+            stands,
+            rests_on,
+            never_well,
+        } = entry;
+        let groups = self.reads_under();
+        for read in groups[usize::from(reads.done)] {
+            self.read(state, *read, machine, &mut reads);
+            if *read == Ledger {
+                reads.stood = match self.mutation {
+                    Mutation::EqualContent => reads.ledger == rests_on,
+                    Mutation::NoLastLedgerRead => true,
+                    _ => stands,
+                };
+            }
+        }
+        if self.mutation == Mutation::NoLastLedgerRead {
+            reads.ledger = rests_on;
+        }
+        reads.done += 1;
+        if usize::from(reads.done) < groups.len() {
+            state.operators[who].pc = Pc::Under {
+                machine,
+                reads,
+                stands,
+                rests_on,
+                never_well,
+            };
+            return (!patient).then_some(());
+        }
+        let entered = Some((machine, reads.stood));
+        let mut steps = self.plan(state, who, &reads, entered, patient)?;
+        steps.retain(|step| match step {
+            Step::Write(write) => write.entered,
+            Step::DeleteNode(_) => true,
+            _ => false,
+        });
+        state.operators[who].pc = Pc::Act {
+            steps,
+            valid: Valid {
+                ledger: false,
+                children: reads.valid.children & (1 << machine),
+            },
+            known: Known {
+                never_well,
+                patient,
+                ..judge::known(self, &reads)
+            },
+            rests_on: None,
+            before: None,
+        };
+        Some(())
+    }
+
+    /// Plans from what was read; with patience only where that makes a difference.
+    fn plan(
+        &self,
+        state: &mut State,
+        who: usize,
+        reads: &Reads,
+        entered: Option<(u8, bool)>,
+        patient: bool,
+    ) -> Option<Vec<Step>> {
+        let view = self.view(state, reads, entered);
+        let now = self.planner.plan(&view);
+        if now.heeds_status {
+            state.broken = state.broken.or(Some(crate::compact::Broken::Status));
+        }
+        if !patient {
+            return Some(now.steps.clone());
+        }
+        let later = self.planner.plan(&View {
+            patient: true,
+            ..view
+        });
+        if later.steps == now.steps {
+            return None;
+        }
+        self.time_passes(state, who, reads);
+        Some(later.steps.clone())
+    }
+
+    pub fn view(&self, state: &State, reads: &Reads, entered: Option<(u8, bool)>) -> View {
+        let aged = (0..self.machines()).filter(|it| state.machines[usize::from(*it)].aged);
+        let rewritten = |machine: &u8| {
+            reads.children[usize::from(*machine)].is_some_and(|child| child.rewritten)
+        };
+        View {
+            spec: self.edits[usize::from(reads.edit)],
+            ledger: reads.ledger,
+            children: reads.children,
+            hidden: reads.hidden,
+            aged: aged.filter(rewritten).map(|machine| 1 << machine).sum(),
+            word: reads.word,
+            entered,
+            patient: false,
+            overdue: false,
+        }
+    }
+
+    /// Two minutes go by in which nobody takes an entry: what others decided before has landed or never will.
+    fn time_passes(&self, state: &mut State, who: usize, reads: &Reads) {
+        let without_child = |slot: &Slot| {
+            let mut entries = slot.entries.iter().flatten();
+            entries.any(|entry| reads.children[usize::from(entry.machine)].is_none())
+        };
+        let fences = reads.ledger.is_some_and(|slot| slot.fencing);
+        let waits = reads.ledger.as_ref().is_some_and(without_child)
+            && self.mutation != Mutation::NoWaitWithoutChild;
+        if !fences && !waits {
+            return;
+        }
+        state.late.clear();
+        for (index, other) in state.operators.iter_mut().enumerate() {
+            let decided = matches!(&other.pc, Pc::Act { steps, .. } if is_deed(steps.first()));
+            if index != who && decided {
+                other.pc = Pc::Idle;
+            }
+        }
+    }
+
+    /// A pass on what the watches showed: only quiet writes rest on it.
+    pub fn cached_pass(&self, state: &mut State, who: usize) -> Option<()> {
+        let reads = match (&state.operators[who].pc, &state.operators[who].cache) {
+            (Pc::Idle, Some(cache)) if self.caches => **cache,
+            _ => return None,
+        };
+        let planned = self.planner.plan(&self.view(state, &reads, None));
+        let quiet = |step: &&Step| matches!(step, Step::Confirm(_) | Step::Withdraw(_));
+        if planned.steps.iter().any(|step| !quiet(&step)) {
+            return None;
+        }
+        state.operators[who].pc = Pc::Act {
+            steps: planned.steps.clone(),
+            valid: reads.valid,
+            known: judge::known(self, &reads),
+            rests_on: None,
+            before: None,
+        };
+        Some(())
+    }
+
+    /// The watches of an operator catch up.
+    pub fn watch(&self, state: &mut State, who: usize) -> Option<()> {
+        state.operators[who].cache.as_ref()?;
+        let mut reads = Reads::default();
+        self.read_all(state, &mut reads);
+        state.operators[who].cache = Some(Box::new(reads));
+        Some(())
+    }
+
+    /// An operator dies, and starts anew. What it had sent may still be on its way.
+    pub fn crash(&self, state: &mut State, who: usize, late: bool) -> Option<()> {
+        state.crashes = state.crashes.checked_sub(1)?;
+        let operator = std::mem::take(&mut state.operators[who]);
+        match operator.pc {
+            Pc::Idle => return None,
+            Pc::Act {
+                steps,
+                valid,
+                known,
+                rests_on,
+                ..
+            } if late => {
+                let step = self.instead(state, *steps.first()?);
+                state.late.push(Late {
+                    step,
+                    valid,
+                    known,
+                    rests_on,
+                });
+            }
+            _ if late => return None,
+            _ => {}
+        }
+        state.operators[who] = Operator::default();
+        if operator.cache.is_some() {
+            state.operators[who].cache = Some(Box::default());
+            self.watch(state, who);
+        }
+        Some(())
+    }
+}
+
+/// Whether this is what an entry is taken for.
+fn is_deed(step: Option<&Step>) -> bool {
+    matches!(step, Some(Step::Write(_) | Step::DeleteNode(_)))
+}
