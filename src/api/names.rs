@@ -37,6 +37,8 @@ pub const DRAINING_ANNOTATION: &str = "nico.homystack.com/draining";
 pub const CORDONED_ANNOTATION: &str = "nico.homystack.com/cordoned";
 /// On a cluster: the control plane machine that may leave a control plane of two (SPEC 4.3).
 pub const ACCEPT_QUORUM_LOSS_ANNOTATION: &str = "nico.homystack.com/accept-quorum-loss";
+/// On a cluster: machines that a person vouches to be off, separated by commas; `all` while the cluster is being deleted (SPEC 5).
+pub const FORCE_RELEASE_ANNOTATION: &str = "nico.homystack.com/force-release";
 /// On a Secret that is not NICO's: the cluster that may use it as its token (SPEC 3.1).
 pub const ADOPT_ANNOTATION: &str = "nico.homystack.com/adopt";
 /// On a Machine: `"true"` keeps a selector from taking it (SPEC 2.2).

@@ -14,6 +14,11 @@ pub enum Generation {
     V1,
 }
 
+/// The finalizers that NIO puts on configurations: classic's, and v1's (NIO.md).
+pub const NIO_FINALIZERS: [&str; 2] = [
+    "kopf.zalando.org/KopfFinalizerMarker",
+    "nio.homystack.com/finalizer",
+];
 /// Key of a machine's private key in its SSH Secret (NIO.md).
 pub const SSH_KEY: &str = "ssh-privatekey";
 

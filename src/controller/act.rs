@@ -103,6 +103,15 @@ impl<'a> Hand<'a> {
             Action::UpdateLedger(version, ledger) => self.update_ledger(version, ledger).await?,
             Action::CreateToken(token) => self.create_token(*token).await?,
             Action::DeleteChild(child) => self.delete_child(*child).await?,
+            Action::LetGo(child) => self.let_go(*child).await?,
+            Action::TellLeftBehind(machine) => {
+                self.tell(&Happening::LeftBehind(machine.clone()));
+            }
+            Action::Strip(name, version, finalizers) => {
+                let metadata = json!({ "finalizers": finalizers });
+                self.mark(name, version, &metadata).await?;
+                self.tell(&Happening::Forced(name.clone()));
+            }
             Action::FetchKubeconfig(machines) => self.fetch(machines).await?,
             Action::VerifyKubeconfig => self.try_stored(),
             Action::PinHostKey => self.pin_host_key().await?,

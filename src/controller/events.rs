@@ -30,6 +30,10 @@ pub enum Happening {
     Undrained(MachineName, String),
     /// A machine left, and its Node is not touched: a person deletes it.
     NodeStays(MachineName),
+    /// NIO's finalizers were taken off a configuration, as a person asked.
+    Forced(String),
+    /// NIO let go of a machine that still says it is configured.
+    LeftBehind(MachineName),
     /// A machine of a control plane of so many is changed, which cannot keep its quorum meanwhile.
     QuorumNotKept(MachineName, usize),
     /// A configuration was deleted.
@@ -95,6 +99,20 @@ impl Happening {
                 "Undrain",
                 format!("Machine {machine} stays: Node {node} is as it was before the drain"),
             ),
+            Self::Forced(machine) => warning(
+                "Forced",
+                "Release",
+                format!(
+                    "NIO's finalizers were taken off NixosConfiguration {machine}, as force-release asks: what ran on the machine may still run"
+                ),
+            ),
+            Self::LeftBehind(machine) => warning(
+                "LeftBehind",
+                "Release",
+                format!(
+                    "NIO let go of Machine {machine}, which still says hasConfiguration: onRemoveFlake may not have run there; look at the machine before it is used again"
+                ),
+            ),
             Self::NodeStays(machine) => warning(
                 "NodeStays",
                 "Release",
@@ -150,8 +168,9 @@ impl Happening {
             | Self::Draining(machine, _)
             | Self::Undrained(machine, _)
             | Self::NodeStays(machine)
+            | Self::LeftBehind(machine)
             | Self::QuorumNotKept(machine, _) => Some(machine.as_str()),
-            Self::GivenBack(machine) => Some(machine),
+            Self::GivenBack(machine) | Self::Forced(machine) => Some(machine),
             Self::KubeconfigStored
             | Self::Ready
             | Self::NotReady(..)

@@ -17,8 +17,8 @@ use super::views::Views;
 use super::workload::{Member, Question};
 use crate::api::cluster::RawCluster;
 use crate::api::names::{
-    ACCEPT_QUORUM_LOSS_ANNOTATION, ClusterId, MachineName, join_token_name, kubeconfig_name,
-    worker_token_name,
+    ACCEPT_QUORUM_LOSS_ANNOTATION, ClusterId, FORCE_RELEASE_ANNOTATION, MachineName,
+    join_token_name, kubeconfig_name, worker_token_name,
 };
 use crate::api::nio::{Generation, Machine, NixosConfiguration};
 use crate::api::spec::{Pool, ValidSpec};
@@ -94,6 +94,15 @@ pub async fn observe(look: &Look<'_>) -> Result<Observed, CallError> {
     own_configurations(&mut observed, stores, &view);
     if view.deleting {
         // A deletion asks for nothing else, and must not be held up by a Secret that cannot be read.
+        let held = observed.owned().map(|(name, _)| name.clone());
+        let told = view.status.machines.iter().map(|row| row.name.clone());
+        for name in held.chain(told).collect::<BTreeSet<String>>() {
+            if let Some(machine) = stores.machines.get(&namespace, &name)
+                && let Some(name) = MachineName::parse(&name)
+            {
+                observed.machines.insert(name, machine);
+            }
+        }
         return Ok(observed);
     }
     let views = Views {
@@ -229,6 +238,7 @@ fn circumstances(observed: &Observed, spec: &ValidSpec) -> String {
 /// The cluster object as the planner takes it, but for its spec.
 pub(super) fn view(cluster: &RawCluster) -> ClusterView {
     let meta = &cluster.metadata;
+    let annotation = |name| meta.annotations.as_ref()?.get(name).cloned();
     ClusterView {
         namespace: meta.namespace.clone().unwrap_or_default(),
         name: meta.name.clone().unwrap_or_default(),
@@ -238,10 +248,8 @@ pub(super) fn view(cluster: &RawCluster) -> ClusterView {
         created: meta.creation_timestamp.as_ref().map(|time| time.0),
         deleting: meta.deletion_timestamp.is_some(),
         finalizers: meta.finalizers.clone().unwrap_or_default(),
-        accept_quorum_loss: meta
-            .annotations
-            .as_ref()
-            .and_then(|annotations| annotations.get(ACCEPT_QUORUM_LOSS_ANNOTATION).cloned()),
+        accept_quorum_loss: annotation(ACCEPT_QUORUM_LOSS_ANNOTATION),
+        force_release: annotation(FORCE_RELEASE_ANNOTATION),
         status: cluster.status.clone().unwrap_or_default(),
     }
 }

@@ -278,6 +278,12 @@ pub enum Action {
     StoreKubeconfig,
     /// Take `in-use` off a child and delete it.
     DeleteChild(Child),
+    /// Take `in-use` off a child; it stays.
+    LetGo(Child),
+    /// Take NIO's finalizers off a configuration that is being deleted, by name; these stay (SPEC 5).
+    Strip(String, Precondition, Vec<String>),
+    /// Tell that NIO let go of a machine that still says it is configured.
+    TellLeftBehind(MachineName),
     /// Take the finalizer off the cluster; these finalizers stay.
     RemoveFinalizer(Precondition, Vec<String>),
 }
@@ -301,6 +307,9 @@ impl Action {
             | Self::PinHostKey
             | Self::StoreKubeconfig
             | Self::DeleteChild(_)
+            | Self::LetGo(_)
+            | Self::Strip(..)
+            | Self::TellLeftBehind(_)
             | Self::RemoveFinalizer(..) => true,
             Self::AddFinalizer(..)
             | Self::TakeBack(..)

@@ -1,5 +1,7 @@
 //! How each member is, and the numbers that come of it (SPEC 4.3, "Numbers"; 4.4).
 
+use std::collections::BTreeSet;
+
 use crate::api::names::MachineName;
 use crate::api::nio::NixosConfiguration;
 use crate::api::status::Role;
@@ -97,11 +99,14 @@ pub fn health(
     }
 }
 
-/// The control plane in numbers. A Node of the control plane that belongs to no configuration counts as sick.
+/// The control plane in numbers, without the machines that a person vouches to be off. A Node of the control plane that belongs to no configuration counts as sick.
 #[must_use]
-pub fn numbers(observed: &Observed, founded: bool) -> Numbers {
+pub fn numbers(observed: &Observed, founded: bool, vouched: &BTreeSet<MachineName>) -> Numbers {
     let mut numbers = Numbers::default();
     for (machine, configuration) in observed.members_of(Role::ControlPlane) {
+        if vouched.contains(&machine) {
+            continue;
+        }
         numbers.n += 1;
         match health(observed, founded, &machine, configuration) {
             Health::Healthy => numbers.healthy += 1,
@@ -110,7 +115,11 @@ pub fn numbers(observed: &Observed, founded: bool) -> Numbers {
         }
     }
     if asks_the_cluster(observed, founded) {
-        numbers.n += strays(observed).count();
+        let off: Vec<&NodeView> = vouched
+            .iter()
+            .filter_map(|machine| node(observed, machine))
+            .collect();
+        numbers.n += strays(observed).filter(|node| !off.contains(node)).count();
     }
     numbers
 }

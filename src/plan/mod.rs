@@ -64,7 +64,7 @@ fn leave_what_is_given_back(plan: &mut Plan) {
 /// The steps in order, one line each; the first that cannot go on is the last.
 fn steps(observed: &Observed, now: Timestamp, settings: &Settings, plan: &mut Plan) {
     if observed.cluster.deleting {
-        release::delete_cluster(observed, plan);
+        release::delete_cluster(observed, now, plan);
         return;
     }
     confirm(observed, plan);
@@ -96,6 +96,7 @@ fn steps(observed: &Observed, now: Timestamp, settings: &Settings, plan: &mut Pl
     }
     ground::ensure_finalizer(observed, plan);
     take_back(observed, plan);
+    release::strip_forced(observed, plan);
     founding::keep_ledger(observed, &founding, plan);
     let secrets = ground::secrets(observed, &ground, plan);
     bringup::plan_claims(observed, &secrets, &founding, &targets, now, plan);

@@ -23,6 +23,9 @@ use crate::api::status::{ClusterStatus, Role};
 use super::action::{Clock, Precondition};
 use super::slot::Entered;
 
+/// The finalizer of a deletion that orphans (Kubernetes, "Garbage collection").
+const ORPHAN_FINALIZER: &str = "orphan";
+
 /// Where a snapshot was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evidence {
@@ -96,11 +99,29 @@ pub struct ClusterView {
     pub finalizers: Vec<String>,
     /// Value of the annotation `accept-quorum-loss`.
     pub accept_quorum_loss: Option<String>,
+    /// Value of the annotation `force-release`.
+    pub force_release: Option<String>,
     /// Status as stored, for what changed and when.
     pub status: ClusterStatus,
 }
 
 impl ClusterView {
+    /// Whether a person vouches that a machine is off (SPEC 5): it is named, or `all` are while the cluster is being deleted.
+    #[must_use]
+    pub fn forces(&self, machine: &str) -> bool {
+        let named = self.force_release.as_deref().unwrap_or_default();
+        named
+            .split(',')
+            .map(str::trim)
+            .any(|name| name == machine || (name == "all" && self.deleting))
+    }
+
+    /// Whether the deletion leaves everything behind (Kubernetes, "Garbage collection": orphaned dependents).
+    #[must_use]
+    pub fn is_orphaning(&self) -> bool {
+        self.deleting && self.finalizers.iter().any(|it| it == ORPHAN_FINALIZER)
+    }
+
     /// The version that a write to the cluster object insists on.
     #[must_use]
     pub fn precondition(&self) -> Precondition {

@@ -1,22 +1,28 @@
-//! The deletion of a cluster: every machine is given back before anything that NIO needs for it goes (SPEC 5).
+//! The deletion of a cluster: every machine is given back before anything that NIO needs for it goes (SPEC 5). And what a person
+//! vouches to be off is taken out of NIO's hands.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 use crate::api::conditions::{ConditionType, Reason};
-use crate::api::names::CLUSTER_FINALIZER;
+use crate::api::names::{CLUSTER_FINALIZER, MachineName};
+use crate::api::nio::{Generation, NIO_FINALIZERS, NixosConfiguration};
 use crate::api::status::Role;
 
 use super::action::{Action, Child, Plan};
 use super::observed::{Observed, precondition};
 use super::selection::{Pick, Selection, pool};
 
+/// NIO looks again every 120 seconds (NIO.md); what it did not let go of in twice that time, something holds up.
+const NIO_IS_LATE: Duration = Duration::from_secs(240);
+
 /// Plans the next step of a deletion. Needs no valid spec: configurations are found by their owner.
-pub fn delete_cluster(observed: &Observed, plan: &mut Plan) {
+pub fn delete_cluster(observed: &Observed, now: Timestamp, plan: &mut Plan) {
     let cluster = &observed.cluster;
     plan.selection = all_leaving(observed);
-    if !cluster
-        .finalizers
-        .iter()
-        .any(|finalizer| finalizer == CLUSTER_FINALIZER)
-    {
+    let holds = |finalizer: &String| finalizer == CLUSTER_FINALIZER;
+    if !cluster.finalizers.iter().any(holds) {
         return;
     }
     if observed.spec.as_ref().is_ok_and(|spec| spec.paused) {
@@ -25,6 +31,12 @@ pub fn delete_cluster(observed: &Observed, plan: &mut Plan) {
             Reason::PausedBySpec,
             "the deletion waits: spec.paused is true",
         );
+        return;
+    }
+    if cluster.is_orphaning() {
+        // Machines, Secrets and all keep what they have; only NICO's own finalizers go.
+        plan.actions.extend(Child::ALL.map(Action::LetGo));
+        plan.actions.push(without_finalizer(observed));
         return;
     }
     if observed.nio.is_none() {
@@ -37,13 +49,15 @@ pub fn delete_cluster(observed: &Observed, plan: &mut Plan) {
     }
     let mut waiting_for = Vec::new();
     for (name, configuration) in observed.owned() {
-        waiting_for.push(name.clone());
+        waiting_for.push(held_by(observed, name, configuration, now));
         if configuration.metadata.deletion_timestamp.is_none() {
             plan.actions
                 .push(Action::GiveBack(name.clone(), precondition(configuration)));
         }
     }
+    strip_forced(observed, plan);
     if !waiting_for.is_empty() {
+        plan.look_again_in(NIO_IS_LATE);
         plan.wait(
             ConditionType::Reconciling,
             Reason::Deleting,
@@ -54,15 +68,85 @@ pub fn delete_cluster(observed: &Observed, plan: &mut Plan) {
         );
         return;
     }
+    plan.actions.extend(left_behind(observed));
     plan.actions.extend(Child::ALL.map(Action::DeleteChild));
+    plan.actions.push(without_finalizer(observed));
+}
+
+fn without_finalizer(observed: &Observed) -> Action {
+    let cluster = &observed.cluster;
     let others = cluster
         .finalizers
         .iter()
         .filter(|finalizer| *finalizer != CLUSTER_FINALIZER)
         .cloned()
         .collect();
-    plan.actions
-        .push(Action::RemoveFinalizer(cluster.precondition(), others));
+    Action::RemoveFinalizer(cluster.precondition(), others)
+}
+
+/// Who is waited for, and why it takes so long, where that can be told.
+fn held_by(
+    observed: &Observed,
+    name: &str,
+    configuration: &NixosConfiguration,
+    now: Timestamp,
+) -> String {
+    let Some(since) = &configuration.metadata.deletion_timestamp else {
+        return name.to_owned();
+    };
+    let waited = Duration::try_from(now.duration_since(since.0)).unwrap_or_default();
+    let mend = format!(
+        "; where the machine is off for good, annotate the cluster nico.homystack.com/force-release: {name}"
+    );
+    let machine = MachineName::parse(name);
+    let object = machine
+        .as_ref()
+        .and_then(|machine| observed.machines.get(machine));
+    let why = match object {
+        None if observed.nio == Some(Generation::Classic) => {
+            "its Machine object is gone, and classic NIO never lets go without it: create it again"
+        }
+        Some(_) if !machine.is_some_and(|machine| observed.discoverable(&machine)) => {
+            "NIO cannot reach the machine"
+        }
+        _ if waited >= NIO_IS_LATE => {
+            "NIO has not reacted: is it running, and are the Secrets there that the machine was given?"
+        }
+        _ => return name.to_owned(),
+    };
+    format!("{name} ({why}{mend})")
+}
+
+/// Machines that NIO let go of and that still say they are configured: `onRemoveFlake` may not have run (SPEC 5; NIO.md).
+fn left_behind(observed: &Observed) -> impl Iterator<Item = Action> {
+    let machines = observed.machines.iter().filter(|(name, machine)| {
+        let status = machine.status.as_ref();
+        status.is_some_and(|status| {
+            status.has_configuration
+                && status.applied_configuration.as_deref() == Some(name.as_str())
+        })
+    });
+    machines.map(|(name, _)| Action::TellLeftBehind(name.clone()))
+}
+
+/// Takes NIO's finalizers off what is being deleted and a person vouches to be off (SPEC 5).
+pub fn strip_forced(observed: &Observed, plan: &mut Plan) {
+    for (name, configuration) in observed.owned() {
+        let held = configuration.metadata.finalizers.iter().flatten();
+        let (nio, others): (Vec<&String>, Vec<&String>) =
+            held.partition(|finalizer| NIO_FINALIZERS.contains(&finalizer.as_str()));
+        if configuration.metadata.deletion_timestamp.is_some()
+            && observed.owns(configuration)
+            && observed.cluster.forces(name)
+            && !nio.is_empty()
+        {
+            plan.actions.push(Action::Strip(
+                name.clone(),
+                precondition(configuration),
+                others.into_iter().cloned().collect(),
+            ));
+        }
+    }
 }
 
 /// Every member leaves.

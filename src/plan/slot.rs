@@ -277,6 +277,7 @@ pub(super) fn end(
 /// Whether the Node of a machine without a configuration is no obstacle to the end of its entry.
 pub(super) fn node_is_gone(observed: &Observed, entry: &Entry, founded: bool) -> bool {
     entry.role == Role::Worker
+        || observed.cluster.forces(entry.machine.as_str())
         || !asks_the_cluster(observed, founded)
         || (observed.word.nodes().is_some() && node(observed, &entry.machine).is_none())
 }

@@ -48,6 +48,7 @@ pub fn blank(spec: Result<Arc<ValidSpec>, Vec<String>>) -> Observed {
             deleting: false,
             finalizers: vec![CLUSTER_FINALIZER.to_owned()],
             accept_quorum_loss: None,
+            force_release: None,
             status: ClusterStatus::default(),
         },
         spec,

@@ -311,6 +311,9 @@ impl Planner {
             | Action::PinHostKey
             | Action::StoreKubeconfig
             | Action::DeleteChild(_)
+            | Action::LetGo(_)
+            | Action::Strip(..)
+            | Action::TellLeftBehind(_)
             | Action::RemoveFinalizer(..) => return None,
         })
     }

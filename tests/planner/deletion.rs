@@ -4,6 +4,7 @@ use nico::api::conditions::{
     ConditionType::{Ready, Reconciling},
     Reason,
 };
+use nico::api::names::MachineName;
 use nico::api::nio::Generation;
 use nico::api::status::Phase;
 use nico::plan::action::{Action, Child};
@@ -165,4 +166,93 @@ fn a_cluster_of_the_same_name_starts_with_another_id() {
         assert!(seen.world.ready(PROD));
         assert_ne!(seen.held("a").id, old);
     });
+}
+
+/// Kubernetes, "Garbage collection": a deletion that orphans leaves every machine as it is.
+#[test]
+fn a_deletion_that_orphans_gives_nothing_back() {
+    given(cluster().control_plane(["a"]).workers(["w"]))
+        .machines(["a", "w"])
+        .when(settled)
+        .when(|world| {
+            let finalizers = &mut world.cluster(PROD).view.finalizers;
+            finalizers.push("orphan".to_owned());
+            world.delete_cluster(PROD);
+        })
+        .then(|seen| {
+            let mut expected: Vec<Action> = Child::ALL.map(Action::LetGo).to_vec();
+            let version = seen.observed.cluster.precondition();
+            expected.push(Action::RemoveFinalizer(version, vec!["orphan".to_owned()]));
+            assert_eq!(seen.plan.actions, expected);
+        });
+}
+
+/// D3, D4: what is out of reach is named, a person can vouch for it, and what it still says is told.
+#[test]
+fn a_machine_that_nobody_lets_go_of_is_named_and_can_be_forced() {
+    let undeleted = |seen: &Seen| {
+        seen.world
+            .configurations
+            .keys()
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    deleted()
+        .when(|world| {
+            world.pass(PROD);
+            world.machines.remove(&MachineName::parse("w").unwrap());
+            world.work();
+        })
+        .then(|seen| {
+            assert_eq!(undeleted(seen), ["w"]);
+            seen.says(
+                Reconciling,
+                "True",
+                Reason::Deleting,
+                "w (its Machine object is gone, and classic NIO never lets go without it",
+            );
+        })
+        .when(|world| {
+            world.cluster(PROD).view.force_release = Some("x, w".to_owned());
+            world.pass(PROD);
+        })
+        .then(|seen| assert_eq!(undeleted(seen), Vec::<String>::new()));
+}
+
+/// `all` is for a cluster that is being deleted, and nothing that still lives is stripped.
+#[test]
+fn all_are_forced_only_while_the_cluster_is_being_deleted() {
+    given(cluster().control_plane(["a"]).workers(["w"]))
+        .machines(["a", "w"])
+        .when(settled)
+        .when(|world| world.cluster(PROD).view.force_release = Some("all".to_owned()))
+        .then(|seen| assert!(seen.plan.actions.is_empty(), "{:?}", seen.plan.actions))
+        .when(|world| {
+            world.delete_configuration("w");
+        })
+        .then(|seen| {
+            let strips = |action: &Action| matches!(action, Action::Strip(..));
+            assert!(!seen.plan.actions.iter().any(strips));
+        })
+        .when(|world| world.delete_cluster(PROD))
+        .then(|seen| {
+            let strips = |action: &&Action| matches!(action, Action::Strip(..));
+            assert_eq!(seen.plan.actions.iter().filter(strips).count(), 1);
+        });
+}
+
+/// D4: a machine that was out of reach still says that it is configured.
+#[test]
+fn what_nio_left_behind_is_told() {
+    deleted()
+        .when(|world| {
+            let status = &mut world.machine("w").status;
+            status.get_or_insert_default().discoverable = false;
+            world.pass(PROD);
+            world.work();
+        })
+        .then(|seen| {
+            let told = Action::TellLeftBehind(MachineName::parse("w").unwrap());
+            assert_eq!(seen.plan.actions.first(), Some(&told));
+        });
 }

@@ -353,6 +353,9 @@ pub fn kind(action: &Action) -> &'static str {
         Action::PinHostKey => "PinHostKey",
         Action::StoreKubeconfig => "StoreKubeconfig",
         Action::DeleteChild(_) => "DeleteChild",
+        Action::LetGo(_) => "LetGo",
+        Action::Strip(..) => "Strip",
+        Action::TellLeftBehind(_) => "TellLeftBehind",
         Action::RemoveFinalizer(..) => "RemoveFinalizer",
     }
 }

@@ -303,3 +303,41 @@ fn an_annotated_member_leaves_once_another_has_taken_its_place() {
             assert_eq!(rolled[..4], ["d", "a drains", "a leaves", "node a"]);
         });
 }
+
+/// SPEC 4.3: two of three are off, and a person vouches for it: they are released, and one that stays is enough to go on.
+#[test]
+fn machines_that_a_person_vouches_for_are_released_whatever_the_numbers() {
+    ready()
+        .when(|world| {
+            for machine in ["b", "c"] {
+                die(world, machine);
+            }
+            asks_for(world, &["a", "d", "e"], &["v", "w"]);
+            world.cluster(PROD).view.force_release = Some("b,c".to_owned());
+        })
+        .when(settled)
+        .then(|seen| {
+            assert!(seen.world.ready(PROD), "{}", seen.world.story());
+            let rolled = rolled(&seen.world);
+            assert_eq!(
+                rolled[..6],
+                ["b leaves", "node b", "c leaves", "node c", "d", "e"]
+            );
+        });
+}
+
+/// The annotation of an earlier day says nothing of a machine that the spec asks for.
+#[test]
+fn a_member_that_the_spec_asks_for_counts_though_it_is_vouched_for() {
+    ready()
+        .when(|world| {
+            world.cluster(PROD).view.force_release = Some("c".to_owned());
+            world.mute.insert(name("b"));
+            world.edit(PROD, |spec| {
+                spec["rollout"] = json!({ "order": "ControlPlaneFirst" });
+                spec["gitRepo"] = json!("https://example.com/new.git");
+            });
+        })
+        .when(settled)
+        .then(|seen| assert_eq!(rolled(&seen.world), ["b"], "two of three are well"));
+}

@@ -40,6 +40,15 @@ impl World {
         }
     }
 
+    /// A configuration goes. `#minimal` runs no kubelet; the Node stays until somebody deletes it.
+    pub fn let_go(&mut self, name: &str) {
+        self.configurations.remove(name);
+        self.flying.retain(|machine, _| machine.as_str() != name);
+        if let Some(node) = self.nodes.get_mut(name) {
+            node.ready = false;
+        }
+    }
+
     /// NIO applies one configuration, or lets go of it (NIO.md). Whether anything changed.
     pub fn apply_configuration(&mut self, name: &str) -> bool {
         let Some(configuration) = self.configurations.get_mut(name) else {
@@ -50,16 +59,17 @@ impl World {
             .as_ref()
             .and_then(|machine| self.machines.get_mut(machine));
         if configuration.metadata.deletion_timestamp.is_some() {
-            self.configurations.remove(name);
-            self.flying.retain(|machine, _| machine.as_str() != name);
-            // `#minimal` runs no kubelet; the Node stays until somebody deletes it.
-            if let Some(node) = self.nodes.get_mut(name) {
-                node.ready = false;
-            }
-            if let Some(status) = machine.and_then(|machine| machine.status.as_mut()) {
+            let Some(machine) = machine else {
+                // NIO.md: classic never lets go of a configuration whose Machine object is gone.
+                return false;
+            };
+            let status = machine.status.get_or_insert_default();
+            // NIO.md: a machine out of reach keeps saying that it is configured.
+            if status.discoverable {
                 status.has_configuration = false;
                 status.applied_configuration = None;
             }
+            self.let_go(name);
             return true;
         }
         let Some(status) = machine.and_then(|machine| machine.status.as_mut()) else {

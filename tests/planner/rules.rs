@@ -66,7 +66,14 @@ fn kinds(observed: &Observed, plan: &Plan) -> Result<(), String> {
     let paused = observed.spec.as_ref().is_ok_and(|spec| spec.paused);
     if observed.cluster.deleting {
         must(
-            only(&["GiveBack", "DeleteChild", "RemoveFinalizer"]),
+            only(&[
+                "GiveBack",
+                "Strip",
+                "LetGo",
+                "TellLeftBehind",
+                "DeleteChild",
+                "RemoveFinalizer",
+            ]),
             "I10: a cluster that is being deleted makes nothing",
         )?;
         must(!paused || kinds.is_empty(), "a paused deletion waits")?;
@@ -120,7 +127,8 @@ fn preconditions(observed: &Observed, action: &Action) -> Result<(), String> {
             "a write to the cluster insists on its version",
         ),
         Action::RemoveFinalizer(at, _) => must(
-            *at == observed.cluster.precondition() && observed.owned().next().is_none(),
+            *at == observed.cluster.precondition()
+                && (observed.owned().next().is_none() || observed.cluster.is_orphaning()),
             "I9: the finalizer goes only when no owned configuration is in view",
         ),
         Action::CreateLedger(_) => must(
@@ -139,6 +147,16 @@ fn preconditions(observed: &Observed, action: &Action) -> Result<(), String> {
             observed.kubeconfig.secret == SecretView::Absent,
             "I6: a kubeconfig Secret is never overwritten",
         ),
+        Action::Strip(name, at, _) => {
+            let held = observed.configurations.get(name);
+            let held = held.ok_or("only what is there is stripped")?;
+            must(observed.owns(held), "I2: only our own is stripped")?;
+            must(precondition(held) == *at, "a mark insists on a version")?;
+            must(
+                held.metadata.deletion_timestamp.is_some() && observed.cluster.forces(name),
+                "SPEC 5: NIO's finalizer goes only where a person asked for it",
+            )
+        }
         Action::GiveBack(name, at) => {
             let held = observed.configurations.get(name);
             let held = held.ok_or("only what is there is given back")?;
@@ -256,6 +274,8 @@ fn preconditions(observed: &Observed, action: &Action) -> Result<(), String> {
         }
         Action::AskCluster
         | Action::Evict(_)
+        | Action::LetGo(_)
+        | Action::TellLeftBehind(_)
         | Action::Undrain { .. }
         | Action::Claim(_)
         | Action::FetchKubeconfig(_)

@@ -377,7 +377,14 @@ impl World {
                 refused_unless(held.is_some_and(|held| held.to_string() == at.resource_version))?;
                 cluster.ledger = Some((version, after.clone()));
             }
-            Action::AskCluster => return Ok(()),
+            Action::AskCluster | Action::LetGo(_) | Action::TellLeftBehind(_) => return Ok(()),
+            Action::Strip(machine, at, finalizers) => {
+                let configuration = self.at(machine, at, &uid)?;
+                configuration.metadata.finalizers = Some(finalizers.clone());
+                if finalizers.is_empty() {
+                    self.let_go(machine);
+                }
+            }
             Action::Evict(node) => {
                 let left = self.held_back.get(node).copied().unwrap_or_default();
                 self.pods.insert(node.clone(), left);

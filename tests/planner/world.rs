@@ -112,6 +112,7 @@ impl World {
             deleting: false,
             finalizers: Vec::new(),
             accept_quorum_loss: None,
+            force_release: None,
             status: ClusterStatus::default(),
         };
         let cluster = Cluster {

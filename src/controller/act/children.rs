@@ -67,59 +67,87 @@ impl Hand<'_> {
 
     /// Only what is ours goes: a Secret that was adopted, and known hosts of the user's own, stay as they are.
     pub(super) async fn delete_child(&self, child: Child) -> Result<(), ActError> {
-        let cluster = &self.observed.cluster.name;
+        let name = self.name_of(child);
         match child {
-            Child::JoinToken => self.delete_named::<Secret>(&join_token_name(cluster)).await,
-            Child::WorkerToken => {
-                self.delete_named::<Secret>(&worker_token_name(cluster))
-                    .await
+            Child::JoinToken | Child::WorkerToken | Child::Kubeconfig => {
+                self.delete_named::<Secret>(&name).await
             }
-            Child::Kubeconfig => self.delete_named::<Secret>(&kubeconfig_name(cluster)).await,
-            Child::KnownHosts => {
-                self.delete_named::<ConfigMap>(&known_hosts_name(cluster))
-                    .await
-            }
-            Child::Ledger => self.delete_named::<ConfigMap>(&ledger_name(cluster)).await,
+            Child::KnownHosts | Child::Ledger => self.delete_named::<ConfigMap>(&name).await,
         }
     }
 
-    pub(super) async fn delete_named<K>(&self, name: &str) -> Result<(), ActError>
+    /// Takes NICO's finalizer off a child, which stays.
+    pub(super) async fn let_go(&self, child: Child) -> Result<(), ActError> {
+        let name = self.name_of(child);
+        match child {
+            Child::JoinToken | Child::WorkerToken | Child::Kubeconfig => {
+                self.let_go_named::<Secret>(&name).await.map(drop)
+            }
+            Child::KnownHosts | Child::Ledger => {
+                self.let_go_named::<ConfigMap>(&name).await.map(drop)
+            }
+        }
+    }
+
+    fn name_of(&self, child: Child) -> String {
+        let cluster = &self.observed.cluster.name;
+        match child {
+            Child::JoinToken => join_token_name(cluster),
+            Child::WorkerToken => worker_token_name(cluster),
+            Child::Kubeconfig => kubeconfig_name(cluster),
+            Child::KnownHosts => known_hosts_name(cluster),
+            Child::Ledger => ledger_name(cluster),
+        }
+    }
+
+    async fn delete_named<K>(&self, name: &str) -> Result<(), ActError>
+    where
+        K: calls::Object + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+    {
+        let Some(object) = self.let_go_named::<K>(name).await? else {
+            return Ok(());
+        };
+        let leftover = object.meta().deletion_timestamp.is_some();
+        if !leftover && self.owns(&object) {
+            calls::delete(&self.api::<K>(), name, &version_of(&object)).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes NICO's finalizer off an object of ours, or off one that was ours: left by a former cluster and being deleted, or
+    /// orphaned. Returns it where it is still there and was looked at.
+    async fn let_go_named<K>(&self, name: &str) -> Result<Option<K>, ActError>
     where
         K: calls::Object + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
     {
         let api = self.api::<K>();
-        let Some(mut object) = calls::get_opt(&api, name).await? else {
-            return Ok(());
+        let Some(object) = calls::get_opt(&api, name).await? else {
+            return Ok(None);
         };
         let held = object
             .finalizers()
             .iter()
             .any(|finalizer| finalizer == IN_USE_FINALIZER);
-        let leftover =
-            held && object.meta().deletion_timestamp.is_some() && !self.observed.cluster.deleting;
-        if !self.owns(&object) && !leftover {
-            return Ok(());
+        let deleting = self.observed.cluster.deleting;
+        let leftover = object.meta().deletion_timestamp.is_some() && !deleting;
+        let mut owners = object.owner_references().iter();
+        let orphaned = deleting && !owners.any(|owner| owner.controller == Some(true));
+        if !self.owns(&object) && !(held && (leftover || orphaned)) {
+            return Ok(None);
         }
         self.forget(name);
-        if object
+        if !held {
+            return Ok(Some(object));
+        }
+        let others: Vec<&String> = object
             .finalizers()
             .iter()
-            .any(|finalizer| finalizer == IN_USE_FINALIZER)
-        {
-            let others: Vec<&String> = object
-                .finalizers()
-                .iter()
-                .filter(|finalizer| *finalizer != IN_USE_FINALIZER)
-                .collect();
-            let body = json!({"metadata": {"finalizers": others}});
-            object = match calls::patch(&api, name, &version_of(&object), body).await {
-                Err(CallError::Gone(_)) => return Ok(()),
-                patched => patched?,
-            };
+            .filter(|finalizer| *finalizer != IN_USE_FINALIZER)
+            .collect();
+        let body = json!({"metadata": {"finalizers": others}});
+        match calls::patch(&api, name, &version_of(&object), body).await {
+            Err(CallError::Gone(_)) => Ok(None),
+            patched => Ok(Some(patched?)),
         }
-        if object.meta().deletion_timestamp.is_none() {
-            calls::delete(&api, name, &version_of(&object)).await?;
-        }
-        Ok(())
     }
 }

@@ -75,6 +75,8 @@ pub(super) struct Scene<'a> {
     most_workers: usize,
     pub(super) asks: bool,
     drain_patience: Duration,
+    /// Machines that leave, or left, and that a person vouches to be off (SPEC 4.3, `force-release`).
+    vouched: BTreeSet<MachineName>,
     quorum_lost: bool,
     passed_over: BTreeSet<MachineName>,
 }
@@ -90,7 +92,8 @@ impl<'a> Scene<'a> {
         let rollout = observed.spec.as_ref().ok().map(|spec| spec.rollout);
         let workers = plan.selection.workers.total;
         let asks = asks_the_cluster(observed, founded);
-        let numbers = numbers(observed, founded);
+        let vouched = vouched(observed, &plan.selection);
+        let numbers = numbers(observed, founded, &vouched);
         let mut scene = Self {
             observed,
             founded,
@@ -106,6 +109,7 @@ impl<'a> Scene<'a> {
             drain_patience: rollout.map_or(Duration::ZERO, |rollout| {
                 Duration::from_secs(rollout.drain_timeout_seconds.into())
             }),
+            vouched,
             quorum_lost: false,
             passed_over: BTreeSet::new(),
         };
@@ -235,4 +239,19 @@ impl<'a> Scene<'a> {
             .or_else(|| self.not_its_turn(machine, &step));
         refusal.unwrap_or(Verdict::Go(step))
     }
+}
+
+/// The machines named in `force-release` that leave, are being let go of, or are gone. One that the spec still asks for and that
+/// has its configuration counts as ever: the annotation may be of an earlier day.
+fn vouched(observed: &Observed, selection: &Selection) -> BTreeSet<MachineName> {
+    let leaving = Role::ALL
+        .into_iter()
+        .flat_map(|role| selection.of(role).leaving.iter().cloned());
+    let gone = entries(observed)
+        .map(|entry| entry.machine.clone())
+        .filter(|machine| owned(observed, machine).is_none());
+    leaving
+        .chain(gone)
+        .filter(|machine| observed.cluster.forces(machine.as_str()))
+        .collect()
 }

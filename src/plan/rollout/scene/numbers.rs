@@ -23,7 +23,7 @@ impl Scene<'_> {
                 format!("{healthy} of {n} control plane machines are healthy, too few {what}{why}"),
             ))
         };
-        if !self.founded {
+        if !self.founded || self.vouched.contains(machine) {
             return None;
         }
         if self.role(machine) == Role::Worker {

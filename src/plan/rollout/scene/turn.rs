@@ -18,7 +18,14 @@ impl Scene<'_> {
         let role = self.role(machine);
         let goes_on = self.in_flight(machine);
         let leads_out = self.leads_out(machine);
-        let others = || self.flights.iter().filter(|(other, _)| *other != machine);
+        let vouched = self.vouched.contains(machine);
+        // What a person vouches to be off is in nobody's way but by its entry, nor is anything but an entry in its own.
+        let others = || {
+            self.flights.iter().filter(|(other, flight)| {
+                let only_by_entry = vouched || self.vouched.contains(*other);
+                *other != machine && (flight.entry.is_some() || !only_by_entry)
+            })
+        };
         let stands_in_the_way = |flight: &Flight| match (role, flight.role) {
             _ if flight.entry.is_some() && flight.role != role => true,
             (Role::ControlPlane, Role::ControlPlane) => {
@@ -46,7 +53,7 @@ impl Scene<'_> {
 
     /// Why it is not this machine's turn yet. One that was written already goes on.
     pub(super) fn not_its_turn(&self, machine: &MachineName, step: &Step) -> Option<Verdict> {
-        if self.in_flight(machine) || self.leads_out(machine) {
+        if self.in_flight(machine) || self.leads_out(machine) || self.vouched.contains(machine) {
             return None;
         }
         if *step == Step::Rewrite {
