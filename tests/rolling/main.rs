@@ -5,6 +5,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod dead;
 mod edits;
 mod failures;
 mod hand;
