@@ -288,7 +288,8 @@ fn one_sick_control_plane_machine_is_mended_first_and_no_healthy_one_is_touched(
         .then(|seen| {
             // It was written, and is still mute: two of three are healthy, and none of them may go.
             assert_eq!(rolled(&seen.world), ["c"]);
-            seen.says(RollingOut, "True", Reason::QuorumAtRisk, "2 of 3");
+            let few = "2 of 3 control plane machines are healthy (not c), too few";
+            seen.says(RollingOut, "True", Reason::QuorumAtRisk, few);
         })
         .when(|world| world.mute.clear())
         .when(settled)

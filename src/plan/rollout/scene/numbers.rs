@@ -18,9 +18,17 @@ impl Scene<'_> {
             } else {
                 (Reason::QuorumAtRisk, String::new())
             };
+            let others = self.not_healthy().join(", ");
+            let except = if others.is_empty() {
+                others
+            } else {
+                format!(" (not {others})")
+            };
             Some(Verdict::Stop(
                 reason,
-                format!("{healthy} of {n} control plane machines are healthy, too few {what}{why}"),
+                format!(
+                    "{healthy} of {n} control plane machines are healthy{except}, too few {what}{why}"
+                ),
             ))
         };
         if !self.founded || self.vouched.contains(machine) {
@@ -68,6 +76,19 @@ impl Scene<'_> {
                     .flatten()
             }
         }
+    }
+
+    /// The control plane machines, and the Nodes without one, that are not known to be healthy: what a person looks at first.
+    fn not_healthy(&self) -> Vec<String> {
+        let members = self.observed.members_of(Role::ControlPlane);
+        let unwell = members
+            .map(|(machine, _)| machine)
+            .filter(|machine| self.health(machine) != Health::Healthy);
+        let strays = health::strays(self.observed).filter(|_| self.asks);
+        unwell
+            .map(|machine| machine.to_string())
+            .chain(strays.map(|node| format!("Node {}", node.name)))
+            .collect()
     }
 
     /// One of a control plane of two leaves only where a person vouches for it; the last one never does (SPEC 4.3).
