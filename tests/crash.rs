@@ -6,8 +6,7 @@ mod common;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::lives::{Kill, next_life};
-use common::traffic::{RESYNC, judge, kinds, named, resyncs, settle, significant};
+use common::traffic::{RESYNC, Write, judge, kinds, named, resyncs, settle, significant};
 use common::{DEADLINE, five, nico, three_and_two};
 use futures::StreamExt;
 use kube::api::{DeleteParams, ListParams};
@@ -24,29 +23,88 @@ fn setup() -> NicoSetup {
     nico().args(&RESYNC)
 }
 
+/// One life is ended at `write`; the next one goes on.
+struct Case {
+    write: Write,
+    moment: Moment,
+}
+
+impl Case {
+    fn all(writes: &[Write]) -> Vec<Self> {
+        let both = [Moment::Before, Moment::After];
+        let cases = writes.iter().flat_map(|write| {
+            both.map(|moment| Self {
+                write: write.clone(),
+                moment,
+            })
+        });
+        cases.collect()
+    }
+
+    fn name(&self) -> String {
+        let Write {
+            verb,
+            resource,
+            name,
+            nth,
+        } = &self.write;
+        format!("{:?} {verb} {resource} {name} #{nth}", self.moment)
+    }
+
+    /// How often the status is written depends on what comes together; every other write must have been met.
+    fn may_be_missed(&self) -> bool {
+        self.write.resource.ends_with("/status") && self.write.nth > 1
+    }
+}
+
+/// Waits for the end of `nico` by the switch, or for `reached`; then starts another. True: it was killed.
+async fn next_life<T>(
+    world: &World,
+    proxy: &Proxy,
+    switch: &KillSwitch,
+    first: RunningNico,
+    reached: impl AsyncFn() -> Option<T>,
+) -> (bool, RunningNico) {
+    let ended = || async {
+        let over = first.exit_status().is_some();
+        if over {
+            return Some(true);
+        }
+        // The goal may be reached by the very write at which the kill is under way.
+        let reached = reached().await.is_some();
+        let met = proxy.writes().iter().any(|call| call.faulted);
+        (reached && !met && !switch.pressed()).then_some(false)
+    };
+    let told = || async { format!("{}\n{}", proxy.write_lines(), world.describe().await) };
+    if wait_describing("the kill or the goal", DEADLINE, ended, told).await {
+        drop(first);
+        (true, world.nico(&setup(), proxy).await)
+    } else {
+        (false, first)
+    }
+}
+
 async fn ready(world: &World) -> Option<()> {
     let ready = world.condition("prod", "Ready").await;
     (ready["status"] == "True").then_some(())
 }
 
 /// A bring-up, with one life ended on the way or none. Returns its writes, and whether the kill was met.
-async fn bring_up(case: Option<&Kill>) -> (Vec<Call>, bool) {
-    let name = case.map_or_else(|| "a clean run".to_owned(), Kill::name);
+async fn bring_up(case: Option<&Case>) -> (Vec<Call>, bool) {
+    let name = case.map_or_else(|| "a clean run".to_owned(), Case::name);
     let world = World::new().await;
     five(&world).await;
     let proxy = world.proxy().await;
     let resyncs = resyncs(&proxy, "prod");
     let switch = KillSwitch::default();
     if let Some(case) = case {
-        proxy.fault(case.fault(&switch));
+        proxy.fault(case.write.fault(case.moment, Effect::Kill(switch.clone())));
     }
     let first = world.nico(&setup(), &proxy).await;
     switch.arm(&first);
     world.cluster("prod", three_and_two()).await.unwrap();
-    let (killed, nico) = next_life((&world, &proxy, &setup()), 0, &switch, first, async || {
-        ready(&world).await
-    })
-    .await;
+    let (killed, nico) =
+        next_life(&world, &proxy, &switch, first, async || ready(&world).await).await;
     world.wait_ready("prod", DEADLINE).await;
     settle(&proxy, &resyncs).await;
     judge(&world, &proxy, &name);
@@ -80,7 +138,7 @@ async fn a_bring_up_survives_a_kill_at_every_write() {
         (2..=5).contains(&significant),
         "{significant} status writes of weight, {status} in all"
     );
-    let cases = Kill::all(&writes);
+    let cases = Case::all(&writes);
     assert_eq!(cases.len(), 2 * writes.len());
     let killed = futures::stream::iter(&cases)
         .map(async |case| bring_up(Some(case)).await.1)
@@ -148,8 +206,8 @@ fn one_and_one() -> Value {
 }
 
 /// A deletion, with one life ended on the way or none. Returns its writes, and whether the kill was met.
-async fn deletion(case: Option<&Kill>) -> (Vec<Call>, bool) {
-    let name = case.map_or_else(|| "a clean deletion".to_owned(), Kill::name);
+async fn deletion(case: Option<&Case>) -> (Vec<Call>, bool) {
+    let name = case.map_or_else(|| "a clean deletion".to_owned(), Case::name);
     let world = World::new().await;
     world.machines_named(&["cp-01", "w-01"]).await;
     let proxy = world.proxy().await;
@@ -162,7 +220,7 @@ async fn deletion(case: Option<&Kill>) -> (Vec<Call>, bool) {
     let before = proxy.writes().len();
     let switch = KillSwitch::default();
     if let Some(case) = case {
-        proxy.fault(case.fault(&switch));
+        proxy.fault(case.write.fault(case.moment, Effect::Kill(switch.clone())));
     }
     switch.arm(&first);
     world
@@ -179,7 +237,7 @@ async fn deletion(case: Option<&Kill>) -> (Vec<Call>, bool) {
             .is_none()
             .then_some(())
     };
-    let (killed, _nico) = next_life((&world, &proxy, &setup()), before, &switch, first, gone).await;
+    let (killed, _nico) = next_life(&world, &proxy, &switch, first, gone).await;
     let told = || async {
         format!(
             "{name}\n{}\n{}",
@@ -228,7 +286,7 @@ async fn a_deletion_survives_a_kill_at_every_write() {
     let deleted = writes.iter().filter(|write| write.verb == "delete").count();
     // Two configurations, three Secrets, known hosts and ledger.
     assert_eq!(deleted, 7, "{:#?}", kinds(&clean));
-    let cases = Kill::all(&writes);
+    let cases = Case::all(&writes);
     let killed = futures::stream::iter(&cases)
         .map(async |case| deletion(Some(case)).await.1)
         .buffer_unordered(AT_ONCE)

@@ -3,7 +3,6 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub(crate) mod case;
-pub(crate) mod lives;
 pub(crate) mod traffic;
 
 use std::time::Duration;
