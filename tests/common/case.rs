@@ -74,7 +74,10 @@ impl Case {
         let Self { world, proxy, nico } = self;
         let broken = rig::judge::broken_rules(&proxy.writes());
         assert_eq!(broken, Vec::<String>::new(), "{}", proxy.write_lines());
-        assert!(proxy.forbidden().is_empty(), "{:?}", proxy.forbidden());
+        let mut forbidden = proxy.forbidden();
+        // An API server that starts refuses everyone.
+        forbidden.retain(|call| !call.faulted);
+        assert!(forbidden.is_empty(), "{forbidden:?}");
         assert_eq!(world.flake().splits(), vec![]);
         nico.terminate().await;
         let status = nico.wait_exit(Duration::from_secs(15)).await;

@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 
 use crate::common::DEADLINE;
 use crate::common::case::{Case, in_flight, row};
-use crate::{ORDER, does_nothing, edit, repository, rolled_once, stands_at, three_and_one};
+use crate::{
+    ORDER, assert_all_hold, does_nothing, edit, repository, rolled_once, stands_at, three_and_one,
+};
 
 async fn delete_machine(case: &Case, machine: &str) -> String {
     let machines = case.world.machines();
@@ -106,8 +108,15 @@ async fn selectors_labels_and_flapping_machines_change_no_roll() {
         }
     };
     flaps(true);
+    let began = case.world.nio().now();
     edit(&case, &mut rules, repository("c")).await;
-    rolled_once(&case, &rules, "c").await;
+    case.rolled_out("prod").await;
+    assert_all_hold(&case, "c").await;
+    // One that is not reached at its turn lets its peers go first.
+    let mut written = order(&case.evidence(), began);
+    assert_eq!(written.remove(0), "w-01");
+    written.sort();
+    assert_eq!(written, ORDER[1..]);
     flaps(false);
     case.ready("prod").await;
     case.finish_rolled(&rules).await;
@@ -174,15 +183,26 @@ fn writes_to(case: &Case, machine: &str, since: usize) -> usize {
     of_it.count()
 }
 
+/// Another party's configuration of a machine; its end leaves on the machine what is there.
+async fn their_configuration(case: &Case, machine: &str) {
+    case.foreign_configuration("theirs", machine).await;
+    let nothing = json!({"spec": {"onRemoveFlake": null}});
+    let configurations = case.world.configurations();
+    configurations
+        .patch("theirs", &PatchParams::default(), &Patch::Merge(nothing))
+        .await
+        .unwrap();
+    case.told("prod", "MachinesAvailable", "False", "MachineInUse")
+        .await;
+}
+
 /// M8: NICO writes no configuration of a machine that another party's configuration names, neither before its turn nor in flight.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_another_configuration_names_is_not_written() {
     let case = three_and_one().await;
     let mut rules = Rules::default();
     stands_at(&case, &mut rules, "w-01", "b").await;
-    case.foreign_configuration("theirs", "cp-02").await;
-    case.told("prod", "MachinesAvailable", "False", "MachineInUse")
-        .await;
+    their_configuration(&case, "cp-02").await;
     let since = case.proxy.writes().len();
     does_nothing(&case, "w-01", false);
     up_to_date(&case, 2, 1).await;
@@ -195,9 +215,7 @@ async fn a_machine_that_another_configuration_names_is_not_written() {
     assert_eq!(rolled, ["w-01", "cp-01", "cp-03", "cp-02"]);
     // In flight it is neither confirmed nor touched nor written, and nobody else's turn comes.
     stands_at(&case, &mut rules, "w-01", "c").await;
-    case.foreign_configuration("theirs", "w-01").await;
-    case.told("prod", "MachinesAvailable", "False", "MachineInUse")
-        .await;
+    their_configuration(&case, "w-01").await;
     let since = case.proxy.writes().len();
     does_nothing(&case, "w-01", false);
     let marker = case.marker("w-01").await;
