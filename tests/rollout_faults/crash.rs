@@ -5,6 +5,7 @@ use rig::judge::rollout::{Rules, order};
 use rig::process::KillSwitch;
 use rig::proxy::{Effect, Moment};
 use rig::wait::wait_describing;
+use rig::world::RunningNico;
 
 use crate::common::DEADLINE;
 use crate::common::case::Case;
@@ -52,7 +53,7 @@ impl Lane {
             });
             switches.push(switch);
         }
-        switches.iter().for_each(|switch| switch.arm(&case.nico));
+        arm(&switches, &case.nico);
         let repository = repository(&format!("roll-{}", rules.rolls.len()));
         edit(&case, &mut rules, repository.clone()).await;
         let generation = case.generation("prod").await;
@@ -85,7 +86,7 @@ impl Lane {
             killed += 1;
             written = proxy.writes().len();
             nico = world.nico_unready(&setup(), &proxy).await;
-            switches.iter().for_each(|switch| switch.arm(&nico));
+            arm(&switches, &nico);
         }
         let case = Case { world, proxy, nico };
         let lines = || format!("{kill:?}\n{}", case.proxy.write_lines());
@@ -100,6 +101,13 @@ impl Lane {
         }
         assert_eq!(order(&case.evidence(), began), ORDER, "{}", lines());
         (Self { case, rules }, killed)
+    }
+}
+
+/// Whoever runs now is killed by the next of them.
+fn arm(switches: &[KillSwitch], nico: &RunningNico) {
+    for switch in switches {
+        switch.arm(nico);
     }
 }
 

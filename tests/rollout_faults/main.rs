@@ -83,3 +83,12 @@ async fn assert_all_hold(case: &Case, name: &str) {
         assert_eq!(held.data["spec"]["gitRepo"], wanted, "{machine}");
     }
 }
+
+/// What was written and what stands, for the message of a failure.
+async fn told(case: &Case) -> String {
+    format!(
+        "{}\n{}",
+        case.proxy.write_lines(),
+        case.world.describe().await
+    )
+}

@@ -17,7 +17,7 @@ use crate::common::case::{Case, in_flight};
 use crate::steps::Step;
 use crate::{
     ORDER, assert_all_hold, does_nothing, edit, found, repository, rolled_once, setup, stands_at,
-    three_and_one,
+    three_and_one, told,
 };
 
 /// A finalizer and an annotation that are no business of NICO's.
@@ -48,14 +48,7 @@ async fn a_child_deleted_by_hand_comes_back_through_the_slot() {
             let found = configurations.get_opt(machine).await.ok()??;
             (found.uid() != old.uid()).then_some(())
         };
-        let told = || async {
-            format!(
-                "{}\n{}",
-                case.proxy.write_lines(),
-                case.world.describe().await
-            )
-        };
-        wait_describing("it is made anew", DEADLINE, anew, told).await;
+        wait_describing("it is made anew", DEADLINE, anew, || told(&case)).await;
         case.rolled_out("prod").await;
         assert_eq!(order(&case.evidence(), began), [machine]);
         let made = nodes.get(&case.world.node_name(machine)).await.unwrap();
@@ -95,14 +88,7 @@ async fn children_edited_by_hand_are_repaired_through_the_slot() {
         let files = case.configuration("w-01").await.data["spec"]["additionalFiles"].clone();
         (flake == "#cp-02" && files[0]["inline"] != "{ }").then_some(())
     };
-    let told = || async {
-        format!(
-            "{}\n{}",
-            case.proxy.write_lines(),
-            case.world.describe().await
-        )
-    };
-    wait_describing("both are repaired", DEADLINE, repaired, told).await;
+    wait_describing("both are repaired", DEADLINE, repaired, || told(&case)).await;
     case.rolled_out("prod").await;
     let mut written = order(&case.evidence(), rules.rolls[0]);
     written.sort();
@@ -186,14 +172,7 @@ async fn stripped_objects_and_old_statuses_change_no_roll() {
         }
         all.then_some(())
     };
-    let told = || async {
-        format!(
-            "{}\n{}",
-            case.proxy.write_lines(),
-            case.world.describe().await
-        )
-    };
-    wait_describing("all is put back", DEADLINE, back, told).await;
+    wait_describing("all is put back", DEADLINE, back, || told(&case)).await;
     assert_eq!(order(&case.evidence(), rules.rolls[0]), ORDER[..2]);
     does_nothing(&case, "cp-01", false);
     rolled_once(&case, &rules, "b").await;
@@ -220,14 +199,7 @@ async fn a_ledger_deleted_in_mid_roll_is_made_anew_and_fences() {
     assert_eq!(made["fencing"], true, "{made}");
     assert_eq!(case.map("prod-nico").await["founded"], "true");
     let opened = async || (slot().await?["fencing"] != true).then_some(());
-    let told = || async {
-        format!(
-            "{}\n{}",
-            case.proxy.write_lines(),
-            case.world.describe().await
-        )
-    };
-    wait_describing("the slot opens", PATIENT, opened, told).await;
+    wait_describing("the slot opens", PATIENT, opened, || told(&case)).await;
     case.two_more_looks().await;
     assert_eq!(order(&case.evidence(), rules.rolls[0]), ORDER[..2]);
     assert_eq!(case.in_flight("prod").await, ["cp-01"]);
