@@ -85,6 +85,8 @@ impl Views<'_> {
             None => LedgerView::Absent,
             Some(map) if self.is_leftover(&map.facts) => LedgerView::Leftover,
             Some(map) if !self.is_ours(&map.facts) => LedgerView::Foreign,
+            // Somebody deleted it, as the messages about a ledger of no use advise: it is let go, and made anew.
+            Some(map) if map.facts.deleting => LedgerView::Leftover,
             Some(map) => match Ledger::from_data(&map.data) {
                 Ok(ledger) => LedgerView::Ours(map.facts.version, ledger),
                 Err(error) => LedgerView::Unreadable(error),

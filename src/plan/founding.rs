@@ -203,7 +203,7 @@ pub fn keep_ledger(observed: &Observed, founding: &Founding, plan: &mut Plan) {
             ledger.slot.fencing = founding.founded;
             plan.actions.push(Action::CreateLedger(ledger));
         }
-        // Nothing refers to a former cluster's ledger: it is let go, and made anew in the next pass.
+        // A former cluster's, or deleted by a person: it is let go, and made anew in the next pass.
         LedgerView::Leftover => plan.actions.push(Action::DeleteChild(Child::Ledger)),
         _ => {}
     }

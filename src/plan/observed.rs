@@ -139,7 +139,7 @@ pub enum LedgerView {
     Absent,
     /// A ConfigMap of that name is not ours.
     Foreign,
-    /// Left by a former cluster of this name, being deleted, and held by NICO's finalizer alone.
+    /// Being deleted, and held by NICO's finalizer alone: left by a former cluster of this name, or deleted by a person.
     Leftover,
     /// It is ours and cannot be read.
     Unreadable(LedgerError),

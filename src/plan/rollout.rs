@@ -318,6 +318,7 @@ fn rewrite_first_ones(
             _ => None,
         })
         .collect();
+    let contested = observed.contested();
     let mut rewrites = Vec::new();
     for (machine, differences) in &plan.outdated {
         let (Some(held), Some(target)) = (owned(observed, machine), targets.get(machine)) else {
@@ -330,6 +331,7 @@ fn rewrite_first_ones(
         if lives
             || waits
             || entered
+            || contested.contains_key(machine.as_str())
             || once_confirmed(held)
             || held.metadata.deletion_timestamp.is_some()
             || given_back.contains(&machine.to_string())

@@ -9,6 +9,7 @@ use nico::plan::observed::SecretView;
 use serde_json::json;
 
 use crate::given::{Given, PROD, cluster, given, machine, planned, settled, stranger};
+use crate::rollout::{new_repository, ready, rolled};
 use crate::world::World;
 
 fn three() -> Given {
@@ -110,6 +111,41 @@ fn a_member_that_a_foreign_configuration_names_is_told_and_not_written() {
                 Reason::MachineInUse,
                 "legacy",
             );
+        });
+}
+
+/// INVARIANTS I2: before its turn, and with an entry.
+#[test]
+fn a_roll_passes_by_a_member_that_a_foreign_configuration_names() {
+    ready()
+        .when(|world| {
+            world.post(&stranger("legacy", "b")).unwrap();
+            new_repository(world);
+        })
+        .when(settled)
+        .then(|seen| {
+            assert_eq!(rolled(&seen.world), ["v", "w", "a", "c"]);
+            assert!(seen.taken().is_none());
+        })
+        .when(|world| drop(world.configurations.remove("legacy")))
+        .when(settled)
+        .then(|seen| {
+            assert_eq!(rolled(&seen.world), ["v", "w", "a", "c", "b"]);
+            assert!(seen.world.ready(PROD), "{}", seen.world.story());
+        });
+    ready()
+        .when(|world| {
+            new_repository(world);
+            while rolled(world).is_empty() {
+                world.pass(PROD);
+            }
+            world.post(&stranger("legacy", "v")).unwrap();
+        })
+        .when(settled)
+        .then(|seen| {
+            assert_eq!(rolled(&seen.world), ["v"]);
+            let ledger = seen.observed.ledger.ours().unwrap();
+            assert_eq!(ledger.slot.entries.len(), 1, "its entry stays");
         });
 }
 

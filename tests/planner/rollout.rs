@@ -31,7 +31,8 @@ pub fn ready() -> Given {
     given
 }
 
-fn new_repository(world: &mut World) {
+/// The spec asks for another repository.
+pub fn new_repository(world: &mut World) {
     world.edit(PROD, |spec| {
         spec["gitRepo"] = json!("https://example.com/new.git")
     });

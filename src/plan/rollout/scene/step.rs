@@ -26,6 +26,15 @@ impl Scene<'_> {
         let Some(held) = held.filter(|held| held.metadata.deletion_timestamp.is_none()) else {
             return Verdict::Nothing;
         };
+        if let Some(theirs) = self.observed.contested().get(machine.as_str()) {
+            // What we hold of it is not ours alone: nothing of it is written, and its entry, if any, stays (INVARIANTS I2).
+            return Verdict::Hold(
+                Reason::MachineInUse,
+                format!(
+                    "Machine {machine} is also named by NixosConfiguration {theirs}, which is not of this cluster: nothing is written to it until that is gone"
+                ),
+            );
+        }
         if self.leaves(machine) {
             return self.last_step(machine, entered);
         }

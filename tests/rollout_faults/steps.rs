@@ -1,0 +1,116 @@
+//! The writes of a roll as what they are, told by their bodies, and faults that befall them.
+
+use std::sync::{Mutex, PoisonError};
+
+use rig::proxy::{Call, Effect, Fault, Moment};
+use serde_json::Value;
+
+/// What is written of one machine in a roll, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Its entry is made, or renewed.
+    Taken,
+    /// Its configuration is written anew.
+    Written,
+    /// Its marker is kept as confirmed.
+    Confirmed,
+    /// Its entry is being released.
+    Releasing,
+    /// Its configuration is touched.
+    Touched,
+    /// Its entry is removed.
+    Removed,
+}
+
+impl Step {
+    /// All of them.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Taken,
+        Self::Written,
+        Self::Confirmed,
+        Self::Releasing,
+        Self::Touched,
+        Self::Removed,
+    ];
+}
+
+/// Reads steps off calls, in their order; one entry at a time.
+#[derive(Default)]
+pub(crate) struct Steps {
+    entered: Option<String>,
+    last: Option<(String, Step)>,
+}
+
+impl Steps {
+    /// The step that a call is.
+    pub(crate) fn read(&mut self, call: &Call) -> Option<(String, Step)> {
+        if call.verb != "patch" || !call.subresource.is_empty() {
+            return None;
+        }
+        let body = call.body.as_ref()?;
+        let step = match call.resource.as_str() {
+            "configmaps" => self.of_the_ledger(body)?,
+            "nixosconfigurations" => (call.object_name().to_owned(), of_a_child(body)?),
+            _ => return None,
+        };
+        self.last = Some(step.clone());
+        Some(step)
+    }
+
+    fn of_the_ledger(&mut self, body: &Value) -> Option<(String, Step)> {
+        let slot: Value = serde_json::from_str(body["data"]["slot"].as_str()?).ok()?;
+        let Some(entry) = slot["entries"].as_array()?.first() else {
+            return Some((self.entered.clone()?, Step::Removed));
+        };
+        let machine = entry["machine"].as_str()?.to_owned();
+        self.entered = Some(machine.clone());
+        let step = if entry["state"] == "active" {
+            Step::Taken
+        } else {
+            Step::Releasing
+        };
+        Some((machine, step))
+    }
+}
+
+fn of_a_child(body: &Value) -> Option<Step> {
+    let annotations = &body["metadata"]["annotations"];
+    if body["spec"]["additionalFiles"].is_array() {
+        Some(Step::Written)
+    } else if annotations["nico.homystack.com/confirmed"].is_string() {
+        Some(Step::Confirmed)
+    } else {
+        annotations["nico.homystack.com/touched"]
+            .is_string()
+            .then_some(Step::Touched)
+    }
+}
+
+/// The steps that took effect, in order.
+pub(crate) fn steps(calls: &[Call]) -> Vec<(String, Step)> {
+    let mut steps = Steps::default();
+    let done = |call: &&Call| call.code.is_some_and(|code| code < 300);
+    let read = calls.iter().filter(done);
+    read.filter_map(|call| steps.read(call)).collect()
+}
+
+/// A fault that befalls a step of a machine, once.
+pub(crate) fn at(machine: &str, step: Step, moment: Moment, effect: Effect) -> Fault {
+    let (wanted, steps) = ((machine.to_owned(), step), Mutex::new(Steps::default()));
+    let it = move |call: &Call| {
+        let mut steps = steps.lock().unwrap_or_else(PoisonError::into_inner);
+        steps.read(call).as_ref() == Some(&wanted)
+    };
+    Fault::on(it, moment, effect).times(1)
+}
+
+/// A fault that befalls the first status that is written after a step of a machine, if one is before the next step; once.
+pub(crate) fn at_status_after(machine: &str, step: Step, moment: Moment, effect: Effect) -> Fault {
+    let (wanted, steps) = ((machine.to_owned(), step), Mutex::new(Steps::default()));
+    let it = move |call: &Call| {
+        let mut steps = steps.lock().unwrap_or_else(PoisonError::into_inner);
+        steps.read(call);
+        call.is_write() && call.subresource == "status" && steps.last.as_ref() == Some(&wanted)
+    };
+    Fault::on(it, moment, effect).times(1)
+}
