@@ -2,31 +2,15 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
-use kube::api::{Api, PostParams};
 use rig::judge::rollout::{Evidence, Rules};
 use rig::wait::wait_describing;
 use rig::world::condition;
 use serde_json::{Value, json};
 
 use crate::common::DEADLINE;
-use crate::common::case::{Case, in_flight, names, took_effect};
+use crate::common::case::{in_flight, names, took_effect};
+use crate::leaving::pod;
 use crate::{THREE, ready_with};
-
-/// A Pod on a Node, which somebody who drains it would evict.
-async fn pod(case: &Case, node: &str) -> Api<Pod> {
-    let client = case.world.workload().control_plane().client();
-    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
-    let account = serde_json::from_value(json!({"metadata": {"name": "default"}})).unwrap();
-    // Where no controller made it, and no test before.
-    let _ = accounts.create(&PostParams::default(), &account).await;
-    let pods: Api<Pod> = Api::namespaced(client, "default");
-    let pod = json!({"metadata": {"name": "app"}, "spec": {"nodeName": node,
-        "containers": [{"name": "app", "image": "registry.example.com/app:1"}]}});
-    let pod = serde_json::from_value(pod).unwrap();
-    pods.create(&PostParams::default(), &pod).await.unwrap();
-    pods
-}
 
 /// When a machine's first write since then came.
 fn first_write(evidence: &Evidence, machine: &str, since: Duration) -> Duration {
@@ -43,7 +27,7 @@ fn first_write(evidence: &Evidence, machine: &str, since: Duration) -> Duration 
 async fn a_dead_control_plane_machine_is_released_with_its_node_before_another_joins() {
     let (case, _hosts) = ready_with(&THREE, &[], json!({})).await;
     case.world.machine("cp-04").await;
-    let pods = pod(&case, "cp-03").await;
+    let pods = pod(&case, "cp-03", "app").await;
     case.world.flake().dead("cp-03", true);
     case.unreachable("cp-03", true);
     let before = case

@@ -9,6 +9,7 @@ mod dead;
 mod edits;
 mod failures;
 mod hand;
+mod leaving;
 mod members;
 mod turns;
 mod watching;
