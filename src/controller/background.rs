@@ -4,7 +4,7 @@ mod round;
 
 pub use round::{Order, Read, Source};
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -43,7 +43,8 @@ struct Job {
     /// Under what it was read: founding, spec and machines.
     circumstances: String,
     asking: Option<JoinHandle<()>>,
-    evicting: Option<JoinHandle<()>>,
+    /// By Node: one that is held back does not hold up another.
+    evicting: BTreeMap<String, JoinHandle<()>>,
     /// What the cluster said of itself, and when.
     heard: Option<(Instant, Word)>,
 }
@@ -67,7 +68,9 @@ impl Job {
         stop(&mut self.fetching);
         stop(&mut self.verifying);
         stop(&mut self.asking);
-        stop(&mut self.evicting);
+        for (_, task) in std::mem::take(&mut self.evicting) {
+            task.abort();
+        }
     }
 
     fn drop_read(&mut self) {
@@ -214,11 +217,26 @@ impl Background {
         });
     }
 
-    /// Evicts pods, unless that is being done.
-    pub fn start_evict(&self, uid: &str, evict: impl Future<Output = ()> + Send + 'static) {
+    /// Evicts the pods of a Node, unless that is being done.
+    pub fn start_evict(
+        &self,
+        uid: &str,
+        node: String,
+        evict: impl Future<Output = ()> + Send + 'static,
+    ) {
         self.with(uid, |job| {
-            if job.evicting.as_ref().is_none_or(JoinHandle::is_finished) {
-                job.evicting = Some(tokio::spawn(evict));
+            job.evicting.retain(|_, task| !task.is_finished());
+            job.evicting
+                .entry(node)
+                .or_insert_with(|| tokio::spawn(evict));
+        });
+    }
+
+    /// Ends what is being evicted from a Node.
+    pub fn stop_evict(&self, uid: &str, node: &str) {
+        self.with(uid, |job| {
+            if let Some(task) = job.evicting.remove(node) {
+                task.abort();
             }
         });
     }

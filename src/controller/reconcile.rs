@@ -48,6 +48,8 @@ const STALE_PATIENCE: u32 = 5;
 const SECRET_PAUSE: Duration = Duration::from_secs(5);
 /// How soon a cluster is asked again on whose word a change waits: no watch tells of it.
 const ASK_PAUSE: Duration = Duration::from_secs(2);
+/// How soon it is asked again where nothing is in flight, and what stands in the way may stand there for days.
+const STANDSTILL_PAUSE: Duration = Duration::from_secs(10);
 /// First and longest pause after a failed pass.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(60));
 
@@ -312,6 +314,12 @@ fn removes_finalizer(plan: &Plan) -> bool {
         .any(|action| matches!(action, Action::RemoveFinalizer(..)))
 }
 
+/// Whether something goes on that the cluster's own word may end.
+fn changes(plan: &Plan) -> bool {
+    let is_taken = |action: &Action| matches!(action, Action::Take { .. });
+    !plan.in_flight.is_empty() || plan.actions.iter().any(is_taken)
+}
+
 fn next_look(context: &Context, plan: &Plan, later: Option<Duration>) -> Duration {
     let secret_missing = plan.waits.iter().any(|wait| {
         matches!(
@@ -329,7 +337,11 @@ fn next_look(context: &Context, plan: &Plan, later: Option<Duration>) -> Duratio
         plan.look_again,
         later,
         secret_missing.then_some(SECRET_PAUSE),
-        plan.wants_word.then_some(ASK_PAUSE),
+        plan.wants_word.then_some(if changes(plan) {
+            ASK_PAUSE
+        } else {
+            STANDSTILL_PAUSE
+        }),
     ]
     .into_iter()
     .flatten()

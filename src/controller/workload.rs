@@ -30,9 +30,10 @@ const ASK: Duration = Duration::from_secs(4);
 const LIST: Duration = Duration::from_secs(6);
 /// Bounds one write to a Node.
 const WRITE: Duration = Duration::from_secs(5);
-/// Nodes of one page; a cluster has at most 5000 of them (Kubernetes, "Considerations for large clusters").
-const PAGE: u32 = 100;
-const MOST_PAGES: usize = 100;
+/// Objects of one page, which no server gets past; a cluster has at most 5000 Nodes (Kubernetes, "Considerations for large
+/// clusters").
+const PAGE: usize = 100;
+const MOST_PAGES: usize = 50;
 /// Most bytes of an answer to `/readyz` or `/version`, and of one page of Nodes.
 const MAX_ANSWER: usize = 64 * 1024;
 const MAX_PAGE: usize = 8 * 1024 * 1024;
@@ -108,7 +109,9 @@ impl Question {
         };
         match timeout(ASK, ask).await.ok().flatten() {
             Some((200, minor)) => (Answer::Ready, minor, Some(client)),
-            Some((_, minor)) => (Answer::NotReady, minor, Some(client)),
+            // What `/readyz` answers where a check fails (Kubernetes, "API health endpoints").
+            Some((500, minor)) => (Answer::NotReady, minor, Some(client)),
+            Some((_, minor)) => (Answer::Refuses, minor, Some(client)),
             None => (Answer::Unreachable, None, None),
         }
     }

@@ -108,6 +108,8 @@ pub enum Clock {
     QuorumLost,
     /// NIO shows a confirmed machine as unconfigured (SPEC 3.6: five minutes).
     Unconfigured(MachineName),
+    /// NIO's proof of a machine was withdrawn (SPEC 3.5).
+    Withdrawn(MachineName),
     /// An entry without a child is about to end, and the ledger stands as it is (SPEC 4.2: 120 seconds).
     NoChild(MachineName, Precondition),
     /// The ledger of this uid was made anew in a founded cluster (SPEC 4.2: 120 seconds).
@@ -303,6 +305,7 @@ impl Action {
             | Self::Take { .. }
             | Self::Disrupt(_)
             | Self::EndEntry { .. }
+            | Self::Evict(_)
             | Self::Undrain { .. }
             | Self::PinHostKey
             | Self::StoreKubeconfig
@@ -316,7 +319,6 @@ impl Action {
             | Self::Confirm(..)
             | Self::Withdraw(..)
             | Self::AskCluster
-            | Self::Evict(_)
             | Self::FetchKubeconfig(_)
             | Self::VerifyKubeconfig => false,
         }

@@ -93,6 +93,7 @@ pub fn health(
             // An API server that is ready, and a Node that cannot be told: it may be well.
             None => Health::Unknown,
         },
+        Some(Answer::Refuses) => Health::Unknown,
         // Others speak, and this one does not.
         Some(Answer::Unreachable) | None if observed.word.nodes().is_none() => Health::Unknown,
         Some(Answer::NotReady | Answer::Unreachable) | None => Health::Sick,

@@ -21,6 +21,7 @@ use crate::api::spec::ValidSpec;
 use crate::api::status::{ClusterStatus, Role};
 
 use super::action::{Clock, Precondition};
+use super::founding::held_values;
 use super::slot::Entered;
 
 /// The finalizer of a deletion that orphans (Kubernetes, "Garbage collection").
@@ -114,6 +115,14 @@ impl ClusterView {
             .split(',')
             .map(str::trim)
             .any(|name| name == machine || (name == "all" && self.deleting))
+    }
+
+    /// The machines that a person names as being off.
+    pub fn forced(&self) -> impl Iterator<Item = MachineName> {
+        let named = self.force_release.as_deref().unwrap_or_default();
+        named
+            .split(',')
+            .filter_map(|name| MachineName::parse(name.trim()))
     }
 
     /// Whether the deletion leaves everything behind (Kubernetes, "Garbage collection": orphaned dependents).
@@ -304,23 +313,42 @@ pub fn controller(
         .find(|owner| owner.controller == Some(true))
 }
 
-/// The role of one of our configurations: its label, else whether it is given the workers' token (SPEC 3.2), since a label can be stripped by hand.
+/// The role of one of our configurations, by its label and by whether it is given the workers' token (SPEC 3.2). Either can be
+/// changed by hand: where they do not agree, what its cluster.nix says of it decides, and the control plane where that says nothing.
 #[must_use]
 pub fn role_of(configuration: &NixosConfiguration) -> Role {
-    let label = configuration
-        .metadata
-        .labels
-        .as_ref()
+    let labels = configuration.metadata.labels.as_ref();
+    let label = labels
         .and_then(|labels| labels.get(ROLE_LABEL))
         .and_then(|role| Role::parse(role));
-    label.unwrap_or_else(|| {
-        let has_worker_token = configuration.spec.file("worker-token").is_some();
-        if has_worker_token {
+    let by_files = if configuration.spec.file("worker-token").is_some() {
+        Role::ControlPlane
+    } else {
+        Role::Worker
+    };
+    match label {
+        Some(label) if label == by_files => label,
+        None if by_files == Role::ControlPlane => by_files,
+        _ => told_role(configuration).unwrap_or(if label.is_some() {
             Role::ControlPlane
         } else {
-            Role::Worker
-        }
-    })
+            by_files
+        }),
+    }
+}
+
+/// In which list its own cluster.nix has a machine.
+fn told_role(configuration: &NixosConfiguration) -> Option<Role> {
+    let values = held_values(configuration)?;
+    let name = configuration.metadata.name.as_deref()?;
+    let lists = [
+        (Role::ControlPlane, &values.control_plane),
+        (Role::Worker, &values.workers),
+    ];
+    let mut lists = lists.into_iter();
+    lists
+        .find(|(_, nodes)| nodes.iter().any(|node| node.name == name))
+        .map(|(role, _)| role)
 }
 
 /// The version that a write to a configuration insists on.

@@ -85,7 +85,7 @@ fn without_finalizer(observed: &Observed) -> Action {
 }
 
 /// Who is waited for, and why it takes so long, where that can be told.
-fn held_by(
+pub(super) fn held_by(
     observed: &Observed,
     name: &str,
     configuration: &NixosConfiguration,

@@ -9,17 +9,18 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::api::conditions::{ConditionType, Reason};
-use crate::api::names::MachineName;
+use crate::api::names::{MachineName, WITHDRAWN};
 use crate::api::spec::ValidSpec;
 use crate::api::status::Role;
 
-use super::action::{Action, Clock, InFlight, Plan};
-use super::confirmed::{is_confirmed, once_confirmed};
+use super::action::{Action, Clock, InFlight, Plan, Wait};
+use super::confirmed::{is_confirmed, kept, once_confirmed};
 use super::desired::Target;
 use super::founding::Founding;
 use super::health::{self, asks_the_cluster};
 use super::observed::{LedgerView, Observed, SecretView, Word, precondition, role_of};
 use super::quorum;
+use super::release::held_by;
 use super::slot::{self, Deed, entries, flights, owned};
 use scene::{Scene, Step, Verdict};
 
@@ -47,7 +48,13 @@ pub fn keep_deadlines(observed: &Observed, spec: &ValidSpec, now: Timestamp, pla
         if leaving || is_confirmed(configuration) {
             continue;
         }
-        let waited = Duration::try_from(now.duration_since(written)).unwrap_or_default();
+        let mut waited = Duration::try_from(now.duration_since(written)).unwrap_or_default();
+        if kept(configuration) == Some(WITHDRAWN) {
+            // It was applied in time; what came then is as new as this process has seen it.
+            let clock = Clock::Withdrawn(machine.clone());
+            waited = waited.min(observed.elapsed(&clock, now));
+            plan.clocks.insert(clock);
+        }
         if waited < deadline {
             plan.look_again_in(deadline.saturating_sub(waited));
             continue;
@@ -66,29 +73,42 @@ pub fn keep_deadlines(observed: &Observed, spec: &ValidSpec, now: Timestamp, pla
 
 /// Shows the slot, and who counts as in flight besides (SPEC 1.2, `status.rollout`).
 pub fn show_flights(observed: &Observed, founding: &Founding, now: Timestamp, plan: &mut Plan) {
+    let few =
+        founding.founded && !quorum::can_be_kept(observed.members_of(Role::ControlPlane).count());
     for (machine, flight) in flights(observed, founding.founded, now) {
         let held = owned(observed, &machine);
         let waiting_for = match held {
             None => "its first configuration, or the end of its entry".to_owned(),
-            Some(held) if held.metadata.deletion_timestamp.is_some() => {
-                "NIO to let go of it".to_owned()
-            }
+            Some(held) if held.metadata.deletion_timestamp.is_some() => format!(
+                "NIO to let go of {}",
+                held_by(observed, machine.as_str(), held, now)
+            ),
             Some(held) if !is_confirmed(held) => "NIO to apply exactly what it holds".to_owned(),
             Some(_) if plan.selection.of(flight.role).leaving.contains(&machine) => {
                 "its pods to go, before it leaves".to_owned()
             }
             Some(_) if plan.outdated.contains_key(&machine) => "its new configuration".to_owned(),
             Some(held) => match slot::older_attempt(observed, held, now) {
-                Some(rest) => format!(
-                    "an older attempt of NIO's that may still run, for {} s at most",
-                    rest.as_secs()
+                Some(rest) if !rest.is_zero() => format!(
+                    "an older attempt of NIO's that may still run, until {}",
+                    now.saturating_add(rest).unwrap_or(now)
                 ),
+                Some(_) => "NIO to prove again that it applied exactly what it holds".to_owned(),
                 None => "the end of its entry".to_owned(),
             },
         };
+        let waiting_for = if flight.role == Role::ControlPlane && few {
+            format!("{waiting_for}; a control plane of one or two cannot keep its quorum meanwhile")
+        } else {
+            waiting_for
+        };
+        // What was confirmed and is to be written anew was last written for an earlier change.
+        let is_of_before = held.is_some_and(is_confirmed)
+            && (plan.outdated.contains_key(&machine)
+                || plan.selection.of(flight.role).leaving.contains(&machine));
         let shown = InFlight {
             role: flight.role,
-            since: held.and_then(slot::written),
+            since: held.filter(|_| !is_of_before).and_then(slot::written),
             waiting_for,
         };
         plan.in_flight.insert(machine, shown);
@@ -134,6 +154,10 @@ pub fn plan_changes(
         // It is said in the ledger first, so that everyone plans by the same rules.
         return;
     }
+    let is_lost = |wait: &Wait| wait.reason == Reason::ControlPlaneLost;
+    if plan.waits.iter().any(is_lost) {
+        return;
+    }
     rewrite_first_ones(observed, founding, targets, now, plan);
     if ledger.slot.fencing {
         slot::fence(observed, now, plan);
@@ -143,7 +167,11 @@ pub fn plan_changes(
         let pick = plan.selection.of(*role);
         !pick.joining.is_empty() || !pick.leaving.is_empty()
     });
-    let pending = !plan.outdated.is_empty() || come_and_go || !ledger.slot.entries.is_empty();
+    let nodes = observed.word.nodes().into_iter().flatten();
+    let pending = !plan.outdated.is_empty()
+        || come_and_go
+        || !ledger.slot.entries.is_empty()
+        || nodes.into_iter().any(|node| node.draining_since.is_some());
     if !pending {
         return;
     }
@@ -275,7 +303,12 @@ fn end_entries(scene: &Scene<'_>, plan: &mut Plan) -> bool {
         }
         let done = owned(observed, &entry.machine)
             .is_none_or(|held| slot::is_settled(observed, held, scene.now));
-        if !done {
+        // Whether its Node bears marks of a drain cannot be told.
+        let marks_unknown = scene.asks
+            && observed.word.nodes().is_none()
+            && owned(observed, &entry.machine).is_some()
+            && quorum::can_be_kept(scene.numbers.n);
+        if !done || marks_unknown {
             continue;
         }
         if owned(observed, &entry.machine).is_none()
@@ -379,6 +412,7 @@ fn silence(word: &Word) -> String {
         Word::Silent(why) => format!(
             "nothing can be learned through the cluster's own API ({why}); nothing is touched; where that is known to be harmless, set spec.rollout.nodeChecks: false"
         ),
+        Word::Heard(workload) if workload.nodes.is_some() => "their Nodes cannot be told by name or InternalIP, or their API servers do not say how they are; nothing is touched; where Nodes are named otherwise, set spec.rollout.nodeChecks: false".to_owned(),
         Word::Heard(_) => "no control plane machine lists the cluster's Nodes; nothing is touched; where that is known to be harmless, set spec.rollout.nodeChecks: false".to_owned(),
     }
 }

@@ -15,6 +15,7 @@ use kube::core::SelectorExt as _;
 
 use super::confirmed;
 use super::founding::held_values;
+use super::health;
 use super::observed::{Observed, SshKeyView};
 use obstacle::{configured, configured_obstacle, obstacle, released};
 
@@ -180,16 +181,25 @@ fn keep(
         Pool::Selected { count, .. } => {
             let unfounded = observed.ledger.ours().is_some_and(|ledger| !ledger.founded);
             // SPEC 2.6: those annotated `release` leave first, then unhealthy ones, then the last by name.
-            let confirmed = |machine: &MachineName| {
-                let held = observed.configurations.get(machine.as_str());
-                held.is_some_and(|held| confirmed::is_confirmed(held))
+            let held = |machine: &MachineName| observed.configurations.get(machine.as_str());
+            let confirmed =
+                |machine: &MachineName| held(machine).is_some_and(|it| confirmed::is_confirmed(it));
+            // One that is being changed is no worse for it.
+            let well = |machine: &MachineName| {
+                observed.discoverable(machine)
+                    && held(machine).is_some_and(|it| confirmed::once_confirmed(it))
+            };
+            // Who is on its way out stays so, whatever a probe says of another.
+            let drains = |machine: &MachineName| {
+                health::node(observed, machine).is_some_and(|node| node.draining_since.is_some())
             };
             candidates.sort_by_cached_key(|machine| {
                 // Before the founding all goes back with the founder: it stays longest.
                 (
                     !(unfounded && founds(observed, machine)),
                     released(observed, machine),
-                    !(observed.discoverable(machine) && confirmed(machine)),
+                    drains(machine),
+                    !well(machine),
                     machine.clone(),
                 )
             });

@@ -79,6 +79,8 @@ impl Hand<'_> {
         uid: &str,
         cordoned: bool,
     ) -> Result<(), ActError> {
+        let background = &self.context.background;
+        background.stop_evict(&self.observed.cluster.uid, name);
         self.mark_node(name, uid, &Marks::none(cordoned)).await?;
         self.tell(&Happening::Undrained(machine.clone(), name.to_owned()));
         Ok(())
@@ -101,11 +103,15 @@ impl Hand<'_> {
     pub(super) fn evict(&self, node: &str) {
         let (client, observed) = (self.context.client.clone(), self.observed.clone());
         let (uid, node) = (observed.cluster.uid.clone(), node.to_owned());
-        self.context.background.start_evict(&uid, async move {
-            if let Ok(Ok(question)) = question(&client, &observed).await {
-                question.evict_all(&node).await;
+        let evict = {
+            let node = node.clone();
+            async move {
+                if let Ok(Ok(question)) = question(&client, &observed).await {
+                    question.evict_all(&node).await;
+                }
             }
-        });
+        };
+        self.context.background.start_evict(&uid, node, evict);
     }
 
     /// Whether so much time has passed since the plan was taken up that nothing may rest on it any more.

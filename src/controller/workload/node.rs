@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
+use super::PAGE;
 use crate::api::names::{CORDONED_ANNOTATION, DRAINING_ANNOTATION, is_dns_label};
 use crate::plan::observed::NodeView;
 
@@ -15,6 +16,8 @@ const OLD_CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/master";
 const MAX_NAME: usize = 253;
 const MAX_UID: usize = 64;
 const MAX_TOKEN: usize = 4096;
+/// Addresses of a Node that are looked at.
+const MOST_ADDRESSES: usize = 16;
 
 /// One page of a list of Nodes.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,7 +32,7 @@ impl Page {
     /// Reads a page; `None` where it is none, or holds what is no Node.
     pub(super) fn parse(body: &[u8]) -> Option<Self> {
         let list: List = serde_json::from_slice(body).ok()?;
-        if list.kind != "NodeList" {
+        if list.kind != "NodeList" || list.items.len() > PAGE {
             return None;
         }
         let next = plain_token(list.metadata.next)?;
@@ -147,6 +150,7 @@ fn view(node: Node) -> Option<NodeView> {
             .into_iter()
             .flatten()
             .filter_map(internal)
+            .take(MOST_ADDRESSES)
             .collect(),
         ready: status.conditions.iter().flatten().any(is_ready),
         control_plane: labels.contains_key(CONTROL_PLANE_LABEL)

@@ -124,7 +124,7 @@ struct Status {
 /// The pods of a page that have to go, and the token of the next page.
 fn parse(body: &[u8]) -> Option<(Vec<PodView>, String)> {
     let list: List = serde_json::from_slice(body).ok()?;
-    if list.kind != "PodList" {
+    if list.kind != "PodList" || list.items.len() > PAGE {
         return None;
     }
     let next = plain_token(list.metadata.next)?;

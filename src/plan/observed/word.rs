@@ -36,6 +36,8 @@ pub enum Answer {
     Ready,
     /// It answers, and is not ready.
     NotReady,
+    /// It answers, and does not tell: the kubeconfig is refused, or something else speaks there.
+    Refuses,
     /// It does not answer.
     Unreachable,
 }

@@ -137,6 +137,11 @@ impl<'a> Scene<'a> {
         waited >= patience
     }
 
+    fn joins(&self, machine: &MachineName) -> bool {
+        let mut roles = Role::ALL.iter();
+        roles.any(|role| self.selection.of(*role).joining.contains(machine))
+    }
+
     fn not_asked(&self) -> bool {
         self.asks && self.observed.word == Word::NotAsked
     }
@@ -210,7 +215,8 @@ impl<'a> Scene<'a> {
             (Some(held), Some(_)) => {
                 !is_confirmed(held) || held.metadata.deletion_timestamp.is_some()
             }
-            (None, Some(flight)) => flight.entry.is_some(),
+            // One that joins has not begun before its first configuration is there.
+            (None, Some(flight)) => flight.entry.is_some() && !self.joins(machine),
             (_, None) => false,
         }
     }
@@ -241,17 +247,23 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// The machines named in `force-release` that leave, are being let go of, or are gone. One that the spec still asks for and that
-/// has its configuration counts as ever: the annotation may be of an earlier day.
+/// The machines named in `force-release` that leave, are being let go of, or are gone. One that the spec asks for counts as ever:
+/// the annotation may be of an earlier day.
 fn vouched(observed: &Observed, selection: &Selection) -> BTreeSet<MachineName> {
+    let asked_for = |machine: &MachineName| {
+        Role::ALL.into_iter().any(|role| {
+            let pick = selection.of(role);
+            pick.joining.contains(machine) || pick.staying.contains(machine)
+        })
+    };
     let leaving = Role::ALL
         .into_iter()
-        .flat_map(|role| selection.of(role).leaving.iter().cloned());
-    let gone = entries(observed)
-        .map(|entry| entry.machine.clone())
-        .filter(|machine| owned(observed, machine).is_none());
+        .flat_map(|role| selection.of(role).leaving.iter().cloned())
+        .filter(|machine| observed.cluster.forces(machine.as_str()));
+    let named = observed.cluster.forced();
+    let gone = named.filter(|machine| owned(observed, machine).is_none());
     leaving
         .chain(gone)
-        .filter(|machine| observed.cluster.forces(machine.as_str()))
+        .filter(|machine| !asked_for(machine))
         .collect()
 }

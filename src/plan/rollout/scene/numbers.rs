@@ -5,6 +5,7 @@ use crate::api::conditions::Reason;
 use crate::api::names::MachineName;
 use crate::api::status::Role;
 use crate::plan::health::{self, Health, Numbers};
+use crate::plan::observed::Answer;
 use crate::plan::quorum;
 use crate::plan::rollout::silence;
 
@@ -97,7 +98,7 @@ impl Scene<'_> {
         let accepted = self.observed.cluster.accept_quorum_loss.as_deref();
         if n < 2 {
             let message = format!(
-                "Machine {machine} is the last of its control plane, and the cluster would go with it: delete the cluster instead"
+                "Machine {machine} is the only one of its control plane: it leaves once another has joined"
             );
             return Some(Verdict::Stop(Reason::WouldLoseQuorum, message));
         }
@@ -107,9 +108,33 @@ impl Scene<'_> {
         ))
     }
 
+    /// Members whose API servers are ready, and whose Nodes cannot be told though there are some.
+    fn unmatched(&self) -> Vec<String> {
+        let members = self.observed.members_of(Role::ControlPlane);
+        let listed = self.observed.word.nodes().is_some();
+        members
+            .map(|(machine, _)| machine)
+            .filter(|machine| {
+                listed
+                    && self.observed.word.answer(machine) == Some(&Answer::Ready)
+                    && health::node(self.observed, machine).is_none()
+            })
+            .map(|machine| machine.to_string())
+            .collect()
+    }
+
     /// Why there is no quorum, in one word, and what comes of it.
     fn lost(&self) -> (Reason, String) {
-        if !self.numbers.quorum_is_lost() {
+        let unmatched = self.unmatched();
+        if !unmatched.is_empty() {
+            let names = unmatched.join(", ");
+            (
+                Reason::NodeNotReady,
+                format!(
+                    "; no Node matches {names} by name or InternalIP; where Nodes are named otherwise, set spec.rollout.nodeChecks: false"
+                ),
+            )
+        } else if !self.numbers.quorum_is_lost() {
             (
                 Reason::ClusterUnreachable,
                 format!(

@@ -12,6 +12,9 @@ use crate::plan::rollout::silence;
 use crate::plan::slot::{entries, owned};
 use crate::plan::targets::key_is_unknown;
 
+/// So long after its time a mark on a Node counts as left over of an earlier drain.
+const OLD_MARK: Duration = Duration::from_secs(900);
+
 impl Scene<'_> {
     /// What is to be done to a machine, whether or not it may be done now.
     pub(super) fn step(&self, machine: &MachineName) -> Verdict {
@@ -75,25 +78,30 @@ impl Scene<'_> {
             // Before the founding nothing lives that could be drained; what is sick is not.
             return Verdict::Go(Step::Release);
         };
+        let drain = Verdict::Go(Step::Drain {
+            name: node.name.clone(),
+            uid: node.uid.clone(),
+            cordon: !node.unschedulable || node.cordoned,
+        });
         let Some(since) = node.draining_since.filter(|_| entered) else {
-            return Verdict::Go(Step::Drain {
-                name: node.name.clone(),
-                uid: node.uid.clone(),
-                cordon: !node.unschedulable,
-            });
+            return drain;
         };
         let drained_for = Duration::try_from(self.now.duration_since(since)).unwrap_or_default();
+        if drained_for > patience.saturating_add(OLD_MARK) {
+            // A mark of an earlier day gave these pods no time.
+            return drain;
+        }
         if node.pods_left == Some(0) || drained_for >= patience {
             return Verdict::Go(Step::Release);
         }
         let left = node
             .pods_left
             .map_or_else(String::new, |left| format!(" ({left} left)"));
-        let rest = patience.saturating_sub(drained_for).as_secs();
+        let until = since.saturating_add(patience).unwrap_or(since);
         Verdict::Hold(
             Reason::Draining,
             format!(
-                "Machine {machine} leaves once its pods are gone{left}, in {rest} s at the latest"
+                "Machine {machine} leaves once its pods are gone{left}, at {until} at the latest"
             ),
         )
     }
@@ -122,7 +130,7 @@ impl Scene<'_> {
                     return Verdict::Hold(
                         Reason::NodeLeftOver,
                         format!(
-                            "Machine {machine} joins once its old Node {} is gone",
+                            "Node {}, left over of Machine {machine}, is being deleted",
                             node.name
                         ),
                     );
@@ -136,6 +144,18 @@ impl Scene<'_> {
         let entered = entries(self.observed).any(|entry| entry.machine == *machine);
         if !joins || (is_worker && !entered) {
             return Verdict::Nothing;
+        }
+        let mut members = self.observed.members_of(Role::ControlPlane);
+        let leads = members
+            .any(|(_, held)| once_confirmed(held) && held.metadata.deletion_timestamp.is_none());
+        if !leads {
+            // A server that is told to join nobody would make a cluster of its own (SPEC 2.5).
+            return Verdict::Stop(
+                Reason::WaitingForControlPlane,
+                format!(
+                    "Machine {machine} joins once a control plane machine that was applied is there to join"
+                ),
+            );
         }
         Verdict::Go(Step::Join)
     }

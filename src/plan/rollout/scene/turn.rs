@@ -65,7 +65,7 @@ impl Scene<'_> {
                     ),
                 ));
             }
-            if let Some(stop) = self.skewed() {
+            if let Some(stop) = self.skewed(machine) {
                 return Some(stop);
             }
             if self.newest_if_unwell().as_ref() != Some(machine)
@@ -78,7 +78,7 @@ impl Scene<'_> {
     }
 
     /// A worker newer than the API server: the order is the wrong one for this step (Kubernetes version-skew policy).
-    fn skewed(&self) -> Option<Verdict> {
+    fn skewed(&self, but: &MachineName) -> Option<Verdict> {
         let Word::Heard(workload) = &self.observed.word else {
             return None;
         };
@@ -86,7 +86,12 @@ impl Scene<'_> {
         if !self.asks || self.order != RolloutOrder::WorkersFirst {
             return None;
         }
-        self.observed.members_of(Role::Worker).find_map(|(machine, _)| {
+        // What takes the worker that is too new back goes on.
+        let mut others = self
+            .observed
+            .members_of(Role::Worker)
+            .filter(|it| it.0 != *but);
+        others.find_map(|(machine, _)| {
             let kubelet = health::node(self.observed, &machine)?.kubelet_minor?;
             (kubelet > api).then(|| Verdict::Stop(
                 Reason::VersionSkew,
