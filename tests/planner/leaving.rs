@@ -214,6 +214,45 @@ fn a_change_of_mind_undoes_the_drain() {
     }
 }
 
+/// The drain of a machine that stays after all is undone, also where Nodes could not be listed when the mind was changed.
+#[test]
+fn a_change_of_mind_during_an_outage_undoes_the_drain_afterwards() {
+    ready()
+        .when(|world| {
+            world.held_back.insert("w".to_owned(), 3);
+            world.pods.insert("w".to_owned(), 3);
+            asks_for(world, &["a", "b", "c"], &["v"]);
+            passes(world, 3);
+            assert_eq!(rolled(world), ["w drains"]);
+            world.mute.extend(["a", "b", "c"].map(name));
+            asks_for(world, &["a", "b", "c"], &["v", "w"]);
+            passes(world, 10);
+            assert!(world.nodes["w"].unschedulable);
+            world.mute.clear();
+        })
+        .when(settled)
+        .then(|seen| {
+            assert!(seen.world.ready(PROD), "{}", seen.world.story());
+            assert_eq!(rolled(&seen.world), ["w drains", "w stays"]);
+            assert!(!seen.world.nodes["w"].unschedulable);
+        });
+}
+
+/// A mark of an earlier day gives the pods no time: they are given it anew.
+#[test]
+fn an_old_mark_of_a_drain_is_made_anew() {
+    ready()
+        .when(|world| {
+            world.pods.insert("w".to_owned(), 3);
+            world.held_back.insert("w".to_owned(), 3);
+            asks_for(world, &["a", "b", "c"], &["v"]);
+            passes(world, 2);
+            world.now += Duration::from_secs(86_400);
+            passes(world, 2);
+        })
+        .then(|seen| assert_eq!(rolled(&seen.world), ["w drains", "w drains"]));
+}
+
 #[test]
 fn five_become_three_and_three_become_two_and_no_fewer() {
     let mut five = given(cluster().control_plane(["a", "b", "c", "d", "e"]))
@@ -340,4 +379,29 @@ fn a_member_that_the_spec_asks_for_counts_though_it_is_vouched_for() {
         })
         .when(settled)
         .then(|seen| assert_eq!(rolled(&seen.world), ["b"], "two of three are well"));
+}
+
+/// SPEC 4.3: they count in no number from then on, also when their Nodes come to light again.
+#[test]
+fn nodes_of_machines_that_a_person_vouched_for_count_no_more() {
+    ready()
+        .when(|world| {
+            for machine in ["b", "c"] {
+                die(world, machine);
+            }
+            world.mute.insert(name("a"));
+            asks_for(world, &["a"], &["v", "w"]);
+            world.cluster(PROD).view.force_release = Some("b,c".to_owned());
+        })
+        .when(settled)
+        .then(|seen| assert_eq!(rolled(&seen.world), ["b leaves", "c leaves"]))
+        .when(|world| {
+            world.mute.remove(&name("a"));
+            asks_for(world, &["a", "d"], &["v", "w"]);
+        })
+        .when(settled)
+        .then(|seen| {
+            assert!(seen.world.ready(PROD), "{}", seen.world.story());
+            assert_eq!(rolled(&seen.world)[2], "d");
+        });
 }

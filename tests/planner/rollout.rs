@@ -300,6 +300,72 @@ fn one_sick_control_plane_machine_is_mended_first_and_no_healthy_one_is_touched(
         });
 }
 
+/// A kubeconfig that expired tells nothing of the machines: they may all be well, and none of them is touched.
+#[test]
+fn api_servers_that_refuse_the_kubeconfig_are_no_lost_quorum() {
+    ready()
+        .when(|world| {
+            world.refusing = true;
+            new_repository(world);
+        })
+        .when(settled)
+        .then(|seen| {
+            assert_eq!(rolled(&seen.world), Vec::<String>::new());
+            seen.says(
+                RollingOut,
+                "True",
+                Reason::ClusterUnreachable,
+                "nodeChecks: false",
+            );
+        });
+}
+
+/// SPEC 2.5: there is nobody to join through, and no machine is told to make a second cluster.
+#[test]
+fn a_control_plane_that_is_lost_is_joined_by_nobody() {
+    for node_checks in [true, false] {
+        ready()
+            .when(|world| {
+                world.edit(PROD, |spec| {
+                    spec["rollout"] = json!({ "nodeChecks": node_checks });
+                });
+                for machine in ["a", "b", "c"] {
+                    world.delete_configuration(machine);
+                }
+                world.work_deletions();
+            })
+            .when(settled)
+            .then(|seen| {
+                assert_eq!(rolled(&seen.world), Vec::<String>::new());
+                seen.says(Stalled, "True", Reason::ControlPlaneLost, "");
+            });
+    }
+}
+
+/// A label that a person changed makes no worker of a control plane machine; it is put right.
+#[test]
+fn a_role_is_not_what_a_label_says_alone() {
+    let mut given = given(cluster().control_plane(["a", "b"])).machines(["a", "b"]);
+    given.0.settle();
+    given.0.written.clear();
+    let role = |world: &World| {
+        let labels = world.configurations["b"].metadata.labels.clone();
+        labels.unwrap()["nico.homystack.com/role"].clone()
+    };
+    given
+        .when(|world| {
+            let labels = &mut world.configuration("b").metadata.labels;
+            let label = ("nico.homystack.com/role".to_owned(), "worker".to_owned());
+            labels.get_or_insert_default().extend([label]);
+        })
+        .when(settled)
+        .then(|seen| {
+            assert_eq!(rolled(&seen.world), Vec::<String>::new());
+            assert_eq!(role(&seen.world), "control-plane");
+            assert!(seen.world.ready(PROD), "{}", seen.world.story());
+        });
+}
+
 /// SPEC 4.3, "The way out stays open": all three sick, and each of them is written in turn.
 #[test]
 fn all_three_sick_are_written_one_after_the_other() {

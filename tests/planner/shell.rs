@@ -115,7 +115,9 @@ impl World {
         let mut answers = BTreeMap::new();
         for (machine, _) in observed.members_of(Role::ControlPlane) {
             let up = self.nodes.contains_key(machine.as_str()) && !self.mute.contains(&machine);
-            let answer = if up {
+            let answer = if up && self.refusing {
+                Answer::Refuses
+            } else if up {
                 Answer::Ready
             } else {
                 Answer::Unreachable

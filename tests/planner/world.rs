@@ -55,6 +55,8 @@ pub struct World {
     pub unwell: BTreeSet<MachineName>,
     /// Machines that NICO disrupted and that NIO has neither proved nor given back since (INVARIANTS, "in flight").
     pub flying: BTreeMap<MachineName, Role>,
+    /// Whether the API servers refuse the kubeconfig.
+    pub refusing: bool,
     /// Pods of each Node, and those that a PodDisruptionBudget holds back.
     pub pods: BTreeMap<String, usize>,
     pub held_back: BTreeMap<String, usize>,
@@ -82,6 +84,7 @@ impl World {
             nodes: BTreeMap::new(),
             unwell: BTreeSet::new(),
             flying: BTreeMap::new(),
+            refusing: false,
             pods: BTreeMap::new(),
             held_back: BTreeMap::new(),
             mute: BTreeSet::new(),
