@@ -144,11 +144,11 @@ async fn a_spec_that_goes_there_and_back_under_a_stale_cache_ends_fresh() {
     let stop = Stop::at(&case.proxy, "cp-01", Step::Taken, Moment::After);
     edit(&case, &mut rules, repository("b")).await;
     stop.reached().await;
+    let marker_of_b = case.marker("w-01").await;
     edit(&case, &mut rules, repository("a")).await;
     stop.go();
     // Under the stale cache it gets at least so far.
-    case.wait_marker_changed("w-01", &case.marker("w-01").await)
-        .await;
+    case.wait_marker_changed("w-01", &marker_of_b).await;
     let looks = Counter::on(&case.proxy, |call| {
         call.verb == "list" && call.resource == "nixosconfigurations"
     });
