@@ -1,30 +1,55 @@
 //! What the API server does to a roll (E1, E5, S1, S6), and two operators that roll at once (T1).
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use kube::api::{Patch, PatchParams};
 use rig::crds::Generation;
 use rig::environment::Environment;
 use rig::judge::rollout::{Evidence, Rules, broken_rolls, order};
-use rig::proxy::{Effect, Moment, Proxy};
+use rig::proxy::{Call, Effect, Fault, Moment, Proxy};
 use rig::wait::{wait_describing, wait_for};
+use serde_json::json;
 
 use crate::common::DEADLINE;
 use crate::common::case::Case;
 use crate::common::traffic::Counter;
-use crate::steps::{Step, at};
-use crate::{ORDER, assert_all_hold, edit, found, repository, rolled_once, setup, three_and_one};
+use crate::steps::{Step, Steps, at};
+use crate::{
+    ORDER, assert_all_hold, edit, found, repository, rolled_once, rolled_to_a, setup, three_and_one,
+};
 
-/// A write at which NICO is held until the test lets it go on; then the connection is cut.
+/// A call at which NICO is held until the test lets it go on.
 pub(crate) struct Stop {
     reached: Arc<tokio::sync::Notify>,
     go: Sender<()>,
 }
 
 impl Stop {
-    /// Lies in wait for a step of a machine.
+    /// Lies in wait for a step of a machine; then the connection is cut.
     pub(crate) fn at(proxy: &Proxy, machine: &str, step: Step, moment: Moment) -> Self {
+        let (stop, hold) = Self::new();
+        proxy.fault(at(machine, step, moment, Effect::Call(Arc::new(hold))));
+        stop
+    }
+
+    /// Lies in wait for the first call that `matches`, which then goes on. Until then the proxy answers nobody, the test included.
+    fn before(proxy: &Proxy, matches: impl Fn(&Call) -> bool + Send + Sync + 'static) -> Self {
+        let (stop, hold) = Self::new();
+        let met = AtomicBool::new(false);
+        let look = move |call: &Call| {
+            if matches(call) && !met.swap(true, Ordering::SeqCst) {
+                hold();
+            }
+            false
+        };
+        proxy.fault(Fault::on(look, Moment::Before, Effect::Reset));
+        stop
+    }
+
+    fn new() -> (Self, impl Fn() + Send + Sync + 'static) {
         let reached = Arc::new(tokio::sync::Notify::new());
         let (go, gone): (Sender<()>, Receiver<()>) = channel();
         let (notify, gone) = (Arc::clone(&reached), Mutex::new(gone));
@@ -35,8 +60,7 @@ impl Stop {
                 .lock()
                 .map(|gone| gone.recv_timeout(Duration::from_secs(20)));
         };
-        proxy.fault(at(machine, step, moment, Effect::Call(Arc::new(hold))));
-        Self { reached, go }
+        (Self { reached, go }, hold)
     }
 
     /// Waits until NICO is there.
@@ -115,21 +139,16 @@ async fn a_roll_outlives_restarts_of_the_api_server() {
 async fn a_spec_that_goes_there_and_back_under_a_stale_cache_ends_fresh() {
     let case = three_and_one().await;
     let mut rules = Rules::default();
-    edit(&case, &mut rules, repository("a")).await;
-    rolled_once(&case, &rules, "a").await;
-    let mut old = Vec::new();
-    for machine in ORDER {
-        old.push(case.marker(machine).await);
-    }
+    let old = rolled_to_a(&case, &mut rules).await;
     case.proxy.hold("nixosconfigurations", true);
     let stop = Stop::at(&case.proxy, "cp-01", Step::Taken, Moment::After);
     edit(&case, &mut rules, repository("b")).await;
     stop.reached().await;
+    let marker_of_b = case.marker("w-01").await;
     edit(&case, &mut rules, repository("a")).await;
     stop.go();
     // Under the stale cache it gets at least so far.
-    case.wait_marker_changed("w-01", &case.marker("w-01").await)
-        .await;
+    case.wait_marker_changed("w-01", &marker_of_b).await;
     let looks = Counter::on(&case.proxy, |call| {
         call.verb == "list" && call.resource == "nixosconfigurations"
     });
@@ -141,6 +160,61 @@ async fn a_spec_that_goes_there_and_back_under_a_stale_cache_ends_fresh() {
     let told = order(&case.evidence(), rules.rolls[1]);
     assert_eq!(told, ["w-01"], "{}", case.proxy.write_lines());
     assert!(!old.contains(&case.marker("w-01").await));
+    case.finish_rolled(&rules).await;
+}
+
+/// C7 and T2: what changes after an entry was taken makes it worth nothing: the ledger, and the child after it was read.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_under_which_something_changed_is_taken_anew() {
+    let case = three_and_one().await;
+    let mut rules = Rules::default();
+    let mark = Patch::Merge(json!({"metadata": {"annotations": {"example.com/mark": "yes"}}}));
+    let params = PatchParams::default();
+    let is_child = |call: &Call| {
+        call.verb == "get" && call.resource == "nixosconfigurations" && call.name == "cp-01"
+    };
+    let of_it = |since: usize| {
+        let writes = case.proxy.writes().split_off(since);
+        let mut read = Steps::default();
+        let all = writes.iter().filter_map(|call| {
+            let (machine, step) = read.read(call)?;
+            (machine == "cp-01").then_some((step, call.code))
+        });
+        all.take(3).collect::<Vec<_>>()
+    };
+    let since = case.proxy.writes().len();
+    // The ledger, before the child is read: the next write is another take.
+    let stop = Stop::before(&case.proxy, is_child);
+    edit(&case, &mut rules, repository("b")).await;
+    stop.reached().await;
+    case.maps()
+        .patch("prod-nico", &params, &mark)
+        .await
+        .unwrap();
+    stop.go();
+    rolled_once(&case, &rules, "b").await;
+    let ok = Some(200);
+    let wanted = [(Step::Taken, ok), (Step::Taken, ok), (Step::Written, ok)];
+    assert_eq!(of_it(since), wanted, "{}", case.proxy.write_lines());
+    // The child, after it was read and before the ledger is: the write is refused, and the entry taken again.
+    let (since, read) = (case.proxy.writes().len(), AtomicBool::new(false));
+    let stop = Stop::before(&case.proxy, move |call| {
+        let before = read.fetch_or(is_child(call), Ordering::SeqCst);
+        before && call.verb == "get" && call.name == "prod-nico"
+    });
+    edit(&case, &mut rules, repository("c")).await;
+    stop.reached().await;
+    let children = case.world.configurations();
+    children.patch("cp-01", &params, &mark).await.unwrap();
+    stop.go();
+    rolled_once(&case, &rules, "c").await;
+    let conflict = Some(409);
+    let wanted = [
+        (Step::Taken, ok),
+        (Step::Written, conflict),
+        (Step::Taken, ok),
+    ];
+    assert_eq!(of_it(since), wanted, "{}", case.proxy.write_lines());
     case.finish_rolled(&rules).await;
 }
 

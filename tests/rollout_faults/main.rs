@@ -75,6 +75,17 @@ async fn rolled_once(case: &Case, rules: &Rules, name: &str) {
     assert_eq!(order(&case.evidence(), began), ORDER, "{lines}");
 }
 
+/// Rolls to the repository `a`, and returns the markers that are held then.
+async fn rolled_to_a(case: &Case, rules: &mut Rules) -> Vec<String> {
+    edit(case, rules, repository("a")).await;
+    rolled_once(case, rules, "a").await;
+    let mut markers = Vec::new();
+    for machine in ORDER {
+        markers.push(case.marker(machine).await);
+    }
+    markers
+}
+
 /// Every machine was told this repository.
 async fn assert_all_hold(case: &Case, name: &str) {
     let wanted = repository(name)["gitRepo"].clone();

@@ -16,8 +16,8 @@ use crate::common::DEADLINE;
 use crate::common::case::{Case, in_flight};
 use crate::steps::Step;
 use crate::{
-    ORDER, assert_all_hold, does_nothing, edit, found, repository, rolled_once, setup, stands_at,
-    three_and_one, told,
+    ORDER, assert_all_hold, does_nothing, edit, found, repository, rolled_once, rolled_to_a, setup,
+    stands_at, three_and_one, told,
 };
 
 /// A finalizer and an annotation that are no business of NICO's.
@@ -213,12 +213,7 @@ async fn a_ledger_deleted_in_mid_roll_is_made_anew_and_fences() {
 async fn a_spec_edited_at_every_turn_ends_as_the_last_one() {
     let case = three_and_one().await;
     let mut rules = Rules::default();
-    edit(&case, &mut rules, repository("a")).await;
-    rolled_once(&case, &rules, "a").await;
-    let mut old = Vec::new();
-    for machine in ORDER {
-        old.push(case.marker(machine).await);
-    }
+    let old = rolled_to_a(&case, &mut rules).await;
     let stops = [
         ("w-01", Step::Written, Moment::After, "c"),
         ("w-01", Step::Confirmed, Moment::Before, "d"),
