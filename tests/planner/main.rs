@@ -34,4 +34,5 @@ mod shell;
 mod source;
 mod stalled;
 mod status;
+mod turmoil;
 mod world;

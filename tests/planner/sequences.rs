@@ -23,7 +23,7 @@ fn heal(world: &mut World) {
 }
 
 /// Every cluster is Ready, or says in a word why it is not (L4).
-fn assert_explained(world: &World) {
+pub fn assert_explained(world: &World) {
     for (name, cluster) in &world.clusters {
         let status = &cluster.view.status;
         let ready = status.conditions.iter().find(|it| it.kind == "Ready");

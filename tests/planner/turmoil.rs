@@ -1,0 +1,160 @@
+//! Histories of a living cluster: edits, faults, hands and lost writes in any order, with I3, I4, I14 and I15 judged at every write
+//! (`shell.rs`, `rules.rs`). Left alone it comes to rest with a word (L4); once the faults stop it ends Ready (L1).
+
+use nico::api::status::ClusterStatus;
+use proptest::prelude::*;
+use serde_json::json;
+
+use crate::given::{PROD, cluster, given};
+use crate::rollout::name;
+use crate::sequences::assert_explained;
+use crate::source::cases;
+use crate::world::World;
+
+const CONTROL_PLANE: [&str; 3] = ["a", "b", "c"];
+const WORKERS: [&str; 2] = ["v", "w"];
+const ALL: [&str; 8] = ["a", "b", "c", "d", "e", "v", "w", "x"];
+
+fn ready() -> World {
+    let mut world = given(cluster().control_plane(CONTROL_PLANE).workers(WORKERS))
+        .machines(ALL)
+        .0;
+    world.settle();
+    assert!(world.ready(PROD), "{}", world.story());
+    world
+}
+
+/// One thing that happens; `which` chooses of what there is.
+fn happens(world: &mut World, what: u8, which: usize) {
+    let machine = ALL[which % ALL.len()];
+    match what % 18 {
+        0 => world.edit(PROD, |spec| {
+            spec["gitRepo"] = json!(format!("https://example.com/{}.git", which % 3));
+        }),
+        1 => {
+            let lists: [&[&str]; 5] = [
+                &["a", "b", "c"],
+                &["a", "b", "d"],
+                &["a", "b", "c", "d", "e"],
+                &["a"],
+                &["d", "e", "b"],
+            ];
+            world.edit(PROD, |spec| {
+                spec["controlPlane"] = json!({ "machines": lists[which % 5] });
+            });
+        }
+        2 => {
+            let lists: [&[&str]; 3] = [&["v", "w"], &["v"], &["v", "w", "x"]];
+            world.edit(PROD, |spec| {
+                spec["dataPlane"] = json!({ "machines": lists[which % 3] });
+            });
+        }
+        3 => world.edit(PROD, |spec| {
+            spec["rollout"] = json!({
+                "order": if which % 2 == 0 { "WorkersFirst" } else { "ControlPlaneFirst" },
+                "maxUnavailable": 1 + which % 3,
+                "nodeChecks": which % 5 != 0,
+            });
+        }),
+        4 => drop(world.mute.insert(name(machine))),
+        5 => drop(world.mute.remove(&name(machine))),
+        6 => drop(world.broken.insert(name(machine))),
+        7 => drop(world.broken.remove(&name(machine))),
+        8 => {
+            let reaches = which % 2 == 0;
+            let machine = world.machines.get_mut(&name(machine)).unwrap();
+            machine.status.get_or_insert_default().discoverable = reaches;
+        }
+        9 => {
+            if let Some(node) = world.nodes.get_mut(machine) {
+                node.ready = which % 2 == 0;
+            }
+        }
+        10 => {
+            if world.configurations.contains_key(machine) {
+                world.edit_configuration(machine, |held| {
+                    held.spec.0.insert(
+                        "gitRepo".to_owned(),
+                        json!("https://example.com/by-hand.git"),
+                    );
+                });
+            }
+        }
+        11 => {
+            // NIO wipes or fades its status.
+            if world.configurations.contains_key(machine) {
+                world.configuration(machine).status = None;
+            }
+        }
+        12 => world.cluster(PROD).view.status = ClusterStatus::default(),
+        13 => drop(world.apply_configuration(machine)),
+        14 => drop(world.work()),
+        15 => world.wait(i64::try_from(which).unwrap() * 60),
+        // A pass that dies between two of its writes.
+        16 => {
+            if let Some((_, plan)) = world.plan(PROD) {
+                for action in plan.actions.iter().take(which % 3) {
+                    if world.apply(PROD, action).is_err() {
+                        break;
+                    }
+                }
+            }
+        }
+        _ => drop(world.pass(PROD)),
+    }
+}
+
+/// The faults stop, and a person takes back what no operator can mend: shrinking below three, and decisions about Nodes.
+fn heal(world: &mut World) {
+    world.mute.clear();
+    world.broken.clear();
+    world.unwell.clear();
+    for machine in world.machines.values_mut() {
+        machine.status.get_or_insert_default().discoverable = true;
+    }
+    let members: Vec<String> = world.configurations.keys().cloned().collect();
+    for member in &members {
+        if let Some(node) = world.nodes.get_mut(member) {
+            node.ready = true;
+        }
+    }
+    world.edit(PROD, |spec| {
+        spec["rollout"] = json!({ "nodeChecks": true });
+    });
+}
+
+/// Whether the spec asks for fewer than three: then a person has to say who may go.
+fn asks_for_fewer_than_three(world: &World) -> bool {
+    let asked = world.clusters[PROD].spec["controlPlane"]["machines"]
+        .as_array()
+        .map_or(0, Vec::len);
+    asked < 3
+}
+
+proptest! {
+    #![proptest_config(cases(24))]
+
+    #[test]
+    fn a_living_cluster_comes_to_rest_with_a_word_and_ends_ready_once_faults_stop(
+        history in prop::collection::vec((any::<u8>(), 0_usize..60), 1..40)
+    ) {
+        let mut world = ready();
+        for (what, which) in &history {
+            happens(&mut world, *what, *which);
+        }
+        world.settle();
+        assert_explained(&world);
+        heal(&mut world);
+        for _ in 0..6 {
+            world.settle();
+            // An older attempt of NIO's may run for an hour (NIO.md).
+            world.wait(3600);
+        }
+        world.settle();
+        prop_assert!(
+            world.ready(PROD) || asks_for_fewer_than_three(&world),
+            "{history:?}: {}",
+            world.story()
+        );
+    }
+}
