@@ -1,5 +1,4 @@
-//! The searches: every state of each is walked. Those of every day are small; `full_` is for a quiet hour (README of this folder: the
-//! first lines of `main.rs`).
+//! The searches: every state of each is walked. Those of every day are small; `full_` is for a quiet hour (`main.rs`).
 
 use crate::model::Fault::{ChildLost, Down, Fades, Hidden, LedgerLost, Silence, Wiped};
 use crate::model::{Search, Sketch};
