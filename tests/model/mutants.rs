@@ -140,7 +140,7 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a newcomer of the control plane is written anew without the slot",
-        found_by: "a_control_plane_that_grows",
+        found_by: "a_lost_ledger",
         edits: &[(
             "src/plan/rollout.rs",
             "let lives = founding.founded && target.role == Role::ControlPlane;",
@@ -220,12 +220,12 @@ const MUTANTS: &[Mutant] = &[
         ],
     },
     Mutant {
-        name: "an entry is in hand whatever became of the ledger",
+        name: "an entry is in hand whatever the ledger says",
         found_by: "two_operators",
         edits: &[(
             "src/plan/slot.rs",
             "(version == taken && active && !ledger.slot.fencing).then(|| Self {",
-            "((version == taken || true) && active && !ledger.slot.fencing).then(|| Self {",
+            "(version == taken && active || ledger.founded).then(|| Self {",
         )],
     },
     Mutant {
