@@ -377,7 +377,12 @@ impl<'a> Scene<'a> {
 
     /// Why there is no quorum, in one word, and what comes of it.
     fn lost(&self) -> (Reason, String) {
-        if !self.numbers.quorum_is_lost() {
+        if self.numbers.quorum_is_lost() {
+            (
+                Reason::QuorumLost,
+                "; no healthy one is touched, and after three minutes sick, discoverable ones that are out of date are written, one at a time".to_owned(),
+            )
+        } else {
             (
                 Reason::ClusterUnreachable,
                 format!(
@@ -385,11 +390,6 @@ impl<'a> Scene<'a> {
                     self.numbers.unknown,
                     silence(&self.observed.word)
                 ),
-            )
-        } else {
-            (
-                Reason::QuorumLost,
-                "; no healthy one is touched, and after three minutes sick, discoverable ones that are out of date are written, one at a time".to_owned(),
             )
         }
     }
