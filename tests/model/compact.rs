@@ -83,11 +83,6 @@ pub struct Slot {
 }
 
 impl Slot {
-    pub fn entry(&self, machine: u8) -> Option<Entry> {
-        let mut entries = self.entries.iter().flatten();
-        entries.find(|entry| entry.machine == machine).copied()
-    }
-
     pub fn is_empty(&self) -> bool {
         self.entries.iter().all(Option::is_none)
     }

@@ -2,8 +2,17 @@
 //! steps of NICO, with the real planner in the middle (INVARIANTS). Nothing of the planner is written again here.
 //!
 //! `compact.rs` is the state, `canonical.rs` its one form; `texts.rs`, `objects.rs` and `planner.rs` show it to the planner;
-//! `shell.rs` plays the controller call by call, `server.rs` the API server, `nio.rs` the rest of the world; `judge.rs` says what must
-//! never be.
+//! `shell.rs` and `reads.rs` play the controller call by call, `server.rs` the API server, `nio.rs` the rest of the world; `judge.rs` says what must
+//! never be. `searches.rs` walks whole worlds, `ends.rs` looks for dead ends in them; `protocol.rs` leaves out each step of the slot's
+//! protocol, `mutants.rs` breaks each rule of the planner, and both must be found.
+//!
+//! - every day: `cargo test --test model`; `-- --nocapture` shows how many states there are
+//! - the full size: `cargo test --test model full_ -- --ignored --nocapture`
+//! - the planner's mutants: `cargo test --test model source_mutants -- --ignored --nocapture`
+//!
+//! What is not in it: bring-up and deletion of a cluster, leaving machines, NIO v1, edits of a configuration by hand, two older attempts
+//! on one machine at once. The order of two writes by time is not kept: of several members that were written, the last by
+//! name counts as the newest. What NIO does of itself to a confirmed machine (a push) is no flight of NICO's.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,6 +34,7 @@ mod nio;
 mod objects;
 mod planner;
 mod protocol;
+mod reads;
 mod searches;
 mod server;
 mod shell;

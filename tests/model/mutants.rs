@@ -60,14 +60,22 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "NIO's proof of an older attempt is accepted",
         found_by: "three_and_one",
-        edits: &[(
-            "src/plan/confirmed.rs",
-            "    held_marker(configuration).is_some()
+        // `withdrawn` alone would keep the entry: both comparisons go.
+        edits: &[
+            (
+                "src/plan/confirmed.rs",
+                "    held_marker(configuration).is_some()
         && classics_proof(configuration, machine)
             .is_some_and(|applied| applied == additional_files_hash(configuration.spec.files()))",
-            "    held_marker(configuration).is_some()
+                "    held_marker(configuration).is_some()
         && classics_proof(configuration, machine).is_some()",
-        )],
+            ),
+            (
+                "src/plan/confirmed.rs",
+                ".is_some_and(|applied| applied != additional_files_hash(configuration.spec.files())),",
+                ".is_some_and(str::is_empty),",
+            ),
+        ],
     },
     Mutant {
         name: "bootstrap is kept after the founding",
@@ -81,11 +89,18 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a lost quorum touches healthy ones",
         found_by: "three_without_a_quorum",
-        edits: &[(
-            "src/plan/rollout/scene.rs",
-            "Health::Healthy => quorum::bears_loss_of_healthy(n, healthy),",
-            "Health::Healthy => quorum::bears_loss_of_healthy(n, healthy) || self.quorum_lost,",
-        )],
+        edits: &[
+            (
+                "src/plan/rollout/scene.rs",
+                "Health::Healthy => quorum::bears_loss_of_healthy(n, healthy),",
+                "Health::Healthy => quorum::bears_loss_of_healthy(n, healthy) || self.leads_out(machine),",
+            ),
+            (
+                "src/plan/rollout/scene.rs",
+                "            && self.health(machine) == Health::Sick\n",
+                "",
+            ),
+        ],
     },
     Mutant {
         name: "unknown counts as healthy",
@@ -125,7 +140,7 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a newcomer of the control plane is written anew without the slot",
-        found_by: "a_control_plane_that_grows",
+        found_by: "a_lost_ledger",
         edits: &[(
             "src/plan/rollout.rs",
             "let lives = founding.founded && target.role == Role::ControlPlane;",
@@ -205,12 +220,12 @@ const MUTANTS: &[Mutant] = &[
         ],
     },
     Mutant {
-        name: "an entry is in hand whatever became of the ledger",
+        name: "an entry is in hand whatever the ledger says",
         found_by: "two_operators",
         edits: &[(
             "src/plan/slot.rs",
             "(version == taken && active && !ledger.slot.fencing).then(|| Self {",
-            "((version == taken || true) && active && !ledger.slot.fencing).then(|| Self {",
+            "(version == taken && active || ledger.founded).then(|| Self {",
         )],
     },
     Mutant {
@@ -325,7 +340,7 @@ fn finds_nothing(mutant: &Mutant, copy: &Path, target: &Path) -> bool {
     let said = String::from_utf8_lossy(&run.stdout);
     let said_too = String::from_utf8_lossy(&run.stderr);
     for line in said.lines().chain(said_too.lines()) {
-        if line.contains(" moves") {
+        if line.contains(" moves") || line.contains("panicked") {
             println!("  {line}");
         }
     }

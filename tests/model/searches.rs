@@ -1,5 +1,4 @@
-//! The searches: every state of each is walked. Those of every day are small; `full_` is for a quiet hour (README of this folder: the
-//! first lines of `main.rs`).
+//! The searches: every state of each is walked. Those of every day are small; `full_` is for a quiet hour (`main.rs`).
 
 use crate::model::Fault::{ChildLost, Down, Fades, Hidden, LedgerLost, Silence, Wiped};
 use crate::model::{Search, Sketch};
@@ -55,12 +54,17 @@ fn five() {
 fn two_operators() {
     let search = Search::new(3, 0).edits([1]).operators(2).crashes(1);
     holds("3+0, two operators", search);
+    let search = Search::new(2, 0).edits([1, 0]).operators(2);
+    holds("2+0, two operators", search);
 }
 
 #[test]
 fn a_lost_ledger() {
-    let search = Search::new(2, 0).edits([1]).operators(2);
+    let search = Search::new(2, 0).edits([1, 0]).operators(2);
     holds("2+0, the ledger lost", search.faults(1, [LedgerLost]));
+    let specs = [sketch("a", 2), sketch("a", 3), sketch("b", 3)];
+    let search = Search::of(&specs).edits([1, 2]);
+    holds("2 to 3, the ledger lost", search.faults(1, [LedgerLost]));
     let search = Search::new(3, 0).edits([1, 0]);
     holds("3+0, the ledger lost", search.faults(1, [LedgerLost]));
 }

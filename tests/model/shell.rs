@@ -1,26 +1,13 @@
 //! The shell's part, step by step, each API call a step of its own: what `controller/reconcile.rs`, `reconcile/entered.rs` and
 //! `act/slot.rs` do. A [`Mutation`] does one of them otherwise.
 
-use crate::compact::{Known, Late, MOST, Operator, Pc, Reads, Slot, State, Step, Valid, Word};
+use crate::compact::{Known, Late, Operator, Pc, Reads, Slot, State, Step, Valid};
 use crate::judge;
 use crate::model::Search;
 use crate::mutation::Mutation;
 use crate::planner::View;
+use crate::reads::Read;
 use crate::server::Request;
-
-/// One thing that is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Read {
-    Cluster,
-    /// All configurations and machines.
-    List,
-    Ledger,
-    /// The cluster's own word.
-    Word,
-    /// The configuration of the entry's machine.
-    Child,
-}
-use Read::{Child, Cluster, Ledger, List, Word as AskWord};
 
 /// An entry that was taken, as `Pc::Under` has it.
 struct Entered {
@@ -31,31 +18,6 @@ struct Entered {
 }
 
 impl Search {
-    /// What is read for a plan; each group at one moment.
-    fn looks(&self) -> &'static [&'static [Read]] {
-        if self.fine {
-            &[&[Cluster], &[List], &[Ledger], &[AskWord]]
-        } else {
-            &[&[Cluster, List, Ledger, AskWord]]
-        }
-    }
-
-    /// What is read under an entry. The child and the ledger after it are one moment where the write insists on both: had the child
-    /// changed in between, the write would be refused.
-    fn reads_under(&self) -> &'static [&'static [Read]] {
-        match (self.mutation, self.fine) {
-            (Mutation::ReadsBeforeTake, _) => &[&[Ledger]],
-            (Mutation::LedgerBeforeChild, false) => {
-                &[&[Cluster], &[List, AskWord], &[Ledger], &[Child]]
-            }
-            (_, false) => &[&[Cluster], &[List, AskWord], &[Child, Ledger]],
-            (Mutation::LedgerBeforeChild, true) => {
-                &[&[Cluster], &[List], &[AskWord], &[Ledger], &[Child]]
-            }
-            (_, true) => &[&[Cluster], &[List], &[AskWord], &[Child], &[Ledger]],
-        }
-    }
-
     /// One step of an operator; `patient`: its clocks of patience have run out by now. None where nothing comes of it.
     pub fn step(&self, state: &mut State, who: usize, patient: bool) -> Option<()> {
         let operator = std::mem::take(&mut state.operators[who]);
@@ -144,51 +106,6 @@ impl Search {
                 Mutation::EqualContent | Mutation::NoLastLedgerRead
             )
         })
-    }
-
-    fn read(&self, state: &State, read: Read, of: u8, reads: &mut Reads) {
-        match read {
-            Cluster => reads.edit = state.edit,
-            List => {
-                reads.hidden = self.hidden(state);
-                for index in 0..MOST {
-                    reads.children[index] = state.machines[index].child;
-                }
-                reads.valid.children = u8::MAX;
-            }
-            Ledger => {
-                reads.ledger = state.ledger;
-                reads.valid.ledger = true;
-            }
-            AskWord => reads.word = self.word(state),
-            Child => {
-                reads.children[usize::from(of)] = state.machines[usize::from(of)].child;
-                reads.valid.children |= 1 << of;
-            }
-        }
-    }
-
-    /// Everything, at one moment.
-    pub fn read_all(&self, state: &State, reads: &mut Reads) {
-        for read in [Cluster, List, Ledger, AskWord] {
-            self.read(state, read, 0, reads);
-        }
-    }
-
-    fn word(&self, state: &State) -> Word {
-        if state.silent {
-            return Word::Silence;
-        }
-        let mut word = (0, 0);
-        for machine in 0..self.machines() {
-            let now = &state.machines[usize::from(machine)];
-            word.0 |= u8::from(now.down) << machine;
-            word.1 |= u8::from(!now.node) << machine;
-        }
-        Word::Heard {
-            down: word.0,
-            absent: word.1,
-        }
     }
 
     /// Carries a step out, or gives the pass up.
@@ -283,7 +200,7 @@ impl Search {
         let groups = self.reads_under();
         for read in groups[usize::from(reads.done)] {
             self.read(state, *read, machine, &mut reads);
-            if *read == Ledger {
+            if *read == Read::Ledger {
                 reads.stood = match self.mutation {
                     Mutation::EqualContent => reads.ledger == rests_on,
                     Mutation::NoLastLedgerRead => true,
@@ -355,24 +272,6 @@ impl Search {
         }
         self.time_passes(state, who, reads);
         Some(later.steps.clone())
-    }
-
-    pub fn view(&self, state: &State, reads: &Reads, entered: Option<(u8, bool)>) -> View {
-        let aged = (0..self.machines()).filter(|it| state.machines[usize::from(*it)].aged);
-        let rewritten = |machine: &u8| {
-            reads.children[usize::from(*machine)].is_some_and(|child| child.rewritten)
-        };
-        View {
-            spec: self.edits[usize::from(reads.edit)],
-            ledger: reads.ledger,
-            children: reads.children,
-            hidden: reads.hidden,
-            aged: aged.filter(rewritten).map(|machine| 1 << machine).sum(),
-            word: reads.word,
-            entered,
-            patient: false,
-            overdue: false,
-        }
     }
 
     /// Two minutes go by in which nobody takes an entry: what others decided before has landed or never will.
