@@ -189,7 +189,7 @@ impl Question {
         })
     }
 
-    /// Evicts the pods of a Node, as far as their PodDisruptionBudgets let them go (SPEC 4.6). What is left is seen when the
+    /// Evicts the pods of a Node, as far as their `PodDisruptionBudgets` let them go (SPEC 4.6). What is left is seen when the
     /// cluster is asked again.
     pub async fn evict_all(&self, node: &str) {
         for member in &self.members {

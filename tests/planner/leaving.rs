@@ -146,7 +146,7 @@ fn a_healthy_worker_leaves_drained() {
         });
 }
 
-/// A PodDisruptionBudget holds a pod back: it is given its time, and no more.
+/// A `PodDisruptionBudget` holds a pod back: it is given its time, and no more.
 #[test]
 fn a_drain_ends_at_its_deadline() {
     ready()

@@ -51,9 +51,9 @@ fn happens(world: &mut World, what: u8, which: usize) {
         }
         3 => world.edit(PROD, |spec| {
             spec["rollout"] = json!({
-                "order": if which % 2 == 0 { "WorkersFirst" } else { "ControlPlaneFirst" },
+                "order": if which.is_multiple_of(2) { "WorkersFirst" } else { "ControlPlaneFirst" },
                 "maxUnavailable": 1 + which % 3,
-                "nodeChecks": which % 5 != 0,
+                "nodeChecks": !which.is_multiple_of(5),
             });
         }),
         4 => drop(world.mute.insert(name(machine))),
@@ -61,13 +61,13 @@ fn happens(world: &mut World, what: u8, which: usize) {
         6 => drop(world.broken.insert(name(machine))),
         7 => drop(world.broken.remove(&name(machine))),
         8 => {
-            let reaches = which % 2 == 0;
+            let reaches = which.is_multiple_of(2);
             let machine = world.machines.get_mut(&name(machine)).unwrap();
             machine.status.get_or_insert_default().discoverable = reaches;
         }
         9 => {
             if let Some(node) = world.nodes.get_mut(machine) {
-                node.ready = which % 2 == 0;
+                node.ready = which.is_multiple_of(2);
             }
         }
         10 => {

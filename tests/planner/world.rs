@@ -57,7 +57,7 @@ pub struct World {
     pub flying: BTreeMap<MachineName, Role>,
     /// Whether the API servers refuse the kubeconfig.
     pub refusing: bool,
-    /// Pods of each Node, and those that a PodDisruptionBudget holds back.
+    /// Pods of each Node, and those that a `PodDisruptionBudget` holds back.
     pub pods: BTreeMap<String, usize>,
     pub held_back: BTreeMap<String, usize>,
     /// Control plane machines whose API server does not answer.

@@ -1,4 +1,4 @@
-//! Healthy machines leave: drained, within what PodDisruptionBudgets allow (SPEC 4.6).
+//! Healthy machines leave: drained, within what `PodDisruptionBudgets` allow (SPEC 4.6).
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ pub(crate) async fn pod(case: &Case, node: &str, name: &str) -> Api<Pod> {
     pods
 }
 
-/// A PodDisruptionBudget for the Pods of that label, which allows nothing until it is told to: no controller counts for it.
+/// A `PodDisruptionBudget` for the Pods of that label, which allows nothing until it is told to: no controller counts for it.
 async fn budget(case: &Case, app: &str) -> Api<PodDisruptionBudget> {
     let client = case.world.workload().control_plane().client();
     let budgets: Api<PodDisruptionBudget> = Api::namespaced(client, "default");

@@ -1,4 +1,4 @@
-//! The pods of a Node that is drained (SPEC 4.6), as `kubectl drain` sees them: those of DaemonSets and mirror pods stay, what has
+//! The pods of a Node that is drained (SPEC 4.6), as `kubectl drain` sees them: those of `DaemonSets` and mirror pods stay, what has
 //! ended holds up nothing. Hostile input, as Nodes are.
 
 use std::collections::BTreeMap;
@@ -52,7 +52,7 @@ pub(super) async fn to_evict(client: &Client, node: &str) -> Option<Vec<PodView>
     None
 }
 
-/// Evicts each pod that is not on its way already. A refusal is a PodDisruptionBudget's, or passes: the next round tries again.
+/// Evicts each pod that is not on its way already. A refusal is a `PodDisruptionBudget`'s, or passes: the next round tries again.
 pub(super) async fn evict_all(client: &Client, node: &str) -> Option<()> {
     for pod in to_evict(client, node).await? {
         if pod.terminating {
