@@ -308,7 +308,17 @@ fn end_entries(scene: &Scene<'_>, plan: &mut Plan) -> bool {
             && observed.word.nodes().is_none()
             && owned(observed, &entry.machine).is_some()
             && quorum::can_be_kept(scene.numbers.n);
-        if !done || marks_unknown {
+        if !done {
+            continue;
+        }
+        if marks_unknown {
+            let message = silence(&observed.word);
+            plan.wait_for(
+                &entry.machine,
+                ConditionType::RollingOut,
+                Reason::ClusterUnreachable,
+                message,
+            );
             continue;
         }
         if owned(observed, &entry.machine).is_none()

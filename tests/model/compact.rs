@@ -42,15 +42,19 @@ pub struct Child {
     pub proof: Proof,
     /// Whether it bears the annotation `rewritten`.
     pub rewritten: bool,
+    /// Whether it is being deleted.
+    pub terminating: bool,
 }
 
 impl Child {
     pub fn is_confirmed(&self) -> bool {
-        self.kept == Kept::Is(self.held)
+        self.kept == Kept::Is(self.held) && !self.terminating
     }
 }
 
 /// A machine, and what its configuration has come to.
+// Each is a fact of its own.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Machine {
     pub child: Option<Child>,
@@ -83,11 +87,11 @@ pub struct Slot {
 }
 
 impl Slot {
-    pub fn is_empty(&self) -> bool {
+    pub fn is_empty(self) -> bool {
         self.entries.iter().all(Option::is_none)
     }
 
-    pub fn without(&self, machine: u8) -> Self {
+    pub fn without(self, machine: u8) -> Self {
         let mut rest = self
             .entries
             .iter()
@@ -155,6 +159,8 @@ pub enum Step {
     /// Touch is done, and its answer showed the machine settled: the entry goes.
     Remove(u8, Slot),
     Write(Write),
+    /// Its configuration is deleted, under an entry: the machine leaves.
+    Release(u8),
     /// The Node that a machine left behind is deleted, under an entry.
     DeleteNode(u8),
 }

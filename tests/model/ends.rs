@@ -71,6 +71,7 @@ impl Search {
                         | Reason::QuorumAtRisk
                         | Reason::ClusterUnreachable
                         | Reason::NodeNotReady
+                        | Reason::WouldLoseQuorum
                         | Reason::MachineUndiscoverable
                 )
         })

@@ -39,7 +39,7 @@ fn confirmed(reads: &Reads) -> u8 {
 }
 
 /// What is wrong with a write, as it arrives.
-pub fn before(search: &Search, state: &State, write: &Write, known: Known) -> Option<Broken> {
+pub fn before(search: &Search, state: &State, write: Write, known: Known) -> Option<Broken> {
     let control_plane = search.is_control_plane(write.machine);
     if control_plane && !write.entered {
         return Some(Broken::I3Numbers);
@@ -76,7 +76,7 @@ pub fn node_goes(search: &Search, state: &State, machine: u8, known: Known) -> O
 }
 
 /// SPEC 4.3, "Numbers" and "The way out stays open", from what was read after the slot was taken.
-fn numbers_allow(write: &Write, known: Known) -> bool {
+fn numbers_allow(write: Write, known: Known) -> bool {
     let count = |mask: u8| mask.count_ones();
     let (n, healthy, unknown) = (
         count(known.members),
@@ -100,7 +100,7 @@ fn numbers_allow(write: &Write, known: Known) -> bool {
 }
 
 /// Workers come first: none of those that NIO can reach holds another repository than the one that is rolled out.
-fn workers_are_done(search: &Search, state: &State, write: &Write, known: Known) -> bool {
+fn workers_are_done(search: &Search, state: &State, write: Write, known: Known) -> bool {
     let wanted = search.planner.repository(write.text);
     (search.planner.control_plane..search.machines()).all(|worker| {
         let machine = &state.machines[usize::from(worker)];
@@ -112,20 +112,41 @@ fn workers_are_done(search: &Search, state: &State, write: &Write, known: Known)
     })
 }
 
+/// What is wrong with the departure of a machine, as it arrives. Nobody says in these searches that one of two may go.
+pub fn leaves(search: &Search, machine: u8, known: Known) -> Option<Broken> {
+    let (n, healthy) = (known.members.count_ones(), known.healthy.count_ones());
+    let bit = 1 << machine;
+    let majority = n / 2 + 1;
+    let allowed = if known.healthy & bit != 0 {
+        healthy > majority
+    } else {
+        known.unknown & bit == 0 && healthy >= majority
+    };
+    let too_old = known.healthy & known.never_well != 0;
+    let is_control_plane = search.is_control_plane(machine);
+    (is_control_plane && (too_old || n <= 2 || !allowed)).then_some(Broken::I3Numbers)
+}
+
 /// What is wrong with the world, now that a write arrived.
-pub fn after(search: &Search, state: &State, write: &Write) -> Option<Broken> {
+pub fn after(search: &Search, state: &State, write: Write) -> Option<Broken> {
+    let disrupts = search.is_control_plane(write.machine)
+        || state.machines[usize::from(write.machine)]
+            .child
+            .is_some_and(|child| child.kept != Kept::Never);
+    let found = together(search, state);
+    found.filter(|found| disrupts || *found == Broken::I3Flight)
+}
+
+/// Who is in flight at the same time, and must not be.
+pub fn together(search: &Search, state: &State) -> Option<Broken> {
     let flying = |machine: &u8| state.machines[usize::from(*machine)].flying;
     let control_plane = (0..search.planner.control_plane).filter(flying).count();
     let workers = (search.planner.control_plane..search.machines())
         .filter(flying)
         .count();
-    let disrupts = search.is_control_plane(write.machine)
-        || state.machines[usize::from(write.machine)]
-            .child
-            .is_some_and(|child| child.kept != Kept::Never);
     if control_plane > 1 {
         Some(Broken::I3Flight)
-    } else if disrupts && (workers > 1 || workers > 0 && control_plane > 0) {
+    } else if workers > 1 || workers > 0 && control_plane > 0 {
         Some(Broken::I4)
     } else {
         None

@@ -12,6 +12,7 @@ use crate::compact::{
 };
 use crate::judge;
 use crate::mutation::Mutation;
+use crate::nio;
 use crate::planner::Planner;
 
 /// Something that goes wrong without NICO's doing.
@@ -51,6 +52,8 @@ pub enum Move {
     /// A request of a dead process arrives.
     Land(u8),
     Applies(u8),
+    /// NIO lets go of a machine whose configuration is being deleted.
+    LetsGo(u8),
     OlderEnds(u8, bool),
     HourPasses(u8),
     Fault(Fault, u8),
@@ -108,6 +111,8 @@ impl Search {
             let mut spec = json!({
                 "gitRepo": format!("https://example.com/{}.git", sketch.repository),
                 "controlPlane": { "machines": named("cp", sketch.control_plane) },
+                // No pods, and nothing to wait for.
+                "rollout": { "drainTimeoutSeconds": 0 },
             });
             if sketch.workers > 0 {
                 spec["dataPlane"] = json!({ "machines": named("worker", sketch.workers) });
@@ -208,11 +213,12 @@ impl Search {
                 let late = next.late.remove(index.into());
                 self.land(&mut next, &late.into());
             }
-            Move::Applies(machine) => self.applies(&mut next, machine)?,
-            Move::OlderEnds(machine, succeeds) => self.older_ends(&mut next, machine, succeeds)?,
-            Move::HourPasses(machine) => self.hour_passes(&mut next, machine)?,
+            Move::Applies(machine) => nio::applies(&mut next, machine)?,
+            Move::LetsGo(machine) => nio::lets_go(&mut next, machine)?,
+            Move::OlderEnds(machine, succeeds) => nio::older_ends(&mut next, machine, succeeds)?,
+            Move::HourPasses(machine) => nio::hour_passes(&mut next, machine)?,
             Move::Fault(fault, machine) => self.fault(&mut next, fault, machine)?,
-            Move::Recovers(machine) => self.recovers(&mut next, machine)?,
+            Move::Recovers(machine) => nio::recovers(&mut next, machine)?,
             Move::Speaks => {
                 if !std::mem::take(&mut next.silent) {
                     return None;
@@ -237,6 +243,7 @@ impl Search {
         moves.extend((0..state.late.len()).map(|index| Move::Land(u8::try_from(index).unwrap())));
         for machine in 0..self.machines() {
             moves.push(Move::Applies(machine));
+            moves.push(Move::LetsGo(machine));
             moves.push(Move::OlderEnds(machine, true));
             moves.push(Move::OlderEnds(machine, false));
             moves.push(Move::HourPasses(machine));
@@ -263,6 +270,7 @@ impl Model for Search {
                 kept: Kept::Is(held),
                 proof: Proof::Success(held),
                 rewritten: false,
+                terminating: false,
             });
         }
         let cached = self.caches || self.mutation == Mutation::ConfirmedInCache;

@@ -91,7 +91,7 @@ const MUTANTS: &[Mutant] = &[
         found_by: "three_without_a_quorum",
         edits: &[
             (
-                "src/plan/rollout/scene.rs",
+                "src/plan/rollout/scene/numbers.rs",
                 "Health::Healthy => quorum::bears_loss_of_healthy(n, healthy),",
                 "Health::Healthy => quorum::bears_loss_of_healthy(n, healthy) || self.leads_out(machine),",
             ),
@@ -160,7 +160,7 @@ const MUTANTS: &[Mutant] = &[
         name: "workers and control plane at once",
         found_by: "three_and_one",
         edits: &[(
-            "src/plan/rollout/scene.rs",
+            "src/plan/rollout/scene/turn.rs",
             "others().filter(|(_, flight)| stands_in_the_way(flight));",
             "others().filter(|(_, flight)| flight.role == role && stands_in_the_way(flight));",
         )],
@@ -169,7 +169,7 @@ const MUTANTS: &[Mutant] = &[
         name: "the control plane goes before outdated workers",
         found_by: "three_and_one",
         edits: &[(
-            "src/plan/rollout/scene.rs",
+            "src/plan/rollout/scene/turn.rs",
             "        if role == first {\n            return None;",
             "        if role == first || role == Role::ControlPlane {\n            return None;",
         )],
@@ -178,7 +178,7 @@ const MUTANTS: &[Mutant] = &[
         name: "more workers than maxUnavailable",
         found_by: "two_workers",
         edits: &[(
-            "src/plan/rollout/scene.rs",
+            "src/plan/rollout/scene/turn.rs",
             "            Some((other, _)) if full => Some(in_flight(machine, other)),",
             "            Some((other, _)) if full && entered > 1 => Some(in_flight(machine, other)),",
         )],

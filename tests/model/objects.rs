@@ -240,6 +240,7 @@ pub fn configuration(
     meta.resource_version = Some(version.resource_version);
     meta.generation = Some(READ_GENERATION);
     meta.creation_timestamp = Some(Time(now - SignedDuration::from_secs(200_000)));
+    meta.deletion_timestamp = child.terminating.then_some(Time(now));
     meta.annotations = Some(annotations);
     meta.labels = Some(own_labels);
     meta.owner_references = serde_json::from_value(json!([owner_reference(&view)])).unwrap();

@@ -288,9 +288,8 @@ impl Planner {
                     Step::Write(self.written(view, &claim.machine, &claim.body, true))
                 }
                 Deed::DeleteNode { .. } => Step::DeleteNode(self.index(disruptive.machine())),
-                Deed::Drain { .. } | Deed::Release(_) => {
-                    panic!("no machine of these searches leaves")
-                }
+                Deed::Release(version) => Step::Release(read(disruptive.machine(), version)),
+                Deed::Drain { .. } => panic!("no time is given for a drain"),
             },
             Action::Rewrite(rewrite) => {
                 read(&rewrite.machine, &rewrite.version);

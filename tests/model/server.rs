@@ -96,7 +96,10 @@ impl Search {
                     true
                 }
             }
-            Step::Write(write) => self.write(state, write, *valid, *known),
+            Step::Write(write) => self.write(state, *write, *valid, *known),
+            Step::Release(machine) => {
+                valid.child(*machine) && self.release(state, *machine, *known)
+            }
             Step::DeleteNode(machine) => {
                 state.broken = state
                     .broken
@@ -124,7 +127,15 @@ impl Search {
             .is_some_and(|child| self.planner.is_settled(machine, &child, now.aged))
     }
 
-    fn write(&self, state: &mut State, write: &Write, valid: Valid, known: Known) -> bool {
+    fn release(&self, state: &mut State, machine: u8, known: Known) -> bool {
+        state.broken = state.broken.or_else(|| judge::leaves(self, machine, known));
+        change(state, machine, |child| child.terminating = true);
+        state.machines[usize::from(machine)].flying = true;
+        state.broken = state.broken.or_else(|| judge::together(self, state));
+        true
+    }
+
+    fn write(&self, state: &mut State, write: Write, valid: Valid, known: Known) -> bool {
         let at = usize::from(write.machine);
         let held = state.machines[at].child;
         let stands = match held {
@@ -161,6 +172,7 @@ impl Search {
                 kept: Kept::Never,
                 proof: Proof::Nothing,
                 rewritten: false,
+                terminating: false,
             },
             Some(held) => Child {
                 held: held_now,

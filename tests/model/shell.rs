@@ -10,6 +10,7 @@ use crate::reads::Read;
 use crate::server::Request;
 
 /// An entry that was taken, as `Pc::Under` has it.
+#[derive(Clone, Copy)]
 struct Entered {
     machine: u8,
     stands: bool,
@@ -226,7 +227,7 @@ impl Search {
         let mut steps = self.plan(state, who, &reads, entered, patient)?;
         steps.retain(|step| match step {
             Step::Write(write) => write.entered,
-            Step::DeleteNode(_) => true,
+            Step::Release(_) | Step::DeleteNode(_) => true,
             _ => false,
         });
         state.operators[who].pc = Pc::Act {
@@ -236,8 +237,8 @@ impl Search {
                 children: reads.valid.children & (1 << machine),
             },
             known: Known {
-                never_well,
                 patient,
+                never_well,
                 ..judge::known(self, &reads)
             },
             rests_on: None,
@@ -360,5 +361,8 @@ impl Search {
 
 /// Whether this is what an entry is taken for.
 fn is_deed(step: Option<&Step>) -> bool {
-    matches!(step, Some(Step::Write(_) | Step::DeleteNode(_)))
+    matches!(
+        step,
+        Some(Step::Write(_) | Step::Release(_) | Step::DeleteNode(_))
+    )
 }
