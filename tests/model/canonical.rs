@@ -11,7 +11,7 @@ pub fn canonical(state: &mut State, mutation: Mutation, well: u8) {
     }
     state
         .late
-        .retain(|late| can_land(&late.step, late.valid.ledger, late.valid.children, mutation));
+        .retain(|late| can_land(late.step, late.valid.ledger, late.valid.children, mutation));
     state.late.sort_unstable();
     for machine in &mut state.machines {
         machine.aged &= machine.child.is_some_and(|child| child.rewritten);
@@ -40,21 +40,21 @@ fn give_up(operator: &mut Operator, mutation: Mutation) {
         Pc::Idle | Pc::Look(_) | Pc::Under { .. } => false,
         Pc::Act { steps, valid, .. } => steps
             .first()
-            .is_none_or(|step| !can_land(step, valid.ledger, valid.children, mutation)),
+            .is_none_or(|step| !can_land(*step, valid.ledger, valid.children, mutation)),
     };
     if over {
         operator.pc = Pc::Idle;
     }
 }
 
-fn can_land(step: &Step, ledger: bool, children: u8, mutation: Mutation) -> bool {
+fn can_land(step: Step, ledger: bool, children: u8, mutation: Mutation) -> bool {
     let child = |machine: u8| children & (1 << machine) != 0;
     match step {
-        Step::Confirm(machine) | Step::Withdraw(machine) | Step::Touch(machine) => child(*machine),
+        Step::Confirm(machine) | Step::Withdraw(machine) | Step::Touch(machine) => child(machine),
         Step::EndEntry(machine, _) => {
             mutation == Mutation::NoTouch
                 || mutation == Mutation::ConfirmedInCache
-                || child(*machine)
+                || child(machine)
         }
         Step::UpdateLedger(_) | Step::Take(..) => ledger || mutation == Mutation::EqualContent,
         Step::Remove(..) => {

@@ -51,6 +51,8 @@ impl Child {
 }
 
 /// A machine, and what its configuration has come to.
+// Each is a fact of its own.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Machine {
     pub child: Option<Child>,
@@ -83,11 +85,11 @@ pub struct Slot {
 }
 
 impl Slot {
-    pub fn is_empty(&self) -> bool {
+    pub fn is_empty(self) -> bool {
         self.entries.iter().all(Option::is_none)
     }
 
-    pub fn without(&self, machine: u8) -> Self {
+    pub fn without(self, machine: u8) -> Self {
         let mut rest = self
             .entries
             .iter()

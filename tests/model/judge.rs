@@ -39,7 +39,7 @@ fn confirmed(reads: &Reads) -> u8 {
 }
 
 /// What is wrong with a write, as it arrives.
-pub fn before(search: &Search, state: &State, write: &Write, known: Known) -> Option<Broken> {
+pub fn before(search: &Search, state: &State, write: Write, known: Known) -> Option<Broken> {
     let control_plane = search.is_control_plane(write.machine);
     if control_plane && !write.entered {
         return Some(Broken::I3Numbers);
@@ -76,7 +76,7 @@ pub fn node_goes(search: &Search, state: &State, machine: u8, known: Known) -> O
 }
 
 /// SPEC 4.3, "Numbers" and "The way out stays open", from what was read after the slot was taken.
-fn numbers_allow(write: &Write, known: Known) -> bool {
+fn numbers_allow(write: Write, known: Known) -> bool {
     let count = |mask: u8| mask.count_ones();
     let (n, healthy, unknown) = (
         count(known.members),
@@ -100,7 +100,7 @@ fn numbers_allow(write: &Write, known: Known) -> bool {
 }
 
 /// Workers come first: none of those that NIO can reach holds another repository than the one that is rolled out.
-fn workers_are_done(search: &Search, state: &State, write: &Write, known: Known) -> bool {
+fn workers_are_done(search: &Search, state: &State, write: Write, known: Known) -> bool {
     let wanted = search.planner.repository(write.text);
     (search.planner.control_plane..search.machines()).all(|worker| {
         let machine = &state.machines[usize::from(worker)];
@@ -113,7 +113,7 @@ fn workers_are_done(search: &Search, state: &State, write: &Write, known: Known)
 }
 
 /// What is wrong with the world, now that a write arrived.
-pub fn after(search: &Search, state: &State, write: &Write) -> Option<Broken> {
+pub fn after(search: &Search, state: &State, write: Write) -> Option<Broken> {
     let flying = |machine: &u8| state.machines[usize::from(*machine)].flying;
     let control_plane = (0..search.planner.control_plane).filter(flying).count();
     let workers = (search.planner.control_plane..search.machines())

@@ -12,6 +12,7 @@ use crate::compact::{
 };
 use crate::judge;
 use crate::mutation::Mutation;
+use crate::nio;
 use crate::planner::Planner;
 
 /// Something that goes wrong without NICO's doing.
@@ -208,11 +209,11 @@ impl Search {
                 let late = next.late.remove(index.into());
                 self.land(&mut next, &late.into());
             }
-            Move::Applies(machine) => self.applies(&mut next, machine)?,
-            Move::OlderEnds(machine, succeeds) => self.older_ends(&mut next, machine, succeeds)?,
-            Move::HourPasses(machine) => self.hour_passes(&mut next, machine)?,
+            Move::Applies(machine) => nio::applies(&mut next, machine)?,
+            Move::OlderEnds(machine, succeeds) => nio::older_ends(&mut next, machine, succeeds)?,
+            Move::HourPasses(machine) => nio::hour_passes(&mut next, machine)?,
             Move::Fault(fault, machine) => self.fault(&mut next, fault, machine)?,
-            Move::Recovers(machine) => self.recovers(&mut next, machine)?,
+            Move::Recovers(machine) => nio::recovers(&mut next, machine)?,
             Move::Speaks => {
                 if !std::mem::take(&mut next.silent) {
                     return None;

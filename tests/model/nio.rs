@@ -5,50 +5,60 @@ use crate::model::{Fault, Search};
 use crate::mutation::Mutation;
 use crate::server::{change, forget_child, forget_ledger, write_ledger};
 
+/// NIO has applied what a configuration holds, and says so.
+pub fn applies(state: &mut State, machine: u8) -> Option<()> {
+    let at = usize::from(machine);
+    let child = state.machines[at].child?;
+    if child.proof == Proof::Success(child.held) || state.machines[at].hidden {
+        return None;
+    }
+    change(state, machine, |child| {
+        child.proof = Proof::Success(child.held);
+    });
+    let now = &mut state.machines[at];
+    now.flying &= now.older.is_some();
+    if !std::mem::replace(&mut now.node, true) {
+        now.down = false;
+        another_node(state, machine);
+    }
+    Some(())
+}
+
+/// An older attempt ends: it leaves the older configuration on the machine and says so, or comes to nothing.
+pub fn older_ends(state: &mut State, machine: u8, succeeds: bool) -> Option<()> {
+    let at = usize::from(machine);
+    let older = state.machines[at].older.take()?;
+    if succeeds {
+        change(state, machine, |child| child.proof = Proof::Success(older));
+        state.machines[at].flying = true;
+    } else if let Some(child) = state.machines[at].child {
+        state.machines[at].flying &= child.proof != Proof::Success(child.held);
+    }
+    Some(())
+}
+
+/// An hour passes since a machine was rewritten: no older attempt runs that long (NIO.md).
+pub fn hour_passes(state: &mut State, machine: u8) -> Option<()> {
+    let machine = &mut state.machines[usize::from(machine)];
+    let waits = machine.child.is_some_and(|child| child.rewritten);
+    if !waits || machine.aged || machine.older.is_some() {
+        return None;
+    }
+    machine.aged = true;
+    Some(())
+}
+
+/// A machine is well again, is reached again, or the cluster is.
+pub fn recovers(state: &mut State, machine: u8) -> Option<()> {
+    let machine = &mut state.machines[usize::from(machine)];
+    let hidden = std::mem::take(&mut machine.hidden);
+    // Without a configuration nothing runs there.
+    let down = machine.child.is_some_and(|child| child.kept != Kept::Never)
+        && std::mem::take(&mut machine.down);
+    (hidden || down).then_some(())
+}
+
 impl Search {
-    /// NIO has applied what a configuration holds, and says so.
-    pub fn applies(&self, state: &mut State, machine: u8) -> Option<()> {
-        let at = usize::from(machine);
-        let child = state.machines[at].child?;
-        if child.proof == Proof::Success(child.held) || state.machines[at].hidden {
-            return None;
-        }
-        change(state, machine, |child| {
-            child.proof = Proof::Success(child.held);
-        });
-        let now = &mut state.machines[at];
-        now.flying &= now.older.is_some();
-        if !std::mem::replace(&mut now.node, true) {
-            now.down = false;
-            another_node(state, machine);
-        }
-        Some(())
-    }
-
-    /// An older attempt ends: it leaves the older configuration on the machine and says so, or comes to nothing.
-    pub fn older_ends(&self, state: &mut State, machine: u8, succeeds: bool) -> Option<()> {
-        let at = usize::from(machine);
-        let older = state.machines[at].older.take()?;
-        if succeeds {
-            change(state, machine, |child| child.proof = Proof::Success(older));
-            state.machines[at].flying = true;
-        } else if let Some(child) = state.machines[at].child {
-            state.machines[at].flying &= child.proof != Proof::Success(child.held);
-        }
-        Some(())
-    }
-
-    /// An hour passes since a machine was rewritten: no older attempt runs that long (NIO.md).
-    pub fn hour_passes(&self, state: &mut State, machine: u8) -> Option<()> {
-        let machine = &mut state.machines[usize::from(machine)];
-        let waits = machine.child.is_some_and(|child| child.rewritten);
-        if !waits || machine.aged || machine.older.is_some() {
-            return None;
-        }
-        machine.aged = true;
-        Some(())
-    }
-
     /// Something goes wrong that NICO has no part in.
     pub fn fault(&self, state: &mut State, fault: Fault, machine: u8) -> Option<()> {
         let at = usize::from(machine);
@@ -106,16 +116,6 @@ impl Search {
             }
         }
         Some(())
-    }
-
-    /// A machine is well again, is reached again, or the cluster is.
-    pub fn recovers(&self, state: &mut State, machine: u8) -> Option<()> {
-        let machine = &mut state.machines[usize::from(machine)];
-        let hidden = std::mem::take(&mut machine.hidden);
-        // Without a configuration nothing runs there.
-        let down = machine.child.is_some_and(|child| child.kept != Kept::Never)
-            && std::mem::take(&mut machine.down);
-        (hidden || down).then_some(())
     }
 }
 

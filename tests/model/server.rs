@@ -96,7 +96,7 @@ impl Search {
                     true
                 }
             }
-            Step::Write(write) => self.write(state, write, *valid, *known),
+            Step::Write(write) => self.write(state, *write, *valid, *known),
             Step::DeleteNode(machine) => {
                 state.broken = state
                     .broken
@@ -124,7 +124,7 @@ impl Search {
             .is_some_and(|child| self.planner.is_settled(machine, &child, now.aged))
     }
 
-    fn write(&self, state: &mut State, write: &Write, valid: Valid, known: Known) -> bool {
+    fn write(&self, state: &mut State, write: Write, valid: Valid, known: Known) -> bool {
         let at = usize::from(write.machine);
         let held = state.machines[at].child;
         let stands = match held {

@@ -10,6 +10,7 @@ use crate::reads::Read;
 use crate::server::Request;
 
 /// An entry that was taken, as `Pc::Under` has it.
+#[derive(Clone, Copy)]
 struct Entered {
     machine: u8,
     stands: bool,
@@ -236,8 +237,8 @@ impl Search {
                 children: reads.valid.children & (1 << machine),
             },
             known: Known {
-                never_well,
                 patient,
+                never_well,
                 ..judge::known(self, &reads)
             },
             rests_on: None,
