@@ -10,7 +10,7 @@
 //! - the full size: `cargo test --test model full_ -- --ignored --nocapture`
 //! - the planner's mutants: `cargo test --test model source_mutants -- --ignored --nocapture`
 //!
-//! What is not in it: bring-up and deletion of a cluster, leaving machines, NIO v1, edits of a configuration by hand, two older attempts
+//! What is not in it: bring-up and deletion of a cluster, drains, NIO v1, edits of a configuration by hand, two older attempts
 //! on one machine at once. The order of two writes by time is not kept: of several members that were written, the last by
 //! name counts as the newest. What NIO does of itself to a confirmed machine (a push) is no flight of NICO's.
 
