@@ -8,7 +8,7 @@ use nico::api::conditions::Reason;
 use stateright::Model as _;
 
 use crate::compact::{Pc, Reads, State};
-use crate::model::{Fault, Move, Search};
+use crate::model::{Fault, Move, Search, Sketch};
 use crate::planner::View;
 
 /// What does not come right by itself in this world.
@@ -191,6 +191,20 @@ fn a_configuration_deleted_by_hand() {
         .crashes(1)
         .faults(1, [Fault::ChildLost]);
     has_no_dead_end("3+0, one deleted", &search, Lasting::Nothing);
+}
+
+#[test]
+fn a_control_plane_that_shrinks() {
+    let of = |control_plane| Sketch {
+        repository: "a",
+        control_plane,
+        workers: 0,
+    };
+    let search = Search::of(&[of(4), of(3)]).edits([1]).crashes(1);
+    has_no_dead_end("4 to 3", &search, Lasting::Nothing);
+    let search = Search::of(&[of(3), of(1)]).edits([1]).crashes(1);
+    // A person has to say that one of two may go.
+    has_no_dead_end("3 to 1", &search, Lasting::Outage);
 }
 
 #[test]

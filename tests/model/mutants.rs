@@ -157,6 +157,15 @@ const MUTANTS: &[Mutant] = &[
         )],
     },
     Mutant {
+        name: "one of two leaves though nobody said so",
+        found_by: "a_control_plane_that_shrinks",
+        edits: &[(
+            "src/plan/rollout/scene/numbers.rs",
+            "(accepted != Some(machine.as_str())).then(",
+            "(accepted == Some(machine.as_str())).then(",
+        )],
+    },
+    Mutant {
         name: "workers and control plane at once",
         found_by: "three_and_one",
         edits: &[(

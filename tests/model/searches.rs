@@ -81,6 +81,19 @@ fn two_workers() {
 }
 
 #[test]
+fn a_control_plane_that_shrinks() {
+    let specs = [sketch("a", 4), sketch("a", 3), sketch("b", 3)];
+    let search = || Search::of(&specs).edits([1, 2]);
+    holds("4 to 3", search().crashes(1));
+    holds("4 to 3, one down", search().faults(1, [Down]));
+    let specs = [sketch("a", 3), sketch("a", 2)];
+    let search = Search::of(&specs).edits([1]).operators(2).crashes(1);
+    holds("3 to 2, two operators", search);
+    let specs = [sketch("a", 2), sketch("a", 1)];
+    holds("2 to 1, and nobody said so", Search::of(&specs).edits([1]));
+}
+
+#[test]
 fn a_control_plane_that_grows() {
     let specs = [sketch("a", 1), sketch("a", 3), sketch("b", 3)];
     holds("1 to 3", Search::of(&specs).edits([1, 2]).crashes(1));
