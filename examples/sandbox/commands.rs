@@ -38,7 +38,7 @@ Things to try. What comes of them is told here:
 
     # A second cluster, of the free machine edge-01:
     kubectl apply -f edge.yaml
-    # One worker more. worker-03 joins; the others wait for rolling updates, which NICO cannot do yet:
+    # One worker more. worker-03 joins; then one roll tells the others:
     kubectl patch kcluster demo --type merge -p '{{\"spec\":{{\"dataPlane\":{{\"count\":3}}}}}}'
     # All machines of a cluster become free again:
     kubectl delete kcluster demo

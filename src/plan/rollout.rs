@@ -159,10 +159,6 @@ pub fn plan_changes(
         return;
     }
     rewrite_first_ones(observed, founding, targets, now, plan);
-    if ledger.slot.fencing {
-        slot::fence(observed, now, plan);
-        return;
-    }
     let come_and_go = Role::ALL.iter().any(|role| {
         let pick = plan.selection.of(*role);
         !pick.joining.is_empty() || !pick.leaving.is_empty()
@@ -172,12 +168,19 @@ pub fn plan_changes(
         || come_and_go
         || !ledger.slot.entries.is_empty()
         || nodes.into_iter().any(|node| node.draining_since.is_some());
-    if !pending {
-        return;
+    if pending {
+        plan.wants_word = asks_the_cluster(observed, founding.founded);
     }
-    plan.wants_word = asks_the_cluster(observed, founding.founded);
     if plan.wants_word && observed.word_is_old {
         plan.actions.push(Action::AskCluster);
+    }
+    if ledger.slot.fencing {
+        // Workers join meanwhile: what is fenced are writes to what lives.
+        slot::fence(observed, now, plan);
+        return;
+    }
+    if !pending {
+        return;
     }
     let scene = Scene::new(observed, founding.founded, now, plan);
     if let Some(entered) = &observed.entered {

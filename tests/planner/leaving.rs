@@ -132,7 +132,7 @@ fn a_healthy_worker_leaves_drained() {
             seen.says(
                 RollingOut,
                 "True",
-                Reason::InFlight,
+                Reason::Draining,
                 "its pods are gone (3 left)",
             );
         })

@@ -95,7 +95,7 @@ async fn a_worker_leaves_once_its_pods_may_go_and_stays_after_a_change_of_mind()
     let before = case
         .roll(json!({"dataPlane": {"machines": ["w-01"]}}))
         .await;
-    case.says("RollingOut", "InFlight", "once its pods are gone (1 left)")
+    case.says("RollingOut", "Draining", "once its pods are gone (1 left)")
         .await;
     wait_node(&case, "w-02 is cordoned", is_cordoned).await;
     assert!(pods.get_opt("free").await.unwrap().is_none());

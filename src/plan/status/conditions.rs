@@ -292,9 +292,15 @@ fn rolling_out(plan: &Plan) -> Verdict {
     if problems.is_empty() {
         return Verdict::new("False", Reason::AsExpected, "");
     }
+    // What holds up a machine in flight says more than that it is.
+    let holds_up = |wait: &&&Wait| {
+        let machine = wait.machine.as_ref();
+        machine.is_some_and(|machine| plan.in_flight.contains_key(machine))
+    };
+    let own = waits.iter().find(holds_up).map(|wait| wait.reason);
     let in_flight = (!plan.in_flight.is_empty()).then_some(Reason::InFlight);
     let first = waits.first().map(|wait| wait.reason);
-    let reason = in_flight.or(first).unwrap_or(Reason::OutOfDate);
+    let reason = own.or(in_flight).or(first).unwrap_or(Reason::OutOfDate);
     Verdict::new("True", reason, problems.join("; "))
 }
 
