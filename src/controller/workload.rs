@@ -1,6 +1,7 @@
 //! The cluster's own word, through its kubeconfig (SPEC 4.4, 4.5): each member's `/readyz`, the Nodes, and the deletion of one. The
 //! servers are whatever the machines say they are: answers are of bounded size, and nothing of them gets into a message.
 
+mod list;
 mod node;
 mod pods;
 
@@ -20,8 +21,8 @@ use super::calls::CallError;
 use super::kubeconfig::verify::member_client;
 use super::secret::SecretText;
 use crate::api::names::{CORDONED_ANNOTATION, DRAINING_ANNOTATION, MachineName};
-use crate::plan::observed::{Answer, NodeView, Word, Workload};
-use node::{Page, leading_number};
+use crate::plan::observed::{Answer, Word, Workload};
+use node::{leading_number, list_nodes};
 
 /// Bounds the connection to a member.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -30,13 +31,8 @@ const ASK: Duration = Duration::from_secs(4);
 const LIST: Duration = Duration::from_secs(6);
 /// Bounds one write to a Node.
 const WRITE: Duration = Duration::from_secs(5);
-/// Objects of one page, which no server gets past; a cluster has at most 5000 Nodes (Kubernetes, "Considerations for large
-/// clusters").
-const PAGE: usize = 100;
-const MOST_PAGES: usize = 50;
-/// Most bytes of an answer to `/readyz` or `/version`, and of one page of Nodes.
+/// Most bytes of an answer to `/readyz` or `/version`.
 const MAX_ANSWER: usize = 64 * 1024;
-const MAX_PAGE: usize = 8 * 1024 * 1024;
 
 /// A control plane member to ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -262,23 +258,4 @@ async fn get(client: &Client, path: &str, most: usize) -> Option<(u16, Vec<u8>)>
         .await
         .ok()?;
     Some((status, body.to_bytes().to_vec()))
-}
-
-/// All Nodes; `None` where they could not all be read, or one of them is none.
-async fn list_nodes(client: &Client) -> Option<Vec<NodeView>> {
-    let mut token = String::new();
-    let mut nodes = Vec::new();
-    for _ in 0..MOST_PAGES {
-        let path = format!("/api/v1/nodes?limit={PAGE}&continue={token}");
-        let (200, body) = get(client, &path, MAX_PAGE).await? else {
-            return None;
-        };
-        let page = Page::parse(&body)?;
-        nodes.extend(page.nodes);
-        if page.next.is_empty() {
-            return Some(nodes);
-        }
-        token = page.next;
-    }
-    None
 }

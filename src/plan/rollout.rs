@@ -2,6 +2,9 @@
 //! taken is decided again under the entry, from reads made after it was taken (SPEC 4.2).
 
 mod scene;
+mod shown;
+
+pub use shown::{keep_deadlines, show_flights};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,111 +12,21 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::api::conditions::{ConditionType, Reason};
-use crate::api::names::{MachineName, WITHDRAWN};
-use crate::api::spec::ValidSpec;
+use crate::api::names::MachineName;
 use crate::api::status::Role;
 
-use super::action::{Action, Clock, InFlight, Plan, Wait};
-use super::confirmed::{is_confirmed, kept, once_confirmed};
+use super::action::{Action, Clock, Plan, Wait};
+use super::confirmed::{is_confirmed, once_confirmed};
 use super::desired::Target;
 use super::founding::Founding;
 use super::health::{self, asks_the_cluster};
 use super::observed::{LedgerView, Observed, SecretView, Word, precondition, role_of};
 use super::quorum;
-use super::release::held_by;
-use super::slot::{self, Deed, entries, flights, owned};
+use super::slot::{self, Deed, entries, has_entry, owned};
 use scene::{Scene, Step, Verdict};
 
 /// How long a kubeconfig may be sought in a founded cluster that has none, before that is called so (SPEC 2.5).
 const NEVER_REACHABLE: Duration = Duration::from_secs(600);
-
-/// Notes who was not confirmed in time (SPEC 1.1, `progressDeadlineSeconds`).
-pub fn keep_deadlines(observed: &Observed, spec: &ValidSpec, now: Timestamp, plan: &mut Plan) {
-    let seconds = spec.rollout.progress_deadline_seconds;
-    let deadline = Duration::from_secs(seconds.into());
-    for (machine, configuration) in observed.members() {
-        let leaving = plan
-            .selection
-            .of(role_of(configuration))
-            .leaving
-            .contains(&machine);
-        let created = configuration
-            .metadata
-            .creation_timestamp
-            .as_ref()
-            .map(|time| time.0);
-        let Some(written) = slot::written(configuration).or(created) else {
-            continue;
-        };
-        if leaving || is_confirmed(configuration) {
-            continue;
-        }
-        let mut waited = Duration::try_from(now.duration_since(written)).unwrap_or_default();
-        if kept(configuration) == Some(WITHDRAWN) {
-            // It was applied in time; what came then is as new as this process has seen it.
-            let clock = Clock::Withdrawn(machine.clone());
-            waited = waited.min(observed.elapsed(&clock, now));
-            plan.clocks.insert(clock);
-        }
-        if waited < deadline {
-            plan.look_again_in(deadline.saturating_sub(waited));
-            continue;
-        }
-        plan.wait_for(
-            &machine,
-            ConditionType::Stalled,
-            Reason::ProgressDeadlineExceeded,
-            format!(
-                "Machine {machine} was not confirmed within {seconds} s of its last write: see its NixosConfiguration and NIO's log; the next change of the spec goes to it first"
-            ),
-        );
-        plan.overdue.insert(machine);
-    }
-}
-
-/// Shows the slot, and who counts as in flight besides (SPEC 1.2, `status.rollout`).
-pub fn show_flights(observed: &Observed, founding: &Founding, now: Timestamp, plan: &mut Plan) {
-    let few =
-        founding.founded && !quorum::can_be_kept(observed.members_of(Role::ControlPlane).count());
-    for (machine, flight) in flights(observed, founding.founded, now) {
-        let held = owned(observed, &machine);
-        let waiting_for = match held {
-            None => "its first configuration, or the end of its entry".to_owned(),
-            Some(held) if held.metadata.deletion_timestamp.is_some() => format!(
-                "NIO to let go of {}",
-                held_by(observed, machine.as_str(), held, now)
-            ),
-            Some(held) if !is_confirmed(held) => "NIO to apply exactly what it holds".to_owned(),
-            Some(_) if plan.selection.of(flight.role).leaving.contains(&machine) => {
-                "its pods to go, before it leaves".to_owned()
-            }
-            Some(_) if plan.outdated.contains_key(&machine) => "its new configuration".to_owned(),
-            Some(held) => match slot::older_attempt(observed, held, now) {
-                Some(rest) if !rest.is_zero() => format!(
-                    "an older attempt of NIO's that may still run, until {}",
-                    now.saturating_add(rest).unwrap_or(now)
-                ),
-                Some(_) => "NIO to prove again that it applied exactly what it holds".to_owned(),
-                None => "the end of its entry".to_owned(),
-            },
-        };
-        let waiting_for = if flight.role == Role::ControlPlane && few {
-            format!("{waiting_for}; a control plane of one or two cannot keep its quorum meanwhile")
-        } else {
-            waiting_for
-        };
-        // What was confirmed and is to be written anew was last written for an earlier change.
-        let is_of_before = held.is_some_and(is_confirmed)
-            && (plan.outdated.contains_key(&machine)
-                || plan.selection.of(flight.role).leaving.contains(&machine));
-        let shown = InFlight {
-            role: flight.role,
-            since: held.filter(|_| !is_of_before).and_then(slot::written),
-            waiting_for,
-        };
-        plan.in_flight.insert(machine, shown);
-    }
-}
 
 /// Workers of a founded cluster that get their first configuration at once: those of which no old Node is left over (SPEC 4.5).
 #[must_use]
@@ -128,7 +41,7 @@ pub fn free_to_join(
         .filter(|machine| {
             let no_node =
                 observed.word.nodes().is_some() && health::node(observed, machine).is_none();
-            let entered = entries(observed).any(|entry| entry.machine == **machine);
+            let entered = has_entry(observed, machine);
             !asks || (no_node && !entered)
         })
         .cloned()
@@ -163,11 +76,11 @@ pub fn plan_changes(
         let pick = plan.selection.of(*role);
         !pick.joining.is_empty() || !pick.leaving.is_empty()
     });
-    let nodes = observed.word.nodes().into_iter().flatten();
+    let mut nodes = observed.word.nodes().into_iter().flatten();
     let pending = !plan.outdated.is_empty()
         || come_and_go
         || !ledger.slot.entries.is_empty()
-        || nodes.into_iter().any(|node| node.draining_since.is_some());
+        || nodes.any(|node| node.draining_since.is_some());
     if pending {
         plan.wants_word = asks_the_cluster(observed, founding.founded);
     }
@@ -273,10 +186,9 @@ fn deed(
 /// Undoes the drain of machines that stay after all (SPEC 4.6); whether there is one.
 fn undrain(scene: &Scene<'_>, plan: &mut Plan) -> bool {
     let observed = scene.observed;
-    let stay = observed.members().filter(|(machine, held)| {
-        let leaving = &plan.selection.of(role_of(held)).leaving;
-        !leaving.contains(machine)
-    });
+    let stay = observed
+        .members()
+        .filter(|(machine, _)| !plan.selection.leaves(machine));
     let undrains: Vec<Action> = stay
         .filter_map(|(machine, _)| {
             let node = health::node(observed, &machine)?;
@@ -373,7 +285,7 @@ fn rewrite_first_ones(
         let lives = founding.founded && target.role == Role::ControlPlane;
         let waits =
             differences.iter().all(|it| it.is_of_the_lists()) && !plan.overdue.contains(machine);
-        let entered = entries(observed).any(|entry| entry.machine == *machine);
+        let entered = has_entry(observed, machine);
         if lives
             || waits
             || entered

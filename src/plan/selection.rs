@@ -38,6 +38,29 @@ impl Selection {
         }
     }
 
+    /// Whether a machine is to get its first configuration, in either role.
+    #[must_use]
+    pub fn joins(&self, machine: &MachineName) -> bool {
+        self.any(|pick| &pick.joining, machine)
+    }
+
+    /// Whether a member stays, in either role.
+    #[must_use]
+    pub fn stays(&self, machine: &MachineName) -> bool {
+        self.any(|pick| &pick.staying, machine)
+    }
+
+    /// Whether a member is to leave, in either role.
+    #[must_use]
+    pub fn leaves(&self, machine: &MachineName) -> bool {
+        self.any(|pick| &pick.leaving, machine)
+    }
+
+    fn any(&self, of: fn(&Pick) -> &BTreeSet<MachineName>, machine: &MachineName) -> bool {
+        let mut roles = Role::ALL.into_iter();
+        roles.any(|role| of(self.of(role)).contains(machine))
+    }
+
     /// Every machine that has a configuration of ours or is to get one now, with its role.
     pub fn present(&self) -> impl Iterator<Item = (&MachineName, Role)> {
         Role::ALL.into_iter().flat_map(|role| {

@@ -175,6 +175,12 @@ pub fn entries(observed: &Observed) -> impl Iterator<Item = &Entry> {
         .flat_map(|ledger| &ledger.slot.entries)
 }
 
+/// Whether a machine has an entry.
+#[must_use]
+pub fn has_entry(observed: &Observed, machine: &MachineName) -> bool {
+    entries(observed).any(|entry| entry.machine == *machine)
+}
+
 /// The configuration of a machine, where the cluster is its controller.
 #[must_use]
 pub fn owned<'a>(observed: &'a Observed, machine: &MachineName) -> Option<&'a NixosConfiguration> {

@@ -4,65 +4,31 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use kube::Client;
 use serde::Deserialize;
 
-use super::PAGE;
+use super::list::list;
 use crate::api::names::{CORDONED_ANNOTATION, DRAINING_ANNOTATION, is_dns_label};
 use crate::plan::observed::NodeView;
 
+const KIND: &str = "NodeList";
 const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
 const OLD_CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/master";
-/// Most characters of a name (Kubernetes, "DNS subdomain names"), of a uid, and of a token to go on with.
+/// A cluster has at most 5000 Nodes (Kubernetes, "Considerations for large clusters").
+const MOST_PAGES: usize = 50;
+/// Most characters of a name (Kubernetes, "DNS subdomain names") and of a uid.
 const MAX_NAME: usize = 253;
 const MAX_UID: usize = 64;
-const MAX_TOKEN: usize = 4096;
 /// Addresses of a Node that are looked at.
 const MOST_ADDRESSES: usize = 16;
 
-/// One page of a list of Nodes.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Page {
-    /// Its Nodes.
-    pub nodes: Vec<NodeView>,
-    /// The token of the next page, empty where there is none; it holds nothing that a URL would have to escape.
-    pub next: String,
+/// All Nodes; `None` where they could not all be read, or one of them is none.
+pub(super) async fn list_nodes(client: &Client) -> Option<Vec<NodeView>> {
+    list(client, "/api/v1/nodes?", KIND, MOST_PAGES, views).await
 }
 
-impl Page {
-    /// Reads a page; `None` where it is none, or holds what is no Node.
-    pub(super) fn parse(body: &[u8]) -> Option<Self> {
-        let list: List = serde_json::from_slice(body).ok()?;
-        if list.kind != "NodeList" || list.items.len() > PAGE {
-            return None;
-        }
-        let next = plain_token(list.metadata.next)?;
-        let nodes = list.items.into_iter().map(view).collect::<Option<_>>()?;
-        Some(Self { nodes, next })
-    }
-}
-
-/// The token of the next page, empty where there is none; `None` where it holds what a URL would have to escape.
-pub(super) fn plain_token(token: Option<String>) -> Option<String> {
-    let token = token.unwrap_or_default();
-    let is_plain = token
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"-_=.".contains(&byte));
-    (is_plain && token.len() <= MAX_TOKEN).then_some(token)
-}
-
-#[derive(Deserialize)]
-struct List {
-    kind: String,
-    #[serde(default)]
-    metadata: ListMeta,
-    #[serde(default)]
-    items: Vec<Node>,
-}
-
-#[derive(Default, Deserialize)]
-struct ListMeta {
-    #[serde(rename = "continue")]
-    next: Option<String>,
+fn views(nodes: Vec<Node>) -> Option<Vec<NodeView>> {
+    nodes.into_iter().map(view).collect()
 }
 
 #[derive(Deserialize)]
@@ -184,12 +150,18 @@ pub(super) fn leading_number(text: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{NodeView, Page, leading_number, minor};
+    use super::super::list;
+    use super::{KIND, NodeView, leading_number, minor, views};
     use serde_json::{Value, json};
 
-    fn page(metadata: &Value, node: &Value) -> Option<Page> {
+    fn parse(body: &[u8]) -> Option<(Vec<NodeView>, String)> {
+        let (nodes, next) = list::page(body, KIND)?;
+        Some((views(nodes)?, next))
+    }
+
+    fn page(metadata: &Value, node: &Value) -> Option<(Vec<NodeView>, String)> {
         let list = json!({"kind": "NodeList", "metadata": metadata, "items": [node]});
-        Page::parse(list.to_string().as_bytes())
+        parse(list.to_string().as_bytes())
     }
 
     #[test]
@@ -222,13 +194,7 @@ mod tests {
             kubelet_minor: Some(36),
             ..NodeView::default()
         };
-        assert_eq!(
-            page,
-            Some(Page {
-                nodes: vec![expected],
-                next: "abc-_=".to_owned()
-            })
-        );
+        assert_eq!(page, Some((vec![expected], "abc-_=".to_owned())));
     }
 
     #[test]
@@ -253,6 +219,6 @@ mod tests {
             page(&json!({"continue": "a&limit=1"}), &named("cp-01", "u")),
             None
         );
-        assert_eq!(Page::parse(b"{\"kind\": \"Status\"}"), None);
+        assert_eq!(parse(b"{\"kind\": \"Status\"}"), None);
     }
 }

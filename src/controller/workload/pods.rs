@@ -9,14 +9,15 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::node::plain_token;
-use super::{MAX_PAGE, PAGE, get, json_request};
+use super::json_request;
+use super::list::list;
 use crate::api::names::is_dns_label;
 
 /// Bounds one eviction. Those of one round follow one another.
 const EVICT: Duration = Duration::from_secs(5);
 /// Pages of a Node; it has at most 110 pods by default (Kubernetes, "Considerations for large clusters").
 const MOST_PAGES: usize = 20;
+const KIND: &str = "PodList";
 const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 /// Most characters of a pod's name (Kubernetes, "DNS subdomain names").
 const MAX_NAME: usize = 253;
@@ -33,23 +34,8 @@ pub(super) struct PodView {
 
 /// The pods of a Node that have to go; `None` where they could not all be read. The Node's name is a checked one.
 pub(super) async fn to_evict(client: &Client, node: &str) -> Option<Vec<PodView>> {
-    let mut token = String::new();
-    let mut pods = Vec::new();
-    for _ in 0..MOST_PAGES {
-        let path = format!(
-            "/api/v1/pods?fieldSelector=spec.nodeName%3D{node}&limit={PAGE}&continue={token}"
-        );
-        let (200, body) = get(client, &path, MAX_PAGE).await? else {
-            return None;
-        };
-        let (page, next) = parse(&body)?;
-        pods.extend(page);
-        if next.is_empty() {
-            return Some(pods);
-        }
-        token = next;
-    }
-    None
+    let path = format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{node}&");
+    list(client, &path, KIND, MOST_PAGES, views).await
 }
 
 /// Evicts each pod that is not on its way already. A refusal is a `PodDisruptionBudget`'s, or passes: the next round tries again.
@@ -75,21 +61,6 @@ pub(super) async fn evict_all(client: &Client, node: &str) -> Option<()> {
         let _ = timeout(EVICT, client.send(request)).await;
     }
     Some(())
-}
-
-#[derive(Deserialize)]
-struct List {
-    kind: String,
-    #[serde(default)]
-    metadata: ListMeta,
-    #[serde(default)]
-    items: Vec<Pod>,
-}
-
-#[derive(Default, Deserialize)]
-struct ListMeta {
-    #[serde(rename = "continue")]
-    next: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -121,15 +92,9 @@ struct Status {
     phase: Option<String>,
 }
 
-/// The pods of a page that have to go, and the token of the next page.
-fn parse(body: &[u8]) -> Option<(Vec<PodView>, String)> {
-    let list: List = serde_json::from_slice(body).ok()?;
-    if list.kind != "PodList" || list.items.len() > PAGE {
-        return None;
-    }
-    let next = plain_token(list.metadata.next)?;
-    let pods = list.items.into_iter().filter(has_to_go).map(view);
-    Some((pods.collect::<Option<_>>()?, next))
+/// The pods of a page that have to go.
+fn views(pods: Vec<Pod>) -> Option<Vec<PodView>> {
+    pods.into_iter().filter(has_to_go).map(view).collect()
 }
 
 fn has_to_go(pod: &Pod) -> bool {
@@ -174,12 +139,13 @@ fn view(pod: Pod) -> Option<PodView> {
 
 #[cfg(test)]
 mod tests {
-    use super::{PodView, parse};
+    use super::super::list;
+    use super::{KIND, PodView, views};
     use serde_json::{Value, json};
 
     fn listed(pod: &Value) -> Option<Vec<PodView>> {
         let list = json!({"kind": "PodList", "metadata": {"continue": ""}, "items": [pod]});
-        parse(list.to_string().as_bytes()).map(|(pods, _)| pods)
+        views(list::page(list.to_string().as_bytes(), KIND)?.0)
     }
 
     fn pod(more: &Value) -> Value {

@@ -137,11 +137,6 @@ impl<'a> Scene<'a> {
         waited >= patience
     }
 
-    fn joins(&self, machine: &MachineName) -> bool {
-        let mut roles = Role::ALL.iter();
-        roles.any(|role| self.selection.of(*role).joining.contains(machine))
-    }
-
     fn not_asked(&self) -> bool {
         self.asks && self.observed.word == Word::NotAsked
     }
@@ -216,7 +211,7 @@ impl<'a> Scene<'a> {
                 !is_confirmed(held) || held.metadata.deletion_timestamp.is_some()
             }
             // One that joins has not begun before its first configuration is there.
-            (None, Some(flight)) => flight.entry.is_some() && !self.joins(machine),
+            (None, Some(flight)) => flight.entry.is_some() && !self.selection.joins(machine),
             (_, None) => false,
         }
     }
@@ -250,12 +245,7 @@ impl<'a> Scene<'a> {
 /// The machines named in `force-release` that leave, are being let go of, or are gone. One that the spec asks for counts as ever:
 /// the annotation may be of an earlier day.
 fn vouched(observed: &Observed, selection: &Selection) -> BTreeSet<MachineName> {
-    let asked_for = |machine: &MachineName| {
-        Role::ALL.into_iter().any(|role| {
-            let pick = selection.of(role);
-            pick.joining.contains(machine) || pick.staying.contains(machine)
-        })
-    };
+    let asked_for = |machine: &MachineName| selection.joins(machine) || selection.stays(machine);
     let leaving = Role::ALL
         .into_iter()
         .flat_map(|role| selection.of(role).leaving.iter().cloned())

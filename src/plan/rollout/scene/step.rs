@@ -9,7 +9,7 @@ use crate::api::status::Role;
 use crate::plan::confirmed::{is_confirmed, once_confirmed};
 use crate::plan::health::{self, Health};
 use crate::plan::rollout::silence;
-use crate::plan::slot::{entries, owned};
+use crate::plan::slot::{has_entry, owned};
 use crate::plan::targets::key_is_unknown;
 
 /// So long after its time a mark on a Node counts as left over of an earlier drain.
@@ -18,11 +18,9 @@ const OLD_MARK: Duration = Duration::from_secs(900);
 impl Scene<'_> {
     /// What is to be done to a machine, whether or not it may be done now.
     pub(super) fn step(&self, machine: &MachineName) -> Verdict {
-        let joins = Role::ALL
-            .iter()
-            .any(|role| self.selection.of(*role).joining.contains(machine));
+        let joins = self.selection.joins(machine);
         let held = owned(self.observed, machine);
-        let entered = entries(self.observed).any(|entry| entry.machine == *machine);
+        let entered = has_entry(self.observed, machine);
         if joins || (held.is_none() && entered) {
             return self.first_step(machine, joins);
         }
@@ -38,7 +36,7 @@ impl Scene<'_> {
                 ),
             );
         }
-        if self.leaves(machine) {
+        if self.selection.leaves(machine) {
             return self.last_step(machine, entered);
         }
         let Some(differences) = self.outdated.get(machine) else {
@@ -62,11 +60,6 @@ impl Scene<'_> {
             return Verdict::Nothing;
         }
         Verdict::Go(Step::Rewrite)
-    }
-
-    fn leaves(&self, machine: &MachineName) -> bool {
-        let mut roles = Role::ALL.iter();
-        roles.any(|role| self.selection.of(*role).leaving.contains(machine))
     }
 
     /// What is done to a machine that leaves: its pods go first, where it is well (SPEC 4.6).
@@ -141,7 +134,7 @@ impl Scene<'_> {
                 });
             }
         }
-        let entered = entries(self.observed).any(|entry| entry.machine == *machine);
+        let entered = has_entry(self.observed, machine);
         if !joins || (is_worker && !entered) {
             return Verdict::Nothing;
         }
