@@ -69,8 +69,8 @@ pub enum Reason {
     SecretConflict,
     /// A Secret that a configuration would refer to is missing or lacks its key.
     SecretMissing,
-    /// A machine's SSH key lies where it would need a mirror.
-    SSHKeyUnsupported,
+    /// A machine's SSH key lies in another namespace and does not let the cluster's use it.
+    SSHKeyForbidden,
     /// A machine's SSH key is missing or is not a private key.
     SSHKeyMissing,
     /// The ledger holds what NICO did not write.

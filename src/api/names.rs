@@ -41,6 +41,8 @@ pub const ACCEPT_QUORUM_LOSS_ANNOTATION: &str = "nico.homystack.com/accept-quoru
 pub const FORCE_RELEASE_ANNOTATION: &str = "nico.homystack.com/force-release";
 /// On a Secret that is not NICO's: the cluster that may use it as its token (SPEC 3.1).
 pub const ADOPT_ANNOTATION: &str = "nico.homystack.com/adopt";
+/// On a Secret with a machine's SSH key: the namespaces, separated by commas, whose clusters may use it (SPEC 3.1).
+pub const ALLOW_NAMESPACES_ANNOTATION: &str = "nico.homystack.com/allow-namespaces";
 /// On a Machine: `"true"` keeps a selector from taking it (SPEC 2.2).
 pub const RELEASE_ANNOTATION: &str = "nico.homystack.com/release";
 
@@ -245,6 +247,20 @@ pub fn join_token_name(cluster: &str) -> String {
 pub fn worker_token_name(cluster: &str) -> String {
     format!("{cluster}-worker-token")
 }
+
+/// Name of the Secret that mirrors a machine's SSH key where classic NIO could not hand out that one alone (SPEC 3.1).
+#[must_use]
+pub fn ssh_mirror_name(machine: &MachineName) -> String {
+    format!("{SSH_MIRROR_PREFIX}{machine}")
+}
+
+/// The machine whose SSH key a Secret of that name mirrors.
+#[must_use]
+pub fn mirrored_machine(secret: &str) -> Option<MachineName> {
+    MachineName::parse(secret.strip_prefix(SSH_MIRROR_PREFIX)?)
+}
+
+const SSH_MIRROR_PREFIX: &str = "nico-ssh-";
 
 #[cfg(test)]
 mod tests {

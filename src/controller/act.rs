@@ -4,6 +4,7 @@ mod access;
 mod children;
 mod configuration;
 mod ledger;
+mod mirrors;
 mod slot;
 
 use std::sync::Mutex;
@@ -102,6 +103,10 @@ impl<'a> Hand<'a> {
             Action::CreateLedger(ledger) => self.create_ledger(ledger).await?,
             Action::UpdateLedger(version, ledger) => self.update_ledger(version, ledger).await?,
             Action::CreateToken(token) => self.create_token(*token).await?,
+            Action::WriteMirror(machine, version) => {
+                self.write_mirror(machine, version.as_ref()).await?;
+            }
+            Action::DropMirror(machine, version) => self.drop_mirror(machine, version).await?,
             Action::DeleteChild(child) => self.delete_child(*child).await?,
             Action::LetGo(child) => self.let_go(*child).await?,
             Action::TellLeftBehind(machine) => {

@@ -21,6 +21,7 @@ pub mod context;
 pub mod detect;
 pub mod events;
 pub mod http;
+pub mod key_source;
 pub mod known_hosts;
 pub mod kubeconfig;
 pub mod named;

@@ -14,7 +14,7 @@ use super::calls::{self, CallError};
 use super::secret::SecretText;
 use super::ssh::fingerprint_of_public_half;
 use crate::api::digest::sha256;
-use crate::api::names::ADOPT_ANNOTATION;
+use crate::api::names::{ADOPT_ANNOTATION, ALLOW_NAMESPACES_ANNOTATION};
 use crate::api::nio::SSH_KEY;
 use crate::plan::action::Precondition;
 
@@ -34,6 +34,8 @@ pub struct Facts {
     pub finalizers: Vec<String>,
     /// Value of the annotation `adopt`.
     pub adopt: Option<String>,
+    /// Value of the annotation `allow-namespaces`.
+    allows: Option<String>,
 }
 
 impl Facts {
@@ -43,6 +45,7 @@ impl Facts {
             .iter()
             .flatten()
             .find(|owner| owner.controller == Some(true));
+        let annotation = |name| meta.annotations.as_ref()?.get(name).cloned();
         Self {
             version: Precondition {
                 uid: meta.uid.clone().unwrap_or_default(),
@@ -51,12 +54,15 @@ impl Facts {
             deleting: meta.deletion_timestamp.is_some(),
             controller: controller.map(|owner| owner.uid.clone()),
             finalizers: meta.finalizers.clone().unwrap_or_default(),
-            adopt: meta
-                .annotations
-                .as_ref()
-                .and_then(|annotations| annotations.get(ADOPT_ANNOTATION))
-                .cloned(),
+            adopt: annotation(ADOPT_ANNOTATION),
+            allows: annotation(ALLOW_NAMESPACES_ANNOTATION),
         }
+    }
+
+    /// Whether its owner lets clusters of a namespace use it (SPEC 3.1).
+    fn allows(&self, namespace: &str) -> bool {
+        let listed = self.allows.as_deref().unwrap_or_default();
+        listed.split(',').any(|name| name.trim() == namespace)
     }
 
     /// Whether the cluster of that uid is its controller.
@@ -137,6 +143,26 @@ impl Named {
         Ok(facts)
     }
 
+    /// The facts of a Secret of another namespace, at most `age` old where they are `as_hoped`; `None` where there is no such
+    /// Secret, and where it does not let clusters of the namespace `by` use it: then nothing but its metadata is read (SPEC 3.1).
+    pub async fn secret_elsewhere(
+        &self,
+        client: &kube::Client,
+        (namespace, name): (&str, &str),
+        by: &str,
+        age: Duration,
+        as_hoped: impl Fn(&SecretFacts) -> bool,
+    ) -> Result<Option<SecretFacts>, CallError> {
+        let key = (format!("{namespace} for {by}"), name.to_owned());
+        if let Some(Known(known)) = remembered(&self.secrets, &key, age, as_hoped) {
+            return Ok(known);
+        }
+        let secret = secret_elsewhere(client, (namespace, name), by).await?;
+        let facts = secret.map(secret_facts);
+        lock(&self.secrets).insert(key, (Instant::now(), facts.clone()));
+        Ok(facts)
+    }
+
     /// A ConfigMap, at most `age` old where it is `as_hoped`; `None` where there is no such ConfigMap.
     pub async fn map(
         &self,
@@ -176,14 +202,45 @@ pub async fn secret_value(
     key: &str,
 ) -> Result<Option<SecretText>, CallError> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let Some(mut secret) = calls::get_opt(&api, name).await? else {
+    let secret = calls::get_opt(&api, name).await?;
+    Ok(secret.and_then(|secret| value_of(secret, key)))
+}
+
+/// One value of a Secret of another namespace that lets clusters of the namespace `by` use it.
+pub async fn secret_value_elsewhere(
+    client: &kube::Client,
+    secret: (&str, &str),
+    by: &str,
+    key: &str,
+) -> Result<Option<SecretText>, CallError> {
+    let secret = secret_elsewhere(client, secret, by).await?;
+    Ok(secret.and_then(|secret| value_of(secret, key)))
+}
+
+/// A Secret of another namespace, where its metadata, read first and alone, let clusters of the namespace `by` use it.
+async fn secret_elsewhere(
+    client: &kube::Client,
+    (namespace, name): (&str, &str),
+    by: &str,
+) -> Result<Option<Secret>, CallError> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let allowed = |meta: &ObjectMeta| Facts::of(meta).allows(by);
+    let meta = calls::get_metadata_opt(&api, name).await?;
+    if !meta.as_ref().is_some_and(allowed) {
         return Ok(None);
-    };
+    }
+    let secret = calls::get_opt(&api, name).await?;
+    // It may have been taken back in between.
+    Ok(secret.filter(|secret| allowed(&secret.metadata)))
+}
+
+fn value_of(mut secret: Secret, key: &str) -> Option<SecretText> {
     let value = secret.data.as_mut().and_then(|data| data.remove(key));
     erase(&mut secret);
-    Ok(value
-        .and_then(|bytes| String::from_utf8(bytes.0).ok())
-        .map(SecretText::new))
+    let text = String::from_utf8(value?.0);
+    text.map(SecretText::new)
+        .map_err(|error| error.into_bytes().zeroize())
+        .ok()
 }
 
 fn secret_facts(mut secret: Secret) -> SecretFacts {

@@ -1,10 +1,11 @@
 //! Stores, named reads and live reads become one `Observed`. No decision is made here.
 
+mod keys;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use kube::{Api, ResourceExt as _};
 
@@ -25,14 +26,13 @@ use crate::api::spec::{Pool, ValidSpec};
 use crate::api::status::Role;
 use crate::plan::observed::{
     ClusterView, Evidence, Fetch, KnownHostsView, KubeconfigView, LedgerView, Observed, Rival,
-    SecretView, SshKeyView, Word, Works, controller,
+    SecretView, Word, Works, controller,
 };
 use crate::plan::selection;
+use keys::{left_mirrors, ssh_keys};
 
 /// Port of every member's API server, where the spec names an endpoint whose port may be another (SPEC 4.4).
 const API_PORT: u16 = 6443;
-/// SSH Secrets read at the same time.
-const KEYS_AT_A_TIME: usize = 16;
 
 /// What a pass looks at.
 pub struct Look<'a> {
@@ -143,6 +143,7 @@ pub async fn observe(look: &Look<'_>) -> Result<Observed, CallError> {
     }
     rivals(context, &mut observed, &namespace);
     ssh_keys(&views, *nio, &mut observed, &spec).await?;
+    left_mirrors(&views, &mut observed).await?;
     observed.kubeconfig = views.kubeconfig(&circumstances(&observed, &spec)).await?;
     if *ask {
         let word = match question(&context.client, &observed).await? {
@@ -202,6 +203,7 @@ fn blank(look: &Look<'_>, view: &ClusterView) -> Observed {
         configurations: BTreeMap::new(),
         machines: BTreeMap::new(),
         ssh_keys: BTreeMap::new(),
+        mirrors: BTreeMap::new(),
         rivals: BTreeMap::new(),
         kubeconfig: KubeconfigView {
             secret: SecretView::Absent,
@@ -322,36 +324,6 @@ fn rivals(context: &Context, observed: &mut Observed, namespace: &str) {
                     .map(|time| time.0)
             });
         observed.rivals.insert(uid, Rival { name, created });
-    }
-}
-
-/// Looks at the SSH keys of the machines that are members or may become members now, a few at a time.
-async fn ssh_keys(
-    views: &Views<'_>,
-    nio: Option<Generation>,
-    observed: &mut Observed,
-    spec: &ValidSpec,
-) -> Result<(), CallError> {
-    // A selector passes over a machine whose key is of no use: then the next one's is looked at.
-    loop {
-        let selection = selection::select(observed, spec);
-        let machines: Vec<(MachineName, Arc<Machine>)> = selection
-            .present()
-            .filter(|(name, _)| !observed.ssh_keys.contains_key(*name))
-            .filter_map(|(name, _)| Some((name.clone(), Arc::clone(observed.machines.get(name)?))))
-            .collect();
-        if machines.is_empty() {
-            return Ok(());
-        }
-        let keys: Vec<(MachineName, SshKeyView)> = futures::stream::iter(machines)
-            .map(|(name, machine)| async move {
-                let view = views.ssh_key(nio, &name, &machine).await?;
-                Ok::<_, CallError>((name, view))
-            })
-            .buffered(KEYS_AT_A_TIME)
-            .try_collect()
-            .await?;
-        observed.ssh_keys.extend(keys);
     }
 }
 

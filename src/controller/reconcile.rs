@@ -18,6 +18,7 @@ use super::context::Context;
 use super::observe::{Look, now, observe, read_live};
 use crate::api::cluster::RawCluster;
 use crate::api::conditions::{ConditionType, Reason};
+use crate::api::status::Role;
 use crate::plan::action::{Action, Plan};
 use crate::plan::observed::{Evidence, Observed};
 use crate::plan::status::{Refusal, status};
@@ -297,7 +298,11 @@ async fn carry_out(
             Ok(Outcome::Done) => {
                 if matches!(
                     action,
-                    Action::UpdateLedger(..) | Action::EndEntry { .. } | Action::CreateLedger(_)
+                    Action::UpdateLedger(..)
+                        | Action::EndEntry { .. }
+                        | Action::CreateLedger(_)
+                        | Action::WriteMirror(..)
+                        | Action::DropMirror(..)
                 ) {
                     context.wake(ObjectRef::from_obj(&**cluster));
                 }
@@ -321,18 +326,27 @@ fn changes(plan: &Plan) -> bool {
 }
 
 fn next_look(context: &Context, plan: &Plan, later: Option<Duration>) -> Duration {
-    let secret_missing = plan.waits.iter().any(|wait| {
-        matches!(
-            wait.reason,
-            Reason::SecretMissing
-                | Reason::SSHKeyMissing
-                | Reason::SSHKeyUnsupported
-                | Reason::SecretConflict
-                | Reason::JoinTokenLost
-                | Reason::LedgerUnreadable
-                | Reason::NIOMissing
-        )
-    });
+    let obstacles = Role::ALL
+        .into_iter()
+        .flat_map(|role| &plan.selection.of(role).obstacles)
+        .map(|obstacle| obstacle.reason);
+    let secret_missing = plan
+        .waits
+        .iter()
+        .map(|wait| wait.reason)
+        .chain(obstacles)
+        .any(|reason| {
+            matches!(
+                reason,
+                Reason::SecretMissing
+                    | Reason::SSHKeyMissing
+                    | Reason::SSHKeyForbidden
+                    | Reason::SecretConflict
+                    | Reason::JoinTokenLost
+                    | Reason::LedgerUnreadable
+                    | Reason::NIOMissing
+            )
+        });
     [
         plan.look_again,
         later,

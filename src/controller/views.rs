@@ -1,5 +1,7 @@
 //! What is read by name, judged for one cluster: is it there, is it ours, can it be used? (SPEC 3.1, 3.6, 6)
 
+mod ssh_key;
+
 use std::time::Duration;
 
 use super::background::VALUE_KEY;
@@ -8,15 +10,11 @@ use super::context::Context;
 use super::known_hosts::KNOWN_HOSTS_KEY;
 use super::named::{Facts, MapFacts, SecretFacts};
 use super::stores::{Stores, owner_key};
-use crate::api::conditions::Reason;
 use crate::api::ledger::Ledger;
-use crate::api::names::{
-    IN_USE_FINALIZER, MachineName, known_hosts_name, kubeconfig_name, ledger_name,
-};
-use crate::api::nio::{CLASSIC_DEFAULT_NAMESPACE, Generation, Machine, SSH_KEY};
+use crate::api::names::{IN_USE_FINALIZER, known_hosts_name, kubeconfig_name, ledger_name};
 use crate::plan::desired::TOKEN_KEY;
 use crate::plan::observed::{
-    ClusterView, KnownHostsView, KubeconfigView, LedgerView, SecretView, SshKeyView, Works,
+    ClusterView, KnownHostsView, KubeconfigView, LedgerView, SecretView, Works,
 };
 
 /// What every look by name needs.
@@ -190,74 +188,5 @@ impl Views<'_> {
             KnownHostsView::Foreign
         };
         Ok((view, text))
-    }
-
-    /// The SSH key of a machine (SPEC 3.1).
-    pub(super) async fn ssh_key(
-        &self,
-        nio: Option<Generation>,
-        name: &MachineName,
-        machine: &Machine,
-    ) -> Result<SshKeyView, CallError> {
-        let unusable = |reason, message: String| Ok(SshKeyView::Unusable(reason, message));
-        let Some(reference) = machine
-            .spec
-            .ssh_key_secret_ref
-            .as_ref()
-            .filter(|reference| !reference.name.is_empty())
-        else {
-            return unusable(
-                Reason::SSHKeyMissing,
-                format!(
-                    "Machine {name} names no Secret in spec.sshKeySecretRef: set it, or set injectSSHKey: false on the cluster"
-                ),
-            );
-        };
-        if nio == Some(Generation::Classic) {
-            let lies_in = reference
-                .namespace
-                .as_deref()
-                .unwrap_or(CLASSIC_DEFAULT_NAMESPACE);
-            let namespace = &self.cluster.namespace;
-            if lies_in != *namespace {
-                return unusable(
-                    Reason::SSHKeyUnsupported,
-                    format!(
-                        "the SSH key of Machine {name} lies in namespace {lies_in}: put it into namespace {namespace} and say so in spec.sshKeySecretRef.namespace"
-                    ),
-                );
-            }
-        }
-        let secret = &reference.name;
-        let as_hoped =
-            |facts: &SecretFacts| matches!(facts.fingerprint, Some(Ok(_))) && facts.keys.len() == 1;
-        let Some(facts) = self.secret(secret, as_hoped).await? else {
-            return unusable(
-                Reason::SSHKeyMissing,
-                format!(
-                    "Secret {secret} with the SSH key of Machine {name} does not exist: create it with the key {SSH_KEY}"
-                ),
-            );
-        };
-        match facts.fingerprint {
-            None => unusable(
-                Reason::SSHKeyMissing,
-                format!("Secret {secret} of Machine {name} has no key {SSH_KEY}: add it"),
-            ),
-            Some(Err(why)) => unusable(
-                Reason::SSHKeyMissing,
-                format!("Secret {secret} of Machine {name}, key {SSH_KEY}: {why}"),
-            ),
-            Some(Ok(_)) if facts.keys.len() != 1 => unusable(
-                Reason::SSHKeyUnsupported,
-                format!(
-                    "Secret {secret} of Machine {name} holds other keys beside {SSH_KEY}, of which classic NIO would hand out the first: leave it that one key"
-                ),
-            ),
-            Some(Ok(fingerprint)) => Ok(SshKeyView::Usable {
-                secret: secret.clone(),
-                fingerprint,
-            }),
-        }
     }
 }

@@ -178,6 +178,8 @@ pub enum Child {
     JoinToken,
     /// `<cluster>-worker-token`.
     WorkerToken,
+    /// The mirrors of SSH keys, `nico-ssh-<machine>`.
+    Mirrors,
     /// `<cluster>-kubeconfig`.
     Kubeconfig,
     /// `<cluster>-known-hosts`.
@@ -197,9 +199,10 @@ impl From<Token> for Child {
 
 impl Child {
     /// All children but the configurations, in the order of their deletion.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::JoinToken,
         Self::WorkerToken,
+        Self::Mirrors,
         Self::Kubeconfig,
         Self::KnownHosts,
         Self::Ledger,
@@ -217,6 +220,10 @@ pub enum Action {
     UpdateLedger(Precondition, Ledger),
     /// Draw a token and make its Secret; it must not exist.
     CreateToken(Token),
+    /// Write the mirror of a machine's SSH key, as its own Secret holds it now: this version of it, or one that must not exist.
+    WriteMirror(MachineName, Option<Precondition>),
+    /// Take `in-use` off this version of the mirror of a machine's SSH key, and delete it.
+    DropMirror(MachineName, Precondition),
     /// Claim a machine: POST its configuration.
     Claim(Box<Claim>),
     /// Delete a configuration, by name.
@@ -298,6 +305,8 @@ impl Action {
             Self::CreateLedger(_)
             | Self::UpdateLedger(..)
             | Self::CreateToken(_)
+            | Self::WriteMirror(..)
+            | Self::DropMirror(..)
             | Self::Claim(_)
             | Self::GiveBack(..)
             | Self::Touch(..)

@@ -15,6 +15,7 @@ use super::confirmed::once_confirmed;
 use super::desired::Target;
 use super::founding::{self, Founding, held_values};
 use super::ground::Secrets;
+use super::mirrors;
 use super::observed::{Observed, precondition};
 use super::rollout;
 use super::selection::Selection;
@@ -89,6 +90,9 @@ pub fn plan_claims(
         founding::new_ledger(observed, founding, plan);
     }
     plan.actions.extend(secrets.first.iter().cloned());
+    for target in &joining {
+        mirrors::before_claim(observed, &target.machine, plan);
+    }
     plan.actions.extend(
         joining
             .into_iter()

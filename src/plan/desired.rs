@@ -368,6 +368,13 @@ pub fn owner_reference(cluster: &ClusterView) -> Value {
     })
 }
 
+/// The Secret by which a configuration gives its machine the SSH key.
+#[must_use]
+pub fn key_secret(held: &NixosConfiguration) -> Option<&str> {
+    let file = held.spec.file(MACHINE_SSH_KEY)?;
+    file.get("secretRef")?.get("name")?.as_str()
+}
+
 /// The owner references and labels of one of our configurations as they should be, where some of them are missing: the list
 /// is whole, as read and ours added (SPEC 3.2).
 #[must_use]

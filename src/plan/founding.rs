@@ -13,6 +13,7 @@ use super::action::{Action, Child, Plan};
 use super::cluster_nix::{self, Values};
 use super::confirmed::once_confirmed;
 use super::desired::CLUSTER_NIX;
+use super::mirrors;
 use super::observed::{LedgerView, Observed, SecretView, role_of};
 
 /// How far the founding is.
@@ -184,12 +185,16 @@ fn other_founding(held: &[Held], id: &ClusterId, founded: bool, plan: &mut Plan)
 
 /// The ledger as it should be, where that is known before any claim.
 pub fn keep_ledger(observed: &Observed, founding: &Founding, plan: &mut Plan) {
+    let mirrors = mirrors::names(observed, &plan.selection);
     match &observed.ledger {
         LedgerView::Ours(version, ledger)
             if !founding.anew
-                && (founding.founded && !ledger.founded || founding.id != ledger.id) =>
+                && (founding.founded && !ledger.founded
+                    || founding.id != ledger.id
+                    || mirrors != ledger.mirrors) =>
         {
             let mut ledger = ledger.clone();
+            ledger.mirrors = mirrors;
             // One of another founding is as good as lost.
             ledger.slot.fencing |= founding.founded && founding.id != ledger.id;
             ledger.id = founding.id.clone();
@@ -201,6 +206,7 @@ pub fn keep_ledger(observed: &Observed, founding: &Founding, plan: &mut Plan) {
             let mut ledger = Ledger::new(founding.id.clone(), founding.founded);
             // Someone may still act on the lost one: no slot is taken before every child was touched (SPEC 4.2).
             ledger.slot.fencing = founding.founded;
+            ledger.mirrors = mirrors;
             plan.actions.push(Action::CreateLedger(ledger));
         }
         // A former cluster's, or deleted by a person: it is let go, and made anew in the next pass.
@@ -211,15 +217,12 @@ pub fn keep_ledger(observed: &Observed, founding: &Founding, plan: &mut Plan) {
 
 /// The id that nobody has used, written just before the first claim.
 pub fn new_ledger(observed: &Observed, founding: &Founding, plan: &mut Plan) {
-    let ledger = Ledger::new(founding.id.clone(), false);
+    let ledger = Ledger {
+        mirrors: mirrors::names(observed, &plan.selection),
+        ..Ledger::new(founding.id.clone(), false)
+    };
     plan.actions.push(match &observed.ledger {
-        LedgerView::Ours(version, old) => Action::UpdateLedger(
-            version.clone(),
-            Ledger {
-                mirrors: old.mirrors.clone(),
-                ..ledger
-            },
-        ),
+        LedgerView::Ours(version, _) => Action::UpdateLedger(version.clone(), ledger),
         LedgerView::Absent
         | LedgerView::Foreign
         | LedgerView::Leftover

@@ -17,6 +17,7 @@ pub mod founding;
 pub mod ground;
 pub mod health;
 pub mod kubeconfig;
+pub mod mirrors;
 pub mod observed;
 pub mod quorum;
 pub mod release;
@@ -98,6 +99,7 @@ fn steps(observed: &Observed, now: Timestamp, settings: &Settings, plan: &mut Pl
     take_back(observed, plan);
     release::strip_forced(observed, plan);
     founding::keep_ledger(observed, &founding, plan);
+    mirrors::keep(observed, &founding, plan);
     let secrets = ground::secrets(observed, &ground, plan);
     bringup::plan_claims(observed, &secrets, &founding, &targets, now, plan);
     if secrets.usable {

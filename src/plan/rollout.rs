@@ -20,6 +20,7 @@ use super::confirmed::{is_confirmed, once_confirmed};
 use super::desired::Target;
 use super::founding::Founding;
 use super::health::{self, asks_the_cluster};
+use super::mirrors;
 use super::observed::{LedgerView, Observed, SecretView, Word, precondition, role_of};
 use super::quorum;
 use super::slot::{self, Deed, entries, has_entry, owned};
@@ -120,6 +121,9 @@ pub fn plan_changes(
                 let risky = role == Role::ControlPlane
                     && founding.founded
                     && !quorum::can_be_kept(scene.numbers.n);
+                if plan.selection.joins(&machine) {
+                    mirrors::before_claim(observed, &machine, plan);
+                }
                 plan.actions.push(Action::Take {
                     ledger: version.clone(),
                     taken: slot::take(ledger, &machine, role),
@@ -294,6 +298,7 @@ fn rewrite_first_ones(
             || held.metadata.deletion_timestamp.is_some()
             || given_back.contains(&machine.to_string())
             || super::targets::key_is_unknown(observed, machine, held)
+            || mirrors::is_behind(observed, machine)
         {
             continue;
         }

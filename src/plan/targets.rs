@@ -12,7 +12,7 @@ use crate::api::status::Role;
 use super::action::{Clock, Plan};
 use super::cluster_nix::{ClusterNix, NixNode};
 use super::confirmed::{is_confirmed, once_confirmed};
-use super::desired::{Difference, Target};
+use super::desired::{Difference, Target, key_secret};
 use super::founding::{Founding, held_values};
 use super::ground::Ground;
 use super::observed::{Observed, SshKeyView};
@@ -150,7 +150,7 @@ pub(super) fn key_is_unknown(
         Some(SshKeyView::Usable { .. })
     );
     let given = observed.spec.as_ref().is_ok_and(|spec| spec.inject_ssh_key);
-    given && !known && holds_key(configuration)
+    given && !known && key_secret(configuration).is_some()
 }
 
 /// Whether anyone joins or leaves: has no configuration yet, was never confirmed and is still in time, or is to go.
@@ -206,10 +206,6 @@ fn stranded(target: &Target, configuration: &NixosConfiguration) -> bool {
     !is_confirmed(configuration)
         && target.nix.join.is_some()
         && held.join.is_none_or(|join| !is_member(&join.name))
-}
-
-fn holds_key(configuration: &NixosConfiguration) -> bool {
-    configuration.spec.file("machine-ssh-key").is_some()
 }
 
 /// Whom a machine joins: while founding the bootstrap machine (for itself too), then another control plane member, a healthy

@@ -11,6 +11,7 @@ mod machines;
 mod secrets;
 mod selection;
 mod spec;
+mod ssh_keys;
 mod status;
 
 use common::case::{Case, names};

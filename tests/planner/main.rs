@@ -23,6 +23,7 @@ mod given;
 mod hand_edits;
 mod kubeconfig;
 mod leaving;
+mod mirrors;
 mod nio;
 mod nonsense;
 mod revision;

@@ -1,24 +1,23 @@
 //! What holds for every plan and every status, whatever was observed (INVARIANTS, I1 to I15). Each world checks each of its plans by it.
 
+mod writes;
+
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use nico::api::conditions::Reason;
-use nico::api::ledger::EntryState;
 use nico::api::names::{CLUSTER_FINALIZER, CONFIRMED_ANNOTATION, MARKER_DIR};
 use nico::api::nio::Generation;
 use nico::api::status::Role;
 use nico::plan::Settings;
-use nico::plan::action::{Action, Claim, Plan, Rewrite};
-use nico::plan::confirmed::{held_marker, is_confirmed, once_confirmed, proved};
+use nico::plan::action::{Action, Claim, Plan};
+use nico::plan::confirmed::{held_marker, is_confirmed};
 use nico::plan::founding::held_values;
-use nico::plan::observed::{
-    Holder, LedgerView, Observed, SecretView, Works, precondition, role_of,
-};
-use nico::plan::slot::{Deed, Entered};
+use nico::plan::observed::{Holder, Observed, SecretView, Works};
 use nico::plan::status::status;
 
 use crate::given::{claims, kind, nix_of};
+use writes::preconditions;
 
 /// Panics with the rule that a plan breaks.
 #[track_caller]
@@ -94,6 +93,7 @@ fn kinds(observed: &Observed, plan: &Plan) -> Result<(), String> {
         "UpdateLedger",
         "CreateLedger",
         "CreateToken",
+        "WriteMirror",
         "Claim",
     ];
     for (index, earlier) in order.iter().enumerate() {
@@ -116,191 +116,6 @@ fn kinds(observed: &Observed, plan: &Plan) -> Result<(), String> {
                 .iter()
                 .any(|it| it == CLUSTER_FINALIZER),
         "the finalizer comes before anything that is made",
-    )
-}
-
-/// Every write insists on what was seen, and is on an object of the cluster's own.
-fn preconditions(observed: &Observed, action: &Action) -> Result<(), String> {
-    match action {
-        Action::AddFinalizer(at, _) => must(
-            *at == observed.cluster.precondition(),
-            "a write to the cluster insists on its version",
-        ),
-        Action::RemoveFinalizer(at, _) => must(
-            *at == observed.cluster.precondition()
-                && (observed.owned().next().is_none() || observed.cluster.is_orphaning()),
-            "I9: the finalizer goes only when no owned configuration is in view",
-        ),
-        Action::CreateLedger(_) => must(
-            matches!(observed.ledger, LedgerView::Absent),
-            "a ledger is made where there is none",
-        ),
-        Action::UpdateLedger(at, _) => must(
-            matches!(&observed.ledger, LedgerView::Ours(version, _) if version == at),
-            "a ledger is changed by compare-and-swap",
-        ),
-        Action::CreateToken(_) => must(
-            observed.owned().next().is_none(),
-            "I5: no token is made while a configuration refers to one",
-        ),
-        Action::StoreKubeconfig => must(
-            observed.kubeconfig.secret == SecretView::Absent,
-            "I6: a kubeconfig Secret is never overwritten",
-        ),
-        Action::Strip(name, at, _) => {
-            let held = observed.configurations.get(name);
-            let held = held.ok_or("only what is there is stripped")?;
-            must(observed.owns(held), "I2: only our own is stripped")?;
-            must(precondition(held) == *at, "a mark insists on a version")?;
-            must(
-                held.metadata.deletion_timestamp.is_some() && observed.cluster.forces(name),
-                "SPEC 5: NIO's finalizer goes only where a person asked for it",
-            )
-        }
-        Action::GiveBack(name, at) => {
-            let held = observed.configurations.get(name);
-            let held = held.ok_or("only what is there is given back")?;
-            must(observed.is_ours(held), "I2: only our own is given back")?;
-            must(
-                held.metadata.deletion_timestamp.is_none(),
-                "what is being deleted is not deleted again",
-            )?;
-            must(precondition(held) == *at, "a deletion insists on a version")?;
-            must(
-                observed.cluster.deleting || !once_confirmed(held) || !known_founded(observed),
-                "a once confirmed machine of a founded cluster leaves through the slot alone",
-            )
-        }
-        Action::Confirm(machine, at, marker) => {
-            let held = observed.configurations.get(machine.as_str());
-            let held = held.ok_or("only what is there is confirmed")?;
-            must(observed.is_ours(held), "I2: only our own is confirmed")?;
-            must(precondition(held) == *at, "a mark insists on a version")?;
-            let on = observed.machines.get(machine).map(|machine| &**machine);
-            must(
-                held_marker(held).as_ref() == Some(marker)
-                    && observed.nio.is_some_and(|nio| proved(nio, held, on)),
-                "SPEC 3.5: only what NIO proves is confirmed",
-            )
-        }
-        Action::TakeBack(name, at, _) => {
-            let held = observed.configurations.get(name);
-            let held = held.ok_or("only what is there is taken back")?;
-            must(observed.is_ours(held), "I2: only our own is taken back")?;
-            must(
-                precondition(held) == *at,
-                "a quiet write insists on a version",
-            )
-        }
-        Action::DeleteChild(_) => must(
-            observed.owned().next().is_none(),
-            "SPEC 5: nothing that NIO needs goes before the last configuration",
-        ),
-        Action::Withdraw(machine, at) => {
-            let held = observed.configurations.get(machine.as_str());
-            let held = held.ok_or("only what is there is withdrawn")?;
-            must(
-                observed.owns(held) && precondition(held) == *at && is_confirmed(held),
-                "SPEC 3.5: only our own confirmed mark is withdrawn",
-            )
-        }
-        Action::Touch(machine, at) => {
-            let held = observed.configurations.get(machine.as_str());
-            let held = held.ok_or("only what is there is touched")?;
-            must(
-                observed.owns(held) && precondition(held) == *at,
-                "SPEC 4.2: only our own is touched",
-            )
-        }
-        Action::Rewrite(rewrite) => {
-            check_rewrite(observed, rewrite)?;
-            let held = &observed.configurations[rewrite.machine.as_str()];
-            must(
-                !once_confirmed(held)
-                    && (role_of(held) == Role::Worker || !known_founded(observed)),
-                "SPEC 4.1: only what was never confirmed is written without the slot",
-            )
-        }
-        Action::Take { ledger, taken, .. } => {
-            must(
-                matches!(&observed.ledger, LedgerView::Ours(version, old)
-                    if version == ledger && old.id == taken.id && !old.slot.fencing),
-                "SPEC 4.2: an entry is taken by compare-and-swap, and not while fencing",
-            )?;
-            let roles: BTreeSet<_> = taken.slot.entries.iter().map(|it| it.role).collect();
-            let most = observed.spec.as_ref().map_or(0, |spec| {
-                let workers = nico::plan::selection::pool(spec, Role::Worker).total();
-                spec.rollout.max_unavailable.of(workers)
-            });
-            let entries = taken.slot.entries.len();
-            let before = observed.ledger.ours().map_or(0, |it| it.slot.entries.len());
-            must(
-                roles.len() <= 1
-                    && (!roles.contains(&Role::ControlPlane) || entries <= 1)
-                    && (entries <= most
-                        || entries <= before
-                        || roles.contains(&Role::ControlPlane)),
-                "SPEC 4.2: one control plane machine, or maxUnavailable workers, never both",
-            )
-        }
-        Action::Disrupt(disruptive) => {
-            must(
-                observed.entered.as_ref().map(Entered::machine) == Some(disruptive.machine()),
-                "SPEC 4.2: nothing is disrupted but under its entry",
-            )?;
-            match disruptive.deed() {
-                Deed::Rewrite(rewrite) => check_rewrite(observed, rewrite),
-                Deed::Join(_) | Deed::Drain { .. } | Deed::Release(_) | Deed::DeleteNode { .. } => {
-                    Ok(())
-                }
-            }
-        }
-        Action::EndEntry {
-            machine,
-            child,
-            ledger,
-            after,
-        } => {
-            let held = observed.configurations.get(machine.as_str());
-            let held = held.ok_or("only a child that is there is touched")?;
-            must(
-                precondition(held) == *child
-                    && is_confirmed(held)
-                    && matches!(&observed.ledger, LedgerView::Ours(version, old)
-                        if version == ledger && old.slot.entry(machine).is_some_and(|it| it.state == EntryState::Releasing))
-                    && after.slot.entry(machine).is_none(),
-                "SPEC 4.2: an entry ends from `releasing`, once its machine is confirmed",
-            )
-        }
-        Action::AskCluster
-        | Action::Evict(_)
-        | Action::LetGo(_)
-        | Action::TellLeftBehind(_)
-        | Action::Undrain { .. }
-        | Action::Claim(_)
-        | Action::FetchKubeconfig(_)
-        | Action::VerifyKubeconfig
-        | Action::PinHostKey => Ok(()),
-    }
-}
-
-/// A rewrite insists on what was seen, and carries a marker that the configuration does not hold (I15).
-fn check_rewrite(observed: &Observed, rewrite: &Rewrite) -> Result<(), String> {
-    let held = observed.configurations.get(rewrite.machine.as_str());
-    let held = held.ok_or("only what is there is written anew")?;
-    let bootstrap = &rewrite.body["spec"]["additionalFiles"][0]["inline"];
-    let values = bootstrap.as_str().and_then(nico::plan::cluster_nix::parse);
-    must(
-        observed.owns(held) && precondition(held) == rewrite.version,
-        "I2: only our own is written, at the version seen",
-    )?;
-    must(
-        held_marker(held).as_ref() != Some(&rewrite.marker),
-        "I15: every attempt has a marker of its own",
-    )?;
-    must(
-        !known_founded(observed) || values.is_some_and(|values| values.bootstrap.is_none()),
-        "I14: a founded cluster's machine is told to found nothing",
     )
 }
 

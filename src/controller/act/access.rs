@@ -16,6 +16,7 @@ use crate::api::names::{MachineName, known_hosts_name, kubeconfig_name};
 use crate::controller::background::{Order, Source, VALUE_KEY};
 use crate::controller::calls::{self, CallError};
 use crate::controller::events::Happening;
+use crate::controller::key_source::KeySource;
 use crate::controller::known_hosts::{KNOWN_HOSTS_KEY, KnownHosts, Policy, with_added};
 use crate::controller::views::Views;
 use crate::plan::observed::{KnownHostsView, SshKeyView};
@@ -38,7 +39,7 @@ impl Hand<'_> {
             .map_err(|_| ActError::Lost("the spec is not valid"))?;
         let sources = machines.iter().filter_map(|name| {
             let machine = self.observed.machines.get(name)?;
-            let Some(SshKeyView::Usable { secret, .. }) = self.observed.ssh_keys.get(name) else {
+            let Some(SshKeyView::Usable { .. }) = self.observed.ssh_keys.get(name) else {
                 return None;
             };
             Some(Source {
@@ -49,7 +50,7 @@ impl Hand<'_> {
                     .ssh_user
                     .clone()
                     .unwrap_or_else(|| DEFAULT_USER.to_owned()),
-                key_secret: secret.clone(),
+                key: KeySource::of(machine, self.observed.nio, &cluster.namespace)?,
             })
         });
         // Whose the pins are and what they are, from one read: a person may just have mended them.

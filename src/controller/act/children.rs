@@ -67,40 +67,51 @@ impl Hand<'_> {
 
     /// Only what is ours goes: a Secret that was adopted, and known hosts of the user's own, stay as they are.
     pub(super) async fn delete_child(&self, child: Child) -> Result<(), ActError> {
-        let name = self.name_of(child);
+        let cluster = &self.observed.cluster.name;
         match child {
-            Child::JoinToken | Child::WorkerToken | Child::Kubeconfig => {
-                self.delete_named::<Secret>(&name).await
+            Child::JoinToken => self.delete_named::<Secret>(&join_token_name(cluster)).await,
+            Child::WorkerToken => {
+                self.delete_named::<Secret>(&worker_token_name(cluster))
+                    .await
             }
-            Child::KnownHosts | Child::Ledger => self.delete_named::<ConfigMap>(&name).await,
+            Child::Kubeconfig => self.delete_named::<Secret>(&kubeconfig_name(cluster)).await,
+            Child::Mirrors => {
+                for name in self.mirror_names().await? {
+                    self.delete_named::<Secret>(&name).await?;
+                }
+                Ok(())
+            }
+            Child::KnownHosts => {
+                self.delete_named::<ConfigMap>(&known_hosts_name(cluster))
+                    .await
+            }
+            Child::Ledger => self.delete_named::<ConfigMap>(&ledger_name(cluster)).await,
         }
     }
 
     /// Takes NICO's finalizer off a child, which stays.
     pub(super) async fn let_go(&self, child: Child) -> Result<(), ActError> {
-        let name = self.name_of(child);
-        match child {
-            Child::JoinToken | Child::WorkerToken | Child::Kubeconfig => {
-                self.let_go_named::<Secret>(&name).await.map(drop)
-            }
-            Child::KnownHosts | Child::Ledger => {
-                self.let_go_named::<ConfigMap>(&name).await.map(drop)
-            }
-        }
-    }
-
-    fn name_of(&self, child: Child) -> String {
         let cluster = &self.observed.cluster.name;
-        match child {
-            Child::JoinToken => join_token_name(cluster),
-            Child::WorkerToken => worker_token_name(cluster),
-            Child::Kubeconfig => kubeconfig_name(cluster),
-            Child::KnownHosts => known_hosts_name(cluster),
-            Child::Ledger => ledger_name(cluster),
+        let secrets = match child {
+            Child::JoinToken => vec![join_token_name(cluster)],
+            Child::WorkerToken => vec![worker_token_name(cluster)],
+            Child::Mirrors => self.mirror_names().await?,
+            // None of these but the ledger carries it.
+            Child::Kubeconfig | Child::KnownHosts => Vec::new(),
+            Child::Ledger => {
+                return self
+                    .let_go_named::<ConfigMap>(&ledger_name(cluster))
+                    .await
+                    .map(drop);
+            }
+        };
+        for name in secrets {
+            self.let_go_named::<Secret>(&name).await?;
         }
+        Ok(())
     }
 
-    async fn delete_named<K>(&self, name: &str) -> Result<(), ActError>
+    pub(super) async fn delete_named<K>(&self, name: &str) -> Result<(), ActError>
     where
         K: calls::Object + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
     {

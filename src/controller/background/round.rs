@@ -9,12 +9,11 @@ use tracing::debug;
 use crate::api::cluster::RawCluster;
 use crate::api::conditions::Reason;
 use crate::api::names::MachineName;
-use crate::api::nio::SSH_KEY;
 use crate::api::spec::Endpoint;
+use crate::controller::key_source::KeySource;
 use crate::controller::known_hosts::KnownHosts;
 use crate::controller::kubeconfig::fetch::{self, FetchRequest};
 use crate::controller::kubeconfig::verify::{VerifyError, verify};
-use crate::controller::named;
 use crate::controller::secret::SecretText;
 use crate::controller::ssh::{Deadlines, Login};
 use crate::plan::observed::NotWorking;
@@ -40,8 +39,8 @@ pub struct Source {
     pub host: String,
     /// Its user.
     pub user: String,
-    /// Secret with its private key, in the cluster's namespace.
-    pub key_secret: String,
+    /// Where its private key lies.
+    pub key: KeySource,
 }
 
 /// What one fetch needs.
@@ -94,11 +93,11 @@ async fn try_one(client: &kube::Client, order: &Order, source: &Source) -> Outco
             Reason::SSHKeyMissing,
             format!(
                 "Secret {} with the SSH key of machine {} is missing",
-                source.key_secret, source.machine
+                source.key.name, source.machine
             ),
         )
     };
-    let key = match named::secret_value(client, namespace, &source.key_secret, SSH_KEY).await {
+    let key = match source.key.read(client, namespace).await {
         Ok(Some(key)) => key,
         Ok(None) => return (Err(missing()), None),
         Err(error) => return (Err((Reason::KubeconfigUnreadable, error.to_string())), None),

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use crate::api::conditions::Reason;
+use crate::plan::action::Precondition;
 
 /// A Secret as found: never its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,15 +40,41 @@ impl SecretView {
 /// The SSH key of a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SshKeyView {
-    /// Secret in the cluster's namespace with this key alone; SHA-256 fingerprint of the public half.
+    /// A private key that may be used.
     Usable {
-        /// Name of the Secret.
+        /// The Secret of the cluster's namespace by which it is given to the machine: the Machine's own, or its mirror.
         secret: String,
         /// Fingerprint of the public half.
         fingerprint: String,
     },
     /// It cannot be given to the machine: why, and the mend.
     Unusable(Reason, String),
+}
+
+/// The Secret that mirrors the SSH key of a machine (SPEC 3.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MirrorView {
+    /// There is none of ours.
+    Absent,
+    /// Ours, and it holds what the Machine's own Secret holds.
+    InStep(Precondition),
+    /// Ours, and it does not, or that is not known.
+    Behind(Precondition),
+    /// Ours, or a former cluster's, and being deleted: NICO's finalizer alone holds it.
+    Leftover(Precondition),
+}
+
+impl MirrorView {
+    /// Its version, where there is one.
+    #[must_use]
+    pub fn version(&self) -> Option<&Precondition> {
+        match self {
+            Self::Absent => None,
+            Self::InStep(version) | Self::Behind(version) | Self::Leftover(version) => {
+                Some(version)
+            }
+        }
+    }
 }
 
 /// Another cluster of the namespace.

@@ -8,6 +8,7 @@ use crate::api::names::MachineName;
 use crate::api::status::Role;
 use crate::plan::confirmed::{is_confirmed, once_confirmed};
 use crate::plan::health::{self, Health};
+use crate::plan::mirrors;
 use crate::plan::rollout::silence;
 use crate::plan::slot::{has_entry, owned};
 use crate::plan::targets::key_is_unknown;
@@ -59,7 +60,18 @@ impl Scene<'_> {
             // Nothing that lives is disrupted: it is written without the slot.
             return Verdict::Nothing;
         }
-        Verdict::Go(Step::Rewrite)
+        self.unless_behind(machine, Step::Rewrite)
+    }
+
+    /// What a configuration refers to has to be there before it is written.
+    fn unless_behind(&self, machine: &MachineName, step: Step) -> Verdict {
+        if mirrors::is_behind(self.observed, machine) {
+            return Verdict::Hold(
+                Reason::Progressing,
+                format!("Machine {machine} waits until its SSH key is mirrored"),
+            );
+        }
+        Verdict::Go(step)
     }
 
     /// What is done to a machine that leaves: its pods go first, where it is well (SPEC 4.6).
@@ -150,6 +162,6 @@ impl Scene<'_> {
                 ),
             );
         }
-        Verdict::Go(Step::Join)
+        self.unless_behind(machine, Step::Join)
     }
 }

@@ -1,0 +1,119 @@
+//! The mirrors of SSH keys (SPEC 3.1).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use serde_json::{Value, json};
+use zeroize::Zeroize as _;
+
+use super::{ActError, Hand};
+use crate::api::ledger::Ledger;
+use crate::api::names::{MachineName, ledger_name, mirrored_machine, ssh_mirror_name};
+use crate::api::nio::SSH_KEY;
+use crate::controller::calls;
+use crate::controller::key_source::KeySource;
+use crate::plan::action::Precondition;
+
+impl Hand<'_> {
+    /// Writes the mirror of a machine's key as its own Secret holds it now.
+    pub(super) async fn write_mirror(
+        &self,
+        machine: &MachineName,
+        version: Option<&Precondition>,
+    ) -> Result<(), ActError> {
+        let cluster = &self.observed.cluster;
+        let source = self
+            .observed
+            .machines
+            .get(machine)
+            .and_then(|object| KeySource::of(object, self.observed.nio, &cluster.namespace))
+            .ok_or(ActError::Lost("the Machine names no SSH key any more"))?;
+        let key = source
+            .value(self.context, &cluster.namespace)
+            .await?
+            .ok_or(ActError::Lost("the SSH key is no longer there"))?;
+        let name = ssh_mirror_name(machine);
+        let mut secret = Secret {
+            metadata: self.child_meta(&name, true)?,
+            data: Some(BTreeMap::from([(
+                SSH_KEY.to_owned(),
+                ByteString(key.expose().as_bytes().to_vec()),
+            )])),
+            ..Secret::default()
+        };
+        let written = self.put_mirror(&name, &secret, version).await;
+        for value in secret.data.iter_mut().flatten() {
+            value.1.0.zeroize();
+        }
+        self.forget(&name);
+        written
+    }
+
+    async fn put_mirror(
+        &self,
+        name: &str,
+        secret: &Secret,
+        version: Option<&Precondition>,
+    ) -> Result<(), ActError> {
+        let api = self.api::<Secret>();
+        let Some(version) = version else {
+            // The ledger names it, and still does.
+            self.ledger_stands().await?;
+            calls::create(&api, secret).await?;
+            return self.unless_gone::<Secret>(name).await;
+        };
+        let Some(found) = calls::get_opt(&api, name).await? else {
+            return Err(ActError::Lost("the mirror of an SSH key is gone"));
+        };
+        let mut body = serde_json::to_value(secret)
+            .map_err(|_| ActError::Lost("the mirror of an SSH key cannot be written"))?;
+        // Nothing but the one value is in it; finalizers of others stay.
+        for key in found.data.iter().flatten().map(|(key, _)| key) {
+            if key != SSH_KEY {
+                body["data"][key] = Value::Null;
+            }
+        }
+        let mut finalizers: BTreeSet<String> = found
+            .metadata
+            .finalizers
+            .iter()
+            .flatten()
+            .cloned()
+            .collect();
+        finalizers.extend(secret.metadata.finalizers.iter().flatten().cloned());
+        body["metadata"] =
+            json!({ "labels": body["metadata"]["labels"], "finalizers": finalizers });
+        calls::patch(&api, name, version, body).await?;
+        Ok(())
+    }
+
+    /// Lets this version of a mirror go, to which nothing refers.
+    pub(super) async fn drop_mirror(
+        &self,
+        machine: &MachineName,
+        version: &Precondition,
+    ) -> Result<(), ActError> {
+        let name = ssh_mirror_name(machine);
+        let found = calls::get_opt(&self.api::<Secret>(), &name).await?;
+        self.forget(&name);
+        if found.is_some_and(|found| super::version_of(&found) != *version) {
+            return Err(ActError::Lost("the mirror of an SSH key changed meanwhile"));
+        }
+        self.delete_named::<Secret>(&name).await
+    }
+
+    /// The mirrors that there may be: those that the ledger names, and those of the machines that the status tells of.
+    pub(super) async fn mirror_names(&self) -> Result<Vec<String>, ActError> {
+        let cluster = &self.observed.cluster;
+        let map = calls::get_opt(&self.api::<ConfigMap>(), &ledger_name(&cluster.name)).await?;
+        let ledger = map
+            .filter(|map| self.owns(map))
+            .and_then(|map| Ledger::from_data(&map.data.unwrap_or_default()).ok());
+        let mut names = ledger.map(|ledger| ledger.mirrors).unwrap_or_default();
+        let told = cluster.status.machines.iter();
+        names.extend(told.filter_map(|row| Some(ssh_mirror_name(&MachineName::parse(&row.name)?))));
+        names.retain(|name| mirrored_machine(name).is_some());
+        Ok(names.into_iter().collect())
+    }
+}

@@ -1,0 +1,114 @@
+//! Mirrors of SSH keys: where classic NIO could not hand out a machine's key alone, the key is given to it by a Secret
+//! `nico-ssh-<machine>` with that one value, kept in step with the Machine's own (SPEC 3.1).
+//!
+//! The ledger names a mirror before it is made and until it is gone, so that none is left behind. One that no configuration
+//! refers to is deleted, at the version that was seen; it is written just before each claim that will refer to it, so that a
+//! deletion that was decided earlier fails.
+
+use std::collections::BTreeSet;
+
+use crate::api::ledger::Ledger;
+use crate::api::names::{MachineName, ssh_mirror_name};
+use crate::api::nio::NixosConfiguration;
+
+use super::action::{Action, Plan};
+use super::desired::key_secret;
+use super::founding::Founding;
+use super::observed::{MirrorView, Observed, SshKeyView};
+use super::selection::Selection;
+
+/// Whether a machine is, or would be, given its key by a mirror.
+fn is_mirrored(observed: &Observed, machine: &MachineName) -> bool {
+    let given = observed.spec.as_ref().is_ok_and(|spec| spec.inject_ssh_key);
+    given
+        && matches!(
+            observed.ssh_keys.get(machine),
+            Some(SshKeyView::Usable { secret, .. }) if *secret == ssh_mirror_name(machine)
+        )
+}
+
+/// Whether a configuration refers to the mirror of its machine.
+fn refers(machine: &MachineName, configuration: &NixosConfiguration) -> bool {
+    key_secret(configuration) == Some(&ssh_mirror_name(machine))
+}
+
+/// Machines whose mirror has to be there: it is given to them, or their configuration still refers to it.
+fn needed(observed: &Observed, selection: &Selection) -> BTreeSet<MachineName> {
+    let given = selection
+        .present()
+        .map(|(machine, _)| machine.clone())
+        .filter(|machine| is_mirrored(observed, machine));
+    let referred = observed
+        .owned()
+        .filter_map(|(name, held)| Some((MachineName::parse(name)?, held)))
+        .filter(|(machine, held)| refers(machine, held))
+        .map(|(machine, _)| machine);
+    given.chain(referred).collect()
+}
+
+/// The mirrors that the ledger has to name: those that have to be there, and those that still are.
+#[must_use]
+pub fn names(observed: &Observed, selection: &Selection) -> BTreeSet<String> {
+    let still_there = observed
+        .mirrors
+        .iter()
+        .filter(|(_, mirror)| **mirror != MirrorView::Absent)
+        .map(|(machine, _)| machine.clone());
+    let all = needed(observed, selection).into_iter().chain(still_there);
+    all.map(|machine| ssh_mirror_name(&machine)).collect()
+}
+
+/// Whether the key that a machine is to be given by a mirror is not in it yet.
+#[must_use]
+pub fn is_behind(observed: &Observed, machine: &MachineName) -> bool {
+    is_mirrored(observed, machine)
+        && !matches!(observed.mirrors.get(machine), Some(MirrorView::InStep(_)))
+}
+
+/// Plans the writes that keep the mirrors in step, and lets those go that nothing refers to.
+pub fn keep(observed: &Observed, founding: &Founding, plan: &mut Plan) {
+    let needed = needed(observed, &plan.selection);
+    for (machine, mirror) in &observed.mirrors {
+        let held = observed.configurations.contains_key(machine.as_str());
+        let action = match mirror {
+            MirrorView::Leftover(version) => Action::DropMirror(machine.clone(), version.clone()),
+            MirrorView::InStep(version) | MirrorView::Behind(version)
+                if !needed.contains(machine) =>
+            {
+                Action::DropMirror(machine.clone(), version.clone())
+            }
+            // What is claimed at once is written just before (`before_claim`).
+            _ if is_behind(observed, machine) && (held || founding.founded) => {
+                write(observed, machine)
+            }
+            _ => continue,
+        };
+        if ledger(observed, plan)
+            .is_some_and(|ledger| ledger.mirrors.contains(&ssh_mirror_name(machine)))
+        {
+            plan.actions.push(action);
+        }
+    }
+}
+
+/// The write of a machine's mirror that comes just before its claim, where it has one and none is planned yet.
+pub fn before_claim(observed: &Observed, machine: &MachineName, plan: &mut Plan) {
+    let planned = |action: &Action| matches!(action, Action::WriteMirror(of, _) if of == machine);
+    if is_mirrored(observed, machine) && !plan.actions.iter().any(planned) {
+        plan.actions.push(write(observed, machine));
+    }
+}
+
+fn write(observed: &Observed, machine: &MachineName) -> Action {
+    let version = observed.mirrors.get(machine).and_then(MirrorView::version);
+    Action::WriteMirror(machine.clone(), version.cloned())
+}
+
+/// The ledger as this plan leaves it.
+fn ledger<'a>(observed: &'a Observed, plan: &'a Plan) -> Option<&'a Ledger> {
+    let written = plan.actions.iter().find_map(|action| match action {
+        Action::CreateLedger(ledger) | Action::UpdateLedger(_, ledger) => Some(ledger),
+        _ => None,
+    });
+    written.or_else(|| observed.ledger.ours())
+}
