@@ -60,6 +60,7 @@ pub fn blank(spec: Result<Arc<ValidSpec>, Vec<String>>) -> Observed {
         configurations: BTreeMap::new(),
         machines: BTreeMap::new(),
         ssh_keys: BTreeMap::new(),
+        mirrors: BTreeMap::new(),
         rivals: BTreeMap::new(),
         kubeconfig: KubeconfigView {
             secret: SecretView::Ours,

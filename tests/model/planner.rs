@@ -313,6 +313,8 @@ impl Planner {
             | Action::LetGo(_)
             | Action::Strip(..)
             | Action::TellLeftBehind(_)
+            | Action::WriteMirror(..)
+            | Action::DropMirror(..)
             | Action::RemoveFinalizer(..) => return None,
         })
     }
