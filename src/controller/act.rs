@@ -120,7 +120,11 @@ impl<'a> Hand<'a> {
             Action::FetchKubeconfig(machines) => self.fetch(machines).await?,
             Action::VerifyKubeconfig => self.try_stored(),
             Action::PinHostKey => self.pin_host_key().await?,
-            Action::StoreKubeconfig => self.store_kubeconfig().await?,
+            Action::StoreKubeconfig(version) => self.store_kubeconfig(version.as_ref()).await?,
+            Action::DropFetched => {
+                let uid = &self.observed.cluster.uid;
+                self.context.background.discard(uid);
+            }
             Action::AskCluster => self.ask(),
             Action::Evict(node) => self.evict(node),
             Action::Undrain {

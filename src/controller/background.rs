@@ -1,6 +1,8 @@
 //! Work that a pass must not wait for: reading the kubeconfig over SSH, and trying it. One broken machine holds up nothing else.
 
 mod round;
+mod trial;
+mod word;
 
 pub use round::{Order, Read, Source};
 
@@ -8,26 +10,22 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
 
-use super::kubeconfig::verify::verify;
-use super::named;
 use crate::api::cluster::RawCluster;
 use crate::api::conditions::Reason;
-use crate::api::digest::sha256;
-use crate::plan::kubeconfig::TRY_AGAIN;
-use crate::plan::observed::{AtHand, Fetch, NotWorking, Word, Works};
-use round::{Outcome, VERIFY, not_working, try_all};
+use crate::plan::observed::{AtHand, Fetch, Word};
+use round::{Outcome, try_all};
+use trial::Tried;
 
 /// How long one task keeps trying before the planner names the machines anew.
 const ROUND: Duration = Duration::from_secs(30);
 /// Pause between two tries, in the first two minutes and after.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 const EAGER: Duration = Duration::from_secs(120);
-/// How old what a cluster said of itself may be while a change rests on it.
-const ASK_AGAIN: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 struct Job {
@@ -37,9 +35,10 @@ struct Job {
     read: Option<Read>,
     /// Line to be pinned, where a host was unknown.
     host_key_line: Option<String>,
+    /// When the fetch was last started.
+    began: Option<Timestamp>,
     verifying: Option<JoinHandle<()>>,
-    /// Digest of the kubeconfig that was tried, when, and how it went.
-    tried: Option<(String, Instant, Result<(), NotWorking>)>,
+    tried: Option<Tried>,
     /// Under what it was read: founding, spec and machines.
     circumstances: String,
     asking: Option<JoinHandle<()>>,
@@ -56,6 +55,7 @@ impl Job {
                 .fetching
                 .as_ref()
                 .is_some_and(|task| !task.is_finished()),
+            began: self.began,
             failure: self.failure.clone(),
             at_hand: self.read.as_ref().map(|read| AtHand {
                 verified: read.verified.clone(),
@@ -112,6 +112,7 @@ impl Background {
             if job.circumstances != circumstances {
                 job.drop_read();
                 job.failure = None;
+                job.began = None;
                 circumstances.clone_into(&mut job.circumstances);
             }
             job.state()
@@ -134,35 +135,7 @@ impl Background {
     pub fn pinned(&self, uid: &str) {
         self.with(uid, |job| {
             job.host_key_line = None;
-            stop(&mut job.fetching);
-        });
-    }
-
-    /// Whether the stored kubeconfig of that digest works, and whether to try it again.
-    #[must_use]
-    pub fn works(&self, uid: &str, digest: &str) -> (Works, bool) {
-        self.with(uid, |job| {
-            let idle = job.verifying.as_ref().is_none_or(JoinHandle::is_finished);
-            match &job.tried {
-                Some((tried, at, Ok(()))) if tried == digest => {
-                    (Works::Yes, idle && at.elapsed() >= self.resync)
-                }
-                Some((tried, at, Err(why))) if tried == digest => {
-                    (Works::No(why.clone()), idle && at.elapsed() >= TRY_AGAIN)
-                }
-                _ => (Works::Unknown, idle),
-            }
-        })
-    }
-
-    /// Notes that what was read is stored: it need not be tried again, and the secret bytes go.
-    pub fn stored(&self, uid: &str, digest: String) {
-        self.with(uid, |job| {
-            if let Some(read) = job.read.take() {
-                job.tried = Some((digest, Instant::now(), read.verified));
-            }
-            job.failure = None;
-            job.since = None;
+            job.began = None;
             stop(&mut job.fetching);
         });
     }
@@ -170,75 +143,6 @@ impl Background {
     /// Forgets what was read: what it was read under has changed.
     pub fn discard(&self, uid: &str) {
         self.with(uid, Job::drop_read);
-    }
-
-    /// What a cluster last said of itself, and whether it is time to ask again.
-    #[must_use]
-    pub fn word(&self, uid: &str) -> (Word, bool) {
-        self.with(uid, |job| match &job.heard {
-            None => (Word::NotAsked, true),
-            Some((at, word)) => (word.clone(), at.elapsed() >= ASK_AGAIN),
-        })
-    }
-
-    /// Notes what a cluster said just now.
-    pub fn heard(&self, uid: &str, word: Word) {
-        self.with(uid, |job| job.heard = Some((Instant::now(), word)));
-    }
-
-    /// Asks a cluster how its machines are, unless that is being done; it is looked at again if the answer is another one.
-    pub fn start_ask(
-        &self,
-        cluster: ObjectRef<RawCluster>,
-        uid: &str,
-        ask: impl Future<Output = Option<Word>> + Send + 'static,
-    ) {
-        let (jobs, wake) = (Arc::clone(&self.jobs), self.wake.clone());
-        let uid_of_job = uid.to_owned();
-        self.with(uid, |job| {
-            if job.asking.as_ref().is_some_and(|task| !task.is_finished()) {
-                return;
-            }
-            job.asking = Some(tokio::spawn(async move {
-                let asked = Instant::now();
-                let Some(word) = ask.await else { return };
-                let mut news = false;
-                if let Some(job) = lock(&jobs).get_mut(&uid_of_job)
-                    // What was asked later may have been heard sooner.
-                    && job.heard.as_ref().is_none_or(|(at, _)| *at < asked)
-                {
-                    news = job.heard.as_ref().is_none_or(|(_, old)| *old != word);
-                    job.heard = Some((Instant::now(), word));
-                }
-                if news {
-                    let _ = wake.send(cluster);
-                }
-            }));
-        });
-    }
-
-    /// Evicts the pods of a Node, unless that is being done.
-    pub fn start_evict(
-        &self,
-        uid: &str,
-        node: String,
-        evict: impl Future<Output = ()> + Send + 'static,
-    ) {
-        self.with(uid, |job| {
-            job.evicting.retain(|_, task| !task.is_finished());
-            job.evicting
-                .entry(node)
-                .or_insert_with(|| tokio::spawn(evict));
-        });
-    }
-
-    /// Ends what is being evicted from a Node.
-    pub fn stop_evict(&self, uid: &str, node: &str) {
-        self.with(uid, |job| {
-            if let Some(task) = job.evicting.remove(node) {
-                task.abort();
-            }
-        });
     }
 
     /// Ends all work for a cluster that is gone.
@@ -275,6 +179,7 @@ impl Background {
                 return;
             }
             let since = *job.since.get_or_insert_with(Instant::now);
+            job.began = Some(Timestamp::now());
             job.fetching = Some(tokio::spawn(async move {
                 let until = Instant::now() + ROUND;
                 loop {
@@ -286,6 +191,9 @@ impl Background {
                     }
                     if done {
                         return;
+                    }
+                    if order.once {
+                        break;
                     }
                     let pause = if since.elapsed() < EAGER {
                         PAUSES.0
@@ -306,53 +214,10 @@ impl Background {
         });
     }
 
-    /// Tries a stored kubeconfig, unless that is being done.
-    pub fn start_verify(
-        &self,
-        cluster: ObjectRef<RawCluster>,
-        uid: &str,
-        namespace: String,
-        secret: String,
-    ) {
-        let (jobs, wake, client) = (
-            Arc::clone(&self.jobs),
-            self.wake.clone(),
-            self.client.clone(),
-        );
-        let uid_of_job = uid.to_owned();
-        self.with(uid, |job| {
-            if job
-                .verifying
-                .as_ref()
-                .is_some_and(|task| !task.is_finished())
-            {
-                return;
-            }
-            job.verifying = Some(tokio::spawn(async move {
-                let Ok(Some(kubeconfig)) =
-                    named::secret_value(&client, &namespace, &secret, VALUE_KEY).await
-                else {
-                    return;
-                };
-                let digest = sha256(kubeconfig.expose().as_bytes());
-                let outcome = verify(&kubeconfig, VERIFY)
-                    .await
-                    .map_err(|error| not_working(&error));
-                if let Some(job) = lock(&jobs).get_mut(&uid_of_job) {
-                    job.tried = Some((digest, Instant::now(), outcome));
-                }
-                let _ = wake.send(cluster);
-            }));
-        });
-    }
-
     fn with<T>(&self, uid: &str, f: impl FnOnce(&mut Job) -> T) -> T {
         f(lock(&self.jobs).entry(uid.to_owned()).or_default())
     }
 }
-
-/// Key of the kubeconfig in its Secret (Cluster API).
-pub const VALUE_KEY: &str = "value";
 
 impl Drop for Background {
     fn drop(&mut self) {

@@ -40,6 +40,8 @@ pub enum Happening {
     GivenBack(String),
     /// The kubeconfig Secret was written.
     KubeconfigStored,
+    /// The stored kubeconfig was replaced.
+    KubeconfigRenewed,
     /// The cluster became Ready.
     Ready,
     /// The cluster is no longer Ready: why.
@@ -137,6 +139,11 @@ impl Happening {
                 "Store",
                 "the kubeconfig is stored".to_owned(),
             ),
+            Self::KubeconfigRenewed => normal(
+                "KubeconfigRenewed",
+                "Store",
+                "the stored kubeconfig was read anew and replaced".to_owned(),
+            ),
             Self::Ready => normal(
                 "Ready",
                 "Reconcile",
@@ -172,6 +179,7 @@ impl Happening {
             | Self::QuorumNotKept(machine, _) => Some(machine.as_str()),
             Self::GivenBack(machine) | Self::Forced(machine) => Some(machine),
             Self::KubeconfigStored
+            | Self::KubeconfigRenewed
             | Self::Ready
             | Self::NotReady(..)
             | Self::Stalled(..)

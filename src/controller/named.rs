@@ -11,6 +11,7 @@ use kube::Api;
 use zeroize::Zeroize;
 
 use super::calls::{self, CallError};
+use super::kubeconfig::facts::{KUBECONFIG_TYPE, KubeconfigFacts, VALUE_KEY};
 use super::secret::SecretText;
 use super::ssh::fingerprint_of_public_half;
 use crate::api::digest::sha256;
@@ -81,6 +82,8 @@ pub struct SecretFacts {
     pub keys: BTreeMap<String, Option<String>>,
     /// Fingerprint of the public half of its SSH key; `Err` says why there is none. Absent where there is no such key.
     pub fingerprint: Option<Result<String, String>>,
+    /// What its kubeconfig says that is no secret, where it holds one that NICO can read.
+    pub kubeconfig: Option<KubeconfigFacts>,
 }
 
 /// What is known of a ConfigMap.
@@ -259,10 +262,16 @@ fn secret_facts(mut secret: Secret) -> SecretFacts {
             fingerprint_of_public_half(&SecretText::new(text.to_owned()))
                 .map_err(|error| error.to_string())
         });
+    let kubeconfig = secret
+        .data
+        .as_ref()
+        .filter(|_| secret.type_.as_deref() == Some(KUBECONFIG_TYPE))
+        .and_then(|data| KubeconfigFacts::of(&data.get(VALUE_KEY)?.0));
     let facts = SecretFacts {
         facts: Facts::of(&secret.metadata),
         keys,
         fingerprint,
+        kubeconfig,
     };
     erase(&mut secret);
     facts

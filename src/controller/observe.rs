@@ -9,9 +9,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::{Api, ResourceExt as _};
 
-use super::background::VALUE_KEY;
 use super::calls::{self, CallError};
 use super::context::Context;
+use super::kubeconfig::facts::VALUE_KEY;
 use super::named;
 use super::stores::{Stores, label_key, machine_key, owner_key};
 use super::views::Views;
@@ -207,7 +207,9 @@ fn blank(look: &Look<'_>, view: &ClusterView) -> Observed {
         rivals: BTreeMap::new(),
         kubeconfig: KubeconfigView {
             secret: SecretView::Absent,
+            stored: None,
             works: Works::Unknown,
+            failures: 0,
             try_again: false,
             fetch: Fetch::default(),
         },

@@ -4,17 +4,17 @@ mod ssh_key;
 
 use std::time::Duration;
 
-use super::background::VALUE_KEY;
 use super::calls::CallError;
 use super::context::Context;
 use super::known_hosts::KNOWN_HOSTS_KEY;
+use super::kubeconfig::facts::{KUBECONFIG_KEY, VALUE_KEY};
 use super::named::{Facts, MapFacts, SecretFacts};
 use super::stores::{Stores, owner_key};
 use crate::api::ledger::Ledger;
 use crate::api::names::{IN_USE_FINALIZER, known_hosts_name, kubeconfig_name, ledger_name};
 use crate::plan::desired::TOKEN_KEY;
 use crate::plan::observed::{
-    ClusterView, KnownHostsView, KubeconfigView, LedgerView, SecretView, Works,
+    ClusterView, KnownHostsView, KubeconfigView, LedgerView, SecretView, Stored, Works,
 };
 
 /// What every look by name needs.
@@ -154,18 +154,31 @@ impl Views<'_> {
             SecretView::Adopted => SecretView::Foreign,
             view => view,
         };
+        let stored = facts.as_ref().map(|found| {
+            let intact = found.keys.get(VALUE_KEY) == found.keys.get(KUBECONFIG_KEY);
+            let kubeconfig = found.kubeconfig.as_ref().filter(|_| intact);
+            Stored {
+                version: found.facts.version.clone(),
+                server: kubeconfig.map(|it| it.server.clone()),
+                client_certificate: kubeconfig.and_then(|it| it.client_certificate),
+            }
+        });
         let Context { background, .. } = self.context;
-        let (works, try_again) = match (&value, secret) {
+        let (works, failures, try_again) = match (&value, secret) {
             (Some(digest), SecretView::Ours) => {
-                // What is at hand was stored, if not by this process: it is of no more use.
-                background.discard(&self.cluster.uid);
+                if stored.as_ref().is_some_and(|it| it.server.is_some()) {
+                    background.settle(&self.cluster.uid, digest);
+                }
                 background.works(&self.cluster.uid, digest)
             }
-            _ => (Works::Unknown, false),
+            _ => (Works::Unknown, 0, false),
         };
+        let is_ours = matches!(secret, SecretView::Ours | SecretView::Unusable);
         Ok(KubeconfigView {
             secret,
+            stored: stored.filter(|_| is_ours),
             works,
+            failures,
             try_again,
             fetch: background.fetch(&self.cluster.uid, circumstances),
         })

@@ -283,8 +283,10 @@ pub enum Action {
     VerifyKubeconfig,
     /// Store the host key that the fetch saw first.
     PinHostKey,
-    /// Store what was fetched.
-    StoreKubeconfig,
+    /// Store what was fetched: in this version of the Secret, or in one that must not exist.
+    StoreKubeconfig(Option<Precondition>),
+    /// Forget what was fetched: nobody needs it.
+    DropFetched,
     /// Take `in-use` off a child and delete it.
     DeleteChild(Child),
     /// Take `in-use` off a child; it stays.
@@ -317,7 +319,7 @@ impl Action {
             | Self::Evict(_)
             | Self::Undrain { .. }
             | Self::PinHostKey
-            | Self::StoreKubeconfig
+            | Self::StoreKubeconfig(_)
             | Self::DeleteChild(_)
             | Self::LetGo(_)
             | Self::Strip(..)
@@ -329,6 +331,7 @@ impl Action {
             | Self::Withdraw(..)
             | Self::AskCluster
             | Self::FetchKubeconfig(_)
+            | Self::DropFetched
             | Self::VerifyKubeconfig => false,
         }
     }

@@ -8,59 +8,68 @@ use crate::api::conditions::{ConditionType, Reason};
 use crate::api::names::{MachineName, kubeconfig_name};
 use crate::api::status::Role;
 
-use super::action::{Action, Clock, Plan};
+use super::action::{Action, Clock, Plan, Wait};
 use super::confirmed::is_confirmed;
 use super::founding::Founding;
-use super::observed::{KnownHostsView, NotWorking, Observed, SecretView, SshKeyView, Works};
+use super::observed::{
+    KnownHostsView, NotWorking, Observed, SecretView, SshKeyView, Stored, Works,
+};
 
 /// How long a kubeconfig whose API server cannot be reached is held back (SPEC 6).
 const UNVERIFIED_AFTER: Duration = Duration::from_secs(600);
 
 /// How soon one that does not work is tried again.
 pub const TRY_AGAIN: Duration = Duration::from_secs(10);
+/// So many failures in a row, and it is read anew (SPEC 6).
+const FAILURES: u32 = 3;
+/// How soon one that could not be replaced is read anew once more.
+const FETCH_AGAIN: Duration = Duration::from_secs(60);
+/// How often one is read anew whose client certificate has passed half of its life (SPEC 6).
+const A_DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Has the stored kubeconfig tried where that is due, and says where it does not work. Writes nothing.
 pub fn try_stored(observed: &Observed, plan: &mut Plan) {
-    let name = kubeconfig_name(&observed.cluster.name);
-    if observed.kubeconfig.secret != SecretView::Ours {
+    let kubeconfig = &observed.kubeconfig;
+    if kubeconfig.secret != SecretView::Ours {
         return;
     }
-    if observed.kubeconfig.try_again {
+    if kubeconfig.try_again {
         plan.actions.push(Action::VerifyKubeconfig);
     }
-    if observed.kubeconfig.works != Works::Yes {
+    if kubeconfig.works != Works::Yes {
         plan.look_again_in(TRY_AGAIN);
     }
-    if let Works::No(NotWorking { unreachable, why }) = &observed.kubeconfig.works {
-        let (reason, mend) = if *unreachable {
-            (Reason::Unverified, String::new())
+    if let Works::No(NotWorking { unreachable, why }) = &kubeconfig.works {
+        let reason = if *unreachable {
+            Reason::Unverified
         } else {
-            (
-                Reason::KubeconfigBroken,
-                format!("; delete Secret {name} to have it read anew"),
-            )
+            Reason::KubeconfigBroken
         };
         plan.wait(
             ConditionType::KubeconfigReady,
             reason,
-            format!("nodes cannot be listed through the stored kubeconfig: {why}{mend}"),
+            format!("nodes cannot be listed through the stored kubeconfig: {why}"),
         );
     }
 }
 
-/// Plans how a kubeconfig that is not there yet is had.
+/// Plans how a kubeconfig is had, and had anew.
 pub fn plan_kubeconfig(observed: &Observed, founding: &Founding, now: Timestamp, plan: &mut Plan) {
     let name = kubeconfig_name(&observed.cluster.name);
-    let message = match observed.kubeconfig.secret {
-        SecretView::Ours => return,
-        SecretView::Absent => return fetch(observed, founding, now, plan),
-        SecretView::Foreign | SecretView::Adopted | SecretView::Unusable => {
+    let message = match (observed.kubeconfig.secret, &observed.kubeconfig.stored) {
+        (SecretView::Ours | SecretView::Unusable, Some(stored)) => {
+            return renew(observed, founding, stored, now, plan);
+        }
+        // Somebody looked at its name alone.
+        (SecretView::Ours, None) => return,
+        (SecretView::Absent, _) => return first(observed, founding, now, plan),
+        (SecretView::Terminating | SecretView::Leftover, _) => {
+            format!("Secret {name} is being deleted and a finalizer holds it")
+        }
+        _ => {
             format!(
                 "Secret {name} exists and is not what NICO would write there: rename or delete it"
             )
-        }
-        SecretView::Terminating | SecretView::Leftover => {
-            format!("Secret {name} is being deleted and a finalizer holds it")
         }
     };
     plan.wait(
@@ -70,18 +79,11 @@ pub fn plan_kubeconfig(observed: &Observed, founding: &Founding, now: Timestamp,
     );
 }
 
-fn fetch(observed: &Observed, founding: &Founding, now: Timestamp, plan: &mut Plan) {
+/// The first one, or the one after a Secret that somebody deleted.
+fn first(observed: &Observed, founding: &Founding, now: Timestamp, plan: &mut Plan) {
     let pick = &plan.selection.control_plane;
     let all_exist = founding.founded || (pick.total > 0 && pick.staying.len() == pick.total);
-    let mut machines: Vec<MachineName> = observed
-        .members_of(Role::ControlPlane)
-        .filter(|(_, configuration)| {
-            is_confirmed(configuration) && configuration.metadata.deletion_timestamp.is_none()
-        })
-        .map(|(machine, _)| machine)
-        .collect();
-    // The founder has the file first; the others follow in name order.
-    machines.sort_by_key(|machine| Some(machine) != founding.bootstrap.as_ref());
+    let machines = sources(observed, founding.bootstrap.as_ref());
     if !all_exist || machines.is_empty() {
         plan.wait(
             ConditionType::KubeconfigReady,
@@ -95,42 +97,193 @@ fn fetch(observed: &Observed, founding: &Founding, now: Timestamp, plan: &mut Pl
         return;
     }
     let fetch = &observed.kubeconfig.fetch;
-    let at_hand = match &fetch.at_hand {
-        None => {
-            let (reason, message) = fetch.failure.clone().unwrap_or((
-                Reason::Fetching,
-                "the kubeconfig is being read from the control plane".to_owned(),
-            ));
-            plan.wait(ConditionType::KubeconfigReady, reason, message);
-            None
-        }
-        Some(at_hand) => match &at_hand.verified {
-            Ok(()) => Some(at_hand),
-            Err(NotWorking { unreachable, why }) => {
-                plan.wait(
-                    ConditionType::KubeconfigReady,
-                    Reason::Unverified,
-                    format!(
-                        "the kubeconfig was read, and nodes cannot be listed through it: {why}"
-                    ),
-                );
-                // One that the API server refuses is worth nothing to anybody; one that only NICO cannot try may be.
-                if *unreachable {
-                    plan.clocks.insert(Clock::Unverified);
-                }
-                let waited = observed.elapsed(&Clock::Unverified, now);
-                (*unreachable && waited >= UNVERIFIED_AFTER).then_some(at_hand)
-            }
-        },
-    };
-    // A key that was logged in to once is pinned, whatever came of the rest.
-    if fetch.new_host_key && observed.known_hosts != KnownHostsView::Foreign {
-        plan.actions.push(Action::PinHostKey);
+    if fetch.at_hand.is_none() {
+        let (reason, message) = fetch.failure.clone().unwrap_or((
+            Reason::Fetching,
+            "the kubeconfig is being read from the control plane".to_owned(),
+        ));
+        plan.wait(ConditionType::KubeconfigReady, reason, message);
     }
-    match at_hand {
-        Some(_) => plan.actions.push(Action::StoreKubeconfig),
-        None if !fetch.running => plan.actions.push(Action::FetchKubeconfig(machines)),
-        None => {}
+    let good = is_good(observed, now, plan);
+    pin(observed, plan);
+    if good {
+        plan.actions.push(Action::StoreKubeconfig(None));
+    } else if !fetch.running {
+        plan.actions.push(Action::FetchKubeconfig(machines));
+    }
+}
+
+/// Why a stored kubeconfig is read anew.
+enum Renewal {
+    /// Somebody edited it, and there is nothing left that could be tried.
+    Edited,
+    /// The spec's endpoint is another one.
+    Moved,
+    /// It does not work.
+    Broken,
+    /// Its client certificate has passed half of its life: how long that is, and when it ends.
+    Old(Duration, Timestamp),
+}
+
+impl Renewal {
+    /// How long after one attempt the next one is made.
+    fn pause(&self) -> Duration {
+        match self {
+            Self::Edited | Self::Moved | Self::Broken => FETCH_AGAIN,
+            // Daily, and oftener where a day would be too late.
+            Self::Old(life, _) => (*life / 10).clamp(TRY_AGAIN, A_DAY),
+        }
+    }
+}
+
+/// Reads a stored kubeconfig anew where that is due, and replaces it by one that works (SPEC 6).
+fn renew(
+    observed: &Observed,
+    founding: &Founding,
+    stored: &Stored,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    let fetch = &observed.kubeconfig.fetch;
+    let Some(why) = renewal(observed, stored, now, plan) else {
+        if fetch.at_hand.is_some() {
+            plan.actions.push(Action::DropFetched);
+        }
+        return;
+    };
+    let mut machines = sources(observed, founding.bootstrap.as_ref());
+    if matches!(why, Renewal::Old(..)) {
+        // The one that it came from, while that answers: another's would differ for no reason.
+        let leads_to = |machine: &MachineName| {
+            let address = observed.machines.get(machine).and_then(|it| it.address());
+            address.is_some() && address == stored.server.as_ref().map(|it| it.host.as_str())
+        };
+        machines.sort_by_key(|machine| !leads_to(machine));
+    }
+    if machines.is_empty() {
+        plan.wait(
+            ConditionType::KubeconfigReady,
+            Reason::WaitingForControlPlane,
+            "the kubeconfig is read anew once a control plane machine is confirmed",
+        );
+        return;
+    }
+    let failure = no_key(observed, &machines).or_else(|| fetch.failure.clone());
+    match (&why, failure) {
+        (_, None) => {}
+        (Renewal::Old(_, ends), Some((reason, message))) => plan.wait(
+            ConditionType::KubeconfigReady,
+            reason,
+            format!("its client certificate ends at {ends}, and it cannot be read anew: {message}"),
+        ),
+        (_, Some((reason, message))) => {
+            // What a person can mend comes before what came of it.
+            plan.waits.insert(
+                0,
+                Wait {
+                    condition: ConditionType::KubeconfigReady,
+                    reason,
+                    message: format!("the kubeconfig cannot be read anew: {message}"),
+                    machine: None,
+                },
+            );
+        }
+    }
+    // One that may work is not given up for one that was not tried.
+    let works = match &why {
+        Renewal::Edited => is_good(observed, now, plan),
+        Renewal::Moved | Renewal::Broken | Renewal::Old(..) => {
+            let at_hand = fetch.at_hand.as_ref();
+            at_hand.is_some_and(|at_hand| at_hand.verified.is_ok())
+        }
+    };
+    pin(observed, plan);
+    if works {
+        let version = Some(stored.version.clone());
+        plan.actions.push(Action::StoreKubeconfig(version));
+        return;
+    }
+    if fetch.running {
+        return;
+    }
+    let since = fetch.began.map(|began| now.duration_since(began));
+    let waited = since.and_then(|since| Duration::try_from(since).ok());
+    match waited.map(|waited| why.pause().saturating_sub(waited)) {
+        Some(rest) if !rest.is_zero() => plan.look_again_in(rest),
+        _ => plan.actions.push(Action::FetchKubeconfig(machines)),
+    }
+}
+
+fn renewal(
+    observed: &Observed,
+    stored: &Stored,
+    now: Timestamp,
+    plan: &mut Plan,
+) -> Option<Renewal> {
+    let Some(server) = &stored.server else {
+        plan.wait(
+            ConditionType::KubeconfigReady,
+            Reason::Fetching,
+            "the stored kubeconfig was edited: it is read anew",
+        );
+        return Some(Renewal::Edited);
+    };
+    if observed.kubeconfig.failures >= FAILURES {
+        return Some(Renewal::Broken);
+    }
+    let spec = observed.spec.as_ref().ok();
+    let endpoint = spec.and_then(|spec| spec.endpoint.as_ref());
+    if endpoint.is_some_and(|endpoint| endpoint != server) {
+        return Some(Renewal::Moved);
+    }
+    let (from, to) = stored.client_certificate?;
+    let life = Duration::try_from(to.duration_since(from)).ok()?;
+    let lived = Duration::try_from(now.duration_since(from)).unwrap_or_default();
+    let half = life / 2;
+    if lived < half {
+        plan.look_again_in(half.saturating_sub(lived).max(Duration::from_secs(1)));
+        return None;
+    }
+    Some(Renewal::Old(life, to))
+}
+
+/// Control plane machines from which it can be read. The founder has the file first; the others follow in name order.
+fn sources(observed: &Observed, founder: Option<&MachineName>) -> Vec<MachineName> {
+    let mut machines: Vec<MachineName> = observed
+        .members_of(Role::ControlPlane)
+        .filter(|(_, configuration)| {
+            is_confirmed(configuration) && configuration.metadata.deletion_timestamp.is_none()
+        })
+        .map(|(machine, _)| machine)
+        .collect();
+    machines.sort_by_key(|machine| Some(machine) != founder);
+    machines
+}
+
+/// Whether what was read is to be stored: it works, or nobody could try it for so long that it may.
+fn is_good(observed: &Observed, now: Timestamp, plan: &mut Plan) -> bool {
+    let Some(at_hand) = &observed.kubeconfig.fetch.at_hand else {
+        return false;
+    };
+    let Err(NotWorking { unreachable, why }) = &at_hand.verified else {
+        return true;
+    };
+    plan.wait(
+        ConditionType::KubeconfigReady,
+        Reason::Unverified,
+        format!("the kubeconfig was read, and nodes cannot be listed through it: {why}"),
+    );
+    // One that the API server refuses is worth nothing to anybody; one that only NICO cannot try may be.
+    if *unreachable {
+        plan.clocks.insert(Clock::Unverified);
+    }
+    *unreachable && observed.elapsed(&Clock::Unverified, now) >= UNVERIFIED_AFTER
+}
+
+/// A key that was logged in to once is pinned, whatever came of the rest.
+fn pin(observed: &Observed, plan: &mut Plan) {
+    if observed.kubeconfig.fetch.new_host_key && observed.known_hosts != KnownHostsView::Foreign {
+        plan.actions.push(Action::PinHostKey);
     }
 }
 

@@ -7,7 +7,7 @@ pub use word::{Answer, NodeView, Word, Workload, node_of};
 
 pub use views::{
     AtHand, Fetch, KnownHostsView, KubeconfigView, MirrorView, NotWorking, Rival, SecretView,
-    SshKeyView, Works,
+    SshKeyView, Stored, Works,
 };
 
 use std::collections::BTreeMap;

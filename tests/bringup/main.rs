@@ -8,6 +8,7 @@ mod founding;
 mod generations;
 mod kubeconfig;
 mod machines;
+mod renewal;
 mod secrets;
 mod selection;
 mod spec;

@@ -65,6 +65,8 @@ pub fn blank(spec: Result<Arc<ValidSpec>, Vec<String>>) -> Observed {
         kubeconfig: KubeconfigView {
             secret: SecretView::Ours,
             works: Works::Yes,
+            failures: 0,
+            stored: None,
             try_again: false,
             fetch: Fetch::default(),
         },

@@ -308,7 +308,8 @@ impl Planner {
             | Action::FetchKubeconfig(_)
             | Action::VerifyKubeconfig
             | Action::PinHostKey
-            | Action::StoreKubeconfig
+            | Action::StoreKubeconfig(_)
+            | Action::DropFetched
             | Action::DeleteChild(_)
             | Action::LetGo(_)
             | Action::Strip(..)

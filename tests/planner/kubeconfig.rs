@@ -138,11 +138,7 @@ fn what_lists_no_nodes_is_held_back_for_ten_minutes_and_then_stored() {
 
 #[test]
 fn a_foreign_secret_is_never_overwritten() {
-    for view in [
-        SecretView::Foreign,
-        SecretView::Unusable,
-        SecretView::Terminating,
-    ] {
+    for view in [SecretView::Foreign, SecretView::Terminating] {
         confirmed(["a"])
             .when(at_hand(Ok(())))
             .when(|world| world.cluster(PROD).kubeconfig.secret = view)

@@ -26,6 +26,7 @@ mod leaving;
 mod mirrors;
 mod nio;
 mod nonsense;
+mod renewal;
 mod revision;
 mod rollout;
 mod rules;

@@ -8,10 +8,11 @@ use nico::api::conditions::Reason;
 use nico::api::ledger::{Ledger, LedgerError};
 use nico::api::names::{CONFIRMED_ANNOTATION, ClusterId, MachineName, ROLE_LABEL};
 use nico::api::nio::{Generation, NioCondition, NixosConfiguration};
+use nico::api::spec::Endpoint;
 use nico::plan::action::{Clock, Precondition};
 use nico::plan::observed::{
     AtHand, Fetch, KnownHostsView, LedgerView, MirrorView, Observed, Rival, SecretView, SshKeyView,
-    Works,
+    Stored, Works,
 };
 use serde_json::{Value, json};
 
@@ -182,10 +183,29 @@ pub fn distort(observed: &mut Observed, source: &mut Source) {
                 Works::Unknown,
             ]);
             observed.kubeconfig.try_again = source.once_in(2);
+            observed.kubeconfig.failures = source.of(&[0, 2, 3, u32::MAX]);
+            let endpoint = Endpoint {
+                host: "vip".to_owned(),
+                port: 6443,
+            };
+            let valid = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
+            observed.kubeconfig.stored = source.once_in(2).then(|| Stored {
+                version: Precondition {
+                    uid: "kubeconfig".to_owned(),
+                    resource_version: "1".to_owned(),
+                },
+                server: source.once_in(2).then_some(endpoint),
+                client_certificate: source.of(&[
+                    None,
+                    Some(valid),
+                    Some((Timestamp::MAX, Timestamp::MIN)),
+                ]),
+            });
         }
         16 => {
             observed.kubeconfig.fetch = Fetch {
                 running: source.once_in(2),
+                began: source.of(&[None, Some(Timestamp::UNIX_EPOCH), Some(Timestamp::MAX)]),
                 failure: source
                     .once_in(2)
                     .then(|| (Reason::HostKeyChanged, "changed".to_owned())),

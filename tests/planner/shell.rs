@@ -18,7 +18,7 @@ use nico::plan::action::{Action, Child, Plan, Precondition, Token};
 use nico::plan::confirmed::is_confirmed;
 use nico::plan::desired::key_secret;
 use nico::plan::observed::{
-    Answer, Evidence, KnownHostsView, LedgerView, MirrorView, Observed, Rival, SecretView,
+    Answer, Evidence, Fetch, KnownHostsView, LedgerView, MirrorView, Observed, Rival, SecretView,
     SshKeyView, Word, Workload, Works, controller, role_of,
 };
 use nico::plan::slot::{Deed, Entered, is_settled};
@@ -118,7 +118,7 @@ impl World {
         let named = named.map(|name| mirrored_machine(name).expect("NICO wrote it"));
         let referred = observed.owned();
         let referred = referred.filter_map(|(_, held)| mirrored_machine(key_secret(held)?));
-        let given = observed.ssh_keys.iter().filter_map(|(_, key)| match key {
+        let given = observed.ssh_keys.values().filter_map(|key| match key {
             SshKeyView::Usable { secret, .. } => mirrored_machine(secret),
             SshKeyView::Unusable(..) => None,
         });
@@ -479,7 +479,10 @@ impl World {
                 node.cordoned = false;
                 node.pods_left = None;
             }
-            Action::FetchKubeconfig(_) => cluster.kubeconfig.fetch.running = true,
+            Action::FetchKubeconfig(_) => {
+                let fetch = &mut cluster.kubeconfig.fetch;
+                (fetch.running, fetch.began) = (true, Some(self.now));
+            }
             Action::VerifyKubeconfig => {
                 cluster.kubeconfig.works = Works::Yes;
                 cluster.kubeconfig.try_again = false;
@@ -488,12 +491,23 @@ impl World {
                 cluster.known_hosts = KnownHostsView::Ours;
                 cluster.kubeconfig.fetch.new_host_key = false;
             }
-            Action::StoreKubeconfig => {
-                refused_unless(cluster.kubeconfig.secret == SecretView::Absent)?;
-                cluster.kubeconfig.secret = SecretView::Ours;
-                let at_hand = cluster.kubeconfig.fetch.at_hand.take().ok_or(Refused)?;
-                cluster.kubeconfig.works = at_hand.verified.map_or_else(Works::No, |()| Works::Yes);
+            Action::StoreKubeconfig(at) => {
+                let kubeconfig = &mut cluster.kubeconfig;
+                let found = kubeconfig.stored.as_ref().map(|stored| &stored.version);
+                let absent = kubeconfig.secret == SecretView::Absent;
+                refused_unless(if at.is_none() {
+                    absent
+                } else {
+                    found == at.as_ref()
+                })?;
+                kubeconfig.secret = SecretView::Ours;
+                kubeconfig.failures = 0;
+                let fetch = &mut kubeconfig.fetch;
+                (fetch.running, fetch.failure) = (false, None);
+                let at_hand = fetch.at_hand.take().ok_or(Refused)?;
+                kubeconfig.works = at_hand.verified.map_or_else(Works::No, |()| Works::Yes);
             }
+            Action::DropFetched => cluster.kubeconfig.fetch = Fetch::default(),
             Action::DeleteChild(child) => match child {
                 Child::JoinToken => cluster.join_token = left(cluster.join_token),
                 Child::WorkerToken => cluster.worker_token = left(cluster.worker_token),

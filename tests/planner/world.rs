@@ -133,6 +133,8 @@ impl World {
             kubeconfig: KubeconfigView {
                 secret: SecretView::Absent,
                 works: Works::Unknown,
+                failures: 0,
+                stored: None,
                 try_again: false,
                 fetch: Fetch::default(),
             },

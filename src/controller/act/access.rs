@@ -13,19 +13,18 @@ use zeroize::Zeroize as _;
 use super::{ActError, Hand, version_of};
 use crate::api::digest::sha256;
 use crate::api::names::{MachineName, known_hosts_name, kubeconfig_name};
-use crate::controller::background::{Order, Source, VALUE_KEY};
+use crate::controller::background::{Order, Source};
 use crate::controller::calls::{self, CallError};
 use crate::controller::events::Happening;
 use crate::controller::key_source::KeySource;
 use crate::controller::known_hosts::{KNOWN_HOSTS_KEY, KnownHosts, Policy, with_added};
+use crate::controller::kubeconfig::facts::{KUBECONFIG_KEY, KUBECONFIG_TYPE, VALUE_KEY};
 use crate::controller::views::Views;
+use crate::plan::action::Precondition;
 use crate::plan::observed::{KnownHostsView, SshKeyView};
 
-/// Secret type and label by which Cluster API and Flux find a kubeconfig (SPEC 3.1).
-const KUBECONFIG_TYPE: &str = "cluster.x-k8s.io/secret";
+/// Label by which Cluster API and Flux find a kubeconfig (SPEC 3.1).
 const KUBECONFIG_LABEL: &str = "cluster.x-k8s.io/cluster-name";
-/// Second key of the kubeconfig, for people (SPEC 3.1).
-const KUBECONFIG_KEY: &str = "kubeconfig";
 /// User where a Machine names none: v1's default (NIO.md).
 const DEFAULT_USER: &str = "root";
 
@@ -74,6 +73,7 @@ impl Hand<'_> {
             ssh_port: self.context.settings.ssh_port,
             path: spec.kubeconfig_path.clone(),
             endpoint: spec.endpoint.clone(),
+            once: self.observed.kubeconfig.stored.is_some(),
         });
         Ok(())
     }
@@ -150,7 +150,11 @@ impl Hand<'_> {
         self.context.wake(self.cluster_ref());
     }
 
-    pub(super) async fn store_kubeconfig(&self) -> Result<(), ActError> {
+    /// Stores what was read: in that version of the Secret, or in one that must not exist.
+    pub(super) async fn store_kubeconfig(
+        &self,
+        version: Option<&Precondition>,
+    ) -> Result<(), ActError> {
         let cluster = &self.observed.cluster;
         let read = self
             .context
@@ -173,15 +177,26 @@ impl Hand<'_> {
             ])),
             ..Secret::default()
         };
-        let created = calls::create(&self.api(), &secret).await;
+        let api = self.api::<Secret>();
+        let written = match version {
+            None => calls::create(&api, &secret).await,
+            Some(version) => {
+                let labels = &secret.metadata.labels;
+                let body = json!({"metadata": {"labels": labels}, "data": secret.data});
+                calls::patch(&api, &name, version, body).await
+            }
+        };
         for value in secret.data.iter_mut().flatten() {
             value.1.0.zeroize();
         }
         self.forget(&name);
-        created?;
+        written?;
         self.context.background.stored(&cluster.uid, sha256(bytes));
         info!(cluster = %cluster.name, namespace = %cluster.namespace, "kubeconfig stored");
-        self.tell(&Happening::KubeconfigStored);
+        self.tell(&match version {
+            None => Happening::KubeconfigStored,
+            Some(_) => Happening::KubeconfigRenewed,
+        });
         self.context.wake(self.cluster_ref());
         Ok(())
     }

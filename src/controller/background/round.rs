@@ -8,6 +8,7 @@ use tracing::debug;
 
 use crate::api::cluster::RawCluster;
 use crate::api::conditions::Reason;
+use crate::api::digest::sha256;
 use crate::api::names::MachineName;
 use crate::api::spec::Endpoint;
 use crate::controller::key_source::KeySource;
@@ -28,6 +29,14 @@ pub struct Read {
     pub kubeconfig: SecretText,
     /// Whether nodes were listed through it.
     pub verified: Result<(), NotWorking>,
+}
+
+impl Read {
+    /// SHA-256 of the kubeconfig.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        sha256(self.kubeconfig.expose().as_bytes())
+    }
 }
 
 /// One machine to read from.
@@ -60,24 +69,36 @@ pub struct Order {
     pub path: Option<String>,
     /// `spec.controlPlaneEndpoint`.
     pub endpoint: Option<Endpoint>,
+    /// Each machine is asked once; else again and again until one has it.
+    pub once: bool,
 }
 
 /// What was read, or why nothing was; and the line to be pinned, where a host was unknown.
 pub(super) type Outcome = (Result<Read, (Reason, String)>, Option<String>);
 
-/// Reads from the first machine that has it. What fails on all is told as it was on the first. Stops at a host whose key
-/// is to be pinned, so that each key is pinned before the next one is met.
+/// Reads from the first machine that has one that works; else takes the first that was read. What fails on all is told as it
+/// was on the first. Stops at a host whose key is to be pinned, so that each key is pinned before the next one is met.
 pub(super) async fn try_all(client: &kube::Client, order: &Order) -> Outcome {
     let mut first_failure = None;
+    let mut untried = None;
     for source in &order.sources {
         let (outcome, line) = try_one(client, order, source).await;
+        let works = outcome.as_ref().is_ok_and(|read| read.verified.is_ok());
+        if works || line.is_some() {
+            return (outcome, line);
+        }
         match outcome {
-            Err(failure) if line.is_none() => {
+            Ok(read) => {
+                untried.get_or_insert(read);
+            }
+            Err(failure) => {
                 debug!(cluster = %order.cluster.name, machine = %source.machine, reason = %failure.0, "no kubeconfig from this machine");
                 first_failure.get_or_insert(failure);
             }
-            outcome => return (outcome, line),
         }
+    }
+    if let Some(read) = untried {
+        return (Ok(read), None);
     }
     let failure = first_failure.unwrap_or((
         Reason::KubeconfigUnreadable,

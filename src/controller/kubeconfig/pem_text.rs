@@ -2,12 +2,13 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
 use pem::{EncodeConfig, LineEnding, Pem};
 use rustls::pki_types::{
     CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
 };
 use rustls::sign::CertifiedKey;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
 use super::refusal::{Field, Unsafe};
@@ -38,6 +39,14 @@ impl Certificates {
             .map(|der| Pem::new(CERTIFICATE, der.clone()))
             .collect();
         pem::encode_many_config(&blocks, encoding())
+    }
+
+    /// From when to when the first of them is valid.
+    pub(super) fn validity(&self) -> Option<(Timestamp, Timestamp)> {
+        let (_, first) = X509Certificate::from_der(self.der.first()?).ok()?;
+        let validity = first.validity();
+        let at = |time: ASN1Time| Timestamp::from_second(time.timestamp()).ok();
+        Some((at(validity.not_before)?, at(validity.not_after)?))
     }
 }
 

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use crate::api::conditions::Reason;
+use crate::api::spec::Endpoint;
 use crate::plan::action::Precondition;
 
 /// A Secret as found: never its value.
@@ -91,12 +92,27 @@ pub struct Rival {
 pub struct KubeconfigView {
     /// The Secret.
     pub secret: SecretView,
+    /// What is in the Secret, where it is ours.
+    pub stored: Option<Stored>,
     /// Whether the stored one works, as far as it was tried.
     pub works: Works,
+    /// How often in a row it did not.
+    pub failures: u32,
     /// Whether it is time to try it again.
     pub try_again: bool,
     /// The background fetch.
     pub fetch: Fetch,
+}
+
+/// A stored kubeconfig, but for what is secret in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Version of its Secret.
+    pub version: Precondition,
+    /// Where it leads to; `None` where it cannot be read, or its two keys differ: somebody edited it.
+    pub server: Option<Endpoint>,
+    /// From when to when its client certificate is valid; `None` where it has none.
+    pub client_certificate: Option<(Timestamp, Timestamp)>,
 }
 
 /// Whether the stored kubeconfig works.
@@ -124,6 +140,8 @@ pub struct NotWorking {
 pub struct Fetch {
     /// Whether it runs now.
     pub running: bool,
+    /// When it was last started.
+    pub began: Option<Timestamp>,
     /// Why its last round failed.
     pub failure: Option<(Reason, String)>,
     /// Whether it logged in to a host whose key is not pinned yet.

@@ -234,11 +234,13 @@ fn kubeconfig_ready(observed: &Observed, plan: &Plan, was_true: bool, now: Times
         SecretView::Ours | SecretView::Adopted
     );
     let name = kubeconfig_name(&observed.cluster.name);
-    let works = Verdict::new(
-        "True",
-        Reason::AsExpected,
-        format!("Secret {name} holds a kubeconfig that works"),
-    );
+    let works = format!("Secret {name} holds a kubeconfig that works");
+    let works = match (&observed.kubeconfig.works, waits.is_empty()) {
+        // It works, and cannot be renewed.
+        (Works::Yes, false) => format!("{works}; {}", sentence(&waits)),
+        _ => works,
+    };
+    let works = Verdict::new("True", Reason::AsExpected, works);
     match (&observed.kubeconfig.works, stored) {
         (Works::Yes, true) => works,
         // What was true is not taken back before it was tried, nor at the first failure.

@@ -58,10 +58,20 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
                 "SPEC 3.1: a mirror stays while a configuration refers to it",
             )
         }
-        Action::StoreKubeconfig => must(
+        Action::StoreKubeconfig(None) => must(
             observed.kubeconfig.secret == SecretView::Absent,
-            "I6: a kubeconfig Secret is never overwritten",
+            "I6: a kubeconfig Secret is made where there is none",
         ),
+        Action::StoreKubeconfig(Some(at)) => {
+            let stored = observed.kubeconfig.stored.as_ref();
+            must(
+                matches!(
+                    observed.kubeconfig.secret,
+                    SecretView::Ours | SecretView::Unusable
+                ) && stored.is_some_and(|stored| stored.version == *at),
+                "I6: only our own kubeconfig is replaced, at the version seen",
+            )
+        }
         Action::Strip(name, at, _) => {
             let held = observed.configurations.get(name);
             let held = held.ok_or("only what is there is stripped")?;
@@ -195,6 +205,7 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
         | Action::Claim(_)
         | Action::FetchKubeconfig(_)
         | Action::VerifyKubeconfig
+        | Action::DropFetched
         | Action::PinHostKey => Ok(()),
     }
 }

@@ -1,0 +1,281 @@
+//! A stored kubeconfig through the cluster's life (SPEC 6): it is read anew before it ends, where it no longer works, and where
+//! somebody edited it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use nico::controller::kubeconfig::verify::{DEADLINE as ANSWER, verify};
+use nico::controller::secret::SecretText;
+use rig::machines::MachineHost;
+use rig::pki::Validity;
+use rig::wait::wait_describing;
+use serde_json::{Value, json};
+
+use crate::common::case::{Case, took_effect};
+use crate::common::traffic::RESYNC;
+use crate::common::{DEADLINE, listed, nico};
+
+const ELSEWHERE: &str = "/srv/admin.conf";
+/// Half of it is long enough for a slow machine, and the whole short enough for a test.
+const LIFE: Duration = Duration::from_secs(60);
+
+fn lies_elsewhere(machines: &[&str]) -> Value {
+    let mut spec = listed(machines, &[]);
+    spec["kubeconfig"] = json!({"path": ELSEWHERE});
+    spec
+}
+
+/// Another kubeconfig on the machine, with a client certificate that lives from now on for [`LIFE`]; when that ends.
+fn renewed(case: &Case, host: &MachineHost) -> Timestamp {
+    let now = Timestamp::now();
+    let validity = Validity {
+        not_before: now - Duration::from_secs(1),
+        not_after: now + LIFE,
+    };
+    let server = format!("https://127.0.0.1:{}", host.api_port());
+    let api = case.world.workload().control_plane();
+    let text = api
+        .client_cert_kubeconfig(Some(&server), "admin", Some("system:masters"), validity)
+        .unwrap();
+    host.put_file(ELSEWHERE, text);
+    validity.not_after
+}
+
+async fn stored(case: &Case) -> Option<Vec<u8>> {
+    let secret = case.secret("prod-kubeconfig").await?;
+    Some(secret.data?.get("value")?.0.clone())
+}
+
+/// How often the Secret was written.
+fn writes(case: &Case) -> usize {
+    let writes = case.proxy.writes();
+    let of_it = writes.iter().filter(|call| {
+        call.resource == "secrets" && call.object_name() == "prod-kubeconfig" && took_effect(call)
+    });
+    of_it.count()
+}
+
+async fn wait_other(case: &Case, what: &str, old: &[u8]) -> Vec<u8> {
+    let other = || async { stored(case).await.filter(|found| found != old) };
+    wait_describing(what, DEADLINE, other, || case.world.describe()).await
+}
+
+/// A client that lists nodes through the stored kubeconfig again and again never fails, long after the first one ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kubeconfig_is_renewed_before_its_certificate_ends() {
+    let case = Case::with(&nico().args(&RESYNC)).await;
+    let host = case.world.machine("cp-01").await;
+    let ends = renewed(&case, &host);
+    case.world
+        .cluster("prod", lies_elsewhere(&["cp-01"]))
+        .await
+        .unwrap();
+    case.ready("prod").await;
+    let first = stored(&case).await.unwrap();
+    let ends = ends.max(renewed(&case, &host));
+    let client = async {
+        let mut polls = 0;
+        let mut last = first.clone();
+        let mut seen = 1;
+        // Until the second one has ended, too, and a third is in use.
+        while Timestamp::now() <= ends || seen < 3 {
+            let found = stored(&case).await.expect("the Secret is there");
+            if found != last {
+                seen += 1;
+                last.clone_from(&found);
+                // The machine renews its own before NICO asks again.
+                let _ = renewed(&case, &host);
+            }
+            let text = SecretText::new(String::from_utf8(found).unwrap());
+            let answer = verify(&text, ANSWER).await;
+            assert_eq!(answer, Ok(()), "poll {polls} of kubeconfig {seen}");
+            polls += 1;
+        }
+        (polls, seen)
+    };
+    let (polls, seen) = client.await;
+    println!("{polls} polls through {seen} kubeconfigs of {LIFE:?} each: none failed");
+    assert_eq!(writes(&case), seen, "each was written once");
+    case.ready("prod").await;
+    case.finish().await;
+}
+
+/// The same bytes are not written twice: a machine that has nothing new changes nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_has_nothing_new_changes_nothing() {
+    let case = Case::with(&nico().args(&RESYNC)).await;
+    let host = case.world.machine("cp-01").await;
+    let ends = renewed(&case, &host);
+    case.world
+        .cluster("prod", lies_elsewhere(&["cp-01"]))
+        .await
+        .unwrap();
+    case.ready("prod").await;
+    let logins = || host.auths().len();
+    let before = logins();
+    // Past half of its life it is read again and again.
+    let again = || async { (logins() > before + 1).then_some(()) };
+    wait_describing("it is read again", DEADLINE, again, || {
+        case.world.describe()
+    })
+    .await;
+    assert_eq!(writes(&case), 1);
+    // Once it has ended, that is told; another on the machine mends it.
+    case.told("prod", "KubeconfigReady", "False", "KubeconfigBroken")
+        .await;
+    assert!(Timestamp::now() > ends);
+    let _ = renewed(&case, &host);
+    case.told("prod", "KubeconfigReady", "True", "AsExpected")
+        .await;
+    assert_eq!(writes(&case), 2);
+    case.finish().await;
+}
+
+/// A machine that takes connections and never answers: another one's is read, and no other cluster waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_control_plane_machine_is_asked_where_the_first_is_dead() {
+    let case = Case::with(&nico().args(&RESYNC)).await;
+    let hosts = case
+        .world
+        .machines_named(&["cp-01", "cp-02", "cp-03", "other"])
+        .await;
+    case.world
+        .cluster("prod", listed(&["cp-01", "cp-02", "cp-03"], &[]))
+        .await
+        .unwrap();
+    case.ready("prod").await;
+    let first = stored(&case).await.unwrap();
+    let server = |of: usize| {
+        json!(format!(
+            "https://{}:{}",
+            hosts[of].ip(),
+            hosts[of].api_port()
+        ))
+    };
+    let leads_to = |config: &Value| config["clusters"][0]["cluster"]["server"].clone();
+    assert_eq!(leads_to(&case.kubeconfig("prod").await), server(0));
+    hosts[0].api_off(true);
+    hosts[0].hang(true);
+    let asked = hosts[0].connections();
+    let hangs = || async { (hosts[0].connections() > asked).then_some(()) };
+    wait_describing("cp-01 is asked", DEADLINE, hangs, || case.world.describe()).await;
+    case.world
+        .cluster("other", listed(&["other"], &[]))
+        .await
+        .unwrap();
+    tokio::join!(
+        case.ready("other"),
+        wait_other(&case, "another one's is stored", &first)
+    );
+    assert_eq!(leads_to(&case.kubeconfig("prod").await), server(1));
+    case.told("prod", "KubeconfigReady", "True", "AsExpected")
+        .await;
+    // Where the first comes back, what works is kept.
+    hosts[0].hang(false);
+    hosts[0].api_off(false);
+    case.ready("prod").await;
+    case.two_more_looks().await;
+    assert_eq!(writes(&case), 2);
+    case.finish().await;
+}
+
+/// U5: what a hand does to the Secret is undone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_is_edited_or_deleted_is_made_again() {
+    let case = Case::with(&nico().args(&RESYNC)).await;
+    let host = case.world.machine("cp-01").await;
+    case.world
+        .cluster("prod", listed(&["cp-01"], &[]))
+        .await
+        .unwrap();
+    case.ready("prod").await;
+    let good = stored(&case).await.unwrap();
+    let secrets = case.world.secrets();
+    let whole = || async {
+        let secret = case.secret("prod-kubeconfig").await?;
+        let label = secret.metadata.labels?;
+        let data = secret.data?;
+        let both = data.get("value")?.0 == good && data.get("kubeconfig")?.0 == good;
+        (both && label.get("cluster.x-k8s.io/cluster-name")? == "prod").then_some(())
+    };
+    let edits = [
+        json!({"data": {"kubeconfig": null}}),
+        json!({"stringData": {"kubeconfig": "mine"}, "metadata": {"labels": {"cluster.x-k8s.io/cluster-name": null}}}),
+        json!({"stringData": {"value": "mine"}}),
+        json!({"stringData": {"value": "mine", "kubeconfig": "mine"}}),
+        json!({"data": null}),
+    ];
+    for edit in edits {
+        let patch = Patch::Merge(edit.clone());
+        let params = PatchParams::default();
+        secrets
+            .patch("prod-kubeconfig", &params, &patch)
+            .await
+            .unwrap();
+        let what = format!("it is whole again after {edit}");
+        wait_describing(&what, DEADLINE, whole, || case.world.describe()).await;
+    }
+    let deletion = DeleteParams::default();
+    secrets.delete("prod-kubeconfig", &deletion).await.unwrap();
+    wait_describing("it is made again", DEADLINE, whole, || {
+        case.world.describe()
+    })
+    .await;
+
+    // Whoever answers with another host key is not asked for a new one, and the mend is told.
+    let logins = host.auths().len();
+    let changed = host.change_host_key().to_openssh().unwrap();
+    let nothing = Patch::Merge(json!({"data": null}));
+    secrets
+        .patch("prod-kubeconfig", &PatchParams::default(), &nothing)
+        .await
+        .unwrap();
+    let message = case
+        .told("prod", "KubeconfigReady", "False", "HostKeyChanged")
+        .await;
+    assert!(message.contains("prod-known-hosts"), "{message}");
+    assert_eq!(host.auths().len(), logins);
+    let line = format!("[{}]:{} {changed}\n", host.ip(), host.ssh_port());
+    let accepted = Patch::Merge(json!({"data": {"known_hosts": line}}));
+    case.maps()
+        .patch("prod-known-hosts", &PatchParams::default(), &accepted)
+        .await
+        .unwrap();
+    wait_describing("it is made again", DEADLINE, whole, || {
+        case.world.describe()
+    })
+    .await;
+    case.ready("prod").await;
+    case.finish().await;
+}
+
+/// A load balancer that comes later: the kubeconfig leads to it once it answers, and to the machine until then.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_kubeconfig_follows_the_endpoint_once_that_answers() {
+    let case = Case::with(&nico().args(&RESYNC)).await;
+    let hosts = case.world.machines_named(&["cp-01", "vip"]).await;
+    case.world
+        .cluster("prod", listed(&["cp-01"], &[]))
+        .await
+        .unwrap();
+    case.ready("prod").await;
+    let first = stored(&case).await.unwrap();
+    let endpoint = json!({"host": hosts[1].ip().to_string(), "port": hosts[1].api_port()});
+    let asked = hosts[0].auths().len();
+    case.edit("prod", json!({"controlPlaneEndpoint": endpoint}))
+        .await;
+    let read = || async { (hosts[0].auths().len() > asked).then_some(()) };
+    wait_describing("it is read anew", DEADLINE, read, || case.world.describe()).await;
+    assert_eq!(stored(&case).await.unwrap(), first);
+    hosts[1].serve_api(true);
+    wait_other(&case, "it leads to the endpoint", &first).await;
+    let server = format!("https://{}:{}", hosts[1].ip(), hosts[1].api_port());
+    let kubeconfig = case.kubeconfig("prod").await;
+    assert_eq!(
+        kubeconfig["clusters"][0]["cluster"]["server"],
+        json!(server)
+    );
+    case.ready("prod").await;
+    case.finish().await;
+}

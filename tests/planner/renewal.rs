@@ -1,0 +1,234 @@
+//! SPEC 6: when a stored kubeconfig is read anew, and when it is replaced.
+
+use jiff::Timestamp;
+use nico::api::conditions::{
+    ConditionType::{KubeconfigReady, Ready},
+    Reason,
+};
+use nico::api::names::MachineName;
+use nico::api::spec::Endpoint;
+use nico::plan::action::{Action, Precondition};
+use nico::plan::observed::{AtHand, KubeconfigView, SecretView, Stored, Works};
+use serde_json::json;
+
+use crate::given::{Given, PROD, Seen, cluster, given, not_working, planned};
+use crate::world::World;
+
+const DAY: i64 = 24 * 3600;
+
+/// A Ready cluster of three; its kubeconfig leads to `b`, with a client certificate of so many days.
+fn stored(days: i64) -> Given {
+    given(cluster().control_plane(["a", "b", "c"]))
+        .machines(["a", "b", "c"])
+        .and(|world| {
+            world.settle();
+            assert!(world.ready(PROD), "{}", world.story());
+            let now = world.now;
+            let ends = now.as_second() + days * DAY;
+            let kubeconfig = kubeconfig(world);
+            kubeconfig.stored = Some(Stored {
+                version: Precondition {
+                    uid: "kubeconfig".to_owned(),
+                    resource_version: "7".to_owned(),
+                },
+                server: Some(leads_to("ip-of-b")),
+                client_certificate: Some((now, Timestamp::from_second(ends).unwrap())),
+            });
+        })
+}
+
+fn leads_to(host: &str) -> Endpoint {
+    Endpoint {
+        host: host.to_owned(),
+        port: 6443,
+    }
+}
+
+fn kubeconfig(world: &mut World) -> &mut KubeconfigView {
+    &mut world.cluster(PROD).kubeconfig
+}
+
+/// The stored one did not work so many times in a row.
+fn fails(times: u32) -> impl FnOnce(&mut World) {
+    move |world| {
+        let kubeconfig = kubeconfig(world);
+        kubeconfig.works = Works::No(not_working(true));
+        kubeconfig.failures = times;
+    }
+}
+
+fn fetched_from(seen: &Seen) -> Vec<&str> {
+    let mut actions = seen.plan.actions.iter();
+    let found = actions.find_map(|action| match action {
+        Action::FetchKubeconfig(machines) => Some(machines),
+        _ => None,
+    });
+    let machines = found.into_iter().flatten();
+    machines.map(MachineName::as_str).collect()
+}
+
+fn carried_out(world: &mut World) {
+    world.pass(PROD);
+}
+
+fn another_at_hand(works: bool) -> impl FnOnce(&mut World) {
+    move |world| {
+        let fetch = &mut kubeconfig(world).fetch;
+        fetch.running = false;
+        let verified = if works {
+            Ok(())
+        } else {
+            Err(not_working(true))
+        };
+        fetch.at_hand = Some(AtHand { verified });
+    }
+}
+
+fn fetch_ended(world: &mut World) {
+    kubeconfig(world).fetch.running = false;
+}
+
+#[test]
+fn three_failures_in_a_row_have_it_read_anew_and_each_minute_again() {
+    stored(365)
+        .when(fails(2))
+        .then(|seen| assert_eq!(seen.kinds(), Vec::<&str>::new()))
+        .when(fails(3))
+        .then(|seen| assert_eq!(fetched_from(seen), ["a", "b", "c"]))
+        .when(carried_out)
+        .then(|seen| assert_eq!(fetched_from(seen), Vec::<&str>::new()))
+        .when(fetch_ended)
+        .when(|world| world.wait(59))
+        .then(|seen| assert_eq!(fetched_from(seen), Vec::<&str>::new()))
+        .when(|world| world.wait(1))
+        .then(|seen| assert_eq!(fetched_from(seen).len(), 3));
+}
+
+#[test]
+fn it_is_replaced_by_one_that_works_alone() {
+    stored(365)
+        .when(fails(3))
+        .when(another_at_hand(false))
+        .when(|world| world.wait(100_000))
+        .then(|seen| assert!(!seen.kinds().contains(&"StoreKubeconfig")))
+        .when(another_at_hand(true))
+        .then(|seen| {
+            let version = seen.plan.actions.iter().find_map(|action| match action {
+                Action::StoreKubeconfig(version) => version.clone(),
+                _ => None,
+            });
+            assert_eq!(version.unwrap().resource_version, "7");
+        });
+}
+
+/// What was read while the stored one did not work is of no use once it does.
+#[test]
+fn one_that_works_again_is_kept() {
+    stored(365)
+        .when(another_at_hand(true))
+        .then(|seen| assert_eq!(seen.kinds(), ["DropFetched"]));
+}
+
+#[test]
+fn one_that_is_half_way_through_its_life_is_read_anew_daily_where_it_came_from() {
+    stored(100)
+        .when(|world| world.wait(50 * DAY - 1))
+        .then(|seen| {
+            assert_eq!(seen.kinds(), Vec::<&str>::new());
+            assert_eq!(seen.plan.look_again.unwrap().as_secs(), 1);
+        })
+        .when(|world| world.wait(1))
+        .then(|seen| assert_eq!(fetched_from(seen), ["b", "a", "c"]))
+        .when(carried_out)
+        .when(fetch_ended)
+        .when(|world| world.wait(DAY - 1))
+        .then(|seen| assert_eq!(fetched_from(seen), Vec::<&str>::new()))
+        .when(|world| world.wait(1))
+        .then(|seen| assert_eq!(fetched_from(seen), ["b", "a", "c"]));
+}
+
+/// A day would be too late for one that lives shorter than ten.
+#[test]
+fn a_short_life_has_it_read_anew_often_enough() {
+    stored(1)
+        .when(|world| world.wait(DAY / 2))
+        .when(carried_out)
+        .when(fetch_ended)
+        .when(|world| world.wait(DAY / 10 - 1))
+        .then(|seen| assert_eq!(fetched_from(seen), Vec::<&str>::new()))
+        .when(|world| world.wait(1))
+        .then(|seen| assert_eq!(fetched_from(seen).len(), 3));
+}
+
+/// It works still: that it cannot be renewed is told, and no reason to call anything broken.
+#[test]
+fn a_renewal_that_fails_is_told_while_the_old_one_works() {
+    stored(100)
+        .when(|world| {
+            world.wait(60 * DAY);
+            let fetch = &mut kubeconfig(world).fetch;
+            fetch.failure = Some((Reason::HostKeyChanged, "the key changed".to_owned()));
+        })
+        .then(|seen| {
+            let words = "it cannot be read anew: the key changed";
+            seen.says(KubeconfigReady, "True", Reason::AsExpected, words);
+            assert_eq!(seen.condition(Ready).status, "True");
+        });
+}
+
+#[test]
+fn what_hinders_the_renewal_of_a_broken_one_is_its_reason() {
+    stored(100)
+        .when(fails(3))
+        .when(|world| {
+            world.plan(PROD);
+            world.wait(60);
+            let fetch = &mut kubeconfig(world).fetch;
+            fetch.failure = Some((Reason::HostKeyChanged, "the key changed".to_owned()));
+        })
+        .then(|seen| {
+            let words = "the key changed";
+            seen.says(KubeconfigReady, "False", Reason::HostKeyChanged, words);
+        });
+}
+
+#[test]
+fn an_edited_one_is_read_anew() {
+    for secret in [SecretView::Ours, SecretView::Unusable] {
+        stored(365)
+            .when(|world| {
+                let kubeconfig = kubeconfig(world);
+                kubeconfig.secret = secret;
+                kubeconfig.stored.as_mut().unwrap().server = None;
+            })
+            .then(|seen| assert_eq!(fetched_from(seen).len(), 3))
+            .when(another_at_hand(true))
+            .then(|seen| assert!(seen.kinds().contains(&"StoreKubeconfig")));
+    }
+}
+
+#[test]
+fn another_endpoint_has_it_read_anew_and_kept_until_that_works() {
+    stored(365)
+        .when(|world| {
+            world.edit(PROD, |spec| {
+                spec["controlPlaneEndpoint"] = json!({"host": "vip.example.com"});
+            });
+            world.pass(PROD);
+        })
+        .then(|seen| assert_eq!(fetched_from(seen).len(), 0, "it was started"))
+        .when(another_at_hand(false))
+        .then(|seen| assert!(!seen.kinds().contains(&"StoreKubeconfig")))
+        .when(another_at_hand(true))
+        .then(|seen| assert!(seen.kinds().contains(&"StoreKubeconfig")));
+}
+
+#[test]
+fn nothing_is_read_anew_while_paused() {
+    stored(365)
+        .when(|world| world.edit(PROD, |spec| spec["paused"] = true.into()))
+        .when(fails(9))
+        .then(|seen| assert_eq!(fetched_from(seen), Vec::<&str>::new()))
+        .when(planned)
+        .then(|seen| assert_eq!(seen.kinds(), Vec::<&str>::new()));
+}
