@@ -4,14 +4,16 @@
 
 mod common;
 
-use common::traffic::judge;
+use common::case::at_rest;
+use common::traffic::{RESYNC, judge};
 use common::{DEADLINE, five, nico, three_and_two};
 use kube::api::{DeleteParams, Patch, PatchParams};
+use rig::machines::KeyPair;
 use rig::proxy::{Call, Effect, Fault, Moment, Proxy};
 use rig::wait::{wait_describing, wait_for};
 use rig::workload::KUBECONFIG_PATH;
 use rig::world::{NicoSetup, RunningNico, World};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Stands in for a secret of which not one part may be seen.
 const CANARY: &str = "c4n4ry-6f1d0b7e52aa49c3";
@@ -19,7 +21,7 @@ const CANARY: &str = "c4n4ry-6f1d0b7e52aa49c3";
 const ENCODED: &str = "YzRuNHJ5LTZmMWQwYjdlNTJhYTQ5Yz";
 
 fn setup() -> NicoSetup {
-    nico().log("trace")
+    nico().log("trace").args(&RESYNC)
 }
 
 /// Everything that NICO said or wrote where others can read it.
@@ -46,6 +48,7 @@ async fn search(world: &World, nico: &RunningNico, case: &str) {
     );
     let leaks = world.leaks(&text).await;
     assert_eq!(leaks, Vec::<String>::new(), "{case}");
+    assert!(!text.contains(nico.token()), "{case}: its own token");
     for canary in [CANARY, ENCODED] {
         let at = text.find(canary).map(|at| text[..at].lines().count());
         assert_eq!(
@@ -70,19 +73,33 @@ async fn passes(nico: &RunningNico) {
     wait_for("NICO goes on", DEADLINE, more).await;
 }
 
+/// Bring-up, a roll, a rotated key, an edited kubeconfig and the deletion, with a mirrored key among them.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_secret_is_seen_of_a_whole_life() {
-    let world = World::new().await;
-    five(&world).await;
+    let world = World::alone().await;
+    let hosts = world
+        .machines_named(&["cp-01", "cp-02", "cp-03", "w-01", "w-02"])
+        .await;
+    let change = async |secret: &str, patch: Value| {
+        let params = PatchParams::default();
+        let patch = Patch::Merge(patch);
+        world
+            .secrets()
+            .patch(secret, &params, &patch)
+            .await
+            .unwrap();
+    };
+    change("ssh-w-01", json!({"stringData": {"also": CANARY}})).await;
     let (proxy, nico) = start(&world).await;
     world.cluster("prod", three_and_two()).await.unwrap();
     world.wait_ready("prod", DEADLINE).await;
-    let canaries = world.canaries().await;
+    let mut canaries = world.canaries().await;
     for secret in [
         "prod-join-token/token",
         "prod-worker-token/token",
         "prod-kubeconfig/value",
         "ssh-cp-01/ssh-privatekey",
+        "nico-ssh-w-01/ssh-privatekey",
     ] {
         assert!(
             canaries.iter().any(|(name, _)| name == secret),
@@ -90,40 +107,75 @@ async fn nothing_secret_is_seen_of_a_whole_life() {
         );
     }
     // The search finds what there is to be found.
-    assert!(
-        !world
-            .leaks(&format!("x{}x", canaries[0].1))
-            .await
-            .is_empty()
-    );
+    let planted = format!("x{}x", canaries[0].1);
+    assert!(!world.leaks(&planted).await.is_empty());
     search(&world, &nico, "a bring-up").await;
-    println!(
-        "{} secret texts were not found in {} bytes",
-        canaries.len(),
-        said(&world, &nico).await.len()
-    );
     judge(&world, &proxy, "a bring-up");
-    world
-        .clusters()
-        .delete("prod", &DeleteParams::default())
-        .await
-        .unwrap();
-    let gone = || async {
+
+    let edit = async |spec: Value| {
+        let patch = Patch::Merge(json!({ "spec": spec }));
+        let params = PatchParams::default();
+        let edited = world.clusters().patch("prod", &params, &patch).await;
+        let generation = edited.unwrap().metadata.generation;
+        let done = |status: &Value| at_rest(status, generation);
         world
-            .clusters()
-            .get_opt("prod")
-            .await
-            .ok()?
-            .is_none()
-            .then_some(())
+            .wait_status("prod", "it is rolled out", DEADLINE, done)
+            .await;
+    };
+    edit(json!({"gitRepo": "https://git.example.com/next.git"})).await;
+    search(&world, &nico, "a roll").await;
+
+    let rotated = KeyPair::generate();
+    hosts[3].authorize("nixos", vec![rotated.public().clone()]);
+    let key = json!({"stringData": {"ssh-privatekey": rotated.private_pem()}});
+    change("ssh-w-01", key).await;
+    let mirrored = || async {
+        let mirror = world.secrets().get("nico-ssh-w-01").await.ok()?;
+        let held = mirror.data?.get("ssh-privatekey")?.0.clone();
+        (held == rotated.private_pem().as_bytes()).then_some(())
+    };
+    wait_for("the rotated key is mirrored", DEADLINE, mirrored).await;
+    search(&world, &nico, "a rotated key").await;
+
+    let edited = json!({"stringData": {"value": CANARY, "kubeconfig": CANARY}});
+    change("prod-kubeconfig", edited).await;
+    let renewed = || async {
+        let secret = world.secrets().get("prod-kubeconfig").await.ok()?;
+        (secret.data?.get("value")?.0 != CANARY.as_bytes()).then_some(())
+    };
+    wait_for("the kubeconfig is made again", DEADLINE, renewed).await;
+    search(&world, &nico, "a kubeconfig that was edited").await;
+
+    canaries.extend(world.canaries().await);
+    canaries.push((
+        "the key that was rotated in".to_owned(),
+        rotated.private_pem(),
+    ));
+
+    // The answers to deletions hold what is deleted.
+    for effect in [Effect::Echo(500), Effect::Truncated] {
+        let it = |call: &Call| call.resource == "secrets" && call.verb != "get";
+        proxy.fault(Fault::on(it, Moment::After, effect).times(1));
+    }
+    let deletion = DeleteParams::default();
+    world.clusters().delete("prod", &deletion).await.unwrap();
+    let gone = || async {
+        let found = world.clusters().get_opt("prod").await.ok()?;
+        found.is_none().then_some(())
     };
     let told = || async { proxy.write_lines() };
     wait_describing("the cluster is gone", DEADLINE, gone, told).await;
     // The Secrets are gone, their texts are not.
     let text = said(&world, &nico).await;
-    for (name, canary) in canaries {
-        assert!(!text.contains(&canary), "{name} after a deletion");
+    for (name, canary) in &canaries {
+        assert!(!text.contains(canary), "{name} after a deletion");
     }
+    assert!(!text.contains(CANARY) && !text.contains(ENCODED) && !text.contains(nico.token()));
+    println!(
+        "{} secret texts were not found in {} bytes",
+        canaries.len(),
+        text.len()
+    );
 }
 
 /// A machine that NIO configures and that serves this file in the place of a kubeconfig.
@@ -226,12 +278,17 @@ async fn nothing_that_an_api_server_quotes_is_seen() {
     let cases = effects.map(async |effect| {
         let world = World::new().await;
         five(&world).await;
+        let beside = Patch::Merge(json!({"stringData": {"also": CANARY}}));
+        let params = PatchParams::default();
+        let patched = world.secrets().patch("ssh-w-01", &params, &beside).await;
+        patched.unwrap();
         let case = format!("{effect:?}");
         let (proxy, nico) = start(&world).await;
         for name in [
             "prod-join-token",
             "prod-worker-token",
             "prod-kubeconfig",
+            "nico-ssh-w-01",
             "ssh-cp-01",
         ] {
             for verb in ["create", "get"] {
@@ -253,6 +310,7 @@ async fn nothing_that_an_api_server_quotes_is_seen() {
             "prod-join-token",
             "prod-worker-token",
             "prod-kubeconfig",
+            "nico-ssh-w-01",
             "ssh-cp-02",
         ] {
             let it = move |call: &Call| call.verb == "get" && call.object_name() == name;
@@ -261,6 +319,28 @@ async fn nothing_that_an_api_server_quotes_is_seen() {
         let second = world.nico(&setup(), &proxy).await;
         passes(&second).await;
         search(&world, &second, &case).await;
+        // And what is written of them later.
+        proxy.clear_faults();
+        for name in ["prod-kubeconfig", "nico-ssh-w-01"] {
+            let it = move |call: &Call| call.verb == "patch" && call.object_name() == name;
+            proxy.fault(Fault::on(it, Moment::After, effect.clone()).times(1));
+            let field = if name == "prod-kubeconfig" {
+                "value"
+            } else {
+                "ssh-privatekey"
+            };
+            let edit = Patch::Merge(json!({"stringData": {field: CANARY}}));
+            let params = PatchParams::default();
+            world.secrets().patch(name, &params, &edit).await.unwrap();
+            let mended = || async {
+                let secret = world.secrets().get(name).await.ok()?;
+                (secret.data?.get(field)?.0 != CANARY.as_bytes()).then_some(())
+            };
+            wait_for("it is as it was", DEADLINE, mended).await;
+        }
+        for nico in [&nico, &second] {
+            search(&world, nico, &case).await;
+        }
     });
     futures::future::join_all(cases).await;
 }

@@ -10,6 +10,7 @@ pub mod crd;
 mod duration;
 mod kubeconfig;
 mod logging;
+mod panics;
 pub mod run;
 
 /// Prints a text to standard output, or says on standard error why there is none.

@@ -18,6 +18,7 @@ use super::{
     duration, finish,
     kubeconfig::{self, ConfigError},
     logging::{self, LogFormat},
+    panics,
 };
 use crate::{
     api::{names::is_dns_label, rules},
@@ -131,6 +132,7 @@ enum StartError {
 #[must_use]
 pub fn main(args: RunArgs) -> ExitCode {
     logging::start(&args.log, args.log_format);
+    panics::tell_where();
     let http_addr = args.http_addr;
     let settings = match settings(args) {
         Ok(settings) => settings,

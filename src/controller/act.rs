@@ -108,6 +108,7 @@ impl<'a> Hand<'a> {
             }
             Action::DropMirror(machine, version) => self.drop_mirror(machine, version).await?,
             Action::DeleteChild(child) => self.delete_child(*child).await?,
+            Action::Hold(child, version) => self.hold(*child, version).await?,
             Action::LetGo(child) => self.let_go(*child).await?,
             Action::TellLeftBehind(machine) => {
                 self.tell(&Happening::LeftBehind(machine.clone()));

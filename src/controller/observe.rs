@@ -24,6 +24,7 @@ use crate::api::names::{
 use crate::api::nio::{Generation, Machine, NixosConfiguration};
 use crate::api::spec::{Pool, ValidSpec};
 use crate::api::status::Role;
+use crate::plan::action::Child;
 use crate::plan::observed::{
     ClusterView, Evidence, Fetch, KnownHostsView, KubeconfigView, LedgerView, Observed, Rival,
     SecretView, Word, Works, controller,
@@ -115,9 +116,19 @@ pub async fn observe(look: &Look<'_>) -> Result<Observed, CallError> {
             Evidence::Live => Duration::ZERO,
         },
     };
-    observed.ledger = views.ledger().await?;
-    observed.join_token = views.token(&join_token_name(&view.name)).await?;
-    observed.worker_token = views.token(&worker_token_name(&view.name)).await?;
+    let (ledger, unheld_ledger) = views.ledger().await?;
+    let (join_token, unheld_join) = views.token(&join_token_name(&view.name)).await?;
+    let (worker_token, unheld_worker) = views.token(&worker_token_name(&view.name)).await?;
+    observed.ledger = ledger;
+    (observed.join_token, observed.worker_token) = (join_token, worker_token);
+    observed.unheld = [
+        (Child::JoinToken, unheld_join),
+        (Child::WorkerToken, unheld_worker),
+        (Child::Ledger, unheld_ledger),
+    ]
+    .into_iter()
+    .filter_map(|(child, version)| Some((child, version?)))
+    .collect();
     observed.known_hosts = views.known_hosts().await?.0;
     let Ok(spec) = observed.spec.clone() else {
         return Ok(observed);
@@ -199,6 +210,7 @@ fn blank(look: &Look<'_>, view: &ClusterView) -> Observed {
         ledger: LedgerView::Absent,
         join_token: SecretView::Absent,
         worker_token: SecretView::Absent,
+        unheld: BTreeMap::new(),
         credentials: None,
         configurations: BTreeMap::new(),
         machines: BTreeMap::new(),

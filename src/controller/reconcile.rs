@@ -4,9 +4,11 @@ mod entered;
 mod report;
 mod tell;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use kube::runtime::controller::Action as Next;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt as _};
@@ -69,6 +71,9 @@ pub enum ReconcileError {
     /// The pass took too long.
     #[error("the pass took longer than {} s", PASS_TIMEOUT.as_secs())]
     Timeout,
+    /// The pass panicked: a defect of NICO's.
+    #[error("the pass ended in a defect of NICO's: see its log for `panicked`, and report it")]
+    Panicked,
     /// The first lists have not ended.
     #[error(
         "the first lists of Machines and NixosConfigurations: they have not ended yet: see NICO's log, and whether it may list both"
@@ -82,7 +87,7 @@ impl ReconcileError {
         match self {
             Self::Act(error) => error.is_stale(),
             Self::Unread(error) | Self::Call(error) => error.is_stale(),
-            Self::NotListed | Self::Timeout => false,
+            Self::NotListed | Self::Timeout | Self::Panicked => false,
         }
     }
 }
@@ -100,7 +105,13 @@ pub async fn reconcile(
     } else {
         cluster
     };
-    let outcome = tokio::time::timeout(PASS_TIMEOUT, pass(&cluster, &context)).await;
+    // A defect that one cluster brings to light is no reason to leave the others.
+    let pass = AssertUnwindSafe(pass(&cluster, &context)).catch_unwind();
+    let outcome = match tokio::time::timeout(PASS_TIMEOUT, pass).await {
+        Ok(Ok(outcome)) => Ok(outcome),
+        Ok(Err(_)) => Ok(Err(ReconcileError::Panicked)),
+        Err(late) => Err(late),
+    };
     if let Ok(Err(error)) = &outcome
         && error.is_stale()
         && context.memory(&cluster, |memory| memory.failures) >= SILENCE
@@ -124,6 +135,10 @@ pub async fn reconcile(
             if context.started.elapsed() >= LISTING_PATIENCE {
                 tell(&cluster, &context, &error.to_string()).await;
             }
+            Err(error)
+        }
+        Ok(Err(error @ ReconcileError::Panicked)) => {
+            tell(&cluster, &context, &error.to_string()).await;
             Err(error)
         }
         Ok(Err(error)) => Err(error),

@@ -12,6 +12,7 @@ use super::named::{Facts, MapFacts, SecretFacts};
 use super::stores::{Stores, owner_key};
 use crate::api::ledger::Ledger;
 use crate::api::names::{IN_USE_FINALIZER, known_hosts_name, kubeconfig_name, ledger_name};
+use crate::plan::action::Precondition;
 use crate::plan::desired::TOKEN_KEY;
 use crate::plan::observed::{
     ClusterView, KnownHostsView, KubeconfigView, LedgerView, SecretView, Stored, Works,
@@ -74,12 +75,20 @@ impl Views<'_> {
             })
     }
 
-    /// The ledger (SPEC 3.6).
-    pub(super) async fn ledger(&self) -> Result<LedgerView, CallError> {
+    /// The version of what is ours and should carry `in-use`, where somebody took that off (SPEC 3.1, 3.6).
+    fn unheld(&self, facts: &Facts) -> Option<Precondition> {
+        let mut held = facts.finalizers.iter();
+        let is_held = held.any(|finalizer| finalizer == IN_USE_FINALIZER);
+        (self.is_ours(facts) && !facts.deleting && !is_held).then(|| facts.version.clone())
+    }
+
+    /// The ledger (SPEC 3.6); and its version where NICO's finalizer is missing on it.
+    pub(super) async fn ledger(&self) -> Result<(LedgerView, Option<Precondition>), CallError> {
         let readable =
             |map: &MapFacts| self.is_ours(&map.facts) && Ledger::from_data(&map.data).is_ok();
         let map = self.map(&ledger_name(&self.cluster.name), readable).await?;
-        Ok(match map {
+        let unheld = map.as_ref().and_then(|map| self.unheld(&map.facts));
+        let view = match map {
             None => LedgerView::Absent,
             Some(map) if self.is_leftover(&map.facts) => LedgerView::Leftover,
             Some(map) if !self.is_ours(&map.facts) => LedgerView::Foreign,
@@ -89,18 +98,24 @@ impl Views<'_> {
                 Ok(ledger) => LedgerView::Ours(map.facts.version, ledger),
                 Err(error) => LedgerView::Unreadable(error),
             },
-        })
+        };
+        Ok((view, unheld))
     }
 
-    /// A token: one key, not empty, since classic hands out the first key of a Secret (NIO.md).
-    pub(super) async fn token(&self, name: &str) -> Result<SecretView, CallError> {
+    /// A token: one key, not empty, since classic hands out the first key of a Secret (NIO.md); and its version where NICO's
+    /// finalizer is missing on it.
+    pub(super) async fn token(
+        &self,
+        name: &str,
+    ) -> Result<(SecretView, Option<Precondition>), CallError> {
         let usable = |facts: &SecretFacts| {
             facts.keys.len() == 1 && facts.keys.get(TOKEN_KEY).is_some_and(Option::is_some)
         };
         let facts = self
             .secret(name, |facts| self.judge(Some(facts), usable).usable())
             .await?;
-        Ok(self.judge(facts.as_ref(), usable))
+        let unheld = facts.as_ref().and_then(|facts| self.unheld(&facts.facts));
+        Ok((self.judge(facts.as_ref(), usable), unheld))
     }
 
     fn judge(

@@ -287,6 +287,8 @@ pub enum Action {
     StoreKubeconfig(Option<Precondition>),
     /// Forget what was fetched: nobody needs it.
     DropFetched,
+    /// Put `in-use` on this version of a child, from which somebody took it.
+    Hold(Child, Precondition),
     /// Take `in-use` off a child and delete it.
     DeleteChild(Child),
     /// Take `in-use` off a child; it stays.
@@ -327,6 +329,7 @@ impl Action {
             | Self::RemoveFinalizer(..) => true,
             Self::AddFinalizer(..)
             | Self::TakeBack(..)
+            | Self::Hold(..)
             | Self::Confirm(..)
             | Self::Withdraw(..)
             | Self::AskCluster

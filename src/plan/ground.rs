@@ -180,7 +180,7 @@ pub fn secrets(observed: &Observed, ground: &Ground, plan: &mut Plan) -> Secrets
             SecretView::Leftover | SecretView::Terminating => (
                 Reason::JoinTokenLost,
                 format!(
-                    "Secret {name} was deleted by hand and only NICO's finalizer still holds it, while configurations refer to it: save its value; nothing is written until it is restored with the annotation nico.homystack.com/adopt: {cluster}, or the cluster is deleted and applied again"
+                    "Secret {name} was deleted by hand and only NICO's finalizer still holds it, while configurations refer to it: save its value, take the finalizer nico.homystack.com/in-use off, and create it again with that value and the annotation nico.homystack.com/adopt: {cluster}; nothing is written before, or until the cluster is deleted and applied again"
                 ),
             ),
             SecretView::Absent => (

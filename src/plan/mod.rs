@@ -97,6 +97,7 @@ fn steps(observed: &Observed, now: Timestamp, settings: &Settings, plan: &mut Pl
     }
     ground::ensure_finalizer(observed, plan);
     take_back(observed, plan);
+    hold(observed, plan);
     release::strip_forced(observed, plan);
     founding::keep_ledger(observed, &founding, plan);
     mirrors::keep(observed, &founding, plan);
@@ -125,6 +126,13 @@ fn take_back(observed: &Observed, plan: &mut Plan) {
             ));
         }
     }
+}
+
+/// Puts NICO's finalizer back where somebody took it off: a quiet write (SPEC 3.1).
+fn hold(observed: &Observed, plan: &mut Plan) {
+    let children = observed.unheld.iter();
+    plan.actions
+        .extend(children.map(|(child, version)| Action::Hold(*child, version.clone())));
 }
 
 /// Keeps NIO's proof where it is seen, and gives it up where NIO proves another attempt: quiet writes, which go on when paused

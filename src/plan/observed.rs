@@ -21,7 +21,7 @@ use crate::api::nio::{Generation, Machine, NixosConfiguration};
 use crate::api::spec::ValidSpec;
 use crate::api::status::{ClusterStatus, Role};
 
-use super::action::{Clock, Precondition};
+use super::action::{Child, Clock, Precondition};
 use super::founding::held_values;
 use super::slot::Entered;
 
@@ -54,6 +54,8 @@ pub struct Observed {
     pub join_token: SecretView,
     /// The workers' token.
     pub worker_token: SecretView,
+    /// Children of ours from which somebody took NICO's finalizer.
+    pub unheld: BTreeMap<Child, Precondition>,
     /// The Secret that `credentialsRef` names; `None` where it names none.
     pub credentials: Option<SecretView>,
     /// By name: all of ours, and those that bear the name of, or name, a machine that matters here.

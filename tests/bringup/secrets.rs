@@ -106,6 +106,74 @@ async fn a_foreign_token_is_refused_and_an_adopted_one_left_alone() {
     case.finish().await;
 }
 
+/// U3: what holds the Secrets and the ledger for NIO's sake is put back, and nothing else is written.
+#[tokio::test(flavor = "multi_thread")]
+async fn finalizers_that_a_hand_takes_off_are_put_back() {
+    let case = Case::with(&nico().args(&RESYNC)).await;
+    case.world.machine("cp-01").await;
+    case.world
+        .cluster("prod", listed(&["cp-01"], &[]))
+        .await
+        .unwrap();
+    case.ready("prod").await;
+    let before = case.deeds().len();
+    let theirs = json!({"metadata": {"finalizers": ["example.com/theirs"]}});
+    let (strip, params) = (Patch::Merge(theirs), PatchParams::default());
+    let secrets = case.world.secrets();
+    for name in ["prod-join-token", "prod-worker-token"] {
+        secrets.patch(name, &params, &strip).await.unwrap();
+    }
+    case.maps()
+        .patch("prod-nico", &params, &strip)
+        .await
+        .unwrap();
+    let held = || async {
+        let finalizers = [
+            case.secret("prod-join-token").await?.metadata.finalizers?,
+            case.secret("prod-worker-token")
+                .await?
+                .metadata
+                .finalizers?,
+            case.maps()
+                .get("prod-nico")
+                .await
+                .ok()?
+                .finalizers()
+                .to_vec(),
+        ];
+        let both = ["example.com/theirs", "nico.homystack.com/in-use"];
+        finalizers.iter().all(|it| it[..] == both).then_some(())
+    };
+    wait_for("all are held again", DEADLINE, held).await;
+    case.two_more_looks().await;
+    let mut written = case.deeds().split_off(before);
+    written.sort_unstable();
+    assert_eq!(
+        written,
+        [
+            "patch configmaps prod-nico",
+            "patch secrets prod-join-token",
+            "patch secrets prod-worker-token"
+        ]
+    );
+    let none = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    case.delete("prod").await;
+    let left = || async {
+        let all = case.secret("prod-join-token").await?;
+        all.metadata.deletion_timestamp.map(drop)
+    };
+    wait_for("it is deleted but for theirs", DEADLINE, left).await;
+    case.wait_gone("prod").await;
+    for name in ["prod-join-token", "prod-worker-token"] {
+        secrets.patch(name, &params, &none).await.unwrap();
+    }
+    case.maps()
+        .patch("prod-nico", &params, &none)
+        .await
+        .unwrap();
+    case.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_credentials_are_waited_for() {
     let case = Case::with(&nico().args(&RESYNC)).await;

@@ -56,6 +56,7 @@ pub fn blank(spec: Result<Arc<ValidSpec>, Vec<String>>) -> Observed {
         ledger: LedgerView::Absent,
         join_token: SecretView::Ours,
         worker_token: SecretView::Ours,
+        unheld: BTreeMap::new(),
         credentials: None,
         configurations: BTreeMap::new(),
         machines: BTreeMap::new(),

@@ -312,6 +312,7 @@ impl Planner {
             | Action::DropFetched
             | Action::DeleteChild(_)
             | Action::LetGo(_)
+            | Action::Hold(..)
             | Action::Strip(..)
             | Action::TellLeftBehind(_)
             | Action::WriteMirror(..)

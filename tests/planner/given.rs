@@ -357,6 +357,7 @@ pub fn kind(action: &Action) -> &'static str {
         Action::DropFetched => "DropFetched",
         Action::DeleteChild(_) => "DeleteChild",
         Action::LetGo(_) => "LetGo",
+        Action::Hold(..) => "Hold",
         Action::Strip(..) => "Strip",
         Action::TellLeftBehind(_) => "TellLeftBehind",
         Action::RemoveFinalizer(..) => "RemoveFinalizer",

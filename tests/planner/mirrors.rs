@@ -1,12 +1,13 @@
 //! SPEC 3.1: keys that classic NIO cannot hand out alone are mirrored, and kept in step.
 
 use nico::api::names::ssh_mirror_name;
+use nico::plan::action::Action;
 use nico::plan::desired::key_secret;
 use serde_json::json;
 
 use crate::given::{Given, PROD, Seen, cluster, given, machine, planned, settled};
 use crate::rollout::{name, rolled};
-use crate::world::{World, mirrored_key, usable_key};
+use crate::world::{Refused, World, mirrored_key, usable_key};
 
 /// The key of a machine is to be given to it by a mirror.
 fn mirrored(world: &mut World, machine: &str, fingerprint: &str) {
@@ -172,4 +173,33 @@ fn a_ledger_made_anew_names_the_mirrors() {
             assert!(seen.world.ready(PROD), "{}", seen.world.story());
             assert_eq!(told(seen), ["nico-ssh-a", "nico-ssh-v"]);
         });
+}
+
+/// Two operators: what one decided before the machine was wanted again comes to nothing.
+#[test]
+fn a_deletion_that_was_decided_before_a_claim_fails_after_it() {
+    let mut seen = two_mirrored()
+        .when(settled)
+        .when(|world| world.edit(PROD, |spec| spec["dataPlane"] = json!({"machines": ["w"]})))
+        .when(|world| {
+            let drops = |it: &Action| matches!(it, Action::DropMirror(..));
+            while !world.plan(PROD).unwrap().1.actions.iter().any(drops) {
+                world.pass(PROD);
+                world.work();
+                world.wait(30);
+            }
+        });
+    let late = seen.plan.actions.clone();
+    let world = &mut seen.world;
+    world.edit(PROD, |spec| {
+        spec["dataPlane"] = json!({"machines": ["v", "w"]});
+    });
+    while !world.configurations.contains_key("v") {
+        world.pass(PROD);
+        world.work();
+        world.wait(30);
+    }
+    let drop = late.iter().find(|it| matches!(it, Action::DropMirror(..)));
+    assert_eq!(world.apply(PROD, drop.unwrap()), Err(Refused));
+    assert_eq!(mirrors(world).len(), 2);
 }

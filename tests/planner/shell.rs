@@ -52,6 +52,7 @@ impl World {
             },
             join_token: cluster.join_token,
             worker_token: cluster.worker_token,
+            unheld: BTreeMap::new(),
             credentials: cluster.credentials,
             configurations: BTreeMap::new(),
             machines: BTreeMap::new(),
@@ -452,7 +453,10 @@ impl World {
                 refused_unless(held.is_some_and(|held| held.to_string() == at.resource_version))?;
                 cluster.ledger = Some((version, after.clone()));
             }
-            Action::AskCluster | Action::LetGo(_) | Action::TellLeftBehind(_) => return Ok(()),
+            Action::AskCluster
+            | Action::LetGo(_)
+            | Action::Hold(..)
+            | Action::TellLeftBehind(_) => return Ok(()),
             Action::Strip(machine, at, finalizers) => {
                 let configuration = self.at(machine, at, &uid)?;
                 configuration.metadata.finalizers = Some(finalizers.clone());

@@ -18,7 +18,7 @@ use crate::api::names::{
     worker_token_name,
 };
 use crate::controller::calls::{self, CallError};
-use crate::plan::action::{Child, Token};
+use crate::plan::action::{Child, Precondition, Token};
 use crate::plan::desired::TOKEN_KEY;
 
 impl Hand<'_> {
@@ -87,6 +87,43 @@ impl Hand<'_> {
             }
             Child::Ledger => self.delete_named::<ConfigMap>(&ledger_name(cluster)).await,
         }
+    }
+
+    /// Puts NICO's finalizer on that version of a child.
+    pub(super) async fn hold(&self, child: Child, version: &Precondition) -> Result<(), ActError> {
+        let cluster = &self.observed.cluster.name;
+        match child {
+            Child::JoinToken => {
+                self.hold_named::<Secret>(&join_token_name(cluster), version)
+                    .await
+            }
+            Child::WorkerToken => {
+                self.hold_named::<Secret>(&worker_token_name(cluster), version)
+                    .await
+            }
+            Child::Ledger => {
+                self.hold_named::<ConfigMap>(&ledger_name(cluster), version)
+                    .await
+            }
+            // A mirror is written whole; the others do not carry it.
+            Child::Mirrors | Child::Kubeconfig | Child::KnownHosts => Ok(()),
+        }
+    }
+
+    async fn hold_named<K>(&self, name: &str, version: &Precondition) -> Result<(), ActError>
+    where
+        K: calls::Object + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+    {
+        let api = self.api::<K>();
+        self.forget(name);
+        let Some(object) = calls::get_opt(&api, name).await? else {
+            return Err(ActError::Lost("what was to be held is gone"));
+        };
+        let mut finalizers = object.finalizers().to_vec();
+        finalizers.push(IN_USE_FINALIZER.to_owned());
+        let body = json!({"metadata": {"finalizers": finalizers}});
+        calls::patch(&api, name, version, body).await?;
+        Ok(())
     }
 
     /// Takes NICO's finalizer off a child, which stays.

@@ -59,7 +59,7 @@ pub(super) async fn write_under_entry(
         cluster: &observed.cluster.clone(),
         age: Duration::ZERO,
     };
-    let ledger = views.ledger().await?;
+    let (ledger, _) = views.ledger().await?;
     observed.entered = Entered::new(machine, taken, &ledger);
     observed.ledger = ledger;
     if observed.entered.is_none() {

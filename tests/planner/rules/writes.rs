@@ -197,6 +197,10 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
                 "SPEC 4.2: an entry ends from `releasing`, once its machine is confirmed",
             )
         }
+        Action::Hold(child, at) => must(
+            observed.unheld.get(child) == Some(at),
+            "what is held again is written at the version that was seen",
+        ),
         Action::AskCluster
         | Action::Evict(_)
         | Action::LetGo(_)

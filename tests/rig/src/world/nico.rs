@@ -3,6 +3,8 @@
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use super::World;
 use crate::process::{Nico, NicoOptions};
 use crate::proxy::Proxy;
@@ -57,6 +59,15 @@ impl NicoSetup {
 /// A running NICO; dereferences to the process.
 pub struct RunningNico {
     process: Nico,
+    token: String,
+}
+
+impl RunningNico {
+    /// The bearer token by which it speaks to the management API server: nobody's to see.
+    #[must_use]
+    pub fn token(&self) -> &str {
+        &self.token
+    }
 }
 
 impl Deref for RunningNico {
@@ -90,6 +101,9 @@ impl World {
                 .namespace_kubeconfig(&self.client, &self.namespace, proxy.url())
                 .await
         };
+        let parsed: Value = serde_yaml::from_str(&kubeconfig).expect("our own kubeconfig parses");
+        let token = parsed["users"][0]["user"]["token"].as_str();
+        let token = token.expect("it holds a token").to_owned();
         let process = Nico::start(NicoOptions {
             binary: setup.binary.clone(),
             kubeconfig,
@@ -99,6 +113,6 @@ impl World {
             args: setup.args.clone(),
         })
         .await;
-        RunningNico { process }
+        RunningNico { process, token }
     }
 }
