@@ -228,6 +228,13 @@ async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, Reco
     .map_err(ReconcileError::Unread)?;
     let first_plan = plan(&cached, now, &settings);
     context.keep_clocks(cluster, &first_plan.clocks, now);
+    let evicts = first_plan.actions.iter().filter_map(|action| match action {
+        Action::Evict(node) => Some(node.as_str()),
+        _ => None,
+    });
+    // A drain that was paused, or given up, takes no more pods.
+    let uid = cluster.uid().unwrap_or_default();
+    context.background.evict_only(&uid, &evicts.collect());
     // A GitOps tool must never see the old green beside a new spec: this word comes before every deed.
     let new_generation =
         cached.cluster.status.observed_generation != Some(cached.cluster.generation);

@@ -118,7 +118,13 @@ async fn a_worker_leaves_once_its_pods_may_go_and_stays_after_a_change_of_mind()
         .roll(json!({"dataPlane": {"machines": ["w-01"]}}))
         .await;
     wait_node(&case, "w-02 is cordoned", is_cordoned).await;
+    // Nobody is evicted while all is paused, though the budget would allow it.
+    case.edit("prod", json!({"paused": true})).await;
+    case.told("prod", "Paused", "True", "PausedBySpec").await;
     allow_one(&budgets, "kept").await;
+    case.nothing_but(before, &[]).await;
+    assert!(pods.get_opt("kept").await.unwrap().is_some());
+    case.edit("prod", json!({"paused": false})).await;
     // The entry of a machine that is gone stands for two minutes (SPEC 4.2).
     let patience = Duration::from_secs(420);
     let left = |status: &Value| {

@@ -1,5 +1,7 @@
 //! The slot: entries are taken, written under, and ended (SPEC 4.2). Each write insists on the version that the plan rests on.
 
+use std::collections::BTreeSet;
+
 use super::{ActError, Hand};
 use crate::api::ledger::Ledger;
 use crate::api::names::MachineName;
@@ -79,8 +81,11 @@ impl Hand<'_> {
         uid: &str,
         cordoned: bool,
     ) -> Result<(), ActError> {
-        let background = &self.context.background;
-        background.stop_evict(&self.observed.cluster.uid, name);
+        // What goes on elsewhere is taken up again by the next pass.
+        let cluster = &self.observed.cluster.uid;
+        self.context
+            .background
+            .evict_only(cluster, &BTreeSet::new());
         self.mark_node(name, uid, &Marks::none(cordoned)).await?;
         self.tell(&Happening::Undrained(machine.clone(), name.to_owned()));
         Ok(())

@@ -1,5 +1,6 @@
 //! What a cluster says of itself, and evictions from its Nodes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -73,12 +74,16 @@ impl Background {
         });
     }
 
-    /// Ends what is being evicted from a Node.
-    pub fn stop_evict(&self, uid: &str, node: &str) {
+    /// Ends what is being evicted from other Nodes than these.
+    pub fn evict_only(&self, uid: &str, nodes: &BTreeSet<&str>) {
         self.with(uid, |job| {
-            if let Some(task) = job.evicting.remove(node) {
-                task.abort();
-            }
+            job.evicting.retain(|node, task| {
+                let wanted = nodes.contains(node.as_str());
+                if !wanted {
+                    task.abort();
+                }
+                wanted
+            });
         });
     }
 }
