@@ -150,6 +150,12 @@ impl Ledger {
     }
 }
 
+/// The mirrors that a ledger's data name, whatever else they say; `None` where that cannot be read.
+#[must_use]
+pub fn mirrors_in(data: &BTreeMap<String, String>) -> Option<BTreeSet<String>> {
+    json_or_default(data, MIRRORS).ok()
+}
+
 fn json_or_default<T: Default + serde::de::DeserializeOwned>(
     data: &BTreeMap<String, String>,
     key: &'static str,

@@ -43,6 +43,10 @@ pub const FORCE_RELEASE_ANNOTATION: &str = "nico.homystack.com/force-release";
 pub const ADOPT_ANNOTATION: &str = "nico.homystack.com/adopt";
 /// On a Secret with a machine's SSH key: the namespaces, separated by commas, whose clusters may use it (SPEC 3.1).
 pub const ALLOW_NAMESPACES_ANNOTATION: &str = "nico.homystack.com/allow-namespaces";
+/// On the kubeconfig Secret: SHA-256 of what NICO wrote there, by which a hand's edit is told (SPEC 6).
+pub const DIGEST_ANNOTATION: &str = "nico.homystack.com/digest";
+/// On the kubeconfig Secret: the endpoint of the spec that it was made for; empty where there was none.
+pub const ENDPOINT_ANNOTATION: &str = "nico.homystack.com/endpoint";
 /// On a Machine: `"true"` keeps a selector from taking it (SPEC 2.2).
 pub const RELEASE_ANNOTATION: &str = "nico.homystack.com/release";
 

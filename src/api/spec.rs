@@ -1,6 +1,7 @@
 //! The spec of a `KubernetesCluster` as the program works with it: parsed and validated once, at the edge.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use kube::core::Selector;
 use schemars::JsonSchema;
@@ -93,6 +94,12 @@ pub struct Endpoint {
     pub host: String,
     /// TCP port.
     pub port: u16,
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
 }
 
 /// How a living cluster is changed (SPEC 4.3).

@@ -113,12 +113,13 @@ impl<'a> Hand<'a> {
             Action::TellLeftBehind(machine) => {
                 self.tell(&Happening::LeftBehind(machine.clone()));
             }
+            Action::TellNodeStays(machine) => self.tell(&Happening::NodeStays(machine.clone())),
             Action::Strip(name, version, finalizers) => {
                 let metadata = json!({ "finalizers": finalizers });
                 self.mark(name, version, &metadata).await?;
                 self.tell(&Happening::Forced(name.clone()));
             }
-            Action::FetchKubeconfig(machines) => self.fetch(machines).await?,
+            Action::FetchKubeconfig(machines, wanted) => self.fetch(machines, *wanted).await?,
             Action::VerifyKubeconfig => self.try_stored(),
             Action::PinHostKey => self.pin_host_key().await?,
             Action::StoreKubeconfig(version) => self.store_kubeconfig(version.as_ref()).await?,
@@ -161,6 +162,7 @@ impl<'a> Hand<'a> {
             }
             Action::GiveBack(name, version) => self.give_back(name, version).await?,
             Action::TakeBack(name, version, metadata) => {
+                self.while_it_lives().await?;
                 self.mark(name, version, metadata).await?;
             }
             Action::Confirm(machine, version, marker) => {

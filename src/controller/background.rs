@@ -17,6 +17,8 @@ use tokio::task::JoinHandle;
 
 use crate::api::cluster::RawCluster;
 use crate::api::conditions::Reason;
+use crate::controller::observe::now;
+use crate::plan::action::Wanted;
 use crate::plan::observed::{AtHand, Fetch, Word};
 use round::{Outcome, try_all};
 use trial::Tried;
@@ -59,6 +61,7 @@ impl Job {
             failure: self.failure.clone(),
             at_hand: self.read.as_ref().map(|read| AtHand {
                 verified: read.verified.clone(),
+                ends: read.ends,
             }),
             new_host_key: self.host_key_line.is_some(),
         }
@@ -142,7 +145,10 @@ impl Background {
 
     /// Forgets what was read: what it was read under has changed.
     pub fn discard(&self, uid: &str) {
-        self.with(uid, Job::drop_read);
+        self.with(uid, |job| {
+            job.drop_read();
+            job.failure = None;
+        });
     }
 
     /// Ends all work for a cluster that is gone.
@@ -179,12 +185,13 @@ impl Background {
                 return;
             }
             let since = *job.since.get_or_insert_with(Instant::now);
-            job.began = Some(Timestamp::now());
+            job.began = Some(now());
             job.fetching = Some(tokio::spawn(async move {
                 let until = Instant::now() + ROUND;
                 loop {
                     let outcome = try_all(&client, &order).await;
-                    let done = outcome.0.as_ref().is_ok_and(|read| read.verified.is_ok());
+                    let works = |read: &Read| read.verified.is_ok();
+                    let done = matches!(&outcome.0, Ok(Some(read)) if works(read));
                     let news = note(&jobs, &order.uid, outcome);
                     if news || done {
                         let _ = wake.send(order.cluster.clone());
@@ -192,7 +199,7 @@ impl Background {
                     if done {
                         return;
                     }
-                    if order.once {
+                    if order.wanted != Wanted::First {
                         break;
                     }
                     let pause = if since.elapsed() < EAGER {
@@ -245,7 +252,8 @@ fn note(jobs: &Mutex<HashMap<String, Job>>, uid: &str, (outcome, line): Outcome)
     }
     new_key
         | match outcome {
-            Ok(read) => {
+            Ok(None) => job.failure.take().is_some(),
+            Ok(Some(read)) => {
                 let news = job
                     .read
                     .as_ref()

@@ -119,7 +119,7 @@ impl Happening {
                 "NodeStays",
                 "Release",
                 format!(
-                    "Machine {machine} leaves, and with rollout.nodeChecks: false its Node is not touched: delete it once the machine is off"
+                    "Machine {machine} leaves, and its Node is not touched (rollout.nodeChecks is false, or the cluster's own API cannot be reached): delete it once the machine is off"
                 ),
             ),
             Self::QuorumNotKept(machine, n) => warning(

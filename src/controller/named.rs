@@ -11,7 +11,7 @@ use kube::Api;
 use zeroize::Zeroize;
 
 use super::calls::{self, CallError};
-use super::kubeconfig::facts::{KUBECONFIG_TYPE, KubeconfigFacts, VALUE_KEY};
+use super::kubeconfig::facts::{KUBECONFIG_TYPE, KubeconfigFacts};
 use super::secret::SecretText;
 use super::ssh::fingerprint_of_public_half;
 use crate::api::digest::sha256;
@@ -82,7 +82,11 @@ pub struct SecretFacts {
     pub keys: BTreeMap<String, Option<String>>,
     /// Fingerprint of the public half of its SSH key; `Err` says why there is none. Absent where there is no such key.
     pub fingerprint: Option<Result<String, String>>,
-    /// What its kubeconfig says that is no secret, where it holds one that NICO can read.
+    /// Whether its data can never change (Kubernetes, "Immutable Secrets").
+    pub immutable: bool,
+    /// Whether it is of the type of kubeconfigs.
+    pub is_kubeconfig: bool,
+    /// What its kubeconfig says that is no secret, where that is as NICO wrote it.
     pub kubeconfig: Option<KubeconfigFacts>,
 }
 
@@ -262,15 +266,14 @@ fn secret_facts(mut secret: Secret) -> SecretFacts {
             fingerprint_of_public_half(&SecretText::new(text.to_owned()))
                 .map_err(|error| error.to_string())
         });
-    let kubeconfig = secret
-        .data
-        .as_ref()
-        .filter(|_| secret.type_.as_deref() == Some(KUBECONFIG_TYPE))
-        .and_then(|data| KubeconfigFacts::of(&data.get(VALUE_KEY)?.0));
+    let is_kubeconfig = secret.type_.as_deref() == Some(KUBECONFIG_TYPE);
+    let kubeconfig = KubeconfigFacts::of(&secret).filter(|_| is_kubeconfig);
     let facts = SecretFacts {
         facts: Facts::of(&secret.metadata),
         keys,
         fingerprint,
+        immutable: secret.immutable == Some(true),
+        is_kubeconfig,
         kubeconfig,
     };
     erase(&mut secret);

@@ -98,10 +98,8 @@ pub async fn observe(look: &Look<'_>) -> Result<Observed, CallError> {
         let held = observed.owned().map(|(name, _)| name.clone());
         let told = view.status.machines.iter().map(|row| row.name.clone());
         for name in held.chain(told).collect::<BTreeSet<String>>() {
-            if let Some(machine) = stores.machines.get(&namespace, &name)
-                && let Some(name) = MachineName::parse(&name)
-            {
-                observed.machines.insert(name, machine);
+            if let Some(name) = MachineName::parse(&name) {
+                add_machine(&mut observed, stores, &namespace, &name);
             }
         }
         return Ok(observed);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::calls::CallError;
 use super::context::Context;
 use super::known_hosts::KNOWN_HOSTS_KEY;
-use super::kubeconfig::facts::{KUBECONFIG_KEY, VALUE_KEY};
+use super::kubeconfig::facts::VALUE_KEY;
 use super::named::{Facts, MapFacts, SecretFacts};
 use super::stores::{Stores, owner_key};
 use crate::api::ledger::Ledger;
@@ -58,14 +58,14 @@ impl Views<'_> {
     }
 
     /// Left by a former cluster of this name, which is gone since this one has the name: being deleted, held by NICO's
-    /// finalizer, and no configuration of that cluster is left to refer to it.
+    /// finalizer, and no configuration of that cluster is left to refer to it. Or it lost its owner, and was deleted then.
     fn is_leftover(&self, facts: &Facts) -> bool {
         facts.deleting
             && facts
                 .finalizers
                 .iter()
                 .any(|finalizer| finalizer == IN_USE_FINALIZER)
-            && facts.controller.as_ref().is_some_and(|uid| {
+            && facts.controller.as_ref().is_none_or(|uid| {
                 *uid != self.cluster.uid
                     && self
                         .stores
@@ -167,22 +167,33 @@ impl Views<'_> {
         let secret = match self.judge(facts.as_ref(), |_| value.is_some()) {
             // There is no adopting of a kubeconfig.
             SecretView::Adopted => SecretView::Foreign,
+            // One of another type cannot become what NICO writes.
+            SecretView::Ours | SecretView::Unusable
+                if !facts.as_ref().is_some_and(|found| found.is_kubeconfig) =>
+            {
+                SecretView::Foreign
+            }
             view => view,
         };
         let stored = facts.as_ref().map(|found| {
-            let intact = found.keys.get(VALUE_KEY) == found.keys.get(KUBECONFIG_KEY);
-            let kubeconfig = found.kubeconfig.as_ref().filter(|_| intact);
+            let as_written = found.kubeconfig.as_ref();
+            let as_written = as_written.filter(|it| it.cluster == self.cluster.name);
             Stored {
                 version: found.facts.version.clone(),
-                server: kubeconfig.map(|it| it.server.clone()),
-                client_certificate: kubeconfig.and_then(|it| it.client_certificate),
+                host: as_written.map(|it| it.host.clone()),
+                endpoint: as_written.map(|it| it.endpoint.clone()).unwrap_or_default(),
+                client_certificate: as_written.and_then(|it| it.client_certificate),
             }
         });
         let Context { background, .. } = self.context;
         let (works, failures, try_again) = match (&value, secret) {
             (Some(digest), SecretView::Ours) => {
-                if stored.as_ref().is_some_and(|it| it.server.is_some()) {
+                if stored.as_ref().is_some_and(|it| it.host.is_some()) {
                     background.settle(&self.cluster.uid, digest);
+                }
+                if background.tried_another(&self.cluster.uid, digest) {
+                    // It was replaced since it was looked at.
+                    self.context.named.forget(&self.cluster.namespace, &name);
                 }
                 background.works(&self.cluster.uid, digest)
             }

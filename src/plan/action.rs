@@ -160,6 +160,19 @@ pub struct Rewrite {
     pub body: serde_json::Value,
 }
 
+/// Which kubeconfig is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// The first one: the machines are asked again and again until one has it.
+    First,
+    /// One to replace another that is of no use any more. Each machine is asked once, here and below.
+    Any,
+    /// One that works.
+    Working,
+    /// One that works, and whose client certificate ends later than then.
+    Later(jiff::Timestamp),
+}
+
 /// A machine in flight, for a person (SPEC 1.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InFlight {
@@ -278,7 +291,7 @@ pub enum Action {
     /// Ask the cluster through its own API, in the background.
     AskCluster,
     /// Read the kubeconfig from one of these machines, in this order, in the background.
-    FetchKubeconfig(Vec<MachineName>),
+    FetchKubeconfig(Vec<MachineName>, Wanted),
     /// Try the stored kubeconfig, in the background.
     VerifyKubeconfig,
     /// Store the host key that the fetch saw first.
@@ -297,6 +310,8 @@ pub enum Action {
     Strip(String, Precondition, Vec<String>),
     /// Tell that NIO let go of a machine that still says it is configured.
     TellLeftBehind(MachineName),
+    /// Tell that a machine left, and that its Node may still be there.
+    TellNodeStays(MachineName),
     /// Take the finalizer off the cluster; these finalizers stay.
     RemoveFinalizer(Precondition, Vec<String>),
 }
@@ -311,6 +326,7 @@ impl Action {
             | Self::CreateToken(_)
             | Self::WriteMirror(..)
             | Self::DropMirror(..)
+            | Self::Hold(..)
             | Self::Claim(_)
             | Self::GiveBack(..)
             | Self::Touch(..)
@@ -326,14 +342,14 @@ impl Action {
             | Self::LetGo(_)
             | Self::Strip(..)
             | Self::TellLeftBehind(_)
+            | Self::TellNodeStays(_)
             | Self::RemoveFinalizer(..) => true,
             Self::AddFinalizer(..)
             | Self::TakeBack(..)
-            | Self::Hold(..)
             | Self::Confirm(..)
             | Self::Withdraw(..)
             | Self::AskCluster
-            | Self::FetchKubeconfig(_)
+            | Self::FetchKubeconfig(..)
             | Self::DropFetched
             | Self::VerifyKubeconfig => false,
         }

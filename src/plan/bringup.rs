@@ -90,14 +90,28 @@ pub fn plan_claims(
         founding::new_ledger(observed, founding, plan);
     }
     plan.actions.extend(secrets.first.iter().cloned());
-    for target in &joining {
-        mirrors::before_claim(observed, &target.machine, plan);
+    let (behind, ready): (Vec<&Target>, Vec<&Target>) = joining
+        .into_iter()
+        .partition(|target| mirrors::is_behind(observed, &target.machine));
+    for target in &behind {
+        plan.wait(
+            ConditionType::MachinesAvailable,
+            Reason::SecretMissing,
+            format!(
+                "Machine {} is taken once its SSH key is mirrored",
+                target.machine
+            ),
+        );
     }
-    plan.actions.extend(
-        joining
-            .into_iter()
-            .map(|target| Action::Claim(Box::new(target.claim(&observed.cluster, now)))),
-    );
+    if !founding.founded && !behind.is_empty() {
+        // The first ones are claimed all at once.
+        return;
+    }
+    for target in ready {
+        mirrors::touch(observed, &target.machine, plan);
+        let claim = target.claim(&observed.cluster, now);
+        plan.actions.push(Action::Claim(Box::new(claim)));
+    }
 }
 
 /// Gives every configuration back; none of them is of a living cluster.

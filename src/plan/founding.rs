@@ -185,7 +185,7 @@ fn other_founding(held: &[Held], id: &ClusterId, founded: bool, plan: &mut Plan)
 
 /// The ledger as it should be, where that is known before any claim.
 pub fn keep_ledger(observed: &Observed, founding: &Founding, plan: &mut Plan) {
-    let mirrors = mirrors::names(observed, &plan.selection);
+    let mirrors = mirrors::names(observed, founding, &plan.selection);
     match &observed.ledger {
         LedgerView::Ours(version, ledger)
             if !founding.anew
@@ -218,7 +218,7 @@ pub fn keep_ledger(observed: &Observed, founding: &Founding, plan: &mut Plan) {
 /// The id that nobody has used, written just before the first claim.
 pub fn new_ledger(observed: &Observed, founding: &Founding, plan: &mut Plan) {
     let ledger = Ledger {
-        mirrors: mirrors::names(observed, &plan.selection),
+        mirrors: mirrors::names(observed, founding, &plan.selection),
         ..Ledger::new(founding.id.clone(), false)
     };
     plan.actions.push(match &observed.ledger {

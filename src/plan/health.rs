@@ -138,18 +138,22 @@ pub fn strays(observed: &Observed) -> impl Iterator<Item = &NodeView> {
         .filter(move |node| node.control_plane && !of_members.contains(&node.name.as_str()))
 }
 
-/// The Node of a machine, as far as Nodes could be listed. One that bears another member's name is not taken for it by its
-/// address.
+/// The Node of a machine, as far as Nodes could be listed. It is not told by an address that another member has, too, nor where
+/// it bears another member's name.
 #[must_use]
 pub fn node<'a>(observed: &'a Observed, machine: &MachineName) -> Option<&'a NodeView> {
     let address = observed
         .machines
         .get(machine)
         .and_then(|machine| machine.address());
+    let is_theirs = |other: &MachineName, node: &NodeView| {
+        let theirs = observed.machines.get(other);
+        other != machine
+            && (other.as_str() == node.name
+                || theirs.is_some_and(|theirs| theirs.address() == address))
+    };
     node_of(observed.word.nodes()?, machine, address).filter(|node| {
         node.name == machine.as_str()
-            || !observed
-                .members()
-                .any(|(other, _)| other.as_str() == node.name)
+            || !observed.members().any(|(other, _)| is_theirs(&other, node))
     })
 }

@@ -8,11 +8,11 @@ use crate::api::conditions::{ConditionType, Reason};
 use crate::api::names::{MachineName, kubeconfig_name};
 use crate::api::status::Role;
 
-use super::action::{Action, Clock, Plan, Wait};
+use super::action::{Action, Clock, Plan, Wait, Wanted};
 use super::confirmed::is_confirmed;
 use super::founding::Founding;
 use super::observed::{
-    KnownHostsView, NotWorking, Observed, SecretView, SshKeyView, Stored, Works,
+    AtHand, KnownHostsView, NotWorking, Observed, SecretView, SshKeyView, Stored, Works,
 };
 
 /// How long a kubeconfig whose API server cannot be reached is held back (SPEC 6).
@@ -109,7 +109,8 @@ fn first(observed: &Observed, founding: &Founding, now: Timestamp, plan: &mut Pl
     if good {
         plan.actions.push(Action::StoreKubeconfig(None));
     } else if !fetch.running {
-        plan.actions.push(Action::FetchKubeconfig(machines));
+        plan.actions
+            .push(Action::FetchKubeconfig(machines, Wanted::First));
     }
 }
 
@@ -129,9 +130,18 @@ impl Renewal {
     /// How long after one attempt the next one is made.
     fn pause(&self) -> Duration {
         match self {
-            Self::Edited | Self::Moved | Self::Broken => FETCH_AGAIN,
+            Self::Edited => TRY_AGAIN,
+            Self::Moved | Self::Broken => FETCH_AGAIN,
             // Daily, and oftener where a day would be too late.
             Self::Old(life, _) => (*life / 10).clamp(TRY_AGAIN, A_DAY),
+        }
+    }
+
+    fn wanted(&self) -> Wanted {
+        match self {
+            Self::Edited => Wanted::Any,
+            Self::Moved | Self::Broken => Wanted::Working,
+            Self::Old(_, ends) => Wanted::Later(*ends),
         }
     }
 }
@@ -145,8 +155,9 @@ fn renew(
     plan: &mut Plan,
 ) {
     let fetch = &observed.kubeconfig.fetch;
+    pin(observed, plan);
     let Some(why) = renewal(observed, stored, now, plan) else {
-        if fetch.at_hand.is_some() {
+        if fetch.at_hand.is_some() || fetch.failure.is_some() {
             plan.actions.push(Action::DropFetched);
         }
         return;
@@ -156,7 +167,7 @@ fn renew(
         // The one that it came from, while that answers: another's would differ for no reason.
         let leads_to = |machine: &MachineName| {
             let address = observed.machines.get(machine).and_then(|it| it.address());
-            address.is_some() && address == stored.server.as_ref().map(|it| it.host.as_str())
+            address.is_some() && address == stored.host.as_deref()
         };
         machines.sort_by_key(|machine| !leads_to(machine));
     }
@@ -176,6 +187,11 @@ fn renew(
             reason,
             format!("its client certificate ends at {ends}, and it cannot be read anew: {message}"),
         ),
+        (Renewal::Moved, Some((reason, message))) => plan.wait(
+            ConditionType::KubeconfigReady,
+            reason,
+            format!("it is not made for spec.controlPlaneEndpoint yet: {message}"),
+        ),
         (_, Some((reason, message))) => {
             // What a person can mend comes before what came of it.
             plan.waits.insert(
@@ -192,12 +208,11 @@ fn renew(
     // One that may work is not given up for one that was not tried.
     let works = match &why {
         Renewal::Edited => is_good(observed, now, plan),
-        Renewal::Moved | Renewal::Broken | Renewal::Old(..) => {
-            let at_hand = fetch.at_hand.as_ref();
-            at_hand.is_some_and(|at_hand| at_hand.verified.is_ok())
-        }
+        Renewal::Moved | Renewal::Broken => fetch.at_hand.as_ref().is_some_and(AtHand::works),
+        Renewal::Old(_, ends) => fetch.at_hand.as_ref().is_some_and(|at_hand| {
+            at_hand.works() && at_hand.ends.is_none_or(|later| later > *ends)
+        }),
     };
-    pin(observed, plan);
     if works {
         let version = Some(stored.version.clone());
         plan.actions.push(Action::StoreKubeconfig(version));
@@ -210,7 +225,9 @@ fn renew(
     let waited = since.and_then(|since| Duration::try_from(since).ok());
     match waited.map(|waited| why.pause().saturating_sub(waited)) {
         Some(rest) if !rest.is_zero() => plan.look_again_in(rest),
-        _ => plan.actions.push(Action::FetchKubeconfig(machines)),
+        _ => plan
+            .actions
+            .push(Action::FetchKubeconfig(machines, why.wanted())),
     }
 }
 
@@ -220,20 +237,20 @@ fn renewal(
     now: Timestamp,
     plan: &mut Plan,
 ) -> Option<Renewal> {
-    let Some(server) = &stored.server else {
+    if stored.host.is_none() {
         plan.wait(
             ConditionType::KubeconfigReady,
             Reason::Fetching,
             "the stored kubeconfig was edited: it is read anew",
         );
         return Some(Renewal::Edited);
-    };
+    }
     if observed.kubeconfig.failures >= FAILURES {
         return Some(Renewal::Broken);
     }
-    let spec = observed.spec.as_ref().ok();
-    let endpoint = spec.and_then(|spec| spec.endpoint.as_ref());
-    if endpoint.is_some_and(|endpoint| endpoint != server) {
+    let spec = observed.spec.as_ref().ok()?;
+    let endpoint = spec.endpoint.as_ref().map(ToString::to_string);
+    if endpoint.unwrap_or_default() != stored.endpoint {
         return Some(Renewal::Moved);
     }
     let (from, to) = stored.client_certificate?;

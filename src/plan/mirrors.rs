@@ -2,8 +2,8 @@
 //! `nico-ssh-<machine>` with that one value, kept in step with the Machine's own (SPEC 3.1).
 //!
 //! The ledger names a mirror before it is made and until it is gone, so that none is left behind. One that no configuration
-//! refers to is deleted, at the version that was seen; it is written just before each claim that will refer to it, so that a
-//! deletion that was decided earlier fails.
+//! refers to is deleted, at the version that was seen; it is written once more just before a configuration begins to refer to it,
+//! so that a deletion that was decided earlier fails.
 
 use std::collections::BTreeSet;
 
@@ -32,11 +32,18 @@ fn refers(machine: &MachineName, configuration: &NixosConfiguration) -> bool {
     key_secret(configuration) == Some(&ssh_mirror_name(machine))
 }
 
-/// Machines whose mirror has to be there: it is given to them, or their configuration still refers to it.
-fn needed(observed: &Observed, selection: &Selection) -> BTreeSet<MachineName> {
+/// Machines whose mirror has to be there: it is given to them, or their configuration still refers to it. One that could be
+/// claimed is left to others until it can be.
+fn needed(
+    observed: &Observed,
+    founding: &Founding,
+    selection: &Selection,
+) -> BTreeSet<MachineName> {
+    let claims = founding.founded || selection.control_plane.missing() == 0;
     let given = selection
         .present()
         .map(|(machine, _)| machine.clone())
+        .filter(|machine| claims || !selection.joins(machine))
         .filter(|machine| is_mirrored(observed, machine));
     let referred = observed
         .owned()
@@ -48,13 +55,14 @@ fn needed(observed: &Observed, selection: &Selection) -> BTreeSet<MachineName> {
 
 /// The mirrors that the ledger has to name: those that have to be there, and those that still are.
 #[must_use]
-pub fn names(observed: &Observed, selection: &Selection) -> BTreeSet<String> {
+pub fn names(observed: &Observed, founding: &Founding, selection: &Selection) -> BTreeSet<String> {
     let still_there = observed
         .mirrors
         .iter()
         .filter(|(_, mirror)| **mirror != MirrorView::Absent)
         .map(|(machine, _)| machine.clone());
-    let all = needed(observed, selection).into_iter().chain(still_there);
+    let needed = needed(observed, founding, selection);
+    let all = needed.into_iter().chain(still_there);
     all.map(|machine| ssh_mirror_name(&machine)).collect()
 }
 
@@ -65,22 +73,18 @@ pub fn is_behind(observed: &Observed, machine: &MachineName) -> bool {
         && !matches!(observed.mirrors.get(machine), Some(MirrorView::InStep(_)))
 }
 
-/// Plans the writes that keep the mirrors in step, and lets those go that nothing refers to.
+/// Plans the writes that keep the mirrors in step, and lets those go that nothing refers to. It comes last in a plan: where one
+/// cannot be written, nothing else waits for it.
 pub fn keep(observed: &Observed, founding: &Founding, plan: &mut Plan) {
-    let needed = needed(observed, &plan.selection);
+    let needed = needed(observed, founding, &plan.selection);
     for (machine, mirror) in &observed.mirrors {
-        let held = observed.configurations.contains_key(machine.as_str());
+        let unneeded = !needed.contains(machine);
         let action = match mirror {
             MirrorView::Leftover(version) => Action::DropMirror(machine.clone(), version.clone()),
-            MirrorView::InStep(version) | MirrorView::Behind(version)
-                if !needed.contains(machine) =>
-            {
+            MirrorView::InStep(version) | MirrorView::Behind(version) if unneeded => {
                 Action::DropMirror(machine.clone(), version.clone())
             }
-            // What is claimed at once is written just before (`before_claim`).
-            _ if is_behind(observed, machine) && (held || founding.founded) => {
-                write(observed, machine)
-            }
+            _ if is_behind(observed, machine) && !unneeded => write(observed, machine),
             _ => continue,
         };
         if ledger(observed, plan)
@@ -91,10 +95,10 @@ pub fn keep(observed: &Observed, founding: &Founding, plan: &mut Plan) {
     }
 }
 
-/// The write of a machine's mirror that comes just before its claim, where it has one and none is planned yet.
-pub fn before_claim(observed: &Observed, machine: &MachineName, plan: &mut Plan) {
-    let planned = |action: &Action| matches!(action, Action::WriteMirror(of, _) if of == machine);
-    if is_mirrored(observed, machine) && !plan.actions.iter().any(planned) {
+/// The write of a machine's mirror that comes just before a configuration begins to refer to it.
+pub fn touch(observed: &Observed, machine: &MachineName, plan: &mut Plan) {
+    let held = observed.configurations.get(machine.as_str());
+    if is_mirrored(observed, machine) && !held.is_some_and(|held| refers(machine, held)) {
         plan.actions.push(write(observed, machine));
     }
 }

@@ -100,7 +100,6 @@ fn steps(observed: &Observed, now: Timestamp, settings: &Settings, plan: &mut Pl
     hold(observed, plan);
     release::strip_forced(observed, plan);
     founding::keep_ledger(observed, &founding, plan);
-    mirrors::keep(observed, &founding, plan);
     let secrets = ground::secrets(observed, &ground, plan);
     bringup::plan_claims(observed, &secrets, &founding, &targets, now, plan);
     if secrets.usable {
@@ -109,6 +108,7 @@ fn steps(observed: &Observed, now: Timestamp, settings: &Settings, plan: &mut Pl
     if founding.restart.is_none() {
         kubeconfig::plan_kubeconfig(observed, &founding, now, plan);
     }
+    mirrors::keep(observed, &founding, plan);
 }
 
 /// Takes back what lost its owner or its labels by hand (SPEC 2.3, 3.2): a quiet write.

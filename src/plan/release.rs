@@ -11,7 +11,7 @@ use crate::api::nio::{Generation, NIO_FINALIZERS, NixosConfiguration};
 use crate::api::status::Role;
 
 use super::action::{Action, Child, Plan};
-use super::observed::{Observed, precondition};
+use super::observed::{Holder, Observed, precondition};
 use super::selection::{Pick, Selection, pool};
 
 /// NIO looks again every 120 seconds (NIO.md); what it did not let go of in twice that time, something holds up.
@@ -57,6 +57,8 @@ pub fn delete_cluster(observed: &Observed, now: Timestamp, plan: &mut Plan) {
     }
     strip_forced(observed, plan);
     if !waiting_for.is_empty() {
+        // Those whose machines are free already: another cluster may want to mirror their keys.
+        plan.actions.push(Action::DeleteChild(Child::Mirrors));
         plan.look_again_in(NIO_IS_LATE);
         plan.wait(
             ConditionType::Reconciling,
@@ -119,14 +121,21 @@ pub(super) fn held_by(
 
 /// Machines that NIO let go of and that still say they are configured: `onRemoveFlake` may not have run (SPEC 5; NIO.md).
 fn left_behind(observed: &Observed) -> impl Iterator<Item = Action> {
-    let machines = observed.machines.iter().filter(|(name, machine)| {
-        let status = machine.status.as_ref();
-        status.is_some_and(|status| {
+    let machines = observed.machines.keys();
+    machines
+        .filter(|machine| is_left_behind(observed, machine))
+        .map(|machine| Action::TellLeftBehind(machine.clone()))
+}
+
+/// Whether NIO let go of a machine that still says it is configured, and nobody has taken it since.
+pub(super) fn is_left_behind(observed: &Observed, machine: &MachineName) -> bool {
+    let object = observed.machines.get(machine);
+    let status = object.and_then(|object| object.status.as_ref());
+    observed.holder(machine) == Holder::Nobody
+        && status.is_some_and(|status| {
             status.has_configuration
-                && status.applied_configuration.as_deref() == Some(name.as_str())
+                && status.applied_configuration.as_deref() == Some(machine.as_str())
         })
-    });
-    machines.map(|(name, _)| Action::TellLeftBehind(name.clone()))
 }
 
 /// Takes NIO's finalizers off what is being deleted and a person vouches to be off (SPEC 5).

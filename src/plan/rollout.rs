@@ -111,6 +111,7 @@ pub fn plan_changes(
     if plan.actions.iter().any(writes_first) {
         return;
     }
+    evict(&scene, plan);
     if undrain(&scene, plan) || end_entries(&scene, plan) {
         return;
     }
@@ -121,8 +122,8 @@ pub fn plan_changes(
                 let risky = role == Role::ControlPlane
                     && founding.founded
                     && !quorum::can_be_kept(scene.numbers.n);
-                if plan.selection.joins(&machine) {
-                    mirrors::before_claim(observed, &machine, plan);
+                if !plan.selection.leaves(&machine) {
+                    mirrors::touch(observed, &machine, plan);
                 }
                 plan.actions.push(Action::Take {
                     ledger: version.clone(),
@@ -133,11 +134,6 @@ pub fn plan_changes(
                 return;
             }
             Verdict::Hold(reason, message) | Verdict::Stop(reason, message) => {
-                if reason == Reason::Draining
-                    && let Some(node) = health::node(observed, &machine)
-                {
-                    plan.actions.push(Action::Evict(node.name.clone()));
-                }
                 if !plan.waits.iter().any(|wait| wait.reason == reason) {
                     plan.wait_for(&machine, ConditionType::RollingOut, reason, message);
                 }
@@ -183,6 +179,17 @@ fn deed(
                 of_three && unfinished,
                 scene.now,
             )))
+        }
+    }
+}
+
+/// Goes on with the evictions from the Nodes that are being drained, whatever else is done.
+fn evict(scene: &Scene<'_>, plan: &mut Plan) {
+    for entry in entries(scene.observed) {
+        if let Verdict::Hold(Reason::Draining, _) = scene.decide(&entry.machine)
+            && let Some(node) = health::node(scene.observed, &entry.machine)
+        {
+            plan.actions.push(Action::Evict(node.name.clone()));
         }
     }
 }
@@ -257,8 +264,12 @@ fn end_entries(scene: &Scene<'_>, plan: &mut Plan) -> bool {
             plan.wait_for(&entry.machine, ConditionType::RollingOut, reason, message);
             continue;
         }
+        let before = plan.actions.len();
         slot::end(observed, entry, scene.founded, scene.now, plan);
-        return true;
+        // One that only waits holds up nothing that may go on beside it.
+        if plan.actions.len() > before {
+            return true;
+        }
     }
     false
 }
@@ -302,9 +313,12 @@ fn rewrite_first_ones(
         {
             continue;
         }
-        rewrites.push(Action::Rewrite(Box::new(target.rewrite(held, false, now))));
+        rewrites.push((machine.clone(), target.rewrite(held, false, now)));
     }
-    plan.actions.extend(rewrites);
+    for (machine, rewrite) in rewrites {
+        mirrors::touch(observed, &machine, plan);
+        plan.actions.push(Action::Rewrite(Box::new(rewrite)));
+    }
 }
 
 /// Founded by confirmation alone, and no kubeconfig to be had (SPEC 2.5).

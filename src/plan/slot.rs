@@ -17,6 +17,7 @@ use super::action::{Action, Claim, Plan, Precondition, Rewrite};
 use super::confirmed::{is_confirmed, once_confirmed, proved};
 use super::health::{asks_the_cluster, node};
 use super::observed::{LedgerView, Observed, precondition, role_of};
+use super::release::is_left_behind;
 
 /// How long a request of one's own may still land: the timeout that bounds every call, and some more (SPEC 4.2).
 pub const LATE_REQUESTS: Duration = Duration::from_secs(120);
@@ -277,6 +278,14 @@ pub(super) fn end(
     } else if node_is_gone(observed, entry, founded) {
         plan.actions
             .push(Action::UpdateLedger(version.clone(), after));
+        if is_left_behind(observed, &entry.machine) {
+            plan.actions
+                .push(Action::TellLeftBehind(entry.machine.clone()));
+        }
+        if asks_the_cluster(observed, founded) && observed.word.nodes().is_none() {
+            plan.actions
+                .push(Action::TellNodeStays(entry.machine.clone()));
+        }
     }
 }
 

@@ -305,7 +305,7 @@ impl Planner {
             | Action::CreateToken(_)
             | Action::GiveBack(..)
             | Action::TakeBack(..)
-            | Action::FetchKubeconfig(_)
+            | Action::FetchKubeconfig(..)
             | Action::VerifyKubeconfig
             | Action::PinHostKey
             | Action::StoreKubeconfig(_)
@@ -315,6 +315,7 @@ impl Planner {
             | Action::Hold(..)
             | Action::Strip(..)
             | Action::TellLeftBehind(_)
+            | Action::TellNodeStays(_)
             | Action::WriteMirror(..)
             | Action::DropMirror(..)
             | Action::RemoveFinalizer(..) => return None,

@@ -350,7 +350,7 @@ pub fn kind(action: &Action) -> &'static str {
         Action::AskCluster => "AskCluster",
         Action::Evict(_) => "Evict",
         Action::Undrain { .. } => "Undrain",
-        Action::FetchKubeconfig(_) => "FetchKubeconfig",
+        Action::FetchKubeconfig(..) => "FetchKubeconfig",
         Action::VerifyKubeconfig => "VerifyKubeconfig",
         Action::PinHostKey => "PinHostKey",
         Action::StoreKubeconfig(_) => "StoreKubeconfig",
@@ -360,6 +360,7 @@ pub fn kind(action: &Action) -> &'static str {
         Action::Hold(..) => "Hold",
         Action::Strip(..) => "Strip",
         Action::TellLeftBehind(_) => "TellLeftBehind",
+        Action::TellNodeStays(_) => "TellNodeStays",
         Action::RemoveFinalizer(..) => "RemoveFinalizer",
     }
 }

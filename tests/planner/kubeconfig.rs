@@ -35,7 +35,7 @@ fn fetched_from(seen: &Seen) -> Vec<&str> {
     let mut actions = seen.plan.actions.iter();
     actions
         .find_map(|action| match action {
-            Action::FetchKubeconfig(machines) => {
+            Action::FetchKubeconfig(machines, _) => {
                 Some(machines.iter().map(MachineName::as_str).collect())
             }
             _ => None,
@@ -46,7 +46,10 @@ fn fetched_from(seen: &Seen) -> Vec<&str> {
 fn at_hand(verified: Result<(), NotWorking>) -> impl FnOnce(&mut World) {
     |world| {
         let fetch = &mut world.cluster(PROD).kubeconfig.fetch;
-        fetch.at_hand = Some(AtHand { verified });
+        fetch.at_hand = Some(AtHand {
+            verified,
+            ends: None,
+        });
         fetch.new_host_key = true;
     }
 }

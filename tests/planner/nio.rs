@@ -19,7 +19,10 @@ impl World {
         for cluster in self.clusters.values_mut() {
             let fetch = &mut cluster.kubeconfig.fetch;
             if std::mem::take(&mut fetch.running) {
-                fetch.at_hand = Some(AtHand { verified: Ok(()) });
+                fetch.at_hand = Some(AtHand {
+                    verified: Ok(()),
+                    ends: None,
+                });
                 fetch.failure = None;
                 fetch.new_host_key = cluster.known_hosts == KnownHostsView::Absent;
                 changed = true;

@@ -8,7 +8,6 @@ use nico::api::conditions::Reason;
 use nico::api::ledger::{Ledger, LedgerError};
 use nico::api::names::{CONFIRMED_ANNOTATION, ClusterId, MachineName, ROLE_LABEL};
 use nico::api::nio::{Generation, NioCondition, NixosConfiguration};
-use nico::api::spec::Endpoint;
 use nico::plan::action::{Clock, Precondition};
 use nico::plan::observed::{
     AtHand, Fetch, KnownHostsView, LedgerView, MirrorView, Observed, Rival, SecretView, SshKeyView,
@@ -184,17 +183,14 @@ pub fn distort(observed: &mut Observed, source: &mut Source) {
             ]);
             observed.kubeconfig.try_again = source.once_in(2);
             observed.kubeconfig.failures = source.of(&[0, 2, 3, u32::MAX]);
-            let endpoint = Endpoint {
-                host: "vip".to_owned(),
-                port: 6443,
-            };
             let valid = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
             observed.kubeconfig.stored = source.once_in(2).then(|| Stored {
                 version: Precondition {
                     uid: "kubeconfig".to_owned(),
                     resource_version: "1".to_owned(),
                 },
-                server: source.once_in(2).then_some(endpoint),
+                host: source.once_in(2).then(|| "vip".to_owned()),
+                endpoint: source.of(&[String::new(), "vip:6443".to_owned()]),
                 client_certificate: source.of(&[
                     None,
                     Some(valid),
@@ -212,9 +208,13 @@ pub fn distort(observed: &mut Observed, source: &mut Source) {
                 new_host_key: source.once_in(2),
                 at_hand: source.of(&[
                     None,
-                    Some(AtHand { verified: Ok(()) }),
+                    Some(AtHand {
+                        verified: Ok(()),
+                        ends: Some(Timestamp::UNIX_EPOCH),
+                    }),
                     Some(AtHand {
                         verified: Err(crate::given::not_working(true)),
+                        ends: None,
                     }),
                 ]),
             };

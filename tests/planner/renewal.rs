@@ -6,7 +6,6 @@ use nico::api::conditions::{
     Reason,
 };
 use nico::api::names::MachineName;
-use nico::api::spec::Endpoint;
 use nico::plan::action::{Action, Precondition};
 use nico::plan::observed::{AtHand, KubeconfigView, SecretView, Stored, Works};
 use serde_json::json;
@@ -31,17 +30,11 @@ fn stored(days: i64) -> Given {
                     uid: "kubeconfig".to_owned(),
                     resource_version: "7".to_owned(),
                 },
-                server: Some(leads_to("ip-of-b")),
+                host: Some("ip-of-b".to_owned()),
+                endpoint: String::new(),
                 client_certificate: Some((now, Timestamp::from_second(ends).unwrap())),
             });
         })
-}
-
-fn leads_to(host: &str) -> Endpoint {
-    Endpoint {
-        host: host.to_owned(),
-        port: 6443,
-    }
 }
 
 fn kubeconfig(world: &mut World) -> &mut KubeconfigView {
@@ -60,7 +53,7 @@ fn fails(times: u32) -> impl FnOnce(&mut World) {
 fn fetched_from(seen: &Seen) -> Vec<&str> {
     let mut actions = seen.plan.actions.iter();
     let found = actions.find_map(|action| match action {
-        Action::FetchKubeconfig(machines) => Some(machines),
+        Action::FetchKubeconfig(machines, _) => Some(machines),
         _ => None,
     });
     let machines = found.into_iter().flatten();
@@ -80,7 +73,10 @@ fn another_at_hand(works: bool) -> impl FnOnce(&mut World) {
         } else {
             Err(not_working(true))
         };
-        fetch.at_hand = Some(AtHand { verified });
+        fetch.at_hand = Some(AtHand {
+            verified,
+            ends: None,
+        });
     }
 }
 
@@ -160,6 +156,25 @@ fn a_short_life_has_it_read_anew_often_enough() {
         .then(|seen| assert_eq!(fetched_from(seen).len(), 3));
 }
 
+/// Each server of k3s has a certificate of its own: one that ends no later is no better.
+#[test]
+fn one_that_ends_no_later_does_not_replace_it() {
+    let with_an_end_in = |days: i64| {
+        move |world: &mut World| {
+            let ends = world.now.as_second() + days * DAY;
+            another_at_hand(true)(world);
+            let at_hand = kubeconfig(world).fetch.at_hand.as_mut().unwrap();
+            at_hand.ends = Some(Timestamp::from_second(ends).unwrap());
+        }
+    };
+    stored(100)
+        .when(|world| world.wait(60 * DAY))
+        .when(with_an_end_in(40))
+        .then(|seen| assert!(!seen.kinds().contains(&"StoreKubeconfig")))
+        .when(with_an_end_in(41))
+        .then(|seen| assert!(seen.kinds().contains(&"StoreKubeconfig")));
+}
+
 /// It works still: that it cannot be renewed is told, and no reason to call anything broken.
 #[test]
 fn a_renewal_that_fails_is_told_while_the_old_one_works() {
@@ -199,7 +214,7 @@ fn an_edited_one_is_read_anew() {
             .when(|world| {
                 let kubeconfig = kubeconfig(world);
                 kubeconfig.secret = secret;
-                kubeconfig.stored.as_mut().unwrap().server = None;
+                kubeconfig.stored.as_mut().unwrap().host = None;
             })
             .then(|seen| assert_eq!(fetched_from(seen).len(), 3))
             .when(another_at_hand(true))

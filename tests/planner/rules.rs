@@ -93,7 +93,6 @@ fn kinds(observed: &Observed, plan: &Plan) -> Result<(), String> {
         "UpdateLedger",
         "CreateLedger",
         "CreateToken",
-        "WriteMirror",
         "Claim",
     ];
     for (index, earlier) in order.iter().enumerate() {

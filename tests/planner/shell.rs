@@ -456,7 +456,8 @@ impl World {
             Action::AskCluster
             | Action::LetGo(_)
             | Action::Hold(..)
-            | Action::TellLeftBehind(_) => return Ok(()),
+            | Action::TellLeftBehind(_)
+            | Action::TellNodeStays(_) => return Ok(()),
             Action::Strip(machine, at, finalizers) => {
                 let configuration = self.at(machine, at, &uid)?;
                 configuration.metadata.finalizers = Some(finalizers.clone());
@@ -483,7 +484,7 @@ impl World {
                 node.cordoned = false;
                 node.pods_left = None;
             }
-            Action::FetchKubeconfig(_) => {
+            Action::FetchKubeconfig(..) => {
                 let fetch = &mut cluster.kubeconfig.fetch;
                 (fetch.running, fetch.began) = (true, Some(self.now));
             }
@@ -515,7 +516,11 @@ impl World {
             Action::DeleteChild(child) => match child {
                 Child::JoinToken => cluster.join_token = left(cluster.join_token),
                 Child::WorkerToken => cluster.worker_token = left(cluster.worker_token),
-                Child::Mirrors => self.mirrors.clear(),
+                Child::Mirrors => {
+                    let held = &self.configurations;
+                    self.mirrors
+                        .retain(|machine, _| held.contains_key(machine.as_str()));
+                }
                 Child::Kubeconfig => cluster.kubeconfig.secret = left(cluster.kubeconfig.secret),
                 Child::KnownHosts => cluster.known_hosts = KnownHostsView::Absent,
                 Child::Ledger => cluster.ledger = None,

@@ -12,24 +12,30 @@ use zeroize::Zeroize as _;
 
 use super::{ActError, Hand, version_of};
 use crate::api::digest::sha256;
-use crate::api::names::{MachineName, known_hosts_name, kubeconfig_name};
+use crate::api::names::{
+    DIGEST_ANNOTATION, ENDPOINT_ANNOTATION, MachineName, known_hosts_name, kubeconfig_name,
+};
 use crate::controller::background::{Order, Source};
 use crate::controller::calls::{self, CallError};
 use crate::controller::events::Happening;
 use crate::controller::key_source::KeySource;
 use crate::controller::known_hosts::{KNOWN_HOSTS_KEY, KnownHosts, Policy, with_added};
-use crate::controller::kubeconfig::facts::{KUBECONFIG_KEY, KUBECONFIG_TYPE, VALUE_KEY};
+use crate::controller::kubeconfig::facts::{
+    KUBECONFIG_KEY, KUBECONFIG_LABEL, KUBECONFIG_TYPE, VALUE_KEY,
+};
 use crate::controller::views::Views;
-use crate::plan::action::Precondition;
+use crate::plan::action::{Precondition, Wanted};
 use crate::plan::observed::{KnownHostsView, SshKeyView};
 
-/// Label by which Cluster API and Flux find a kubeconfig (SPEC 3.1).
-const KUBECONFIG_LABEL: &str = "cluster.x-k8s.io/cluster-name";
 /// User where a Machine names none: v1's default (NIO.md).
 const DEFAULT_USER: &str = "root";
 
 impl Hand<'_> {
-    pub(super) async fn fetch(&self, machines: &[MachineName]) -> Result<(), ActError> {
+    pub(super) async fn fetch(
+        &self,
+        machines: &[MachineName],
+        wanted: Wanted,
+    ) -> Result<(), ActError> {
         let cluster = &self.observed.cluster;
         let spec = self
             .observed
@@ -73,7 +79,7 @@ impl Hand<'_> {
             ssh_port: self.context.settings.ssh_port,
             path: spec.kubeconfig_path.clone(),
             endpoint: spec.endpoint.clone(),
-            once: self.observed.kubeconfig.stored.is_some(),
+            wanted,
         });
         Ok(())
     }
@@ -167,6 +173,15 @@ impl Hand<'_> {
             labels.insert(KUBECONFIG_LABEL.to_owned(), cluster.name.clone());
         }
         let bytes = read.kubeconfig.expose().as_bytes();
+        let spec = self.observed.spec.as_ref().ok();
+        let endpoint = spec.and_then(|spec| spec.endpoint.as_ref());
+        metadata.annotations = Some(BTreeMap::from([
+            (DIGEST_ANNOTATION.to_owned(), sha256(bytes)),
+            (
+                ENDPOINT_ANNOTATION.to_owned(),
+                endpoint.map(ToString::to_string).unwrap_or_default(),
+            ),
+        ]));
         let value = || ByteString(bytes.to_vec());
         let mut secret = Secret {
             metadata,
@@ -181,8 +196,9 @@ impl Hand<'_> {
         let written = match version {
             None => calls::create(&api, &secret).await,
             Some(version) => {
-                let labels = &secret.metadata.labels;
-                let body = json!({"metadata": {"labels": labels}, "data": secret.data});
+                let own = &secret.metadata;
+                let metadata = json!({"labels": own.labels, "annotations": own.annotations});
+                let body = json!({"metadata": metadata, "data": secret.data});
                 calls::patch(&api, &name, version, body).await
             }
         };

@@ -51,22 +51,43 @@ impl Hand<'_> {
         self.unless_gone::<Secret>(&name).await
     }
 
-    /// A child that was made after its cluster went would be held for ever by NICO's own finalizer: it is let go at once.
+    /// A child that was made after the deletion of its cluster began may be looked for no more, and would be held for ever by
+    /// NICO's own finalizer: it is let go at once.
     pub(super) async fn unless_gone<K>(&self, name: &str) -> Result<(), ActError>
     where
         K: calls::Object + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
     {
-        let cluster = &self.observed.cluster;
-        let live = calls::get_opt(&self.api::<RawCluster>(), &cluster.name).await?;
-        if live.is_some_and(|live| live.metadata.uid.as_deref() == Some(&cluster.uid)) {
+        if self.lives().await? {
             return Ok(());
         }
         self.delete_named::<K>(name).await?;
         Err(ActError::Lost("the cluster is gone"))
     }
 
+    /// Ends the pass where the deletion of the cluster has begun: what was read before would be misread. The garbage collector takes
+    /// owners away in an orphaning deletion, and marks children in a foreground one.
+    pub(super) async fn while_it_lives(&self) -> Result<(), ActError> {
+        if self.lives().await? {
+            Ok(())
+        } else {
+            Err(ActError::Lost("the cluster is being deleted"))
+        }
+    }
+
+    async fn lives(&self) -> Result<bool, ActError> {
+        let cluster = &self.observed.cluster;
+        let live = calls::get_opt(&self.api::<RawCluster>(), &cluster.name).await?;
+        Ok(live.is_some_and(|live| {
+            live.metadata.uid.as_deref() == Some(&cluster.uid)
+                && live.metadata.deletion_timestamp.is_none()
+        }))
+    }
+
     /// Only what is ours goes: a Secret that was adopted, and known hosts of the user's own, stay as they are.
     pub(super) async fn delete_child(&self, child: Child) -> Result<(), ActError> {
+        if !self.observed.cluster.deleting {
+            self.while_it_lives().await?;
+        }
         let cluster = &self.observed.cluster.name;
         match child {
             Child::JoinToken => self.delete_named::<Secret>(&join_token_name(cluster)).await,
@@ -121,9 +142,10 @@ impl Hand<'_> {
         };
         let mut finalizers = object.finalizers().to_vec();
         finalizers.push(IN_USE_FINALIZER.to_owned());
+        self.while_it_lives().await?;
         let body = json!({"metadata": {"finalizers": finalizers}});
         calls::patch(&api, name, version, body).await?;
-        Ok(())
+        self.unless_gone::<K>(name).await
     }
 
     /// Takes NICO's finalizer off a child, which stays.
@@ -132,7 +154,7 @@ impl Hand<'_> {
         let secrets = match child {
             Child::JoinToken => vec![join_token_name(cluster)],
             Child::WorkerToken => vec![worker_token_name(cluster)],
-            Child::Mirrors => self.mirror_names().await?,
+            Child::Mirrors => self.mirror_names().await?.into_iter().collect(),
             // None of these but the ledger carries it.
             Child::Kubeconfig | Child::KnownHosts => Vec::new(),
             Child::Ledger => {

@@ -60,11 +60,7 @@ impl Hand<'_> {
         machine: &MachineName,
         version: &Precondition,
     ) -> Result<NixosConfiguration, ActError> {
-        let mut bytes = [0_u8; 8];
-        SysRng
-            .try_fill_bytes(&mut bytes)
-            .map_err(|_| ActError::Randomness)?;
-        let metadata = json!({"annotations": {TOUCHED_ANNOTATION: hex(&bytes)}});
+        let metadata = json!({"annotations": {TOUCHED_ANNOTATION: fresh_value()?}});
         self.mark(machine.as_str(), version, &metadata).await
     }
 
@@ -93,4 +89,13 @@ impl Hand<'_> {
             .saw(configuration.clone());
         Ok(configuration)
     }
+}
+
+/// A value that nobody has used before.
+pub(super) fn fresh_value() -> Result<String, ActError> {
+    let mut bytes = [0_u8; 8];
+    SysRng
+        .try_fill_bytes(&mut bytes)
+        .map_err(|_| ActError::Randomness)?;
+    Ok(hex(&bytes))
 }

@@ -4,12 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::api::ResourceExt as _;
 use serde_json::{Value, json};
 use zeroize::Zeroize as _;
 
-use super::{ActError, Hand};
-use crate::api::ledger::Ledger;
-use crate::api::names::{MachineName, ledger_name, mirrored_machine, ssh_mirror_name};
+use super::configuration::fresh_value;
+use super::{ActError, Hand, version_of};
+use crate::api::ledger::mirrors_in;
+use crate::api::names::{
+    MachineName, TOUCHED_ANNOTATION, ledger_name, mirrored_machine, ssh_mirror_name,
+};
 use crate::api::nio::SSH_KEY;
 use crate::controller::calls;
 use crate::controller::key_source::KeySource;
@@ -34,8 +38,12 @@ impl Hand<'_> {
             .await?
             .ok_or(ActError::Lost("the SSH key is no longer there"))?;
         let name = ssh_mirror_name(machine);
+        let mut metadata = self.child_meta(&name, true)?;
+        // A write that changes nothing keeps the version, and what was decided before it would not fail.
+        let touched = (TOUCHED_ANNOTATION.to_owned(), fresh_value()?);
+        metadata.annotations = Some(BTreeMap::from([touched]));
         let mut secret = Secret {
-            metadata: self.child_meta(&name, true)?,
+            metadata,
             data: Some(BTreeMap::from([(
                 SSH_KEY.to_owned(),
                 ByteString(key.expose().as_bytes().to_vec()),
@@ -82,8 +90,10 @@ impl Hand<'_> {
             .cloned()
             .collect();
         finalizers.extend(secret.metadata.finalizers.iter().flatten().cloned());
-        body["metadata"] =
-            json!({ "labels": body["metadata"]["labels"], "finalizers": finalizers });
+        let own = &body["metadata"];
+        body["metadata"] = json!({
+            "labels": own["labels"], "annotations": own["annotations"], "finalizers": finalizers
+        });
         calls::patch(&api, name, version, body).await?;
         Ok(())
     }
@@ -95,25 +105,46 @@ impl Hand<'_> {
         version: &Precondition,
     ) -> Result<(), ActError> {
         let name = ssh_mirror_name(machine);
+        self.while_it_lives().await?;
         let found = calls::get_opt(&self.api::<Secret>(), &name).await?;
         self.forget(&name);
-        if found.is_some_and(|found| super::version_of(&found) != *version) {
+        if self.is_too_old() || found.is_some_and(|found| version_of(&found) != *version) {
             return Err(ActError::Lost("the mirror of an SSH key changed meanwhile"));
         }
         self.delete_named::<Secret>(&name).await
     }
 
-    /// The mirrors that there may be: those that the ledger names, and those of the machines that the status tells of.
-    pub(super) async fn mirror_names(&self) -> Result<Vec<String>, ActError> {
+    /// The mirrors that there may be, but for those of machines whose configuration is still there: those that the ledger names,
+    /// and those of the machines that the status tells of; without a ledger one of each Machine of the namespace.
+    pub(super) async fn mirror_names(&self) -> Result<BTreeSet<String>, ActError> {
         let cluster = &self.observed.cluster;
         let map = calls::get_opt(&self.api::<ConfigMap>(), &ledger_name(&cluster.name)).await?;
-        let ledger = map
-            .filter(|map| self.owns(map))
-            .and_then(|map| Ledger::from_data(&map.data.unwrap_or_default()).ok());
-        let mut names = ledger.map(|ledger| ledger.mirrors).unwrap_or_default();
+        // An orphaning deletion may have taken its owner already.
+        let is_ours = |map: &ConfigMap| {
+            let mut owners = map.owner_references().iter();
+            self.owns(map) || !owners.any(|owner| owner.controller == Some(true))
+        };
+        let named = map
+            .filter(is_ours)
+            .and_then(|map| mirrors_in(map.data.as_ref()?));
         let told = cluster.status.machines.iter();
-        names.extend(told.filter_map(|row| Some(ssh_mirror_name(&MachineName::parse(&row.name)?))));
-        names.retain(|name| mirrored_machine(name).is_some());
-        Ok(names.into_iter().collect())
+        let mut machines: BTreeSet<MachineName> = told
+            .filter_map(|row| MachineName::parse(&row.name))
+            .collect();
+        if let Some(named) = named {
+            machines.extend(named.iter().filter_map(|name| mirrored_machine(name)));
+        } else {
+            let held = &self.context.stores.machines;
+            let all = held.filter(&cluster.namespace, |_| true);
+            machines.extend(
+                all.iter()
+                    .filter_map(|it| MachineName::parse(&it.name_any())),
+            );
+        }
+        machines.retain(|machine| {
+            let held = self.observed.configurations.get(machine.as_str());
+            !held.is_some_and(|held| self.observed.owns(held))
+        });
+        Ok(machines.iter().map(ssh_mirror_name).collect())
     }
 }

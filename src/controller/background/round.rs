@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use tracing::debug;
 
@@ -13,10 +14,12 @@ use crate::api::names::MachineName;
 use crate::api::spec::Endpoint;
 use crate::controller::key_source::KeySource;
 use crate::controller::known_hosts::KnownHosts;
+use crate::controller::kubeconfig::facts;
 use crate::controller::kubeconfig::fetch::{self, FetchRequest};
 use crate::controller::kubeconfig::verify::{VerifyError, verify};
 use crate::controller::secret::SecretText;
 use crate::controller::ssh::{Deadlines, Login};
+use crate::plan::action::Wanted;
 use crate::plan::observed::NotWorking;
 
 /// Bounds one try of a kubeconfig.
@@ -29,6 +32,8 @@ pub struct Read {
     pub kubeconfig: SecretText,
     /// Whether nodes were listed through it.
     pub verified: Result<(), NotWorking>,
+    /// When its client certificate ends; `None` where it has none.
+    pub ends: Option<Timestamp>,
 }
 
 impl Read {
@@ -69,26 +74,31 @@ pub struct Order {
     pub path: Option<String>,
     /// `spec.controlPlaneEndpoint`.
     pub endpoint: Option<Endpoint>,
-    /// Each machine is asked once; else again and again until one has it.
-    pub once: bool,
+    /// Which one is looked for.
+    pub wanted: Wanted,
 }
 
-/// What was read, or why nothing was; and the line to be pinned, where a host was unknown.
-pub(super) type Outcome = (Result<Read, (Reason, String)>, Option<String>);
+/// What was read, nothing where all that was is no better than what there is, or why nothing was; and the line to be pinned,
+/// where a host was unknown.
+pub(super) type Outcome = (Result<Option<Read>, (Reason, String)>, Option<String>);
 
-/// Reads from the first machine that has one that works; else takes the first that was read. What fails on all is told as it
-/// was on the first. Stops at a host whose key is to be pinned, so that each key is pinned before the next one is met.
+/// Reads from the first machine that has what is wanted; where one that does not work will do, takes the first that was read.
+/// What fails on all is told as it was on the first. Stops at a host whose key is to be pinned, so that each key is pinned before
+/// the next one is met.
 pub(super) async fn try_all(client: &kube::Client, order: &Order) -> Outcome {
     let mut first_failure = None;
     let mut untried = None;
+    let mut nothing_better = false;
     for source in &order.sources {
         let (outcome, line) = try_one(client, order, source).await;
-        let works = outcome.as_ref().is_ok_and(|read| read.verified.is_ok());
-        if works || line.is_some() {
+        let outcome = outcome.and_then(|read| suits(order.wanted, read));
+        let works = |read: &Read| read.verified.is_ok();
+        if line.is_some() || matches!(&outcome, Ok(Some(read)) if works(read)) {
             return (outcome, line);
         }
         match outcome {
-            Ok(read) => {
+            Ok(None) => nothing_better = true,
+            Ok(Some(read)) => {
                 untried.get_or_insert(read);
             }
             Err(failure) => {
@@ -97,8 +107,8 @@ pub(super) async fn try_all(client: &kube::Client, order: &Order) -> Outcome {
             }
         }
     }
-    if let Some(read) = untried {
-        return (Ok(read), None);
+    if untried.is_some() || (nothing_better && first_failure.is_none()) {
+        return (Ok(untried), None);
     }
     let failure = first_failure.unwrap_or((
         Reason::KubeconfigUnreadable,
@@ -107,7 +117,29 @@ pub(super) async fn try_all(client: &kube::Client, order: &Order) -> Outcome {
     (Err(failure), None)
 }
 
-async fn try_one(client: &kube::Client, order: &Order, source: &Source) -> Outcome {
+/// What was read, where it is what is wanted.
+fn suits(wanted: Wanted, read: Read) -> Result<Option<Read>, (Reason, String)> {
+    match (wanted, &read.verified) {
+        (Wanted::First | Wanted::Any, _) | (Wanted::Working, Ok(())) => Ok(Some(read)),
+        (Wanted::Working | Wanted::Later(_), Err(not_working)) => Err((
+            Reason::Unverified,
+            format!(
+                "nodes cannot be listed through what was read: {}",
+                not_working.why
+            ),
+        )),
+        (Wanted::Later(than), Ok(())) => {
+            let is_later = read.ends.is_none_or(|ends| ends > than);
+            Ok(is_later.then_some(read))
+        }
+    }
+}
+
+async fn try_one(
+    client: &kube::Client,
+    order: &Order,
+    source: &Source,
+) -> (Result<Read, (Reason, String)>, Option<String>) {
     let namespace = order.cluster.namespace.as_deref().unwrap_or_default();
     let missing = || {
         (
@@ -149,6 +181,7 @@ async fn try_one(client: &kube::Client, order: &Order, source: &Source) -> Outco
                 .map_err(|error| not_working(&error));
             (
                 Ok(Read {
+                    ends: facts::ends(kubeconfig.expose().as_bytes()),
                     kubeconfig,
                     verified,
                 }),

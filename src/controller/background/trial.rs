@@ -62,6 +62,15 @@ impl Background {
         })
     }
 
+    /// Whether it was another kubeconfig that was tried last.
+    #[must_use]
+    pub fn tried_another(&self, uid: &str, digest: &str) -> bool {
+        self.with(uid, |job| {
+            let tried = job.tried.as_ref();
+            tried.is_some_and(|tried| tried.digest != digest)
+        })
+    }
+
     /// What was read is what is stored: its bytes go, and where it works, that is known now.
     pub fn settle(&self, uid: &str, digest: &str) {
         self.with(uid, |job| {
@@ -81,7 +90,6 @@ impl Background {
             }
             job.failure = None;
             job.since = None;
-            job.began = None;
             stop(&mut job.fetching);
         });
     }

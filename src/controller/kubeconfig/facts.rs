@@ -1,9 +1,13 @@
 //! What may be known of a stored kubeconfig: where it leads to, and how long its client certificate is valid.
 
-use jiff::Timestamp;
+use std::collections::BTreeMap;
 
-use super::rebuild::{self, Credential};
-use crate::api::spec::Endpoint;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+
+use super::rebuild::{self, Access, Credential};
+use crate::api::digest::sha256;
+use crate::api::names::{DIGEST_ANNOTATION, ENDPOINT_ANNOTATION};
 
 /// Secret type by which Cluster API and Flux find a kubeconfig (SPEC 3.1).
 pub const KUBECONFIG_TYPE: &str = "cluster.x-k8s.io/secret";
@@ -12,31 +16,60 @@ pub const VALUE_KEY: &str = "value";
 /// The same again, for people (SPEC 3.1).
 pub const KUBECONFIG_KEY: &str = "kubeconfig";
 
-/// What is no secret in a kubeconfig.
+/// Label by which Cluster API and Flux find a kubeconfig: the cluster's name (SPEC 3.1).
+pub const KUBECONFIG_LABEL: &str = "cluster.x-k8s.io/cluster-name";
+
+/// What is no secret in a Secret with a kubeconfig that is as NICO wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KubeconfigFacts {
-    /// Where it leads to.
-    pub server: Endpoint,
+    /// The cluster that its label names.
+    pub cluster: String,
+    /// Host that it leads to.
+    pub host: String,
+    /// The endpoint of the spec that it was made for; empty where there was none.
+    pub endpoint: String,
     /// From when to when its client certificate is valid; `None` where it has none.
     pub client_certificate: Option<(Timestamp, Timestamp)>,
 }
 
 impl KubeconfigFacts {
-    /// The facts of a kubeconfig; `None` where it is none of NICO's.
+    /// The facts of a Secret; `None` where it is not as NICO wrote it.
     #[must_use]
-    pub fn of(text: &[u8]) -> Option<Self> {
-        let parsed = rebuild::inspect(text).ok()?;
-        let access = parsed.resolve(&std::collections::BTreeMap::new()).ok()?;
-        let client_certificate = match &access.credential {
-            Credential::Certificate { certificates, .. } => certificates.validity(),
-            Credential::Token(_) => None,
-        };
+    pub fn of(secret: &Secret) -> Option<Self> {
+        let data = secret.data.as_ref()?;
+        let text = &data.get(VALUE_KEY)?.0;
+        let annotation = |name| secret.metadata.annotations.as_ref()?.get(name).cloned();
+        let as_written =
+            data.get(KUBECONFIG_KEY)?.0 == *text && annotation(DIGEST_ANNOTATION)? == sha256(text);
+        let access = as_written.then(|| inspected(text))??;
         Some(Self {
-            server: Endpoint {
-                host: access.server.host.to_string(),
-                port: access.server.port,
-            },
-            client_certificate,
+            cluster: secret
+                .metadata
+                .labels
+                .as_ref()?
+                .get(KUBECONFIG_LABEL)?
+                .clone(),
+            host: access.server.host.to_string(),
+            endpoint: annotation(ENDPOINT_ANNOTATION).unwrap_or_default(),
+            client_certificate: validity(&access),
         })
+    }
+}
+
+/// When the client certificate of a kubeconfig ends; `None` where it has none.
+#[must_use]
+pub fn ends(text: &[u8]) -> Option<Timestamp> {
+    validity(&inspected(text)?).map(|(_, to)| to)
+}
+
+fn inspected(text: &[u8]) -> Option<Access> {
+    let parsed = rebuild::inspect(text).ok()?;
+    parsed.resolve(&BTreeMap::new()).ok()
+}
+
+fn validity(access: &Access) -> Option<(Timestamp, Timestamp)> {
+    match &access.credential {
+        Credential::Certificate { certificates, .. } => certificates.validity(),
+        Credential::Token(_) => None,
     }
 }

@@ -6,8 +6,8 @@ use crate::api::names::{IN_USE_FINALIZER, MachineName, ssh_mirror_name};
 use crate::api::nio::{Generation, Machine, SSH_KEY};
 use crate::controller::calls::CallError;
 use crate::controller::key_source::{KeySource, is_out_of_reach};
-use crate::controller::named::SecretFacts;
-use crate::plan::observed::{MirrorView, SshKeyView};
+use crate::controller::named::{Facts, SecretFacts};
+use crate::plan::observed::{MirrorView, SshKeyView, controller};
 
 impl Views<'_> {
     /// The SSH key of a machine, and its mirror where it is to be given to the machine and only a mirror can do that.
@@ -130,9 +130,25 @@ impl Views<'_> {
         Ok(match (ours, facts.facts.deleting) {
             (true, true) => Some(MirrorView::Leftover(version)),
             (true, false) if in_step(&facts) => Some(MirrorView::InStep(version)),
+            // It is made anew.
+            (true, false) if facts.immutable => Some(MirrorView::Leftover(version)),
             (true, false) => Some(MirrorView::Behind(version)),
-            (false, _) if self.is_leftover(&facts.facts) => Some(MirrorView::Leftover(version)),
+            (false, true) if self.is_let_go(&facts.facts, machine) => {
+                Some(MirrorView::Leftover(version))
+            }
             (false, _) => None,
         })
+    }
+
+    /// Whether nothing but NICO's finalizer holds a mirror that is being deleted: its owner holds the machine no more.
+    fn is_let_go(&self, facts: &Facts, machine: &MachineName) -> bool {
+        let namespace = &self.cluster.namespace;
+        let held = self
+            .stores
+            .configurations
+            .get(namespace, machine.as_str())
+            .and_then(|held| controller(&held).map(|owner| owner.uid.clone()));
+        facts.finalizers.iter().any(|it| it == IN_USE_FINALIZER)
+            && (facts.controller.is_none() || facts.controller != held)
     }
 }

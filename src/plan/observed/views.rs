@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 
 use crate::api::conditions::Reason;
-use crate::api::spec::Endpoint;
 use crate::plan::action::Precondition;
 
 /// A Secret as found: never its value.
@@ -109,8 +108,10 @@ pub struct KubeconfigView {
 pub struct Stored {
     /// Version of its Secret.
     pub version: Precondition,
-    /// Where it leads to; `None` where it cannot be read, or its two keys differ: somebody edited it.
-    pub server: Option<Endpoint>,
+    /// Host that it leads to; `None` where it is not as NICO wrote it: somebody edited it.
+    pub host: Option<String>,
+    /// The endpoint that it was made for, as [`Endpoint`](crate::api::spec::Endpoint) is written; empty where there was none.
+    pub endpoint: String,
     /// From when to when its client certificate is valid; `None` where it has none.
     pub client_certificate: Option<(Timestamp, Timestamp)>,
 }
@@ -155,6 +156,16 @@ pub struct Fetch {
 pub struct AtHand {
     /// Whether nodes were listed through it; else why not.
     pub verified: Result<(), NotWorking>,
+    /// When its client certificate ends; `None` where it has none.
+    pub ends: Option<Timestamp>,
+}
+
+impl AtHand {
+    /// Whether nodes were listed through it.
+    #[must_use]
+    pub fn works(&self) -> bool {
+        self.verified.is_ok()
+    }
 }
 
 /// The ConfigMap with pinned host keys.

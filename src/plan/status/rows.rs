@@ -46,6 +46,17 @@ pub(super) fn rows(observed: &Observed, plan: &Plan, now: Timestamp) -> Vec<Mach
             }
         }
     }
+    if observed.cluster.deleting {
+        // What became of those that are free already is looked at once all are.
+        let mut old = observed.cluster.status.machines.clone();
+        old.retain(|row| !seen.contains(&row.name));
+        rows.extend(old.into_iter().map(|row| MachineStatus {
+            state: MachineState::Leaving,
+            reason: Reason::GivingBack.to_string(),
+            message: "NIO has let go of it".to_owned(),
+            ..row
+        }));
+    }
     rows
 }
 

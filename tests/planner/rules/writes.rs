@@ -7,7 +7,7 @@ use nico::api::ledger::EntryState;
 use nico::api::names::ssh_mirror_name;
 use nico::api::nio::NixosConfiguration;
 use nico::api::status::Role;
-use nico::plan::action::{Action, Rewrite};
+use nico::plan::action::{Action, Child, Rewrite};
 use nico::plan::confirmed::{held_marker, is_confirmed, once_confirmed, proved};
 use nico::plan::desired::key_secret;
 use nico::plan::observed::{LedgerView, MirrorView, Observed, SecretView, precondition, role_of};
@@ -56,6 +56,17 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
                 matches!(mirror, Some(MirrorView::Leftover(_)))
                     || !observed.owned().any(|(_, held)| refers(held)),
                 "SPEC 3.1: a mirror stays while a configuration refers to it",
+            )
+        }
+        Action::Claim(claim) => {
+            let files = claim.body["spec"]["additionalFiles"].to_string();
+            must(
+                !files.contains(&ssh_mirror_name(&claim.machine))
+                    || matches!(
+                        observed.mirrors.get(&claim.machine),
+                        Some(MirrorView::InStep(_))
+                    ),
+                "SPEC 7: no configuration refers to a Secret that is not there",
             )
         }
         Action::StoreKubeconfig(None) => must(
@@ -117,8 +128,8 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
                 "a quiet write insists on a version",
             )
         }
-        Action::DeleteChild(_) => must(
-            observed.owned().next().is_none(),
+        Action::DeleteChild(child) => must(
+            observed.owned().next().is_none() || *child == Child::Mirrors,
             "SPEC 5: nothing that NIO needs goes before the last configuration",
         ),
         Action::Withdraw(machine, at) => {
@@ -205,9 +216,9 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
         | Action::Evict(_)
         | Action::LetGo(_)
         | Action::TellLeftBehind(_)
+        | Action::TellNodeStays(_)
         | Action::Undrain { .. }
-        | Action::Claim(_)
-        | Action::FetchKubeconfig(_)
+        | Action::FetchKubeconfig(..)
         | Action::VerifyKubeconfig
         | Action::DropFetched
         | Action::PinHostKey => Ok(()),

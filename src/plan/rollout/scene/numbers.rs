@@ -50,7 +50,10 @@ impl Scene<'_> {
                     return None;
                 }
                 if quorum::can_be_kept(n) {
-                    return too_few(&format!("for Node {name} to leave"));
+                    return too_few(&format!(
+                        "for Node {name} to leave; {}",
+                        off_for_good(machine)
+                    ));
                 }
                 self.would_lose_quorum(machine)
             }
@@ -69,8 +72,10 @@ impl Scene<'_> {
                     Health::Unknown => false,
                 };
                 let what = match step {
-                    Step::Drain { .. } | Step::Release => "leave",
-                    _ => "be changed",
+                    Step::Drain { .. } | Step::Release => {
+                        format!("leave; {}", off_for_good(machine))
+                    }
+                    _ => "be changed".to_owned(),
                 };
                 (!allowed)
                     .then(|| too_few(&format!("for Machine {machine} to {what}")))
@@ -150,4 +155,11 @@ impl Scene<'_> {
             )
         }
     }
+}
+
+/// What leads on where the numbers never will.
+fn off_for_good(machine: &MachineName) -> String {
+    format!(
+        "where it is off for good, annotate the cluster nico.homystack.com/force-release: {machine}"
+    )
 }

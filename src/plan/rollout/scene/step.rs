@@ -79,6 +79,16 @@ impl Scene<'_> {
         let patience = self.drain_patience;
         let node = health::node(self.observed, machine).filter(|_| self.asks);
         let healthy = self.health(machine) == Health::Healthy;
+        let missing = self.selection.control_plane.missing();
+        if self.founded && healthy && self.role(machine) == Role::ControlPlane && missing > 0 {
+            // What works is not given up for what cannot be had.
+            return Verdict::Stop(
+                Reason::TooFewMachines,
+                format!(
+                    "Machine {machine} stays until each machine is there that the control plane is to have ({missing} missing)"
+                ),
+            );
+        }
         let Some(node) = node.filter(|_| healthy && !patience.is_zero()) else {
             // Before the founding nothing lives that could be drained; what is sick is not.
             return Verdict::Go(Step::Release);
