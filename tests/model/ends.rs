@@ -7,13 +7,14 @@ use std::time::Instant;
 use nico::api::conditions::Reason;
 use stateright::Model as _;
 
-use crate::compact::{Pc, Reads, State};
-use crate::model::{Fault, Move, Search, Sketch};
+use crate::compact::{Life, Pc, Reads, State};
+use crate::model::{Fault, Move};
 use crate::planner::View;
+use crate::search::{Search, Sketch};
 
 /// What does not come right by itself in this world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lasting {
+pub enum Lasting {
     /// All does: NIO works, machines and the cluster come back, time passes.
     Nothing,
     /// NIO never applies anything of the edited repository.
@@ -26,7 +27,7 @@ impl Search {
     /// Whether a move is one that the world makes of itself, sooner or later.
     fn comes(&self, state: &State, made: Move, lasting: Lasting) -> bool {
         match made {
-            Move::Edit | Move::Crash(..) | Move::Fault(..) => false,
+            Move::Edit | Move::Delete | Move::Crash(..) | Move::Fault(..) => false,
             Move::Applies(machine) => {
                 let held = state.machines[usize::from(machine)].child;
                 lasting != Lasting::BadRevision
@@ -51,9 +52,16 @@ impl Search {
         })
     }
 
-    /// Nothing is left to be done, and nobody is doing anything.
+    /// Nothing is left to be done, and nobody is doing anything: the cluster is as the spec says, or nothing is left of it.
     fn is_at_rest(&self, state: &State) -> bool {
-        state.operators.iter().all(|it| it.pc == Pc::Idle)
+        if state.operators.iter().any(|it| it.pc != Pc::Idle) || !state.late.is_empty() {
+            return false;
+        }
+        if state.estate.life != Life::Lives {
+            return self.is_all_gone(state);
+        }
+        let mut members = state.machines.iter().filter(|it| it.child.is_some());
+        members.all(|machine| !machine.marks.is_marked())
             && state
                 .ledger
                 .is_some_and(|slot| slot.is_empty() && !slot.fencing)
@@ -137,7 +145,14 @@ fn dead(graph: &Graph, good: impl Fn(&State) -> bool) -> (usize, Vec<&State>) {
     (good, dead.map(|it| it.0).collect())
 }
 
-fn has_no_dead_end(name: &str, search: &Search, lasting: Lasting) {
+pub fn has_no_dead_end(name: &str, search: &Search, lasting: Lasting) {
+    if let Some(first) = dead_end(name, search, lasting) {
+        panic!("{name}: the first dead end\n{}", crate::walk::story(&first));
+    }
+}
+
+/// The first dead end, where there is one.
+pub fn dead_end(name: &str, search: &Search, lasting: Lasting) -> Option<State> {
     let begun = Instant::now();
     let graph = explore(search, lasting);
     let good = |state: &State| {
@@ -150,13 +165,7 @@ fn has_no_dead_end(name: &str, search: &Search, lasting: Lasting) {
         dead.len(),
         begun.elapsed().as_secs_f32()
     );
-    if let Some(first) = dead.first() {
-        panic!(
-            "{name}: {} dead ends, the first of them\n{}",
-            dead.len(),
-            crate::walk::story(first)
-        );
-    }
+    dead.first().map(|state| (*state).clone())
 }
 
 #[test]

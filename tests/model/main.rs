@@ -24,19 +24,26 @@
 
 mod canonical;
 mod compact;
+mod deletions;
+mod drains;
 mod ends;
+mod estate;
 mod judge;
+mod leaving;
 mod model;
-
 mod mutants;
 mod mutation;
 mod nio;
 mod objects;
+mod patience;
 mod planner;
+mod properties;
 mod protocol;
 mod reads;
+mod search;
 mod searches;
 mod server;
 mod shell;
+mod steps;
 mod texts;
 mod walk;
