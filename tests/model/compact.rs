@@ -150,7 +150,7 @@ pub enum Life {
     Gone,
 }
 
-/// The cluster object, and its children but for configurations and ledger: a bit each, in the order of `action::Child::ALL`.
+/// The cluster object, and its children but for configurations and ledger: a bit each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Estate {
     pub life: Life,
@@ -166,7 +166,7 @@ impl Estate {
     pub const TOKENS: u8 = 0b0011;
     pub const KUBECONFIG: u8 = 0b0100;
     pub const ALL: u8 = 0b1111;
-    /// The ledger's place in `action::Child::ALL`.
+    /// The ledger has a bit of its own elsewhere: it is not one of `children`.
     pub const LEDGER: u8 = 4;
 
     /// Of a cluster that lives.

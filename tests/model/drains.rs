@@ -57,9 +57,9 @@ pub fn drain_ages(state: &mut State, machine: u8) -> Option<()> {
     Some(())
 }
 
-/// A person makes a Node unschedulable; no more than a word where it is so already. Not between NICO's look at a Node and its write
-/// (`main.rs`, "What is not in it").
-pub fn cordoned_by_hand(state: &mut State, machine: u8) -> Option<()> {
+/// A person makes a Node unschedulable; no more than a word where it is so already. `meanwhile`: also
+/// between NICO's look at a Node and its write, which insists on no version of the Node.
+pub fn cordoned_by_hand(state: &mut State, machine: u8, meanwhile: bool) -> Option<()> {
     let is_of_it = |step: &Step| match step {
         Step::Drain(of, _) | Step::Undrain(of, _) => *of == machine,
         _ => false,
@@ -71,7 +71,7 @@ pub fn cordoned_by_hand(state: &mut State, machine: u8) -> Option<()> {
     });
     let late = state.late.iter().any(|late| is_of_it(&late.step));
     let now = &mut state.machines[usize::from(machine)];
-    if decided || late || !now.node || now.marks.unschedulable {
+    if (decided || late) && !meanwhile || !now.node || now.marks.unschedulable {
         return None;
     }
     now.marks.unschedulable = true;

@@ -91,23 +91,40 @@ struct Graph {
     states: Vec<State>,
     /// For each state those that lead to it.
     from: Vec<Vec<u32>>,
+    /// For each state the move by which it first came about, and from which one.
+    first: Vec<Option<(usize, Move)>>,
+}
+
+impl Graph {
+    /// The shortest way to a state.
+    fn way_to(&self, mut at: usize) -> Vec<Move> {
+        let mut moves = Vec::new();
+        while let Some((before, made)) = self.first[at] {
+            moves.push(made);
+            at = before;
+        }
+        moves.reverse();
+        moves
+    }
 }
 
 fn explore(search: &Search, lasting: Lasting) -> Graph {
     let mut graph = Graph {
         states: Vec::new(),
         from: Vec::new(),
+        first: Vec::new(),
     };
     let mut known: HashMap<State, u32> = HashMap::new();
-    let mut find = |state: State, graph: &mut Graph| {
+    let mut find = |state: State, came: Option<(usize, Move)>, graph: &mut Graph| {
         *known.entry(state).or_insert_with_key(|state| {
             graph.states.push(state.clone());
             graph.from.push(Vec::new());
+            graph.first.push(came);
             u32::try_from(graph.states.len() - 1).unwrap()
         })
     };
     for state in search.init_states() {
-        find(state, &mut graph);
+        find(state, None, &mut graph);
     }
     let mut at = 0;
     let mut moves = Vec::new();
@@ -118,7 +135,7 @@ fn explore(search: &Search, lasting: Lasting) -> Graph {
             let Some(next) = search.next_state(&state, made) else {
                 continue;
             };
-            let next = find(next, &mut graph);
+            let next = find(next, Some((at, made)), &mut graph);
             if search.comes(&state, made, lasting) {
                 graph.from[next as usize].push(u32::try_from(at).unwrap());
             }
@@ -129,7 +146,7 @@ fn explore(search: &Search, lasting: Lasting) -> Graph {
 }
 
 /// The states from which no path leads to a good one.
-fn dead(graph: &Graph, good: impl Fn(&State) -> bool) -> (usize, Vec<&State>) {
+fn dead(graph: &Graph, good: impl Fn(&State) -> bool) -> (usize, Vec<usize>) {
     let mut leads: Vec<bool> = graph.states.iter().map(good).collect();
     let mut open: Vec<usize> = (0..leads.len()).filter(|at| leads[*at]).collect();
     let good = open.len();
@@ -141,18 +158,25 @@ fn dead(graph: &Graph, good: impl Fn(&State) -> bool) -> (usize, Vec<&State>) {
             }
         }
     }
-    let dead = graph.states.iter().zip(&leads).filter(|it| !it.1);
-    (good, dead.map(|it| it.0).collect())
+    let dead = (0..leads.len()).filter(|at| !leads[*at]);
+    (good, dead.collect())
 }
 
 pub fn has_no_dead_end(name: &str, search: &Search, lasting: Lasting) {
-    if let Some(first) = dead_end(name, search, lasting) {
-        panic!("{name}: the first dead end\n{}", crate::walk::story(&first));
+    if let Some(DeadEnd { state, moves }) = dead_ends(name, search, lasting).first() {
+        let (length, story) = (moves.len(), crate::walk::story(state));
+        panic!("{name}: a dead end after {length} moves: {moves:?}\n{story}");
     }
 }
 
-/// The first dead end, where there is one.
-pub fn dead_end(name: &str, search: &Search, lasting: Lasting) -> Option<State> {
+/// A state from which no path leads to rest, and the shortest way to it.
+pub struct DeadEnd {
+    pub state: State,
+    pub moves: Vec<Move>,
+}
+
+/// The dead ends, the first one first.
+pub fn dead_ends(name: &str, search: &Search, lasting: Lasting) -> Vec<DeadEnd> {
     let begun = Instant::now();
     let graph = explore(search, lasting);
     let good = |state: &State| {
@@ -165,7 +189,11 @@ pub fn dead_end(name: &str, search: &Search, lasting: Lasting) -> Option<State> 
         dead.len(),
         begun.elapsed().as_secs_f32()
     );
-    dead.first().map(|state| (*state).clone())
+    let ends = dead.into_iter().map(|at| DeadEnd {
+        state: graph.states[at].clone(),
+        moves: graph.way_to(at),
+    });
+    ends.collect()
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use crate::compact::{Broken, Estate, Known, Life, State, Step};
 use crate::judge;
+use crate::mutation::Mutation;
 use crate::search::Search;
 use crate::server::{change, each_version, forget_ledger};
 
@@ -30,7 +31,10 @@ impl Search {
                 is_new
             }
             Step::UnlessGone(child) => {
-                let is_gone = state.estate.life == Life::Gone;
+                let is_gone = match self.mutation {
+                    Mutation::UnlessDeleting => state.estate.life != Life::Lives,
+                    _ => state.estate.life == Life::Gone,
+                };
                 if is_gone {
                     delete_child(state, child);
                 }
@@ -114,7 +118,8 @@ impl Search {
     pub fn is_all_gone(&self, state: &State) -> bool {
         let held = state.machines.iter().any(|machine| machine.child.is_some());
         let left = state.estate.children != 0 || state.ledger.is_some();
-        state.estate.life == Life::Gone && !held && (!left || state.estate.late && !self.punctual)
+        let strict = self.punctual || self.mutation == Mutation::UnlessDeleting;
+        state.estate.life == Life::Gone && !held && (!left || state.estate.late && !strict)
     }
 }
 

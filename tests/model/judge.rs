@@ -144,19 +144,23 @@ fn workers_are_done(search: &Search, state: &State, write: Write, known: Known) 
     })
 }
 
-/// What is wrong with the departure of a machine, as it arrives. Nobody says in these searches that one of two may go.
+/// What is wrong with a machine that is let go, as that arrives: a healthy one is drained before.
+pub fn goes(search: &Search, state: &State, machine: u8, known: Known) -> Option<Broken> {
+    let bit = 1 << machine;
+    let with_its_pods = search.drains && known.confirmed & !known.drained & bit != 0;
+    leaves(search, state, machine, known).or(with_its_pods.then_some(Broken::Undrained))
+}
+
+/// What is wrong with the departure of a machine, which begins with its drain. Nobody says in these searches that one of two may go.
 pub fn leaves(search: &Search, state: &State, machine: u8, known: Known) -> Option<Broken> {
     let bit = 1 << machine;
     let is_control_plane = search.is_control_plane(machine);
-    let left = |other: &u8| {
-        let other = &state.machines[usize::from(*other)];
-        other.node && other.child.is_none()
+    let left = |other: u8| {
+        let now = &state.machines[usize::from(other)];
+        other != machine && now.node && now.child.is_none()
     };
-    if is_control_plane && (0..search.planner.control_plane).any(|other| left(&other)) {
+    if is_control_plane && (0..search.planner.control_plane).any(left) {
         return Some(Broken::TwoLeave);
-    }
-    if search.drains && known.confirmed & known.drained & bit != known.confirmed & bit {
-        return Some(Broken::Undrained);
     }
     let (n, healthy) = (known.members.count_ones(), known.healthy.count_ones());
     let majority = n / 2 + 1;

@@ -31,8 +31,10 @@ pub enum Fault {
     LedgerLost,
     /// A person deletes a configuration, and NIO lets go of the machine.
     ChildLost,
-    /// A person makes a Node unschedulable.
+    /// A person makes a Node unschedulable, while NICO is not about to mark it.
     Cordoned,
+    /// The same, at any moment.
+    CordonedMeanwhile,
 }
 
 /// What can happen.

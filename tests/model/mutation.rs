@@ -34,4 +34,6 @@ pub enum Mutation {
     NoUnlessGone,
     /// Two minutes pass in a deletion before anything but configurations goes: what SPEC 5 does not ask for.
     DeletionWaits,
+    /// What was made while the cluster was being deleted goes again, too: what the shell does not do.
+    UnlessDeleting,
 }

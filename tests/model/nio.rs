@@ -106,7 +106,8 @@ impl Search {
                     return None;
                 }
             }
-            Fault::Cordoned => drains::cordoned_by_hand(state, machine)?,
+            Fault::Cordoned => drains::cordoned_by_hand(state, machine, false)?,
+            Fault::CordonedMeanwhile => drains::cordoned_by_hand(state, machine, true)?,
             Fault::ChildLost => {
                 // NIO lets go of the machine: `#minimal` runs no kubelet, and the Node stays.
                 let now = &mut state.machines[at];

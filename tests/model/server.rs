@@ -114,7 +114,14 @@ impl Search {
                 drains::forget_node(state, *machine)
             }
             Step::LedgerStands => valid.ledger,
-            Step::Drain(..) | Step::Undrain(..) => drains::mark_node(state, *step),
+            Step::Drain(machine, _) => {
+                let lives = self.lives(state);
+                state.broken = state
+                    .broken
+                    .or_else(|| judge::leaves(self, state, *machine, *known).filter(|_| lives));
+                drains::mark_node(state, *step)
+            }
+            Step::Undrain(..) => drains::mark_node(state, *step),
             Step::GiveBack(machine) => {
                 valid.child(*machine) && {
                     if self.lives(state) {
@@ -153,7 +160,7 @@ impl Search {
         let lives = self.lives(state);
         state.broken = state
             .broken
-            .or_else(|| judge::leaves(self, state, machine, known).filter(|_| lives));
+            .or_else(|| judge::goes(self, state, machine, known).filter(|_| lives));
         change(state, machine, |child| child.terminating = true);
         state.machines[usize::from(machine)].flying = lives;
         state.broken = state.broken.or_else(|| judge::together(self, state));
