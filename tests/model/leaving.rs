@@ -1,7 +1,7 @@
 //! Searches in which healthy machines leave and their pods are given time (SPEC 4.6), and their ends: who stays bears no mark of it.
 
 use crate::ends::{Lasting, has_no_dead_end};
-use crate::model::Fault::{ChildLost, Cordoned, CordonedMeanwhile, Down, Silence};
+use crate::model::Fault::{Cordoned, CordonedMeanwhile, Down, Silence};
 use crate::search::{Search, Sketch};
 use crate::searches::holds;
 use crate::walk::walk;
@@ -87,7 +87,7 @@ fn a_hand_meanwhile() {
 #[test]
 #[ignore = "the full size"]
 fn full_leaving() {
-    let faults = one_of_four_and_back().faults(1, [Down, Silence, Cordoned, ChildLost]);
+    let faults = one_of_four_and_back().faults(1, [Down, Silence, Cordoned]);
     ends_well("4 to 3 and back, drained, a fault", &faults);
     let search = Search::draining(&[sketch(1, 2), sketch(1, 1)]).edits([1, 0]);
     ends_well("1+2 to 1+1 and back, two operators", &search.operators(2));
