@@ -82,10 +82,11 @@ pub fn plan_changes(
         || come_and_go
         || !ledger.slot.entries.is_empty()
         || nodes.any(|node| node.draining_since.is_some());
-    if pending {
-        plan.wants_word = asks_the_cluster(observed, founding.founded);
-    }
-    if plan.wants_word && observed.word_is_old {
+    let asks = asks_the_cluster(observed, founding.founded);
+    plan.wants_word |= pending && asks;
+    // The mark of a drain can land after the entry that it was decided under has ended: nothing else would show it.
+    let looks_again = asks && observed.kubeconfig.try_again;
+    if (plan.wants_word || looks_again) && observed.word_is_old {
         plan.actions.push(Action::AskCluster);
     }
     if ledger.slot.fencing {

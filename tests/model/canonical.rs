@@ -1,6 +1,6 @@
 //! One state for all that differ in nothing that matters: attempts are numbered anew, and what can only fail is given up at once.
 
-use crate::compact::{Attempt, Child, Kept, MOST, Operator, Pc, Proof, Reads, State, Step};
+use crate::compact::{Attempt, Child, Kept, MOST, Operator, Pc, Proof, Reads, State, Step, Valid};
 use crate::mutation::Mutation;
 
 /// The canonical form of a state. `well`: the machines that are well now.
@@ -11,7 +11,7 @@ pub fn canonical(state: &mut State, mutation: Mutation, well: u8) {
     }
     state
         .late
-        .retain(|late| can_land(late.step, late.valid.ledger, late.valid.children, mutation));
+        .retain(|late| can_land(late.step, late.valid, mutation));
     state.late.sort_unstable();
     for machine in &mut state.machines {
         machine.aged &= machine.child.is_some_and(|child| child.rewritten);
@@ -40,19 +40,21 @@ fn give_up(operator: &mut Operator, mutation: Mutation) {
         Pc::Idle | Pc::Look(_) | Pc::Under { .. } => false,
         Pc::Act { steps, valid, .. } => steps
             .first()
-            .is_none_or(|step| !can_land(*step, valid.ledger, valid.children, mutation)),
+            .is_none_or(|step| !can_land(*step, *valid, mutation)),
     };
     if over {
         operator.pc = Pc::Idle;
     }
 }
 
-fn can_land(step: Step, ledger: bool, children: u8, mutation: Mutation) -> bool {
-    let child = |machine: u8| children & (1 << machine) != 0;
+fn can_land(step: Step, valid: Valid, mutation: Mutation) -> bool {
+    let ledger = valid.ledger;
+    let child = |machine: u8| valid.child(machine);
     match step {
         Step::Confirm(machine)
         | Step::Withdraw(machine)
         | Step::Touch(machine)
+        | Step::GiveBack(machine)
         | Step::Release(machine) => child(machine),
         Step::EndEntry(machine, _) => {
             mutation == Mutation::NoTouch
@@ -67,10 +69,18 @@ fn can_land(step: Step, ledger: bool, children: u8, mutation: Mutation) -> bool 
                     Mutation::EqualContent | Mutation::RemovalByAnyLedger
                 )
         }
-        Step::CreateLedger(_) | Step::DeleteNode(_) => true,
+        Step::AddFinalizer | Step::RemoveFinalizer => valid.cluster,
+        Step::LedgerStands => ledger,
+        Step::CreateLedger(_)
+        | Step::CreateToken(_)
+        | Step::UnlessGone(_)
+        | Step::DeleteChild(_)
+        | Step::Drain(..)
+        | Step::Undrain(..)
+        | Step::DeleteNode(_) => true,
         Step::Write(write) => {
             let stands = child(write.machine) || mutation == Mutation::NoVersionOnWrite;
-            (write.joins || stands) && (write.entered || ledger)
+            write.joins || stands
         }
     }
 }

@@ -52,6 +52,36 @@ impl Child {
     }
 }
 
+/// How long a Node has been marked as being drained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Age {
+    /// Its pods have time left.
+    Fresh,
+    /// Their time has run out.
+    Over,
+    /// So long ago that it is of another drain.
+    Old,
+}
+
+/// What a drain changes on a Node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Marks {
+    pub unschedulable: bool,
+    /// NICO's annotation: it made it so.
+    pub cordoned: bool,
+    /// NICO's annotation: it is being drained.
+    pub draining: Option<Age>,
+    /// Pods run there that a drain has to evict.
+    pub pods: bool,
+}
+
+impl Marks {
+    /// Whether any of them is NICO's.
+    pub fn is_marked(self) -> bool {
+        self.draining.is_some() || self.cordoned
+    }
+}
+
 /// A machine, and what its configuration has come to.
 // Each is a fact of its own.
 #[allow(clippy::struct_excessive_bools)]
@@ -68,6 +98,10 @@ pub struct Machine {
     pub hidden: bool,
     /// Its Node exists.
     pub node: bool,
+    /// What is on its Node.
+    pub marks: Marks,
+    /// A person made its Node unschedulable.
+    pub by_hand: bool,
     /// It was written disruptively, and NIO has not proved since that exactly this is on it (INVARIANTS, "in flight").
     pub flying: bool,
 }
@@ -84,6 +118,8 @@ pub struct Entry {
 pub struct Slot {
     pub entries: [Option<Entry>; 2],
     pub fencing: bool,
+    /// The ledger says that the cluster is not founded yet.
+    pub founding: bool,
 }
 
 impl Slot {
@@ -99,7 +135,47 @@ impl Slot {
             .filter(|entry| entry.machine != machine);
         Self {
             entries: [rest.next().copied(), rest.next().copied()],
-            fencing: self.fencing,
+            ..self
+        }
+    }
+}
+
+/// How far the cluster object is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Life {
+    #[default]
+    Lives,
+    /// It bears a deletionTimestamp.
+    Deleting,
+    Gone,
+}
+
+/// The cluster object, and its children but for configurations and ledger: a bit each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Estate {
+    pub life: Life,
+    /// It bears NICO's finalizer.
+    pub finalizer: bool,
+    pub children: u8,
+    /// Something that was decided before the deletion arrived after the last look at what was there.
+    pub late: bool,
+}
+
+impl Estate {
+    /// The token Secrets.
+    pub const TOKENS: u8 = 0b0011;
+    pub const KUBECONFIG: u8 = 0b0100;
+    pub const ALL: u8 = 0b1111;
+    /// The ledger has a bit of its own elsewhere: it is not one of `children`.
+    pub const LEDGER: u8 = 4;
+
+    /// Of a cluster that lives.
+    pub const fn whole() -> Self {
+        Self {
+            life: Life::Lives,
+            finalizer: true,
+            children: Self::ALL,
+            late: false,
         }
     }
 }
@@ -112,12 +188,17 @@ pub enum Word {
     /// None of its API servers can be reached.
     Silence,
     /// Each is a bit: machines that do not answer and whose Node is not Ready, and those that have no Node. The others are well.
-    Heard { down: u8, absent: u8 },
+    Heard {
+        down: u8,
+        absent: u8,
+        marks: [Marks; MOST],
+    },
 }
 
 /// Which versions that somebody holds still stand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Valid {
+    pub cluster: bool,
     pub ledger: bool,
     /// A bit for each configuration.
     pub children: u8,
@@ -136,6 +217,8 @@ pub struct Reads {
     pub done: u8,
     /// Which spec the cluster object had.
     pub edit: u8,
+    /// The cluster object, and what stood beside it.
+    pub estate: Estate,
     pub children: [Option<Child>; MOST],
     /// Machines that NIO cannot reach, a bit each.
     pub hidden: u8,
@@ -158,11 +241,26 @@ pub enum Step {
     EndEntry(u8, Slot),
     /// Touch is done, and its answer showed the machine settled: the entry goes.
     Remove(u8, Slot),
+    /// The ledger is read once more, just before a write without an entry.
+    LedgerStands,
     Write(Write),
+    /// Its Node is marked as being drained, under an entry; `true`: and made unschedulable.
+    Drain(u8, bool),
+    /// NICO's marks are taken off its Node; `true`: and it is made schedulable again.
+    Undrain(u8, bool),
     /// Its configuration is deleted, under an entry: the machine leaves.
     Release(u8),
     /// The Node that a machine left behind is deleted, under an entry.
     DeleteNode(u8),
+    AddFinalizer,
+    /// A token Secret is made.
+    CreateToken(u8),
+    /// One of its children was just made: it is let go where the cluster is gone.
+    UnlessGone(u8),
+    /// Its configuration is deleted without an entry: nothing lives, or all of it is to go.
+    GiveBack(u8),
+    DeleteChild(u8),
+    RemoveFinalizer,
 }
 
 /// A configuration that is written: disruptively, but where it is a worker's first one.
@@ -191,6 +289,14 @@ pub struct Known {
     pub hidden: u8,
     /// Whether the clocks of patience had run out.
     pub patient: bool,
+    /// Whether the cluster was being deleted.
+    pub deleting: bool,
+    /// All configurations that existed.
+    pub held: u8,
+    /// All machines that were confirmed.
+    pub confirmed: u8,
+    /// Machines whose pods had gone, or had had their time.
+    pub drained: u8,
     /// Those that were at no moment healthy since the entry was taken: whoever takes one for healthy looked before.
     pub never_well: u8,
 }
@@ -257,6 +363,20 @@ pub enum Broken {
     I15,
     /// The plan is another one with the status wiped.
     Status,
+    /// The finalizer goes while a configuration exists.
+    I9,
+    /// Something is made though the cluster is being deleted.
+    I10,
+    /// A configuration is there and a token that it refers to is not.
+    Tokens,
+    /// The ledger goes, and others of its kind are still there.
+    LedgerLast,
+    /// A control plane machine leaves before the Node of the one before it is gone.
+    TwoLeave,
+    /// A healthy machine leaves with its pods.
+    Undrained,
+    /// What a person made unschedulable is made schedulable.
+    Uncordoned,
 }
 
 /// Everything.
@@ -264,6 +384,7 @@ pub enum Broken {
 pub struct State {
     /// How many edits of the spec were made.
     pub edit: u8,
+    pub estate: Estate,
     pub ledger: Option<Slot>,
     pub machines: [Machine; MOST],
     /// No operator reaches any of the cluster's API servers.

@@ -7,13 +7,14 @@ use std::time::Instant;
 use nico::api::conditions::Reason;
 use stateright::Model as _;
 
-use crate::compact::{Pc, Reads, State};
-use crate::model::{Fault, Move, Search, Sketch};
+use crate::compact::{Life, Pc, Reads, State};
+use crate::model::{Fault, Move};
 use crate::planner::View;
+use crate::search::{Search, Sketch};
 
 /// What does not come right by itself in this world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lasting {
+pub enum Lasting {
     /// All does: NIO works, machines and the cluster come back, time passes.
     Nothing,
     /// NIO never applies anything of the edited repository.
@@ -26,7 +27,7 @@ impl Search {
     /// Whether a move is one that the world makes of itself, sooner or later.
     fn comes(&self, state: &State, made: Move, lasting: Lasting) -> bool {
         match made {
-            Move::Edit | Move::Crash(..) | Move::Fault(..) => false,
+            Move::Edit | Move::Delete | Move::Crash(..) | Move::Fault(..) => false,
             Move::Applies(machine) => {
                 let held = state.machines[usize::from(machine)].child;
                 lasting != Lasting::BadRevision
@@ -51,9 +52,16 @@ impl Search {
         })
     }
 
-    /// Nothing is left to be done, and nobody is doing anything.
+    /// Nothing is left to be done, and nobody is doing anything: the cluster is as the spec says, or nothing is left of it.
     fn is_at_rest(&self, state: &State) -> bool {
-        state.operators.iter().all(|it| it.pc == Pc::Idle)
+        if state.operators.iter().any(|it| it.pc != Pc::Idle) || !state.late.is_empty() {
+            return false;
+        }
+        if state.estate.life != Life::Lives {
+            return self.is_all_gone(state);
+        }
+        let mut members = state.machines.iter().filter(|it| it.child.is_some());
+        members.all(|machine| !machine.marks.is_marked())
             && state
                 .ledger
                 .is_some_and(|slot| slot.is_empty() && !slot.fencing)
@@ -83,23 +91,40 @@ struct Graph {
     states: Vec<State>,
     /// For each state those that lead to it.
     from: Vec<Vec<u32>>,
+    /// For each state the move by which it first came about, and from which one.
+    first: Vec<Option<(usize, Move)>>,
+}
+
+impl Graph {
+    /// The shortest way to a state.
+    fn way_to(&self, mut at: usize) -> Vec<Move> {
+        let mut moves = Vec::new();
+        while let Some((before, made)) = self.first[at] {
+            moves.push(made);
+            at = before;
+        }
+        moves.reverse();
+        moves
+    }
 }
 
 fn explore(search: &Search, lasting: Lasting) -> Graph {
     let mut graph = Graph {
         states: Vec::new(),
         from: Vec::new(),
+        first: Vec::new(),
     };
     let mut known: HashMap<State, u32> = HashMap::new();
-    let mut find = |state: State, graph: &mut Graph| {
+    let mut find = |state: State, came: Option<(usize, Move)>, graph: &mut Graph| {
         *known.entry(state).or_insert_with_key(|state| {
             graph.states.push(state.clone());
             graph.from.push(Vec::new());
+            graph.first.push(came);
             u32::try_from(graph.states.len() - 1).unwrap()
         })
     };
     for state in search.init_states() {
-        find(state, &mut graph);
+        find(state, None, &mut graph);
     }
     let mut at = 0;
     let mut moves = Vec::new();
@@ -110,7 +135,7 @@ fn explore(search: &Search, lasting: Lasting) -> Graph {
             let Some(next) = search.next_state(&state, made) else {
                 continue;
             };
-            let next = find(next, &mut graph);
+            let next = find(next, Some((at, made)), &mut graph);
             if search.comes(&state, made, lasting) {
                 graph.from[next as usize].push(u32::try_from(at).unwrap());
             }
@@ -121,7 +146,7 @@ fn explore(search: &Search, lasting: Lasting) -> Graph {
 }
 
 /// The states from which no path leads to a good one.
-fn dead(graph: &Graph, good: impl Fn(&State) -> bool) -> (usize, Vec<&State>) {
+fn dead(graph: &Graph, good: impl Fn(&State) -> bool) -> (usize, Vec<usize>) {
     let mut leads: Vec<bool> = graph.states.iter().map(good).collect();
     let mut open: Vec<usize> = (0..leads.len()).filter(|at| leads[*at]).collect();
     let good = open.len();
@@ -133,11 +158,25 @@ fn dead(graph: &Graph, good: impl Fn(&State) -> bool) -> (usize, Vec<&State>) {
             }
         }
     }
-    let dead = graph.states.iter().zip(&leads).filter(|it| !it.1);
-    (good, dead.map(|it| it.0).collect())
+    let dead = (0..leads.len()).filter(|at| !leads[*at]);
+    (good, dead.collect())
 }
 
-fn has_no_dead_end(name: &str, search: &Search, lasting: Lasting) {
+pub fn has_no_dead_end(name: &str, search: &Search, lasting: Lasting) {
+    if let Some(DeadEnd { state, moves }) = dead_ends(name, search, lasting).first() {
+        let (length, story) = (moves.len(), crate::walk::story(state));
+        panic!("{name}: a dead end after {length} moves: {moves:?}\n{story}");
+    }
+}
+
+/// A state from which no path leads to rest, and the shortest way to it.
+pub struct DeadEnd {
+    pub state: State,
+    pub moves: Vec<Move>,
+}
+
+/// The dead ends, the first one first.
+pub fn dead_ends(name: &str, search: &Search, lasting: Lasting) -> Vec<DeadEnd> {
     let begun = Instant::now();
     let graph = explore(search, lasting);
     let good = |state: &State| {
@@ -150,13 +189,11 @@ fn has_no_dead_end(name: &str, search: &Search, lasting: Lasting) {
         dead.len(),
         begun.elapsed().as_secs_f32()
     );
-    if let Some(first) = dead.first() {
-        panic!(
-            "{name}: {} dead ends, the first of them\n{}",
-            dead.len(),
-            crate::walk::story(first)
-        );
-    }
+    let ends = dead.into_iter().map(|at| DeadEnd {
+        state: graph.states[at].clone(),
+        moves: graph.way_to(at),
+    });
+    ends.collect()
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What must never happen (INVARIANTS), judged from the world itself and by arithmetic of its own, at every write.
 
-use crate::compact::{Broken, Kept, Known, Reads, State, Word, Write};
-use crate::model::Search;
+use crate::compact::{Age, Broken, Estate, Kept, Known, Life, Reads, State, Word, Write};
+use crate::search::Search;
 
 /// What a decision knew, from what was read for it.
 pub fn known(search: &Search, reads: &Reads) -> Known {
@@ -12,7 +12,7 @@ pub fn known(search: &Search, reads: &Reads) -> Known {
     };
     let answers = match reads.word {
         Word::NotAsked | Word::Silence => 0,
-        Word::Heard { down, absent } => bits(&|index| (down | absent) & (1 << index) == 0),
+        Word::Heard { down, absent, .. } => bits(&|index| (down | absent) & (1 << index) == 0),
     };
     let exist = bits(&|index| reads.children[usize::from(index)].is_some());
     let strays = match reads.word {
@@ -20,14 +20,46 @@ pub fn known(search: &Search, reads: &Reads) -> Known {
         Word::Heard { absent, .. } if answers != 0 => bits(&|index| absent & (1 << index) == 0),
         _ => 0,
     };
-    let confirmed = confirmed(reads) & exist;
+    let all_confirmed = confirmed(reads);
+    let confirmed = all_confirmed & exist;
     Known {
+        confirmed: all_confirmed,
         members: exist | strays,
         healthy: confirmed & answers,
         unknown: if answers == 0 { confirmed } else { 0 },
         hidden: reads.hidden,
+        held: held(reads),
+        deleting: reads.estate.life == Life::Deleting,
+        drained: drained(reads),
         ..Known::default()
     }
+}
+
+/// Machines whose Node is not well, or is drained.
+fn drained(reads: &Reads) -> u8 {
+    let Word::Heard {
+        down,
+        absent,
+        marks,
+    } = reads.word
+    else {
+        return u8::MAX;
+    };
+    let bits = marks.iter().enumerate().map(|(index, marks)| {
+        let had_time = match marks.draining {
+            None | Some(Age::Old) => false,
+            Some(Age::Fresh) => !marks.pods,
+            Some(Age::Over) => true,
+        };
+        u8::from(had_time) << index
+    });
+    bits.sum::<u8>() | down | absent
+}
+
+fn held(reads: &Reads) -> u8 {
+    let bits = reads.children.iter().enumerate();
+    bits.map(|(index, child)| u8::from(child.is_some()) << index)
+        .sum()
 }
 
 fn confirmed(reads: &Reads) -> u8 {
@@ -112,10 +144,25 @@ fn workers_are_done(search: &Search, state: &State, write: Write, known: Known) 
     })
 }
 
-/// What is wrong with the departure of a machine, as it arrives. Nobody says in these searches that one of two may go.
-pub fn leaves(search: &Search, machine: u8, known: Known) -> Option<Broken> {
-    let (n, healthy) = (known.members.count_ones(), known.healthy.count_ones());
+/// What is wrong with a machine that is let go, as that arrives: a healthy one is drained before.
+pub fn goes(search: &Search, state: &State, machine: u8, known: Known) -> Option<Broken> {
     let bit = 1 << machine;
+    let with_its_pods = search.drains && known.confirmed & !known.drained & bit != 0;
+    leaves(search, state, machine, known).or(with_its_pods.then_some(Broken::Undrained))
+}
+
+/// What is wrong with the departure of a machine, which begins with its drain. Nobody says in these searches that one of two may go.
+pub fn leaves(search: &Search, state: &State, machine: u8, known: Known) -> Option<Broken> {
+    let bit = 1 << machine;
+    let is_control_plane = search.is_control_plane(machine);
+    let left = |other: u8| {
+        let now = &state.machines[usize::from(other)];
+        other != machine && now.node && now.child.is_none()
+    };
+    if is_control_plane && (0..search.planner.control_plane).any(left) {
+        return Some(Broken::TwoLeave);
+    }
+    let (n, healthy) = (known.members.count_ones(), known.healthy.count_ones());
     let majority = n / 2 + 1;
     let allowed = if known.healthy & bit != 0 {
         healthy > majority
@@ -123,8 +170,33 @@ pub fn leaves(search: &Search, machine: u8, known: Known) -> Option<Broken> {
         known.unknown & bit == 0 && healthy >= majority
     };
     let too_old = known.healthy & known.never_well != 0;
-    let is_control_plane = search.is_control_plane(machine);
     (is_control_plane && (too_old || n <= 2 || !allowed)).then_some(Broken::I3Numbers)
+}
+
+/// What is wrong with a configuration that arrives. One that was decided before the deletion, and lands after the last LIST of
+/// it, is what no rule of the planner keeps from coming (`deletions.rs`); the others are given back.
+pub fn refers_to_what_is_gone(search: &Search, state: &mut State) -> Option<Broken> {
+    if state.estate.children & Estate::TOKENS == Estate::TOKENS {
+        return None;
+    }
+    state.estate.late |= state.estate.life != Life::Lives;
+    (search.punctual || state.estate.life == Life::Lives).then_some(Broken::Tokens)
+}
+
+/// What is wrong with the end of a child of the cluster: a LIST showed configurations, or others are to go before it.
+pub fn child_goes(state: &State, child: u8, known: Known) -> Option<Broken> {
+    if child == Estate::LEDGER {
+        let others = state.estate.children != 0 && !state.estate.late;
+        others.then_some(Broken::LedgerLast)
+    } else {
+        (known.held != 0 && Estate::TOKENS & (1 << child) != 0).then_some(Broken::Tokens)
+    }
+}
+
+/// What is wrong with the end of the cluster.
+pub fn cluster_goes(search: &Search, state: &State, known: Known) -> Option<Broken> {
+    let held = state.machines.iter().any(|machine| machine.child.is_some());
+    (known.held != 0 || search.punctual && held).then_some(Broken::I9)
 }
 
 /// What is wrong with the world, now that a write arrived.

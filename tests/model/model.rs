@@ -1,19 +1,18 @@
 //! The search: which states there are, and what can happen in each. stateright walks them.
 
-use std::sync::Arc;
-
-use nico::api::names::MachineName;
-use serde_json::{Value, json};
 use stateright::{Model, Property};
 
 use crate::canonical::canonical;
 use crate::compact::{
-    Attempt, Broken, Child, Kept, MOST, Machine, Operator, Pc, Proof, Slot, State,
+    Attempt, Child, Estate, Kept, MOST, Machine, Operator, Pc, Proof, Slot, State,
 };
+use crate::drains;
+use crate::estate;
 use crate::judge;
 use crate::mutation::Mutation;
 use crate::nio;
-use crate::planner::Planner;
+use crate::properties::properties;
+use crate::search::Search;
 
 /// Something that goes wrong without NICO's doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +31,10 @@ pub enum Fault {
     LedgerLost,
     /// A person deletes a configuration, and NIO lets go of the machine.
     ChildLost,
+    /// A person makes a Node unschedulable, while NICO is not about to mark it.
+    Cordoned,
+    /// The same, at any moment.
+    CordonedMeanwhile,
 }
 
 /// What can happen.
@@ -59,143 +62,19 @@ pub enum Move {
     Fault(Fault, u8),
     Recovers(u8),
     Speaks,
-}
-
-/// A spec in few words.
-#[derive(Clone, Copy, Debug)]
-pub struct Sketch {
-    pub repository: &'static str,
-    pub control_plane: u8,
-    pub workers: u8,
-}
-
-/// A search: where it starts, and how much may happen.
-#[derive(Clone)]
-pub struct Search {
-    pub planner: Arc<Planner>,
-    /// Index of the spec after so many edits.
-    pub edits: Vec<u8>,
-    pub crashes: u8,
-    pub faults: u8,
-    pub kinds: Vec<Fault>,
-    pub operators: usize,
-    /// Each read is a step of its own.
-    pub fine: bool,
-    /// Passes from caches, as old as they may be.
-    pub caches: bool,
-    pub mutation: Mutation,
-    /// What the machines of the beginning hold.
-    texts: [Option<u16>; MOST],
+    /// The cluster is deleted.
+    Delete,
+    /// The garbage collector deletes a configuration whose cluster is gone.
+    Collects(u8),
+    /// A kubeconfig of a cluster that was just founded is stored.
+    Stores,
+    /// The last pod of a Node that is drained goes.
+    PodsGo(u8),
+    /// The time of a drain runs out.
+    DrainAges(u8),
 }
 
 impl Search {
-    /// A founded cluster at spec A, and edits B and C, which differ from it by `gitRepo`.
-    pub fn new(control_plane: u8, workers: u8) -> Self {
-        let of = |repository| Sketch {
-            repository,
-            control_plane,
-            workers,
-        };
-        Self::of(&[of("a"), of("b"), of("c")])
-    }
-
-    /// A founded cluster at the first of these specs. Those with the most machines have them all.
-    pub fn of(sketches: &[Sketch]) -> Self {
-        let most = |of: fn(&Sketch) -> u8| sketches.iter().map(of).max().unwrap_or_default();
-        let control_plane = most(|it| it.control_plane);
-        let name = |kind: &str, index: u8| MachineName::parse(&format!("{kind}-{index}")).unwrap();
-        let named = |kind: &str, count: u8| -> Vec<MachineName> {
-            (1..=count).map(|index| name(kind, index)).collect()
-        };
-        let spec = |sketch: &Sketch| -> Value {
-            let mut spec = json!({
-                "gitRepo": format!("https://example.com/{}.git", sketch.repository),
-                "controlPlane": { "machines": named("cp", sketch.control_plane) },
-                // No pods, and nothing to wait for.
-                "rollout": { "drainTimeoutSeconds": 0 },
-            });
-            if sketch.workers > 0 {
-                spec["dataPlane"] = json!({ "machines": named("worker", sketch.workers) });
-            }
-            spec
-        };
-        let specs: Vec<Value> = sketches.iter().map(spec).collect();
-        let mut names = named("cp", control_plane);
-        names.extend(named("worker", most(|it| it.workers)));
-        let planner = Planner::new(names, control_plane, &specs);
-        let texts = planner.first_texts(0);
-        Self {
-            planner: Arc::new(planner),
-            edits: vec![0],
-            crashes: 0,
-            faults: 0,
-            kinds: Vec::new(),
-            operators: 1,
-            fine: false,
-            caches: false,
-            mutation: Mutation::Faithful,
-            texts,
-        }
-    }
-
-    /// The spec is edited to these, one after the other.
-    pub fn edits<const N: usize>(mut self, specs: [u8; N]) -> Self {
-        self.edits.extend(specs);
-        self
-    }
-
-    pub fn crashes(mut self, crashes: u8) -> Self {
-        self.crashes = crashes;
-        self
-    }
-
-    /// So many faults of these kinds.
-    pub fn faults<const N: usize>(mut self, faults: u8, kinds: [Fault; N]) -> Self {
-        self.faults = faults;
-        self.kinds = kinds.to_vec();
-        self
-    }
-
-    pub fn operators(mut self, operators: usize) -> Self {
-        self.operators = operators;
-        self
-    }
-
-    pub fn fine(mut self) -> Self {
-        self.fine = true;
-        self
-    }
-
-    pub fn caches(mut self) -> Self {
-        self.caches = true;
-        self
-    }
-
-    pub fn with(mut self, mutation: Mutation) -> Self {
-        self.mutation = mutation;
-        self
-    }
-
-    pub fn machines(&self) -> u8 {
-        u8::try_from(self.planner.names.len()).unwrap()
-    }
-
-    pub fn is_control_plane(&self, machine: u8) -> bool {
-        machine < self.planner.control_plane
-    }
-
-    /// How many control plane configurations there are.
-    pub fn members(&self, state: &State) -> usize {
-        let members = &state.machines[..usize::from(self.planner.control_plane)];
-        members.iter().filter(|it| it.child.is_some()).count()
-    }
-
-    /// Machines that NIO cannot reach, a bit each.
-    pub fn hidden(&self, state: &State) -> u8 {
-        let hidden = (0..self.machines()).filter(|it| state.machines[usize::from(*it)].hidden);
-        hidden.map(|machine| 1 << machine).sum()
-    }
-
     /// What happens when a move is made; none where it cannot be.
     pub fn after(&self, state: &State, made: Move) -> Option<State> {
         let mut next = state.clone();
@@ -203,6 +82,7 @@ impl Search {
             Move::Edit => {
                 next.edit += 1;
                 self.edits.get(usize::from(next.edit))?;
+                estate::forget_cluster(&mut next);
             }
             Move::Step(who) => self.step(&mut next, who.into(), false)?,
             Move::Patient(who) => self.step(&mut next, who.into(), true)?,
@@ -224,6 +104,11 @@ impl Search {
                     return None;
                 }
             }
+            Move::Delete => estate::delete_cluster(&mut next)?,
+            Move::Collects(machine) => estate::collects(&mut next, machine)?,
+            Move::Stores => estate::stores_kubeconfig(&mut next)?,
+            Move::PodsGo(machine) => drains::pods_go(&mut next, machine)?,
+            Move::DrainAges(machine) => drains::drain_ages(&mut next, machine)?,
         }
         let well = judge::well(self, &next);
         canonical(&mut next, self.mutation, well);
@@ -248,8 +133,17 @@ impl Search {
             moves.push(Move::OlderEnds(machine, false));
             moves.push(Move::HourPasses(machine));
             moves.push(Move::Recovers(machine));
+            if self.deletes {
+                moves.push(Move::Collects(machine));
+            }
+            if self.drains {
+                moves.extend([Move::PodsGo(machine), Move::DrainAges(machine)]);
+            }
         }
         moves.push(Move::Speaks);
+        if self.brings_up {
+            moves.push(Move::Stores);
+        }
     }
 }
 
@@ -263,8 +157,12 @@ impl Model for Search {
             let Some(text) = self.texts[index] else {
                 continue;
             };
+            if self.brings_up {
+                continue;
+            }
             let held = Attempt { text, number: 0 };
             machines[index].node = true;
+            machines[index].marks.pods = self.drains;
             machines[index].child = Some(Child {
                 held,
                 kept: Kept::Is(held),
@@ -276,7 +174,12 @@ impl Model for Search {
         let cached = self.caches || self.mutation == Mutation::ConfirmedInCache;
         let mut state = State {
             edit: 0,
-            ledger: Some(Slot::default()),
+            estate: if self.brings_up {
+                Estate::default()
+            } else {
+                Estate::whole()
+            },
+            ledger: (!self.brings_up).then(Slot::default),
             machines,
             silent: false,
             operators: vec![Operator::default(); self.operators],
@@ -302,6 +205,9 @@ impl Model for Search {
         if usize::from(state.edit) + 1 < self.edits.len() {
             moves.push(Move::Edit);
         }
+        if self.deletes {
+            moves.push(Move::Delete);
+        }
         if state.crashes > 0 {
             for who in 0..state.operators.len() {
                 if state.operators[who].pc != Pc::Idle {
@@ -324,30 +230,6 @@ impl Model for Search {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        vec![
-            Property::always(
-                "I1: each machine has one configuration, its own",
-                |_, it: &State| it.broken != Some(Broken::I1),
-            ),
-            Property::always(
-                "I3: one control plane machine in flight",
-                |_, it: &State| it.broken != Some(Broken::I3Flight),
-            ),
-            Property::always("I3: the numbers of the control plane", |_, it: &State| {
-                it.broken != Some(Broken::I3Numbers)
-            }),
-            Property::always("I4: the order", |_, it: &State| {
-                it.broken != Some(Broken::I4)
-            }),
-            Property::always("I14: nobody is told to found again", |_, it: &State| {
-                it.broken != Some(Broken::I14)
-            }),
-            Property::always("I15: each attempt has its own marker", |_, it: &State| {
-                it.broken != Some(Broken::I15)
-            }),
-            Property::always("the status decides nothing", |_, it: &State| {
-                it.broken != Some(Broken::Status)
-            }),
-        ]
+        properties()
     }
 }

@@ -30,4 +30,10 @@ pub enum Mutation {
     ConfirmedInCache,
     /// What a write rests on was read before the entry was taken.
     ReadsBeforeTake,
+    /// What was made for a cluster that is gone by then stays.
+    NoUnlessGone,
+    /// Two minutes pass in a deletion before anything but configurations goes: what SPEC 5 does not ask for.
+    DeletionWaits,
+    /// What was made while the cluster was being deleted stays: only one that is gone already is heeded.
+    UnlessGoneAlone,
 }

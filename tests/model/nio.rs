@@ -1,8 +1,10 @@
 //! What classic NIO, the machines and people do.
 
-use crate::compact::{Kept, Pc, Proof, Slot, State, Step};
-use crate::model::{Fault, Search};
+use crate::compact::{Kept, Marks, Pc, Proof, Slot, State, Step};
+use crate::drains;
+use crate::model::Fault;
 use crate::mutation::Mutation;
+use crate::search::Search;
 use crate::server::{change, forget_child, forget_ledger, write_ledger};
 
 /// NIO has applied what a configuration holds, and says so.
@@ -20,6 +22,7 @@ pub fn applies(state: &mut State, machine: u8) -> Option<()> {
     now.flying &= now.older.is_some();
     if !std::mem::replace(&mut now.node, true) {
         now.down = false;
+        now.marks = Marks::default();
         another_node(state, machine);
     }
     Some(())
@@ -103,6 +106,8 @@ impl Search {
                     return None;
                 }
             }
+            Fault::Cordoned => drains::cordoned_by_hand(state, machine, false)?,
+            Fault::CordonedMeanwhile => drains::cordoned_by_hand(state, machine, true)?,
             Fault::ChildLost => {
                 // NIO lets go of the machine: `#minimal` runs no kubelet, and the Node stays.
                 let now = &mut state.machines[at];
@@ -133,7 +138,10 @@ impl Search {
 
 /// A machine's Node is another one now: who means to delete the old one is refused.
 fn another_node(state: &mut State, machine: u8) {
-    let old = |step: &Step| *step == Step::DeleteNode(machine);
+    let old = |step: &Step| match step {
+        Step::DeleteNode(of) | Step::Drain(of, _) | Step::Undrain(of, _) => *of == machine,
+        _ => false,
+    };
     state.late.retain(|late| !old(&late.step));
     for operator in &mut state.operators {
         if matches!(&operator.pc, Pc::Act { steps, .. } if steps.first().is_some_and(old)) {

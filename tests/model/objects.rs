@@ -22,12 +22,14 @@ use nico::plan::observed::{
 };
 use serde_json::json;
 
-use crate::compact::{self, Child, Kept, Proof, Word};
+use crate::compact::{self, Age, Child, Estate, Kept, Life, Marks, Proof, Word};
 use crate::texts::Texts;
 
 pub const CLUSTER: &str = "prod";
 /// The generation of every configuration as read: larger than the number in any marker that exists.
 pub const READ_GENERATION: i64 = 1000;
+/// How long the pods of a machine that leaves are given, where they are given time.
+pub const DRAIN_SECONDS: i64 = 300;
 
 /// The id of the cluster's founding.
 fn id() -> ClusterId {
@@ -68,7 +70,8 @@ pub fn blank(spec: Result<Arc<ValidSpec>, Vec<String>>) -> Observed {
             works: Works::Yes,
             failures: 0,
             stored: None,
-            try_again: false,
+            // Sooner or later it is time for it.
+            try_again: true,
             fetch: Fetch::default(),
         },
         known_hosts: KnownHostsView::Ours,
@@ -113,7 +116,7 @@ pub fn ledger(
             EntryState::Active
         },
     });
-    let mut ledger = Ledger::new(id(), true);
+    let mut ledger = Ledger::new(id(), !slot.founding);
     ledger.slot = RealSlot {
         entries: entries.collect(),
         fencing: slot.fencing,
@@ -129,8 +132,9 @@ fn role(machine: u8, control_plane: u8) -> Role {
     }
 }
 
-/// A slot in few bytes.
-pub fn slot(slot: &RealSlot, names: &[MachineName]) -> compact::Slot {
+/// A ledger in few bytes.
+pub fn slot(ledger: &Ledger, names: &[MachineName]) -> compact::Slot {
+    let slot = &ledger.slot;
     let mut entries = slot.entries.iter().map(|entry| {
         let at = names.iter().position(|name| *name == entry.machine);
         compact::Entry {
@@ -141,15 +145,43 @@ pub fn slot(slot: &RealSlot, names: &[MachineName]) -> compact::Slot {
     compact::Slot {
         entries: [entries.next(), entries.next()],
         fencing: slot.fencing,
+        founding: !ledger.founded,
     }
 }
 
-pub fn word(word: Word, names: &[MachineName], control_plane: u8) -> RealWord {
-    let (down, absent) = match word {
-        Word::NotAsked => return RealWord::NotAsked,
-        Word::Silence => (u8::MAX, 0),
-        Word::Heard { down, absent } => (down | absent, absent),
+/// The cluster object and its children, but for configurations and ledger.
+pub fn estate(observed: &mut Observed, estate: Estate) {
+    let is_there = |bit: u8| estate.children & (1 << bit) != 0;
+    let secret = |bit: u8| {
+        if is_there(bit) {
+            SecretView::Ours
+        } else {
+            SecretView::Absent
+        }
     };
+    observed.cluster.deleting = estate.life == Life::Deleting;
+    if !estate.finalizer {
+        observed.cluster.finalizers = Vec::new();
+    }
+    observed.join_token = secret(0);
+    observed.worker_token = secret(1);
+    observed.kubeconfig.secret = secret(2);
+    if !is_there(3) {
+        observed.known_hosts = KnownHostsView::Absent;
+    }
+}
+
+pub fn word(word: Word, names: &[MachineName], control_plane: u8, now: Timestamp) -> RealWord {
+    let (down, absent, marks) = match word {
+        Word::NotAsked => return RealWord::NotAsked,
+        Word::Silence => (u8::MAX, 0, [Marks::default(); compact::MOST]),
+        Word::Heard {
+            down,
+            absent,
+            marks,
+        } => (down | absent, absent, marks),
+    };
+    let ago = |seconds: i64| now - SignedDuration::from_secs(seconds);
     let is_up = |index: usize| down & (1 << index) == 0;
     let members = || names.iter().enumerate().take(usize::from(control_plane));
     let answers = members().map(|(index, name)| {
@@ -171,7 +203,16 @@ pub fn word(word: Word, names: &[MachineName], control_plane: u8) -> RealWord {
         control_plane: index < usize::from(control_plane),
         deleting: false,
         kubelet_minor: Some(37),
-        ..NodeView::default()
+        unschedulable: marks[index].unschedulable,
+        cordoned: marks[index].unschedulable && marks[index].cordoned,
+        draining_since: marks[index].draining.map(|age| match age {
+            Age::Fresh => ago(10),
+            Age::Over => ago(DRAIN_SECONDS + 10),
+            Age::Old => ago(DRAIN_SECONDS + 10_000),
+        }),
+        pods_left: marks[index]
+            .draining
+            .map(|_| usize::from(marks[index].pods)),
     });
     RealWord::Heard(Workload {
         nodes: anyone.then(|| nodes.collect()),

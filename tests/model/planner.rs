@@ -1,5 +1,5 @@
 //! The real planner on a compact view: the view becomes real objects, `nico::plan::plan` looks at them, and its actions become
-//! compact steps. The planner is pure, so each view is planned once and remembered.
+//! compact steps (`steps.rs`). The planner is pure, so each view is planned once and remembered.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,14 +10,15 @@ use nico::api::names::MachineName;
 use nico::api::nio::NixosConfiguration;
 use nico::api::spec::ValidSpec;
 use nico::api::validate::validate;
-use nico::plan::action::{Action, Clock, Plan, Precondition};
+use nico::plan::action::{Action, Clock, Plan};
 use nico::plan::observed::{LedgerView, Observed};
-use nico::plan::slot::{Deed, Entered, is_settled};
+use nico::plan::slot::{Entered, is_settled};
 use nico::plan::{Settings, plan, status};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::compact::{Broken, Child, MOST, Slot, Step, Word, Write};
-use crate::objects::{self, READ_GENERATION};
+use crate::compact::{Child, Estate, Life, MOST, Slot, Step, Word};
+use crate::objects;
+use crate::steps::after_its_check;
 use crate::texts::Texts;
 
 /// What the planner is shown.
@@ -25,6 +26,7 @@ use crate::texts::Texts;
 pub struct View {
     /// Index of the spec.
     pub spec: u8,
+    pub estate: Estate,
     pub ledger: Option<Slot>,
     pub children: [Option<Child>; MOST],
     /// Machines that NIO cannot reach.
@@ -48,6 +50,8 @@ pub struct Planned {
     pub waits: Vec<(Reason, bool)>,
     /// Nobody is outdated, joins, leaves or is in flight.
     pub settled: bool,
+    /// The cluster is to be asked how its machines are.
+    pub wants_word: bool,
     /// The plan is another one with the status wiped.
     pub heeds_status: bool,
 }
@@ -58,7 +62,7 @@ pub struct Planner {
     pub control_plane: u8,
     specs: Vec<Arc<ValidSpec>>,
     pub now: Timestamp,
-    texts: Mutex<Texts>,
+    pub texts: Mutex<Texts>,
     plans: Mutex<HashMap<View, Arc<Planned>>>,
     settled: Mutex<HashMap<(u8, Child, bool), bool>>,
 }
@@ -91,6 +95,7 @@ impl Planner {
     pub fn first_texts(&self, spec: u8) -> [Option<u16>; MOST] {
         let view = View {
             spec,
+            estate: Estate::whole(),
             ledger: None,
             children: [None; MOST],
             hidden: 0,
@@ -116,6 +121,7 @@ impl Planner {
 
     /// The plan of a view.
     pub fn plan(&self, view: &View) -> Arc<Planned> {
+        let view = &asked_for(view);
         if let Some(known) = lock(&self.plans).get(view) {
             return Arc::clone(known);
         }
@@ -136,6 +142,7 @@ impl Planner {
                 .actions
                 .iter()
                 .filter_map(|action| self.step(view, action))
+                .flat_map(after_its_check)
                 .collect(),
             waits: plan
                 .waits
@@ -143,6 +150,7 @@ impl Planner {
                 .map(|wait| (wait.reason, wait.condition == ConditionType::Stalled))
                 .collect(),
             settled: is_at_rest(&plan),
+            wants_word: plan.actions.contains(&Action::AskCluster),
             heeds_status: plan.actions != with_status.actions,
         }
     }
@@ -157,6 +165,7 @@ impl Planner {
         children[usize::from(machine)] = Some(*child);
         let observed = self.observe(&View {
             spec: 0,
+            estate: Estate::whole(),
             ledger: None,
             children,
             hidden: 0,
@@ -177,7 +186,9 @@ impl Planner {
         let spec = Arc::clone(&self.specs[usize::from(view.spec)]);
         let mut observed = objects::blank(Ok(spec));
         observed.ledger = objects::ledger(view.ledger.as_ref(), &self.names, self.control_plane);
-        observed.word = objects::word(view.word, &self.names, self.control_plane);
+        observed.word = objects::word(view.word, &self.names, self.control_plane, self.now);
+        observed.word_is_old = view.word == Word::NotAsked;
+        objects::estate(&mut observed, view.estate);
         for (index, name) in self.names.iter().enumerate() {
             let bit = |mask: u8| mask & (1 << index) != 0;
             let (machine, key) = objects::machine(name, bit(view.hidden));
@@ -246,114 +257,24 @@ impl Planner {
         let at = self.names.iter().position(|name| name == machine);
         u8::try_from(at.expect("a machine of this search")).unwrap()
     }
+}
 
-    /// A planned action in few bytes; none for what writes nothing.
-    fn step(&self, view: &View, action: &Action) -> Option<Step> {
-        let read = |machine: &MachineName, version: &Precondition| {
-            assert_eq!(
-                *version,
-                objects::version(machine),
-                "a write insists on the version that was read"
-            );
-            self.index(machine)
-        };
-        Some(match action {
-            Action::Confirm(machine, version, _) => Step::Confirm(read(machine, version)),
-            Action::Withdraw(machine, version) => Step::Withdraw(read(machine, version)),
-            Action::Touch(machine, version) => Step::Touch(read(machine, version)),
-            Action::UpdateLedger(_, ledger) => {
-                Step::UpdateLedger(objects::slot(&ledger.slot, &self.names))
-            }
-            Action::CreateLedger(ledger) => {
-                Step::CreateLedger(objects::slot(&ledger.slot, &self.names))
-            }
-            Action::Take { machine, taken, .. } => {
-                Step::Take(self.index(machine), objects::slot(&taken.slot, &self.names))
-            }
-            Action::EndEntry {
-                machine,
-                child,
-                after,
-                ..
-            } => Step::EndEntry(
-                read(machine, child),
-                objects::slot(&after.slot, &self.names),
-            ),
-            Action::Disrupt(disruptive) => match disruptive.deed() {
-                Deed::Rewrite(rewrite) => {
-                    read(&rewrite.machine, &rewrite.version);
-                    Step::Write(self.written(view, &rewrite.machine, &rewrite.body, true))
-                }
-                Deed::Join(claim) => {
-                    Step::Write(self.written(view, &claim.machine, &claim.body, true))
-                }
-                Deed::DeleteNode { .. } => Step::DeleteNode(self.index(disruptive.machine())),
-                Deed::Release(version) => Step::Release(read(disruptive.machine(), version)),
-                Deed::Drain { .. } => panic!("no time is given for a drain"),
-            },
-            Action::Rewrite(rewrite) => {
-                read(&rewrite.machine, &rewrite.version);
-                Step::Write(self.written(view, &rewrite.machine, &rewrite.body, false))
-            }
-            Action::Claim(claim) => {
-                Step::Write(self.written(view, &claim.machine, &claim.body, false))
-            }
-            Action::AskCluster
-            | Action::Evict(_)
-            | Action::Undrain { .. }
-            | Action::AddFinalizer(..)
-            | Action::CreateToken(_)
-            | Action::GiveBack(..)
-            | Action::TakeBack(..)
-            | Action::FetchKubeconfig(..)
-            | Action::VerifyKubeconfig
-            | Action::PinHostKey
-            | Action::StoreKubeconfig(_)
-            | Action::DropFetched
-            | Action::DeleteChild(_)
-            | Action::LetGo(_)
-            | Action::Hold(..)
-            | Action::Strip(..)
-            | Action::TellLeftBehind(_)
-            | Action::TellNodeStays(_)
-            | Action::WriteMirror(..)
-            | Action::DropMirror(..)
-            | Action::RemoveFinalizer(..) => return None,
-        })
+/// What the shell looks at: where the cluster is being deleted, its configurations alone.
+fn asked_for(view: &View) -> View {
+    if view.estate.life != Life::Deleting {
+        return *view;
     }
-
-    fn written(&self, view: &View, name: &MachineName, body: &Value, entered: bool) -> Write {
-        let machine = self.index(name);
-        let held = view.children[usize::from(machine)];
-        let mut spec: Map<String, Value> = body["spec"].as_object().unwrap().clone();
-        let mut texts = lock(&self.texts);
-        if let Some(child) = held {
-            for (field, value) in texts.spec(child.held) {
-                spec.entry(field).or_insert(value);
-            }
-        }
-        let (text, marker) = texts.keep(spec);
-        // SPEC 3.4: the marker names the generation that it was written over, and no two writes rest on the same one.
-        let number = marker.as_str().rsplit('-').next();
-        let is_new = held.is_none() || number == Some(READ_GENERATION.to_string().as_str());
-        let kept = texts.get(text);
-        let flaw = if kept.machine != name.as_str() {
-            Some(Broken::I1)
-        } else if kept.bootstrap {
-            Some(Broken::I14)
-        } else if is_new {
-            None
-        } else {
-            Some(Broken::I15)
-        };
-        Write {
-            machine,
-            text,
-            rewritten: body["metadata"]["annotations"]["nico.homystack.com/rewritten"].is_string(),
-            joins: held.is_none(),
-            entered,
-            flaw,
-        }
+    View {
+        estate: Estate {
+            children: 0,
+            ..view.estate
+        },
+        ledger: None,
+        hidden: 0,
+        aged: 0,
+        word: Word::NotAsked,
+        entered: None,
+        ..*view
     }
 }
 
@@ -362,11 +283,16 @@ fn is_at_rest(plan: &Plan) -> bool {
         |pick: &nico::plan::selection::Pick| !pick.joining.is_empty() || !pick.leaving.is_empty();
     plan.outdated.is_empty()
         && plan.in_flight.is_empty()
-        && plan.actions.is_empty()
+        && plan.actions.iter().all(is_a_look)
         && !joining(&plan.selection.control_plane)
         && !joining(&plan.selection.workers)
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+/// Whether an action only looks, in the background.
+fn is_a_look(action: &Action) -> bool {
+    matches!(action, Action::AskCluster | Action::VerifyKubeconfig)
+}
+
+pub fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

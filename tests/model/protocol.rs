@@ -1,7 +1,8 @@
 //! Each step of the slot's protocol is needed: without it the search finds what must never be (INVARIANTS, "What is known to go wrong").
 
-use crate::model::{Fault, Search, Sketch};
+use crate::model::Fault;
 use crate::mutation::Mutation;
+use crate::search::{Search, Sketch};
 use crate::walk::walk;
 
 fn is_found(mutation: Mutation, search: Search) {

@@ -1,9 +1,9 @@
 //! What an operator reads, in which order, and what the planner is shown of it.
 
-use crate::compact::{MOST, Reads, State, Word};
-use crate::model::Search;
+use crate::compact::{Estate, MOST, Reads, State, Word};
 use crate::mutation::Mutation;
 use crate::planner::View;
+use crate::search::Search;
 
 /// One thing that is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,14 @@ impl Search {
 
     pub fn read(&self, state: &State, read: Read, of: u8, reads: &mut Reads) {
         match read {
-            Cluster => reads.edit = state.edit,
+            Cluster => {
+                reads.edit = state.edit;
+                let Estate {
+                    life, finalizer, ..
+                } = state.estate;
+                (reads.estate.life, reads.estate.finalizer) = (life, finalizer);
+                reads.valid.cluster = self.deletes || self.brings_up;
+            }
             List => {
                 reads.hidden = self.hidden(state);
                 for index in 0..MOST {
@@ -57,6 +64,7 @@ impl Search {
             }
             Ledger => {
                 reads.ledger = state.ledger;
+                reads.estate.children = state.estate.children;
                 reads.valid.ledger = true;
             }
             AskWord => reads.word = self.word(state),
@@ -75,7 +83,7 @@ impl Search {
     }
 
     fn word(&self, state: &State) -> Word {
-        if state.silent {
+        if state.silent || state.estate.children & Estate::KUBECONFIG == 0 {
             return Word::Silence;
         }
         let mut word = (0, 0);
@@ -87,6 +95,7 @@ impl Search {
         Word::Heard {
             down: word.0,
             absent: word.1,
+            marks: state.machines.map(|machine| machine.marks),
         }
     }
 
@@ -95,8 +104,9 @@ impl Search {
         let rewritten = |machine: &u8| {
             reads.children[usize::from(*machine)].is_some_and(|child| child.rewritten)
         };
-        View {
+        let view = View {
             spec: self.edits[usize::from(reads.edit)],
+            estate: reads.estate,
             ledger: reads.ledger,
             children: reads.children,
             hidden: reads.hidden,
@@ -105,6 +115,16 @@ impl Search {
             entered,
             patient: false,
             overdue: false,
+        };
+        // What nobody asks the cluster for is not seen.
+        let unasked = View {
+            word: Word::NotAsked,
+            ..view
+        };
+        if self.drains && entered.is_none() && !self.planner.plan(&unasked).wants_word {
+            unasked
+        } else {
+            view
         }
     }
 }

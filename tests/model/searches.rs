@@ -1,11 +1,11 @@
 //! The searches: every state of each is walked. Those of every day are small; `full_` is for a quiet hour (`main.rs`).
 
 use crate::model::Fault::{ChildLost, Down, Fades, Hidden, LedgerLost, Silence, Wiped};
-use crate::model::{Search, Sketch};
+use crate::search::{Search, Sketch};
 use crate::walk::walk;
 
 /// Walks every state; the shortest way to what must never be is an error.
-fn holds(name: &str, search: Search) {
+pub fn holds(name: &str, search: Search) {
     let found = walk(name, search);
     assert!(found.is_none(), "{name}: {}", found.unwrap());
 }

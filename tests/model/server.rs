@@ -2,11 +2,13 @@
 //! object that somebody holds an old one.
 
 use crate::compact::{
-    Attempt, Child, Kept, Known, Late, Pc, Proof, Slot, State, Step, Valid, Write,
+    Attempt, Broken, Child, Kept, Known, Late, Life, Pc, Proof, Slot, State, Step, Valid, Write,
 };
+use crate::drains;
+use crate::estate;
 use crate::judge;
-use crate::model::Search;
 use crate::mutation::Mutation;
+use crate::search::Search;
 
 /// A request, with what it insists on.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +52,9 @@ impl Search {
             Mutation::EqualContent => state.ledger.is_some() && state.ledger == *rests_on,
             _ => valid.ledger,
         };
+        state.broken = state
+            .broken
+            .or_else(|| estate::begins_too_late(*step, *known));
         match step {
             Step::Confirm(machine) => {
                 valid.child(*machine) && {
@@ -91,6 +96,7 @@ impl Search {
             }
             Step::CreateLedger(slot) => {
                 state.ledger.is_none() && {
+                    state.estate.late |= state.estate.life != Life::Lives;
                     let fencing = slot.fencing && self.mutation != Mutation::NoFencing;
                     write_ledger(state, Slot { fencing, ..*slot });
                     true
@@ -105,8 +111,31 @@ impl Search {
                     .broken
                     .or_else(|| judge::node_goes(self, state, *machine, *known));
                 // It insists on the Node's uid: `nio.rs` drops it where another Node comes.
-                std::mem::take(&mut state.machines[usize::from(*machine)].node)
+                drains::forget_node(state, *machine)
             }
+            Step::LedgerStands => valid.ledger,
+            Step::Drain(machine, _) => {
+                let lives = self.lives(state);
+                state.broken = state
+                    .broken
+                    .or_else(|| judge::leaves(self, state, *machine, *known).filter(|_| lives));
+                drains::mark_node(state, *step)
+            }
+            Step::Undrain(..) => drains::mark_node(state, *step),
+            Step::GiveBack(machine) => {
+                valid.child(*machine) && {
+                    if self.lives(state) {
+                        state.broken = state.broken.or(Some(Broken::I3Numbers));
+                    }
+                    change(state, *machine, |child| child.terminating = true);
+                    true
+                }
+            }
+            Step::AddFinalizer
+            | Step::CreateToken(_)
+            | Step::UnlessGone(_)
+            | Step::DeleteChild(_)
+            | Step::RemoveFinalizer => self.land_on_estate(state, *step, valid.cluster, *known),
         }
     }
 
@@ -128,9 +157,12 @@ impl Search {
     }
 
     fn release(&self, state: &mut State, machine: u8, known: Known) -> bool {
-        state.broken = state.broken.or_else(|| judge::leaves(self, machine, known));
+        let lives = self.lives(state);
+        state.broken = state
+            .broken
+            .or_else(|| judge::goes(self, state, machine, known).filter(|_| lives));
         change(state, machine, |child| child.terminating = true);
-        state.machines[usize::from(machine)].flying = true;
+        state.machines[usize::from(machine)].flying = lives;
         state.broken = state.broken.or_else(|| judge::together(self, state));
         true
     }
@@ -139,20 +171,22 @@ impl Search {
         let at = usize::from(write.machine);
         let held = state.machines[at].child;
         let stands = match held {
-            None => write.joins && (write.entered || valid.ledger),
+            None => write.joins,
             Some(_) => {
                 !write.joins
-                    && (write.entered || valid.ledger)
                     && (valid.child(write.machine) || self.mutation == Mutation::NoVersionOnWrite)
             }
         };
         if !stands {
             return false;
         }
+        let lives = self.lives(state);
+        let refers = judge::refers_to_what_is_gone(self, state);
         state.broken = state
             .broken
             .or(write.flaw)
-            .or_else(|| judge::before(self, state, write, known));
+            .or_else(|| judge::before(self, state, write, known).filter(|_| lives))
+            .or(refers);
         let held_now = Attempt {
             text: write.text,
             number: FRESH,
@@ -181,9 +215,11 @@ impl Search {
             },
         });
         machine.aged = false;
-        machine.flying = disrupts;
+        machine.flying = disrupts && lives;
         forget_child(state, write.machine);
-        state.broken = state.broken.or_else(|| judge::after(self, state, write));
+        state.broken = state
+            .broken
+            .or_else(|| judge::after(self, state, write).filter(|_| lives));
         true
     }
 }
@@ -216,7 +252,7 @@ pub fn forget_child(state: &mut State, machine: u8) {
     each_version(state, |valid| valid.children &= !(1 << machine));
 }
 
-fn each_version(state: &mut State, mut forget: impl FnMut(&mut Valid)) {
+pub fn each_version(state: &mut State, mut forget: impl FnMut(&mut Valid)) {
     for operator in &mut state.operators {
         if let Some(cache) = &mut operator.cache {
             forget(&mut cache.valid);

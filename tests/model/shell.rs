@@ -1,12 +1,11 @@
 //! The shell's part, step by step, each API call a step of its own: what `controller/reconcile.rs`, `reconcile/entered.rs` and
 //! `act/slot.rs` do. A [`Mutation`] does one of them otherwise.
 
-use crate::compact::{Known, Late, Operator, Pc, Reads, Slot, State, Step, Valid};
+use crate::compact::{Estate, Known, Late, Life, Operator, Pc, Reads, Slot, State, Step, Valid};
 use crate::judge;
-use crate::model::Search;
 use crate::mutation::Mutation;
-use crate::planner::View;
 use crate::reads::Read;
+use crate::search::Search;
 use crate::server::Request;
 
 /// An entry that was taken, as `Pc::Under` has it.
@@ -74,6 +73,9 @@ impl Search {
         cache: Option<&Reads>,
         patient: bool,
     ) -> Option<()> {
+        if reads.done == 0 && state.estate.life == Life::Gone {
+            return None;
+        }
         let groups = self.looks();
         for read in groups[usize::from(reads.done)] {
             self.read(state, *read, 0, &mut reads);
@@ -157,6 +159,11 @@ impl Search {
                     never_well: !judge::well(self, state),
                 };
             }
+            Step::CreateLedger(_) | Step::UpdateLedger(_) | Step::CreateToken(_) => {
+                self.go_on_after(state, who, request.step);
+            }
+            // The cluster object was written: what follows rests on reads made after that.
+            Step::AddFinalizer | Step::RemoveFinalizer => state.operators[who].pc = Pc::Idle,
             Step::EndEntry(machine, after) => {
                 let remove = Step::Remove(machine, after);
                 if let Pc::Act { steps, .. } = &mut state.operators[who].pc {
@@ -165,6 +172,27 @@ impl Search {
             }
             _ => {}
         }
+    }
+
+    /// Something was made, or the ledger was written: the rest of the pass rests on that, and what was made goes again where the
+    /// cluster is gone.
+    fn go_on_after(&self, state: &mut State, who: usize, step: Step) {
+        let Pc::Act { steps, valid, .. } = &mut state.operators[who].pc else {
+            return;
+        };
+        if !matches!(step, Step::CreateToken(_)) && steps.contains(&Step::LedgerStands) {
+            valid.ledger = true;
+        }
+        let made = match step {
+            Step::CreateLedger(_) => Some(Estate::LEDGER),
+            Step::CreateToken(token) => Some(token),
+            _ => None,
+        };
+        let check = made.map(Step::UnlessGone);
+        steps.splice(
+            ..0,
+            check.filter(|_| self.mutation != Mutation::NoUnlessGone),
+        );
     }
 
     /// What a mutation does instead of a step.
@@ -198,6 +226,10 @@ impl Search {
             rests_on,
             never_well,
         } = entry;
+        if reads.done == 0 && state.estate.life == Life::Gone {
+            state.operators[who].pc = Pc::Idle;
+            return (!patient).then_some(());
+        }
         let groups = self.reads_under();
         for read in groups[usize::from(reads.done)] {
             self.read(state, *read, machine, &mut reads);
@@ -227,12 +259,13 @@ impl Search {
         let mut steps = self.plan(state, who, &reads, entered, patient)?;
         steps.retain(|step| match step {
             Step::Write(write) => write.entered,
-            Step::Release(_) | Step::DeleteNode(_) => true,
+            Step::Release(_) | Step::DeleteNode(_) | Step::Drain(..) => true,
             _ => false,
         });
         state.operators[who].pc = Pc::Act {
             steps,
             valid: Valid {
+                cluster: false,
                 ledger: false,
                 children: reads.valid.children & (1 << machine),
             },
@@ -245,55 +278,6 @@ impl Search {
             before: None,
         };
         Some(())
-    }
-
-    /// Plans from what was read; with patience only where that makes a difference.
-    fn plan(
-        &self,
-        state: &mut State,
-        who: usize,
-        reads: &Reads,
-        entered: Option<(u8, bool)>,
-        patient: bool,
-    ) -> Option<Vec<Step>> {
-        let view = self.view(state, reads, entered);
-        let now = self.planner.plan(&view);
-        if now.heeds_status {
-            state.broken = state.broken.or(Some(crate::compact::Broken::Status));
-        }
-        if !patient {
-            return Some(now.steps.clone());
-        }
-        let later = self.planner.plan(&View {
-            patient: true,
-            ..view
-        });
-        if later.steps == now.steps {
-            return None;
-        }
-        self.time_passes(state, who, reads);
-        Some(later.steps.clone())
-    }
-
-    /// Two minutes go by in which nobody takes an entry: what others decided before has landed or never will.
-    fn time_passes(&self, state: &mut State, who: usize, reads: &Reads) {
-        let without_child = |slot: &Slot| {
-            let mut entries = slot.entries.iter().flatten();
-            entries.any(|entry| reads.children[usize::from(entry.machine)].is_none())
-        };
-        let fences = reads.ledger.is_some_and(|slot| slot.fencing);
-        let waits = reads.ledger.as_ref().is_some_and(without_child)
-            && self.mutation != Mutation::NoWaitWithoutChild;
-        if !fences && !waits {
-            return;
-        }
-        state.late.clear();
-        for (index, other) in state.operators.iter_mut().enumerate() {
-            let decided = matches!(&other.pc, Pc::Act { steps, .. } if is_deed(steps.first()));
-            if index != who && decided {
-                other.pc = Pc::Idle;
-            }
-        }
     }
 
     /// A pass on what the watches showed: only quiet writes rest on it.
@@ -340,6 +324,10 @@ impl Search {
                 ..
             } if late => {
                 let step = self.instead(state, *steps.first()?);
+                if matches!(step, Step::LedgerStands | Step::UnlessGone(_)) {
+                    // It reads first.
+                    return None;
+                }
                 state.late.push(Late {
                     step,
                     valid,
@@ -357,12 +345,4 @@ impl Search {
         }
         Some(())
     }
-}
-
-/// Whether this is what an entry is taken for.
-fn is_deed(step: Option<&Step>) -> bool {
-    matches!(
-        step,
-        Some(Step::Write(_) | Step::Release(_) | Step::DeleteNode(_))
-    )
 }

@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use stateright::{Checker as _, HasDiscoveries, Model as _};
 
-use crate::compact::{Attempt, Kept, Pc, Proof, State};
-use crate::model::{Move, Search};
+use crate::compact::{Attempt, Estate, Kept, Pc, Proof, State};
+use crate::model::Move;
+use crate::search::Search;
 
 /// A way to what must never be.
 pub struct Found {
@@ -70,9 +71,17 @@ pub fn story(state: &State) -> String {
                 let _ = write!(story, " {}{releasing}", entry.machine);
             }
             story.push_str(if slot.fencing { " fencing" } else { "" });
+            story.push_str(if slot.founding { " not founded" } else { "" });
         }
     }
+    if state.estate != Estate::whole() {
+        let _ = write!(story, ", {:?}", state.estate);
+    }
     for (index, machine) in state.machines.iter().enumerate() {
+        let marks = machine.marks;
+        if machine.node && (marks.is_marked() || marks.unschedulable) {
+            let _ = write!(story, "\n    Node of {index}: {marks:?}");
+        }
         let Some(child) = &machine.child else {
             continue;
         };
@@ -95,6 +104,7 @@ pub fn story(state: &State) -> String {
             (machine.older.is_some(), "older one running"),
             (machine.down, "down"),
             (machine.hidden, "hidden"),
+            (child.terminating, "terminating"),
         ];
         for (_, word) in words.iter().filter(|(is, _)| *is) {
             let _ = write!(story, ", {word}");

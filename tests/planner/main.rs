@@ -22,6 +22,7 @@ mod founding;
 mod given;
 mod hand_edits;
 mod kubeconfig;
+mod late_marks;
 mod leaving;
 mod mirrors;
 mod nio;

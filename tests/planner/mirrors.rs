@@ -53,7 +53,9 @@ fn a_mirror_is_named_then_made_then_referred_to() {
                 ]
             );
         })
-        .when(|world| drop(world.pass(PROD)))
+        .when(|world| {
+            world.pass(PROD);
+        })
         .then(|seen| {
             // Once more just before: what was decided about them earlier fails.
             let claims = ["WriteMirror", "Claim", "WriteMirror", "Claim", "Claim"];

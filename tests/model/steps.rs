@@ -1,0 +1,141 @@
+//! What the planner wants done, in few bytes: its real actions become the steps of the model.
+
+use nico::api::names::MachineName;
+use nico::plan::action::{Action, Child, Precondition};
+use nico::plan::slot::Deed;
+use serde_json::{Map, Value};
+
+use crate::compact::{Broken, Estate, Step, Write};
+use crate::objects::{self, READ_GENERATION};
+use crate::planner::{Planner, View, lock};
+
+impl Planner {
+    /// A planned action in few bytes; none for what writes nothing.
+    pub fn step(&self, view: &View, action: &Action) -> Option<Step> {
+        let read = |machine: &MachineName, version: &Precondition| {
+            assert_eq!(
+                *version,
+                objects::version(machine),
+                "a write insists on the version that was read"
+            );
+            self.index(machine)
+        };
+        Some(match action {
+            Action::Confirm(machine, version, _) => Step::Confirm(read(machine, version)),
+            Action::Withdraw(machine, version) => Step::Withdraw(read(machine, version)),
+            Action::Touch(machine, version) => Step::Touch(read(machine, version)),
+            Action::UpdateLedger(_, ledger) => {
+                Step::UpdateLedger(objects::slot(ledger, &self.names))
+            }
+            Action::CreateLedger(ledger) => Step::CreateLedger(objects::slot(ledger, &self.names)),
+            Action::Take { machine, taken, .. } => {
+                Step::Take(self.index(machine), objects::slot(taken, &self.names))
+            }
+            Action::EndEntry {
+                machine,
+                child,
+                after,
+                ..
+            } => Step::EndEntry(read(machine, child), objects::slot(after, &self.names)),
+            Action::Disrupt(disruptive) => match disruptive.deed() {
+                Deed::Rewrite(rewrite) => {
+                    read(&rewrite.machine, &rewrite.version);
+                    Step::Write(self.written(view, &rewrite.machine, &rewrite.body, true))
+                }
+                Deed::Join(claim) => {
+                    Step::Write(self.written(view, &claim.machine, &claim.body, true))
+                }
+                Deed::DeleteNode { .. } => Step::DeleteNode(self.index(disruptive.machine())),
+                Deed::Release(version) => Step::Release(read(disruptive.machine(), version)),
+                Deed::Drain { cordon, .. } => {
+                    Step::Drain(self.index(disruptive.machine()), *cordon)
+                }
+            },
+            Action::Rewrite(rewrite) => {
+                read(&rewrite.machine, &rewrite.version);
+                Step::Write(self.written(view, &rewrite.machine, &rewrite.body, false))
+            }
+            Action::Claim(claim) => {
+                Step::Write(self.written(view, &claim.machine, &claim.body, false))
+            }
+            Action::Undrain {
+                machine, cordoned, ..
+            } => Step::Undrain(self.index(machine), *cordoned),
+            Action::AddFinalizer(..) => Step::AddFinalizer,
+            Action::CreateToken(token) => Step::CreateToken(place(Child::from(*token))?),
+            Action::GiveBack(name, version) => {
+                Step::GiveBack(read(&MachineName::parse(name).unwrap(), version))
+            }
+            Action::DeleteChild(child) => Step::DeleteChild(place(*child)?),
+            Action::RemoveFinalizer(..) => Step::RemoveFinalizer,
+            Action::AskCluster
+            | Action::Evict(_)
+            | Action::TakeBack(..)
+            | Action::FetchKubeconfig(..)
+            | Action::VerifyKubeconfig
+            | Action::PinHostKey
+            | Action::StoreKubeconfig(_)
+            | Action::DropFetched
+            | Action::WriteMirror(..)
+            | Action::DropMirror(..)
+            | Action::LetGo(_)
+            | Action::Hold(..)
+            | Action::TellNodeStays(_)
+            | Action::Strip(..)
+            | Action::TellLeftBehind(_) => return None,
+        })
+    }
+
+    fn written(&self, view: &View, name: &MachineName, body: &Value, entered: bool) -> Write {
+        let machine = self.index(name);
+        let held = view.children[usize::from(machine)];
+        let mut spec: Map<String, Value> = body["spec"].as_object().unwrap().clone();
+        let mut texts = lock(&self.texts);
+        if let Some(child) = held {
+            for (field, value) in texts.spec(child.held) {
+                spec.entry(field).or_insert(value);
+            }
+        }
+        let (text, marker) = texts.keep(spec);
+        // SPEC 3.4: the marker names the generation that it was written over, and no two writes rest on the same one.
+        let number = marker.as_str().rsplit('-').next();
+        let is_new = held.is_none() || number == Some(READ_GENERATION.to_string().as_str());
+        let kept = texts.get(text);
+        let flaw = if kept.machine != name.as_str() {
+            Some(Broken::I1)
+        } else if kept.bootstrap && view.estate.children & Estate::KUBECONFIG != 0 {
+            Some(Broken::I14)
+        } else if is_new {
+            None
+        } else {
+            Some(Broken::I15)
+        };
+        Write {
+            machine,
+            text,
+            rewritten: body["metadata"]["annotations"]["nico.homystack.com/rewritten"].is_string(),
+            joins: held.is_none(),
+            entered,
+            flaw,
+        }
+    }
+}
+
+/// A write without an entry comes just after another look at the ledger.
+pub fn after_its_check(step: Step) -> impl Iterator<Item = Step> {
+    let is_checked = matches!(step, Step::Write(write) if !write.entered);
+    let check = is_checked.then_some(Step::LedgerStands);
+    check.into_iter().chain([step])
+}
+
+/// The bit of a child; none for mirrors, since no key is mirrored here.
+fn place(child: Child) -> Option<u8> {
+    Some(match child {
+        Child::JoinToken => 0,
+        Child::WorkerToken => 1,
+        Child::Kubeconfig => 2,
+        Child::KnownHosts => 3,
+        Child::Ledger => Estate::LEDGER,
+        Child::Mirrors => return None,
+    })
+}
