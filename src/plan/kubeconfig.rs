@@ -82,7 +82,7 @@ pub fn plan_kubeconfig(observed: &Observed, founding: &Founding, now: Timestamp,
 /// The first one, or the one after a Secret that somebody deleted.
 fn first(observed: &Observed, founding: &Founding, now: Timestamp, plan: &mut Plan) {
     let pick = &plan.selection.control_plane;
-    let all_exist = founding.founded || (pick.total > 0 && pick.staying.len() == pick.total);
+    let all_exist = founding.founded || (pick.total > 0 && pick.staying.len() >= pick.total);
     let machines = sources(observed, founding.bootstrap.as_ref());
     if !all_exist || machines.is_empty() {
         plan.wait(
@@ -193,16 +193,19 @@ fn renew(
             format!("it is not made for spec.controlPlaneEndpoint yet: {message}"),
         ),
         (_, Some((reason, message))) => {
+            let wait = Wait {
+                condition: ConditionType::KubeconfigReady,
+                reason,
+                message: format!("the kubeconfig cannot be read anew: {message}"),
+                machine: None,
+            };
             // What a person can mend comes before what came of it.
-            plan.waits.insert(
-                0,
-                Wait {
-                    condition: ConditionType::KubeconfigReady,
-                    reason,
-                    message: format!("the kubeconfig cannot be read anew: {message}"),
-                    machine: None,
-                },
-            );
+            let at = if reason == Reason::Unverified {
+                plan.waits.len()
+            } else {
+                0
+            };
+            plan.waits.insert(at, wait);
         }
     }
     // One that may work is not given up for one that was not tried.
