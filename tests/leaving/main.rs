@@ -6,7 +6,47 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod cascade;
 #[path = "../common/mod.rs"]
 mod common;
+mod forced;
+mod foreign;
 mod kills;
+mod midway;
 mod release_kills;
+mod sizes;
+mod trouble;
+
+use std::time::Duration;
+
+use common::case::{Case, in_flight};
+use common::listed;
+use rig::world::condition;
+use serde_json::Value;
+
+/// How long machines may take to leave one after the other: two minutes each, and their share of a slow machine.
+const PATIENCE: Duration = Duration::from_secs(800);
+
+/// These machines, and the cluster `prod` of all of them, Ready.
+async fn ready(control_plane: &[&str], workers: &[&str]) -> Case {
+    let case = Case::start().await;
+    case.world
+        .machines_named(&[control_plane, workers].concat())
+        .await;
+    let spec = listed(control_plane, workers);
+    case.world.cluster("prod", spec).await.unwrap();
+    case.ready("prod").await;
+    case
+}
+
+/// Whether a status says that the machines are as this generation asks, that nothing is in flight, and that the cluster is Ready,
+/// but for its kubeconfig: that one which names a machine that left is read anew is a matter of its own (SPEC 6).
+fn at_rest(status: &Value, generation: Option<i64>) -> bool {
+    let is = |kind: &str, holds: &str| condition(status, kind)["status"] == holds;
+    status["observedGeneration"].as_i64() == generation
+        && in_flight(status).is_empty()
+        && is("ControlPlaneReady", "True")
+        && is("DataPlaneReady", "True")
+        && is("RollingOut", "False")
+        && (is("Ready", "True") || is("KubeconfigReady", "False"))
+}

@@ -7,7 +7,8 @@ use rig::proxy::{Effect, Moment};
 use rig::world::World;
 use serde_json::json;
 
-use crate::common::case::{Case, at_rest};
+use crate::at_rest;
+use crate::common::case::Case;
 use crate::common::lives::{arm, lives};
 use crate::common::steps::{Step, at_nth, steps};
 use crate::common::{listed, nico};
