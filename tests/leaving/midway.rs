@@ -100,6 +100,8 @@ impl Lane {
         let (case, name) = (&self.case, self.name());
         let (uid, since) = (case.uid(name).await, case.world.nio().now());
         self.rules.deletions.push((since, name.to_owned()));
+        // The next one may get some of its workers later than others, and tells them then.
+        self.rules.rolls.push(since);
         case.delete(name).await;
         let next = NAMES[(self.turn + 1) % 2];
         let spec = listed(&CONTROL_PLANE, &WORKERS);
