@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::common::case::Case;
 use crate::common::traffic::RESYNC;
 use crate::common::{DEADLINE, listed, nico};
+use crate::passes;
 
 const MACHINES: [&str; 3] = ["cp-01", "cp-02", "w-01"];
 const IN_USE: &str = "nico.homystack.com/in-use";
@@ -148,7 +149,7 @@ async fn an_orphaning_deletion_touches_nothing_but_finalizers() {
     case.world.cluster("prod", spec()).await.unwrap();
     let message = case.stalled("prod", "SecretConflict").await;
     assert!(message.contains("prod-"), "{message}");
-    case.two_more_looks().await;
+    passes(&case).await;
     for (before, after) in after.iter().zip(&configurations().await) {
         assert_eq!(body(before), body(after));
     }
@@ -218,7 +219,7 @@ async fn a_namespace_goes_with_a_ready_cluster_in_it() {
     case.nothing_is_left().await;
     // And then there is silence.
     let (written, said) = (case.proxy.writes().len(), warnings(&case));
-    case.two_more_looks().await;
+    passes(&case).await;
     assert_eq!(
         case.proxy.writes().len(),
         written,

@@ -6,11 +6,11 @@ use rig::nio::KOPF_FINALIZER;
 use rig::world::condition;
 use serde_json::{Value, json};
 
-use crate::PATIENCE;
 use crate::common::DEADLINE;
 use crate::common::case::{Case, at_rest, in_flight};
 use crate::common::traffic::RESYNC;
 use crate::common::{listed, nico};
+use crate::{PATIENCE, passes};
 
 /// It is dead, and NIO never lets go of it: its configuration stays until it is named.
 #[tokio::test(flavor = "multi_thread")]
@@ -51,7 +51,7 @@ async fn a_dead_control_plane_machine_that_nio_keeps_leaves_when_it_is_named() {
     };
     // `all` is for a deletion; and whoever the spec asks for stays.
     force("all,cp-01").await;
-    case.two_more_looks().await;
+    passes(&case).await;
     let held = case.configuration("cp-03").await;
     assert_eq!(held.finalizers(), [KOPF_FINALIZER]);
     assert_eq!(order(&case.evidence(), began), ["cp-03"]);

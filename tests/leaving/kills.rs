@@ -1,8 +1,12 @@
 //! NICO killed before and after every single write of a deletion (C1, C2, C4): the next one takes it up, and the machines are
 //! another cluster's at once.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use kube::ResourceExt;
+use kube::api::ListParams;
+use rig::nio::Knobs;
 use rig::process::KillSwitch;
 use rig::proxy::{Call, Effect, Fault, Moment};
 use rig::world::{NicoSetup, World, condition};
@@ -11,10 +15,13 @@ use crate::common::case::Case;
 use crate::common::lives::{arm, lives};
 use crate::common::traffic::{RESYNC, Write, named};
 use crate::common::{DEADLINE, listed, nico};
+use crate::passing;
 
 /// Worlds side by side; in each one cluster after the other is deleted.
 const LANES: usize = 4;
 const MACHINES: [&str; 3] = ["cp-01", "cp-02", "w-01"];
+/// NIO lets go of this one last.
+const LAST: &str = "w-01";
 /// They take turns: while one is being deleted, the other waits for the same machines.
 const NAMES: [&str; 2] = ["blue", "green"];
 
@@ -73,10 +80,27 @@ impl Lane {
         }
         let switches = [switch];
         arm(&switches, &case.nico);
+        // NIO is slow with the last one: whoever thinks that it is done has time to do harm.
+        let slow = |slow: bool| move |knobs: &mut Knobs| knobs.never_reacts = slow;
+        case.world.nio().set(LAST, slow(true));
+        let (passes, alone) = (passing(&case), Cell::new(None));
         case.delete(name).await;
         let gone = async |world: &World| {
             let found = world.clusters().get_opt(name).await;
-            found.is_ok_and(|found| found.is_none())
+            if found.is_ok_and(|found| found.is_none()) {
+                return true;
+            }
+            let held = world.configurations().list(&ListParams::default()).await;
+            let mut held = held.map(|list| list.items).unwrap_or_default();
+            held.retain(|it| it.metadata.deletion_timestamp.is_some());
+            if held.len() == 1 && held[0].name_any() == LAST {
+                let since = alone.get().unwrap_or_else(|| passes.get());
+                alone.set(Some(since));
+                if passes.get() > since + 2 {
+                    world.nio().set(LAST, slow(false));
+                }
+            }
+            false
         };
         let (case, killed) = lives(case, &setup(), &switches, before, &what, gone).await;
         case.nothing_is_left_of(name, &uid).await;

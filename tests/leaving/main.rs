@@ -20,7 +20,8 @@ mod trouble;
 use std::time::Duration;
 
 use common::case::{Case, in_flight};
-use common::listed;
+use common::traffic::{Counter, RESYNC};
+use common::{DEADLINE, listed, nico};
 use rig::world::condition;
 use serde_json::Value;
 
@@ -29,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(800);
 
 /// These machines, and the cluster `prod` of all of them, Ready.
 async fn ready(control_plane: &[&str], workers: &[&str]) -> Case {
-    let case = Case::start().await;
+    let case = Case::with(&nico().args(&RESYNC)).await;
     case.world
         .machines_named(&[control_plane, workers].concat())
         .await;
@@ -49,4 +50,17 @@ fn at_rest(status: &Value, generation: Option<i64>) -> bool {
         && is("DataPlaneReady", "True")
         && is("RollingOut", "False")
         && (is("Ready", "True") || is("KubeconfigReady", "False"))
+}
+
+/// Counts how often NICO looks: it lists configurations, in a deletion or where something is amiss, or reads a token.
+fn passing(case: &Case) -> Counter {
+    Counter::on(&case.proxy, |call| {
+        let lists = call.verb == "list" && call.resource == "nixosconfigurations";
+        lists || (call.verb == "get" && call.name.ends_with("-join-token"))
+    })
+}
+
+/// NICO looks again and again. It must have been started with [`RESYNC`].
+async fn passes(case: &Case) {
+    passing(case).more("three passes", 3, DEADLINE).await;
 }
