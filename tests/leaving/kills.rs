@@ -18,7 +18,7 @@ use crate::common::{DEADLINE, listed, nico};
 use crate::passing;
 
 /// Worlds side by side; in each one cluster after the other is deleted.
-const LANES: usize = 4;
+const LANES: usize = 6;
 const MACHINES: [&str; 3] = ["cp-01", "cp-02", "w-01"];
 /// NIO lets go of this one last.
 const LAST: &str = "w-01";

@@ -2,10 +2,14 @@
 //! trouble, at every step of something else, and with what is not NICO's in the way (INVARIANTS C, D, K1, M9, M10, U3, U8).
 //!
 //! Many of these wait for two minutes: so long an entry stands of which no child is left (SPEC 4.2). Most have no workload API server
-//! of their own: the Nodes are found by address, and more worlds live side by side.
+//! of their own: the Nodes are found by address, and more worlds live side by side. Tests begin in the order
+//! of their names: the rooms of the longest have the first ones.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod absent_nio;
+mod amounts;
+mod between_lives;
 mod cascade;
 #[path = "../common/mod.rs"]
 mod common;
@@ -13,8 +17,6 @@ mod forced;
 mod foreign;
 mod kills;
 mod midway;
-mod release_kills;
-mod sizes;
 mod trouble;
 
 use std::time::Duration;

@@ -17,14 +17,14 @@ use crate::passes;
 const FOREIGN: &str = "example.com/hold";
 
 /// A cluster of one control plane machine and two workers, Ready.
-async fn ready(case: &Case) {
+pub(crate) async fn ready(case: &Case) {
     case.world.machines_named(&["cp-01", "w-01", "w-02"]).await;
     let spec = listed(&["cp-01"], &["w-01", "w-02"]);
     case.world.cluster("prod", spec).await.unwrap();
     case.ready("prod").await;
 }
 
-fn deaf(case: &Case, machines: &[&str], deaf: bool) {
+pub(crate) fn deaf(case: &Case, machines: &[&str], deaf: bool) {
     for machine in machines {
         case.world
             .nio()
@@ -33,7 +33,7 @@ fn deaf(case: &Case, machines: &[&str], deaf: bool) {
 }
 
 /// Waits until the deletion says all of this; returns its message.
-async fn waits_for(case: &Case, texts: &[&str]) -> String {
+pub(crate) async fn waits_for(case: &Case, texts: &[&str]) -> String {
     let what = format!("the deletion says {texts:?}");
     let said = |status: &Value| {
         let found = condition(status, "Reconciling");
@@ -68,7 +68,7 @@ async fn force(case: &Case, machines: &str) {
 }
 
 /// The events of NICO's with this reason, as their notes.
-async fn events(case: &Case, reason: &str) -> Vec<String> {
+pub(crate) async fn events(case: &Case, reason: &str) -> Vec<String> {
     let events: Api<Event> = Api::namespaced(case.world.client().clone(), case.world.namespace());
     let found = events.list(&ListParams::default()).await.unwrap();
     let of_it = found
@@ -86,33 +86,6 @@ async fn wait_event(case: &Case, reason: &str, machine: &str) {
             .then_some(())
     };
     wait_for(&format!("an event {reason} of {machine}"), DEADLINE, told).await;
-}
-
-/// D2: NIO's pod is gone. What it did not let go of in twice its own time is named, with the reason and the mend.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_deletion_that_nio_does_not_react_to_says_so() {
-    let case = Case::start().await;
-    ready(&case).await;
-    case.world.nio().pause(true);
-    deaf(&case, &["cp-01", "w-01", "w-02"], true);
-    let since = case.world.nio().now();
-    case.delete("prod").await;
-    waits_for(&case, &["cp-01, w-01, w-02"]).await;
-    let texts = [
-        "cp-01 (",
-        "NIO has not reacted: is it running",
-        "force-release: w-02",
-    ];
-    waits_for(&case, &texts).await;
-    let before = case.deeds();
-    assert!(!before.iter().any(|deed| deed.contains("delete secrets")));
-    deaf(&case, &["cp-01", "w-01", "w-02"], false);
-    case.world.nio().pause(false);
-    case.wait_gone("prod").await;
-    case.nothing_is_left().await;
-    case.removed_with_all_files(&["cp-01", "w-01", "w-02"], since);
-    assert_eq!(events(&case, "Forced").await, Vec::<String>::new());
-    case.finish().await;
 }
 
 /// D3, D4: classic lets go of an unreachable machine at once, and its Machine says for ever that it is configured.

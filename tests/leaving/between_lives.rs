@@ -122,15 +122,11 @@ async fn survives(leaver: Leaver) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_release_of_a_control_plane_machine_survives_a_kill_at_every_write() {
-    let killed = survives(CONTROL_PLANE).await;
-    assert_eq!(killed, 2 * RELEASE.len());
-    println!("{killed} kills at the 6 writes of a control plane machine's release: each ended");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_release_of_a_worker_survives_a_kill_at_every_write() {
-    let killed = survives(WORKER).await;
-    assert_eq!(killed, 2 * RELEASE.len());
-    println!("{killed} kills at the 6 writes of a worker's release: each ended");
+async fn releases_survive_a_kill_at_every_write() {
+    let (of_member, of_worker) = futures::join!(survives(CONTROL_PLANE), survives(WORKER));
+    let all = 2 * RELEASE.len();
+    assert_eq!((of_member, of_worker), (all, all));
+    println!(
+        "{of_member} kills at the 6 writes of a control plane machine's release, {of_worker} at those of a worker's: each ended"
+    );
 }
