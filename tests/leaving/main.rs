@@ -42,8 +42,7 @@ async fn ready(control_plane: &[&str], workers: &[&str]) -> Case {
     case
 }
 
-/// Whether a status says that the machines are as this generation asks, that nothing is in flight, and that the cluster is Ready,
-/// but for its kubeconfig: that one which names a machine that left is read anew is a matter of its own (SPEC 6).
+/// Whether a status says that the machines are as this generation asks, that nothing is in flight, and that the cluster is Ready.
 fn at_rest(status: &Value, generation: Option<i64>) -> bool {
     let is = |kind: &str, holds: &str| condition(status, kind)["status"] == holds;
     status["observedGeneration"].as_i64() == generation
@@ -51,7 +50,7 @@ fn at_rest(status: &Value, generation: Option<i64>) -> bool {
         && is("ControlPlaneReady", "True")
         && is("DataPlaneReady", "True")
         && is("RollingOut", "False")
-        && (is("Ready", "True") || is("KubeconfigReady", "False"))
+        && is("Ready", "True")
 }
 
 /// Counts how often NICO looks: it lists configurations, in a deletion or where something is amiss, or reads a token.
