@@ -1,4 +1,4 @@
-//! NICO killed before and after every single write of a bring-up and of a deletion (INVARIANTS C1, C2, C4): the next one takes it up.
+//! NICO killed before and after every single write of a bring-up (INVARIANTS C1, C2, C4): the next one takes it up.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -9,12 +9,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use common::traffic::{RESYNC, Write, judge, kinds, named, resyncs, settle, significant};
 use common::{DEADLINE, five, nico, three_and_two};
 use futures::StreamExt;
-use kube::api::{DeleteParams, ListParams};
 use rig::process::KillSwitch;
 use rig::proxy::{Call, Effect, Fault, Moment, Proxy};
 use rig::wait::wait_describing;
 use rig::world::{NicoSetup, RunningNico, World};
-use serde_json::{Value, json};
 
 /// Worlds side by side.
 const AT_ONCE: usize = 6;
@@ -195,108 +193,4 @@ async fn resyncs_in_peace(world: &World, proxy: &Proxy, nico: &RunningNico) -> b
     };
     let told = || async { format!("{}\n{}", proxy.write_lines(), world.describe().await) };
     wait_describing("a kill, or peace", DEADLINE, over, told).await
-}
-
-fn one_and_one() -> Value {
-    json!({
-        "gitRepo": "https://git.example.com/flakes.git",
-        "controlPlane": {"machines": ["cp-01"]},
-        "dataPlane": {"machines": ["w-01"]},
-    })
-}
-
-/// A deletion, with one life ended on the way or none. Returns its writes, and whether the kill was met.
-async fn deletion(case: Option<&Case>) -> (Vec<Call>, bool) {
-    let name = case.map_or_else(|| "a clean deletion".to_owned(), Case::name);
-    let world = World::new().await;
-    world.machines_named(&["cp-01", "w-01"]).await;
-    let proxy = world.proxy().await;
-    let resyncs = resyncs(&proxy, "prod");
-    let first = world.nico(&setup(), &proxy).await;
-    world.cluster("prod", one_and_one()).await.unwrap();
-    world.wait_ready("prod", DEADLINE).await;
-    settle(&proxy, &resyncs).await;
-    judge(&world, &proxy, &name);
-    let before = proxy.writes().len();
-    let switch = KillSwitch::default();
-    if let Some(case) = case {
-        proxy.fault(case.write.fault(case.moment, Effect::Kill(switch.clone())));
-    }
-    switch.arm(&first);
-    world
-        .clusters()
-        .delete("prod", &DeleteParams::default())
-        .await
-        .unwrap();
-    let gone = async || {
-        world
-            .clusters()
-            .get_opt("prod")
-            .await
-            .ok()?
-            .is_none()
-            .then_some(())
-    };
-    let (killed, _nico) = next_life(&world, &proxy, &switch, first, gone).await;
-    let told = || async {
-        format!(
-            "{name}\n{}\n{}",
-            proxy.write_lines(),
-            world.describe().await
-        )
-    };
-    wait_describing("the cluster is gone", DEADLINE, &gone, told).await;
-    let left = world
-        .configurations()
-        .list(&ListParams::default())
-        .await
-        .unwrap()
-        .items;
-    assert!(left.is_empty(), "{name}: {left:?}");
-    // Only the machines' own keys are left.
-    let told = || async { format!("{name}\n{}", proxy.write_lines()) };
-    let only_keys = async || {
-        let secrets = world
-            .secrets()
-            .list(&ListParams::default())
-            .await
-            .ok()?
-            .items;
-        let foreign = |secret: &k8s_openapi::api::core::v1::Secret| {
-            let name = secret.metadata.name.as_deref();
-            name.is_some_and(|name| name.starts_with("prod-"))
-        };
-        (!secrets.iter().any(foreign)).then_some(())
-    };
-    wait_describing("NICO's Secrets are gone", DEADLINE, only_keys, told).await;
-    for machine in world.machines().list(&ListParams::default()).await.unwrap() {
-        assert_eq!(machine.data["status"]["hasConfiguration"], false, "{name}");
-    }
-    let broken = rig::judge::broken_rules(&proxy.writes());
-    assert!(broken.is_empty(), "{name}: {broken:#?}");
-    let missed = case.is_some_and(|case| !killed && !case.may_be_missed());
-    assert!(!missed, "{name} was never met\n{}", proxy.write_lines());
-    (proxy.writes().split_off(before), killed)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_deletion_survives_a_kill_at_every_write() {
-    let (clean, _) = deletion(None).await;
-    let writes = named(&clean);
-    let deleted = writes.iter().filter(|write| write.verb == "delete").count();
-    // Two configurations, three Secrets, known hosts and ledger.
-    assert_eq!(deleted, 7, "{:#?}", kinds(&clean));
-    let cases = Case::all(&writes);
-    let killed = futures::stream::iter(&cases)
-        .map(async |case| deletion(Some(case)).await.1)
-        .buffer_unordered(AT_ONCE)
-        .filter(|killed| std::future::ready(*killed))
-        .count()
-        .await;
-    println!(
-        "{} writes of a deletion of 1+1, {} of {} kills met, each time gone in the end",
-        writes.len(),
-        killed,
-        cases.len()
-    );
 }

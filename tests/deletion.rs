@@ -11,7 +11,7 @@ use common::case::Case;
 use common::traffic::RESYNC;
 use common::{DEADLINE, five, listed, nico, three_and_two};
 use kube::ResourceExt;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::DeleteParams;
 use rig::proxy::{Call, Effect, Fault, Moment};
 use rig::wait::wait_for;
 use rig::world::{MachineSpec, condition};
@@ -79,19 +79,8 @@ async fn a_ready_cluster_is_taken_down_in_order_and_its_machines_are_free() {
             "patch kubernetesclusters prod",
         ]
     );
-    nothing_is_left(&case).await;
-    for attempt in nio
-        .history()
-        .iter()
-        .filter(|attempt| attempt.applied.removal)
-    {
-        assert_eq!(
-            attempt.applied.skipped,
-            Vec::<String>::new(),
-            "{}",
-            attempt.applied.machine
-        );
-    }
+    case.nothing_is_left().await;
+    case.removed_with_all_files(&["cp-01", "cp-02", "cp-03", "w-01", "w-02"], Duration::ZERO);
     for machine in ["cp-01", "cp-02", "cp-03", "w-01", "w-02"] {
         assert_eq!(
             case.machine_status(machine).await["hasConfiguration"],
@@ -165,7 +154,7 @@ async fn a_cluster_is_deleted_at_every_step_of_its_bring_up() {
         wait_for(&format!("{name}: {step}"), DEADLINE, reached).await;
         case.delete(&name).await;
         case.wait_gone(&name).await;
-        nothing_is_left(&case).await;
+        case.nothing_is_left().await;
     }
     case.finish().await;
 }
@@ -220,7 +209,7 @@ async fn a_finalizer_of_somebody_elses_stays() {
         (cluster.finalizers() == ["example.com/first", "example.com/hold"]).then_some(())
     };
     wait_for("NICO's finalizer is gone", DEADLINE, alone).await;
-    nothing_is_left(&case).await;
+    case.nothing_is_left().await;
     // Its machine is another's though the object is still there.
     case.world
         .cluster("next", listed(&["cp-01"], &[]))
@@ -263,7 +252,7 @@ async fn the_deletion_of_a_paused_cluster_waits() {
     assert_eq!(status["phase"], "Deleting", "{status}");
     case.edit("prod", json!({"paused": false})).await;
     case.wait_gone("prod").await;
-    nothing_is_left(&case).await;
+    case.nothing_is_left().await;
     case.finish().await;
 }
 
@@ -282,22 +271,9 @@ async fn an_unreachable_machine_does_not_hold_the_deletion() {
         .set("w-01", |knobs| knobs.unreachable = true);
     case.delete("prod").await;
     case.wait_gone("prod").await;
-    nothing_is_left(&case).await;
+    case.nothing_is_left().await;
     assert_eq!(case.machine_status("w-01").await["hasConfiguration"], true);
     case.finish().await;
-}
-
-/// No configuration, and nothing that carries NICO's label.
-async fn nothing_is_left(case: &Case) {
-    let all = ListParams::default();
-    let configurations = case.world.configurations().list(&all).await.unwrap().items;
-    assert!(configurations.is_empty(), "{configurations:?}");
-    let children = case.children().await;
-    assert!(
-        children.is_empty(),
-        "{children:?}\n{}",
-        case.proxy.write_lines()
-    );
 }
 
 /// The API server looks for finalizers when a deletion comes, and not again when it takes the object away: a finalizer written
@@ -348,7 +324,7 @@ async fn a_deletion_that_races_with_the_finalizer_leaves_nothing() {
         }
         case.delete(&name).await;
         case.wait_gone(&name).await;
-        nothing_is_left(&case).await;
+        case.nothing_is_left().await;
     }
     case.finish().await;
 }

@@ -29,7 +29,7 @@ use crate::plan::observed::{
     ClusterView, Evidence, Fetch, KnownHostsView, KubeconfigView, LedgerView, Observed, Rival,
     SecretView, Word, Works, controller,
 };
-use crate::plan::selection;
+use crate::plan::{selection, slot};
 use keys::{left_mirrors, ssh_keys};
 
 /// Port of every member's API server, where the spec names an endpoint whose port may be another (SPEC 4.4).
@@ -140,7 +140,12 @@ pub async fn observe(look: &Look<'_>) -> Result<Observed, CallError> {
         .listed()
         .chain(spec.data_plane.listed())
         .cloned();
-    for machine in held.into_iter().chain(listed.collect::<Vec<_>>()) {
+    // Of those that left, the Node is still to be found, by its address where it bears another name.
+    let left: Vec<MachineName> = slot::entries(&observed)
+        .map(|entry| entry.machine.clone())
+        .chain(view.forced())
+        .collect();
+    for machine in held.into_iter().chain(listed).chain(left) {
         add_machine(&mut observed, stores, &namespace, &machine);
     }
     for role in selection::short_roles(&observed, &spec) {

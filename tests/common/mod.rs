@@ -3,6 +3,9 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub(crate) mod case;
+pub(crate) mod gone;
+pub(crate) mod lives;
+pub(crate) mod steps;
 pub(crate) mod traffic;
 
 use std::time::Duration;

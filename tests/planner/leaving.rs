@@ -146,6 +146,24 @@ fn a_healthy_worker_leaves_drained() {
         });
 }
 
+/// Its Node bears another name: it is found by its address, also once the machine is a member no more.
+#[test]
+fn a_node_of_another_name_goes_with_its_machine() {
+    ready()
+        .when(|world| {
+            let mut node = world.nodes.remove("c").unwrap();
+            node.name = "node-of-c".to_owned();
+            world.nodes.insert(node.name.clone(), node);
+            asks_for(world, &["a", "b"], &["v", "w"]);
+        })
+        .when(settled)
+        .then(|seen| {
+            let story = seen.world.story();
+            assert!(seen.world.ready(PROD), "{story}");
+            assert!(!seen.world.nodes.contains_key("node-of-c"), "{story}");
+        });
+}
+
 /// A `PodDisruptionBudget` holds a pod back: it is given its time, and no more.
 #[test]
 fn a_drain_ends_at_its_deadline() {

@@ -22,7 +22,7 @@ use nico::plan::observed::{
     SshKeyView, Word, Workload, Works, controller, role_of,
 };
 use nico::plan::slot::{Deed, Entered, is_settled};
-use nico::plan::{selection, status};
+use nico::plan::{selection, slot, status};
 use serde_json::{Value, json};
 
 use crate::world::{Refused, World, as_stored};
@@ -83,7 +83,11 @@ impl World {
             .listed()
             .chain(spec.data_plane.listed())
             .cloned();
-        for machine in held.into_iter().chain(listed.collect::<Vec<_>>()) {
+        let left: Vec<MachineName> = slot::entries(&observed)
+            .map(|entry| entry.machine.clone())
+            .chain(cluster.view.forced())
+            .collect();
+        for machine in held.into_iter().chain(listed).chain(left) {
             self.show(&mut observed, &machine);
         }
         for role in selection::short_roles(&observed, &spec) {

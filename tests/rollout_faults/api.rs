@@ -15,8 +15,8 @@ use serde_json::json;
 
 use crate::common::DEADLINE;
 use crate::common::case::Case;
+use crate::common::steps::{Step, Steps, at};
 use crate::common::traffic::Counter;
-use crate::steps::{Step, Steps, at};
 use crate::{
     ORDER, assert_all_hold, edit, found, repository, rolled_once, rolled_to_a, setup, three_and_one,
 };

@@ -4,12 +4,11 @@
 use rig::judge::rollout::{Rules, order};
 use rig::process::KillSwitch;
 use rig::proxy::{Effect, Moment};
-use rig::wait::wait_describing;
-use rig::world::RunningNico;
+use rig::world::World;
 
-use crate::common::DEADLINE;
 use crate::common::case::Case;
-use crate::steps::{Step, at, at_status_after, steps};
+use crate::common::lives::{arm, lives};
+use crate::common::steps::{Step, at, at_status_after, steps};
 use crate::{ORDER, at_rest, edit, repository, setup, three_and_one};
 
 /// Worlds side by side; each rolls again and again.
@@ -40,7 +39,7 @@ impl Lane {
     /// A roll in which a life ends at this write of each machine. Returns how many did.
     async fn roll(self, kill: Option<(At, Moment)>) -> (Self, usize) {
         let Self { case, mut rules } = self;
-        let (mut written, began) = (case.proxy.writes().len(), case.world.nio().now());
+        let (written, began) = (case.proxy.writes().len(), case.world.nio().now());
         case.proxy.clear_faults();
         let mut switches = Vec::new();
         for machine in ORDER {
@@ -57,38 +56,9 @@ impl Lane {
         let repository = repository(&format!("roll-{}", rules.rolls.len()));
         edit(&case, &mut rules, repository.clone()).await;
         let generation = case.generation("prod").await;
-        let Case {
-            world,
-            proxy,
-            mut nico,
-        } = case;
-        let mut killed = 0;
-        loop {
-            let over = || async {
-                if nico.exit_status().is_some() {
-                    return Some(true);
-                }
-                let reached = at_rest(&world.status("prod").await, generation);
-                // The goal may be reached by the very write at which the kill is under way.
-                let met = proxy.writes()[written..].iter().any(|call| call.faulted);
-                (reached && !met).then_some(false)
-            };
-            let told = || async {
-                format!(
-                    "{kill:?}\n{}\n{}",
-                    proxy.write_lines(),
-                    world.describe().await
-                )
-            };
-            if !wait_describing("a kill or the end of the roll", DEADLINE, over, told).await {
-                break;
-            }
-            killed += 1;
-            written = proxy.writes().len();
-            nico = world.nico_unready(&setup(), &proxy).await;
-            arm(&switches, &nico);
-        }
-        let case = Case { world, proxy, nico };
+        let over = async |world: &World| at_rest(&world.status("prod").await, generation);
+        let what = format!("{kill:?}");
+        let (case, killed) = lives(case, &setup(), &switches, written, &what, over).await;
         let lines = || format!("{kill:?}\n{}", case.proxy.write_lines());
         for machine in ORDER {
             let held = case.configuration(machine).await;
@@ -101,13 +71,6 @@ impl Lane {
         }
         assert_eq!(order(&case.evidence(), began), ORDER, "{}", lines());
         (Self { case, rules }, killed)
-    }
-}
-
-/// Whoever runs now is killed by the next of them.
-fn arm(switches: &[KillSwitch], nico: &RunningNico) {
-    for switch in switches {
-        switch.arm(nico);
     }
 }
 

@@ -8,7 +8,6 @@ mod api;
 mod common;
 mod crash;
 mod machines;
-mod steps;
 mod users;
 
 use common::case::{Case, at_rest};

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::api::Stop;
 use crate::common::DEADLINE;
 use crate::common::case::{Case, in_flight};
-use crate::steps::Step;
+use crate::common::steps::Step;
 use crate::{
     ORDER, assert_all_hold, does_nothing, edit, found, repository, rolled_once, rolled_to_a, setup,
     stands_at, three_and_one, told,

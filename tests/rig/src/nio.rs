@@ -367,7 +367,10 @@ impl Shared {
             } else {
                 shared
                     .change_finalizers(&key, |finalizers| {
-                        finalizers.push(KOPF_FINALIZER.to_owned());
+                        // What was seen may be older than its last look.
+                        if !finalizers.iter().any(|it| it == KOPF_FINALIZER) {
+                            finalizers.push(KOPF_FINALIZER.to_owned());
+                        }
                     })
                     .await;
             }

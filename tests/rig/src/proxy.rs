@@ -12,7 +12,7 @@ mod fault;
 mod stream;
 
 pub use call::Call;
-pub use fault::{Effect, Fault, Matches, Moment};
+pub use fault::{Effect, Fault, Gate, Matches, Moment};
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -377,6 +377,10 @@ async fn strike(effect: &Effect, body: Option<&Bytes>) -> io::Result<Response<Bo
         }
         Effect::Kill(switch) => {
             switch.press().await;
+            cut()
+        }
+        Effect::Gate(gate) => {
+            gate.hold().await;
             cut()
         }
         Effect::Call(call) => {

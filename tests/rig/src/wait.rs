@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 /// How long between two looks.
 const POLL: Duration = Duration::from_millis(25);
+/// The longest pause between two questions.
+const SLOW_POLL: Duration = Duration::from_millis(300);
 
 /// Asks until there is an answer.
 ///
@@ -57,7 +59,8 @@ where
     F: FnMut() -> R,
     R: Future<Output = Option<T>>,
 {
-    let end = Instant::now() + deadline;
+    let begun = Instant::now();
+    let end = begun + deadline;
     loop {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -66,6 +69,8 @@ where
         if let Ok(Some(answer)) = tokio::time::timeout(left, ask()).await {
             return Some(answer);
         }
-        tokio::time::sleep(POLL).await;
+        // Who waits for minutes need not ask so often.
+        let pause = (begun.elapsed() / 100).clamp(POLL, SLOW_POLL);
+        tokio::time::sleep(pause).await;
     }
 }

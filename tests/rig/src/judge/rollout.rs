@@ -2,6 +2,9 @@
 //! NIO's stand-in did; and what of that broke the rules. It knows the objects by their wire form alone.
 
 mod reading;
+mod rules;
+
+pub use rules::{Order, Rules};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -38,40 +41,6 @@ impl Evidence {
             writes,
             attempts: nio.history(),
             gone: nio.let_go(),
-        }
-    }
-}
-
-/// Which kind is updated first within a roll (`rollout.order`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// Workers, then the control plane.
-    WorkersFirst,
-    /// The control plane, then workers.
-    ControlPlaneFirst,
-}
-
-/// What was asked for.
-#[derive(Clone, Debug)]
-pub struct Rules {
-    /// How many workers may be in flight.
-    pub max_unavailable: usize,
-    /// Which kind comes first.
-    pub order: Order,
-    /// When each roll was asked for (`Nio::now` before the edit); the order is judged within each of them.
-    pub rolls: Vec<Duration>,
-    /// Machines that were passed over when it was their turn, whose order says nothing.
-    pub passed_over: BTreeSet<String>,
-}
-
-impl Default for Rules {
-    /// One worker at a time, workers first.
-    fn default() -> Self {
-        Self {
-            max_unavailable: 1,
-            order: Order::WorkersFirst,
-            rolls: vec![],
-            passed_over: BTreeSet::new(),
         }
     }
 }
@@ -165,6 +134,8 @@ struct Judge {
 impl Judge {
     fn new(evidence: &Evidence, mut rules: Rules) -> Self {
         rules.rolls.sort();
+        rules.deletions.sort();
+        rules.deletions.reverse();
         let mut applied = BTreeMap::new();
         for attempt in &evidence.attempts {
             let one = &attempt.applied;
@@ -208,7 +179,19 @@ impl Judge {
         }
     }
 
+    /// The end of a cluster: one of the same name begins anew.
+    fn ended(&mut self, cluster: &str, at: Duration) {
+        self.ledgers.remove(cluster);
+        self.deleting.remove(cluster);
+        for flight in self.flights.iter_mut().filter(|it| it.cluster == cluster) {
+            flight.until.get_or_insert(at);
+        }
+    }
+
     fn look(&mut self, call: &Call) {
+        while let Some(deletion) = self.rules.deletions.pop_if(|it| it.0 < call.at) {
+            self.deleting.insert(deletion.1);
+        }
         while self
             .rules
             .rolls
@@ -225,7 +208,7 @@ impl Judge {
                 ledger.founded |= data["founded"] == "true";
                 ledger.active = reading::active(&data);
             }
-            Some(Deed::LedgerGone { cluster }) => drop(self.ledgers.remove(&cluster)),
+            Some(Deed::LedgerGone { cluster }) => self.ended(&cluster, call.at),
             Some(Deed::Deleting { cluster }) => drop(self.deleting.insert(cluster)),
             Some(Deed::Written {
                 machine,

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use tokio::sync::Notify;
+
 use super::call::Call;
 use crate::process::KillSwitch;
 
@@ -32,6 +34,8 @@ pub enum Effect {
     Echo(u16),
     /// The program is killed, and the connection cut.
     Kill(KillSwitch),
+    /// The call is held at the gate until that is opened, and then cut.
+    Gate(Gate),
     /// The callback is called, and the connection is cut.
     Call(Arc<dyn Fn() + Send + Sync>),
 }
@@ -46,8 +50,33 @@ impl fmt::Debug for Effect {
             Self::Html => f.write_str("Html"),
             Self::Echo(code) => write!(f, "Echo({code})"),
             Self::Kill(_) => f.write_str("Kill"),
+            Self::Gate(_) => f.write_str("Gate"),
             Self::Call(_) => f.write_str("Call"),
         }
+    }
+}
+
+/// Where a call is held until the test lets it go. Clones are the same one.
+#[derive(Clone, Default)]
+pub struct Gate {
+    reached: Arc<Notify>,
+    open: Arc<Notify>,
+}
+
+impl Gate {
+    /// Waits until a call is there.
+    pub async fn reached(&self) {
+        self.reached.notified().await;
+    }
+
+    /// Lets the call go.
+    pub fn open(&self) {
+        self.open.notify_one();
+    }
+
+    pub(super) async fn hold(&self) {
+        self.reached.notify_one();
+        self.open.notified().await;
     }
 }
 

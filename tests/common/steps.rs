@@ -1,17 +1,19 @@
-//! The writes of a roll as what they are, told by their bodies, and faults that befall them.
+//! The writes of a roll and of a release as what they are, told by their bodies, and faults that befall them.
 
 use std::sync::{Mutex, PoisonError};
 
 use rig::proxy::{Call, Effect, Fault, Moment};
 use serde_json::Value;
 
-/// What is written of one machine in a roll, in this order.
+/// What is written of one machine in a roll, in this order; a release has `Left` in the place of `Written`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Its entry is made, or renewed.
     Taken,
     /// Its configuration is written anew.
     Written,
+    /// Its configuration is deleted.
+    Left,
     /// Its marker is kept as confirmed.
     Confirmed,
     /// Its entry is being released.
@@ -23,7 +25,7 @@ pub(crate) enum Step {
 }
 
 impl Step {
-    /// All of them.
+    /// All of a roll.
     pub(crate) const ALL: [Self; 6] = [
         Self::Taken,
         Self::Written,
@@ -44,6 +46,9 @@ pub(crate) struct Steps {
 impl Steps {
     /// The step that a call is.
     pub(crate) fn read(&mut self, call: &Call) -> Option<(String, Step)> {
+        if call.verb == "delete" && call.resource == "nixosconfigurations" {
+            return Some((call.object_name().to_owned(), Step::Left));
+        }
         if call.verb != "patch" || !call.subresource.is_empty() {
             return None;
         }
@@ -96,10 +101,27 @@ pub(crate) fn steps(calls: &[Call]) -> Vec<(String, Step)> {
 
 /// A fault that befalls a step of a machine, once.
 pub(crate) fn at(machine: &str, step: Step, moment: Moment, effect: Effect) -> Fault {
-    let (wanted, steps) = ((machine.to_owned(), step), Mutex::new(Steps::default()));
+    at_nth(machine, step, 1, moment, effect)
+}
+
+/// A fault that befalls a step of a machine when it comes for the n-th time (from 1), not counting those that a fault laid before
+/// this one befell.
+pub(crate) fn at_nth(
+    machine: &str,
+    step: Step,
+    nth: usize,
+    moment: Moment,
+    effect: Effect,
+) -> Fault {
+    let (wanted, steps) = (
+        (machine.to_owned(), step),
+        Mutex::new((Steps::default(), 0)),
+    );
     let it = move |call: &Call| {
         let mut steps = steps.lock().unwrap_or_else(PoisonError::into_inner);
-        steps.read(call).as_ref() == Some(&wanted)
+        let is_it = steps.0.read(call).as_ref() == Some(&wanted);
+        steps.1 += usize::from(is_it);
+        is_it && steps.1 == nth
     };
     Fault::on(it, moment, effect).times(1)
 }

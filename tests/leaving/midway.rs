@@ -1,0 +1,203 @@
+//! A cluster is deleted in the middle of something else (D1): at every write of a roll and of a release, and while it waits.
+
+use rig::judge::rollout::Rules;
+use rig::proxy::{Effect, Gate, Moment};
+use serde_json::{Value, json};
+
+use crate::common::case::{Case, in_flight};
+use crate::common::steps::{Step, at_nth};
+use crate::common::{DEADLINE, listed};
+
+const LANES: usize = 3;
+const CONTROL_PLANE: [&str; 3] = ["cp-01", "cp-02", "cp-03"];
+const WORKERS: [&str; 2] = ["w-01", "w-02"];
+const NAMES: [&str; 2] = ["blue", "green"];
+
+/// A write at which a cluster is deleted: the how-manieth step of whom, before or after it, of what change.
+struct At {
+    machine: &'static str,
+    step: Step,
+    nth: usize,
+    moment: Moment,
+    change: Value,
+}
+
+/// Every write of a roll, and of the releases of both kinds.
+fn writes() -> Vec<At> {
+    let roll = json!({"gitRepo": "https://git.example.com/new.git"});
+    let without_worker = json!({"dataPlane": {"machines": ["w-01"]}});
+    let without_member = json!({"controlPlane": {"machines": ["cp-01", "cp-02"]}});
+    let release = [
+        (Step::Taken, 1),
+        (Step::Taken, 2),
+        (Step::Left, 1),
+        (Step::Taken, 3),
+        (Step::Releasing, 1),
+    ];
+    let rolled = Step::ALL.map(|step| (step, 1));
+    let mut all = Vec::new();
+    for (steps, before, after, changes) in [
+        (rolled.as_slice(), "w-01", "cp-02", [&roll, &roll]),
+        (
+            release.as_slice(),
+            "cp-03",
+            "w-02",
+            [&without_member, &without_worker],
+        ),
+    ] {
+        for (step, nth) in steps {
+            for (machine, moment, change) in [
+                (before, Moment::Before, changes[0]),
+                (after, Moment::After, changes[1]),
+            ] {
+                all.push(At {
+                    machine,
+                    step: *step,
+                    nth: *nth,
+                    moment,
+                    change: change.clone(),
+                });
+            }
+        }
+    }
+    all
+}
+
+/// A world in which one cluster after the other is changed, and deleted meanwhile; the next one waits for its machines.
+struct Lane {
+    case: Case,
+    rules: Rules,
+    turn: usize,
+}
+
+impl Lane {
+    async fn new() -> Self {
+        let case = Case::start().await;
+        case.world
+            .machines_named(&[CONTROL_PLANE.as_slice(), &WORKERS].concat())
+            .await;
+        let spec = listed(&CONTROL_PLANE, &WORKERS);
+        case.world.cluster(NAMES[0], spec).await.unwrap();
+        Self {
+            case,
+            rules: Rules::default(),
+            turn: 0,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        NAMES[self.turn % 2]
+    }
+
+    /// Asks for a change.
+    async fn change(&mut self, change: Value) {
+        self.rules.rolls.push(self.case.world.nio().now());
+        self.case.edit(self.name(), change).await;
+    }
+
+    /// Deletes the cluster and lets NICO go on; everything goes, and the machines are the next one's.
+    async fn delete(&mut self, what: &str, go_on: impl FnOnce()) {
+        let (case, name) = (&self.case, self.name());
+        let (uid, since) = (case.uid(name).await, case.world.nio().now());
+        self.rules.deletions.push((since, name.to_owned()));
+        // The next one may get some of its workers later than others, and tells them then.
+        self.rules.rolls.push(since);
+        case.delete(name).await;
+        let next = NAMES[(self.turn + 1) % 2];
+        let spec = listed(&CONTROL_PLANE, &WORKERS);
+        case.world.cluster(next, spec).await.unwrap();
+        go_on();
+        println!("{name} is deleted: {what}");
+        case.wait_gone(name).await;
+        case.nothing_is_left_of(name, &uid).await;
+        for attempt in case.world.nio().history() {
+            let applied = attempt.applied;
+            assert!(applied.skipped.is_empty(), "{what}: {applied:?}");
+        }
+        case.proxy.clear_faults();
+        self.turn += 1;
+        case.ready(next).await;
+    }
+
+    async fn finish(self) {
+        let foundings = self.case.world.flake().foundings().len();
+        assert_eq!(foundings, self.turn + 1);
+        self.case.finish_rolled(&self.rules).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_is_deleted_at_every_write_of_a_roll_and_of_a_release() {
+    let all = writes();
+    assert_eq!(all.len(), 2 * (6 + 5));
+    let all = &all;
+    let lanes = (0..LANES).map(async |n| {
+        let mut lane = Lane::new().await;
+        for at in all.iter().skip(n).step_by(LANES) {
+            let At {
+                machine,
+                step,
+                nth,
+                moment,
+                change,
+            } = at;
+            lane.case.ready(lane.name()).await;
+            let gate = Gate::default();
+            let effect = Effect::Gate(gate.clone());
+            let fault = at_nth(machine, *step, *nth, *moment, effect);
+            lane.case.proxy.fault(fault);
+            lane.change(change.clone()).await;
+            let what = format!("{moment:?} {step:?} #{nth} of {machine}");
+            let reached = tokio::time::timeout(DEADLINE, gate.reached()).await;
+            let lines = || lane.case.proxy.write_lines();
+            reached.unwrap_or_else(|_| panic!("never came: {what}\n{}", lines()));
+            lane.delete(&what, || gate.open()).await;
+        }
+        lane.finish().await;
+    });
+    futures::future::join_all(lanes).await;
+}
+
+/// A machine that NIO does nothing for is in flight; its pods do not go; the entry of one that left stands for two minutes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_is_deleted_while_it_waits() {
+    let mut lane = Lane::new().await;
+    for machine in ["w-01", "cp-02"] {
+        lane.case.ready(lane.name()).await;
+        let deaf = |lane: &Lane, deaf: bool| {
+            let nio = lane.case.world.nio();
+            nio.set(machine, |knobs| knobs.never_reacts = deaf);
+        };
+        deaf(&lane, true);
+        lane.change(json!({"gitRepo": format!("https://git.example.com/{machine}.git")}))
+            .await;
+        flies(&lane, machine, "NIO to apply exactly what it holds").await;
+        deaf(&lane, false);
+        lane.delete("one is in flight", || ()).await;
+    }
+    for (machine, change) in [
+        ("w-02", json!({"dataPlane": {"machines": ["w-01"]}})),
+        (
+            "cp-03",
+            json!({"controlPlane": {"machines": ["cp-01", "cp-02"]}}),
+        ),
+    ] {
+        lane.case.ready(lane.name()).await;
+        lane.change(change).await;
+        flies(&lane, machine, "the end of its entry").await;
+        lane.delete("the entry of one that left stands", || ())
+            .await;
+    }
+    lane.finish().await;
+}
+
+async fn flies(lane: &Lane, machine: &str, waits_for: &str) {
+    let what = format!("{machine} waits for {waits_for}");
+    let told = |status: &Value| {
+        let flight = &status["rollout"]["inFlight"][0];
+        let text = flight["waitingFor"].as_str().unwrap_or_default();
+        in_flight(status) == [machine] && text.contains(waits_for)
+    };
+    let world = &lane.case.world;
+    world.wait_status(lane.name(), &what, DEADLINE, told).await;
+}
