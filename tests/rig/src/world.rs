@@ -62,7 +62,7 @@ impl World {
     }
 
     /// A fresh namespace, and a workload API server of its own as long as the world lasts: Nodes have the machines' names, and
-    /// those of the control plane its label. There are three in a process: a test that asks while all are in use waits.
+    /// those of the control plane its label. There are six in a process: a test that asks while all are in use waits.
     pub async fn alone() -> Self {
         Self::alone_with(|_| ()).await
     }

@@ -14,7 +14,7 @@ use super::Workload;
 use crate::runtime;
 
 /// How many may be alive: each takes half a gigabyte.
-const SEATS: usize = 3;
+const SEATS: usize = 6;
 
 static FREE_SEATS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(SEATS)));
 static IDLE: Mutex<Vec<Arc<Workload>>> = Mutex::new(Vec::new());
