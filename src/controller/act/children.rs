@@ -170,7 +170,7 @@ impl Hand<'_> {
         Ok(())
     }
 
-    pub(super) async fn delete_named<K>(&self, name: &str) -> Result<(), ActError>
+    async fn delete_named<K>(&self, name: &str) -> Result<(), ActError>
     where
         K: calls::Object + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
     {

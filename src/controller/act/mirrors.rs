@@ -12,7 +12,8 @@ use super::configuration::fresh_value;
 use super::{ActError, Hand, version_of};
 use crate::api::ledger::mirrors_in;
 use crate::api::names::{
-    MachineName, TOUCHED_ANNOTATION, ledger_name, mirrored_machine, ssh_mirror_name,
+    IN_USE_FINALIZER, MachineName, TOUCHED_ANNOTATION, ledger_name, mirrored_machine,
+    ssh_mirror_name,
 };
 use crate::api::nio::SSH_KEY;
 use crate::controller::calls;
@@ -104,18 +105,31 @@ impl Hand<'_> {
         machine: &MachineName,
         version: &Precondition,
     ) -> Result<(), ActError> {
-        let name = ssh_mirror_name(machine);
+        let (name, api) = (ssh_mirror_name(machine), self.api::<Secret>());
         self.while_it_lives().await?;
-        let found = calls::get_opt(&self.api::<Secret>(), &name).await?;
         self.forget(&name);
-        if self.is_too_old() || found.is_some_and(|found| version_of(&found) != *version) {
+        let Some(found) = calls::get_opt(&api, &name).await? else {
+            return Ok(());
+        };
+        if self.is_too_old() || version_of(&found) != *version {
             return Err(ActError::Lost("the mirror of an SSH key changed meanwhile"));
         }
-        self.delete_named::<Secret>(&name).await
+        let mut others = found.finalizers().to_vec();
+        others.retain(|finalizer| finalizer != IN_USE_FINALIZER);
+        let found = if others.len() < found.finalizers().len() {
+            let body = json!({"metadata": {"finalizers": others}});
+            calls::patch(&api, &name, version, body).await?
+        } else {
+            found
+        };
+        if found.metadata.deletion_timestamp.is_none() {
+            calls::delete(&api, &name, &version_of(&found)).await?;
+        }
+        Ok(())
     }
 
-    /// The mirrors that there may be, but for those of machines whose configuration is still there: those that the ledger names,
-    /// and those of the machines that the status tells of; without a ledger one of each Machine of the namespace.
+    /// The mirrors that there may be, but for those of machines whose configuration is still there: those that the ledger names;
+    /// without one that can be read, one of each machine that the status tells of, and of each Machine of the namespace.
     pub(super) async fn mirror_names(&self) -> Result<BTreeSet<String>, ActError> {
         let cluster = &self.observed.cluster;
         let map = calls::get_opt(&self.api::<ConfigMap>(), &ledger_name(&cluster.name)).await?;
@@ -127,20 +141,17 @@ impl Hand<'_> {
         let named = map
             .filter(is_ours)
             .and_then(|map| mirrors_in(map.data.as_ref()?));
-        let told = cluster.status.machines.iter();
-        let mut machines: BTreeSet<MachineName> = told
-            .filter_map(|row| MachineName::parse(&row.name))
-            .collect();
-        if let Some(named) = named {
-            machines.extend(named.iter().filter_map(|name| mirrored_machine(name)));
+        let mut machines: BTreeSet<MachineName> = if let Some(named) = named {
+            named.iter().filter_map(|it| mirrored_machine(it)).collect()
         } else {
             let held = &self.context.stores.machines;
             let all = held.filter(&cluster.namespace, |_| true);
-            machines.extend(
-                all.iter()
-                    .filter_map(|it| MachineName::parse(&it.name_any())),
-            );
-        }
+            let all = all.iter().map(|machine| machine.name_any());
+            let told = cluster.status.machines.iter().map(|row| row.name.clone());
+            all.chain(told)
+                .filter_map(|name: String| MachineName::parse(&name))
+                .collect()
+        };
         machines.retain(|machine| {
             let held = self.observed.configurations.get(machine.as_str());
             !held.is_some_and(|held| self.observed.owns(held))
