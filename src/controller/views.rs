@@ -127,9 +127,7 @@ impl Views<'_> {
             return SecretView::Absent;
         };
         let ours = self.is_ours(&found.facts);
-        // An owner reference of another controller is no leave to use it, whatever the annotation says.
-        let adopted = found.facts.controller.is_none()
-            && found.facts.adopt.as_deref() == Some(&self.cluster.name);
+        let adopted = found.facts.adopt.as_deref() == Some(&self.cluster.name);
         match (ours, adopted) {
             (false, false) if self.is_leftover(&found.facts) => SecretView::Leftover,
             (false, false) => SecretView::Foreign,

@@ -9,6 +9,7 @@ use crate::api::status::Role;
 use crate::plan::confirmed::{is_confirmed, once_confirmed};
 use crate::plan::health::{self, Health};
 use crate::plan::mirrors;
+use crate::plan::observed::SshKeyView;
 use crate::plan::rollout::silence;
 use crate::plan::slot::{has_entry, owned};
 use crate::plan::targets::key_is_unknown;
@@ -44,10 +45,19 @@ impl Scene<'_> {
             return Verdict::Nothing;
         };
         if key_is_unknown(self.observed, machine, held) {
+            let why = match self.observed.ssh_keys.get(machine) {
+                Some(SshKeyView::Unusable(reason, message)) => (*reason, message.clone()),
+                _ => (
+                    Reason::SSHKeyMissing,
+                    "its SSH key cannot be read: see spec.sshKeySecretRef of the Machine"
+                        .to_owned(),
+                ),
+            };
             return Verdict::Stop(
-                Reason::SSHKeyMissing,
+                why.0,
                 format!(
-                    "Machine {machine} is out of date, and the SSH key that it is given cannot be read: see spec.sshKeySecretRef of the Machine"
+                    "Machine {machine} is out of date and cannot be written: {}",
+                    why.1
                 ),
             );
         }
