@@ -96,7 +96,9 @@ async fn a_kubeconfig_is_renewed_before_its_certificate_ends() {
     };
     let (polls, seen) = client.await;
     println!("{polls} polls through {seen} kubeconfigs of {LIFE:?} each: none failed");
-    assert_eq!(writes(&case), seen, "each was written once");
+    // A machine that is very slow may have gone on to the next one meanwhile.
+    let written = writes(&case);
+    assert!((seen..=seen + 1).contains(&written), "{written} of {seen}");
     case.ready("prod").await;
     case.finish().await;
 }
