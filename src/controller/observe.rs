@@ -93,17 +93,6 @@ pub async fn observe(look: &Look<'_>) -> Result<Observed, CallError> {
     let namespace = view.namespace.clone();
     let mut observed = blank(look, &view);
     own_configurations(&mut observed, stores, &view);
-    if view.deleting {
-        // A deletion asks for nothing else, and must not be held up by a Secret that cannot be read.
-        let held = observed.owned().map(|(name, _)| name.clone());
-        let told = view.status.machines.iter().map(|row| row.name.clone());
-        for name in held.chain(told).collect::<BTreeSet<String>>() {
-            if let Some(name) = MachineName::parse(&name) {
-                add_machine(&mut observed, stores, &namespace, &name);
-            }
-        }
-        return Ok(observed);
-    }
     let views = Views {
         context,
         stores,
@@ -114,6 +103,22 @@ pub async fn observe(look: &Look<'_>) -> Result<Observed, CallError> {
             Evidence::Live => Duration::ZERO,
         },
     };
+    if view.deleting {
+        // A deletion asks for nothing else, and must not be held up by a Secret that cannot be read.
+        let held = observed.owned().map(|(name, _)| name.clone());
+        let told = view.status.machines.iter().map(|row| row.name.clone());
+        for name in held.chain(told).collect::<BTreeSet<String>>() {
+            if let Some(name) = MachineName::parse(&name) {
+                add_machine(&mut observed, stores, &namespace, &name);
+            }
+        }
+        // Mirrors that cannot be told now go with the last of all.
+        if let Ok((ledger, _)) = views.ledger().await {
+            observed.ledger = ledger;
+            let _ = left_mirrors(&views, &mut observed).await;
+        }
+        return Ok(observed);
+    }
     let (ledger, unheld_ledger) = views.ledger().await?;
     let (join_token, unheld_join) = views.token(&join_token_name(&view.name)).await?;
     let (worker_token, unheld_worker) = views.token(&worker_token_name(&view.name)).await?;

@@ -11,7 +11,7 @@ use crate::api::nio::{Generation, NIO_FINALIZERS, NixosConfiguration};
 use crate::api::status::Role;
 
 use super::action::{Action, Child, Plan};
-use super::observed::{Holder, Observed, precondition};
+use super::observed::{Holder, MirrorView, Observed, precondition};
 use super::selection::{Pick, Selection, pool};
 
 /// NIO looks again every 120 seconds (NIO.md); what it did not let go of in twice that time, something holds up.
@@ -57,8 +57,13 @@ pub fn delete_cluster(observed: &Observed, now: Timestamp, plan: &mut Plan) {
     }
     strip_forced(observed, plan);
     if !waiting_for.is_empty() {
-        // Those whose machines are free already: another cluster may want to mirror their keys.
-        plan.actions.push(Action::DeleteChild(Child::Mirrors));
+        // Another cluster may want to mirror the key of a machine that is free already.
+        let is_held =
+            |machine: &MachineName| observed.configurations.contains_key(machine.as_str());
+        let mut mirrors = observed.mirrors.iter();
+        if mirrors.any(|(machine, mirror)| *mirror != MirrorView::Absent && !is_held(machine)) {
+            plan.actions.push(Action::DeleteChild(Child::Mirrors));
+        }
         plan.look_again_in(NIO_IS_LATE);
         plan.wait(
             ConditionType::Reconciling,

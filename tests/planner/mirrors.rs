@@ -180,6 +180,26 @@ fn a_ledger_made_anew_names_the_mirrors() {
         });
 }
 
+/// In a deletion the mirror of a machine that is free goes at once, whoever else is waited for.
+#[test]
+fn the_mirror_of_a_machine_that_is_free_does_not_wait_for_the_others() {
+    two_mirrored()
+        .when(settled)
+        .when(|world| {
+            world.delete_cluster(PROD);
+            world.pass(PROD);
+            world.apply_configuration("v");
+        })
+        .then(|seen| assert_eq!(seen.kinds(), ["DeleteChild"]))
+        .when(|world| {
+            world.pass(PROD);
+        })
+        .then(|seen| {
+            assert_eq!(mirrors(&seen.world), [("a", "SHA256:first")]);
+            assert_eq!(seen.kinds(), Vec::<&str>::new());
+        });
+}
+
 /// Two operators: what one decided before the machine was wanted again comes to nothing.
 #[test]
 fn a_deletion_that_was_decided_before_a_claim_fails_after_it() {
