@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::calls::CallError;
 use super::context::Context;
-use super::named::{SecretFacts, secret_value, secret_value_elsewhere};
+use super::named::{SecretFacts, secret_value};
 use super::secret::SecretText;
 use crate::api::nio::{CLASSIC_DEFAULT_NAMESPACE, Generation, Machine, SSH_KEY};
 
@@ -45,29 +45,10 @@ impl KeySource {
         as_hoped: impl Fn(&SecretFacts) -> bool,
     ) -> Result<Option<SecretFacts>, CallError> {
         let Context { client, named, .. } = context;
-        let Self { namespace, name } = self;
-        if namespace == by {
-            named.secret(client, namespace, name, age, as_hoped).await
-        } else if is_out_of_reach(context, namespace) {
-            Ok(None)
-        } else {
-            let secret = (namespace.as_str(), name.as_str());
-            named
-                .secret_elsewhere(client, secret, by, age, as_hoped)
-                .await
-        }
-    }
-
-    /// The private key, read now, under the same rules.
-    pub(super) async fn value(
-        &self,
-        context: &Context,
-        by: &str,
-    ) -> Result<Option<SecretText>, CallError> {
-        if self.namespace != by && is_out_of_reach(context, &self.namespace) {
+        if is_out_of_reach(context, &self.namespace) {
             return Ok(None);
         }
-        self.read(&context.client, by).await
+        named.secret(client, self.place(), by, age, as_hoped).await
     }
 
     /// The private key, read now, where its namespace is within reach.
@@ -76,12 +57,11 @@ impl KeySource {
         client: &kube::Client,
         by: &str,
     ) -> Result<Option<SecretText>, CallError> {
-        let Self { namespace, name } = self;
-        if namespace == by {
-            secret_value(client, namespace, name, SSH_KEY).await
-        } else {
-            secret_value_elsewhere(client, (namespace, name), by, SSH_KEY).await
-        }
+        secret_value(client, self.place(), by, SSH_KEY).await
+    }
+
+    fn place(&self) -> (&str, &str) {
+        (&self.namespace, &self.name)
     }
 }
 

@@ -15,7 +15,7 @@ use super::kubeconfig::facts::{KUBECONFIG_TYPE, KubeconfigFacts};
 use super::secret::SecretText;
 use super::ssh::fingerprint_of_public_half;
 use crate::api::digest::sha256;
-use crate::api::names::{ADOPT_ANNOTATION, ALLOW_NAMESPACES_ANNOTATION};
+use crate::api::names::{ADOPT_ANNOTATION, ALLOW_NAMESPACES_ANNOTATION, IN_USE_FINALIZER};
 use crate::api::nio::SSH_KEY;
 use crate::plan::action::Precondition;
 
@@ -32,7 +32,7 @@ pub struct Facts {
     /// Uid of its controller.
     pub controller: Option<String>,
     /// Its finalizers.
-    pub finalizers: Vec<String>,
+    finalizers: Vec<String>,
     /// Value of the annotation `adopt`.
     pub adopt: Option<String>,
     /// Value of the annotation `allow-namespaces`.
@@ -64,6 +64,12 @@ impl Facts {
     fn allows(&self, namespace: &str) -> bool {
         let listed = self.allows.as_deref().unwrap_or_default();
         listed.split(',').any(|name| name.trim() == namespace)
+    }
+
+    /// Whether NICO's finalizer holds it.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.finalizers.iter().any(|held| held == IN_USE_FINALIZER)
     }
 
     /// Whether the cluster of that uid is its controller.
@@ -131,28 +137,9 @@ impl Named {
         lock(&self.maps).retain(|_, (at, _)| at.elapsed() < age);
     }
 
-    /// A Secret's facts, at most `age` old where they are `as_hoped`; `None` where there is no such Secret.
+    /// A Secret's facts, at most `age` old where they are `as_hoped`, for clusters of the namespace `by`; `None` where there is
+    /// none that they may use.
     pub async fn secret(
-        &self,
-        client: &kube::Client,
-        namespace: &str,
-        name: &str,
-        age: Duration,
-        as_hoped: impl Fn(&SecretFacts) -> bool,
-    ) -> Result<Option<SecretFacts>, CallError> {
-        let key = (namespace.to_owned(), name.to_owned());
-        if let Some(Known(known)) = remembered(&self.secrets, &key, age, as_hoped) {
-            return Ok(known);
-        }
-        let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-        let facts = calls::get_opt(&api, name).await?.map(secret_facts);
-        lock(&self.secrets).insert(key, (Instant::now(), facts.clone()));
-        Ok(facts)
-    }
-
-    /// The facts of a Secret of another namespace, at most `age` old where they are `as_hoped`; `None` where there is no such
-    /// Secret, and where it does not let clusters of the namespace `by` use it: then nothing but its metadata is read (SPEC 3.1).
-    pub async fn secret_elsewhere(
         &self,
         client: &kube::Client,
         (namespace, name): (&str, &str),
@@ -160,11 +147,16 @@ impl Named {
         age: Duration,
         as_hoped: impl Fn(&SecretFacts) -> bool,
     ) -> Result<Option<SecretFacts>, CallError> {
-        let key = (format!("{namespace} for {by}"), name.to_owned());
+        let place = if namespace == by {
+            namespace.to_owned()
+        } else {
+            format!("{namespace} for {by}")
+        };
+        let key = (place, name.to_owned());
         if let Some(Known(known)) = remembered(&self.secrets, &key, age, as_hoped) {
             return Ok(known);
         }
-        let secret = secret_elsewhere(client, (namespace, name), by).await?;
+        let secret = read_secret(client, (namespace, name), by).await?;
         let facts = secret.map(secret_facts);
         lock(&self.secrets).insert(key, (Instant::now(), facts.clone()));
         Ok(facts)
@@ -201,40 +193,31 @@ impl Default for Named {
     }
 }
 
-/// One value of a Secret, read now and kept by nobody else.
+/// One value of a Secret, for clusters of the namespace `by`: read now and kept by nobody else.
 pub async fn secret_value(
-    client: &kube::Client,
-    namespace: &str,
-    name: &str,
-    key: &str,
-) -> Result<Option<SecretText>, CallError> {
-    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let secret = calls::get_opt(&api, name).await?;
-    Ok(secret.and_then(|secret| value_of(secret, key)))
-}
-
-/// One value of a Secret of another namespace that lets clusters of the namespace `by` use it.
-pub async fn secret_value_elsewhere(
     client: &kube::Client,
     secret: (&str, &str),
     by: &str,
     key: &str,
 ) -> Result<Option<SecretText>, CallError> {
-    let secret = secret_elsewhere(client, secret, by).await?;
+    let secret = read_secret(client, secret, by).await?;
     Ok(secret.and_then(|secret| value_of(secret, key)))
 }
 
-/// A Secret of another namespace, where its metadata, read first and alone, let clusters of the namespace `by` use it.
-async fn secret_elsewhere(
+/// A Secret, for clusters of the namespace `by`. In another namespace its metadata is read first and alone, and has to let them use
+/// it; else nothing more is read (SPEC 3.1).
+async fn read_secret(
     client: &kube::Client,
     (namespace, name): (&str, &str),
     by: &str,
 ) -> Result<Option<Secret>, CallError> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let allowed = |meta: &ObjectMeta| Facts::of(meta).allows(by);
-    let meta = calls::get_metadata_opt(&api, name).await?;
-    if !meta.as_ref().is_some_and(allowed) {
-        return Ok(None);
+    let allowed = |meta: &ObjectMeta| namespace == by || Facts::of(meta).allows(by);
+    if namespace != by {
+        let meta = calls::get_metadata_opt(&api, name).await?;
+        if !meta.as_ref().is_some_and(allowed) {
+            return Ok(None);
+        }
     }
     let secret = calls::get_opt(&api, name).await?;
     // It may have been taken back in between.

@@ -190,9 +190,8 @@ pub(super) async fn question(
     if observed.kubeconfig.secret != SecretView::Ours {
         return none;
     }
-    let secret = kubeconfig_name(&cluster.name);
-    let Some(kubeconfig) =
-        named::secret_value(client, &cluster.namespace, &secret, VALUE_KEY).await?
+    let (own, secret) = (cluster.namespace.as_str(), kubeconfig_name(&cluster.name));
+    let Some(kubeconfig) = named::secret_value(client, (own, &secret), own, VALUE_KEY).await?
     else {
         return none;
     };

@@ -11,7 +11,7 @@ use super::kubeconfig::facts::VALUE_KEY;
 use super::named::{Facts, MapFacts, SecretFacts};
 use super::stores::{Stores, owner_key};
 use crate::api::ledger::Ledger;
-use crate::api::names::{IN_USE_FINALIZER, known_hosts_name, kubeconfig_name, ledger_name};
+use crate::api::names::{known_hosts_name, kubeconfig_name, ledger_name};
 use crate::plan::action::Precondition;
 use crate::plan::desired::TOKEN_KEY;
 use crate::plan::observed::{
@@ -37,8 +37,9 @@ impl Views<'_> {
         as_hoped: impl Fn(&SecretFacts) -> bool,
     ) -> Result<Option<SecretFacts>, CallError> {
         let Context { client, named, .. } = self.context;
+        let own = self.cluster.namespace.as_str();
         named
-            .secret(client, &self.cluster.namespace, name, self.age, as_hoped)
+            .secret(client, (own, name), own, self.age, as_hoped)
             .await
     }
 
@@ -61,10 +62,7 @@ impl Views<'_> {
     /// finalizer, and no configuration of that cluster is left to refer to it. Or it lost its owner, and was deleted then.
     fn is_leftover(&self, facts: &Facts) -> bool {
         facts.deleting
-            && facts
-                .finalizers
-                .iter()
-                .any(|finalizer| finalizer == IN_USE_FINALIZER)
+            && facts.is_held()
             && facts.controller.as_ref().is_none_or(|uid| {
                 *uid != self.cluster.uid
                     && self
@@ -77,9 +75,7 @@ impl Views<'_> {
 
     /// The version of what is ours and should carry `in-use`, where somebody took that off (SPEC 3.1, 3.6).
     fn unheld(&self, facts: &Facts) -> Option<Precondition> {
-        let mut held = facts.finalizers.iter();
-        let is_held = held.any(|finalizer| finalizer == IN_USE_FINALIZER);
-        (self.is_ours(facts) && !facts.deleting && !is_held).then(|| facts.version.clone())
+        (self.is_ours(facts) && !facts.deleting && !facts.is_held()).then(|| facts.version.clone())
     }
 
     /// The ledger (SPEC 3.6); and its version where NICO's finalizer is missing on it.

@@ -78,13 +78,10 @@ pub fn is_behind(observed: &Observed, machine: &MachineName) -> bool {
 pub fn keep(observed: &Observed, founding: &Founding, plan: &mut Plan) {
     let needed = needed(observed, founding, &plan.selection);
     for (machine, mirror) in &observed.mirrors {
-        let unneeded = !needed.contains(machine);
-        let action = match mirror {
-            MirrorView::Leftover(version) => Action::DropMirror(machine.clone(), version.clone()),
-            MirrorView::InStep(version) | MirrorView::Behind(version) if unneeded => {
-                Action::DropMirror(machine.clone(), version.clone())
-            }
-            _ if is_behind(observed, machine) && !unneeded => write(observed, machine),
+        let goes = matches!(mirror, MirrorView::Leftover(_)) || !needed.contains(machine);
+        let action = match mirror.version() {
+            Some(version) if goes => Action::DropMirror(machine.clone(), version.clone()),
+            _ if !goes && is_behind(observed, machine) => write(observed, machine),
             _ => continue,
         };
         if ledger(observed, plan)

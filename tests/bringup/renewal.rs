@@ -20,12 +20,6 @@ const ELSEWHERE: &str = "/srv/admin.conf";
 /// Half of it is long enough for a slow machine, and the whole short enough for a test.
 const LIFE: Duration = Duration::from_secs(60);
 
-fn lies_elsewhere(machines: &[&str]) -> Value {
-    let mut spec = listed(machines, &[]);
-    spec["kubeconfig"] = json!({"path": ELSEWHERE});
-    spec
-}
-
 /// Another kubeconfig on the machine, with a client certificate that lives from now on for [`LIFE`]; when that ends.
 fn renewed(case: &Case, host: &MachineHost) -> Timestamp {
     let now = Timestamp::now();
@@ -40,6 +34,18 @@ fn renewed(case: &Case, host: &MachineHost) -> Timestamp {
         .unwrap();
     host.put_file(ELSEWHERE, text);
     validity.not_after
+}
+
+/// A Ready cluster of one machine whose kubeconfig lives for [`LIFE`]; when that ends.
+async fn short_lived() -> (Case, MachineHost, Timestamp) {
+    let case = Case::with(&nico().args(&RESYNC)).await;
+    let host = case.world.machine("cp-01").await;
+    let ends = renewed(&case, &host);
+    let mut spec = listed(&["cp-01"], &[]);
+    spec["kubeconfig"] = json!({"path": ELSEWHERE});
+    case.world.cluster("prod", spec).await.unwrap();
+    case.ready("prod").await;
+    (case, host, ends)
 }
 
 async fn stored(case: &Case) -> Option<Vec<u8>> {
@@ -64,14 +70,7 @@ async fn wait_other(case: &Case, what: &str, old: &[u8]) -> Vec<u8> {
 /// A client that lists nodes through the stored kubeconfig again and again never fails, long after the first one ended.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kubeconfig_is_renewed_before_its_certificate_ends() {
-    let case = Case::with(&nico().args(&RESYNC)).await;
-    let host = case.world.machine("cp-01").await;
-    let ends = renewed(&case, &host);
-    case.world
-        .cluster("prod", lies_elsewhere(&["cp-01"]))
-        .await
-        .unwrap();
-    case.ready("prod").await;
+    let (case, host, ends) = short_lived().await;
     let first = stored(&case).await.unwrap();
     let ends = ends.max(renewed(&case, &host));
     let client = async {
@@ -106,14 +105,7 @@ async fn a_kubeconfig_is_renewed_before_its_certificate_ends() {
 /// The same bytes are not written twice: a machine that has nothing new changes nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_has_nothing_new_changes_nothing() {
-    let case = Case::with(&nico().args(&RESYNC)).await;
-    let host = case.world.machine("cp-01").await;
-    let ends = renewed(&case, &host);
-    case.world
-        .cluster("prod", lies_elsewhere(&["cp-01"]))
-        .await
-        .unwrap();
-    case.ready("prod").await;
+    let (case, host, ends) = short_lived().await;
     let logins = || host.auths().len();
     let before = logins();
     // Past half of its life it is read again and again.

@@ -11,7 +11,6 @@ use tracing::info;
 use zeroize::Zeroize as _;
 
 use super::{ActError, Hand, version_of};
-use crate::api::digest::sha256;
 use crate::api::names::{
     DIGEST_ANNOTATION, ENDPOINT_ANNOTATION, MachineName, known_hosts_name, kubeconfig_name,
 };
@@ -172,11 +171,11 @@ impl Hand<'_> {
         if let Some(labels) = &mut metadata.labels {
             labels.insert(KUBECONFIG_LABEL.to_owned(), cluster.name.clone());
         }
-        let bytes = read.kubeconfig.expose().as_bytes();
+        let (bytes, digest) = (read.kubeconfig.expose().as_bytes(), read.digest());
         let spec = self.observed.spec.as_ref().ok();
         let endpoint = spec.and_then(|spec| spec.endpoint.as_ref());
         metadata.annotations = Some(BTreeMap::from([
-            (DIGEST_ANNOTATION.to_owned(), sha256(bytes)),
+            (DIGEST_ANNOTATION.to_owned(), digest.clone()),
             (
                 ENDPOINT_ANNOTATION.to_owned(),
                 endpoint.map(ToString::to_string).unwrap_or_default(),
@@ -207,7 +206,7 @@ impl Hand<'_> {
         }
         self.forget(&name);
         written?;
-        self.context.background.stored(&cluster.uid, sha256(bytes));
+        self.context.background.stored(&cluster.uid, digest);
         info!(cluster = %cluster.name, namespace = %cluster.namespace, "kubeconfig stored");
         self.tell(&match version {
             None => Happening::KubeconfigStored,

@@ -88,47 +88,51 @@ impl Hand<'_> {
         if !self.observed.cluster.deleting {
             self.while_it_lives().await?;
         }
-        let cluster = &self.observed.cluster.name;
-        match child {
-            Child::JoinToken => self.delete_named::<Secret>(&join_token_name(cluster)).await,
-            Child::WorkerToken => {
-                self.delete_named::<Secret>(&worker_token_name(cluster))
-                    .await
-            }
-            Child::Kubeconfig => self.delete_named::<Secret>(&kubeconfig_name(cluster)).await,
-            Child::Mirrors => {
-                for name in self.mirror_names().await? {
-                    self.delete_named::<Secret>(&name).await?;
-                }
-                Ok(())
-            }
-            Child::KnownHosts => {
-                self.delete_named::<ConfigMap>(&known_hosts_name(cluster))
-                    .await
-            }
-            Child::Ledger => self.delete_named::<ConfigMap>(&ledger_name(cluster)).await,
+        let (secrets, map) = self.names_of(child).await?;
+        for name in &secrets {
+            self.delete_named::<Secret>(name).await?;
+        }
+        match map {
+            Some(name) => self.delete_named::<ConfigMap>(&name).await,
+            None => Ok(()),
         }
     }
 
-    /// Puts NICO's finalizer on that version of a child.
+    /// Puts NICO's finalizer on that version of a child, which is one object.
     pub(super) async fn hold(&self, child: Child, version: &Precondition) -> Result<(), ActError> {
-        let cluster = &self.observed.cluster.name;
-        match child {
-            Child::JoinToken => {
-                self.hold_named::<Secret>(&join_token_name(cluster), version)
-                    .await
-            }
-            Child::WorkerToken => {
-                self.hold_named::<Secret>(&worker_token_name(cluster), version)
-                    .await
-            }
-            Child::Ledger => {
-                self.hold_named::<ConfigMap>(&ledger_name(cluster), version)
-                    .await
-            }
-            // A mirror is written whole; the others do not carry it.
-            Child::Mirrors | Child::Kubeconfig | Child::KnownHosts => Ok(()),
+        let (secrets, map) = self.names_of(child).await?;
+        for name in &secrets {
+            self.hold_named::<Secret>(name, version).await?;
         }
+        match map {
+            Some(name) => self.hold_named::<ConfigMap>(&name, version).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Takes NICO's finalizer off a child, which stays.
+    pub(super) async fn let_go(&self, child: Child) -> Result<(), ActError> {
+        let (secrets, map) = self.names_of(child).await?;
+        for name in &secrets {
+            self.let_go_named::<Secret>(name).await?;
+        }
+        if let Some(name) = map {
+            self.let_go_named::<ConfigMap>(&name).await?;
+        }
+        Ok(())
+    }
+
+    /// The objects of a child: Secrets, or a ConfigMap.
+    async fn names_of(&self, child: Child) -> Result<(Vec<String>, Option<String>), ActError> {
+        let cluster = &self.observed.cluster.name;
+        Ok(match child {
+            Child::JoinToken => (vec![join_token_name(cluster)], None),
+            Child::WorkerToken => (vec![worker_token_name(cluster)], None),
+            Child::Mirrors => (self.mirror_names().await?, None),
+            Child::Kubeconfig => (vec![kubeconfig_name(cluster)], None),
+            Child::KnownHosts => (vec![], Some(known_hosts_name(cluster))),
+            Child::Ledger => (vec![], Some(ledger_name(cluster))),
+        })
     }
 
     async fn hold_named<K>(&self, name: &str, version: &Precondition) -> Result<(), ActError>
@@ -146,28 +150,6 @@ impl Hand<'_> {
         let body = json!({"metadata": {"finalizers": finalizers}});
         calls::patch(&api, name, version, body).await?;
         self.unless_gone::<K>(name).await
-    }
-
-    /// Takes NICO's finalizer off a child, which stays.
-    pub(super) async fn let_go(&self, child: Child) -> Result<(), ActError> {
-        let cluster = &self.observed.cluster.name;
-        let secrets = match child {
-            Child::JoinToken => vec![join_token_name(cluster)],
-            Child::WorkerToken => vec![worker_token_name(cluster)],
-            Child::Mirrors => self.mirror_names().await?.into_iter().collect(),
-            // None of these but the ledger carries it.
-            Child::Kubeconfig | Child::KnownHosts => Vec::new(),
-            Child::Ledger => {
-                return self
-                    .let_go_named::<ConfigMap>(&ledger_name(cluster))
-                    .await
-                    .map(drop);
-            }
-        };
-        for name in secrets {
-            self.let_go_named::<Secret>(&name).await?;
-        }
-        Ok(())
     }
 
     async fn delete_named<K>(&self, name: &str) -> Result<(), ActError>
@@ -194,10 +176,8 @@ impl Hand<'_> {
         let Some(object) = calls::get_opt(&api, name).await? else {
             return Ok(None);
         };
-        let held = object
-            .finalizers()
-            .iter()
-            .any(|finalizer| finalizer == IN_USE_FINALIZER);
+        let mut finalizers = object.finalizers().iter();
+        let held = finalizers.any(|finalizer| finalizer == IN_USE_FINALIZER);
         let deleting = self.observed.cluster.deleting;
         let leftover = object.meta().deletion_timestamp.is_some() && !deleting;
         let mut owners = object.owner_references().iter();
@@ -206,16 +186,25 @@ impl Hand<'_> {
             return Ok(None);
         }
         self.forget(name);
-        if !held {
+        self.without_in_use(name, object).await
+    }
+
+    /// Takes NICO's finalizer off that version of an object, where it is on it; `None` where the object went with it.
+    pub(super) async fn without_in_use<K>(
+        &self,
+        name: &str,
+        object: K,
+    ) -> Result<Option<K>, ActError>
+    where
+        K: calls::Object + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+    {
+        let mut others = object.finalizers().to_vec();
+        others.retain(|finalizer| finalizer != IN_USE_FINALIZER);
+        if others.len() == object.finalizers().len() {
             return Ok(Some(object));
         }
-        let others: Vec<&String> = object
-            .finalizers()
-            .iter()
-            .filter(|finalizer| *finalizer != IN_USE_FINALIZER)
-            .collect();
         let body = json!({"metadata": {"finalizers": others}});
-        match calls::patch(&api, name, &version_of(&object), body).await {
+        match calls::patch(&self.api::<K>(), name, &version_of(&object), body).await {
             Err(CallError::Gone(_)) => Ok(None),
             patched => Ok(Some(patched?)),
         }

@@ -12,8 +12,7 @@ use super::configuration::fresh_value;
 use super::{ActError, Hand, version_of};
 use crate::api::ledger::mirrors_in;
 use crate::api::names::{
-    IN_USE_FINALIZER, MachineName, TOUCHED_ANNOTATION, ledger_name, mirrored_machine,
-    ssh_mirror_name,
+    MachineName, TOUCHED_ANNOTATION, ledger_name, mirrored_machine, ssh_mirror_name,
 };
 use crate::api::nio::SSH_KEY;
 use crate::controller::calls;
@@ -35,7 +34,7 @@ impl Hand<'_> {
             .and_then(|object| KeySource::of(object, self.observed.nio, &cluster.namespace))
             .ok_or(ActError::Lost("the Machine names no SSH key any more"))?;
         let key = source
-            .value(self.context, &cluster.namespace)
+            .read(&self.context.client, &cluster.namespace)
             .await?
             .ok_or(ActError::Lost("the SSH key is no longer there"))?;
         let name = ssh_mirror_name(machine);
@@ -114,23 +113,17 @@ impl Hand<'_> {
         if self.is_too_old() || version_of(&found) != *version {
             return Err(ActError::Lost("the mirror of an SSH key changed meanwhile"));
         }
-        let mut others = found.finalizers().to_vec();
-        others.retain(|finalizer| finalizer != IN_USE_FINALIZER);
-        let found = if others.len() < found.finalizers().len() {
-            let body = json!({"metadata": {"finalizers": others}});
-            calls::patch(&api, &name, version, body).await?
-        } else {
-            found
-        };
-        if found.metadata.deletion_timestamp.is_none() {
-            calls::delete(&api, &name, &version_of(&found)).await?;
+        match self.without_in_use(&name, found).await? {
+            Some(left) if left.metadata.deletion_timestamp.is_none() => {
+                Ok(calls::delete(&api, &name, &version_of(&left)).await?)
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// The mirrors that there may be, but for those of machines whose configuration is still there: those that the ledger names;
     /// without one that can be read, one of each machine that the status tells of, and of each Machine of the namespace.
-    pub(super) async fn mirror_names(&self) -> Result<BTreeSet<String>, ActError> {
+    pub(super) async fn mirror_names(&self) -> Result<Vec<String>, ActError> {
         let cluster = &self.observed.cluster;
         let map = calls::get_opt(&self.api::<ConfigMap>(), &ledger_name(&cluster.name)).await?;
         // An orphaning deletion may have taken its owner already.

@@ -2,7 +2,7 @@
 
 use super::Views;
 use crate::api::conditions::Reason;
-use crate::api::names::{IN_USE_FINALIZER, MachineName, ssh_mirror_name};
+use crate::api::names::{MachineName, ssh_mirror_name};
 use crate::api::nio::{Generation, Machine, SSH_KEY};
 use crate::controller::calls::CallError;
 use crate::controller::key_source::{KeySource, is_out_of_reach};
@@ -112,10 +112,9 @@ impl Views<'_> {
         digest: Option<&Option<String>>,
     ) -> Result<Option<MirrorView>, CallError> {
         let in_step = |facts: &SecretFacts| {
-            let held = facts.facts.finalizers.iter();
             facts.keys.len() == 1
                 && digest.is_some_and(|digest| facts.keys.get(SSH_KEY) == Some(digest))
-                && held.into_iter().any(|held| held == IN_USE_FINALIZER)
+                && facts.facts.is_held()
         };
         let facts = self
             .secret(&ssh_mirror_name(machine), |facts| {
@@ -148,7 +147,6 @@ impl Views<'_> {
             .configurations
             .get(namespace, machine.as_str())
             .and_then(|held| controller(&held).map(|owner| owner.uid.clone()));
-        facts.finalizers.iter().any(|it| it == IN_USE_FINALIZER)
-            && (facts.controller.is_none() || facts.controller != held)
+        facts.is_held() && (facts.controller.is_none() || facts.controller != held)
     }
 }
