@@ -22,9 +22,10 @@ use super::context::Context;
 use super::events::Happening;
 use crate::api::cluster::RawCluster;
 use crate::api::names::{CONFIRMED_ANNOTATION, IN_USE_FINALIZER, MachineName, WITHDRAWN};
-use crate::plan::action::{Action, Precondition};
+use crate::plan::action::Action;
 use crate::plan::desired::owner_reference;
 use crate::plan::observed::{LedgerView, Observed, labels};
+use crate::plan::writes::Precondition;
 
 /// Why an action was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -18,8 +18,8 @@ use tokio::task::JoinHandle;
 use crate::api::cluster::RawCluster;
 use crate::api::conditions::Reason;
 use crate::controller::observe::now;
-use crate::plan::action::Wanted;
 use crate::plan::observed::{AtHand, Fetch, Word};
+use crate::plan::writes::Wanted;
 use round::{Outcome, try_all};
 use trial::Tried;
 

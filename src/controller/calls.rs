@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::names::FIELD_MANAGER;
-use crate::plan::action::Precondition;
+use crate::plan::writes::Precondition;
 
 /// Bounds one call; SPEC 4.2 counts on it when it waits for requests that may still be on their way.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);

@@ -24,8 +24,8 @@ use crate::api::cluster::RawCluster;
 use crate::api::names::MachineName;
 use crate::api::nio::{Generation, Machine, NixosConfiguration};
 use crate::api::spec::{Pool, ValidSpec};
-use crate::plan::action::Clock;
 use crate::plan::observed::controller;
+use crate::plan::patience::Clock;
 
 /// So many looks in a row have to find no NIO before one that was there counts as gone.
 const BELIEVED_MISSES: u8 = 3;

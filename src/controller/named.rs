@@ -17,7 +17,7 @@ use super::ssh::fingerprint_of_public_half;
 use crate::api::digest::sha256;
 use crate::api::names::{ADOPT_ANNOTATION, ALLOW_NAMESPACES_ANNOTATION, IN_USE_FINALIZER};
 use crate::api::nio::SSH_KEY;
-use crate::plan::action::Precondition;
+use crate::plan::writes::Precondition;
 
 /// How long an absence is believed, and an object that is not as hoped: people mend both, and no watch tells.
 const ABSENCE: Duration = Duration::from_secs(5);

@@ -24,11 +24,11 @@ use crate::api::names::{
 use crate::api::nio::{Generation, Machine, NixosConfiguration};
 use crate::api::spec::{Pool, ValidSpec};
 use crate::api::status::Role;
-use crate::plan::action::Child;
 use crate::plan::observed::{
     ClusterView, Evidence, Fetch, KnownHostsView, KubeconfigView, LedgerView, Observed, Rival,
     SecretView, Word, Works, controller,
 };
+use crate::plan::writes::Child;
 use crate::plan::{selection, slot};
 use keys::{left_mirrors, ssh_keys};
 

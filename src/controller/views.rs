@@ -12,11 +12,11 @@ use super::named::{Facts, MapFacts, SecretFacts};
 use super::stores::{Stores, owner_key};
 use crate::api::ledger::Ledger;
 use crate::api::names::{known_hosts_name, kubeconfig_name, ledger_name};
-use crate::plan::action::Precondition;
 use crate::plan::desired::TOKEN_KEY;
 use crate::plan::observed::{
     ClusterView, KnownHostsView, KubeconfigView, LedgerView, SecretView, Stored, Works,
 };
+use crate::plan::writes::Precondition;
 
 /// What every look by name needs.
 pub(super) struct Views<'a> {

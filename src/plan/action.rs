@@ -9,8 +9,10 @@ use crate::api::names::{MachineName, Marker, Revision};
 use crate::api::status::Role;
 
 use super::desired::Difference;
+use super::entered::Disruptive;
+use super::patience::Clock;
 use super::selection::Selection;
-use super::slot::Disruptive;
+use super::writes::{Child, Claim, Precondition, Rewrite, Token, Wanted};
 
 /// What is to be done now, what is waited for, and when to look again without an event.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -89,90 +91,6 @@ pub struct Wait {
     pub machine: Option<MachineName>,
 }
 
-/// A clock of patience: how long something has been so, as this process saw it. A restart starts it anew, which only waits longer.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Clock {
-    /// Claims are held while the control plane cannot be completed (SPEC 2.4).
-    IncompleteClaims,
-    /// A machine is not discoverable (SPEC 1.2, Ready).
-    Undiscoverable(MachineName),
-    /// NIO has something against a machine (SPEC 1.2, Ready).
-    Complaint(MachineName),
-    /// The stored kubeconfig does not work, or was not tried yet (SPEC 1.2, Ready).
-    Kubeconfig,
-    /// The kubeconfig was read and its API server not reached (SPEC 6: ten minutes).
-    Unverified,
-    /// No kubeconfig could be read of a founded cluster that has none (SPEC 2.5).
-    NeverReachable,
-    /// Fewer than a quorum of the control plane are healthy (SPEC 4.3: three minutes).
-    QuorumLost,
-    /// NIO shows a confirmed machine as unconfigured (SPEC 3.6: five minutes).
-    Unconfigured(MachineName),
-    /// NIO's proof of a machine was withdrawn (SPEC 3.5).
-    Withdrawn(MachineName),
-    /// An entry without a child is about to end, and the ledger stands as it is (SPEC 4.2: 120 seconds).
-    NoChild(MachineName, Precondition),
-    /// The ledger of this uid was made anew in a founded cluster (SPEC 4.2: 120 seconds).
-    Fencing(String),
-}
-
-/// One token Secret (SPEC 3.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Token {
-    /// `<cluster>-join-token`, for the control plane.
-    Join,
-    /// `<cluster>-worker-token`, for workers.
-    Worker,
-}
-
-/// The version of an object that a write insists on.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Precondition {
-    /// `metadata.uid`.
-    pub uid: String,
-    /// `metadata.resourceVersion`.
-    pub resource_version: String,
-}
-
-/// A configuration as it is to be created.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Claim {
-    /// The machine, and so the configuration's name (SPEC 2.3).
-    pub machine: MachineName,
-    /// Its role.
-    pub role: Role,
-    /// The attempt that it names.
-    pub marker: Marker,
-    /// The whole object as JSON, but for what the API server fills in.
-    pub body: serde_json::Value,
-}
-
-/// A configuration that is written anew: a merge patch.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Rewrite {
-    /// The machine.
-    pub machine: MachineName,
-    /// The version that it rests on.
-    pub version: Precondition,
-    /// The attempt that it names.
-    pub marker: Marker,
-    /// Fields and annotations; null for what is to be absent (SPEC 3.2).
-    pub body: serde_json::Value,
-}
-
-/// Which kubeconfig is looked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// The first one: the machines are asked again and again until one has it.
-    First,
-    /// One to replace another that is of no use any more. Each machine is asked once, here and below.
-    Any,
-    /// One that works.
-    Working,
-    /// One that works, and whose client certificate ends later than then.
-    Later(jiff::Timestamp),
-}
-
 /// A machine in flight, for a person (SPEC 1.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InFlight {
@@ -182,44 +100,6 @@ pub struct InFlight {
     pub since: Option<jiff::Timestamp>,
     /// What it waits for.
     pub waiting_for: String,
-}
-
-/// A child that the cluster's deletion takes away (SPEC 5), in the order of deletion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Child {
-    /// `<cluster>-join-token`.
-    JoinToken,
-    /// `<cluster>-worker-token`.
-    WorkerToken,
-    /// The mirrors of SSH keys, `nico-ssh-<machine>`.
-    Mirrors,
-    /// `<cluster>-kubeconfig`.
-    Kubeconfig,
-    /// `<cluster>-known-hosts`.
-    KnownHosts,
-    /// `<cluster>-nico`, the last of all.
-    Ledger,
-}
-
-impl From<Token> for Child {
-    fn from(token: Token) -> Self {
-        match token {
-            Token::Join => Self::JoinToken,
-            Token::Worker => Self::WorkerToken,
-        }
-    }
-}
-
-impl Child {
-    /// All children but the configurations, in the order of their deletion.
-    pub const ALL: [Self; 6] = [
-        Self::JoinToken,
-        Self::WorkerToken,
-        Self::Mirrors,
-        Self::Kubeconfig,
-        Self::KnownHosts,
-        Self::Ledger,
-    ];
 }
 
 /// One write, or the start of one piece of background work.

@@ -10,15 +10,17 @@ use crate::api::conditions::{ConditionType, Reason};
 use crate::api::names::MachineName;
 use crate::api::status::Role;
 
-use super::action::{Action, Clock, Plan};
+use super::action::{Action, Plan};
+use super::cluster_nix::held_values;
 use super::confirmed::once_confirmed;
 use super::desired::Target;
-use super::founding::{self, Founding, held_values};
+use super::founding::{self, Founding};
 use super::ground::Secrets;
 use super::mirrors;
 use super::observed::{Observed, precondition};
-use super::rollout;
+use super::patience::Clock;
 use super::selection::Selection;
+use super::slot;
 
 /// How long an older cluster holds claims that it cannot complete. A younger one gives way at once; a holder that is
 /// complete never does, and others shall not wait for ever.
@@ -55,7 +57,7 @@ pub fn plan_claims(
             return;
         }
         // Those whose old Node has to go first, and the control plane's, go through the slot.
-        let free = rollout::free_to_join(observed, founding, &plan.selection.workers.joining);
+        let free = slot::free_to_join(observed, founding.founded, &plan.selection.workers.joining);
         free.iter()
             .filter_map(|machine| targets.get(machine))
             .collect()

@@ -14,7 +14,11 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::api::names::ClusterId;
+use crate::api::nio::NixosConfiguration;
 use crate::api::spec::Endpoint;
+
+/// Path of the generated file (SPEC 3.2).
+pub const CLUSTER_NIX: &str = "cluster.nix";
 
 /// A machine as cluster.nix lists it; ordered by name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -171,6 +175,13 @@ impl ClusterNix {
         } = self.values();
         name == held.name && id == held.id && endpoint == held.endpoint
     }
+}
+
+/// What the cluster.nix that a configuration holds says.
+#[must_use]
+pub fn held_values(configuration: &NixosConfiguration) -> Option<Values> {
+    let file = configuration.spec.file(CLUSTER_NIX)?;
+    parse(file.get("inline")?.as_str()?)
 }
 
 /// What Nix makes of a string once it is written: a Nix string cannot hold NUL, the replacement character stands for it.

@@ -15,13 +15,11 @@ use crate::api::names::{
 use crate::api::nio::{Generation, NixosConfiguration, SSH_KEY};
 use crate::api::status::Role;
 
-use super::action::{Claim, Rewrite};
-use super::cluster_nix::{self, ClusterNix};
+use super::cluster_nix::{self, CLUSTER_NIX, ClusterNix};
 use super::confirmed::held_marker;
 use super::observed::{ClusterView, controller, labels, precondition, role_of};
+use super::writes::{Claim, Rewrite};
 
-/// Path of the generated file (SPEC 3.2).
-pub const CLUSTER_NIX: &str = "cluster.nix";
 const JOIN_TOKEN: &str = "join-token";
 const WORKER_TOKEN: &str = "worker-token";
 const MACHINE_SSH_KEY: &str = "machine-ssh-key";

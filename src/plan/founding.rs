@@ -9,12 +9,12 @@ use crate::api::names::{ClusterId, MachineName};
 use crate::api::nio::NixosConfiguration;
 use crate::api::status::Role;
 
-use super::action::{Action, Child, Plan};
-use super::cluster_nix::{self, Values};
+use super::action::{Action, Plan};
+use super::cluster_nix::{Values, held_values};
 use super::confirmed::once_confirmed;
-use super::desired::CLUSTER_NIX;
 use super::mirrors;
 use super::observed::{LedgerView, Observed, SecretView, role_of};
+use super::writes::Child;
 
 /// How far the founding is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -249,11 +249,4 @@ fn remembered(observed: &Observed, held: &[Held], plan: &mut Plan) -> Option<(Cl
         );
     }
     Some((id?, founded))
-}
-
-/// What the cluster.nix that a configuration holds says.
-#[must_use]
-pub fn held_values(configuration: &NixosConfiguration) -> Option<Values> {
-    let file = configuration.spec.file(CLUSTER_NIX)?;
-    cluster_nix::parse(file.get("inline")?.as_str()?)
 }

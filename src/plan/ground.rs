@@ -8,9 +8,10 @@ use crate::api::nio::Generation;
 use crate::api::spec::{RefPolicy, ValidSpec};
 
 use super::Settings;
-use super::action::{Action, Plan, Token};
+use super::action::{Action, Plan};
 use super::desired::Common;
 use super::observed::{LedgerView, Observed, SecretView};
+use super::writes::Token;
 
 /// What every later step stands on.
 #[derive(Clone, Debug)]

@@ -8,12 +8,14 @@ use crate::api::conditions::{ConditionType, Reason};
 use crate::api::names::{MachineName, kubeconfig_name};
 use crate::api::status::Role;
 
-use super::action::{Action, Clock, Plan, Wait, Wanted};
+use super::action::{Action, Plan, Wait};
 use super::confirmed::is_confirmed;
 use super::founding::Founding;
 use super::observed::{
     AtHand, KnownHostsView, NotWorking, Observed, SecretView, SshKeyView, Stored, Works,
 };
+use super::patience::Clock;
+use super::writes::Wanted;
 
 /// How long a kubeconfig whose API server cannot be reached is held back (SPEC 6).
 const UNVERIFIED_AFTER: Duration = Duration::from_secs(600);

@@ -1,13 +1,13 @@
 //! The snapshot that one pass works on, and the questions that the steps ask of it.
 
-mod views;
+pub mod views;
 mod word;
 
 pub use word::{Answer, NodeView, Word, Workload, node_of};
 
 pub use views::{
-    AtHand, Fetch, KnownHostsView, KubeconfigView, MirrorView, NotWorking, Rival, SecretView,
-    SshKeyView, Stored, Works,
+    AtHand, Fetch, KnownHostsView, KubeconfigView, LedgerView, MirrorView, NotWorking, Rival,
+    SecretView, SshKeyView, Stored, Works,
 };
 
 use std::collections::BTreeMap;
@@ -15,15 +15,15 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::api::ledger::{Ledger, LedgerError};
 use crate::api::names::{CLUSTER_LABEL, FIELD_MANAGER, MANAGED_BY_LABEL, MachineName, ROLE_LABEL};
 use crate::api::nio::{Generation, Machine, NixosConfiguration};
 use crate::api::spec::ValidSpec;
 use crate::api::status::{ClusterStatus, Role};
 
-use super::action::{Child, Clock, Precondition};
-use super::founding::held_values;
-use super::slot::Entered;
+use super::cluster_nix::held_values;
+use super::entered::Entered;
+use super::patience::Clock;
+use super::writes::{Child, Precondition};
 
 /// The finalizer of a deletion that orphans (Kubernetes, "Garbage collection").
 const ORPHAN_FINALIZER: &str = "orphan";
@@ -142,32 +142,6 @@ impl ClusterView {
         Precondition {
             uid: self.uid.clone(),
             resource_version: self.resource_version.clone(),
-        }
-    }
-}
-
-/// The ledger as found.
-#[derive(Clone, Debug)]
-pub enum LedgerView {
-    /// There is none.
-    Absent,
-    /// A ConfigMap of that name is not ours.
-    Foreign,
-    /// Being deleted, and held by NICO's finalizer alone: left by a former cluster of this name, or deleted by a person.
-    Leftover,
-    /// It is ours and cannot be read.
-    Unreadable(LedgerError),
-    /// It is ours.
-    Ours(Precondition, Ledger),
-}
-
-impl LedgerView {
-    /// The ledger, where it is ours and readable.
-    #[must_use]
-    pub fn ours(&self) -> Option<&Ledger> {
-        match self {
-            Self::Ours(_, ledger) => Some(ledger),
-            Self::Absent | Self::Foreign | Self::Leftover | Self::Unreadable(_) => None,
         }
     }
 }

@@ -10,9 +10,10 @@ use crate::api::names::{CLUSTER_FINALIZER, MachineName};
 use crate::api::nio::{Generation, NIO_FINALIZERS, NixosConfiguration};
 use crate::api::status::Role;
 
-use super::action::{Action, Child, Plan};
+use super::action::{Action, Plan};
 use super::observed::{Holder, MirrorView, Observed, precondition};
 use super::selection::{Pick, Selection, pool};
+use super::writes::Child;
 
 /// NIO looks again every 120 seconds (NIO.md); what it did not let go of in twice that time, something holds up.
 const NIO_IS_LATE: Duration = Duration::from_secs(240);

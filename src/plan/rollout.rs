@@ -15,39 +15,21 @@ use crate::api::conditions::{ConditionType, Reason};
 use crate::api::names::MachineName;
 use crate::api::status::Role;
 
-use super::action::{Action, Clock, Plan, Wait};
+use super::action::{Action, Plan, Wait};
 use super::confirmed::{is_confirmed, once_confirmed};
 use super::desired::Target;
+use super::entered::Deed;
 use super::founding::Founding;
 use super::health::{self, asks_the_cluster};
 use super::mirrors;
 use super::observed::{LedgerView, Observed, SecretView, Word, precondition, role_of};
+use super::patience::Clock;
 use super::quorum;
-use super::slot::{self, Deed, entries, has_entry, owned};
+use super::slot::{self, entries, has_entry, owned};
 use scene::{Scene, Step, Verdict};
 
 /// How long a kubeconfig may be sought in a founded cluster that has none, before that is called so (SPEC 2.5).
 const NEVER_REACHABLE: Duration = Duration::from_secs(600);
-
-/// Workers of a founded cluster that get their first configuration at once: those of which no old Node is left over (SPEC 4.5).
-#[must_use]
-pub fn free_to_join(
-    observed: &Observed,
-    founding: &Founding,
-    joining: &BTreeSet<MachineName>,
-) -> BTreeSet<MachineName> {
-    let asks = asks_the_cluster(observed, founding.founded);
-    joining
-        .iter()
-        .filter(|machine| {
-            let no_node =
-                observed.word.nodes().is_some() && health::node(observed, machine).is_none();
-            let entered = has_entry(observed, machine);
-            !asks || (no_node && !entered)
-        })
-        .cloned()
-        .collect()
-}
 
 /// Plans the next change of a living cluster, and of configurations that were never confirmed.
 pub fn plan_changes(

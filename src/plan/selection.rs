@@ -13,8 +13,8 @@ use crate::api::status::Role;
 
 use kube::core::SelectorExt as _;
 
+use super::cluster_nix::held_values;
 use super::confirmed;
-use super::founding::held_values;
 use super::health;
 use super::observed::{Observed, SshKeyView};
 use obstacle::{configured, configured_obstacle, obstacle, released};

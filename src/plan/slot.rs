@@ -1,9 +1,6 @@
-//! The slot: who may be disrupted now (SPEC 4.2). When an entry is in hand, what may be written under it, and when it ends.
-//!
-//! An [`Entered`] can be had only from a ledger that still stands as one's own take left it, and a [`Disruptive`] write only
-//! from an [`Entered`]: nobody writes disruptively without the slot.
+//! The slot: who may be disrupted now (SPEC 4.2), and when an entry ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,108 +10,17 @@ use crate::api::names::{MachineName, REWRITTEN_ANNOTATION, WRITTEN_ANNOTATION};
 use crate::api::nio::NixosConfiguration;
 use crate::api::status::Role;
 
-use super::action::{Action, Claim, Plan, Precondition, Rewrite};
+use super::action::{Action, Plan};
 use super::confirmed::{is_confirmed, once_confirmed, proved};
 use super::health::{asks_the_cluster, node};
 use super::observed::{LedgerView, Observed, precondition, role_of};
+use super::patience::Clock;
 use super::release::is_left_behind;
 
 /// How long a request of one's own may still land: the timeout that bounds every call, and some more (SPEC 4.2).
 pub const LATE_REQUESTS: Duration = Duration::from_secs(120);
 /// How long classic may run an older attempt (NIO.md: an apply may take 3600 s).
 pub const OLDER_ATTEMPT: Duration = Duration::from_secs(3600);
-
-/// An entry that was taken and still stands.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Entered {
-    machine: MachineName,
-}
-
-impl Entered {
-    /// The entry of a machine, where the ledger, read after everything that the decision rests on, is still the one that one's
-    /// own take made.
-    #[must_use]
-    pub fn new(
-        machine: &MachineName,
-        taken: &Precondition,
-        read_last: &LedgerView,
-    ) -> Option<Self> {
-        let LedgerView::Ours(version, ledger) = read_last else {
-            return None;
-        };
-        let active = ledger
-            .slot
-            .entry(machine)
-            .is_some_and(|entry| entry.state == EntryState::Active);
-        (version == taken && active && !ledger.slot.fencing).then(|| Self {
-            machine: machine.clone(),
-        })
-    }
-
-    /// Whose entry it is.
-    #[must_use]
-    pub fn machine(&self) -> &MachineName {
-        &self.machine
-    }
-
-    /// A write under this entry; it is always the entry's own machine that is written.
-    pub(super) fn write(&self, deed: Deed) -> Disruptive {
-        Disruptive {
-            machine: self.machine.clone(),
-            deed,
-        }
-    }
-}
-
-/// A disruptive write (SPEC 4.1). Only [`Entered`] makes one.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Disruptive {
-    machine: MachineName,
-    deed: Deed,
-}
-
-impl Disruptive {
-    /// Whose it is.
-    #[must_use]
-    pub fn machine(&self) -> &MachineName {
-        &self.machine
-    }
-
-    /// What is written.
-    #[must_use]
-    pub fn deed(&self) -> &Deed {
-        &self.deed
-    }
-}
-
-/// What is written under an entry.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Deed {
-    /// Its configuration, anew.
-    Rewrite(Rewrite),
-    /// Its first configuration.
-    Join(Claim),
-    /// Its Node is made unschedulable, if it is not, and marked as being drained since then (SPEC 4.6).
-    Drain {
-        /// `metadata.name`.
-        name: String,
-        /// `metadata.uid`.
-        uid: String,
-        /// Since when.
-        since: Timestamp,
-        /// Whether NICO makes it unschedulable.
-        cordon: bool,
-    },
-    /// Its configuration is deleted: the machine leaves (SPEC 4.6).
-    Release(Precondition),
-    /// The Node of that name and uid is deleted: its machine left, or is to join anew (SPEC 4.5, 4.6).
-    DeleteNode {
-        /// `metadata.name`.
-        name: String,
-        /// `metadata.uid`.
-        uid: String,
-    },
-}
 
 /// A machine that is in flight: by its entry, or because it is not confirmed (SPEC 4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,6 +86,25 @@ pub fn entries(observed: &Observed) -> impl Iterator<Item = &Entry> {
 #[must_use]
 pub fn has_entry(observed: &Observed, machine: &MachineName) -> bool {
     entries(observed).any(|entry| entry.machine == *machine)
+}
+
+/// Workers of a founded cluster that get their first configuration at once: those of which no old Node is left over (SPEC 4.5).
+#[must_use]
+pub fn free_to_join(
+    observed: &Observed,
+    founded: bool,
+    joining: &BTreeSet<MachineName>,
+) -> BTreeSet<MachineName> {
+    let asks = asks_the_cluster(observed, founded);
+    joining
+        .iter()
+        .filter(|machine| {
+            let no_node = observed.word.nodes().is_some() && node(observed, machine).is_none();
+            let entered = has_entry(observed, machine);
+            !asks || (no_node && !entered)
+        })
+        .cloned()
+        .collect()
 }
 
 /// The configuration of a machine, where the cluster is its controller.
@@ -270,7 +195,7 @@ pub(super) fn end(
         return;
     }
     // No child to touch: every POST of an older take has landed or failed by then, and the ledger stood still meanwhile.
-    let clock = super::action::Clock::NoChild(entry.machine.clone(), version.clone());
+    let clock = Clock::NoChild(entry.machine.clone(), version.clone());
     let waited = observed.elapsed(&clock, now);
     plan.clocks.insert(clock);
     if waited < LATE_REQUESTS {
@@ -312,7 +237,7 @@ pub(super) fn fence(observed: &Observed, now: Timestamp, plan: &mut Plan) {
     let LedgerView::Ours(version, ledger) = &observed.ledger else {
         return;
     };
-    let clock = super::action::Clock::Fencing(version.uid.clone());
+    let clock = Clock::Fencing(version.uid.clone());
     let waited = observed.elapsed(&clock, now);
     plan.clocks.insert(clock);
     plan.wait(

@@ -9,15 +9,16 @@ use crate::api::names::MachineName;
 use crate::api::nio::NixosConfiguration;
 use crate::api::status::Role;
 
-use super::action::{Clock, Plan};
-use super::cluster_nix::{ClusterNix, NixNode};
+use super::action::Plan;
+use super::cluster_nix::{ClusterNix, NixNode, held_values};
 use super::confirmed::{is_confirmed, once_confirmed};
 use super::desired::{Difference, Target, key_secret};
-use super::founding::{Founding, held_values};
+use super::founding::Founding;
 use super::ground::Ground;
 use super::observed::{Observed, SshKeyView};
-use super::rollout;
+use super::patience::Clock;
 use super::selection::Selection;
+use super::slot;
 
 /// The target of every machine that has a configuration or is to get one.
 #[must_use]
@@ -29,7 +30,7 @@ pub fn targets(
 ) -> BTreeMap<MachineName, Target> {
     // Members, and those claimed in this pass; one that joins through the slot is claimed in a pass of its own (SPEC 3.3).
     let claimed = if founding.founded {
-        rollout::free_to_join(observed, founding, &selection.workers.joining)
+        slot::free_to_join(observed, founding.founded, &selection.workers.joining)
     } else {
         let joining = Role::ALL
             .iter()

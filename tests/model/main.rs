@@ -5,12 +5,10 @@
 //! `texts.rs`, `objects.rs`, `planner.rs` and `steps.rs` show the state to the planner and take its plan; `shell.rs`, `reads.rs` and
 //! `patience.rs` play the controller call by call, `server.rs` and `estate.rs` the API server, `nio.rs` and `drains.rs` the rest of the
 //! world; `judge.rs` says what must never be, `properties.rs` its names. `searches.rs`, `deletions.rs` and `leaving.rs` walk whole
-//! worlds, `ends.rs` looks for dead ends in them; `protocol.rs` leaves out each step of the slot's protocol, `mutants.rs` breaks each rule of
-//! the planner, and all of that must be found.
+//! worlds, `ends.rs` looks for dead ends in them; `protocol.rs` leaves out each step of the slot's protocol, which must be found.
 //!
 //! - every day: `cargo test --test model`; `-- --nocapture` shows how many states there are
 //! - the full size: `cargo test --test model full_ -- --ignored --nocapture`
-//! - the planner's mutants: `cargo test --test model source_mutants -- --ignored --nocapture`
 //!
 //! What is not in it: two operators that draw two ids at the founding, machines given back before it, NIO v1, edits of a
 //! configuration by hand, two older attempts on one machine at once, deletions that orphan or are forced, or take all children at once
@@ -34,9 +32,6 @@ mod estate;
 mod judge;
 mod leaving;
 mod model;
-mod mutants;
-mod mutants_leaving;
-mod mutants_rollout;
 mod mutation;
 mod nio;
 mod objects;

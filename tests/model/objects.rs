@@ -13,13 +13,13 @@ use nico::api::nio::{
 };
 use nico::api::spec::ValidSpec;
 use nico::api::status::{ClusterStatus, Role};
-use nico::plan::action::Precondition;
 use nico::plan::desired::owner_reference;
 use nico::plan::files_hash::additional_files_hash;
 use nico::plan::observed::{
     Answer, ClusterView, Evidence, Fetch, KnownHostsView, KubeconfigView, LedgerView, NodeView,
     Observed, SecretView, SshKeyView, Word as RealWord, Workload, Works, labels,
 };
+use nico::plan::writes::Precondition;
 use serde_json::json;
 
 use crate::compact::{self, Age, Child, Estate, Kept, Life, Marks, Proof, Word};

@@ -10,9 +10,11 @@ use nico::api::names::MachineName;
 use nico::api::nio::NixosConfiguration;
 use nico::api::spec::ValidSpec;
 use nico::api::validate::validate;
-use nico::plan::action::{Action, Clock, Plan};
+use nico::plan::action::{Action, Plan};
+use nico::plan::entered::Entered;
 use nico::plan::observed::{LedgerView, Observed};
-use nico::plan::slot::{Entered, is_settled};
+use nico::plan::patience::Clock;
+use nico::plan::slot::is_settled;
 use nico::plan::{Settings, plan, status};
 use serde_json::Value;
 

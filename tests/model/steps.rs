@@ -1,8 +1,9 @@
 //! What the planner wants done, in few bytes: its real actions become the steps of the model.
 
 use nico::api::names::MachineName;
-use nico::plan::action::{Action, Child, Precondition};
-use nico::plan::slot::Deed;
+use nico::plan::action::Action;
+use nico::plan::entered::Deed;
+use nico::plan::writes::{Child, Precondition};
 use serde_json::{Map, Value};
 
 use crate::compact::{Broken, Estate, Step, Write};

@@ -7,7 +7,8 @@ use nico::api::conditions::{
 use nico::api::names::MachineName;
 use nico::api::nio::Generation;
 use nico::api::status::Phase;
-use nico::plan::action::{Action, Child};
+use nico::plan::action::Action;
+use nico::plan::writes::Child;
 use serde_json::json;
 
 use crate::given::{PROD, Seen, cluster, given, settled, stranger};

@@ -7,11 +7,11 @@ use nico::api::ledger::Ledger;
 use nico::api::names::MachineName;
 use nico::api::nio::{Machine, MachineSpec, MachineStatus};
 use nico::api::status::{ClusterCondition, ClusterStatus, MachineState};
-use nico::plan::action::{Action, Claim, Plan};
-use nico::plan::cluster_nix::{self, Values};
-use nico::plan::founding::held_values;
+use nico::plan::action::{Action, Plan};
+use nico::plan::cluster_nix::{self, Values, held_values};
 use nico::plan::observed::{NotWorking, Observed};
 use nico::plan::status;
+use nico::plan::writes::Claim;
 use serde_json::{Value, json};
 
 use crate::world::{World, unusable_key, usable_key};

@@ -8,11 +8,12 @@ use nico::api::conditions::Reason;
 use nico::api::ledger::{Ledger, LedgerError};
 use nico::api::names::{CONFIRMED_ANNOTATION, ClusterId, MachineName, ROLE_LABEL};
 use nico::api::nio::{Generation, NioCondition, NixosConfiguration};
-use nico::plan::action::{Clock, Precondition};
 use nico::plan::observed::{
     AtHand, Fetch, KnownHostsView, LedgerView, MirrorView, Observed, Rival, SecretView, SshKeyView,
     Stored, Works,
 };
+use nico::plan::patience::Clock;
+use nico::plan::writes::Precondition;
 use serde_json::{Value, json};
 
 use crate::arbitrary::NAMES;

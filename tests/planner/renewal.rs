@@ -6,8 +6,9 @@ use nico::api::conditions::{
     Reason,
 };
 use nico::api::names::MachineName;
-use nico::plan::action::{Action, Precondition};
+use nico::plan::action::Action;
 use nico::plan::observed::{AtHand, KubeconfigView, SecretView, Stored, Works};
+use nico::plan::writes::Precondition;
 use serde_json::json;
 
 use crate::given::{Given, PROD, Seen, cluster, given, not_working, planned};

@@ -10,8 +10,8 @@ use nico::api::ledger::EntryState;
 use nico::api::names::MachineName;
 use nico::api::status::MachineState;
 use nico::plan::action::Action;
+use nico::plan::entered::Deed;
 use nico::plan::observed::Fetch;
-use nico::plan::slot::Deed;
 use serde_json::json;
 
 use crate::given::{Given, PROD, Seen, cluster, given, settled};

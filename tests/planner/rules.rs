@@ -10,11 +10,12 @@ use nico::api::names::{CLUSTER_FINALIZER, CONFIRMED_ANNOTATION, MARKER_DIR};
 use nico::api::nio::Generation;
 use nico::api::status::Role;
 use nico::plan::Settings;
-use nico::plan::action::{Action, Claim, Plan};
+use nico::plan::action::{Action, Plan};
+use nico::plan::cluster_nix::held_values;
 use nico::plan::confirmed::{held_marker, is_confirmed};
-use nico::plan::founding::held_values;
 use nico::plan::observed::{Holder, Observed, SecretView, Works};
 use nico::plan::status::status;
+use nico::plan::writes::Claim;
 
 use crate::given::{claims, kind, nix_of};
 use writes::preconditions;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use nico::api::status::Phase;
 use nico::plan::action::Plan;
-use nico::plan::founding::held_values;
+use nico::plan::cluster_nix::held_values;
 use nico::plan::observed::Fetch;
 use proptest::prelude::*;
 

@@ -14,14 +14,16 @@ use nico::api::nio::NixosConfiguration;
 use nico::api::spec::Pool;
 use nico::api::status::{ClusterStatus, Role};
 use nico::api::validate::validate;
-use nico::plan::action::{Action, Child, Plan, Precondition, Token};
+use nico::plan::action::{Action, Plan};
 use nico::plan::confirmed::is_confirmed;
 use nico::plan::desired::key_secret;
+use nico::plan::entered::{Deed, Entered};
 use nico::plan::observed::{
     Answer, Evidence, Fetch, KnownHostsView, LedgerView, MirrorView, Observed, Rival, SecretView,
     SshKeyView, Word, Workload, Works, controller, role_of,
 };
-use nico::plan::slot::{Deed, Entered, is_settled};
+use nico::plan::slot::is_settled;
+use nico::plan::writes::{Child, Precondition, Token};
 use nico::plan::{selection, slot, status};
 use serde_json::{Value, json};
 
@@ -626,7 +628,7 @@ impl World {
         }
         for (name, held) in &self.configurations {
             let owner = controller(held).map_or("nobody", |owner| owner.uid.as_str());
-            let values = nico::plan::founding::held_values(held);
+            let values = nico::plan::cluster_nix::held_values(held);
             let (founder, id) = values.map_or((None, None), |it| (it.bootstrap, Some(it.id)));
             let _ = write!(
                 story,

@@ -32,7 +32,7 @@ pub struct Cluster {
     pub credentials: Option<SecretView>,
     pub kubeconfig: KubeconfigView,
     pub known_hosts: KnownHostsView,
-    pub since: BTreeMap<nico::plan::action::Clock, Timestamp>,
+    pub since: BTreeMap<nico::plan::patience::Clock, Timestamp>,
 }
 
 /// A namespace.

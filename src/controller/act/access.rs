@@ -23,8 +23,8 @@ use crate::controller::kubeconfig::facts::{
     KUBECONFIG_KEY, KUBECONFIG_LABEL, KUBECONFIG_TYPE, VALUE_KEY,
 };
 use crate::controller::views::Views;
-use crate::plan::action::{Precondition, Wanted};
 use crate::plan::observed::{KnownHostsView, SshKeyView};
+use crate::plan::writes::{Precondition, Wanted};
 
 /// User where a Machine names none: v1's default (NIO.md).
 const DEFAULT_USER: &str = "root";

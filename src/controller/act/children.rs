@@ -18,8 +18,8 @@ use crate::api::names::{
     worker_token_name,
 };
 use crate::controller::calls::{self, CallError};
-use crate::plan::action::{Child, Precondition, Token};
 use crate::plan::desired::TOKEN_KEY;
+use crate::plan::writes::{Child, Precondition, Token};
 
 impl Hand<'_> {
     pub(super) async fn create_token(&self, token: Token) -> Result<(), ActError> {

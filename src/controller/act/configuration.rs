@@ -11,7 +11,7 @@ use crate::api::names::{MachineName, TOUCHED_ANNOTATION};
 use crate::api::nio::{NixosConfiguration, NixosConfigurationKind};
 use crate::controller::calls;
 use crate::controller::events::Happening;
-use crate::plan::action::{Claim, Precondition, Rewrite};
+use crate::plan::writes::{Claim, Precondition, Rewrite};
 
 impl Hand<'_> {
     /// POSTs a configuration; the name lets exactly one cluster win (SPEC 2.3).

@@ -10,8 +10,8 @@ use super::{ActError, Hand, version_of};
 use crate::api::ledger::Ledger;
 use crate::api::names::ledger_name;
 use crate::controller::calls;
-use crate::plan::action::Precondition;
 use crate::plan::observed::LedgerView;
+use crate::plan::writes::Precondition;
 
 impl Hand<'_> {
     pub(super) async fn create_ledger(&self, ledger: &Ledger) -> Result<(), ActError> {

@@ -17,7 +17,7 @@ use crate::api::names::{
 use crate::api::nio::SSH_KEY;
 use crate::controller::calls;
 use crate::controller::key_source::KeySource;
-use crate::plan::action::Precondition;
+use crate::plan::writes::Precondition;
 
 impl Hand<'_> {
     /// Writes the mirror of a machine's key as its own Secret holds it now.

@@ -9,9 +9,10 @@ use crate::controller::calls::CALL_TIMEOUT;
 use crate::controller::events::Happening;
 use crate::controller::observe::{now, question};
 use crate::controller::workload::{Marks, Question};
-use crate::plan::action::Precondition;
+use crate::plan::entered::{Deed, Disruptive};
 use crate::plan::observed::Word;
-use crate::plan::slot::{Deed, Disruptive, is_settled};
+use crate::plan::slot::is_settled;
+use crate::plan::writes::Precondition;
 
 impl Hand<'_> {
     /// Makes or renews an entry; returns the ledger as that left it.

@@ -19,8 +19,8 @@ use crate::controller::kubeconfig::fetch::{self, FetchRequest};
 use crate::controller::kubeconfig::verify::{VerifyError, verify};
 use crate::controller::secret::SecretText;
 use crate::controller::ssh::{Deadlines, Login};
-use crate::plan::action::Wanted;
 use crate::plan::observed::NotWorking;
+use crate::plan::writes::Wanted;
 
 /// Bounds one try of a kubeconfig.
 pub(super) const VERIFY: Duration = Duration::from_secs(10);

@@ -14,9 +14,10 @@ use crate::controller::calls;
 use crate::controller::context::Context;
 use crate::controller::observe::{Look, now, observe, read_live};
 use crate::controller::views::Views;
-use crate::plan::action::{Action, Plan, Precondition};
+use crate::plan::action::{Action, Plan};
+use crate::plan::entered::Entered;
 use crate::plan::observed::{Evidence, Observed};
-use crate::plan::slot::Entered;
+use crate::plan::writes::Precondition;
 use crate::plan::{Settings, plan};
 
 /// Writes what is to be written to the machine of an entry, where everything still says so. A failed read ends it; the entry stays.

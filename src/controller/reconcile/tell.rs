@@ -15,8 +15,8 @@ use crate::controller::calls::{self, CallError};
 use crate::controller::context::Context;
 use crate::controller::events::Happening;
 use crate::controller::observe::{now, view};
-use crate::plan::action::Precondition;
 use crate::plan::observed::Observed;
+use crate::plan::writes::Precondition;
 
 /// An object of an older definition can be so malformed that the API server takes no status for it: an event is all that is left.
 pub(super) fn tell_unwritable(cluster: &RawCluster, context: &Context, error: &CallError) {

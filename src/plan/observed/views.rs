@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 
 use crate::api::conditions::Reason;
-use crate::plan::action::Precondition;
+use crate::api::ledger::{Ledger, LedgerError};
+use crate::plan::writes::Precondition;
 
 /// A Secret as found: never its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,4 +178,30 @@ pub enum KnownHostsView {
     Ours,
     /// The user's own: only read.
     Foreign,
+}
+
+/// The ledger as found.
+#[derive(Clone, Debug)]
+pub enum LedgerView {
+    /// There is none.
+    Absent,
+    /// A ConfigMap of that name is not ours.
+    Foreign,
+    /// Being deleted, and held by NICO's finalizer alone: left by a former cluster of this name, or deleted by a person.
+    Leftover,
+    /// It is ours and cannot be read.
+    Unreadable(LedgerError),
+    /// It is ours.
+    Ours(Precondition, Ledger),
+}
+
+impl LedgerView {
+    /// The ledger, where it is ours and readable.
+    #[must_use]
+    pub fn ours(&self) -> Option<&Ledger> {
+        match self {
+            Self::Ours(_, ledger) => Some(ledger),
+            Self::Absent | Self::Foreign | Self::Leftover | Self::Unreadable(_) => None,
+        }
+    }
 }

@@ -14,11 +14,12 @@ use crate::api::conditions::Reason;
 use crate::api::names::MachineName;
 use crate::api::spec::RolloutOrder;
 use crate::api::status::Role;
-use crate::plan::action::{Clock, Plan};
+use crate::plan::action::Plan;
 use crate::plan::confirmed::is_confirmed;
 use crate::plan::desired::Difference;
 use crate::plan::health::{Health, Numbers, asks_the_cluster, health, numbers};
 use crate::plan::observed::{Observed, Word, role_of};
+use crate::plan::patience::Clock;
 use crate::plan::selection::Selection;
 use crate::plan::slot::{Flight, entries, flights, owned};
 

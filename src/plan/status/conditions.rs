@@ -5,9 +5,10 @@ use jiff::Timestamp;
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::names::kubeconfig_name;
 use crate::api::status::{ClusterCondition, Role, RoleStatus};
-use crate::plan::action::{Action, Clock, Plan, Wait};
+use crate::plan::action::{Action, Plan, Wait};
 use crate::plan::desired::listed;
 use crate::plan::observed::{Observed, SecretView, Works};
+use crate::plan::patience::Clock;
 
 use super::Refusal;
 use super::soft::{SOFT, Soft, soft_problems, unreachable};

@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use crate::api::conditions::Reason;
 use crate::api::names::MachineName;
 use crate::api::status::Role;
-use crate::plan::action::{Clock, Plan};
+use crate::plan::action::Plan;
 use crate::plan::confirmed::complaint;
 use crate::plan::observed::{NotWorking, Observed, SecretView, Works};
+use crate::plan::patience::Clock;
 
 /// How long it is borne.
 pub(super) const SOFT: Duration = Duration::from_secs(60);

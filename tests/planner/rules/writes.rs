@@ -7,11 +7,12 @@ use nico::api::ledger::EntryState;
 use nico::api::names::ssh_mirror_name;
 use nico::api::nio::NixosConfiguration;
 use nico::api::status::Role;
-use nico::plan::action::{Action, Child, Rewrite};
+use nico::plan::action::Action;
 use nico::plan::confirmed::{held_marker, is_confirmed, once_confirmed, proved};
 use nico::plan::desired::key_secret;
+use nico::plan::entered::{Deed, Entered};
 use nico::plan::observed::{LedgerView, MirrorView, Observed, SecretView, precondition, role_of};
-use nico::plan::slot::{Deed, Entered};
+use nico::plan::writes::{Child, Rewrite};
 
 use super::{known_founded, must};
 

@@ -1,0 +1,99 @@
+//! What writes are made of: the versions that they insist on, the bodies of configurations, and the children that they go to.
+
+use crate::api::names::{MachineName, Marker};
+use crate::api::status::Role;
+
+/// One token Secret (SPEC 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Token {
+    /// `<cluster>-join-token`, for the control plane.
+    Join,
+    /// `<cluster>-worker-token`, for workers.
+    Worker,
+}
+
+/// The version of an object that a write insists on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Precondition {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `metadata.resourceVersion`.
+    pub resource_version: String,
+}
+
+/// A configuration as it is to be created.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claim {
+    /// The machine, and so the configuration's name (SPEC 2.3).
+    pub machine: MachineName,
+    /// Its role.
+    pub role: Role,
+    /// The attempt that it names.
+    pub marker: Marker,
+    /// The whole object as JSON, but for what the API server fills in.
+    pub body: serde_json::Value,
+}
+
+/// A configuration that is written anew: a merge patch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rewrite {
+    /// The machine.
+    pub machine: MachineName,
+    /// The version that it rests on.
+    pub version: Precondition,
+    /// The attempt that it names.
+    pub marker: Marker,
+    /// Fields and annotations; null for what is to be absent (SPEC 3.2).
+    pub body: serde_json::Value,
+}
+
+/// Which kubeconfig is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// The first one: the machines are asked again and again until one has it.
+    First,
+    /// One to replace another that is of no use any more. Each machine is asked once, here and below.
+    Any,
+    /// One that works.
+    Working,
+    /// One that works, and whose client certificate ends later than then.
+    Later(jiff::Timestamp),
+}
+
+/// A child that the cluster's deletion takes away (SPEC 5), in the order of deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Child {
+    /// `<cluster>-join-token`.
+    JoinToken,
+    /// `<cluster>-worker-token`.
+    WorkerToken,
+    /// The mirrors of SSH keys, `nico-ssh-<machine>`.
+    Mirrors,
+    /// `<cluster>-kubeconfig`.
+    Kubeconfig,
+    /// `<cluster>-known-hosts`.
+    KnownHosts,
+    /// `<cluster>-nico`, the last of all.
+    Ledger,
+}
+
+impl From<Token> for Child {
+    fn from(token: Token) -> Self {
+        match token {
+            Token::Join => Self::JoinToken,
+            Token::Worker => Self::WorkerToken,
+        }
+    }
+}
+
+impl Child {
+    /// All children but the configurations, in the order of their deletion.
+    pub const ALL: [Self; 6] = [
+        Self::JoinToken,
+        Self::WorkerToken,
+        Self::Mirrors,
+        Self::Kubeconfig,
+        Self::KnownHosts,
+        Self::Ledger,
+    ];
+}
