@@ -13,10 +13,10 @@ use common::traffic::{Counter, RESYNC, events, judge, kinds, resyncs, settle, si
 use common::{DEADLINE, five, nico, three_and_two};
 use futures::StreamExt;
 use kube::ResourceExt;
-use kube::api::{DynamicObject, PostParams};
+use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use rig::crds::machine_resource;
-use rig::proxy::{Call, Proxy};
+use rig::proxy::{Call, Effect, Fault, Moment, Proxy};
 use rig::wait::wait_for;
 use rig::world::{RunningNico, World, condition};
 use serde_json::json;
@@ -146,6 +146,66 @@ async fn requests_a_resync(proxy: &Proxy, resyncs: &Counter) -> f64 {
     resyncs.more("some resyncs", LOOKS, DEADLINE).await;
     let (requests, looks) = (proxy.requests() - requests, resyncs.get() - looks);
     f64::from(u32::try_from(requests).unwrap()) / f64::from(u32::try_from(looks).unwrap())
+}
+
+/// Requests by kind, as `verb resource`, until the proxy's faults are cleared.
+#[derive(Clone, Default)]
+struct Requests(Arc<Mutex<BTreeMap<String, usize>>>);
+
+impl Requests {
+    fn on(proxy: &Proxy) -> Self {
+        let requests = Self::default();
+        let kinds = Arc::clone(&requests.0);
+        let count = move |call: &Call| {
+            let kind = format!("{} {}", call.verb, call.rule_resource());
+            *kinds.lock().unwrap().entry(kind).or_default() += 1;
+            false
+        };
+        proxy.fault(Fault::on(count, Moment::After, Effect::Reset));
+        requests
+    }
+
+    /// The counts so far, which begin again at zero.
+    fn take(&self) -> BTreeMap<String, usize> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_of_a_bring_up_and_of_a_roll() {
+    let world = World::new().await;
+    five(&world).await;
+    let proxy = world.proxy().await;
+    let requests = Requests::on(&proxy);
+    let _nico = world.nico(&nico(), &proxy).await;
+    let at_start = requests.take();
+    world.cluster("prod", three_and_two()).await.unwrap();
+    world.wait_ready("prod", DEADLINE).await;
+    let bring_up = requests.take();
+    let case = Patch::Merge(json!({"spec": {"gitRepo": "https://git.example.com/other.git"}}));
+    let clusters = world.clusters();
+    clusters
+        .patch("prod", &PatchParams::default(), &case)
+        .await
+        .unwrap();
+    world
+        .wait_status("prod", "the roll has ended", DEADLINE, |status| {
+            status["observedGeneration"] == 2
+                && condition(status, "Ready")["status"] == "True"
+                && status["rollout"]["inFlight"]
+                    .as_array()
+                    .is_none_or(Vec::is_empty)
+        })
+        .await;
+    let roll = requests.take();
+    for (what, kinds) in [
+        ("start", at_start),
+        ("bring-up of 3+2", bring_up),
+        ("roll of 3+2", roll),
+    ] {
+        let sum: usize = kinds.values().sum();
+        println!("requests of a {what}: {sum}: {kinds:?}");
+    }
 }
 
 fn cpu(nico: &RunningNico) -> f64 {
