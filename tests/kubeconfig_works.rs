@@ -9,9 +9,9 @@
 
 use std::time::{Duration, Instant};
 
-use nico::controller::kubeconfig::rebuild::Unsafe;
-use nico::controller::kubeconfig::verify::{DEADLINE, VerifyError, verify};
-use nico::controller::secret::SecretText;
+use nico::remote::kubeconfig::rebuild::Unsafe;
+use nico::remote::kubeconfig::verify::{DEADLINE, VerifyError, verify};
+use nico::remote::secret::SecretText;
 use rig::control_plane::{self, ControlPlane, Options};
 use rig::pki::{Authority, Validity};
 use serde_json::{Value, json};

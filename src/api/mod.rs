@@ -12,3 +12,4 @@ mod schema;
 pub mod spec;
 pub mod status;
 pub mod validate;
+pub mod workload;

@@ -46,6 +46,21 @@ pub enum CallError {
 }
 
 impl CallError {
+    /// The error for an answer of that HTTP status.
+    #[must_use]
+    pub fn refused(what: String, code: u16, reason: &str) -> Self {
+        let is_plain = char::is_ascii_alphanumeric;
+        match code {
+            404 => Self::Gone(what),
+            409 => Self::Changed(what),
+            code => Self::Refused {
+                what,
+                code,
+                reason: reason.chars().filter(is_plain).take(64).collect(),
+            },
+        }
+    }
+
     /// Whether the next pass, from fresh reads, is all that is needed.
     #[must_use]
     pub fn is_stale(&self) -> bool {
@@ -73,20 +88,7 @@ pub async fn call<T>(
 fn explain(what: String, error: &kube::Error) -> CallError {
     let unanswered = |what, why| CallError::Unanswered { what, why };
     match error {
-        kube::Error::Api(status) => match status.code {
-            404 => CallError::Gone(what),
-            409 => CallError::Changed(what),
-            code => CallError::Refused {
-                what,
-                code,
-                reason: status
-                    .reason
-                    .chars()
-                    .filter(char::is_ascii_alphanumeric)
-                    .take(64)
-                    .collect(),
-            },
-        },
+        kube::Error::Api(status) => CallError::refused(what, status.code, &status.reason),
         kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => {
             unanswered(what, "the answer could not be read")
         }

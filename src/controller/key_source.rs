@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::calls::CallError;
 use super::context::Context;
 use super::named::{SecretFacts, secret_value};
-use super::secret::SecretText;
 use crate::api::nio::{CLASSIC_DEFAULT_NAMESPACE, Generation, Machine, SSH_KEY};
+use crate::remote::secret::SecretText;
 
 /// The Secret that a Machine names.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -22,17 +22,12 @@ pub mod detect;
 pub mod events;
 pub mod http;
 pub mod key_source;
-pub mod known_hosts;
-pub mod kubeconfig;
 pub mod named;
 pub mod observe;
 pub mod reconcile;
-pub mod secret;
 pub mod settings;
-pub mod ssh;
 pub mod stores;
 pub mod views;
-pub mod workload;
 
 use context::Context;
 use http::Health;

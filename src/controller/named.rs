@@ -11,13 +11,13 @@ use kube::Api;
 use zeroize::Zeroize;
 
 use super::calls::{self, CallError};
-use super::kubeconfig::facts::{KUBECONFIG_TYPE, KubeconfigFacts};
-use super::secret::SecretText;
-use super::ssh::fingerprint_of_public_half;
 use crate::api::digest::sha256;
 use crate::api::names::{ADOPT_ANNOTATION, ALLOW_NAMESPACES_ANNOTATION, IN_USE_FINALIZER};
 use crate::api::nio::SSH_KEY;
 use crate::plan::writes::Precondition;
+use crate::remote::kubeconfig::facts::{KUBECONFIG_TYPE, KubeconfigFacts};
+use crate::remote::secret::SecretText;
+use crate::remote::ssh::fingerprint_of_public_half;
 
 /// How long an absence is believed, and an object that is not as hoped: people mend both, and no watch tells.
 const ABSENCE: Duration = Duration::from_secs(5);

@@ -11,11 +11,9 @@ use kube::{Api, ResourceExt as _};
 
 use super::calls::{self, CallError};
 use super::context::Context;
-use super::kubeconfig::facts::VALUE_KEY;
 use super::named;
 use super::stores::{Stores, label_key, machine_key, owner_key};
 use super::views::Views;
-use super::workload::{Member, Question};
 use crate::api::cluster::RawCluster;
 use crate::api::names::{
     ACCEPT_QUORUM_LOSS_ANNOTATION, ClusterId, FORCE_RELEASE_ANNOTATION, MachineName,
@@ -30,6 +28,8 @@ use crate::plan::observed::{
 };
 use crate::plan::writes::Child;
 use crate::plan::{selection, slot};
+use crate::remote::kubeconfig::facts::VALUE_KEY;
+use crate::remote::workload::{Member, Question};
 use keys::{left_mirrors, ssh_keys};
 
 /// Port of every member's API server, where the spec names an endpoint whose port may be another (SPEC 4.4).
@@ -165,10 +165,7 @@ pub async fn observe(look: &Look<'_>) -> Result<Observed, CallError> {
     left_mirrors(&views, &mut observed).await?;
     observed.kubeconfig = views.kubeconfig(&circumstances(&observed, &spec)).await?;
     if *ask {
-        let word = match question(&context.client, &observed).await? {
-            Ok(question) => question.ask().await,
-            Err(why) => Word::Silent(why.to_owned()),
-        };
+        let word = word(&context.client, &observed).await?;
         context.background.heard(&view.uid, word.clone());
         (observed.word, observed.word_is_old) = (word, false);
     } else {
@@ -206,6 +203,17 @@ pub(super) async fn question(
         members: members.collect(),
         port: spec.endpoint.is_some().then_some(API_PORT),
     }))
+}
+
+/// What the cluster says of itself, now.
+pub(super) async fn word(client: &kube::Client, observed: &Observed) -> Result<Word, CallError> {
+    Ok(match question(client, observed).await? {
+        Ok(question) if question.members.is_empty() => {
+            Word::Silent("no control plane machine has an address to ask".to_owned())
+        }
+        Ok(question) => Word::Heard(question.ask().await),
+        Err(why) => Word::Silent(why.to_owned()),
+    })
 }
 
 /// A snapshot in which nothing was looked at yet.

@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use super::calls::CallError;
 use super::context::Context;
-use super::known_hosts::KNOWN_HOSTS_KEY;
-use super::kubeconfig::facts::VALUE_KEY;
 use super::named::{Facts, MapFacts, SecretFacts};
 use super::stores::{Stores, owner_key};
 use crate::api::ledger::Ledger;
@@ -17,6 +15,8 @@ use crate::plan::observed::{
     ClusterView, KnownHostsView, KubeconfigView, LedgerView, SecretView, Stored, Works,
 };
 use crate::plan::writes::Precondition;
+use crate::remote::known_hosts::KNOWN_HOSTS_KEY;
+use crate::remote::kubeconfig::facts::VALUE_KEY;
 
 /// What every look by name needs.
 pub(super) struct Views<'a> {

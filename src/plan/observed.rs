@@ -3,7 +3,8 @@
 pub mod views;
 mod word;
 
-pub use word::{Answer, NodeView, Word, Workload, node_of};
+pub use crate::api::workload::{Answer, NodeView, Workload};
+pub use word::{Word, node_of};
 
 pub use views::{
     AtHand, Fetch, KnownHostsView, KubeconfigView, LedgerView, MirrorView, NotWorking, Rival,

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams};
-use nico::controller::kubeconfig::verify::{DEADLINE as ANSWER, verify};
-use nico::controller::secret::SecretText;
+use nico::remote::kubeconfig::verify::{DEADLINE as ANSWER, verify};
+use nico::remote::secret::SecretText;
 use rig::machines::MachineHost;
 use rig::pki::Validity;
 use rig::wait::wait_describing;

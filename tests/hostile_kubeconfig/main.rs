@@ -17,8 +17,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use nico::api::conditions::Reason;
 use nico::api::spec::Endpoint;
-use nico::controller::kubeconfig::rebuild::{Rebuilt, Target, Unsafe, inspect};
-use nico::controller::secret::SecretBytes;
+use nico::remote::kubeconfig::rebuild::{Rebuilt, Target, Unsafe, inspect};
+use nico::remote::secret::SecretBytes;
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use nico::api::conditions::Reason;
-use nico::controller::known_hosts::{KnownHosts, Policy};
-use nico::controller::kubeconfig::fetch::{
+use nico::remote::known_hosts::{KnownHosts, Policy};
+use nico::remote::kubeconfig::fetch::{
     FetchError, FetchProblem, FetchRequest, Fetched, WELL_KNOWN, fetch,
 };
-use nico::controller::secret::SecretText;
-use nico::controller::ssh::{Deadlines, Login};
+use nico::remote::secret::SecretText;
+use nico::remote::ssh::{Deadlines, Login};
 use rig::machines::{Answer, HostOptions, KeyPair, MachineHost, MachinePool};
 use serde_json::json;
 

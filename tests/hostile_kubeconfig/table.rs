@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use nico::controller::kubeconfig::rebuild::{Field, Unsafe};
+use nico::remote::kubeconfig::rebuild::{Field, Unsafe};
 use rig::machines::KeyPair;
 use rig::pki::{Authority, Pair, Validity};
 use serde_json::{Value, json};

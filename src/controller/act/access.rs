@@ -18,13 +18,13 @@ use crate::controller::background::{Order, Source};
 use crate::controller::calls::{self, CallError};
 use crate::controller::events::Happening;
 use crate::controller::key_source::KeySource;
-use crate::controller::known_hosts::{KNOWN_HOSTS_KEY, KnownHosts, Policy, with_added};
-use crate::controller::kubeconfig::facts::{
-    KUBECONFIG_KEY, KUBECONFIG_LABEL, KUBECONFIG_TYPE, VALUE_KEY,
-};
 use crate::controller::views::Views;
 use crate::plan::observed::{KnownHostsView, SshKeyView};
 use crate::plan::writes::{Precondition, Wanted};
+use crate::remote::known_hosts::{KNOWN_HOSTS_KEY, KnownHosts, Policy, with_added};
+use crate::remote::kubeconfig::facts::{
+    KUBECONFIG_KEY, KUBECONFIG_LABEL, KUBECONFIG_TYPE, VALUE_KEY,
+};
 
 /// User where a Machine names none: v1's default (NIO.md).
 const DEFAULT_USER: &str = "root";

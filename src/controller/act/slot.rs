@@ -5,14 +5,13 @@ use std::collections::BTreeSet;
 use super::{ActError, Hand};
 use crate::api::ledger::Ledger;
 use crate::api::names::MachineName;
-use crate::controller::calls::CALL_TIMEOUT;
+use crate::controller::calls::{CALL_TIMEOUT, CallError};
 use crate::controller::events::Happening;
-use crate::controller::observe::{now, question};
-use crate::controller::workload::{Marks, Question};
+use crate::controller::observe::{now, question, word};
 use crate::plan::entered::{Deed, Disruptive};
-use crate::plan::observed::Word;
 use crate::plan::slot::is_settled;
 use crate::plan::writes::Precondition;
+use crate::remote::workload::{Marks, Question};
 
 impl Hand<'_> {
     /// Makes or renews an entry; returns the ledger as that left it.
@@ -64,10 +63,12 @@ impl Hand<'_> {
                 Ok(())
             }
             Deed::DeleteNode { name, uid } => {
-                self.question()
-                    .await?
-                    .delete_node(name, uid, || !self.is_too_old())
-                    .await?;
+                let question = self.question().await?;
+                let status = question.delete_node(name, uid, || !self.is_too_old()).await;
+                match written(name, status) {
+                    Ok(()) | Err(CallError::Gone(_)) => {}
+                    Err(error) => return Err(error.into()),
+                }
                 self.tell(&Happening::NodeDeleted(machine, name.clone()));
                 Ok(())
             }
@@ -94,10 +95,10 @@ impl Hand<'_> {
 
     async fn mark_node(&self, name: &str, uid: &str, marks: &Marks) -> Result<(), ActError> {
         let question = self.question().await?;
-        question
+        let status = question
             .mark_node(name, uid, marks, || !self.is_too_old())
-            .await?;
-        Ok(())
+            .await;
+        Ok(written(name, status)?)
     }
 
     async fn question(&self) -> Result<Question, ActError> {
@@ -147,10 +148,20 @@ impl Hand<'_> {
         self.context
             .background
             .start_ask(self.cluster_ref(), &uid, async move {
-                match question(&client, &observed).await.ok()? {
-                    Ok(question) => Some(question.ask().await),
-                    Err(why) => Some(Word::Silent(why.to_owned())),
-                }
+                word(&client, &observed).await.ok()
             });
+    }
+}
+
+/// How a write to a Node went, by the HTTP status of the answer.
+fn written(node: &str, status: Option<u16>) -> Result<(), CallError> {
+    let what = format!("Node {node}");
+    match status {
+        Some(200..300) => Ok(()),
+        Some(code) => Err(CallError::refused(what, code, "")),
+        None => Err(CallError::Unanswered {
+            what,
+            why: "no API server of the cluster answered in time",
+        }),
     }
 }

@@ -13,14 +13,14 @@ use crate::api::digest::sha256;
 use crate::api::names::MachineName;
 use crate::api::spec::Endpoint;
 use crate::controller::key_source::KeySource;
-use crate::controller::known_hosts::KnownHosts;
-use crate::controller::kubeconfig::facts;
-use crate::controller::kubeconfig::fetch::{self, FetchRequest};
-use crate::controller::kubeconfig::verify::{VerifyError, verify};
-use crate::controller::secret::SecretText;
-use crate::controller::ssh::{Deadlines, Login};
 use crate::plan::observed::NotWorking;
 use crate::plan::writes::Wanted;
+use crate::remote::known_hosts::KnownHosts;
+use crate::remote::kubeconfig::facts;
+use crate::remote::kubeconfig::fetch::{self, FetchRequest};
+use crate::remote::kubeconfig::verify::{VerifyError, verify};
+use crate::remote::secret::SecretText;
+use crate::remote::ssh::{Deadlines, Login};
 
 /// Bounds one try of a kubeconfig.
 pub(super) const VERIFY: Duration = Duration::from_secs(10);

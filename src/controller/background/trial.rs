@@ -10,11 +10,11 @@ use super::round::{VERIFY, not_working};
 use super::{Background, Job, lock, stop};
 use crate::api::cluster::RawCluster;
 use crate::api::digest::sha256;
-use crate::controller::kubeconfig::facts::VALUE_KEY;
-use crate::controller::kubeconfig::verify::verify;
 use crate::controller::named;
 use crate::plan::kubeconfig::TRY_AGAIN;
 use crate::plan::observed::{NotWorking, Works};
+use crate::remote::kubeconfig::facts::VALUE_KEY;
+use crate::remote::kubeconfig::verify::verify;
 
 /// How the last try of a kubeconfig went.
 pub(super) struct Tried {

@@ -1,10 +1,7 @@
 //! What a cluster says of itself through its own API (SPEC 4.4): its Nodes, and whether each member's API server is ready.
 
-use std::collections::BTreeMap;
-
-use jiff::Timestamp;
-
 use crate::api::names::MachineName;
+use crate::api::workload::{Answer, NodeView, Workload};
 
 /// What was learned when the cluster was asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,59 +13,6 @@ pub enum Word {
     Silent(String),
     /// What the members' API servers answered.
     Heard(Workload),
-}
-
-/// The answers of the members' API servers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Workload {
-    /// All Nodes, through the first member that lists them; `None`: none did.
-    pub nodes: Option<Vec<NodeView>>,
-    /// `/readyz` of each control plane member, at its own address.
-    pub answers: BTreeMap<MachineName, Answer>,
-    /// Minor version of the oldest API server that told it.
-    pub api_minor: Option<u32>,
-}
-
-/// What a member's API server answers to `/readyz`, etcd included.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// It is ready.
-    Ready,
-    /// It answers, and is not ready.
-    NotReady,
-    /// It answers, and does not tell: the kubeconfig is refused, or something else speaks there.
-    Refuses,
-    /// It does not answer.
-    Unreachable,
-}
-
-/// A Node.
-// Each is a fact of its own.
-#[allow(clippy::struct_excessive_bools)]
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NodeView {
-    /// `metadata.name`.
-    pub name: String,
-    /// `metadata.uid`.
-    pub uid: String,
-    /// Addresses of type `InternalIP`.
-    pub addresses: Vec<String>,
-    /// Whether its condition `Ready` is True.
-    pub ready: bool,
-    /// Whether it is labelled as one of the control plane.
-    pub control_plane: bool,
-    /// Whether it is being deleted.
-    pub deleting: bool,
-    /// Minor version of its kubelet.
-    pub kubelet_minor: Option<u32>,
-    /// Whether no new pods are put on it.
-    pub unschedulable: bool,
-    /// Whether NICO made it so.
-    pub cordoned: bool,
-    /// Since when NICO drains it.
-    pub draining_since: Option<Timestamp>,
-    /// How many pods are still to be evicted, where NICO drains it and they could be listed.
-    pub pods_left: Option<usize>,
 }
 
 impl Word {

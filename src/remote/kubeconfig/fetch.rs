@@ -7,9 +7,9 @@ use tokio::time::timeout;
 use super::rebuild::{self, Rebuilt, Target, Unsafe};
 use crate::api::conditions::Reason;
 use crate::api::spec::Endpoint;
-use crate::controller::known_hosts::KnownHosts;
-use crate::controller::secret::{SecretBytes, SecretText};
-use crate::controller::ssh::{self, Deadlines, FileRead, Login, Session, SshError};
+use crate::remote::known_hosts::KnownHosts;
+use crate::remote::secret::{SecretBytes, SecretText};
+use crate::remote::ssh::{self, Deadlines, FileRead, Login, Session, SshError};
 
 /// Where the distributions put the admin kubeconfig, in the order in which they are tried (SPEC 6).
 pub const WELL_KNOWN: [&str; 5] = [

@@ -1,7 +1,7 @@
 //! What hinders SSH, in words for a person: never the machine's own (banner, stderr, version), and never a key.
 
 use crate::api::conditions::Reason;
-use crate::controller::known_hosts::KNOWN_HOSTS_KEY;
+use crate::remote::known_hosts::KNOWN_HOSTS_KEY;
 
 /// What hinders SSH. Each message names the machine and what a person can do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

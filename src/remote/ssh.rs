@@ -21,8 +21,8 @@ use tokio::time::{Instant, timeout};
 use self::bounded::Bounded;
 use self::error::{unreachable, word};
 use self::host_key::{HostKeyCheck, preferred};
+use super::host::Host;
 use super::known_hosts::{self, KnownHosts};
-use super::kubeconfig::server::Host;
 use super::secret::{SecretBytes, SecretText};
 
 /// Most bytes of a file (SPEC 6).

@@ -17,11 +17,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::calls::CallError;
 use super::kubeconfig::verify::member_client;
 use super::secret::SecretText;
 use crate::api::names::{CORDONED_ANNOTATION, DRAINING_ANNOTATION, MachineName};
-use crate::plan::observed::{Answer, Word, Workload};
+use crate::api::workload::{Answer, Workload};
 use node::{leading_number, list_nodes};
 
 /// Bounds the connection to a member.
@@ -57,10 +56,7 @@ pub struct Question {
 impl Question {
     /// Asks all members at the same time, and one of those that answer for the Nodes. One that does not answer holds up nothing
     /// for longer than a deadline.
-    pub async fn ask(&self) -> Word {
-        if self.members.is_empty() {
-            return Word::Silent("no control plane machine has an address to ask".to_owned());
-        }
+    pub async fn ask(&self) -> Workload {
         let asked = join_all(self.members.iter().map(|member| self.ask_one(member))).await;
         let mut workload = Workload::default();
         let mut clients = Vec::new();
@@ -86,7 +82,7 @@ impl Question {
             None
         };
         workload.nodes = timeout(LIST, list).await.ok().flatten();
-        Word::Heard(workload)
+        workload
     }
 
     async fn ask_one(&self, member: &Member) -> (Answer, Option<u32>, Option<Client>) {
@@ -116,24 +112,20 @@ impl Question {
         member_client(&self.kubeconfig, &member.address, self.port, CONNECT).map_err(drop)
     }
 
-    /// Deletes the Node of that name and uid through the first member that answers; gone already is as good. `still` is asked
-    /// before each try: what was decided too long ago is not done.
+    /// Deletes the Node of that name and uid through the first member that answers; its HTTP status, `None` where none answered.
+    /// `still` is asked before each try: what was decided too long ago is not done.
     pub async fn delete_node(
         &self,
         name: &str,
         uid: &str,
         still: impl Fn() -> bool,
-    ) -> Result<(), CallError> {
+    ) -> Option<u16> {
         let body = json!({
             "apiVersion": "v1",
             "kind": "DeleteOptions",
             "preconditions": { "uid": uid },
         });
-        let request = || json_request(Method::DELETE, &format!("/api/v1/nodes/{name}"), &body);
-        match self.write_node(name, request, still).await {
-            Err(CallError::Gone(_)) => Ok(()),
-            answer => answer,
-        }
+        self.write_node(Method::DELETE, name, &body, still).await
     }
 
     /// Puts marks on the Node of that name and uid, or takes them off, in the same way.
@@ -143,46 +135,33 @@ impl Question {
         uid: &str,
         marks: &Marks,
         still: impl Fn() -> bool,
-    ) -> Result<(), CallError> {
+    ) -> Option<u16> {
         let mut body = marks.0.clone();
         body["metadata"]["uid"] = uid.into();
-        let request = || json_request(Method::PATCH, &format!("/api/v1/nodes/{name}"), &body);
-        self.write_node(name, request, still).await
+        self.write_node(Method::PATCH, name, &body, still).await
     }
 
     async fn write_node(
         &self,
+        method: Method,
         name: &str,
-        request: impl Fn() -> Option<hyper::Request<Body>>,
+        body: &Value,
         still: impl Fn() -> bool,
-    ) -> Result<(), CallError> {
-        let what = format!("Node {name}");
+    ) -> Option<u16> {
         for member in &self.members {
             if !still() {
                 break;
             }
-            let (Ok(client), Some(request)) = (self.client(member), request()) else {
+            let request = json_request(method.clone(), &format!("/api/v1/nodes/{name}"), body);
+            let (Ok(client), Some(request)) = (self.client(member), request) else {
                 continue;
             };
             // The answer's body is not read: the status tells it all.
-            let Ok(Ok(response)) = timeout(WRITE, client.send(request)).await else {
-                continue;
-            };
-            return match response.status().as_u16() {
-                200..300 => Ok(()),
-                404 => Err(CallError::Gone(what)),
-                409 => Err(CallError::Changed(what)),
-                code => Err(CallError::Refused {
-                    what,
-                    code,
-                    reason: String::new(),
-                }),
-            };
+            if let Ok(Ok(response)) = timeout(WRITE, client.send(request)).await {
+                return Some(response.status().as_u16());
+            }
         }
-        Err(CallError::Unanswered {
-            what,
-            why: "no API server of the cluster answered in time",
-        })
+        None
     }
 
     /// Evicts the pods of a Node, as far as their `PodDisruptionBudgets` let them go (SPEC 4.6). What is left is seen when the

@@ -6,7 +6,7 @@ use russh::keys::{Algorithm, PublicKey, PublicKeyOrCertificate};
 use russh::{Preferred, client};
 
 use super::error::SshError;
-use crate::controller::known_hosts::{self, KNOWN_HOSTS_KEY, KnownHosts, Lookup, Policy};
+use crate::remote::known_hosts::{self, KNOWN_HOSTS_KEY, KnownHosts, Lookup, Policy};
 
 /// What the host's key was found to be.
 struct Verdict {

@@ -6,6 +6,6 @@ pub mod fetch;
 mod pem_text;
 pub mod rebuild;
 pub mod refusal;
-pub mod server;
+mod server;
 pub mod verify;
 mod yaml;

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::list::list;
 use crate::api::names::{CORDONED_ANNOTATION, DRAINING_ANNOTATION, is_dns_label};
-use crate::plan::observed::NodeView;
+use crate::api::workload::NodeView;
 
 const KIND: &str = "NodeList";
 const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";

@@ -12,7 +12,7 @@ use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
 use super::refusal::{Field, Unsafe};
-use crate::controller::secret::{SecretBytes, SecretText};
+use crate::remote::secret::{SecretBytes, SecretText};
 
 /// Most blocks in one PEM text; bundles of authorities are shorter.
 const MAX_BLOCKS: usize = 32;

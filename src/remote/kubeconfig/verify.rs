@@ -13,8 +13,9 @@ use tokio::time::timeout;
 
 use super::pem_text;
 use super::rebuild::{self, Access, Credential, Unsafe};
-use super::server::{Host, Server};
-use crate::controller::secret::SecretText;
+use super::server::Server;
+use crate::remote::host::Host;
+use crate::remote::secret::SecretText;
 
 /// How long the server is given.
 pub const DEADLINE: Duration = Duration::from_secs(10);

@@ -8,10 +8,11 @@ use serde_yaml::Value;
 
 use super::pem_text::{self, Certificates, PrivateKey};
 pub use super::refusal::{Field, Unsafe};
-use super::server::{Host, Server};
+use super::server::Server;
 use super::yaml;
 use crate::api::spec::Endpoint;
-use crate::controller::secret::{SecretBytes, SecretText};
+use crate::remote::host::Host;
+use crate::remote::secret::{SecretBytes, SecretText};
 
 /// Most characters of a bearer token.
 const MAX_TOKEN: usize = 16 * 1024;

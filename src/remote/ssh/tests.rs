@@ -15,8 +15,8 @@ use super::{
     fingerprint_of_public_half,
 };
 use crate::api::conditions::Reason;
-use crate::controller::known_hosts::{KnownHosts, Policy, line_for};
-use crate::controller::secret::SecretText;
+use crate::remote::known_hosts::{KnownHosts, Policy, line_for};
+use crate::remote::secret::SecretText;
 
 const PATH: &str = "/etc/rancher/k3s/k3s.yaml";
 /// Keys made by `ssh-keygen`, and the fingerprints that `ssh-keygen -l` gives.

@@ -1,0 +1,104 @@
+//! Hosts: parsed strictly, so that nothing odd gets into a URL, a connection or a message.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::api::names::MAX_LABEL;
+
+/// Most characters of a DNS name (RFC 1035).
+const MAX_NAME: usize = 253;
+
+/// A host: an IP address or a plain DNS name in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// An address. IPv4 addresses in IPv6 form are taken as IPv4.
+    Ip(IpAddr),
+    /// A name of letters, digits, hyphens and dots.
+    Name(String),
+}
+
+impl Host {
+    /// The host, where it is plain; IPv6 addresses stand without brackets and without zone.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Ok(ip) = text.parse::<IpAddr>() {
+            return Some(Self::Ip(ip.to_canonical()));
+        }
+        let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+        let label = |label: &str| {
+            let inside = |c: u8| c.is_ascii_alphanumeric() || c == b'-';
+            !label.is_empty()
+                && label.len() <= MAX_LABEL
+                && label.bytes().all(inside)
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        };
+        // A last label that begins with a digit is an IPv4 address in one of its odd forms (URL standard, "ends in a number").
+        let numeric_end = name
+            .rsplit('.')
+            .next()
+            .is_some_and(|last| last.starts_with(|c: char| c.is_ascii_digit()));
+        (name.len() <= MAX_NAME && name.split('.').all(label) && !numeric_end)
+            .then_some(Self::Name(name))
+    }
+
+    /// Whether it means the host itself: loopback, `localhost`, or no address at all (`0.0.0.0`, `::`).
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Ip(IpAddr::V4(ip)) => ip.is_loopback() || ip.octets().first() == Some(&0),
+            Self::Ip(IpAddr::V6(ip)) => ip.is_loopback() || ip.is_unspecified(),
+            Self::Name(name) => {
+                name == "localhost"
+                    || name.ends_with(".localhost")
+                    || name == "localhost.localdomain"
+            }
+        }
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(ip) => ip.fmt(f),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Host;
+
+    #[test]
+    fn hosts_that_mean_themselves() {
+        for host in [
+            "127.0.0.1",
+            "127.77.0.2",
+            "::1",
+            "::ffff:127.0.0.1",
+            "0.0.0.0",
+            "::",
+            "localhost",
+            "LOCALHOST.",
+            "x.localhost",
+        ] {
+            assert!(
+                Host::parse(host).is_some_and(|host| host.is_local()),
+                "{host}"
+            );
+        }
+        for host in [
+            "10.0.0.1",
+            "128.0.0.1",
+            "fd00::1",
+            "localhost.example.org",
+            "notlocalhost",
+        ] {
+            assert!(
+                Host::parse(host).is_some_and(|host| !host.is_local()),
+                "{host}"
+            );
+        }
+    }
+}

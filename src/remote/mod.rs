@@ -1,0 +1,9 @@
+//! Machines over SSH, the kubeconfigs that lie on them, and the API of workload clusters. All of it is hostile input; nothing here
+//! knows of reconciling.
+
+pub mod host;
+pub mod known_hosts;
+pub mod kubeconfig;
+pub mod secret;
+pub mod ssh;
+pub mod workload;
