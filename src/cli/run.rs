@@ -5,7 +5,7 @@ use std::{
     process::ExitCode, sync::Arc, time::Duration,
 };
 
-use clap::{Args, error::ErrorKind};
+use clap::{Args, ValueEnum, error::ErrorKind};
 use kube::{Client, client::AuthError};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -21,11 +21,11 @@ use super::{
     panics,
 };
 use crate::{
-    api::{names::is_dns_label, rules},
+    api::{names::is_dns_label, nio::Generation, rules},
     controller::{
         self, RunError,
         http::{BindError, Health, HttpServer, mark},
-        settings::{NioChoice, Settings},
+        settings::Settings,
     },
 };
 
@@ -103,6 +103,17 @@ pub struct RunArgs {
     /// What is logged: a level, or a tracing filter such as info,nico=debug
     #[arg(long, env = "NICO_LOG", hide_env_values = true, value_name = "FILTER", default_value = "info", value_parser = logging::parse_filter)]
     log: String,
+}
+
+/// Which NIO is installed, as far as the flag says.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum NioChoice {
+    /// Told by the API server's schema of `Machine`.
+    Auto,
+    /// homystack/NIO.
+    Classic,
+    /// kitsunoff/NIO 1.0.
+    V1,
 }
 
 /// Why the program could not start, or did not go on: one sentence with the mend.
@@ -219,7 +230,11 @@ fn settings(args: RunArgs) -> Result<Settings, String> {
     Ok(Settings {
         watch_namespace: given(watch_namespace),
         default_git_repo,
-        nio,
+        nio: match nio {
+            NioChoice::Auto => None,
+            NioChoice::Classic => Some(Generation::Classic),
+            NioChoice::V1 => Some(Generation::V1),
+        },
         resync,
         ssh_port: ssh_port.get(),
     })

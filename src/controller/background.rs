@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::api::cluster::RawCluster;
 use crate::api::conditions::Reason;
-use crate::controller::observe::now;
+use crate::controller::clock::now;
 use crate::plan::observed::{AtHand, Fetch, Word};
 use crate::plan::writes::Wanted;
 use round::{Outcome, try_all};

@@ -17,13 +17,13 @@ use super::detect;
 use super::events::Events;
 use super::http::{Health, mark};
 use super::named::Named;
-use super::observe;
 use super::settings::Settings;
 use super::stores::{self, Stores};
 use crate::api::cluster::RawCluster;
 use crate::api::names::MachineName;
 use crate::api::nio::{Generation, Machine, NixosConfiguration};
 use crate::api::spec::{Pool, ValidSpec};
+use crate::api::validate::validate;
 use crate::plan::observed::controller;
 use crate::plan::patience::Clock;
 
@@ -124,7 +124,7 @@ impl Context {
                 .map(|(_, spec)| spec.clone())
         });
         known.unwrap_or_else(|| {
-            let spec = observe::parse_spec(cluster);
+            let spec = parse_spec(cluster);
             self.memory(cluster, |memory| {
                 memory.spec = Some((generation, spec.clone()));
             });
@@ -370,6 +370,13 @@ impl Context {
         clusters.extend(owner_of(configuration));
         clusters
     }
+}
+
+/// The spec as the planner takes it; problems as sentences.
+fn parse_spec(cluster: &RawCluster) -> SpecOutcome {
+    validate(&cluster.name_any(), &cluster.spec)
+        .map(Arc::new)
+        .map_err(|problems| problems.iter().map(ToString::to_string).collect())
 }
 
 fn owner_of(configuration: &NixosConfiguration) -> Option<ObjectRef<RawCluster>> {

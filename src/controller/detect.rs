@@ -3,15 +3,14 @@
 use serde_json::Value;
 
 use super::calls::{self, CallError};
-use super::settings::NioChoice;
 use crate::api::nio::Generation;
 
 const PATH: &str = "/openapi/v3/apis/nio.homystack.com/v1alpha1";
 
-/// The generation of NIO whose resources are served; `None` where none is.
+/// The generation of NIO whose resources are served, the chosen one where one is; `None` where none is.
 pub async fn detect(
     client: &kube::Client,
-    choice: NioChoice,
+    chosen: Option<Generation>,
 ) -> Result<Option<Generation>, CallError> {
     let Ok(request) = http_request() else {
         return Ok(None);
@@ -22,11 +21,7 @@ pub async fn detect(
             Err(CallError::Gone(_)) => return Ok(None),
             Err(error) => return Err(error),
         };
-    Ok(match choice {
-        NioChoice::Auto => generation(&document),
-        NioChoice::Classic => Some(Generation::Classic),
-        NioChoice::V1 => Some(Generation::V1),
-    })
+    Ok(chosen.or_else(|| generation(&document)))
 }
 
 fn http_request() -> Result<http::Request<Vec<u8>>, http::Error> {

@@ -1,10 +1,7 @@
 //! Where the SSH key of a machine lies, and how it is read (SPEC 3.1; NIO.md).
 
-use std::time::Duration;
-
 use super::calls::CallError;
-use super::context::Context;
-use super::named::{SecretFacts, secret_value};
+use super::named::secret_value;
 use crate::api::nio::{CLASSIC_DEFAULT_NAMESPACE, Generation, Machine, SSH_KEY};
 use crate::remote::secret::SecretText;
 
@@ -35,38 +32,12 @@ impl KeySource {
         })
     }
 
-    /// Its facts, as clusters of the namespace `by` may see them: `None` where there is no such Secret, and where it lies
-    /// elsewhere and does not let them.
-    pub(super) async fn facts(
-        &self,
-        context: &Context,
-        by: &str,
-        age: Duration,
-        as_hoped: impl Fn(&SecretFacts) -> bool,
-    ) -> Result<Option<SecretFacts>, CallError> {
-        let Context { client, named, .. } = context;
-        if is_out_of_reach(context, &self.namespace) {
-            return Ok(None);
-        }
-        named.secret(client, self.place(), by, age, as_hoped).await
-    }
-
     /// The private key, read now, where its namespace is within reach.
     pub(super) async fn read(
         &self,
         client: &kube::Client,
         by: &str,
     ) -> Result<Option<SecretText>, CallError> {
-        secret_value(client, self.place(), by, SSH_KEY).await
+        secret_value(client, (&self.namespace, &self.name), by, SSH_KEY).await
     }
-
-    fn place(&self) -> (&str, &str) {
-        (&self.namespace, &self.name)
-    }
-}
-
-/// Whether NICO works in one namespace, and this is another: there it may read nothing (SPEC 7).
-pub(super) fn is_out_of_reach(context: &Context, namespace: &str) -> bool {
-    let only = context.settings.watch_namespace.as_deref();
-    only.is_some_and(|only| only != namespace)
 }

@@ -3,10 +3,8 @@
 mod keys;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use kube::{Api, ResourceExt as _};
 
 use super::calls::{self, CallError};
@@ -354,17 +352,4 @@ fn rivals(context: &Context, observed: &mut Observed, namespace: &str) {
             });
         observed.rivals.insert(uid, Rival { name, created });
     }
-}
-
-/// `now`, cut to whole seconds as Kubernetes writes times.
-#[must_use]
-pub fn now() -> Timestamp {
-    Timestamp::from_second(Timestamp::now().as_second()).unwrap_or(Timestamp::UNIX_EPOCH)
-}
-
-/// The spec as the planner takes it; problems as sentences.
-pub fn parse_spec(cluster: &RawCluster) -> Result<Arc<ValidSpec>, Vec<String>> {
-    crate::api::validate::validate(&cluster.name_any(), &cluster.spec)
-        .map(Arc::new)
-        .map_err(|problems| problems.iter().map(ToString::to_string).collect())
 }

@@ -16,8 +16,9 @@ use tracing::{debug, trace, warn};
 
 use super::act::{ActError, Hand, Outcome};
 use super::calls::{self, CallError};
+use super::clock::now;
 use super::context::Context;
-use super::observe::{Look, now, observe, read_live};
+use super::observe::{Look, observe, read_live};
 use crate::api::cluster::RawCluster;
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::status::Role;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::ValueEnum;
+use crate::api::nio::Generation;
 
 /// Settings of one run of the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,22 +11,10 @@ pub struct Settings {
     pub watch_namespace: Option<String>,
     /// `gitRepo` of clusters that name none.
     pub default_git_repo: Option<String>,
-    /// Which NIO is installed.
-    pub nio: NioChoice,
+    /// Which NIO is installed; absent: the one that the API server's schema of `Machine` tells of.
+    pub nio: Option<Generation>,
     /// How often every cluster is looked at without an event, and Secrets are read anew.
     pub resync: Duration,
     /// Port of the machines' SSH servers.
     pub ssh_port: u16,
-}
-
-/// Which NIO is installed, as far as the flag says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum NioChoice {
-    /// Told by the API server's schema of `Machine` (NIO.md).
-    #[default]
-    Auto,
-    /// homystack/NIO.
-    Classic,
-    /// kitsunoff/NIO 1.0.
-    V1,
 }

@@ -12,9 +12,10 @@ use crate::api::cluster::RawCluster;
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::status::{ClusterCondition, ClusterStatus};
 use crate::controller::calls::{self, CallError};
+use crate::controller::clock::now;
 use crate::controller::context::Context;
 use crate::controller::events::Happening;
-use crate::controller::observe::{now, view};
+use crate::controller::observe::view;
 use crate::plan::observed::Observed;
 use crate::plan::writes::Precondition;
 

@@ -5,11 +5,18 @@ use crate::api::conditions::Reason;
 use crate::api::names::{MachineName, ssh_mirror_name};
 use crate::api::nio::{Generation, Machine, SSH_KEY};
 use crate::controller::calls::CallError;
-use crate::controller::key_source::{KeySource, is_out_of_reach};
+use crate::controller::context::Context;
+use crate::controller::key_source::KeySource;
 use crate::controller::named::{Facts, SecretFacts};
 use crate::plan::observed::{MirrorView, SshKeyView, controller};
 
 impl Views<'_> {
+    /// Whether NICO works in one namespace, and this is another: there it may read nothing (SPEC 7).
+    fn is_out_of_reach(&self, namespace: &str) -> bool {
+        let only = self.context.settings.watch_namespace.as_deref();
+        only.is_some_and(|only| only != namespace)
+    }
+
     /// The SSH key of a machine, and its mirror where it is to be given to the machine and only a mirror can do that.
     pub(in crate::controller) async fn ssh_key(
         &self,
@@ -29,13 +36,19 @@ impl Views<'_> {
             );
         };
         let as_hoped = |facts: &SecretFacts| matches!(facts.fingerprint, Some(Ok(_)));
-        let found = source
-            .facts(self.context, namespace, self.age, as_hoped)
-            .await?;
         let KeySource {
             namespace: lies_in,
             name: secret,
         } = &source;
+        let Context { client, named, .. } = self.context;
+        let found = if self.is_out_of_reach(lies_in) {
+            None
+        } else {
+            let place = (lies_in.as_str(), secret.as_str());
+            named
+                .secret(client, place, namespace, self.age, as_hoped)
+                .await?
+        };
         let Some(facts) = found else {
             if lies_in == namespace {
                 return unusable(
@@ -49,7 +62,7 @@ impl Views<'_> {
                 "put the key into namespace {namespace} and say so in spec.sshKeySecretRef.namespace of the Machine"
             );
             // Whether there is such a Secret is not told to those who may not use it.
-            let message = if is_out_of_reach(self.context, lies_in) {
+            let message = if self.is_out_of_reach(lies_in) {
                 format!(
                     "the SSH key of Machine {name} lies in namespace {lies_in}, and NICO works in another one alone: {mend}"
                 )
