@@ -73,7 +73,7 @@ async fn passes(nico: &RunningNico) {
     wait_for("NICO goes on", DEADLINE, more).await;
 }
 
-/// Bring-up, a roll, a rotated key, an edited kubeconfig and the deletion, with a mirrored key among them.
+/// Bring-up, a roll, a rotated key, an edited kubeconfig and the deletion.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_secret_is_seen_of_a_whole_life() {
     let world = World::alone().await;
@@ -89,7 +89,7 @@ async fn nothing_secret_is_seen_of_a_whole_life() {
             .await
             .unwrap();
     };
-    change("ssh-w-01", json!({"stringData": {"also": CANARY}})).await;
+    change("ssh-w-01", json!({"stringData": {"ssh-publickey": CANARY}})).await;
     let (proxy, nico) = start(&world).await;
     world.cluster("prod", three_and_two()).await.unwrap();
     world.wait_ready("prod", DEADLINE).await;
@@ -99,7 +99,7 @@ async fn nothing_secret_is_seen_of_a_whole_life() {
         "prod-worker-token/token",
         "prod-kubeconfig/value",
         "ssh-cp-01/ssh-privatekey",
-        "nico-ssh-w-01/ssh-privatekey",
+        "ssh-w-01/ssh-privatekey",
     ] {
         assert!(
             canaries.iter().any(|(name, _)| name == secret),
@@ -129,12 +129,12 @@ async fn nothing_secret_is_seen_of_a_whole_life() {
     hosts[3].authorize("nixos", vec![rotated.public().clone()]);
     let key = json!({"stringData": {"ssh-privatekey": rotated.private_pem()}});
     change("ssh-w-01", key).await;
-    let mirrored = || async {
-        let mirror = world.secrets().get("nico-ssh-w-01").await.ok()?;
-        let held = mirror.data?.get("ssh-privatekey")?.0.clone();
+    let given = || async {
+        let last = world.nio().applies("w-01").pop()?;
+        let held = last.applied.files.get("machine-ssh-key")?.clone();
         (held == rotated.private_pem().as_bytes()).then_some(())
     };
-    wait_for("the rotated key is mirrored", DEADLINE, mirrored).await;
+    wait_for("the rotated key reaches its machine", DEADLINE, given).await;
     search(&world, &nico, "a rotated key").await;
 
     let edited = json!({"stringData": {"value": CANARY, "kubeconfig": CANARY}});

@@ -69,10 +69,10 @@ pub enum Reason {
     SecretConflict,
     /// A Secret that a configuration would refer to is missing or lacks its key.
     SecretMissing,
-    /// A machine's SSH key lies in another namespace and does not let the cluster's use it.
-    SSHKeyForbidden,
     /// A machine's SSH key is missing or is not a private key.
     SSHKeyMissing,
+    /// A machine's SSH key is where NICO or NIO cannot use it.
+    SSHKeyUnusable,
     /// The ledger holds what NICO did not write.
     LedgerUnreadable,
     /// A machine is held by another party.

@@ -2,7 +2,7 @@
 //!
 //! It is the ConfigMap `<cluster>-nico`. Each key stands alone: a word, or JSON where it is more than a word.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,6 @@ use super::status::Role;
 const ID: &str = "id";
 const FOUNDED: &str = "founded";
 const SLOT: &str = "slot";
-const MIRRORS: &str = "mirrors";
 const COMMIT: &str = "commit";
 
 /// State of an entry of the slot (SPEC 4.2).
@@ -81,8 +80,6 @@ pub struct Ledger {
     pub founded: bool,
     /// Who may be disrupted.
     pub slot: Slot,
-    /// Names of the SSH key mirrors, written before one is made (SPEC 3.1).
-    pub mirrors: BTreeSet<String>,
     /// The last resolved commit (SPEC 4.7).
     pub commit: Option<String>,
 }
@@ -106,7 +103,6 @@ impl Ledger {
             id,
             founded,
             slot: Slot::default(),
-            mirrors: BTreeSet::new(),
             commit: None,
         }
     }
@@ -118,7 +114,6 @@ impl Ledger {
             id,
             founded,
             slot,
-            mirrors,
             commit,
         } = self;
         let json = |value: serde_json::Result<String>| value.unwrap_or_default();
@@ -126,7 +121,6 @@ impl Ledger {
             (ID.to_owned(), id.to_string()),
             (FOUNDED.to_owned(), founded.to_string()),
             (SLOT.to_owned(), json(serde_json::to_string(slot))),
-            (MIRRORS.to_owned(), json(serde_json::to_string(mirrors))),
         ]);
         if let Some(commit) = commit {
             data.insert(COMMIT.to_owned(), commit.clone());
@@ -144,16 +138,9 @@ impl Ledger {
                 .parse()
                 .map_err(|_| LedgerError::Malformed(FOUNDED))?,
             slot: json_or_default(data, SLOT)?,
-            mirrors: json_or_default(data, MIRRORS)?,
             commit: data.get(COMMIT).cloned(),
         })
     }
-}
-
-/// The mirrors that a ledger's data name, whatever else they say; `None` where that cannot be read.
-#[must_use]
-pub fn mirrors_in(data: &BTreeMap<String, String>) -> Option<BTreeSet<String>> {
-    json_or_default(data, MIRRORS).ok()
 }
 
 fn json_or_default<T: Default + serde::de::DeserializeOwned>(
@@ -178,7 +165,6 @@ mod tests {
             role: Role::ControlPlane,
             state: EntryState::Releasing,
         });
-        ledger.mirrors.insert("nico-ssh-cp-01".to_owned());
         ledger.commit = Some("0".repeat(40));
         assert_eq!(Ledger::from_data(&ledger.to_data()), Ok(ledger));
     }

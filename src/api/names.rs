@@ -41,8 +41,6 @@ pub const ACCEPT_QUORUM_LOSS_ANNOTATION: &str = "nico.homystack.com/accept-quoru
 pub const FORCE_RELEASE_ANNOTATION: &str = "nico.homystack.com/force-release";
 /// On a Secret that is not NICO's: the cluster that may use it as its token (SPEC 3.1).
 pub const ADOPT_ANNOTATION: &str = "nico.homystack.com/adopt";
-/// On a Secret with a machine's SSH key: the namespaces, separated by commas, whose clusters may use it (SPEC 3.1).
-pub const ALLOW_NAMESPACES_ANNOTATION: &str = "nico.homystack.com/allow-namespaces";
 /// On the kubeconfig Secret: SHA-256 of what NICO wrote there, by which a hand's edit is told (SPEC 6).
 pub const DIGEST_ANNOTATION: &str = "nico.homystack.com/digest";
 /// On the kubeconfig Secret: the endpoint of the spec that it was made for; empty where there was none.
@@ -251,20 +249,6 @@ pub fn join_token_name(cluster: &str) -> String {
 pub fn worker_token_name(cluster: &str) -> String {
     format!("{cluster}-worker-token")
 }
-
-/// Name of the Secret that mirrors a machine's SSH key where classic NIO could not hand out that one alone (SPEC 3.1).
-#[must_use]
-pub fn ssh_mirror_name(machine: &MachineName) -> String {
-    format!("{SSH_MIRROR_PREFIX}{machine}")
-}
-
-/// The machine whose SSH key a Secret of that name mirrors.
-#[must_use]
-pub fn mirrored_machine(secret: &str) -> Option<MachineName> {
-    MachineName::parse(secret.strip_prefix(SSH_MIRROR_PREFIX)?)
-}
-
-const SSH_MIRROR_PREFIX: &str = "nico-ssh-";
 
 #[cfg(test)]
 mod tests {

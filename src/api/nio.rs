@@ -23,7 +23,7 @@ pub const NIO_FINALIZERS: [&str; 2] = [
 pub const SSH_KEY: &str = "ssh-privatekey";
 
 /// Namespace of an SSH Secret for which classic names none (NIO.md).
-pub const CLASSIC_DEFAULT_NAMESPACE: &str = "default";
+const CLASSIC_DEFAULT_NAMESPACE: &str = "default";
 
 /// Spec of a `Machine`.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,6 +109,24 @@ impl Machine {
             .flatten()
             .map(String::as_str)
             .find(|address| !address.is_empty())
+    }
+
+    /// Namespace and name of the Secret with the machine's SSH key, for a Machine of this namespace; `None` where it names none.
+    #[must_use]
+    pub fn ssh_key_secret<'a>(
+        &'a self,
+        nio: Option<Generation>,
+        namespace: &'a str,
+    ) -> Option<(&'a str, &'a str)> {
+        let reference = self.spec.ssh_key_secret_ref.as_ref()?;
+        let namespace = match nio {
+            Some(Generation::Classic) => reference
+                .namespace
+                .as_deref()
+                .unwrap_or(CLASSIC_DEFAULT_NAMESPACE),
+            Some(Generation::V1) | None => namespace,
+        };
+        (!reference.name.is_empty()).then_some((namespace, reference.name.as_str()))
     }
 }
 

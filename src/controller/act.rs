@@ -4,7 +4,6 @@ mod access;
 mod children;
 mod configuration;
 mod ledger;
-mod mirrors;
 mod slot;
 
 use std::sync::Mutex;
@@ -104,10 +103,6 @@ impl<'a> Hand<'a> {
             Action::CreateLedger(ledger) => self.create_ledger(ledger).await?,
             Action::UpdateLedger(version, ledger) => self.update_ledger(version, ledger).await?,
             Action::CreateToken(token) => self.create_token(*token).await?,
-            Action::WriteMirror(machine, version) => {
-                self.write_mirror(machine, version.as_ref()).await?;
-            }
-            Action::DropMirror(machine, version) => self.drop_mirror(machine, version).await?,
             Action::DeleteChild(child) => self.delete_child(*child).await?,
             Action::Hold(child, version) => self.hold(*child, version).await?,
             Action::LetGo(child) => self.let_go(*child).await?,

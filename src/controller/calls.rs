@@ -4,7 +4,6 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use serde::Serialize;
@@ -111,15 +110,6 @@ fn what<K: Object>(name: &str) -> String {
 /// GET; `None` where there is no such object.
 pub async fn get_opt<K: Object>(api: &Api<K>, name: &str) -> Result<Option<K>, CallError> {
     call(what::<K>(name), api.get_opt(name)).await
-}
-
-/// GET of an object's metadata alone; `None` where there is no such object.
-pub async fn get_metadata_opt<K: Object>(
-    api: &Api<K>,
-    name: &str,
-) -> Result<Option<ObjectMeta>, CallError> {
-    let found = call(what::<K>(name), api.get_metadata_opt(name)).await?;
-    Ok(found.map(|object| object.metadata))
 }
 
 /// LIST of a whole namespace, not from the API server's cache, and the resourceVersion as of which it holds. What is not served

@@ -22,7 +22,6 @@ pub mod context;
 pub mod detect;
 pub mod events;
 pub mod http;
-pub mod key_source;
 pub mod named;
 pub mod observe;
 pub mod reconcile;

@@ -12,7 +12,7 @@ use zeroize::Zeroize;
 
 use super::calls::{self, CallError};
 use crate::api::digest::sha256;
-use crate::api::names::{ADOPT_ANNOTATION, ALLOW_NAMESPACES_ANNOTATION, IN_USE_FINALIZER};
+use crate::api::names::{ADOPT_ANNOTATION, IN_USE_FINALIZER};
 use crate::api::nio::SSH_KEY;
 use crate::plan::writes::Precondition;
 use crate::remote::kubeconfig::facts::{KUBECONFIG_TYPE, KubeconfigFacts};
@@ -35,8 +35,6 @@ pub struct Facts {
     finalizers: Vec<String>,
     /// Value of the annotation `adopt`.
     pub adopt: Option<String>,
-    /// Value of the annotation `allow-namespaces`.
-    allows: Option<String>,
 }
 
 impl Facts {
@@ -56,14 +54,7 @@ impl Facts {
             controller: controller.map(|owner| owner.uid.clone()),
             finalizers: meta.finalizers.clone().unwrap_or_default(),
             adopt: annotation(ADOPT_ANNOTATION),
-            allows: annotation(ALLOW_NAMESPACES_ANNOTATION),
         }
-    }
-
-    /// Whether its owner lets clusters of a namespace use it (SPEC 3.1).
-    fn allows(&self, namespace: &str) -> bool {
-        let listed = self.allows.as_deref().unwrap_or_default();
-        listed.split(',').any(|name| name.trim() == namespace)
     }
 
     /// Whether NICO's finalizer holds it.
@@ -137,27 +128,21 @@ impl Named {
         lock(&self.maps).retain(|_, (at, _)| at.elapsed() < age);
     }
 
-    /// A Secret's facts, at most `age` old where they are `as_hoped`, for clusters of the namespace `by`; `None` where there is
-    /// none that they may use.
+    /// A Secret's facts, at most `age` old where they are `as_hoped`; `None` where there is no such Secret.
     pub async fn secret(
         &self,
         client: &kube::Client,
-        (namespace, name): (&str, &str),
-        by: &str,
+        namespace: &str,
+        name: &str,
         age: Duration,
         as_hoped: impl Fn(&SecretFacts) -> bool,
     ) -> Result<Option<SecretFacts>, CallError> {
-        let place = if namespace == by {
-            namespace.to_owned()
-        } else {
-            format!("{namespace} for {by}")
-        };
-        let key = (place, name.to_owned());
+        let key = (namespace.to_owned(), name.to_owned());
         if let Some(Known(known)) = remembered(&self.secrets, &key, age, as_hoped) {
             return Ok(known);
         }
-        let secret = read_secret(client, (namespace, name), by).await?;
-        let facts = secret.map(secret_facts);
+        let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+        let facts = calls::get_opt(&api, name).await?.map(secret_facts);
         lock(&self.secrets).insert(key, (Instant::now(), facts.clone()));
         Ok(facts)
     }
@@ -193,35 +178,16 @@ impl Default for Named {
     }
 }
 
-/// One value of a Secret, for clusters of the namespace `by`: read now and kept by nobody else.
+/// One value of a Secret: read now and kept by nobody else.
 pub async fn secret_value(
     client: &kube::Client,
-    secret: (&str, &str),
-    by: &str,
+    namespace: &str,
+    name: &str,
     key: &str,
 ) -> Result<Option<SecretText>, CallError> {
-    let secret = read_secret(client, secret, by).await?;
-    Ok(secret.and_then(|secret| value_of(secret, key)))
-}
-
-/// A Secret, for clusters of the namespace `by`. In another namespace its metadata is read first and alone, and has to let them use
-/// it; else nothing more is read (SPEC 3.1).
-async fn read_secret(
-    client: &kube::Client,
-    (namespace, name): (&str, &str),
-    by: &str,
-) -> Result<Option<Secret>, CallError> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let allowed = |meta: &ObjectMeta| namespace == by || Facts::of(meta).allows(by);
-    if namespace != by {
-        let meta = calls::get_metadata_opt(&api, name).await?;
-        if !meta.as_ref().is_some_and(allowed) {
-            return Ok(None);
-        }
-    }
     let secret = calls::get_opt(&api, name).await?;
-    // It may have been taken back in between.
-    Ok(secret.filter(|secret| allowed(&secret.metadata)))
+    Ok(secret.and_then(|secret| value_of(secret, key)))
 }
 
 fn value_of(mut secret: Secret, key: &str) -> Option<SecretText> {

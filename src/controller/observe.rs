@@ -28,7 +28,7 @@ use crate::plan::writes::Child;
 use crate::plan::{selection, slot};
 use crate::remote::kubeconfig::facts::VALUE_KEY;
 use crate::remote::workload::{Member, Question};
-use keys::{left_mirrors, ssh_keys};
+use keys::ssh_keys;
 
 /// Port of every member's API server, where the spec names an endpoint whose port may be another (SPEC 4.4).
 const API_PORT: u16 = 6443;
@@ -110,11 +110,6 @@ pub async fn observe(look: &Look<'_>) -> Result<Observed, CallError> {
                 add_machine(&mut observed, stores, &namespace, &name);
             }
         }
-        // Mirrors that cannot be told now go with the last of all.
-        if let Ok((ledger, _)) = views.ledger().await {
-            observed.ledger = ledger;
-            let _ = left_mirrors(&views, &mut observed).await;
-        }
         return Ok(observed);
     }
     let (ledger, unheld_ledger) = views.ledger().await?;
@@ -160,7 +155,6 @@ pub async fn observe(look: &Look<'_>) -> Result<Observed, CallError> {
     }
     rivals(context, &mut observed, &namespace);
     ssh_keys(&views, *nio, &mut observed, &spec).await?;
-    left_mirrors(&views, &mut observed).await?;
     observed.kubeconfig = views.kubeconfig(&circumstances(&observed, &spec)).await?;
     if *ask {
         let word = word(&context.client, &observed).await?;
@@ -185,8 +179,9 @@ pub(super) async fn question(
     if observed.kubeconfig.secret != SecretView::Ours {
         return none;
     }
-    let (own, secret) = (cluster.namespace.as_str(), kubeconfig_name(&cluster.name));
-    let Some(kubeconfig) = named::secret_value(client, (own, &secret), own, VALUE_KEY).await?
+    let name = kubeconfig_name(&cluster.name);
+    let Some(kubeconfig) =
+        named::secret_value(client, &cluster.namespace, &name, VALUE_KEY).await?
     else {
         return none;
     };
@@ -228,7 +223,6 @@ fn blank(look: &Look<'_>, view: &ClusterView) -> Observed {
         configurations: BTreeMap::new(),
         machines: BTreeMap::new(),
         ssh_keys: BTreeMap::new(),
-        mirrors: BTreeMap::new(),
         rivals: BTreeMap::new(),
         kubeconfig: KubeconfigView {
             secret: SecretView::Absent,

@@ -321,11 +321,7 @@ async fn carry_out(
             Ok(Outcome::Done) => {
                 if matches!(
                     action,
-                    Action::UpdateLedger(..)
-                        | Action::EndEntry { .. }
-                        | Action::CreateLedger(_)
-                        | Action::WriteMirror(..)
-                        | Action::DropMirror(..)
+                    Action::UpdateLedger(..) | Action::EndEntry { .. } | Action::CreateLedger(_)
                 ) {
                     context.wake(ObjectRef::from_obj(&**cluster));
                 }
@@ -363,7 +359,7 @@ fn next_look(context: &Context, plan: &Plan, later: Option<Duration>) -> Duratio
                 reason,
                 Reason::SecretMissing
                     | Reason::SSHKeyMissing
-                    | Reason::SSHKeyForbidden
+                    | Reason::SSHKeyUnusable
                     | Reason::SecretConflict
                     | Reason::JoinTokenLost
                     | Reason::LedgerUnreadable

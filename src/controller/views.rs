@@ -37,9 +37,8 @@ impl Views<'_> {
         as_hoped: impl Fn(&SecretFacts) -> bool,
     ) -> Result<Option<SecretFacts>, CallError> {
         let Context { client, named, .. } = self.context;
-        let own = self.cluster.namespace.as_str();
         named
-            .secret(client, (own, name), own, self.age, as_hoped)
+            .secret(client, &self.cluster.namespace, name, self.age, as_hoped)
             .await
     }
 

@@ -113,10 +113,6 @@ pub enum Action {
     UpdateLedger(Precondition, Ledger),
     /// Draw a token and make its Secret; it must not exist.
     CreateToken(Token),
-    /// Write the mirror of a machine's SSH key, as its own Secret holds it now: this version of it, or one that must not exist.
-    WriteMirror(MachineName, Option<Precondition>),
-    /// Take `in-use` off this version of the mirror of a machine's SSH key, and delete it.
-    DropMirror(MachineName, Precondition),
     /// Claim a machine: POST its configuration.
     Claim(Box<Claim>),
     /// Delete a configuration, by name.
@@ -204,8 +200,6 @@ impl Action {
             Self::CreateLedger(_)
             | Self::UpdateLedger(..)
             | Self::CreateToken(_)
-            | Self::WriteMirror(..)
-            | Self::DropMirror(..)
             | Self::Hold(..)
             | Self::Claim(_)
             | Self::GiveBack(..)

@@ -16,7 +16,6 @@ use super::confirmed::once_confirmed;
 use super::desired::Target;
 use super::founding::{self, Founding};
 use super::ground::Secrets;
-use super::mirrors;
 use super::observed::{Observed, precondition};
 use super::patience::Clock;
 use super::selection::Selection;
@@ -92,25 +91,7 @@ pub fn plan_claims(
         founding::new_ledger(observed, founding, plan);
     }
     plan.actions.extend(secrets.first.iter().cloned());
-    let (behind, ready): (Vec<&Target>, Vec<&Target>) = joining
-        .into_iter()
-        .partition(|target| mirrors::is_behind(observed, &target.machine));
-    for target in &behind {
-        plan.wait(
-            ConditionType::MachinesAvailable,
-            Reason::SecretMissing,
-            format!(
-                "Machine {} is taken once its SSH key is mirrored",
-                target.machine
-            ),
-        );
-    }
-    if !founding.founded && !behind.is_empty() {
-        // The first ones are claimed all at once.
-        return;
-    }
-    for target in ready {
-        mirrors::touch(observed, &target.machine, plan);
+    for target in joining {
         let claim = target.claim(&observed.cluster, now);
         plan.actions.push(Action::Claim(Box::new(claim)));
     }

@@ -12,7 +12,6 @@ use crate::api::status::Role;
 use super::action::{Action, Plan};
 use super::cluster_nix::{Values, held_values};
 use super::confirmed::once_confirmed;
-use super::mirrors;
 use super::observed::{LedgerView, Observed, SecretView, role_of};
 use super::writes::Child;
 
@@ -185,16 +184,12 @@ fn other_founding(held: &[Held], id: &ClusterId, founded: bool, plan: &mut Plan)
 
 /// The ledger as it should be, where that is known before any claim.
 pub fn keep_ledger(observed: &Observed, founding: &Founding, plan: &mut Plan) {
-    let mirrors = mirrors::names(observed, founding, &plan.selection);
     match &observed.ledger {
         LedgerView::Ours(version, ledger)
             if !founding.anew
-                && (founding.founded && !ledger.founded
-                    || founding.id != ledger.id
-                    || mirrors != ledger.mirrors) =>
+                && (founding.founded && !ledger.founded || founding.id != ledger.id) =>
         {
             let mut ledger = ledger.clone();
-            ledger.mirrors = mirrors;
             // One of another founding is as good as lost.
             ledger.slot.fencing |= founding.founded && founding.id != ledger.id;
             ledger.id = founding.id.clone();
@@ -206,7 +201,6 @@ pub fn keep_ledger(observed: &Observed, founding: &Founding, plan: &mut Plan) {
             let mut ledger = Ledger::new(founding.id.clone(), founding.founded);
             // Someone may still act on the lost one: no slot is taken before every child was touched (SPEC 4.2).
             ledger.slot.fencing = founding.founded;
-            ledger.mirrors = mirrors;
             plan.actions.push(Action::CreateLedger(ledger));
         }
         // A former cluster's, or deleted by a person: it is let go, and made anew in the next pass.
@@ -217,10 +211,7 @@ pub fn keep_ledger(observed: &Observed, founding: &Founding, plan: &mut Plan) {
 
 /// The id that nobody has used, written just before the first claim.
 pub fn new_ledger(observed: &Observed, founding: &Founding, plan: &mut Plan) {
-    let ledger = Ledger {
-        mirrors: mirrors::names(observed, founding, &plan.selection),
-        ..Ledger::new(founding.id.clone(), false)
-    };
+    let ledger = Ledger::new(founding.id.clone(), false);
     plan.actions.push(match &observed.ledger {
         LedgerView::Ours(version, _) => Action::UpdateLedger(version.clone(), ledger),
         LedgerView::Absent

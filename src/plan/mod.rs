@@ -18,7 +18,6 @@ pub mod founding;
 pub mod ground;
 pub mod health;
 pub mod kubeconfig;
-pub mod mirrors;
 pub mod observed;
 pub mod patience;
 pub mod quorum;
@@ -111,7 +110,6 @@ fn steps(observed: &Observed, now: Timestamp, settings: &Settings, plan: &mut Pl
     if founding.restart.is_none() {
         kubeconfig::plan_kubeconfig(observed, &founding, now, plan);
     }
-    mirrors::keep(observed, &founding, plan);
 }
 
 /// Takes back what lost its owner or its labels by hand (SPEC 2.3, 3.2): a quiet write.

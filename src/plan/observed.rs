@@ -7,8 +7,8 @@ pub use crate::api::workload::{Answer, NodeView, Workload};
 pub use word::{Word, node_of};
 
 pub use views::{
-    AtHand, Fetch, KnownHostsView, KubeconfigView, LedgerView, MirrorView, NotWorking, Rival,
-    SecretView, SshKeyView, Stored, Works,
+    AtHand, Fetch, KnownHostsView, KubeconfigView, LedgerView, NotWorking, Rival, SecretView,
+    SshKeyView, Stored, Works,
 };
 
 use std::collections::BTreeMap;
@@ -65,8 +65,6 @@ pub struct Observed {
     pub machines: BTreeMap<MachineName, Arc<Machine>>,
     /// SSH keys of the machines that we hold or may take, as far as they were looked at.
     pub ssh_keys: BTreeMap<MachineName, SshKeyView>,
-    /// Mirrors of SSH keys: of the machines whose key is given to them by one, and those that the ledger names.
-    pub mirrors: BTreeMap<MachineName, MirrorView>,
     /// By uid: other clusters of the namespace that hold a machine that matters here.
     pub rivals: BTreeMap<String, Rival>,
     /// The kubeconfig, stored and on its way.

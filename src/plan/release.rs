@@ -11,7 +11,7 @@ use crate::api::nio::{Generation, NIO_FINALIZERS, NixosConfiguration};
 use crate::api::status::Role;
 
 use super::action::{Action, Plan};
-use super::observed::{Holder, MirrorView, Observed, precondition};
+use super::observed::{Holder, Observed, precondition};
 use super::selection::{Pick, Selection, pool};
 use super::writes::Child;
 
@@ -58,13 +58,6 @@ pub fn delete_cluster(observed: &Observed, now: Timestamp, plan: &mut Plan) {
     }
     strip_forced(observed, plan);
     if !waiting_for.is_empty() {
-        // Another cluster may want to mirror the key of a machine that is free already.
-        let is_held =
-            |machine: &MachineName| observed.configurations.contains_key(machine.as_str());
-        let mut mirrors = observed.mirrors.iter();
-        if mirrors.any(|(machine, mirror)| *mirror != MirrorView::Absent && !is_held(machine)) {
-            plan.actions.push(Action::DeleteChild(Child::Mirrors));
-        }
         plan.look_again_in(NIO_IS_LATE);
         plan.wait(
             ConditionType::Reconciling,

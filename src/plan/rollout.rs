@@ -21,7 +21,6 @@ use super::desired::Target;
 use super::entered::Deed;
 use super::founding::Founding;
 use super::health::{self, asks_the_cluster};
-use super::mirrors;
 use super::observed::{LedgerView, Observed, SecretView, Word, precondition, role_of};
 use super::patience::Clock;
 use super::quorum;
@@ -105,9 +104,6 @@ pub fn plan_changes(
                 let risky = role == Role::ControlPlane
                     && founding.founded
                     && !quorum::can_be_kept(scene.numbers.n);
-                if !plan.selection.leaves(&machine) {
-                    mirrors::touch(observed, &machine, plan);
-                }
                 plan.actions.push(Action::Take {
                     ledger: version.clone(),
                     taken: slot::take(ledger, &machine, role),
@@ -292,16 +288,13 @@ fn rewrite_first_ones(
             || held.metadata.deletion_timestamp.is_some()
             || given_back.contains(&machine.to_string())
             || super::targets::key_is_unknown(observed, machine, held)
-            || mirrors::is_behind(observed, machine)
         {
             continue;
         }
-        rewrites.push((machine.clone(), target.rewrite(held, false, now)));
+        let rewrite = target.rewrite(held, false, now);
+        rewrites.push(Action::Rewrite(Box::new(rewrite)));
     }
-    for (machine, rewrite) in rewrites {
-        mirrors::touch(observed, &machine, plan);
-        plan.actions.push(Action::Rewrite(Box::new(rewrite)));
-    }
+    plan.actions.extend(rewrites);
 }
 
 /// Founded by confirmation alone, and no kubeconfig to be had (SPEC 2.5).

@@ -67,8 +67,6 @@ pub enum Child {
     JoinToken,
     /// `<cluster>-worker-token`.
     WorkerToken,
-    /// The mirrors of SSH keys, `nico-ssh-<machine>`.
-    Mirrors,
     /// `<cluster>-kubeconfig`.
     Kubeconfig,
     /// `<cluster>-known-hosts`.
@@ -88,10 +86,9 @@ impl From<Token> for Child {
 
 impl Child {
     /// All children but the configurations, in the order of their deletion.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 5] = [
         Self::JoinToken,
         Self::WorkerToken,
-        Self::Mirrors,
         Self::Kubeconfig,
         Self::KnownHosts,
         Self::Ledger,

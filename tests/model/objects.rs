@@ -63,7 +63,6 @@ pub fn blank(spec: Result<Arc<ValidSpec>, Vec<String>>) -> Observed {
         configurations: BTreeMap::new(),
         machines: BTreeMap::new(),
         ssh_keys: BTreeMap::new(),
-        mirrors: BTreeMap::new(),
         rivals: BTreeMap::new(),
         kubeconfig: KubeconfigView {
             secret: SecretView::Ours,

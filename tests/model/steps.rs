@@ -63,11 +63,11 @@ impl Planner {
                 machine, cordoned, ..
             } => Step::Undrain(self.index(machine), *cordoned),
             Action::AddFinalizer(..) => Step::AddFinalizer,
-            Action::CreateToken(token) => Step::CreateToken(place(Child::from(*token))?),
+            Action::CreateToken(token) => Step::CreateToken(place(Child::from(*token))),
             Action::GiveBack(name, version) => {
                 Step::GiveBack(read(&MachineName::parse(name).unwrap(), version))
             }
-            Action::DeleteChild(child) => Step::DeleteChild(place(*child)?),
+            Action::DeleteChild(child) => Step::DeleteChild(place(*child)),
             Action::RemoveFinalizer(..) => Step::RemoveFinalizer,
             Action::AskCluster
             | Action::Evict(_)
@@ -77,8 +77,6 @@ impl Planner {
             | Action::PinHostKey
             | Action::StoreKubeconfig(_)
             | Action::DropFetched
-            | Action::WriteMirror(..)
-            | Action::DropMirror(..)
             | Action::LetGo(_)
             | Action::Hold(..)
             | Action::TellNodeStays(_)
@@ -129,14 +127,13 @@ pub fn after_its_check(step: Step) -> impl Iterator<Item = Step> {
     check.into_iter().chain([step])
 }
 
-/// The bit of a child; none for mirrors, since no key is mirrored here.
-fn place(child: Child) -> Option<u8> {
-    Some(match child {
+/// The bit of a child.
+fn place(child: Child) -> u8 {
+    match child {
         Child::JoinToken => 0,
         Child::WorkerToken => 1,
         Child::Kubeconfig => 2,
         Child::KnownHosts => 3,
         Child::Ledger => Estate::LEDGER,
-        Child::Mirrors => return None,
-    })
+    }
 }

@@ -335,8 +335,6 @@ pub fn kind(action: &Action) -> &'static str {
         Action::CreateLedger(_) => "CreateLedger",
         Action::UpdateLedger(..) => "UpdateLedger",
         Action::CreateToken(_) => "CreateToken",
-        Action::WriteMirror(..) => "WriteMirror",
-        Action::DropMirror(..) => "DropMirror",
         Action::Claim(_) => "Claim",
         Action::GiveBack(..) => "GiveBack",
         Action::TakeBack(..) => "TakeBack",

@@ -24,7 +24,6 @@ mod hand_edits;
 mod kubeconfig;
 mod late_marks;
 mod leaving;
-mod mirrors;
 mod nio;
 mod nonsense;
 mod renewal;

@@ -9,8 +9,8 @@ use nico::api::ledger::{Ledger, LedgerError};
 use nico::api::names::{CONFIRMED_ANNOTATION, ClusterId, MachineName, ROLE_LABEL};
 use nico::api::nio::{Generation, NioCondition, NixosConfiguration};
 use nico::plan::observed::{
-    AtHand, Fetch, KnownHostsView, LedgerView, MirrorView, Observed, Rival, SecretView, SshKeyView,
-    Stored, Works,
+    AtHand, Fetch, KnownHostsView, LedgerView, Observed, Rival, SecretView, SshKeyView, Stored,
+    Works,
 };
 use nico::plan::patience::Clock;
 use nico::plan::writes::Precondition;
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::arbitrary::NAMES;
 use crate::given::stranger;
 use crate::source::Source;
-use crate::world::{mirrored_key, unusable_key, usable_key};
+use crate::world::{rotated_key, unusable_key, usable_key};
 
 const SECRETS: [SecretView; 6] = [
     SecretView::Ours,
@@ -264,25 +264,10 @@ pub fn distort(observed: &mut Observed, source: &mut Source) {
             let key = source.of(&[
                 None,
                 Some(usable_key(&name)),
-                Some(mirrored_key(&name, "SHA256:mirrored")),
+                Some(rotated_key(&name, "SHA256:rotated")),
                 Some(unusable_key(&name)),
-                Some(SshKeyView::Unusable(Reason::SSHKeyForbidden, String::new())),
+                Some(SshKeyView::Unusable(Reason::SSHKeyUnusable, String::new())),
             ]);
-            let version = Precondition {
-                uid: "mirror".to_owned(),
-                resource_version: "1".to_owned(),
-            };
-            let mirror = source.of(&[
-                None,
-                Some(MirrorView::Absent),
-                Some(MirrorView::InStep(version.clone())),
-                Some(MirrorView::Behind(version.clone())),
-                Some(MirrorView::Leftover(version)),
-            ]);
-            observed.mirrors.remove(&name);
-            observed
-                .mirrors
-                .extend(mirror.map(|mirror| (name.clone(), mirror)));
             observed.ssh_keys.remove(&name);
             observed.ssh_keys.extend(key.map(|key| (name, key)));
         }

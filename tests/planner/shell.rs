@@ -1,14 +1,13 @@
 //! What the shell does, in memory: observe as `controller/observe.rs`, act as `controller/act.rs`, pass after pass. Each plan is held to the
 //! rules of `rules.rs`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use kube::core::SelectorExt as _;
 use nico::api::names::{
-    CONFIRMED_ANNOTATION, ClusterId, MachineName, TOUCHED_ANNOTATION, WITHDRAWN, mirrored_machine,
-    ssh_mirror_name,
+    CONFIRMED_ANNOTATION, ClusterId, MachineName, TOUCHED_ANNOTATION, WITHDRAWN,
 };
 use nico::api::nio::NixosConfiguration;
 use nico::api::spec::Pool;
@@ -16,11 +15,10 @@ use nico::api::status::{ClusterStatus, Role};
 use nico::api::validate::validate;
 use nico::plan::action::{Action, Plan};
 use nico::plan::confirmed::is_confirmed;
-use nico::plan::desired::key_secret;
 use nico::plan::entered::{Deed, Entered};
 use nico::plan::observed::{
-    Answer, Evidence, Fetch, KnownHostsView, LedgerView, MirrorView, Observed, Rival, SecretView,
-    SshKeyView, Word, Workload, Works, controller, role_of,
+    Answer, Evidence, Fetch, KnownHostsView, LedgerView, Observed, Rival, SecretView, Word,
+    Workload, Works, controller, role_of,
 };
 use nico::plan::slot::is_settled;
 use nico::plan::writes::{Child, Precondition, Token};
@@ -59,7 +57,6 @@ impl World {
             configurations: BTreeMap::new(),
             machines: BTreeMap::new(),
             ssh_keys: BTreeMap::new(),
-            mirrors: BTreeMap::new(),
             rivals: BTreeMap::new(),
             kubeconfig: cluster.kubeconfig.clone(),
             known_hosts: cluster.known_hosts,
@@ -114,37 +111,7 @@ impl World {
             let created = rival.and_then(|rival| rival.view.created);
             observed.rivals.insert(uid, Rival { name, created });
         }
-        self.show_mirrors(&mut observed);
         Some(observed)
-    }
-
-    /// Mirrors that the ledger names, that a configuration refers to, or by which a key is given.
-    fn show_mirrors(&self, observed: &mut Observed) {
-        let ledger = observed.ledger.ours();
-        let named = ledger.into_iter().flat_map(|it| &it.mirrors);
-        let named = named.map(|name| mirrored_machine(name).expect("NICO wrote it"));
-        let referred = observed.owned();
-        let referred = referred.filter_map(|(_, held)| mirrored_machine(key_secret(held)?));
-        let given = observed.ssh_keys.values().filter_map(|key| match key {
-            SshKeyView::Usable { secret, .. } => mirrored_machine(secret),
-            SshKeyView::Unusable(..) => None,
-        });
-        let machines: BTreeSet<_> = named.chain(referred).chain(given).collect();
-        for machine in machines {
-            let view = match self.mirrors.get(&machine) {
-                None => MirrorView::Absent,
-                Some((version, held)) => {
-                    let version = mirror_version(&machine, *version);
-                    match observed.ssh_keys.get(&machine) {
-                        Some(SshKeyView::Usable { fingerprint, .. }) if fingerprint == held => {
-                            MirrorView::InStep(version)
-                        }
-                        _ => MirrorView::Behind(version),
-                    }
-                }
-            };
-            observed.mirrors.insert(machine, view);
-        }
     }
 
     /// What the cluster says of itself, where its kubeconfig is stored.
@@ -216,17 +183,6 @@ impl World {
         assert!(
             others.count() > n / 2,
             "I3: {machine} is changed though the others are no quorum: {}",
-            self.story()
-        );
-    }
-
-    /// The mirror that a configuration refers to is there (SPEC 7).
-    fn judge_mirror(&self, machine: &str) {
-        let held = self.configurations.get(machine);
-        let mirrored = held.and_then(key_secret).and_then(mirrored_machine);
-        assert!(
-            mirrored.is_none_or(|machine| self.mirrors.contains_key(&machine)),
-            "{machine} refers to a mirror that is not there: {}",
             self.story()
         );
     }
@@ -321,35 +277,7 @@ impl World {
                 refused_unless(*secret == SecretView::Absent)?;
                 *secret = SecretView::Ours;
             }
-            Action::WriteMirror(machine, at) => {
-                let ledger = cluster.ledger.as_ref().map(|(_, ledger)| ledger);
-                let name = ssh_mirror_name(machine);
-                assert!(
-                    ledger.is_some_and(|ledger| ledger.mirrors.contains(&name)),
-                    "the ledger names a mirror before it is made: {}",
-                    self.story()
-                );
-                let held = self.mirrors.get(machine);
-                let held = held.map(|(version, _)| mirror_version(machine, *version));
-                refused_unless(held == *at)?;
-                let Some(SshKeyView::Usable { fingerprint, .. }) = self.ssh_keys.get(machine)
-                else {
-                    return Err(Refused);
-                };
-                let written = (version, fingerprint.clone());
-                self.mirrors.insert(machine.clone(), written);
-            }
-            Action::DropMirror(machine, at) => {
-                let held = self.mirrors.get(machine);
-                let held = held.map(|(version, _)| mirror_version(machine, *version));
-                refused_unless(held.as_ref() == Some(at))?;
-                self.mirrors.remove(machine);
-                self.judge_mirror(machine.as_str());
-            }
-            Action::Claim(claim) => {
-                self.post(&claim.body)?;
-                self.judge_mirror(claim.machine.as_str());
-            }
+            Action::Claim(claim) => self.post(&claim.body)?,
             Action::GiveBack(machine, at) => {
                 self.at(machine, at, &uid)?;
                 self.delete_configuration(machine);
@@ -412,7 +340,6 @@ impl World {
                 }
                 Deed::Join(claim) => {
                     self.post(&claim.body)?;
-                    self.judge_mirror(claim.machine.as_str());
                     self.takes_off(name, &claim.machine, claim.role);
                 }
                 Deed::Drain {
@@ -522,11 +449,6 @@ impl World {
             Action::DeleteChild(child) => match child {
                 Child::JoinToken => cluster.join_token = left(cluster.join_token),
                 Child::WorkerToken => cluster.worker_token = left(cluster.worker_token),
-                Child::Mirrors => {
-                    let held = &self.configurations;
-                    self.mirrors
-                        .retain(|machine, _| held.contains_key(machine.as_str()));
-                }
                 Child::Kubeconfig => cluster.kubeconfig.secret = left(cluster.kubeconfig.secret),
                 Child::KnownHosts => cluster.known_hosts = KnownHostsView::Absent,
                 Child::Ledger => cluster.ledger = None,
@@ -685,12 +607,5 @@ fn left(secret: SecretView) -> SecretView {
     match secret {
         SecretView::Adopted | SecretView::Foreign => secret,
         _ => SecretView::Absent,
-    }
-}
-
-fn mirror_version(machine: &MachineName, version: u64) -> Precondition {
-    Precondition {
-        uid: ssh_mirror_name(machine),
-        resource_version: version.to_string(),
     }
 }

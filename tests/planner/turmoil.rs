@@ -9,7 +9,7 @@ use crate::given::{PROD, cluster, given};
 use crate::rollout::name;
 use crate::sequences::assert_explained;
 use crate::source::cases;
-use crate::world::{World, mirrored_key, usable_key};
+use crate::world::{World, rotated_key, usable_key};
 
 const CONTROL_PLANE: [&str; 3] = ["a", "b", "c"];
 const WORKERS: [&str; 2] = ["v", "w"];
@@ -101,15 +101,14 @@ fn happens(world: &mut World, what: u8, which: usize) {
             }
         }
         17 => {
-            // A key is rotated, or moved; or a hand deletes its mirror.
+            // A key is rotated, and back.
             let machine = name(machine);
             let key = match which % 3 {
                 0 => usable_key(&machine),
-                _ => mirrored_key(&machine, &format!("SHA256:{}", which % 4)),
+                _ => rotated_key(&machine, &format!("SHA256:{}", which % 4)),
             };
             world.ssh_keys.insert(machine, key);
         }
-        18 => drop(world.mirrors.remove(&name(machine))),
         _ => drop(world.pass(PROD)),
     }
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use nico::api::conditions::Reason;
 use nico::api::ledger::Ledger;
-use nico::api::names::{MachineName, ssh_mirror_name};
+use nico::api::names::MachineName;
 use nico::api::nio::{Generation, Machine, NixosConfiguration};
 use nico::api::status::{ClusterStatus, Role};
 use nico::plan::Settings;
@@ -43,8 +43,6 @@ pub struct World {
     pub nio: Option<Generation>,
     pub machines: BTreeMap<MachineName, Machine>,
     pub ssh_keys: BTreeMap<MachineName, SshKeyView>,
-    /// Mirrors of SSH keys: their version, and the fingerprint of the key in them.
-    pub mirrors: BTreeMap<MachineName, (u64, String)>,
     pub configurations: BTreeMap<String, NixosConfiguration>,
     pub clusters: BTreeMap<String, Cluster>,
     /// Every write that went through, with its cluster.
@@ -79,7 +77,6 @@ impl World {
             nio: Some(Generation::Classic),
             machines: BTreeMap::new(),
             ssh_keys: BTreeMap::new(),
-            mirrors: BTreeMap::new(),
             configurations: BTreeMap::new(),
             clusters: BTreeMap::new(),
             written: Vec::new(),
@@ -243,10 +240,10 @@ pub fn usable_key(machine: &MachineName) -> SshKeyView {
     }
 }
 
-/// A key that is given to its machine by a mirror.
-pub fn mirrored_key(machine: &MachineName, fingerprint: &str) -> SshKeyView {
+/// Another key in the same Secret.
+pub fn rotated_key(machine: &MachineName, fingerprint: &str) -> SshKeyView {
     SshKeyView::Usable {
-        secret: ssh_mirror_name(machine),
+        secret: format!("ssh-{machine}"),
         fingerprint: fingerprint.to_owned(),
     }
 }

@@ -17,7 +17,6 @@ use crate::api::names::{
 use crate::controller::background::{Order, Source};
 use crate::controller::calls::{self, CallError};
 use crate::controller::events::Happening;
-use crate::controller::key_source::KeySource;
 use crate::controller::views::Views;
 use crate::plan::observed::{KnownHostsView, SshKeyView};
 use crate::plan::writes::{Precondition, Wanted};
@@ -43,7 +42,7 @@ impl Hand<'_> {
             .map_err(|_| ActError::Lost("the spec is not valid"))?;
         let sources = machines.iter().filter_map(|name| {
             let machine = self.observed.machines.get(name)?;
-            let Some(SshKeyView::Usable { .. }) = self.observed.ssh_keys.get(name) else {
+            let Some(SshKeyView::Usable { secret, .. }) = self.observed.ssh_keys.get(name) else {
                 return None;
             };
             Some(Source {
@@ -54,7 +53,7 @@ impl Hand<'_> {
                     .ssh_user
                     .clone()
                     .unwrap_or_else(|| DEFAULT_USER.to_owned()),
-                key: KeySource::of(machine, self.observed.nio, &cluster.namespace)?,
+                key: secret.clone(),
             })
         });
         // Whose the pins are and what they are, from one read: a person may just have mended them.

@@ -21,6 +21,12 @@ use crate::controller::calls::{self, CallError};
 use crate::plan::desired::TOKEN_KEY;
 use crate::plan::writes::{Child, Precondition, Token};
 
+/// A child by its kind and name.
+enum Object {
+    Secret(String),
+    ConfigMap(String),
+}
+
 impl Hand<'_> {
     pub(super) async fn create_token(&self, token: Token) -> Result<(), ActError> {
         let name = match token {
@@ -88,51 +94,38 @@ impl Hand<'_> {
         if !self.observed.cluster.deleting {
             self.while_it_lives().await?;
         }
-        let (secrets, map) = self.names_of(child).await?;
-        for name in &secrets {
-            self.delete_named::<Secret>(name).await?;
-        }
-        match map {
-            Some(name) => self.delete_named::<ConfigMap>(&name).await,
-            None => Ok(()),
+        match self.object_of(child) {
+            Object::Secret(name) => self.delete_named::<Secret>(&name).await,
+            Object::ConfigMap(name) => self.delete_named::<ConfigMap>(&name).await,
         }
     }
 
-    /// Puts NICO's finalizer on that version of a child, which is one object.
+    /// Puts NICO's finalizer on that version of a child.
     pub(super) async fn hold(&self, child: Child, version: &Precondition) -> Result<(), ActError> {
-        let (secrets, map) = self.names_of(child).await?;
-        for name in &secrets {
-            self.hold_named::<Secret>(name, version).await?;
-        }
-        match map {
-            Some(name) => self.hold_named::<ConfigMap>(&name, version).await,
-            None => Ok(()),
+        match self.object_of(child) {
+            Object::Secret(name) => self.hold_named::<Secret>(&name, version).await,
+            Object::ConfigMap(name) => self.hold_named::<ConfigMap>(&name, version).await,
         }
     }
 
     /// Takes NICO's finalizer off a child, which stays.
     pub(super) async fn let_go(&self, child: Child) -> Result<(), ActError> {
-        let (secrets, map) = self.names_of(child).await?;
-        for name in &secrets {
-            self.let_go_named::<Secret>(name).await?;
-        }
-        if let Some(name) = map {
-            self.let_go_named::<ConfigMap>(&name).await?;
+        match self.object_of(child) {
+            Object::Secret(name) => drop(self.let_go_named::<Secret>(&name).await?),
+            Object::ConfigMap(name) => drop(self.let_go_named::<ConfigMap>(&name).await?),
         }
         Ok(())
     }
 
-    /// The objects of a child: Secrets, or a ConfigMap.
-    async fn names_of(&self, child: Child) -> Result<(Vec<String>, Option<String>), ActError> {
+    fn object_of(&self, child: Child) -> Object {
         let cluster = &self.observed.cluster.name;
-        Ok(match child {
-            Child::JoinToken => (vec![join_token_name(cluster)], None),
-            Child::WorkerToken => (vec![worker_token_name(cluster)], None),
-            Child::Mirrors => (self.mirror_names().await?, None),
-            Child::Kubeconfig => (vec![kubeconfig_name(cluster)], None),
-            Child::KnownHosts => (vec![], Some(known_hosts_name(cluster))),
-            Child::Ledger => (vec![], Some(ledger_name(cluster))),
-        })
+        match child {
+            Child::JoinToken => Object::Secret(join_token_name(cluster)),
+            Child::WorkerToken => Object::Secret(worker_token_name(cluster)),
+            Child::Kubeconfig => Object::Secret(kubeconfig_name(cluster)),
+            Child::KnownHosts => Object::ConfigMap(known_hosts_name(cluster)),
+            Child::Ledger => Object::ConfigMap(ledger_name(cluster)),
+        }
     }
 
     async fn hold_named<K>(&self, name: &str, version: &Precondition) -> Result<(), ActError>

@@ -11,8 +11,9 @@ use crate::api::cluster::RawCluster;
 use crate::api::conditions::Reason;
 use crate::api::digest::sha256;
 use crate::api::names::MachineName;
+use crate::api::nio::SSH_KEY;
 use crate::api::spec::Endpoint;
-use crate::controller::key_source::KeySource;
+use crate::controller::named::secret_value;
 use crate::plan::observed::NotWorking;
 use crate::plan::writes::Wanted;
 use crate::remote::known_hosts::KnownHosts;
@@ -53,8 +54,8 @@ pub struct Source {
     pub host: String,
     /// Its user.
     pub user: String,
-    /// Where its private key lies.
-    pub key: KeySource,
+    /// Name of the Secret with its private key.
+    pub key: String,
 }
 
 /// What one fetch needs.
@@ -146,11 +147,11 @@ async fn try_one(
             Reason::SSHKeyMissing,
             format!(
                 "Secret {} with the SSH key of machine {} is missing",
-                source.key.name, source.machine
+                source.key, source.machine
             ),
         )
     };
-    let key = match source.key.read(client, namespace).await {
+    let key = match secret_value(client, namespace, &source.key, SSH_KEY).await {
         Ok(Some(key)) => key,
         Ok(None) => return (Err(missing()), None),
         Err(error) => return (Err((Reason::KubeconfigUnreadable, error.to_string())), None),

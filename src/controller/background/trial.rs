@@ -117,9 +117,8 @@ impl Background {
                 return;
             }
             job.verifying = Some(tokio::spawn(async move {
-                let secret = (namespace.as_str(), secret.as_str());
                 let Ok(Some(kubeconfig)) =
-                    named::secret_value(&client, secret, &namespace, VALUE_KEY).await
+                    named::secret_value(&client, &namespace, &secret, VALUE_KEY).await
                 else {
                     return;
                 };

@@ -1,17 +1,15 @@
-//! The SSH keys of machines, and their mirrors.
+//! The SSH keys of machines.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use crate::api::names::{MachineName, mirrored_machine};
+use crate::api::names::MachineName;
 use crate::api::nio::{Generation, Machine};
 use crate::api::spec::ValidSpec;
 use crate::controller::calls::CallError;
 use crate::controller::views::Views;
-use crate::plan::desired::key_secret;
-use crate::plan::observed::{MirrorView, Observed, SshKeyView};
+use crate::plan::observed::{Observed, SshKeyView};
 use crate::plan::selection;
 
 /// SSH Secrets read at the same time.
@@ -35,44 +33,15 @@ pub(super) async fn ssh_keys(
         if machines.is_empty() {
             return Ok(());
         }
-        let keys: Vec<(MachineName, SshKeyView, Option<MirrorView>)> =
-            futures::stream::iter(machines)
-                .map(|(name, machine)| async move {
-                    let (view, mirror) = views
-                        .ssh_key(nio, &name, &machine, spec.inject_ssh_key)
-                        .await?;
-                    Ok::<_, CallError>((name, view, mirror))
-                })
-                .buffered(KEYS_AT_A_TIME)
-                .try_collect()
-                .await?;
-        for (name, view, mirror) in keys {
-            observed
-                .mirrors
-                .extend(mirror.map(|mirror| (name.clone(), mirror)));
-            observed.ssh_keys.insert(name, view);
-        }
+        let keys: Vec<(MachineName, SshKeyView)> = futures::stream::iter(machines)
+            .map(|(name, machine)| async move {
+                let given = spec.inject_ssh_key;
+                let view = views.ssh_key(nio, &name, &machine, given).await?;
+                Ok::<_, CallError>((name, view))
+            })
+            .buffered(KEYS_AT_A_TIME)
+            .try_collect()
+            .await?;
+        observed.ssh_keys.extend(keys);
     }
-}
-
-/// Looks at the mirrors that the ledger names or a configuration refers to, and that no machine's key was looked at for.
-pub(super) async fn left_mirrors(
-    views: &Views<'_>,
-    observed: &mut Observed,
-) -> Result<(), CallError> {
-    let named = observed.ledger.ours().into_iter().flat_map(|ledger| {
-        let names = ledger.mirrors.iter();
-        names.filter_map(|name| mirrored_machine(name))
-    });
-    let referred = observed
-        .owned()
-        .filter_map(|(_, held)| mirrored_machine(key_secret(held)?));
-    let mut machines: BTreeSet<MachineName> = named.chain(referred).collect();
-    machines.retain(|machine| !observed.mirrors.contains_key(machine));
-    for machine in machines {
-        let mirror = views.mirror(&machine, None).await?;
-        let mirror = mirror.unwrap_or(MirrorView::Absent);
-        observed.mirrors.insert(machine, mirror);
-    }
-    Ok(())
 }

@@ -43,39 +43,13 @@ impl SecretView {
 pub enum SshKeyView {
     /// A private key that may be used.
     Usable {
-        /// The Secret of the cluster's namespace by which it is given to the machine: the Machine's own, or its mirror.
+        /// The Secret of the cluster's namespace that holds it.
         secret: String,
         /// Fingerprint of the public half.
         fingerprint: String,
     },
     /// It cannot be given to the machine: why, and the mend.
     Unusable(Reason, String),
-}
-
-/// The Secret that mirrors the SSH key of a machine (SPEC 3.1).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MirrorView {
-    /// There is none of ours.
-    Absent,
-    /// Ours, and it holds what the Machine's own Secret holds.
-    InStep(Precondition),
-    /// Ours, and it does not, or that is not known.
-    Behind(Precondition),
-    /// Ours, or a former cluster's, and being deleted: NICO's finalizer alone holds it.
-    Leftover(Precondition),
-}
-
-impl MirrorView {
-    /// Its version, where there is one.
-    #[must_use]
-    pub fn version(&self) -> Option<&Precondition> {
-        match self {
-            Self::Absent => None,
-            Self::InStep(version) | Self::Behind(version) | Self::Leftover(version) => {
-                Some(version)
-            }
-        }
-    }
 }
 
 /// Another cluster of the namespace.

@@ -1,18 +1,14 @@
 //! What holds for every single write: it insists on what was seen, and is on an object of the cluster's own.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use nico::api::ledger::EntryState;
-use nico::api::names::ssh_mirror_name;
-use nico::api::nio::NixosConfiguration;
 use nico::api::status::Role;
 use nico::plan::action::Action;
 use nico::plan::confirmed::{held_marker, is_confirmed, once_confirmed, proved};
-use nico::plan::desired::key_secret;
 use nico::plan::entered::{Deed, Entered};
-use nico::plan::observed::{LedgerView, MirrorView, Observed, SecretView, precondition, role_of};
-use nico::plan::writes::{Child, Rewrite};
+use nico::plan::observed::{LedgerView, Observed, SecretView, precondition, role_of};
+use nico::plan::writes::Rewrite;
 
 use super::{known_founded, must};
 
@@ -40,36 +36,6 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
             observed.owned().next().is_none(),
             "I5: no token is made while a configuration refers to one",
         ),
-        Action::WriteMirror(machine, at) => must(
-            observed.mirrors.get(machine).and_then(MirrorView::version) == at.as_ref(),
-            "a mirror is written at the version that was seen",
-        ),
-        Action::DropMirror(machine, at) => {
-            let mirror = observed.mirrors.get(machine);
-            must(
-                mirror.and_then(MirrorView::version) == Some(at),
-                "a mirror is let go at the version that was seen",
-            )?;
-            let refers = |held: &Arc<NixosConfiguration>| {
-                key_secret(held) == Some(&ssh_mirror_name(machine))
-            };
-            must(
-                matches!(mirror, Some(MirrorView::Leftover(_)))
-                    || !observed.owned().any(|(_, held)| refers(held)),
-                "SPEC 3.1: a mirror stays while a configuration refers to it",
-            )
-        }
-        Action::Claim(claim) => {
-            let files = claim.body["spec"]["additionalFiles"].to_string();
-            must(
-                !files.contains(&ssh_mirror_name(&claim.machine))
-                    || matches!(
-                        observed.mirrors.get(&claim.machine),
-                        Some(MirrorView::InStep(_))
-                    ),
-                "SPEC 7: no configuration refers to a Secret that is not there",
-            )
-        }
         Action::StoreKubeconfig(None) => must(
             observed.kubeconfig.secret == SecretView::Absent,
             "I6: a kubeconfig Secret is made where there is none",
@@ -129,8 +95,8 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
                 "a quiet write insists on a version",
             )
         }
-        Action::DeleteChild(child) => must(
-            observed.owned().next().is_none() || *child == Child::Mirrors,
+        Action::DeleteChild(_) => must(
+            observed.owned().next().is_none(),
             "SPEC 5: nothing that NIO needs goes before the last configuration",
         ),
         Action::Withdraw(machine, at) => {
@@ -222,7 +188,8 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
         | Action::FetchKubeconfig(..)
         | Action::VerifyKubeconfig
         | Action::DropFetched
-        | Action::PinHostKey => Ok(()),
+        | Action::PinHostKey
+        | Action::Claim(_) => Ok(()),
     }
 }
 

@@ -251,11 +251,6 @@ impl Shared {
             head.uri.query().unwrap_or_default(),
         );
         call.at = self.started.elapsed();
-        call.metadata_alone = head
-            .headers
-            .get(hyper::header::ACCEPT)
-            .and_then(|accept| accept.to_str().ok())
-            .is_some_and(|accept| accept.contains("PartialObjectMetadata"));
         call.body = serde_json::from_slice(&body).ok();
         let fault = self.enter(&mut call);
         if let Some(fault) = fault

@@ -8,7 +8,6 @@ use crate::api::names::MachineName;
 use crate::api::status::Role;
 use crate::plan::confirmed::{is_confirmed, once_confirmed};
 use crate::plan::health::{self, Health};
-use crate::plan::mirrors;
 use crate::plan::observed::SshKeyView;
 use crate::plan::rollout::silence;
 use crate::plan::slot::{has_entry, owned};
@@ -70,18 +69,7 @@ impl Scene<'_> {
             // Nothing that lives is disrupted: it is written without the slot.
             return Verdict::Nothing;
         }
-        self.unless_behind(machine, Step::Rewrite)
-    }
-
-    /// What a configuration refers to has to be there before it is written.
-    fn unless_behind(&self, machine: &MachineName, step: Step) -> Verdict {
-        if mirrors::is_behind(self.observed, machine) {
-            return Verdict::Hold(
-                Reason::Progressing,
-                format!("Machine {machine} waits until its SSH key is mirrored"),
-            );
-        }
-        Verdict::Go(step)
+        Verdict::Go(Step::Rewrite)
     }
 
     /// What is done to a machine that leaves: its pods go first, where it is well (SPEC 4.6).
@@ -182,6 +170,6 @@ impl Scene<'_> {
                 ),
             );
         }
-        self.unless_behind(machine, Step::Join)
+        Verdict::Go(Step::Join)
     }
 }

@@ -29,8 +29,6 @@ pub struct Call {
     pub name: String,
     /// The subresource (`status`), else empty.
     pub subresource: String,
-    /// Whether nothing but the object's metadata was asked for.
-    pub metadata_alone: bool,
     /// What was sent, where it is JSON. It may hold secret bytes: for judges only.
     pub body: Option<Value>,
     /// The status code that the API server answered; `None` while it has not, or was never asked.
