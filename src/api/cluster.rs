@@ -15,8 +15,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::nio::lenient;
-use super::rules::{DEFAULT_DRAIN_TIMEOUT, DEFAULT_PORT, DEFAULT_PROGRESS_DEADLINE};
+use super::read::{lenient, object, whole};
+use super::rules;
 use super::schema;
 use super::spec::{RefPolicy, RolloutOrder};
 use super::status::ClusterStatus;
@@ -84,187 +84,146 @@ use super::status::ClusterStatus;
         priority = "1"
     )
 )]
-#[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = schema::spec_rules()))]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("required" = ["controlPlane"], "x-kubernetes-validations" = schema::spec_rules()))]
 pub struct ClusterSpec {
     /// Flake repository with one output for each machine, `#<machine>`: https, http, ssh or git URL, or
     /// `user@host:path`. No password in it: name a Secret in `credentialsRef`. Default: the operator's
     /// `--default-git-repo`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::git_repo")]
+    #[schemars(transform = schema::text(&rules::GIT_REPO))]
     pub git_repo: Option<String>,
 
     /// Branch, tag or commit of the repository. Absent: NIO decides, which means the default of its own schema.
-    #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::git_ref")]
+    #[serde(rename = "ref")]
+    #[schemars(transform = schema::text(&rules::GIT_REF))]
     pub git_ref: Option<String>,
 
     /// Who turns `ref` into a commit. `Pin`: NICO does, and rolls each new commit out machine by machine. `Follow`: NIO
     /// does, everywhere at once. Default: `Pin` with NIO v1; `Follow` with classic NIO, which cannot pin.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "RefPolicy")]
     pub ref_policy: Option<RefPolicy>,
 
     /// Directory of the flake within the repository, like `clusters/prod`. Absent: the root.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::subdir")]
+    #[schemars(transform = schema::text(&rules::SUBDIR))]
     pub configuration_subdir: Option<String>,
 
     /// Secret, in this namespace, with the credentials of a private repository, in NIO's form.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "object")]
     pub credentials_ref: Option<CredentialsRef>,
 
     /// Machines that run the control plane; at least one, and an odd number keeps quorum best.
-    pub control_plane: ControlPlaneSpec,
+    #[serde(deserialize_with = "object")]
+    #[schemars(transform = schema::pool(&rules::CONTROL_PLANE))]
+    pub control_plane: Option<PoolSpec>,
 
     /// Machines that run workloads only. Absent: none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub data_plane: Option<DataPlaneSpec>,
+    #[serde(deserialize_with = "object")]
+    #[schemars(transform = schema::pool(&rules::DATA_PLANE))]
+    pub data_plane: Option<PoolSpec>,
 
     /// Address of a VIP or load balancer in front of the control plane; written into cluster.nix and the kubeconfig.
     /// The flake's certificates must cover it. Absent: a control plane machine's own address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "object")]
     pub control_plane_endpoint: Option<EndpointSpec>,
 
     /// Wipe and partition the disks (nixos-anywhere) when a machine gets its first configuration. With NIO v1 only;
     /// refused with classic NIO, which would wipe again later. Default: false.
-    #[serde(default)]
-    pub full_install: bool,
+    pub full_install: Option<bool>,
 
     /// Give each machine its own private SSH key as the file `machine-ssh-key`. Default: true.
-    #[serde(default = "yes", rename = "injectSSHKey")]
-    pub inject_ssh_key: bool,
+    #[serde(rename = "injectSSHKey")]
+    pub inject_ssh_key: Option<bool>,
 
     /// How the admin kubeconfig is read from a control plane machine.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "object")]
     pub kubeconfig: Option<KubeconfigSpec>,
 
     /// Change nothing but status until this is false again; a deletion waits, too. Default: false.
-    #[serde(default)]
-    pub paused: bool,
+    pub paused: Option<bool>,
 
     /// How a living cluster is changed.
-    #[serde(default)]
-    pub rollout: RolloutSpec,
+    #[serde(deserialize_with = "object")]
+    pub rollout: Option<RolloutSpec>,
 }
 
 /// Reference to a Secret of the same namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(extend("required" = ["name"]))]
 pub struct CredentialsRef {
     /// Name of the Secret.
-    #[schemars(schema_with = "schema::secret_name")]
-    pub name: String,
+    #[schemars(transform = schema::text(&rules::SECRET_NAME))]
+    pub name: Option<String>,
 }
 
-/// Machines of the control plane.
+/// Machines of one role.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = schema::control_plane_rules()))]
-pub struct ControlPlaneSpec {
+#[serde(rename_all = "camelCase", default)]
+pub struct PoolSpec {
     /// Names of Machines in this namespace. Where there are any, `machineSelector` and `count` are ignored.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "schema::control_plane_machines")]
-    pub machines: Vec<String>,
+    pub machines: Option<Vec<String>>,
 
     /// Which Machines may be taken, by their labels; goes with `count`. An empty selector matches every Machine.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::selector")]
+    #[schemars(transform = schema::selector)]
     pub machine_selector: Option<LabelSelector>,
 
     /// How many of the Machines that match are taken.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::control_plane_count")]
-    pub count: Option<i32>,
-}
-
-/// Workers.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = schema::data_plane_rules()))]
-pub struct DataPlaneSpec {
-    /// Names of Machines in this namespace. Where there are any, `machineSelector` and `count` are ignored.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "schema::data_plane_machines")]
-    pub machines: Vec<String>,
-
-    /// Which Machines may be taken, by their labels; goes with `count`. An empty selector matches every Machine.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::selector")]
-    pub machine_selector: Option<LabelSelector>,
-
-    /// How many of the Machines that match are taken.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::data_plane_count")]
-    pub count: Option<i32>,
+    #[serde(deserialize_with = "whole")]
+    pub count: Option<i64>,
 }
 
 /// An address in front of the control plane.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(extend("required" = ["host"]))]
 pub struct EndpointSpec {
     /// DNS name or IP address, without scheme, port or brackets.
-    #[schemars(schema_with = "schema::host")]
-    pub host: String,
+    #[schemars(transform = schema::text(&rules::HOST))]
+    pub host: Option<String>,
     /// TCP port. Default: 6443.
-    #[serde(default = "default_port")]
-    #[schemars(schema_with = "schema::port")]
-    pub port: u16,
+    #[serde(deserialize_with = "whole")]
+    #[schemars(transform = schema::number(&rules::PORT))]
+    pub port: Option<i64>,
 }
 
 /// How the admin kubeconfig is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct KubeconfigSpec {
     /// Absolute path of the file on the machine. Absent: the places where k3s, RKE2, k0s, kubeadm and NixOS' own module
     /// put it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::kubeconfig_path")]
+    #[schemars(transform = schema::text(&rules::KUBECONFIG_PATH))]
     pub path: Option<String>,
 }
 
 /// How a living cluster is changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RolloutSpec {
     /// Which role is updated first. `ControlPlaneFirst` is what Kubernetes asks for on a minor upgrade. Default:
     /// `WorkersFirst`.
-    pub order: RolloutOrder,
+    #[schemars(with = "RolloutOrder")]
+    pub order: Option<RolloutOrder>,
 
     /// Workers updated at a time: a number, or a percentage like `25%`, rounded down but at least 1. The control plane
     /// is always updated one machine at a time. Default: 1.
     #[schemars(schema_with = "schema::max_unavailable")]
-    pub max_unavailable: IntOrString,
+    pub max_unavailable: Option<IntOrString>,
 
     /// Seconds within which a machine must be confirmed; otherwise the rollout stops. Default: 4200, since NIO itself
     /// gives an apply 3600.
-    #[schemars(schema_with = "schema::progress_deadline")]
-    pub progress_deadline_seconds: u32,
+    #[serde(deserialize_with = "whole")]
+    #[schemars(transform = schema::number(&rules::PROGRESS_DEADLINE))]
+    pub progress_deadline_seconds: Option<i64>,
 
     /// Whether nodes and API servers of the cluster itself must be well before the next machine is changed. Default:
     /// true.
-    pub node_checks: bool,
+    pub node_checks: Option<bool>,
 
     /// Seconds that the pods of a leaving machine are given; 0: they are not evicted. Default: 300.
-    #[schemars(schema_with = "schema::drain_timeout")]
-    pub drain_timeout_seconds: u32,
-}
-
-impl Default for RolloutSpec {
-    fn default() -> Self {
-        Self {
-            order: RolloutOrder::WorkersFirst,
-            max_unavailable: IntOrString::Int(1),
-            progress_deadline_seconds: DEFAULT_PROGRESS_DEADLINE,
-            node_checks: true,
-            drain_timeout_seconds: DEFAULT_DRAIN_TIMEOUT,
-        }
-    }
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn default_port() -> u16 {
-    DEFAULT_PORT
+    #[serde(deserialize_with = "whole")]
+    #[schemars(transform = schema::number(&rules::DRAIN_TIMEOUT))]
+    pub drain_timeout_seconds: Option<i64>,
 }
 
 /// A `KubernetesCluster` as the watch reads it: any spec decodes, so that one malformed object (an older definition let it

@@ -3,10 +3,11 @@
 pub mod cluster;
 pub mod conditions;
 pub mod digest;
-mod fields;
+mod errors;
 pub mod ledger;
 pub mod names;
 pub mod nio;
+mod read;
 pub mod rules;
 mod schema;
 pub mod spec;

@@ -64,6 +64,32 @@ pub fn is_dns_label(name: &str) -> bool {
             .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == b'-')
 }
 
+/// The text of a newtype.
+macro_rules! text {
+    ($($name:ident),*) => {
+        $(impl $name {
+            /// The same as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        })*
+    };
+}
+
+text!(MachineName, ClusterId, Revision, Marker);
+
+fn is_lower_hex(text: &str, length: usize) -> bool {
+    let hex = |c: &u8| c.is_ascii_digit() || (b'a'..=b'f').contains(c);
+    text.len() == length && text.as_bytes().iter().all(hex)
+}
+
 /// Name of a Machine, which is also the name of its configuration (SPEC 2.3), of its flake output and of its host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
@@ -74,18 +100,6 @@ impl MachineName {
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         is_dns_label(name).then(|| Self(name.to_owned()))
-    }
-
-    /// The name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for MachineName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 
@@ -105,8 +119,7 @@ impl ClusterId {
     /// The id, where it has its form.
     #[must_use]
     pub fn parse(id: &str) -> Option<Self> {
-        let hex = |c: &u8| c.is_ascii_digit() || (b'a'..=b'f').contains(c);
-        (id.len() == 16 && id.as_bytes().iter().all(hex)).then(|| Self(id.to_owned()))
+        is_lower_hex(id, 16).then(|| Self(id.to_owned()))
     }
 
     /// The id made of 64 random bits.
@@ -114,52 +127,25 @@ impl ClusterId {
     pub fn from_bits(bits: u64) -> Self {
         Self(format!("{bits:016x}"))
     }
-
-    /// The id as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for ClusterId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 /// Digest of all that should make NIO apply again (SPEC 3.4): 12 lower-case hexadecimal characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(String);
 
-/// Characters of a [`Revision`].
-pub const REVISION_LEN: usize = 12;
+const REVISION_LEN: usize = 12;
 
 impl Revision {
     /// The revision, where it has its form.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let hex = |c: &u8| c.is_ascii_digit() || (b'a'..=b'f').contains(c);
-        (text.len() == REVISION_LEN && text.as_bytes().iter().all(hex))
-            .then(|| Self(text.to_owned()))
+        is_lower_hex(text, REVISION_LEN).then(|| Self(text.to_owned()))
     }
 
     /// The first characters of a hexadecimal digest.
     #[must_use]
     pub fn from_digest(hex: &str) -> Self {
         Self(hex.chars().take(REVISION_LEN).collect())
-    }
-
-    /// The revision as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Revision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 
@@ -205,18 +191,6 @@ impl Marker {
     #[must_use]
     pub fn revision(&self) -> Revision {
         Revision::from_digest(&self.0)
-    }
-
-    /// The marker as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Marker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 

@@ -9,14 +9,13 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::names::MAX_LABEL;
+use CheckKind::{AddressOrMatches, Lacks, Matches};
 
 /// What a text has to be: its length and checks, in the order in which they are reported.
 #[derive(Debug)]
 pub struct Text {
-    /// Fewest characters.
-    pub min: usize,
-    /// Most characters.
-    pub max: usize,
+    /// Characters.
+    pub length: RangeInclusive<usize>,
     /// All of them must hold.
     pub checks: Vec<Check>,
     /// Whether a refused value may be repeated in a message: not where it may hold a secret.
@@ -24,14 +23,25 @@ pub struct Text {
 }
 
 impl Text {
+    fn new(length: RangeInclusive<usize>, checks: Vec<Check>) -> Self {
+        Self {
+            length,
+            checks,
+            quotable: true,
+        }
+    }
+
     /// Why `value` is refused, as the end of a sentence that begins with the field's name.
     pub fn check(&self, value: &str) -> Result<(), String> {
         let length = value.chars().count();
-        if length < self.min {
+        if length < *self.length.start() {
             return Err("must not be empty".to_owned());
         }
-        if length > self.max {
-            return Err(format!("must have at most {} characters", self.max));
+        if length > *self.length.end() {
+            return Err(format!(
+                "must have at most {} characters",
+                self.length.end()
+            ));
         }
         self.checks
             .iter()
@@ -64,24 +74,26 @@ pub enum CheckKind {
     AddressOrMatches,
 }
 
-impl Check {
-    fn new(kind: CheckKind, pattern: &'static str, message: &'static str) -> Self {
-        Self {
-            kind,
+impl CheckKind {
+    fn check(self, pattern: &'static str, message: &'static str) -> Check {
+        Check {
+            kind: self,
             pattern,
             message,
             regex: Regex::new(pattern).ok(),
         }
     }
+}
 
+impl Check {
     /// The same condition in the API server's language.
     #[must_use]
     pub fn cel(&self, subject: &str) -> String {
         let matches = format!("{subject}.matches(r'{}')", self.pattern);
         match self.kind {
-            CheckKind::Matches => matches,
-            CheckKind::Lacks => format!("!{matches}"),
-            CheckKind::AddressOrMatches => format!("isIP({subject}) || {matches}"),
+            Matches => matches,
+            Lacks => format!("!{matches}"),
+            AddressOrMatches => format!("isIP({subject}) || {matches}"),
         }
     }
 
@@ -89,9 +101,9 @@ impl Check {
     #[must_use]
     pub fn holds(&self, value: &str) -> bool {
         self.regex.as_ref().is_some_and(|regex| match self.kind {
-            CheckKind::Matches => regex.is_match(value),
-            CheckKind::Lacks => !regex.is_match(value),
-            CheckKind::AddressOrMatches => is_ip(value) || regex.is_match(value),
+            Matches => regex.is_match(value),
+            Lacks => !regex.is_match(value),
+            AddressOrMatches => is_ip(value) || regex.is_match(value),
         })
     }
 }
@@ -123,23 +135,17 @@ macro_rules! path {
 }
 
 /// `spec.gitRepo`. Never quoted: a URL may hold a password.
-pub static GIT_REPO: LazyLock<Text> = LazyLock::new(|| Text {
-    min: 1,
-    max: 2048,
-    quotable: false,
-    checks: vec![
-        Check::new(
-            CheckKind::Lacks,
+pub static GIT_REPO: LazyLock<Text> = LazyLock::new(|| {
+    let text = Text::new(1..=2048, vec![
+        Lacks.check(
             "^(https?|git)://[^/]*@|^[a-z+]*(://)?[^/@:]*:[^/]*@",
             "must hold no password, token or user name (a user alone is fine with ssh): put credentials into a Secret and name it in spec.credentialsRef",
         ),
-        Check::new(
-            CheckKind::Matches,
+        Matches.check(
             "^[A-Za-z0-9._~@:/+=,%-]+$",
             "must be plain ASCII without white space, control characters or anything that a shell or Nix may interpret: only letters, digits and . _ ~ @ : / + = , % - are allowed",
         ),
-        Check::new(
-            CheckKind::Matches,
+        Matches.check(
             concat!(
                 "^((https?|git)://",
                 host!(),
@@ -160,131 +166,97 @@ pub static GIT_REPO: LazyLock<Text> = LazyLock::new(|| Text {
             ),
             "must be https://host/path, http://host/path, ssh://host/path, git://host/path or user@host:path",
         ),
-    ],
+    ]);
+    Text {
+        quotable: false,
+        ..text
+    }
 });
 
 /// `spec.ref`.
-pub static GIT_REF: LazyLock<Text> = LazyLock::new(|| Text {
-    min: 1,
-    max: 255,
-    quotable: true,
-    checks: vec![Check::new(
-        CheckKind::Matches,
+pub static GIT_REF: LazyLock<Text> = LazyLock::new(|| {
+    Text::new(1..=255, vec![Matches.check(
         "^[A-Za-z0-9][A-Za-z0-9._/-]*$",
         "must be a branch, tag or commit: letters, digits and . _ / -, beginning with a letter or digit",
-    )],
+    )])
 });
 
 const NO_DOTS: &str = "must not contain ..";
 
 /// `spec.configurationSubdir`.
-pub static SUBDIR: LazyLock<Text> = LazyLock::new(|| Text {
-    min: 1,
-    max: 1024,
-    quotable: true,
-    checks: vec![
-        Check::new(
-            CheckKind::Matches,
+pub static SUBDIR: LazyLock<Text> = LazyLock::new(|| {
+    Text::new(1..=1024, vec![
+        Matches.check(
             "^[A-Za-z0-9._][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)*$",
             "must be a relative path like clusters/prod: segments of letters, digits and . _ -, with single slashes between them",
         ),
-        Check::new(CheckKind::Lacks, r"\.\.", NO_DOTS),
-    ],
+        Lacks.check(r"\.\.", NO_DOTS),
+    ])
 });
 
 /// `spec.kubeconfig.path`.
-pub static KUBECONFIG_PATH: LazyLock<Text> = LazyLock::new(|| Text {
-    min: 1,
-    max: 1024,
-    quotable: true,
-    checks: vec![
-        Check::new(
-            CheckKind::Matches,
+pub static KUBECONFIG_PATH: LazyLock<Text> = LazyLock::new(|| {
+    Text::new(1..=1024, vec![
+        Matches.check(
             "^/[A-Za-z0-9._/-]+$",
             "must be an absolute path like /etc/kubernetes/admin.conf of letters, digits and . _ / -",
         ),
-        Check::new(CheckKind::Lacks, r"\.\.", NO_DOTS),
-    ],
+        Lacks.check(r"\.\.", NO_DOTS),
+    ])
 });
 
 /// A machine's name, and the cluster's own: a DNS label, since it becomes a host name and a label value.
-pub static DNS_LABEL: LazyLock<Text> = LazyLock::new(|| Text {
-    min: 1,
-    max: MAX_LABEL,
-    quotable: true,
-    checks: vec![Check::new(
-        CheckKind::Matches,
+pub static DNS_LABEL: LazyLock<Text> = LazyLock::new(|| {
+    Text::new(1..=MAX_LABEL, vec![Matches.check(
         "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
         "must be a DNS label: at most 63 lower-case letters, digits and hyphens, beginning and ending with a letter or digit",
-    )],
+    )])
 });
 
 /// Name of a Secret (Kubernetes: "DNS Subdomain Names").
-pub static SECRET_NAME: LazyLock<Text> = LazyLock::new(|| Text {
-    min: 1,
-    max: 253,
-    quotable: true,
-    checks: vec![Check::new(
-        CheckKind::Matches,
+pub static SECRET_NAME: LazyLock<Text> = LazyLock::new(|| {
+    Text::new(1..=253, vec![Matches.check(
         r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
         "must be the name of a Secret: lower-case letters, digits, hyphens and dots, beginning and ending with a letter or digit",
-    )],
+    )])
 });
 
 /// `spec.controlPlaneEndpoint.host`. A last label of digits would be taken for an IPv4 address by some and not by others.
-pub static HOST: LazyLock<Text> = LazyLock::new(|| Text {
-    min: 1,
-    max: 253,
-    quotable: true,
-    checks: vec![Check::new(
-        CheckKind::AddressOrMatches,
-        r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?\.)*[a-z]([-a-z0-9]*[a-z0-9])?$",
-        "must be a lower-case DNS name or an IP address, without scheme, port or brackets",
-    )],
+pub static HOST: LazyLock<Text> = LazyLock::new(|| {
+    Text::new(
+        1..=253,
+        vec![AddressOrMatches.check(
+            r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?\.)*[a-z]([-a-z0-9]*[a-z0-9])?$",
+            "must be a lower-case DNS name or an IP address, without scheme, port or brackets",
+        )],
+    )
 });
 
-/// Most characters of a label's key: prefix, slash, name.
-pub const MAX_LABEL_KEY: usize = 253 + 1 + 63;
-
 /// Key of a label (Kubernetes: "Labels and Selectors, Syntax and character set").
-pub static LABEL_KEY: LazyLock<Text> = LazyLock::new(|| Text {
-    min: 1,
-    max: MAX_LABEL_KEY,
-    quotable: true,
-    checks: vec![
-        Check::new(
-            CheckKind::Matches,
+pub static LABEL_KEY: LazyLock<Text> = LazyLock::new(|| {
+    Text::new(1..=253 + 1 + 63, vec![
+        Matches.check(
             r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
             "must be a label key like role or example.com/role: a name of at most 63 letters, digits and - _ . after an optional DNS name of at most 253 and a slash",
         ),
-        Check::new(
-            CheckKind::Lacks,
+        Lacks.check(
             "^[^/]{254}",
             "must have at most 253 characters before the slash",
         ),
-    ],
+    ])
 });
 
 /// Value of a label (Kubernetes: "Labels and Selectors, Syntax and character set").
-pub static LABEL_VALUE: LazyLock<Text> = LazyLock::new(|| Text {
-    min: 0,
-    max: 63,
-    quotable: true,
-    checks: vec![Check::new(
-        CheckKind::Matches,
+pub static LABEL_VALUE: LazyLock<Text> = LazyLock::new(|| {
+    Text::new(0..=63, vec![Matches.check(
         "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$",
         "must be a label value: at most 63 letters, digits and - _ ., beginning and ending with a letter or digit, or empty",
-    )],
+    )])
 });
 
 /// Per cent in `spec.rollout.maxUnavailable`.
-pub static PERCENT: LazyLock<Check> = LazyLock::new(|| {
-    Check::new(
-        CheckKind::Matches,
-        "^([1-9][0-9]?|100)%$",
-        MAX_UNAVAILABLE_MESSAGE,
-    )
-});
+pub static PERCENT: LazyLock<Check> =
+    LazyLock::new(|| Matches.check("^([1-9][0-9]?|100)%$", MAX_UNAVAILABLE_MESSAGE));
 
 /// The number in a percentage of `spec.rollout.maxUnavailable`.
 #[must_use]
@@ -300,10 +272,45 @@ pub const MAX_UNAVAILABLE_MESSAGE: &str =
 /// Numbers allowed in `spec.rollout.maxUnavailable`.
 pub const MAX_UNAVAILABLE: RangeInclusive<i64> = 1..=1000;
 
-/// `spec.controlPlane.count`, and how many machines may be listed there.
-pub const CONTROL_PLANE_COUNT: RangeInclusive<i64> = 1..=99;
-/// `spec.dataPlane.count`, and how many machines may be listed there.
-pub const DATA_PLANE_COUNT: RangeInclusive<i64> = 0..=1000;
+/// What a role may ask for.
+#[derive(Debug)]
+pub struct PoolRule {
+    /// `count`, and how many machines may be listed.
+    pub count: RangeInclusive<i64>,
+    /// What must stand together, in the API server's language.
+    pub cel: &'static str,
+    /// The same for a person.
+    pub message: &'static str,
+}
+
+macro_rules! listed {
+    () => {
+        "(has(self.machines) && size(self.machines) > 0)"
+    };
+}
+
+/// `spec.controlPlane`: at least one machine.
+pub static CONTROL_PLANE: PoolRule = PoolRule {
+    count: 1..=99,
+    cel: concat!(
+        listed!(),
+        " || (has(self.machineSelector) && has(self.count))"
+    ),
+    message: "must ask for at least one machine: list names in machines, or give both machineSelector and count",
+};
+/// `spec.dataPlane`: neither a selector nor a count alone, but for a count of none.
+pub static DATA_PLANE: PoolRule = PoolRule {
+    count: 0..=1000,
+    cel: concat!(
+        listed!(),
+        " || has(self.machineSelector) == has(self.count) || (has(self.count) && self.count == 0)"
+    ),
+    message: "machineSelector and count go together: give both, or list names in machines",
+};
+/// A machine is asked for in both roles.
+pub const BOTH_ROLES_MESSAGE: &str =
+    "a machine can have one role only: take it out of controlPlane.machines or dataPlane.machines";
+
 /// `spec.controlPlaneEndpoint.port`.
 pub const PORT: RangeInclusive<i64> = 1..=65535;
 /// Port of an API server where none is said.
@@ -322,14 +329,8 @@ pub const MAX_REQUIREMENTS: usize = 16;
 /// Most values of one of `matchExpressions`.
 pub const MAX_VALUES: usize = 64;
 
-/// `controlPlane` asks for nothing.
-pub const CONTROL_PLANE_MESSAGE: &str = "must ask for at least one machine: list names in machines, or give both machineSelector and count";
-/// `dataPlane` has a selector or a count alone.
-pub const DATA_PLANE_MESSAGE: &str =
-    "machineSelector and count go together: give both, or list names in machines";
-/// A machine is asked for in both roles.
-pub const BOTH_ROLES_MESSAGE: &str =
-    "a machine can have one role only: take it out of controlPlane.machines or dataPlane.machines";
+/// How one of `matchExpressions` relates a label to values (Kubernetes API reference, `LabelSelectorRequirement`).
+pub const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
 /// `In` and `NotIn` without values, the others with some.
 pub const VALUES_MESSAGE: &str =
     "operators In and NotIn need values, Exists and DoesNotExist take none";

@@ -1,103 +1,114 @@
 //! The rules of [`super::rules`] as the API server reads them: `OpenAPI` schemas and CEL rules, field by field.
 
+use std::ops::RangeInclusive;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool, ValidationRule,
 };
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-use super::rules::{self, Check, CheckKind, Text};
+use super::rules::{self, Check, CheckKind, PoolRule, Text};
 
-impl Text {
-    /// The schema of a string with this rule. The pattern stands beside the CEL rule of the same words for tools that know no CEL.
-    ///
-    /// The API server quotes the value in the message of either, so a text that may hold a secret gets neither here:
-    /// [`Self::rules_from_parent`] gives it rules of the object around it, of which only the word "object" is quoted.
-    fn schema(&self) -> Schema {
-        let mut schema = json_schema!({
-            "type": "string",
-            "minLength": self.min,
-            "maxLength": self.max,
-        });
-        if self.quotable {
-            let rules: Vec<Value> = self
-                .checks
-                .iter()
-                .map(|check| json!({ "rule": check.cel("self"), "message": check.message }))
-                .collect();
-            schema.insert("x-kubernetes-validations".to_owned(), json!(rules));
-            let plain = |check: &&Check| check.kind == CheckKind::Matches;
-            if let Some(check) = self.checks.iter().find(plain) {
-                schema.insert("pattern".to_owned(), json!(check.pattern));
-            }
+/// What the API server checks of a text. The pattern stands beside the CEL rule of the same words for tools that know no CEL.
+///
+/// The API server quotes the value in the message of either, so a text that may hold a secret gets neither here: [`spec_rules`]
+/// gives it rules of the object around it, of which only the word "object" is quoted.
+fn bounds_of(text: &Text) -> Value {
+    let mut bounds = json!({ "minLength": text.length.start(), "maxLength": text.length.end() });
+    if text.quotable {
+        let rules = text.checks.iter();
+        bounds["x-kubernetes-validations"] = rules
+            .map(|check| json!({ "rule": check.cel("self"), "message": check.message }))
+            .collect();
+        let plain = |check: &&Check| check.kind == CheckKind::Matches;
+        if let Some(check) = text.checks.iter().find(plain) {
+            bounds["pattern"] = json!(check.pattern);
         }
-        schema
     }
+    bounds
+}
 
-    fn rules_from_parent(&self, field: &str) -> impl Iterator<Item = Value> {
-        self.checks.iter().map(move |check| {
-            json!({
-                "rule": format!("!has(self.{field}) || {}", check.cel(&format!("self.{field}"))),
-                "message": check.message,
-                "fieldPath": format!(".{field}"),
-            })
+fn bounds_of_number(limits: &RangeInclusive<i64>) -> Value {
+    json!({ "format": "int32", "minimum": limits.start(), "maximum": limits.end() })
+}
+
+/// Adds keywords to the schemas at these pointers.
+fn extend<const N: usize>(schema: &mut Schema, keywords: [(&str, Value); N]) {
+    for (pointer, more) in keywords {
+        if let (Some(Value::Object(at)), Value::Object(more)) = (schema.pointer_mut(pointer), more)
+        {
+            at.extend(more);
+        }
+    }
+}
+
+/// Bounds of a text.
+pub(super) fn text(rule: &Text) -> impl FnMut(&mut Schema) {
+    move |schema| extend(schema, [("", bounds_of(rule))])
+}
+
+/// Bounds of a number.
+pub(super) fn number(limits: &RangeInclusive<i64>) -> impl FnMut(&mut Schema) {
+    move |schema| extend(schema, [("", bounds_of_number(limits))])
+}
+
+/// What a role may ask for.
+pub(super) fn pool(rule: &PoolRule) -> impl FnMut(&mut Schema) {
+    move |schema| {
+        let together = json!([{ "rule": rule.cel, "message": rule.message }]);
+        let list = json!({ "maxItems": rule.count.end(), "x-kubernetes-list-type": "set" });
+        extend(
+            schema,
+            [
+                ("", json!({ "x-kubernetes-validations": together })),
+                ("/properties/machines", list),
+                ("/properties/machines/items", bounds_of(&rules::DNS_LABEL)),
+                ("/properties/count", bounds_of_number(&rule.count)),
+            ],
+        );
+    }
+}
+
+/// Bounds a `LabelSelector` so that the CEL rules stay within the API server's budget.
+pub(super) fn selector(schema: &mut Schema) {
+    let keys = rules::LABEL_KEY.checks.iter().map(|check| {
+        json!({
+            "rule": format!("self.all(key, {})", check.cel("key")),
+            "message": format!("each key {}", check.message),
         })
-    }
-}
-
-macro_rules! fields {
-    ($($name:ident: $rule:ident),* $(,)?) => {
-        $(pub(super) fn $name(_: &mut SchemaGenerator) -> Schema {
-            rules::$rule.schema()
-        })*
-    };
-}
-
-fields! {
-    git_repo: GIT_REPO,
-    git_ref: GIT_REF,
-    subdir: SUBDIR,
-    kubeconfig_path: KUBECONFIG_PATH,
-    secret_name: SECRET_NAME,
-    host: HOST,
-}
-
-macro_rules! numbers {
-    ($($name:ident: $rule:ident),* $(,)?) => {
-        $(pub(super) fn $name(_: &mut SchemaGenerator) -> Schema {
-            json_schema!({
-                "type": "integer",
-                "format": "int32",
-                "minimum": rules::$rule.start(),
-                "maximum": rules::$rule.end(),
-            })
-        })*
-    };
-}
-
-numbers! {
-    control_plane_count: CONTROL_PLANE_COUNT,
-    data_plane_count: DATA_PLANE_COUNT,
-    port: PORT,
-    progress_deadline: PROGRESS_DEADLINE,
-    drain_timeout: DRAIN_TIMEOUT,
-}
-
-fn machines(max: i64) -> Schema {
-    json_schema!({
-        "type": "array",
-        "maxItems": max,
-        "x-kubernetes-list-type": "set",
-        "items": rules::DNS_LABEL.schema(),
-    })
-}
-
-pub(super) fn control_plane_machines(_: &mut SchemaGenerator) -> Schema {
-    machines(*rules::CONTROL_PLANE_COUNT.end())
-}
-
-pub(super) fn data_plane_machines(_: &mut SchemaGenerator) -> Schema {
-    machines(*rules::DATA_PLANE_COUNT.end())
+    });
+    let labels = json!({
+        "maxProperties": rules::MAX_REQUIREMENTS,
+        "x-kubernetes-validations": keys.collect::<Value>(),
+    });
+    let requirement = json!([{
+        "rule": "self.operator in ['In', 'NotIn'] == (has(self.values) && size(self.values) > 0)",
+        "message": rules::VALUES_MESSAGE,
+    }]);
+    let list = |max: usize| json!({ "maxItems": max, "x-kubernetes-list-type": "atomic" });
+    let items = "/properties/matchExpressions/items";
+    let of_items = |rest: &str| format!("{items}/properties/{rest}");
+    extend(
+        schema,
+        [
+            ("", json!({ "x-kubernetes-map-type": "atomic" })),
+            ("/properties/matchLabels", labels),
+            (
+                "/properties/matchLabels/additionalProperties",
+                bounds_of(&rules::LABEL_VALUE),
+            ),
+            (
+                "/properties/matchExpressions",
+                list(rules::MAX_REQUIREMENTS),
+            ),
+            (items, json!({ "x-kubernetes-validations": requirement })),
+            (&of_items("key"), bounds_of(&rules::LABEL_KEY)),
+            (&of_items("operator"), json!({ "enum": rules::OPERATORS })),
+            (&of_items("values"), list(rules::MAX_VALUES)),
+            (&of_items("values/items"), bounds_of(&rules::LABEL_VALUE)),
+        ],
+    );
 }
 
 pub(super) fn max_unavailable(_: &mut SchemaGenerator) -> Schema {
@@ -111,86 +122,6 @@ pub(super) fn max_unavailable(_: &mut SchemaGenerator) -> Schema {
         "x-kubernetes-int-or-string": true,
         "x-kubernetes-validations": [{ "rule": rule, "message": rules::MAX_UNAVAILABLE_MESSAGE }],
     })
-}
-
-/// A `LabelSelector` (Kubernetes API reference), bounded so that the CEL rules stay within the API server's budget.
-pub(super) fn selector(_: &mut SchemaGenerator) -> Schema {
-    let keys: Vec<Value> = rules::LABEL_KEY
-        .checks
-        .iter()
-        .map(|check| {
-            json!({
-                "rule": format!("self.all(key, {})", check.cel("key")),
-                "message": format!("each key {}", check.message),
-            })
-        })
-        .collect();
-    json_schema!({
-        "type": "object",
-        "x-kubernetes-map-type": "atomic",
-        "properties": {
-            "matchLabels": {
-                "description": "Labels that a Machine must have, with these values.",
-                "type": "object",
-                "maxProperties": rules::MAX_REQUIREMENTS,
-                "additionalProperties": rules::LABEL_VALUE.schema(),
-                "x-kubernetes-validations": keys,
-            },
-            "matchExpressions": {
-                "description": "Further requirements; a Machine must meet all of them.",
-                "type": "array",
-                "maxItems": rules::MAX_REQUIREMENTS,
-                "x-kubernetes-list-type": "atomic",
-                "items": requirement(),
-            },
-        },
-    })
-}
-
-fn requirement() -> Schema {
-    let mut key = rules::LABEL_KEY.schema();
-    key.insert("description".to_owned(), json!("Key of the label."));
-    json_schema!({
-        "type": "object",
-        "required": ["key", "operator"],
-        "properties": {
-            "key": key,
-            "operator": {
-                "description": "How the label's value relates to values: In, NotIn, Exists or DoesNotExist.",
-                "type": "string",
-                "enum": ["In", "NotIn", "Exists", "DoesNotExist"],
-            },
-            "values": {
-                "description": "Values for In and NotIn, at least one; none for Exists and DoesNotExist.",
-                "type": "array",
-                "maxItems": rules::MAX_VALUES,
-                "x-kubernetes-list-type": "atomic",
-                "items": rules::LABEL_VALUE.schema(),
-            },
-        },
-        "x-kubernetes-validations": [{
-            "rule": "self.operator in ['In', 'NotIn'] == (has(self.values) && size(self.values) > 0)",
-            "message": rules::VALUES_MESSAGE,
-        }],
-    })
-}
-
-const LISTED: &str = "has(self.machines) && size(self.machines) > 0";
-
-/// CEL rules of `controlPlane`.
-pub(super) fn control_plane_rules() -> Value {
-    json!([{
-        "rule": format!("({LISTED}) || (has(self.machineSelector) && has(self.count))"),
-        "message": rules::CONTROL_PLANE_MESSAGE,
-    }])
-}
-
-/// CEL rules of `dataPlane`.
-pub(super) fn data_plane_rules() -> Value {
-    json!([{
-        "rule": format!("({LISTED}) || has(self.machineSelector) == has(self.count) || (has(self.count) && self.count == 0)"),
-        "message": rules::DATA_PLANE_MESSAGE,
-    }])
 }
 
 /// CEL rules of the whole spec.
@@ -207,10 +138,14 @@ pub(super) fn spec_rules() -> Value {
         ),
         "fieldPath": ".dataPlane.machines",
     });
-    rules::GIT_REPO
-        .rules_from_parent("gitRepo")
-        .chain([roles])
-        .collect()
+    let repository = rules::GIT_REPO.checks.iter().map(|check| {
+        json!({
+            "rule": format!("!has(self.gitRepo) || {}", check.cel("self.gitRepo")),
+            "message": check.message,
+            "fieldPath": ".gitRepo",
+        })
+    });
+    repository.chain([roles]).collect()
 }
 
 /// The rule on the cluster's own name, at the root of the schema, where alone the API server allows one. It is asked at creation
@@ -218,25 +153,19 @@ pub(super) fn spec_rules() -> Value {
 pub(super) fn restrict_name(root: &mut JSONSchemaProps) {
     let name = &rules::DNS_LABEL;
     let pattern = name.checks.first().map(|check| check.pattern.to_owned());
-    root.properties.get_or_insert_default().insert(
-        "metadata".to_owned(),
-        JSONSchemaProps {
-            type_: Some("object".to_owned()),
-            properties: Some(
-                [(
-                    "name".to_owned(),
-                    JSONSchemaProps {
-                        type_: Some("string".to_owned()),
-                        max_length: i64::try_from(name.max).ok(),
-                        pattern,
-                        ..JSONSchemaProps::default()
-                    },
-                )]
-                .into(),
-            ),
-            ..JSONSchemaProps::default()
-        },
-    );
+    let string = JSONSchemaProps {
+        type_: Some("string".to_owned()),
+        max_length: i64::try_from(*name.length.end()).ok(),
+        pattern,
+        ..JSONSchemaProps::default()
+    };
+    let metadata = JSONSchemaProps {
+        type_: Some("object".to_owned()),
+        properties: Some([("name".to_owned(), string)].into()),
+        ..JSONSchemaProps::default()
+    };
+    let properties = root.properties.get_or_insert_default();
+    properties.insert("metadata".to_owned(), metadata);
     let rules = name.checks.iter().map(|check| ValidationRule {
         rule: format!("oldSelf.hasValue() || {}", check.cel("self.metadata.name")),
         message: Some(format!("metadata.name {}", check.message)),

@@ -32,7 +32,7 @@ pub struct ClusterStatus {
     /// One row a member or wanted machine.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
-    pub machines: Vec<MachineStatus>,
+    pub machines: Vec<MachineRow>,
     /// Conditions in Kubernetes' own form.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
@@ -74,13 +74,13 @@ pub struct RoleStatus {
 pub struct RolloutStatus {
     /// Mirrors the slot.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["machine"]))]
-    pub in_flight: Vec<InFlight>,
+    pub in_flight: Vec<InFlightRow>,
 }
 
 /// One machine in flight.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct InFlight {
+pub struct InFlightRow {
     /// The machine.
     pub machine: String,
     /// Its role.
@@ -128,7 +128,7 @@ impl Role {
 /// One machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct MachineStatus {
+pub struct MachineRow {
     /// The machine.
     pub name: String,
     /// Its role.

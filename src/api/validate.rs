@@ -1,319 +1,287 @@
-//! From the JSON of a spec to a [`ValidSpec`], by the rules of [`super::rules`] (SPEC 1.1), whatever the JSON is: the API server may
-//! have let it through under an older definition.
+//! From the stored JSON of a spec to a [`ValidSpec`], whatever the JSON is, since an older definition may have let it through: serde
+//! reads it, then every rule of [`super::rules`] is checked (SPEC 1.1).
 //!
-//! Nothing of a value that may hold a secret is repeated in a message. Fields that are not known are ignored, as the API server
-//! prunes them; null is absent, as there.
+//! Fields that are not known are ignored, as the API server prunes them; null is absent, as there.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::RangeInclusive;
+use std::collections::BTreeSet;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::core::{Expression, Selector};
-use serde_json::{Map, Value};
+use serde_json::Value;
+use serde_path_to_error::{Deserializer, Path, Segment, Track};
 
-pub use super::fields::SpecError;
-use super::fields::{Errors, Fields, quoted};
+use super::cluster::{ClusterSpec, PoolSpec, RolloutSpec, crd};
+pub use super::errors::SpecError;
+use super::errors::{Validator, quoted};
 use super::names::MachineName;
-use super::rules;
-use super::spec::{Endpoint, MaxUnavailable, Pool, RefPolicy, Rollout, RolloutOrder, ValidSpec};
+use super::read::object;
+use super::rules::{self, PoolRule};
+use super::spec::{Endpoint, MaxUnavailable, Pool, Rollout, RolloutOrder, ValidSpec};
 
 /// Checks a cluster's name and spec. Total: any JSON has an answer.
 pub fn validate(name: &str, spec: &Value) -> Result<ValidSpec, Vec<SpecError>> {
-    let errors = Errors::default();
-    errors.check("metadata.name", name, &rules::DNS_LABEL);
-    let valid = if let Value::Object(map) = spec {
-        valid_spec(&Fields {
-            path: "spec".to_owned(),
-            map,
-            errors: &errors,
-        })
-    } else {
-        errors.add("spec", "must be an object");
-        None
-    };
-    let errors = errors.into_vec();
-    match valid {
-        Some(valid) if errors.is_empty() => Ok(valid),
-        _ => Err(errors),
+    let mut check = Validator::default();
+    check.text("metadata.name", name, &rules::DNS_LABEL);
+    let mut track = Track::new();
+    let read: Result<Option<ClusterSpec>, _> = object(Deserializer::new(spec, &mut track));
+    let valid = read.ok().flatten();
+    let valid = valid.map(|spec| valid_spec(spec, &mut check));
+    if valid.is_none() {
+        refuse_type(&track.path(), &mut check);
+    }
+    valid
+        .filter(|_| check.errors.is_empty())
+        .ok_or(check.errors)
+}
+
+/// Says what the field at that path must be, in the words of the definition: serde's own repeat the value.
+fn refuse_type(path: &Path, check: &mut Validator) {
+    let definition = serde_json::to_value(crd()).unwrap_or_default();
+    let root = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let mut schema = &root["properties"]["spec"];
+    let mut field = "spec".to_owned();
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => {
+                field = format!("{field}[{index}]");
+                schema = &schema["items"];
+            }
+            Segment::Map { key } => {
+                let known = schema["properties"].get(key);
+                let plain = known.is_some() || rules::LABEL_KEY.check(key).is_ok();
+                let key = if plain { key.clone() } else { quoted(key) };
+                field = format!("{field}.{key}");
+                schema = known.unwrap_or(&schema["additionalProperties"]);
+            }
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+    }
+    let words = schema["enum"].as_array().map(|words| {
+        let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
+        format!("must be one of {}", words.join(", "))
+    });
+    let message = words.unwrap_or_else(|| match schema["type"].as_str() {
+        Some("object") => "must be an object".to_owned(),
+        Some("array") => "must be a list".to_owned(),
+        Some("boolean") => "must be true or false".to_owned(),
+        Some("string") => "must be a string".to_owned(),
+        Some(_) => {
+            let bound = |key: &str| schema[key].as_f64().unwrap_or_default();
+            let (min, max) = (bound("minimum"), bound("maximum"));
+            format!("must be a whole number from {min} to {max}")
+        }
+        // The only field of two types.
+        None => rules::MAX_UNAVAILABLE_MESSAGE.to_owned(),
+    });
+    check.refuse(&field, message);
+}
+
+/// The spec with its defaults; not to be used where an error was found.
+fn valid_spec(spec: ClusterSpec, check: &mut Validator) -> ValidSpec {
+    let control_plane = spec.control_plane.unwrap_or_default();
+    let control_plane = pool(
+        "spec.controlPlane",
+        control_plane,
+        &rules::CONTROL_PLANE,
+        check,
+    );
+    let data_plane = spec.data_plane.unwrap_or_default();
+    let data_plane = pool("spec.dataPlane", data_plane, &rules::DATA_PLANE, check);
+    one_role_each(&control_plane, &data_plane, check);
+    let credentials = spec
+        .credentials_ref
+        .map(|secret| secret.name.unwrap_or_default());
+    let path = spec.kubeconfig.and_then(|kubeconfig| kubeconfig.path);
+    ValidSpec {
+        git_repo: check.optional("spec.gitRepo", spec.git_repo, &rules::GIT_REPO),
+        git_ref: check.optional("spec.ref", spec.git_ref, &rules::GIT_REF),
+        ref_policy: spec.ref_policy,
+        configuration_subdir: check.optional(
+            "spec.configurationSubdir",
+            spec.configuration_subdir,
+            &rules::SUBDIR,
+        ),
+        credentials: check.optional("spec.credentialsRef.name", credentials, &rules::SECRET_NAME),
+        control_plane,
+        data_plane,
+        endpoint: spec.control_plane_endpoint.map(|endpoint| {
+            let host = endpoint.host.unwrap_or_default();
+            check.text("spec.controlPlaneEndpoint.host", &host, &rules::HOST);
+            let field = "spec.controlPlaneEndpoint.port";
+            let port = check.number(field, endpoint.port, &rules::PORT);
+            let port = port.unwrap_or(rules::DEFAULT_PORT);
+            Endpoint { host, port }
+        }),
+        full_install: spec.full_install.unwrap_or(false),
+        inject_ssh_key: spec.inject_ssh_key.unwrap_or(true),
+        kubeconfig_path: check.optional("spec.kubeconfig.path", path, &rules::KUBECONFIG_PATH),
+        paused: spec.paused.unwrap_or(false),
+        rollout: rollout(&spec.rollout.unwrap_or_default(), check),
     }
 }
 
-/// `None` only where an error was reported.
-fn valid_spec(spec: &Fields<'_>) -> Option<ValidSpec> {
-    let git_repo = spec.text("gitRepo", &rules::GIT_REPO);
-    let git_ref = spec.text("ref", &rules::GIT_REF);
-    let ref_policy = spec.choice(
-        "refPolicy",
-        &[("Follow", RefPolicy::Follow), ("Pin", RefPolicy::Pin)],
+fn rollout(asked: &RolloutSpec, check: &mut Validator) -> Rollout {
+    let deadline = check.number(
+        "spec.rollout.progressDeadlineSeconds",
+        asked.progress_deadline_seconds,
+        &rules::PROGRESS_DEADLINE,
     );
-    let configuration_subdir = spec.text("configurationSubdir", &rules::SUBDIR);
-    let credentials = spec
-        .object("credentialsRef")
-        .and_then(|fields| fields.required_text("name", &rules::SECRET_NAME));
-    let control_plane = spec
-        .required_object("controlPlane")
-        .and_then(|fields| control_plane(&fields));
-    let data_plane = spec
-        .object("dataPlane")
-        .map_or(Some(Pool::None), |fields| data_plane(&fields));
-    if let (Some(control_plane), Some(data_plane)) = (&control_plane, &data_plane) {
-        one_role_each(spec, control_plane, data_plane);
+    let drain = check.number(
+        "spec.rollout.drainTimeoutSeconds",
+        asked.drain_timeout_seconds,
+        &rules::DRAIN_TIMEOUT,
+    );
+    Rollout {
+        order: asked.order.unwrap_or(RolloutOrder::WorkersFirst),
+        max_unavailable: max_unavailable(asked.max_unavailable.as_ref(), check),
+        progress_deadline_seconds: deadline.unwrap_or(rules::DEFAULT_PROGRESS_DEADLINE),
+        node_checks: asked.node_checks.unwrap_or(true),
+        drain_timeout_seconds: drain.unwrap_or(rules::DEFAULT_DRAIN_TIMEOUT),
     }
-    let endpoint = spec.object("controlPlaneEndpoint").and_then(|fields| {
-        Some(Endpoint {
-            host: fields.required_text("host", &rules::HOST)?,
-            port: fields
-                .number("port", &rules::PORT)
-                .map_or(Some(rules::DEFAULT_PORT), |port| port.try_into().ok())?,
-        })
-    });
-    let full_install = spec.flag("fullInstall", false);
-    let inject_ssh_key = spec.flag("injectSSHKey", true);
-    let kubeconfig_path = spec
-        .object("kubeconfig")
-        .and_then(|fields| fields.text("path", &rules::KUBECONFIG_PATH));
-    let paused = spec.flag("paused", false);
-    let rollout = rollout(spec);
-    Some(ValidSpec {
-        git_repo,
-        git_ref,
-        ref_policy,
-        configuration_subdir,
-        credentials,
-        control_plane: control_plane?,
-        data_plane: data_plane?,
-        endpoint,
-        full_install,
-        inject_ssh_key,
-        kubeconfig_path,
-        paused,
-        rollout,
+}
+
+fn max_unavailable(asked: Option<&IntOrString>, check: &mut Validator) -> MaxUnavailable {
+    let allowed = match asked {
+        None => Some(MaxUnavailable::Count(1)),
+        Some(IntOrString::String(text)) => rules::percent(text).map(MaxUnavailable::Percent),
+        Some(IntOrString::Int(count)) => rules::MAX_UNAVAILABLE
+            .contains(&i64::from(*count))
+            .then(|| MaxUnavailable::Count(count.unsigned_abs())),
+    };
+    allowed.unwrap_or_else(|| {
+        check.refuse(
+            "spec.rollout.maxUnavailable",
+            rules::MAX_UNAVAILABLE_MESSAGE,
+        );
+        MaxUnavailable::Count(1)
     })
 }
 
-fn control_plane(fields: &Fields<'_>) -> Option<Pool> {
-    let asked = Asked::read(fields, &rules::CONTROL_PLANE_COUNT);
-    let pool = asked.pool();
-    if pool.is_none() && asked.sound {
-        fields
-            .errors
-            .add(&fields.path, rules::CONTROL_PLANE_MESSAGE);
-    }
-    pool
-}
-
-fn data_plane(fields: &Fields<'_>) -> Option<Pool> {
-    let asked = Asked::read(fields, &rules::DATA_PLANE_COUNT);
-    match (&asked.machines, &asked.selector, asked.count) {
-        (None, _, Some(0)) | (None, None, None) => asked.sound.then_some(Pool::None),
+/// A list that is not empty wins over selector and count.
+fn pool(field: &str, asked: PoolSpec, rule: &PoolRule, check: &mut Validator) -> Pool {
+    let listed = asked.machines.unwrap_or_default();
+    let machines = machines(
+        &format!("{field}.machines"),
+        &listed,
+        *rule.count.end(),
+        check,
+    );
+    let selector = asked
+        .machine_selector
+        .map(|asked| selector(&format!("{field}.machineSelector"), asked, check));
+    let count = check.number(&format!("{field}.count"), asked.count, &rule.count);
+    match (selector, count) {
+        _ if !listed.is_empty() => Pool::Listed(machines),
+        (Some(selector), Some(count)) if count > 0 => Pool::Selected { selector, count },
+        (None, None) | (_, Some(0)) if rule.count.contains(&0) => Pool::None,
         _ => {
-            let pool = asked.pool();
-            if pool.is_none() && asked.sound {
-                fields.errors.add(&fields.path, rules::DATA_PLANE_MESSAGE);
-            }
-            pool
+            check.refuse(field, rule.message);
+            Pool::None
         }
     }
 }
 
-/// The fields of a role as they were read.
-struct Asked {
-    /// The list, where it is not empty.
-    machines: Option<BTreeSet<MachineName>>,
-    selector: Option<Selector>,
-    count: Option<usize>,
-    /// No error was found in any of them.
-    sound: bool,
-}
-
-impl Asked {
-    fn read(fields: &Fields<'_>, limits: &RangeInclusive<i64>) -> Self {
-        let before = fields.errors.count();
-        let machines = fields.names("machines", *limits.end());
-        let selector = fields
-            .object("machineSelector")
-            .and_then(|selector| self::selector(&selector));
-        let count = fields
-            .number("count", limits)
-            .and_then(|count| usize::try_from(count).ok());
-        Self {
-            machines: (!machines.is_empty()).then_some(machines),
-            selector,
-            count,
-            sound: fields.errors.count() == before,
+fn machines(
+    field: &str,
+    listed: &[String],
+    max: i64,
+    check: &mut Validator,
+) -> BTreeSet<MachineName> {
+    let mut machines = BTreeSet::new();
+    let max = usize::try_from(max).unwrap_or_default();
+    if !check.at_most(field, listed.len(), max) {
+        return machines;
+    }
+    for (index, name) in listed.iter().enumerate() {
+        let field = format!("{field}[{index}]");
+        if check.text(&field, name, &rules::DNS_LABEL)
+            && !MachineName::parse(name).is_some_and(|name| machines.insert(name))
+        {
+            check.refuse(&field, format!("{} is listed twice", quoted(name)));
         }
     }
-
-    /// A list that is not empty wins over selector and count (SPEC 1.1).
-    fn pool(&self) -> Option<Pool> {
-        if let Some(machines) = &self.machines {
-            return Some(Pool::Listed(machines.clone()));
-        }
-        Some(Pool::Selected {
-            selector: self.selector.clone()?,
-            count: self.count?,
-        })
-    }
+    machines
 }
 
 /// Lists alone can name a machine twice; a selector leaves out what the other role has (SPEC 2.2).
-fn one_role_each(spec: &Fields<'_>, control_plane: &Pool, data_plane: &Pool) {
+fn one_role_each(control_plane: &Pool, data_plane: &Pool, check: &mut Validator) {
+    const MOST_NAMED: usize = 5;
     let workers: BTreeSet<&MachineName> = data_plane.listed().collect();
     let both: Vec<&str> = control_plane
         .listed()
         .filter(|name| workers.contains(name))
         .map(MachineName::as_str)
+        .take(MOST_NAMED)
         .collect();
     if !both.is_empty() {
         let message = format!("{}: {}", rules::BOTH_ROLES_MESSAGE, both.join(", "));
-        spec.errors.add("spec.dataPlane.machines", &message);
+        check.refuse("spec.dataPlane.machines", message);
     }
 }
 
-fn selector(fields: &Fields<'_>) -> Option<Selector> {
-    let before = fields.errors.count();
-    let mut selector: Vec<Expression> = match_labels(fields)
-        .into_iter()
-        .map(|(key, value)| Expression::Equal(key, value))
-        .collect();
-    let path = fields.path_of("matchExpressions");
-    for (index, item) in fields
-        .list("matchExpressions", rules::MAX_REQUIREMENTS)
-        .iter()
-        .enumerate()
-    {
-        let path = format!("{path}[{index}]");
-        match item {
-            Value::Object(map) => selector.extend(requirement(&Fields {
-                path,
-                map,
-                errors: fields.errors,
-            })),
-            _ => fields.errors.add(&path, "must be an object"),
-        }
-    }
-    (fields.errors.count() == before).then(|| selector.into_iter().collect())
-}
-
-fn match_labels(fields: &Fields<'_>) -> BTreeMap<String, String> {
-    let Some(labels) = fields.object("matchLabels") else {
-        return BTreeMap::new();
-    };
-    let path = &labels.path;
-    if labels.map.len() > rules::MAX_REQUIREMENTS {
-        let message = format!("must have at most {} entries", rules::MAX_REQUIREMENTS);
-        labels.errors.add(path, &message);
-        return BTreeMap::new();
-    }
-    let mut found = BTreeMap::new();
-    for (key, value) in labels.map {
-        if let Err(message) = rules::LABEL_KEY.check(key) {
-            let message = format!("each key {message}; one is {}", quoted(key));
-            labels.errors.add(path, &message);
-            continue;
-        }
-        let path = labels.path_of(key);
-        match value {
-            Value::Null => {}
-            Value::String(value) => {
-                labels.errors.check(&path, value, &rules::LABEL_VALUE);
-                found.insert(key.clone(), value.clone());
+fn selector(field: &str, asked: LabelSelector, check: &mut Validator) -> Selector {
+    let labels = asked.match_labels.unwrap_or_default();
+    let label_field = format!("{field}.matchLabels");
+    if check.at_most(&label_field, labels.len(), rules::MAX_REQUIREMENTS) {
+        for (key, value) in &labels {
+            if let Err(message) = rules::LABEL_KEY.check(key) {
+                let message = format!("each key {message}; one is {}", quoted(key));
+                check.refuse(&label_field, message);
+            } else {
+                check.text(&format!("{label_field}.{key}"), value, &rules::LABEL_VALUE);
             }
-            _ => labels.errors.add(&path, "must be a string"),
         }
     }
-    found
+    let mut selector: Selector = labels.into_iter().collect();
+    let requirements = asked.match_expressions.unwrap_or_default();
+    let field = format!("{field}.matchExpressions");
+    if check.at_most(&field, requirements.len(), rules::MAX_REQUIREMENTS) {
+        let requirements = requirements.into_iter().enumerate();
+        selector.extend(requirements.filter_map(|(index, requirement)| {
+            expression(&format!("{field}[{index}]"), requirement, check)
+        }));
+    }
+    selector
 }
 
-/// How `matchExpressions` relate a label to values (Kubernetes API reference, `LabelSelectorRequirement`).
-#[derive(Clone, Copy)]
-enum Operator {
-    In,
-    NotIn,
-    Exists,
-    DoesNotExist,
-}
-
-fn requirement(fields: &Fields<'_>) -> Option<Expression> {
-    let key = fields.required_text("key", &rules::LABEL_KEY);
-    let operators = [
-        ("In", Operator::In),
-        ("NotIn", Operator::NotIn),
-        ("Exists", Operator::Exists),
-        ("DoesNotExist", Operator::DoesNotExist),
-    ];
-    let operator = fields.required_choice("operator", &operators)?;
-    let path = fields.path_of("values");
-    let list = fields.list("values", rules::MAX_VALUES);
-    let mut values = BTreeSet::new();
-    for (index, value) in list.iter().enumerate() {
-        let path = format!("{path}[{index}]");
-        if let Some(value) = fields.errors.string(&path, value) {
-            fields.errors.check(&path, value, &rules::LABEL_VALUE);
-            values.insert(value.to_owned());
+/// `None` only where an error was found.
+fn expression(
+    field: &str,
+    requirement: LabelSelectorRequirement,
+    check: &mut Validator,
+) -> Option<Expression> {
+    let LabelSelectorRequirement {
+        key,
+        operator,
+        values,
+    } = requirement;
+    let values = values.unwrap_or_default();
+    check.text(&format!("{field}.key"), &key, &rules::LABEL_KEY);
+    let value_field = format!("{field}.values");
+    if check.at_most(&value_field, values.len(), rules::MAX_VALUES) {
+        for (index, value) in values.iter().enumerate() {
+            let field = format!("{value_field}[{index}]");
+            check.text(&field, value, &rules::LABEL_VALUE);
         }
     }
-    if matches!(operator, Operator::In | Operator::NotIn) == list.is_empty() {
-        fields.errors.add(&fields.path, rules::VALUES_MESSAGE);
-    }
-    let key = key?;
-    Some(match operator {
-        Operator::In => Expression::In(key, values),
-        Operator::NotIn => Expression::NotIn(key, values),
-        Operator::Exists => Expression::Exists(key),
-        Operator::DoesNotExist => Expression::DoesNotExist(key),
-    })
-}
-
-fn rollout(spec: &Fields<'_>) -> Rollout {
-    let empty = Map::new();
-    let fields = spec.object("rollout").unwrap_or(Fields {
-        path: spec.path_of("rollout"),
-        map: &empty,
-        errors: spec.errors,
-    });
-    let orders = [
-        ("WorkersFirst", RolloutOrder::WorkersFirst),
-        ("ControlPlaneFirst", RolloutOrder::ControlPlaneFirst),
-    ];
-    let seconds = |key, limits, default| {
-        fields
-            .number(key, limits)
-            .map_or(default, |seconds| u32::try_from(seconds).unwrap_or(default))
+    let has_values = !values.is_empty();
+    let values = values.into_iter().collect();
+    let (expression, needs_values) = match operator.as_str() {
+        "In" => (Expression::In(key, values), true),
+        "NotIn" => (Expression::NotIn(key, values), true),
+        "Exists" => (Expression::Exists(key), false),
+        "DoesNotExist" => (Expression::DoesNotExist(key), false),
+        _ => {
+            let message = format!("must be one of {}", rules::OPERATORS.join(", "));
+            check.refuse(&format!("{field}.operator"), message);
+            return None;
+        }
     };
-    Rollout {
-        order: fields
-            .choice("order", &orders)
-            .unwrap_or(RolloutOrder::WorkersFirst),
-        max_unavailable: max_unavailable(&fields),
-        progress_deadline_seconds: seconds(
-            "progressDeadlineSeconds",
-            &rules::PROGRESS_DEADLINE,
-            rules::DEFAULT_PROGRESS_DEADLINE,
-        ),
-        node_checks: fields.flag("nodeChecks", true),
-        drain_timeout_seconds: seconds(
-            "drainTimeoutSeconds",
-            &rules::DRAIN_TIMEOUT,
-            rules::DEFAULT_DRAIN_TIMEOUT,
-        ),
+    if has_values != needs_values {
+        check.refuse(field, rules::VALUES_MESSAGE);
     }
-}
-
-fn max_unavailable(fields: &Fields<'_>) -> MaxUnavailable {
-    let found = match fields.get("maxUnavailable") {
-        None => return MaxUnavailable::Count(1),
-        Some(Value::String(text)) => rules::percent(text).map(MaxUnavailable::Percent),
-        Some(value) => value
-            .as_i64()
-            .filter(|count| rules::MAX_UNAVAILABLE.contains(count))
-            .and_then(|count| u32::try_from(count).ok())
-            .map(MaxUnavailable::Count),
-    };
-    found.unwrap_or_else(|| {
-        let path = fields.path_of("maxUnavailable");
-        fields.errors.add(&path, rules::MAX_UNAVAILABLE_MESSAGE);
-        MaxUnavailable::Count(1)
-    })
+    Some(expression)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use crate::api::conditions::ConditionType;
 use crate::api::digest::sha256;
 use crate::api::names::{MachineName, Revision, kubeconfig_name};
-use crate::api::status::{ClusterStatus, InFlight, Phase, Role, RoleStatus, RolloutStatus};
+use crate::api::status::{ClusterStatus, InFlightRow, Phase, Role, RoleStatus, RolloutStatus};
 
 use super::action::Plan;
 use super::confirmed::is_confirmed;
@@ -97,7 +97,7 @@ fn revision(plan: &Plan) -> Option<String> {
 
 /// Mirrors the slot, and who counts as in flight besides.
 fn rollout(plan: &Plan) -> RolloutStatus {
-    let in_flight = plan.in_flight.iter().map(|(machine, flight)| InFlight {
+    let in_flight = plan.in_flight.iter().map(|(machine, flight)| InFlightRow {
         machine: machine.to_string(),
         role: flight.role,
         since: flight.since,

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::api::fields::MAX_ERRORS;
+use crate::api::errors::MAX_ERRORS;
 
 fn messages(name: &str, spec: &Value) -> Vec<String> {
     validate(name, spec)
@@ -66,6 +66,108 @@ fn a_refused_value_is_shown_short_and_escaped() {
     assert!(messages[0].starts_with("metadata.name: must"));
     assert!(messages[0].is_ascii() || messages[0].ends_with("…\""));
     assert!(messages[0].len() < 400);
+}
+
+#[test]
+fn a_value_of_a_wrong_type_is_named_by_its_whole_path_and_not_repeated() {
+    let long = "hunter2".repeat(1000);
+    let labels =
+        |labels: Value| json!({ "controlPlane": { "machineSelector": { "matchLabels": labels } } });
+    let role = |role: Value| json!({ "controlPlane": role });
+    for (spec, message) in [
+        (json!([long]), "spec: must be an object"),
+        (json!(null), "spec: must be an object"),
+        (role(json!([long])), "spec.controlPlane: must be an object"),
+        (
+            role(json!({ "machines": ["a", "b", "c", null] })),
+            "spec.controlPlane.machines[3]: must be a string",
+        ),
+        (
+            role(json!({ "machines": long })),
+            "spec.controlPlane.machines: must be a list",
+        ),
+        (
+            role(json!({ "count": long })),
+            "spec.controlPlane.count: must be a whole number from 1 to 99",
+        ),
+        (
+            json!({ "rollout": { "drainTimeoutSeconds": 0.5 } }),
+            "spec.rollout.drainTimeoutSeconds: must be a whole number from 0 to 86400",
+        ),
+        (
+            json!({ "rollout": { "maxUnavailable": [long] } }),
+            "spec.rollout.maxUnavailable: must be a number from 1 to 1000, or a percentage from 1% to 100%",
+        ),
+        (
+            json!({ "refPolicy": long }),
+            "spec.refPolicy: must be one of Follow, Pin",
+        ),
+        (
+            json!({ "refPolicy": [long] }),
+            "spec.refPolicy: must be one of Follow, Pin",
+        ),
+        (
+            json!({ "paused": long }),
+            "spec.paused: must be true or false",
+        ),
+        (
+            labels(json!({ "role": null })),
+            "spec.controlPlane.machineSelector.matchLabels.role: must be a string",
+        ),
+        (
+            labels(json!({ "https://u:hunter2@host": 7 })),
+            "spec.controlPlane.machineSelector.matchLabels.not shown, since it may hold a password: must be a string",
+        ),
+        (
+            labels(json!({ "\n".repeat(1000): 7 })),
+            &format!(
+                "spec.controlPlane.machineSelector.matchLabels.\"{}…\": must be a string",
+                "\\n".repeat(64)
+            ),
+        ),
+    ] {
+        assert_eq!(messages("prod", &spec), [message]);
+    }
+}
+
+#[test]
+fn a_number_of_any_size_is_held_to_its_bounds() {
+    for count in [json!(u64::MAX), json!(1e300), json!(-1e300), json!(100)] {
+        let spec = json!({ "controlPlane": { "machines": ["a"], "count": count } });
+        assert_eq!(
+            messages("prod", &spec),
+            ["spec.controlPlane.count: must be a whole number from 1 to 99"]
+        );
+    }
+}
+
+#[test]
+fn every_broken_rule_is_reported_at_once() {
+    let spec = json!({
+        "gitRepo": "/srv/git",
+        "controlPlane": { "machineSelector": { "matchLabels": { "-": "-" } } },
+        "dataPlane": { "count": 5 },
+        "controlPlaneEndpoint": { "port": 0 },
+        "rollout": { "maxUnavailable": 0 },
+    });
+    let fields: Vec<String> = validate("Prod", &spec)
+        .unwrap_err()
+        .into_iter()
+        .map(|error| error.field)
+        .collect();
+    assert_eq!(
+        fields,
+        [
+            "metadata.name",
+            "spec.controlPlane.machineSelector.matchLabels",
+            "spec.controlPlane",
+            "spec.dataPlane",
+            "spec.gitRepo",
+            "spec.controlPlaneEndpoint.host",
+            "spec.controlPlaneEndpoint.port",
+            "spec.rollout.maxUnavailable",
+        ]
+    );
 }
 
 #[test]

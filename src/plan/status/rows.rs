@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::api::conditions::Reason;
 use crate::api::names::MachineName;
-use crate::api::status::{MachineState, MachineStatus, Role};
+use crate::api::status::{MachineRow, MachineState, Role};
 use crate::plan::action::Plan;
 use crate::plan::desired::listed;
 use crate::plan::observed::Observed;
@@ -16,7 +16,7 @@ use super::confirmed;
 use super::soft::unreachable;
 
 /// The rows of both roles; no name stands twice, as the list's type asks.
-pub(super) fn rows(observed: &Observed, plan: &Plan, now: Timestamp) -> Vec<MachineStatus> {
+pub(super) fn rows(observed: &Observed, plan: &Plan, now: Timestamp) -> Vec<MachineRow> {
     let mut rows = Vec::new();
     let mut seen = BTreeSet::new();
     for role in Role::ALL {
@@ -50,7 +50,7 @@ pub(super) fn rows(observed: &Observed, plan: &Plan, now: Timestamp) -> Vec<Mach
         // What became of those that are free already is looked at once all are.
         let mut old = observed.cluster.status.machines.clone();
         old.retain(|row| !seen.contains(&row.name));
-        rows.extend(old.into_iter().map(|row| MachineStatus {
+        rows.extend(old.into_iter().map(|row| MachineRow {
             state: MachineState::Leaving,
             reason: Reason::GivingBack.to_string(),
             message: "NIO has let go of it".to_owned(),
@@ -129,7 +129,7 @@ fn row(
     role: Role,
     (state, reason, message): (MachineState, String, String),
     now: Timestamp,
-) -> MachineStatus {
+) -> MachineRow {
     let old = observed
         .cluster
         .status
@@ -152,7 +152,7 @@ fn row(
                 && !commit.is_empty()
                 && commit.bytes().all(|c| c.is_ascii_alphanumeric())
         });
-    MachineStatus {
+    MachineRow {
         name: machine.to_string(),
         role,
         state,
