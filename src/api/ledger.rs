@@ -170,6 +170,14 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_not_of_the_ledger_is_passed_over() {
+        let ledger = Ledger::new(ClusterId::from_bits(7), true);
+        let mut data = ledger.to_data();
+        data.insert("mirrors".to_owned(), "[\"nico-ssh-cp-01\"".to_owned());
+        assert_eq!(Ledger::from_data(&data), Ok(ledger));
+    }
+
+    #[test]
     fn a_ledger_with_a_key_that_nico_did_not_write_is_an_error_that_names_it() {
         let mut data = Ledger::new(ClusterId::from_bits(7), false).to_data();
         data.insert(FOUNDED.to_owned(), "maybe".to_owned());

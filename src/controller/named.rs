@@ -79,8 +79,6 @@ pub struct SecretFacts {
     pub keys: BTreeMap<String, Option<String>>,
     /// Fingerprint of the public half of its SSH key; `Err` says why there is none. Absent where there is no such key.
     pub fingerprint: Option<Result<String, String>>,
-    /// Whether its data can never change (Kubernetes, "Immutable Secrets").
-    pub immutable: bool,
     /// Whether it is of the type of kubeconfigs.
     pub is_kubeconfig: bool,
     /// What its kubeconfig says that is no secret, where that is as NICO wrote it.
@@ -221,7 +219,6 @@ fn secret_facts(mut secret: Secret) -> SecretFacts {
         facts: Facts::of(&secret.metadata),
         keys,
         fingerprint,
-        immutable: secret.immutable == Some(true),
         is_kubeconfig,
         kubeconfig,
     };

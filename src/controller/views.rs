@@ -1,7 +1,5 @@
 //! What is read by name, judged for one cluster: is it there, is it ours, can it be used? (SPEC 3.1, 3.6, 6)
 
-mod ssh_key;
-
 use std::time::Duration;
 
 use super::calls::CallError;
@@ -9,11 +7,13 @@ use super::context::Context;
 use super::named::{Facts, MapFacts, SecretFacts};
 use super::stores::{Stores, owner_key};
 use crate::api::ledger::Ledger;
-use crate::api::names::{known_hosts_name, kubeconfig_name, ledger_name};
+use crate::api::names::{MachineName, known_hosts_name, kubeconfig_name, ledger_name};
+use crate::api::nio::{Generation, Machine};
 use crate::plan::desired::TOKEN_KEY;
 use crate::plan::observed::{
-    ClusterView, KnownHostsView, KubeconfigView, LedgerView, SecretView, Stored, Works,
+    ClusterView, KnownHostsView, KubeconfigView, LedgerView, SecretView, SshKeyView, Stored, Works,
 };
+use crate::plan::ssh_key::{KeySecret, judge, secret_of};
 use crate::plan::writes::Precondition;
 use crate::remote::known_hosts::KNOWN_HOSTS_KEY;
 use crate::remote::kubeconfig::facts::VALUE_KEY;
@@ -141,6 +141,31 @@ impl Views<'_> {
             Some(facts) if facts.facts.deleting => SecretView::Terminating,
             Some(_) => SecretView::Adopted,
         })
+    }
+
+    /// The SSH key of a machine, `given` to it or for NICO alone. Only a Secret of the cluster's own namespace is read.
+    pub(super) async fn ssh_key(
+        &self,
+        nio: Option<Generation>,
+        name: &MachineName,
+        machine: &Machine,
+        given: bool,
+    ) -> Result<SshKeyView, CallError> {
+        let secret = match secret_of(name, machine, nio, &self.cluster.namespace) {
+            Ok(secret) => secret,
+            Err(view) => return Ok(view),
+        };
+        let judge = |facts: Option<&SecretFacts>| {
+            let found = facts.map(|facts| KeySecret {
+                first: facts.keys.keys().next().map(String::as_str),
+                fingerprint: facts.fingerprint.as_ref(),
+            });
+            judge(name, secret, found, nio, given)
+        };
+        let is_usable =
+            |facts: &SecretFacts| matches!(judge(Some(facts)), SshKeyView::Usable { .. });
+        let facts = self.secret(secret, is_usable).await?;
+        Ok(judge(facts.as_ref()))
     }
 
     /// The kubeconfig, stored and on its way; `circumstances` are those under which it is being read now.

@@ -25,6 +25,7 @@ pub mod release;
 pub mod rollout;
 pub mod selection;
 pub mod slot;
+pub mod ssh_key;
 pub mod status;
 pub mod targets;
 pub mod writes;

@@ -34,6 +34,7 @@ mod selection;
 mod sequences;
 mod shell;
 mod source;
+mod ssh_keys;
 mod stalled;
 mod status;
 mod turmoil;

@@ -9,7 +9,7 @@ use crate::given::{PROD, cluster, given};
 use crate::rollout::name;
 use crate::sequences::assert_explained;
 use crate::source::cases;
-use crate::world::{World, rotated_key, usable_key};
+use crate::world::{World, rotated_key, unusable_key, usable_key};
 
 const CONTROL_PLANE: [&str; 3] = ["a", "b", "c"];
 const WORKERS: [&str; 2] = ["v", "w"];
@@ -114,6 +114,16 @@ fn happens(world: &mut World, what: u8, which: usize) {
             };
             world.ssh_keys.insert(machine, key);
         }
+        18 => {
+            // A key is of no use, or is mended.
+            let machine = name(machine);
+            let key = if which.is_multiple_of(2) {
+                unusable_key(&machine)
+            } else {
+                usable_key(&machine)
+            };
+            world.ssh_keys.insert(machine, key);
+        }
         _ => drop(world.pass(PROD)),
     }
 }
@@ -125,6 +135,9 @@ fn heal(world: &mut World) {
     world.unwell.clear();
     for machine in world.machines.values_mut() {
         machine.status.get_or_insert_default().discoverable = true;
+    }
+    for (machine, key) in &mut world.ssh_keys {
+        *key = usable_key(machine);
     }
     let members: Vec<String> = world.configurations.keys().cloned().collect();
     for member in &members {

@@ -179,25 +179,13 @@ impl Hand<'_> {
             return Ok(None);
         }
         self.forget(name);
-        self.without_in_use(name, object).await
-    }
-
-    /// Takes NICO's finalizer off that version of an object, where it is on it; `None` where the object went with it.
-    pub(super) async fn without_in_use<K>(
-        &self,
-        name: &str,
-        object: K,
-    ) -> Result<Option<K>, ActError>
-    where
-        K: calls::Object + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
-    {
-        let mut others = object.finalizers().to_vec();
-        others.retain(|finalizer| finalizer != IN_USE_FINALIZER);
-        if others.len() == object.finalizers().len() {
+        if !held {
             return Ok(Some(object));
         }
+        let mut others = object.finalizers().to_vec();
+        others.retain(|finalizer| finalizer != IN_USE_FINALIZER);
         let body = json!({"metadata": {"finalizers": others}});
-        match calls::patch(&self.api::<K>(), name, &version_of(&object), body).await {
+        match calls::patch(&api, name, &version_of(&object), body).await {
             Err(CallError::Gone(_)) => Ok(None),
             patched => Ok(Some(patched?)),
         }

@@ -92,7 +92,7 @@ impl Hand<'_> {
 }
 
 /// A value that nobody has used before.
-pub(super) fn fresh_value() -> Result<String, ActError> {
+fn fresh_value() -> Result<String, ActError> {
     let mut bytes = [0_u8; 8];
     SysRng
         .try_fill_bytes(&mut bytes)

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 
 use nico::api::ledger::EntryState;
+use nico::api::names::MachineName;
 use nico::api::status::Role;
 use nico::plan::action::Action;
 use nico::plan::confirmed::{held_marker, is_confirmed, once_confirmed, proved};
 use nico::plan::entered::{Deed, Entered};
-use nico::plan::observed::{LedgerView, Observed, SecretView, precondition, role_of};
+use nico::plan::observed::{LedgerView, Observed, SecretView, SshKeyView, precondition, role_of};
 use nico::plan::writes::Rewrite;
+use serde_json::Value;
 
 use super::{known_founded, must};
 
@@ -36,6 +38,7 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
             observed.owned().next().is_none(),
             "I5: no token is made while a configuration refers to one",
         ),
+        Action::Claim(claim) => check_key(observed, &claim.machine, &claim.body),
         Action::StoreKubeconfig(None) => must(
             observed.kubeconfig.secret == SecretView::Absent,
             "I6: a kubeconfig Secret is made where there is none",
@@ -153,9 +156,8 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
             )?;
             match disruptive.deed() {
                 Deed::Rewrite(rewrite) => check_rewrite(observed, rewrite),
-                Deed::Join(_) | Deed::Drain { .. } | Deed::Release(_) | Deed::DeleteNode { .. } => {
-                    Ok(())
-                }
+                Deed::Join(claim) => check_key(observed, &claim.machine, &claim.body),
+                Deed::Drain { .. } | Deed::Release(_) | Deed::DeleteNode { .. } => Ok(()),
             }
         }
         Action::EndEntry {
@@ -188,9 +190,25 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
         | Action::FetchKubeconfig(..)
         | Action::VerifyKubeconfig
         | Action::DropFetched
-        | Action::PinHostKey
-        | Action::Claim(_) => Ok(()),
+        | Action::PinHostKey => Ok(()),
     }
+}
+
+/// Nothing is written for a machine whose SSH key cannot be given to it.
+fn check_key(observed: &Observed, machine: &MachineName, body: &Value) -> Result<(), String> {
+    let given = observed.spec.as_ref().is_ok_and(|spec| spec.inject_ssh_key);
+    let files = body["spec"]["additionalFiles"].as_array();
+    let mut files = files.into_iter().flatten();
+    let written = files.find(|file| file["path"] == "machine-ssh-key");
+    let written = written.and_then(|file| file["secretRef"]["name"].as_str());
+    let usable = match observed.ssh_keys.get(machine) {
+        Some(SshKeyView::Usable { secret, .. }) => Some(secret.as_str()),
+        _ => None,
+    };
+    must(
+        !given || usable.is_some() && written == usable,
+        "SPEC 7: a machine is written with its own SSH key, or not at all",
+    )
 }
 
 /// A rewrite insists on what was seen, and carries a marker that the configuration does not hold (I15).
