@@ -14,11 +14,12 @@ use std::{
 use serde_json::Value;
 
 /// Every flag of `nico run` with its environment twin.
-const FLAGS: [(&str, &str); 8] = [
+const FLAGS: [(&str, &str); 9] = [
     ("--watch-namespace", "NICO_WATCH_NAMESPACE"),
     ("--default-git-repo", "NICO_DEFAULT_GIT_REPO"),
     ("--nio", "NICO_NIO"),
     ("--resync", "NICO_RESYNC"),
+    ("--request-timeout", "NICO_REQUEST_TIMEOUT"),
     ("--http-addr", "NICO_HTTP_ADDR"),
     ("--ssh-port", "NICO_SSH_PORT"),
     ("--log-format", "NICO_LOG_FORMAT"),
@@ -26,7 +27,7 @@ const FLAGS: [(&str, &str); 8] = [
 ];
 
 /// Values that are refused, by flag.
-const BAD: [(&str, &str); 18] = [
+const BAD: [(&str, &str); 21] = [
     ("--watch-namespace", "Not_A_Namespace"),
     ("--watch-namespace", "a.b"),
     ("--default-git-repo", "ext::sh -c id"),
@@ -37,6 +38,9 @@ const BAD: [(&str, &str); 18] = [
     ("--resync", "0s"),
     ("--resync", "25h"),
     ("--resync", "-5s"),
+    ("--request-timeout", "30"),
+    ("--request-timeout", "999ms"),
+    ("--request-timeout", "301s"),
     ("--http-addr", "8080"),
     ("--http-addr", "localhost:8080"),
     ("--http-addr", "127.0.0.1:65536"),

@@ -10,7 +10,7 @@ use kube::{Client, client::AuthError};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
-    time::{sleep, timeout},
+    time::sleep,
 };
 use tracing::{info, warn};
 
@@ -24,6 +24,7 @@ use crate::{
     api::{names::is_dns_label, nio::Generation, rules},
     controller::{
         self, RunError,
+        client::bounded,
         http::{BindError, Health, HttpServer, mark},
         settings::Settings,
     },
@@ -33,12 +34,12 @@ use crate::{
 const WORK_DEADLINE: Duration = Duration::from_secs(8);
 /// How long tasks of the runtime may hold up its end after that; with [`WORK_DEADLINE`] less than 10 s.
 const RUNTIME_DEADLINE: Duration = Duration::from_secs(1);
-/// Time for one look whether the API server answers.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// First and longest pause between two such looks.
 const PROBE_PAUSES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
 /// Shortest and longest `--resync`.
 const RESYNC: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
+/// Shortest and longest `--request-timeout`.
+const REQUEST_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(300);
 
 /// Flags of `nico run`. Each has an environment twin; the flag wins.
 #[derive(Args, Debug)]
@@ -69,6 +70,10 @@ pub struct RunArgs {
     /// How often every cluster is looked at without an event, and Secrets are read anew; 1s to 24h
     #[arg(long, env = "NICO_RESYNC", hide_env_values = true, value_name = "DURATION", default_value = "300s", value_parser = parse_resync)]
     resync: Duration,
+
+    /// Bounds every call to the API server; what waits for requests that may still land waits four times as long; 1s to 5m
+    #[arg(long, env = "NICO_REQUEST_TIMEOUT", hide_env_values = true, value_name = "DURATION", default_value = "30s", value_parser = parse_request_timeout)]
+    request_timeout: Duration,
 
     /// Address of /healthz and /readyz; port 0 takes a free one, which the log names
     #[arg(
@@ -168,7 +173,7 @@ async fn run(settings: Settings, http_addr: SocketAddr) -> Result<(), StartError
     let mut signals = Signals::listen().map_err(StartError::Signals)?;
     let config = kubeconfig::find().await?;
     let server = host_and_port(&config.cluster_url);
-    let client = Client::try_from(config).map_err(|error| match error {
+    let client = bounded(config, settings.request_timeout).map_err(|error| match error {
         // kube's own message shows the proxy's URL, and a password with it.
         kube::Error::ProxyProtocolUnsupported { .. }
         | kube::Error::ProxyProtocolDisabled { .. } => StartError::Proxy,
@@ -214,6 +219,7 @@ fn settings(args: RunArgs) -> Result<Settings, String> {
         default_git_repo,
         nio,
         resync,
+        request_timeout,
         ssh_port,
         http_addr: _,
         log_format: _,
@@ -236,6 +242,7 @@ fn settings(args: RunArgs) -> Result<Settings, String> {
             NioChoice::V1 => Some(Generation::V1),
         },
         resync,
+        request_timeout,
         ssh_port: ssh_port.get(),
     })
 }
@@ -249,26 +256,30 @@ fn parse_namespace(text: &str) -> Result<String, String> {
 }
 
 fn parse_resync(text: &str) -> Result<Duration, String> {
-    let resync = duration::parse(text)?;
-    if RESYNC.contains(&resync) {
-        Ok(resync)
-    } else {
-        Err("must be from 1s to 24h".to_owned())
-    }
+    within(text, &RESYNC, "must be from 1s to 24h")
+}
+
+fn parse_request_timeout(text: &str) -> Result<Duration, String> {
+    within(text, &REQUEST_TIMEOUT, "must be from 1s to 5m")
+}
+
+fn within(text: &str, bounds: &RangeInclusive<Duration>, why: &str) -> Result<Duration, String> {
+    let duration = duration::parse(text)?;
+    let allowed = bounds.contains(&duration).then_some(duration);
+    allowed.ok_or_else(|| why.to_owned())
 }
 
 /// Looks until the API server answers: one that starts with NICO, or is away for a while, is nothing to exit for.
 async fn wait_for_api_server(client: &Client, server: &str, health: &Health) {
     let mut pause = *PROBE_PAUSES.start();
     loop {
-        let why = match timeout(PROBE_TIMEOUT, client.apiserver_version()).await {
-            Ok(Ok(version)) => {
+        let why = match client.apiserver_version().await {
+            Ok(version) => {
                 info!(server, version = version.git_version, "API server reached");
                 health.set(mark::API_SERVER, true);
                 return;
             }
-            Ok(Err(error)) => causes(&error),
-            Err(_) => format!("no answer within {} s", PROBE_TIMEOUT.as_secs()),
+            Err(error) => causes(&error),
         };
         warn!(
             "cannot reach the API server {server}: {why}; is it up, and is it the one that KUBECONFIG should name? Next try in {} s",

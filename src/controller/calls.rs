@@ -1,19 +1,16 @@
-//! API calls, each with a timeout that bounds the whole of it, and errors in words that hold nothing of what was sent.
+//! API calls, and errors in words that hold nothing of what was sent.
 
 use std::fmt::Debug;
 use std::future::Future;
-use std::time::Duration;
 
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::client::NoAnswer;
 use crate::api::names::FIELD_MANAGER;
 use crate::plan::writes::Precondition;
-
-/// Bounds one call; SPEC 4.2 counts on it when it waits for requests that may still be on their way.
-pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A call that did not do what it should.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,20 +64,12 @@ impl CallError {
     }
 }
 
-/// Runs a call under [`CALL_TIMEOUT`].
+/// Runs a call.
 pub async fn call<T>(
     what: impl Into<String>,
     call: impl Future<Output = kube::Result<T>>,
 ) -> Result<T, CallError> {
-    let what = what.into();
-    match tokio::time::timeout(CALL_TIMEOUT, call).await {
-        Err(_) => Err(CallError::Unanswered {
-            what,
-            why: "no answer in time",
-        }),
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(explain(what, &error)),
-    }
+    call.await.map_err(|error| explain(what.into(), &error))
 }
 
 /// Only the status code and the reason are taken over: a message may quote what was sent.
@@ -90,6 +79,9 @@ fn explain(what: String, error: &kube::Error) -> CallError {
         kube::Error::Api(status) => CallError::refused(what, status.code, &status.reason),
         kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => {
             unanswered(what, "the answer could not be read")
+        }
+        kube::Error::Service(error) if error.is::<NoAnswer>() => {
+            unanswered(what, "no answer in time")
         }
         kube::Error::HyperError(_) | kube::Error::Service(_) => {
             unanswered(what, "the API server could not be reached")

@@ -1,7 +1,5 @@
 //! Kubernetes Events: what a person would want to see in `kubectl describe` (SPEC 7).
 
-use std::time::Duration;
-
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tracing::debug;
@@ -9,9 +7,6 @@ use tracing::debug;
 use crate::api::names::{FIELD_MANAGER, GROUP, MachineName};
 use crate::api::status::Role;
 use crate::plan::observed::ClusterView;
-
-/// An event is no reason to wait longer.
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Something that happened to a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -233,9 +228,7 @@ impl Events {
         };
         let recorder = self.recorder.clone();
         tokio::spawn(async move {
-            let published =
-                tokio::time::timeout(TIMEOUT, recorder.publish(&event, &reference)).await;
-            if !matches!(published, Ok(Ok(()))) {
+            if recorder.publish(&event, &reference).await.is_err() {
                 debug!(reason = event.reason, "an event was lost");
             }
         });

@@ -17,6 +17,7 @@ use crate::api::nio::{Machine, NixosConfiguration};
 pub mod act;
 pub mod background;
 pub mod calls;
+pub mod client;
 pub mod clock;
 pub mod context;
 pub mod detect;

@@ -20,6 +20,7 @@ use crate::api::names::{
 use crate::api::nio::{Generation, Machine, NixosConfiguration};
 use crate::api::spec::{Pool, ValidSpec};
 use crate::api::status::Role;
+use crate::api::workload::Answer;
 use crate::plan::observed::{
     ClusterView, Evidence, Fetch, KnownHostsView, KubeconfigView, LedgerView, Observed, Rival,
     SecretView, Word, Works, controller,
@@ -191,9 +192,13 @@ pub(super) async fn question(
             let address = observed.machines.get(&machine)?.address()?.to_owned();
             Some(Member { machine, address })
         });
+    let mut members: Vec<Member> = members.collect();
+    // A write goes through the first that answers, and its time is short.
+    members
+        .sort_by_key(|member| observed.word.answer(&member.machine) == Some(&Answer::Unreachable));
     Ok(Ok(Question {
         kubeconfig,
-        members: members.collect(),
+        members,
         port: spec.endpoint.is_some().then_some(API_PORT),
     }))
 }

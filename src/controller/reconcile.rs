@@ -216,6 +216,7 @@ async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, Reco
     let now = now();
     let settings = Settings {
         default_git_repo: context.settings.default_git_repo.clone(),
+        request_timeout: context.settings.request_timeout,
     };
     let cached = observe(&Look {
         context,

@@ -15,6 +15,8 @@ pub struct Settings {
     pub nio: Option<Generation>,
     /// How often every cluster is looked at without an event, and Secrets are read anew.
     pub resync: Duration,
+    /// Bounds every call to the API server.
+    pub request_timeout: Duration,
     /// Port of the machines' SSH servers.
     pub ssh_port: u16,
 }

@@ -4,6 +4,7 @@
 //! property tests and the model checker.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -34,10 +35,30 @@ use action::{Action, Plan};
 use observed::Observed;
 
 /// What the operator was told at its start and the planner needs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `gitRepo` of clusters that name none.
     pub default_git_repo: Option<String>,
+    /// Bounds every call to the API server.
+    pub request_timeout: Duration,
+}
+
+impl Settings {
+    /// How long a request of one's own may still land. What was decided is written within one timeout or not at all, and that call
+    /// takes another; the rest is for clocks and for a server that is slow to drop what nobody waits for.
+    #[must_use]
+    pub fn late_requests(&self) -> Duration {
+        self.request_timeout.saturating_mul(4)
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            default_git_repo: None,
+            request_timeout: Duration::from_secs(30),
+        }
+    }
 }
 
 /// The next steps for a cluster. Total and deterministic: the same arguments give the same plan, whatever they hold (INVARIANTS I13).
@@ -106,7 +127,7 @@ fn steps(observed: &Observed, now: Timestamp, settings: &Settings, plan: &mut Pl
     let secrets = ground::secrets(observed, &ground, plan);
     bringup::plan_claims(observed, &secrets, &founding, &targets, now, plan);
     if secrets.usable {
-        rollout::plan_changes(observed, &founding, &targets, now, plan);
+        rollout::plan_changes(observed, &founding, &targets, now, settings, plan);
     }
     if founding.restart.is_none() {
         kubeconfig::plan_kubeconfig(observed, &founding, now, plan);

@@ -25,8 +25,8 @@ pub enum Clock {
     Unconfigured(MachineName),
     /// NIO's proof of a machine was withdrawn (SPEC 3.5).
     Withdrawn(MachineName),
-    /// An entry without a child is about to end, and the ledger stands as it is (SPEC 4.2: 120 seconds).
+    /// An entry without a child is about to end, and the ledger stands as it is (SPEC 4.2).
     NoChild(MachineName, Precondition),
-    /// The ledger of this uid was made anew in a founded cluster (SPEC 4.2: 120 seconds).
+    /// The ledger of this uid was made anew in a founded cluster (SPEC 4.2).
     Fencing(String),
 }

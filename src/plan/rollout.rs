@@ -15,6 +15,7 @@ use crate::api::conditions::{ConditionType, Reason};
 use crate::api::names::MachineName;
 use crate::api::status::Role;
 
+use super::Settings;
 use super::action::{Action, Plan, Wait};
 use super::confirmed::{is_confirmed, once_confirmed};
 use super::desired::Target;
@@ -36,6 +37,7 @@ pub fn plan_changes(
     founding: &Founding,
     targets: &BTreeMap<MachineName, Target>,
     now: Timestamp,
+    settings: &Settings,
     plan: &mut Plan,
 ) {
     if founding.anew || founding.restart.is_some() {
@@ -72,7 +74,7 @@ pub fn plan_changes(
     }
     if ledger.slot.fencing {
         // Workers join meanwhile: what is fenced are writes to what lives.
-        slot::fence(observed, now, plan);
+        slot::fence(observed, settings.late_requests(), now, plan);
         return;
     }
     if !pending {
@@ -94,7 +96,7 @@ pub fn plan_changes(
         return;
     }
     evict(&scene, plan);
-    if undrain(&scene, plan) || end_entries(&scene, plan) {
+    if undrain(&scene, plan) || end_entries(&scene, settings.late_requests(), plan) {
         return;
     }
     for machine in scene.candidates() {
@@ -199,7 +201,7 @@ fn undrain(scene: &Scene<'_>, plan: &mut Plan) -> bool {
 
 /// Ends the first entry that is done with; whether one is being ended. An entry under which something can be written now, or
 /// whose machine is in flight, stays.
-fn end_entries(scene: &Scene<'_>, plan: &mut Plan) -> bool {
+fn end_entries(scene: &Scene<'_>, late_requests: Duration, plan: &mut Plan) -> bool {
     let observed = scene.observed;
     for entry in entries(observed) {
         match scene.decide(&entry.machine) {
@@ -244,7 +246,14 @@ fn end_entries(scene: &Scene<'_>, plan: &mut Plan) -> bool {
             continue;
         }
         let before = plan.actions.len();
-        slot::end(observed, entry, scene.founded, scene.now, plan);
+        slot::end(
+            observed,
+            entry,
+            scene.founded,
+            late_requests,
+            scene.now,
+            plan,
+        );
         // One that only waits holds up nothing that may go on beside it.
         if plan.actions.len() > before {
             return true;

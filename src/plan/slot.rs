@@ -17,8 +17,6 @@ use super::observed::{LedgerView, Observed, precondition, role_of};
 use super::patience::Clock;
 use super::release::is_left_behind;
 
-/// How long a request of one's own may still land: the timeout that bounds every call, and some more (SPEC 4.2).
-pub const LATE_REQUESTS: Duration = Duration::from_secs(120);
 /// How long classic may run an older attempt (NIO.md: an apply may take 3600 s).
 pub const OLDER_ATTEMPT: Duration = Duration::from_secs(3600);
 
@@ -168,6 +166,7 @@ pub(super) fn end(
     observed: &Observed,
     entry: &Entry,
     founded: bool,
+    late_requests: Duration,
     now: Timestamp,
     plan: &mut Plan,
 ) {
@@ -198,8 +197,8 @@ pub(super) fn end(
     let clock = Clock::NoChild(entry.machine.clone(), version.clone());
     let waited = observed.elapsed(&clock, now);
     plan.clocks.insert(clock);
-    if waited < LATE_REQUESTS {
-        plan.look_again_in(LATE_REQUESTS.saturating_sub(waited));
+    if waited < late_requests {
+        plan.look_again_in(late_requests.saturating_sub(waited));
     } else if node_is_gone(observed, entry, founded) {
         plan.actions
             .push(Action::UpdateLedger(version.clone(), after));
@@ -233,7 +232,7 @@ pub(super) fn take(ledger: &Ledger, machine: &MachineName, role: Role) -> Ledger
 }
 
 /// A ledger made anew in a founded cluster: everything that may still act on the lost one is made to fail (SPEC 4.2).
-pub(super) fn fence(observed: &Observed, now: Timestamp, plan: &mut Plan) {
+pub(super) fn fence(observed: &Observed, late_requests: Duration, now: Timestamp, plan: &mut Plan) {
     let LedgerView::Ours(version, ledger) = &observed.ledger else {
         return;
     };
@@ -243,10 +242,13 @@ pub(super) fn fence(observed: &Observed, now: Timestamp, plan: &mut Plan) {
     plan.wait(
         crate::api::conditions::ConditionType::RollingOut,
         crate::api::conditions::Reason::Fencing,
-        "the ledger was made anew: requests of before are waited for, up to two minutes, before anything is changed",
+        format!(
+            "the ledger was made anew: requests of before are waited for, up to {} seconds, before anything is changed",
+            late_requests.as_secs()
+        ),
     );
-    if waited < LATE_REQUESTS {
-        plan.look_again_in(LATE_REQUESTS.saturating_sub(waited));
+    if waited < late_requests {
+        plan.look_again_in(late_requests.saturating_sub(waited));
         return;
     }
     for (machine, configuration) in observed.members() {

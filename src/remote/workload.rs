@@ -113,19 +113,19 @@ impl Question {
     }
 
     /// Deletes the Node of that name and uid through the first member that answers; its HTTP status, `None` where none answered.
-    /// `still` is asked before each try: what was decided too long ago is not done.
+    /// `left` tells how much time the decision is still good for: nothing is under way any more after that.
     pub async fn delete_node(
         &self,
         name: &str,
         uid: &str,
-        still: impl Fn() -> bool,
+        left: impl Fn() -> Duration,
     ) -> Option<u16> {
         let body = json!({
             "apiVersion": "v1",
             "kind": "DeleteOptions",
             "preconditions": { "uid": uid },
         });
-        self.write_node(Method::DELETE, name, &body, still).await
+        self.write_node(Method::DELETE, name, &body, left).await
     }
 
     /// Puts marks on the Node of that name and uid, or takes them off, in the same way.
@@ -134,11 +134,11 @@ impl Question {
         name: &str,
         uid: &str,
         marks: &Marks,
-        still: impl Fn() -> bool,
+        left: impl Fn() -> Duration,
     ) -> Option<u16> {
         let mut body = marks.0.clone();
         body["metadata"]["uid"] = uid.into();
-        self.write_node(Method::PATCH, name, &body, still).await
+        self.write_node(Method::PATCH, name, &body, left).await
     }
 
     async fn write_node(
@@ -146,10 +146,11 @@ impl Question {
         method: Method,
         name: &str,
         body: &Value,
-        still: impl Fn() -> bool,
+        left: impl Fn() -> Duration,
     ) -> Option<u16> {
         for member in &self.members {
-            if !still() {
+            let longest = left().min(WRITE);
+            if longest.is_zero() {
                 break;
             }
             let request = json_request(method.clone(), &format!("/api/v1/nodes/{name}"), body);
@@ -157,7 +158,7 @@ impl Question {
                 continue;
             };
             // The answer's body is not read: the status tells it all.
-            if let Ok(Ok(response)) = timeout(WRITE, client.send(request)).await {
+            if let Ok(Ok(response)) = timeout(longest, client.send(request)).await {
                 return Some(response.status().as_u16());
             }
         }

@@ -179,6 +179,7 @@ pub fn observed(source: &mut Source) -> (Observed, Timestamp, Settings) {
         default_git_repo: source
             .once_in(2)
             .then(|| "https://example.com/d.git".to_owned()),
+        ..Settings::default()
     };
     (observed, world.now, settings)
 }

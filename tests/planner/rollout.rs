@@ -471,7 +471,7 @@ fn a_ledger_lost_in_mid_roll_is_fenced_first() {
         })
         .then(|seen| {
             assert_eq!(rolled(&seen.world), ["v"]);
-            seen.says(RollingOut, "True", Reason::InFlight, "two minutes");
+            seen.says(RollingOut, "True", Reason::InFlight, "120 seconds");
             assert!(seen.observed.ledger.ours().unwrap().slot.fencing);
         })
         .when(|world| world.wait(119))

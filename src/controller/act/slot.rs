@@ -1,11 +1,12 @@
 //! The slot: entries are taken, written under, and ended (SPEC 4.2). Each write insists on the version that the plan rests on.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::{ActError, Hand};
 use crate::api::ledger::Ledger;
 use crate::api::names::MachineName;
-use crate::controller::calls::{CALL_TIMEOUT, CallError};
+use crate::controller::calls::CallError;
 use crate::controller::clock::now;
 use crate::controller::events::Happening;
 use crate::controller::observe::{question, word};
@@ -65,7 +66,7 @@ impl Hand<'_> {
             }
             Deed::DeleteNode { name, uid } => {
                 let question = self.question().await?;
-                let status = question.delete_node(name, uid, || !self.is_too_old()).await;
+                let status = question.delete_node(name, uid, || self.time_left()).await;
                 match written(name, status) {
                     Ok(()) | Err(CallError::Gone(_)) => {}
                     Err(error) => return Err(error.into()),
@@ -97,7 +98,7 @@ impl Hand<'_> {
     async fn mark_node(&self, name: &str, uid: &str, marks: &Marks) -> Result<(), ActError> {
         let question = self.question().await?;
         let status = question
-            .mark_node(name, uid, marks, || !self.is_too_old())
+            .mark_node(name, uid, marks, || self.time_left())
             .await;
         Ok(written(name, status)?)
     }
@@ -124,7 +125,12 @@ impl Hand<'_> {
 
     /// Whether so much time has passed since the plan was taken up that nothing may rest on it any more.
     pub(super) fn is_too_old(&self) -> bool {
-        self.taken_up.elapsed() > CALL_TIMEOUT
+        self.time_left().is_zero()
+    }
+
+    fn time_left(&self) -> Duration {
+        let longest = self.context.settings.request_timeout;
+        longest.saturating_sub(self.taken_up.elapsed())
     }
 
     /// Touches the child; where the answer shows it settled, the entry goes, by the ledger of before the touch.

@@ -1,0 +1,110 @@
+//! The client of the API server: every call is bounded as a whole, from its first byte to the last of its answer.
+
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use http_body_util::{BodyExt as _, Full};
+use hyper::{Request, Response};
+use kube::client::{Body, ClientBuilder, DynBody};
+use kube::{Client, Config};
+use tokio::time::timeout;
+use tower::{BoxError, Service, layer::layer_fn};
+
+/// An answer that did not come in time.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer within {} s", .0.as_secs())]
+pub struct NoAnswer(Duration);
+
+/// A client whose calls take at most `longest` each. A watch has to begin in that time; it may last.
+pub fn bounded(config: Config, longest: Duration) -> kube::Result<Client> {
+    let layer = layer_fn(|inner| Bounded { inner, longest });
+    Ok(ClientBuilder::try_from(config)?.with_layer(&layer).build())
+}
+
+struct Bounded<S> {
+    inner: S,
+    longest: Duration,
+}
+
+impl<S> Service<Request<Body>> for Bounded<S>
+where
+    S: Service<Request<Body>, Response = Response<Box<DynBody>>, Error = BoxError>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<S::Response, BoxError>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let query = request.uri().query().unwrap_or_default();
+        let watches = query.split('&').any(|part| part == "watch=true");
+        let answer = self.inner.call(request);
+        let whole = async move {
+            let answer = answer.await?;
+            if watches {
+                return Ok(answer);
+            }
+            let (head, body) = answer.into_parts();
+            let body = Full::new(body.collect().await?.to_bytes());
+            let body: Box<DynBody> = Box::new(body.map_err(BoxError::from));
+            Ok(Response::from_parts(head, body))
+        };
+        let longest = self.longest;
+        Box::pin(async move {
+            let late = |_| Err(NoAnswer(longest).into());
+            timeout(longest, whole).await.unwrap_or_else(late)
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http_body_util::StreamBody;
+    use hyper::body::{Bytes, Frame};
+    use tower::{ServiceExt as _, service_fn};
+
+    use super::*;
+
+    /// What becomes of a call that begins to answer after `head`, and whose answer never ends.
+    async fn call(uri: &str, head: Duration) -> Result<(), BoxError> {
+        let answer = move |_| async move {
+            tokio::time::sleep(head).await;
+            let first = Ok::<_, Infallible>(Frame::data(Bytes::from("{")));
+            let frames = futures::StreamExt::chain(
+                futures::stream::iter([first]),
+                futures::stream::pending(),
+            );
+            let body: Box<DynBody> = Box::new(StreamBody::new(frames).map_err(BoxError::from));
+            Ok::<_, BoxError>(Response::new(body))
+        };
+        let service = Bounded {
+            inner: service_fn(answer),
+            longest: Duration::from_millis(50),
+        };
+        let request = Request::get(uri).body(Body::empty()).unwrap();
+        service.oneshot(request).await.map(drop)
+    }
+
+    #[tokio::test]
+    async fn a_call_ends_in_time_and_a_watch_that_has_begun_lasts() {
+        let (soon, late) = (Duration::ZERO, Duration::from_secs(60));
+        assert!(call("/api?watch=true", soon).await.is_ok());
+        for (uri, head) in [
+            ("/api?watch=true", late),
+            ("/api", late),
+            ("/api", soon),
+            ("/api?name=watch", soon),
+        ] {
+            let error = call(uri, head).await.unwrap_err();
+            assert!(error.is::<NoAnswer>(), "{uri}: {error}");
+        }
+    }
+}
