@@ -36,19 +36,3 @@ fn the_example_obeys_the_rules() {
     let name = cluster["metadata"]["name"].as_str().unwrap();
     nico::api::validate::validate(name, &cluster["spec"]).unwrap();
 }
-
-#[test]
-fn the_nix_sketches_can_be_parsed() {
-    let mut found = 0;
-    for block in README.split("```nix\n").skip(1) {
-        let (block, _) = block.split_once("```").unwrap();
-        let parsed = rnix::Root::parse(block);
-        assert!(
-            parsed.errors().is_empty(),
-            "{:?} in {block}",
-            parsed.errors()
-        );
-        found += 1;
-    }
-    assert_eq!(found, 3);
-}

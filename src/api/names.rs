@@ -129,6 +129,13 @@ impl ClusterId {
     }
 }
 
+impl<'de> Deserialize<'de> for ClusterId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("not 16 hexadecimal characters"))
+    }
+}
+
 /// Digest of all that should make NIO apply again (SPEC 3.4): 12 lower-case hexadecimal characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(String);

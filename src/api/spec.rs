@@ -88,7 +88,7 @@ impl Pool {
 }
 
 /// An address in front of the control plane.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     /// DNS name or IP address, without brackets.
     pub host: String,

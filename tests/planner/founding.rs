@@ -175,16 +175,15 @@ fn an_unconfirmed_machine_that_joins_nobody_is_outdated() {
             .when(|world| {
                 world.edit_configuration("w", |held| held.metadata.annotations = None);
                 world.configuration("w").status = None;
-                rewrite(world, "w", "join = { name = \"a\"; ip = \"ip-of-a\"; }", to);
+                let joins_a =
+                    "\"join\": {\n      \"name\": \"a\",\n      \"ip\": \"ip-of-a\"\n    }";
+                rewrite(world, "w", joins_a, to);
             })
             .differences("w")
     };
-    assert_eq!(stranded("join = null"), ["join"]);
-    assert_eq!(
-        stranded("join = { name = \"gone\"; ip = \"1\"; }"),
-        ["join"]
-    );
-    assert!(stranded("join = { name = \"b\"; ip = \"1\"; }").is_empty());
+    assert_eq!(stranded(r#""join": null"#), ["join"]);
+    assert_eq!(stranded(r#""join": {"name": "gone", "ip": "1"}"#), ["join"]);
+    assert!(stranded(r#""join": {"name": "b", "ip": "1"}"#).is_empty());
 }
 
 #[test]
@@ -247,8 +246,8 @@ fn a_founder_that_is_replaced_in_the_list_starts_bring_up_anew() {
 #[test]
 fn configurations_that_disagree_on_the_founder_or_the_id_start_bring_up_anew() {
     for (from, to) in [
-        ("bootstrap = \"a\"", "bootstrap = \"b\""),
-        ("id = \"0", "id = \"f"),
+        ("\"bootstrap\": \"a\"", "\"bootstrap\": \"b\""),
+        ("\"id\": \"0", "\"id\": \"f"),
     ] {
         three()
             .and(|world| {

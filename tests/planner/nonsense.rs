@@ -74,7 +74,7 @@ fn garble(configuration: &mut NixosConfiguration, source: &mut Source) {
             configuration.spec.0.insert("machineRef".to_owned(), value);
         }
         10 => {
-            let text = source.of(&["", "{", "{ }", "{ name = \"x\"; }", "\0"]);
+            let text = source.of(&["", "{", "{ }", "# x\nbuiltins.fromJSON ''\n{}''\n", "\0"]);
             if let Some(files) = configuration.spec.0.get_mut("additionalFiles")
                 && let Some(inline) = files.get_mut(0).and_then(|file| file.get_mut("inline"))
             {
@@ -83,11 +83,11 @@ fn garble(configuration: &mut NixosConfiguration, source: &mut Source) {
         }
         11 => {
             let (from, to) = source.of(&[
-                ("bootstrap = \"", "bootstrap = null; } #"),
-                ("id = \"0", "id = \"f"),
-                ("bootstrap = \"m-1\"", "bootstrap = \"m-2\""),
-                ("bootstrap = \"m-1\"", "bootstrap = null"),
-                ("name = \"m-", "name = \"x-"),
+                ("\"bootstrap\": \"", "\"bootstrap\": null } #"),
+                ("\"id\": \"0", "\"id\": \"f"),
+                ("\"bootstrap\": \"m-1\"", "\"bootstrap\": \"m-2\""),
+                ("\"bootstrap\": \"m-1\"", "\"bootstrap\": null"),
+                ("\"name\": \"m-", "\"name\": \"x-"),
             ]);
             if let Some(files) = configuration.spec.0.get_mut("additionalFiles")
                 && let Some(Value::String(text)) =

@@ -176,9 +176,9 @@ mod tests {
         call
     }
 
-    fn configuration(machine: &str, bootstrap: &str, marker: &str) -> Value {
-        let text = format!(
-            "{{ name = \"prod\"; bootstrap = {bootstrap}; controlPlane = [ {{ name = \"{machine}\"; }} ]; workers = [ ]; }}"
+    fn configuration(machine: &str, bootstrap: Option<&str>, marker: &str) -> Value {
+        let text = crate::nix::text(
+            &json!({"name": "prod", "bootstrap": bootstrap, "controlPlane": [{"name": machine}], "workers": []}),
         );
         json!({"metadata": {"name": machine}, "spec": {"machineRef": {"name": machine}, "additionalFiles": [
             {"path": "cluster.nix", "valueType": "Inline", "inline": text}, {"path": marker, "valueType": "Inline"}]}})
@@ -200,7 +200,7 @@ mod tests {
             call(
                 "POST",
                 "nixosconfigurations",
-                configuration("a", "\"a\"", ".nico/1"),
+                configuration("a", Some("a"), ".nico/1"),
             ),
             call(
                 "PATCH",
@@ -210,7 +210,7 @@ mod tests {
             call(
                 "POST",
                 "nixosconfigurations",
-                configuration("b", "null", ".nico/1"),
+                configuration("b", None, ".nico/1"),
             ),
         ];
         assert_eq!(broken_rules(&writes), Vec::<String>::new());
@@ -238,7 +238,7 @@ mod tests {
             call(
                 "POST",
                 "nixosconfigurations",
-                configuration("a", "\"a\"", ".nico/1"),
+                configuration("a", Some("a"), ".nico/1"),
             )
         };
         one(
@@ -247,7 +247,7 @@ mod tests {
                 call(
                     "PATCH",
                     "nixosconfigurations/a",
-                    configuration("a", "\"a\"", ".nico/1"),
+                    configuration("a", Some("a"), ".nico/1"),
                 ),
             ],
             "I15",

@@ -18,9 +18,9 @@ const BAD: &str = "https://git.example.com/bad.git";
 
 /// A cluster that `cp-01` founds, with one worker, after its id.
 fn configuration(name: &str, id: &str, git_repo: &str, marker: &str) -> Value {
-    let text = format!(
-        "{{ name = \"prod\"; id = \"{id}\"; bootstrap = \"cp-01\"; join = null; endpoint = null; \
-         controlPlane = [ {{ name = \"cp-01\"; ip = \"1\"; }} ]; workers = [ {{ name = \"w-01\"; ip = \"2\"; }} ]; }}"
+    let text = rig::nix::text(
+        &json!({"name": "prod", "id": id, "bootstrap": "cp-01", "join": null, "endpoint": null,
+        "controlPlane": [{"name": "cp-01", "ip": "1"}], "workers": [{"name": "w-01", "ip": "2"}]}),
     );
     json!({"apiVersion": "nio.homystack.com/v1alpha1", "kind": "NixosConfiguration", "metadata": {"name": name},
         "spec": {"gitRepo": git_repo, "flake": format!("#{name}"), "onRemoveFlake": "#minimal", "machineRef": {"name": name},

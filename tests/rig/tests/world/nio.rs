@@ -16,14 +16,12 @@ use serde_json::{Value, json};
 use crate::SOON;
 
 fn cluster_nix(bootstrap: &str, names: &[&str]) -> String {
-    let members: Vec<String> = names
+    let members = names
         .iter()
-        .map(|name| format!("{{ name = \"{name}\"; ip = \"10.0.0.1\"; }}"))
-        .collect();
-    let members = members.join(" ");
-    format!(
-        "{{ name = \"prod\"; id = \"1\"; bootstrap = \"{bootstrap}\"; join = null; endpoint = null; \
-         controlPlane = [ {members}]; workers = [ ]; }}"
+        .map(|name| json!({"name": name, "ip": "10.0.0.1"}));
+    rig::nix::text(
+        &json!({"name": "prod", "id": "1", "bootstrap": bootstrap, "join": null, "endpoint": null,
+        "controlPlane": members.collect::<Vec<_>>(), "workers": []}),
     )
 }
 

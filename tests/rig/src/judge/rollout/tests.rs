@@ -53,16 +53,12 @@ impl History {
 
     fn write(&mut self, method: &str, machine: &str, marker: &str) {
         let list = |names: &str| {
-            let members: Vec<String> = names
-                .chars()
-                .map(|name| format!("{{ name = \"{name}\"; }}"))
-                .collect();
-            members.join(" ")
+            let members = names.chars().map(|name| json!({ "name": name }));
+            members.collect::<Vec<_>>()
         };
         let (members, workers) = (list("abcd"), list("xyz"));
-        let text = format!(
-            "{{ name = \"prod\"; controlPlane = [ {members} ]; workers = [ {workers} ]; }}"
-        );
+        let text =
+            crate::nix::text(&json!({"name": "prod", "controlPlane": members, "workers": workers}));
         let body = json!({"metadata": {"name": machine}, "spec": {"additionalFiles": [
             {"path": "cluster.nix", "inline": text}, {"path": format!(".nico/{marker}")}]}});
         let path = if method == "POST" {
