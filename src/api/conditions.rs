@@ -158,3 +158,23 @@ impl fmt::Display for Reason {
         fmt::Debug::fmt(self, f)
     }
 }
+
+/// Why something is as it is: one word for tools, a sentence with the mend for a person.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cause {
+    /// In one word.
+    pub reason: Reason,
+    /// For a person.
+    pub message: String,
+}
+
+impl Cause {
+    /// A cause.
+    #[must_use]
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+        }
+    }
+}

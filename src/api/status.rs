@@ -4,6 +4,8 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::conditions::ConditionType;
+
 /// Status of a `KubernetesCluster`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -37,6 +39,21 @@ pub struct ClusterStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<ClusterCondition>,
+}
+
+impl ClusterStatus {
+    /// The condition of a type, where it was written.
+    #[must_use]
+    pub fn condition(&self, kind: ConditionType) -> Option<&ClusterCondition> {
+        let kind = kind.to_string();
+        self.conditions.iter().find(|it| it.kind == kind)
+    }
+
+    /// Whether the condition of a type is True.
+    #[must_use]
+    pub fn holds(&self, kind: ConditionType) -> bool {
+        self.condition(kind).is_some_and(ClusterCondition::is_true)
+    }
 }
 
 /// Overall lifecycle phase.
@@ -192,4 +209,12 @@ pub struct ClusterCondition {
     /// Why, for a person, with the mend where there is one.
     #[serde(default)]
     pub message: String,
+}
+
+impl ClusterCondition {
+    /// Whether it is True.
+    #[must_use]
+    pub fn is_true(&self) -> bool {
+        self.status == "True"
+    }
 }

@@ -235,10 +235,3 @@ impl<'a> Hand<'a> {
         .await?)
     }
 }
-
-fn version_of<K: kube::Resource>(object: &K) -> Precondition {
-    Precondition {
-        uid: object.meta().uid.clone().unwrap_or_default(),
-        resource_version: object.meta().resource_version.clone().unwrap_or_default(),
-    }
-}

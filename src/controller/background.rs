@@ -16,7 +16,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
 
 use crate::api::cluster::RawCluster;
-use crate::api::conditions::Reason;
+use crate::api::conditions::{Cause, Reason};
 use crate::controller::clock::now;
 use crate::plan::observed::{AtHand, Fetch, Word};
 use crate::plan::writes::Wanted;
@@ -33,7 +33,7 @@ const EAGER: Duration = Duration::from_secs(120);
 struct Job {
     fetching: Option<JoinHandle<()>>,
     since: Option<Instant>,
-    failure: Option<(Reason, String)>,
+    failure: Option<Cause>,
     read: Option<Read>,
     /// Line to be pinned, where a host was unknown.
     host_key_line: Option<String>,
@@ -264,7 +264,7 @@ fn note(jobs: &Mutex<HashMap<String, Job>>, uid: &str, (outcome, line): Outcome)
             }
             Err(failure) => {
                 // What was read from a host that is not who it was is not used.
-                if failure.0 == Reason::HostKeyChanged {
+                if failure.reason == Reason::HostKeyChanged {
                     job.read = None;
                 }
                 let failure = Some(failure);

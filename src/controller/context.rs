@@ -380,7 +380,8 @@ fn parse_spec(cluster: &RawCluster) -> SpecOutcome {
 }
 
 fn owner_of(configuration: &NixosConfiguration) -> Option<ObjectRef<RawCluster>> {
-    let owner = controller(configuration).filter(|owner| owner.kind == "KubernetesCluster")?;
+    let owner =
+        controller(&configuration.metadata).filter(|owner| owner.kind == "KubernetesCluster")?;
     Some(ObjectRef::new(&owner.name).within(&configuration.namespace().unwrap_or_default()))
 }
 

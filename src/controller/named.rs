@@ -46,10 +46,7 @@ impl Facts {
             .find(|owner| owner.controller == Some(true));
         let annotation = |name| meta.annotations.as_ref()?.get(name).cloned();
         Self {
-            version: Precondition {
-                uid: meta.uid.clone().unwrap_or_default(),
-                resource_version: meta.resource_version.clone().unwrap_or_default(),
-            },
+            version: Precondition::of(meta),
             deleting: meta.deletion_timestamp.is_some(),
             controller: controller.map(|owner| owner.uid.clone()),
             finalizers: meta.finalizers.clone().unwrap_or_default(),

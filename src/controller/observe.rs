@@ -19,14 +19,13 @@ use crate::api::names::{
 };
 use crate::api::nio::{Generation, Machine, NixosConfiguration};
 use crate::api::spec::{Pool, ValidSpec};
-use crate::api::status::Role;
 use crate::api::workload::Answer;
 use crate::plan::observed::{
-    ClusterView, Evidence, Fetch, KnownHostsView, KubeconfigView, LedgerView, Observed, Rival,
-    SecretView, Word, Works, controller,
+    ClusterView, Fetch, KnownHostsView, KubeconfigView, LedgerView, Observed, Rival, SecretView,
+    Word, Works, controller,
 };
+use crate::plan::selection;
 use crate::plan::writes::Child;
-use crate::plan::{selection, slot};
 use crate::remote::kubeconfig::facts::VALUE_KEY;
 use crate::remote::workload::{Member, Question};
 use keys::ssh_keys;
@@ -42,8 +41,8 @@ pub struct Look<'a> {
     pub cluster: &'a RawCluster,
     /// Machines and configurations, cached or just listed.
     pub stores: &'a Stores,
-    /// Where both were read.
-    pub evidence: Evidence,
+    /// Whether both were read just now.
+    pub live: bool,
     /// Which NIO is there.
     pub nio: Option<Generation>,
     /// Whether the cluster is asked now how its machines are; else what it said last is good enough.
@@ -84,7 +83,7 @@ pub async fn observe(look: &Look<'_>) -> Result<Observed, CallError> {
         context,
         cluster,
         stores,
-        evidence,
+        live,
         nio,
         ask,
     } = look;
@@ -97,14 +96,15 @@ pub async fn observe(look: &Look<'_>) -> Result<Observed, CallError> {
         stores,
         cluster: &view,
         // Live evidence trusts no memory either.
-        age: match evidence {
-            Evidence::Cached => context.settings.resync,
-            Evidence::Live => Duration::ZERO,
+        age: if *live {
+            Duration::ZERO
+        } else {
+            context.settings.resync
         },
     };
     if view.deleting {
         // A deletion asks for nothing else, and must not be held up by a Secret that cannot be read.
-        let held = observed.owned().map(|(name, _)| name.clone());
+        let held = observed.belongings().map(|(name, _)| name.clone());
         let told = view.status.machines.iter().map(|row| row.name.clone());
         for name in held.chain(told).collect::<BTreeSet<String>>() {
             if let Some(name) = MachineName::parse(&name) {
@@ -133,14 +133,16 @@ pub async fn observe(look: &Look<'_>) -> Result<Observed, CallError> {
     if let Some(secret) = &spec.credentials {
         observed.credentials = Some(views.credentials(secret).await?);
     }
-    let held: Vec<MachineName> = observed.members().map(|(machine, _)| machine).collect();
+    let held: Vec<MachineName> = observed.members().map(|it| it.name).collect();
     let listed = spec
         .control_plane
         .listed()
         .chain(spec.data_plane.listed())
         .cloned();
     // Of those that left, the Node is still to be found, by its address where it bears another name.
-    let left: Vec<MachineName> = slot::entries(&observed)
+    let left: Vec<MachineName> = observed
+        .entries()
+        .iter()
         .map(|entry| entry.machine.clone())
         .chain(view.forced())
         .collect();
@@ -186,12 +188,11 @@ pub(super) async fn question(
     else {
         return none;
     };
-    let members = observed
-        .members_of(Role::ControlPlane)
-        .filter_map(|(machine, _)| {
-            let address = observed.machines.get(&machine)?.address()?.to_owned();
-            Some(Member { machine, address })
-        });
+    let members = observed.control_plane().filter_map(|member| {
+        let address = member.machine?.address()?.to_owned();
+        let machine = member.name;
+        Some(Member { machine, address })
+    });
     let mut members: Vec<Member> = members.collect();
     // A write goes through the first that answers, and its time is short.
     members
@@ -217,7 +218,6 @@ pub(super) async fn word(client: &kube::Client, observed: &Observed) -> Result<W
 /// A snapshot in which nothing was looked at yet.
 fn blank(look: &Look<'_>, view: &ClusterView) -> Observed {
     Observed {
-        evidence: look.evidence,
         spec: look.context.spec(look.cluster),
         nio: look.nio,
         ledger: LedgerView::Absent,
@@ -251,9 +251,9 @@ fn blank(look: &Look<'_>, view: &ClusterView) -> Observed {
 fn circumstances(observed: &Observed, spec: &ValidSpec) -> String {
     let id = observed.ledger.ours().map(|ledger| &ledger.id);
     let machines: Vec<_> = observed
-        .members_of(Role::ControlPlane)
-        .filter_map(|(name, _)| {
-            let machine = observed.machines.get(&name)?;
+        .control_plane()
+        .filter_map(|member| {
+            let (name, machine) = (member.name, member.machine?);
             Some((name, machine.address(), machine.spec.ssh_user.as_deref()))
         })
         .collect();
@@ -333,8 +333,8 @@ fn rivals(context: &Context, observed: &mut Observed, namespace: &str) {
     let owners: BTreeSet<(String, String)> = observed
         .configurations
         .values()
-        .filter(|configuration| !observed.is_ours(configuration))
-        .filter_map(|configuration| controller(configuration))
+        .filter(|configuration| !observed.belongs(configuration))
+        .filter_map(|configuration| controller(&configuration.metadata))
         .filter(|owner| owner.kind == "KubernetesCluster")
         .map(|owner| (owner.uid.clone(), owner.name.clone()))
         .collect();

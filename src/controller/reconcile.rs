@@ -23,7 +23,7 @@ use crate::api::cluster::RawCluster;
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::status::Role;
 use crate::plan::action::{Action, Plan};
-use crate::plan::observed::{Evidence, Observed};
+use crate::plan::observed::Observed;
 use crate::plan::status::{Refusal, status};
 use crate::plan::{Settings, plan};
 use entered::write_under_entry;
@@ -159,12 +159,6 @@ async fn read_again(cluster: &RawCluster, context: &Context) {
     }
 }
 
-fn is_ready(observed: &Observed) -> bool {
-    let kind = ConditionType::Ready.to_string();
-    let mut conditions = observed.cluster.status.conditions.iter();
-    conditions.any(|condition| condition.kind == kind && condition.status == "True")
-}
-
 /// When to try again after a failed pass: at once where something only changed meanwhile, else with backoff per cluster.
 // The signature is the Controller's.
 #[allow(clippy::needless_pass_by_value)]
@@ -222,7 +216,7 @@ async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, Reco
         context,
         cluster,
         stores: &context.stores,
-        evidence: Evidence::Cached,
+        live: false,
         nio,
         ask: false,
     })
@@ -248,7 +242,8 @@ async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, Reco
     }
     // What a cluster waits for may be there, and the event lost: at each resync a live look says so.
     // A Ready one is looked at live, too, but seldom: a settled cluster costs the same however large its namespace is.
-    let beat = if is_ready(&cached) { READY_BEAT } else { 1 };
+    let is_ready = cached.cluster.status.holds(ConditionType::Ready);
+    let beat = if is_ready { READY_BEAT } else { 1 };
     let lost = nio.is_some() && context.live_look_is_due(cluster, beat);
     let (observed, plan) = if lost || first_plan.needs_live_reads() {
         let Some((live, stores)) = read_live(context, cluster)
@@ -262,7 +257,7 @@ async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, Reco
             context,
             cluster: &live,
             stores: &stores,
-            evidence: Evidence::Live,
+            live: true,
             nio,
             ask: first_plan.wants_word,
         })
@@ -349,11 +344,11 @@ fn next_look(context: &Context, plan: &Plan, later: Option<Duration>) -> Duratio
     let obstacles = Role::ALL
         .into_iter()
         .flat_map(|role| &plan.selection.of(role).obstacles)
-        .map(|obstacle| obstacle.reason);
+        .map(|obstacle| obstacle.cause.reason);
     let secret_missing = plan
         .waits
         .iter()
-        .map(|wait| wait.reason)
+        .map(|wait| wait.cause.reason)
         .chain(obstacles)
         .any(|reason| {
             matches!(

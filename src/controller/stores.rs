@@ -313,7 +313,7 @@ fn numbers(this: Option<&str>, that: Option<&str>) -> Option<(u128, u128)> {
 #[must_use]
 pub fn configuration_keys(configuration: &NixosConfiguration) -> Vec<String> {
     let machine = configuration.spec.machine().map(machine_key);
-    let owner = controller(configuration).map(|owner| owner_key(&owner.uid));
+    let owner = controller(&configuration.metadata).map(|owner| owner_key(&owner.uid));
     let labels = configuration.metadata.labels.as_ref();
     let label = labels
         .and_then(|labels| labels.get(CLUSTER_LABEL))

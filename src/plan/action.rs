@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::api::conditions::{ConditionType, Reason};
+use crate::api::conditions::{Cause, ConditionType, Reason};
 use crate::api::ledger::Ledger;
 use crate::api::names::{MachineName, Marker, Revision};
-use crate::api::status::Role;
+use crate::api::status::InFlightRow;
 
 use super::desired::Difference;
 use super::entered::Disruptive;
@@ -32,7 +32,7 @@ pub struct Plan {
     /// Members that were not confirmed in time.
     pub overdue: BTreeSet<MachineName>,
     /// Machines in flight.
-    pub in_flight: BTreeMap<MachineName, InFlight>,
+    pub in_flight: BTreeMap<MachineName, InFlightRow>,
     /// The plan rests on what the cluster says of itself.
     pub wants_word: bool,
     /// The revision that each member and each joining machine should have.
@@ -53,10 +53,14 @@ impl Plan {
 
     /// Adds a wait.
     pub fn wait(&mut self, condition: ConditionType, reason: Reason, message: impl Into<String>) {
+        self.wait_because(condition, Cause::new(reason, message));
+    }
+
+    /// Adds a wait.
+    pub fn wait_because(&mut self, condition: ConditionType, cause: Cause) {
         self.waits.push(Wait {
             condition,
-            reason,
-            message: message.into(),
+            cause,
             machine: None,
         });
     }
@@ -71,8 +75,7 @@ impl Plan {
     ) {
         self.waits.push(Wait {
             condition,
-            reason,
-            message: message.into(),
+            cause: Cause::new(reason, message),
             machine: Some(machine.clone()),
         });
     }
@@ -83,23 +86,10 @@ impl Plan {
 pub struct Wait {
     /// The condition that it makes false; [`ConditionType::Stalled`] where only a person can mend it.
     pub condition: ConditionType,
-    /// Why, in one word.
-    pub reason: Reason,
-    /// Why, for a person, with the mend.
-    pub message: String,
+    /// Why.
+    pub cause: Cause,
     /// The machine that it is about.
     pub machine: Option<MachineName>,
-}
-
-/// A machine in flight, for a person (SPEC 1.2).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InFlight {
-    /// Its role.
-    pub role: Role,
-    /// When it was written.
-    pub since: Option<jiff::Timestamp>,
-    /// What it waits for.
-    pub waiting_for: String,
 }
 
 /// One write, or the start of one piece of background work.

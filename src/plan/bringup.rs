@@ -11,15 +11,13 @@ use crate::api::names::MachineName;
 use crate::api::status::Role;
 
 use super::action::{Action, Plan};
-use super::cluster_nix::held_values;
-use super::confirmed::once_confirmed;
 use super::desired::Target;
 use super::founding::{self, Founding};
 use super::ground::Secrets;
-use super::observed::{Observed, precondition};
+use super::observed::Observed;
 use super::patience::Clock;
 use super::selection::Selection;
-use super::slot;
+use super::writes::Precondition;
 
 /// How long an older cluster holds claims that it cannot complete. A younger one gives way at once; a holder that is
 /// complete never does, and others shall not wait for ever.
@@ -44,9 +42,7 @@ pub fn plan_claims(
     }
     let control_plane = &plan.selection.control_plane;
     let joining: Vec<&Target> = if founding.founded {
-        let joinable = observed
-            .members_of(Role::ControlPlane)
-            .any(|(_, configuration)| configuration.metadata.deletion_timestamp.is_none());
+        let joinable = observed.control_plane().any(|it| !it.is_deleting());
         if !joinable {
             plan.wait(
                 ConditionType::Stalled,
@@ -56,7 +52,7 @@ pub fn plan_claims(
             return;
         }
         // Those whose old Node has to go first, and the control plane's, go through the slot.
-        let free = slot::free_to_join(observed, founding.founded, &plan.selection.workers.joining);
+        let free = observed.free_to_join(true, &plan.selection.workers.joining);
         free.iter()
             .filter_map(|machine| targets.get(machine))
             .collect()
@@ -99,11 +95,11 @@ pub fn plan_claims(
 
 /// Gives every configuration back; none of them is of a living cluster.
 fn give_back_all(observed: &Observed, plan: &mut Plan, why: &str) {
-    for (name, configuration) in observed.owned() {
+    for (name, held) in observed.belongings() {
         // What lost its owner by hand is taken back first.
-        if configuration.metadata.deletion_timestamp.is_none() && observed.owns(configuration) {
-            plan.actions
-                .push(Action::GiveBack(name.clone(), precondition(configuration)));
+        if held.metadata.deletion_timestamp.is_none() && observed.controls(held) {
+            let version = Precondition::of(&held.metadata);
+            plan.actions.push(Action::GiveBack(name.clone(), version));
         }
     }
     plan.wait(ConditionType::MachinesAvailable, Reason::GivingBack, why);
@@ -116,17 +112,12 @@ fn give_back_unwanted(observed: &Observed, plan: &mut Plan) {
         .flat_map(|role| plan.selection.of(role).leaving.iter().cloned())
         .collect();
     for machine in leaving {
-        let Some(configuration) = observed.configurations.get(machine.as_str()) else {
-            continue;
-        };
-        if configuration.metadata.deletion_timestamp.is_none()
-            && observed.owns(configuration)
-            && !once_confirmed(configuration)
+        if let Some(member) = observed.controlled(&machine)
+            && !member.is_deleting()
+            && !member.was_confirmed()
         {
-            plan.actions.push(Action::GiveBack(
-                machine.to_string(),
-                precondition(configuration),
-            ));
+            plan.actions
+                .push(Action::GiveBack(machine.to_string(), member.version()));
         }
     }
 }
@@ -134,29 +125,23 @@ fn give_back_unwanted(observed: &Observed, plan: &mut Plan) {
 /// Whether the control plane that the first configurations name is not the one to be: a race was lost to a selector's other
 /// choice, or the spec changed meanwhile. Where none was confirmed, claiming anew is all that it takes (SPEC 2.4).
 fn disagree(observed: &Observed, targets: &BTreeMap<MachineName, Target>, plan: &Plan) -> bool {
-    let none_confirmed = !observed
-        .members()
-        .any(|(_, configuration)| once_confirmed(configuration));
+    let none_confirmed = !observed.members().any(|it| it.was_confirmed());
     let staying = &plan.selection.control_plane.staying;
     none_confirmed
         && staying.iter().any(|machine| {
-            let target = targets.get(machine);
-            let held = observed
-                .configurations
-                .get(machine.as_str())
-                .and_then(|configuration| held_values(configuration));
-            target.zip(held).is_some_and(|(target, held)| {
-                target.nix.values().control_plane != held.control_plane
-            })
+            let held = observed.member(machine).and_then(|it| it.values());
+            targets
+                .get(machine)
+                .zip(held)
+                .is_some_and(|(target, held)| {
+                    target.nix.values().control_plane != held.control_plane
+                })
         })
 }
 
 /// After a lost race the younger cluster gives its claims back while none of them was confirmed (SPEC 2.4).
 fn yield_claims(observed: &Observed, now: Timestamp, plan: &mut Plan) {
-    if observed
-        .members()
-        .any(|(_, configuration)| once_confirmed(configuration))
-    {
+    if observed.members().any(|it| it.was_confirmed()) {
         return;
     }
     let own = (observed.cluster.created, observed.cluster.uid.as_str());

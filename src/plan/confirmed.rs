@@ -1,129 +1,104 @@
 //! Has exactly the attempt that a configuration holds been applied to its machine? (SPEC 3.5; NIO.md, "What proves that a machine is confirmed")
 
-use crate::api::names::{CONFIRMED_ANNOTATION, Marker};
-use crate::api::nio::{Generation, Machine, NixosConfiguration};
+use crate::api::names::{CONFIRMED_ANNOTATION, Marker, WITHDRAWN};
+use crate::api::nio::Generation;
 
 use super::files_hash::additional_files_hash;
+use super::observed::Member;
 
-/// The marker that a configuration holds: the path of its last additional file.
-#[must_use]
-pub fn held_marker(configuration: &NixosConfiguration) -> Option<Marker> {
-    let path = configuration.spec.files().last()?.get("path")?.as_str()?;
-    Marker::from_path(path)
+/// What NIO proves of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// The held attempt was applied last.
+    OfHeld,
+    /// Another attempt was.
+    OfAnother,
 }
 
-/// The annotation that keeps NIO's proof, whatever its value.
-#[must_use]
-pub fn kept(configuration: &NixosConfiguration) -> Option<&str> {
-    configuration
-        .metadata
-        .annotations
-        .as_ref()?
-        .get(CONFIRMED_ANNOTATION)
-        .map(String::as_str)
-}
-
-/// Whether the held attempt is confirmed: the annotation equals the held marker.
-#[must_use]
-pub fn is_confirmed(configuration: &NixosConfiguration) -> bool {
-    held_marker(configuration).is_some_and(|marker| kept(configuration) == Some(marker.as_str()))
-}
-
-/// Whether some attempt was ever confirmed.
-#[must_use]
-pub fn once_confirmed(configuration: &NixosConfiguration) -> bool {
-    kept(configuration).is_some()
-}
-
-/// Whether NIO proves now that the held attempt was applied.
-#[must_use]
-pub fn proved(
-    nio: Generation,
-    configuration: &NixosConfiguration,
-    machine: Option<&Machine>,
-) -> bool {
-    match nio {
-        Generation::Classic => proved_by_classic(configuration, machine),
-        // Its proof is made of Jobs, which this release does not read.
-        Generation::V1 => false,
+impl Member<'_> {
+    /// The marker that it holds: the path of its last additional file.
+    #[must_use]
+    pub fn marker(&self) -> Option<Marker> {
+        let path = self.held.spec.files().last()?.get("path")?.as_str()?;
+        Marker::from_path(path)
     }
-}
 
-/// Whether NIO proves now that another attempt than the held one was applied last (SPEC 3.5).
-#[must_use]
-pub fn speaks_of_another(
-    nio: Generation,
-    configuration: &NixosConfiguration,
-    machine: Option<&Machine>,
-) -> bool {
-    match nio {
-        Generation::Classic => classics_proof(configuration, machine)
-            .is_some_and(|applied| applied != additional_files_hash(configuration.spec.files())),
-        Generation::V1 => false,
+    /// Whether the held attempt is confirmed: the annotation equals the held marker.
+    #[must_use]
+    pub fn is_confirmed(&self) -> bool {
+        self.marker()
+            .is_some_and(|marker| self.annotation(CONFIRMED_ANNOTATION) == Some(marker.as_str()))
     }
-}
 
-fn proved_by_classic(configuration: &NixosConfiguration, machine: Option<&Machine>) -> bool {
-    held_marker(configuration).is_some()
-        && classics_proof(configuration, machine)
-            .is_some_and(|applied| applied == additional_files_hash(configuration.spec.files()))
-}
+    /// Whether some attempt was ever confirmed: the annotation is there, whatever its value.
+    #[must_use]
+    pub fn was_confirmed(&self) -> bool {
+        self.annotation(CONFIRMED_ANNOTATION).is_some()
+    }
 
-/// The hash of the list that classic applied to this machine, where all else that proves it is there (NIO.md).
-fn classics_proof<'a>(
-    configuration: &'a NixosConfiguration,
-    machine: Option<&Machine>,
-) -> Option<&'a str> {
-    let (Some(status), Some(machine)) = (
-        &configuration.status,
-        machine.and_then(|machine| machine.status.as_ref()),
-    ) else {
-        return None;
-    };
-    let name = configuration.metadata.name.as_deref();
-    let applied = status
-        .condition("Applied")
-        .is_some_and(|applied| applied.status == "True" && applied.reason == "Success");
-    let named = |text: &Option<String>| {
-        text.as_deref()
-            .filter(|text| !text.is_empty())
-            .map(str::to_owned)
-    };
-    let hash = status.additional_files_hash.as_deref()?;
-    (configuration.metadata.deletion_timestamp.is_none()
-        && applied
-        && status
-            .target_machine
-            .as_deref()
-            .is_some_and(|target| Some(target) == configuration.spec.machine())
-        && named(&status.applied_commit).is_some()
-        && !hash.is_empty()
-        && name.is_some()
-        && configuration.spec.machine() == name
-        && machine.applied_configuration.as_deref() == name)
-        .then_some(hash)
-}
+    /// Whether NIO's proof was withdrawn.
+    #[must_use]
+    pub fn is_withdrawn(&self) -> bool {
+        self.annotation(CONFIRMED_ANNOTATION) == Some(WITHDRAWN)
+    }
 
-/// What NIO has against a machine, for a person; `None` where it has nothing (SPEC 1.2, Ready).
-#[must_use]
-pub fn complaint(nio: Generation, configuration: &NixosConfiguration) -> Option<String> {
-    let status = configuration.status.as_ref()?;
-    match nio {
-        Generation::Classic => {
-            let applied = status.condition("Applied")?;
-            (applied.status == "False")
-                .then(|| format!("NIO says Applied=False ({})", word(&applied.reason)))
+    /// What NIO proves now.
+    #[must_use]
+    pub fn proof(&self) -> Option<Proof> {
+        match self.nio? {
+            Generation::Classic => {
+                let applied = self.applied_by_classic()?;
+                if applied == additional_files_hash(self.held.spec.files()) {
+                    self.marker().map(|_| Proof::OfHeld)
+                } else {
+                    Some(Proof::OfAnother)
+                }
+            }
+            // Its proof is made of Jobs, which this release does not read.
+            Generation::V1 => None,
         }
-        Generation::V1 => {
-            let stalled = status
-                .condition("Stalled")
-                .is_some_and(|stalled| stalled.status == "True");
-            let phase = status
-                .phase
-                .as_deref()
-                .filter(|phase| matches!(*phase, "Blocked" | "Degraded"));
-            (stalled || phase.is_some())
-                .then(|| format!("NIO says {}", phase.unwrap_or("Stalled=True")))
+    }
+
+    /// The hash of the list that classic applied to this machine, where all else that proves it is there (NIO.md).
+    fn applied_by_classic(&self) -> Option<&str> {
+        let status = self.held.status.as_ref()?;
+        let on = self.machine?.status.as_ref()?;
+        let name = Some(self.name.as_str());
+        let applied = status
+            .condition("Applied")
+            .is_some_and(|applied| applied.status == "True" && applied.reason == "Success");
+        let says = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+        let proves = !self.is_deleting()
+            && applied
+            && status.target_machine.as_deref() == name
+            && says(&status.applied_commit)
+            && says(&status.additional_files_hash)
+            && self.held.spec.machine() == name
+            && on.applied_configuration.as_deref() == name;
+        status.additional_files_hash.as_deref().filter(|_| proves)
+    }
+
+    /// What NIO has against it, for a person; `None` where it has nothing (SPEC 1.2, Ready).
+    #[must_use]
+    pub fn complaint(&self) -> Option<String> {
+        let status = self.held.status.as_ref()?;
+        match self.nio? {
+            Generation::Classic => {
+                let applied = status.condition("Applied")?;
+                (applied.status == "False")
+                    .then(|| format!("NIO says Applied=False ({})", word(&applied.reason)))
+            }
+            Generation::V1 => {
+                let stalled = status
+                    .condition("Stalled")
+                    .is_some_and(|stalled| stalled.status == "True");
+                let phase = status
+                    .phase
+                    .as_deref()
+                    .filter(|phase| matches!(*phase, "Blocked" | "Degraded"));
+                (stalled || phase.is_some())
+                    .then(|| format!("NIO says {}", phase.unwrap_or("Stalled=True")))
+            }
         }
     }
 }

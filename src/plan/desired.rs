@@ -12,17 +12,14 @@ use crate::api::names::{
     GROUP, MARKER_DIR, MachineName, Marker, REWRITTEN_ANNOTATION, ROLE_LABEL, Revision,
     WRITTEN_ANNOTATION, join_token_name, worker_token_name,
 };
-use crate::api::nio::{Generation, NixosConfiguration, SSH_KEY};
+use crate::api::nio::{Generation, SSH_KEY};
 use crate::api::status::Role;
 
 use super::cluster_nix::{self, CLUSTER_NIX, ClusterNix};
-use super::confirmed::held_marker;
-use super::observed::{ClusterView, controller, labels, precondition, role_of};
+use super::observed::{ClusterView, MACHINE_SSH_KEY, Member, WORKER_TOKEN, labels};
 use super::writes::{Claim, Rewrite};
 
 const JOIN_TOKEN: &str = "join-token";
-const WORKER_TOKEN: &str = "worker-token";
-const MACHINE_SSH_KEY: &str = "machine-ssh-key";
 /// Branch that classic's schema fills in where `ref` is not sent (NIO.md).
 const CLASSIC_DEFAULT_REF: &str = "main";
 
@@ -131,13 +128,8 @@ impl Target {
     /// A held configuration as it is to be written anew now (SPEC 3.2, 3.4). Where its last attempt was not confirmed and may
     /// still run beside this one, that is noted (`over_unconfirmed`; NIO.md).
     #[must_use]
-    pub fn rewrite(
-        &self,
-        held: &NixosConfiguration,
-        over_unconfirmed: bool,
-        now: Timestamp,
-    ) -> Rewrite {
-        let generation = held.metadata.generation.unwrap_or_default();
+    pub fn rewrite(&self, member: &Member<'_>, over_unconfirmed: bool, now: Timestamp) -> Rewrite {
+        let generation = member.held.metadata.generation.unwrap_or_default();
         let marker = Marker::at_generation(&self.revision(), generation);
         let mut spec = self.spec(&marker);
         for field in ["ref", "configurationSubdir", "credentialsRef"] {
@@ -152,7 +144,7 @@ impl Target {
             json!({ WRITTEN_ANNOTATION: now.to_string(), REWRITTEN_ANNOTATION: rewritten });
         Rewrite {
             machine: self.machine.clone(),
-            version: precondition(held),
+            version: member.version(),
             marker,
             body: json!({ "metadata": { "annotations": annotations }, "spec": spec }),
         }
@@ -160,7 +152,8 @@ impl Target {
 
     /// The fields of ours in which a held configuration differs in meaning; empty where it is up to date.
     #[must_use]
-    pub fn differences(&self, held: &NixosConfiguration) -> Vec<Difference> {
+    pub fn differences(&self, member: &Member<'_>) -> Vec<Difference> {
+        let held = member.held;
         let Common {
             nio: _,
             git_repo,
@@ -213,8 +206,8 @@ impl Target {
                 .get("fullInstall")
                 .is_some_and(|value| *value != Value::Bool(false)),
         );
-        differences.extend(self.file_differences(held));
-        let revision = held_marker(held).map(|marker| marker.revision());
+        differences.extend(self.file_differences(member));
+        let revision = member.marker().map(|marker| marker.revision());
         if differences.is_empty() && revision != Some(self.revision()) {
             differences.push(if self.ssh_key.is_some() {
                 Difference::SshKey
@@ -225,8 +218,8 @@ impl Target {
         differences
     }
 
-    fn file_differences(&self, held: &NixosConfiguration) -> Vec<Difference> {
-        let held_files = held.spec.files();
+    fn file_differences(&self, member: &Member<'_>) -> Vec<Difference> {
+        let held_files = member.held.spec.files();
         let held_text = held_files
             .iter()
             .find(|file| file.get("path").and_then(Value::as_str) == Some(&self.path(CLUSTER_NIX)))
@@ -266,7 +259,7 @@ impl Target {
                 .cloned();
             (path, field("valueType"), secret)
         };
-        let Some(held_marker) = held_marker(held) else {
+        let Some(held_marker) = member.marker() else {
             differences.push(Difference::MarkerFile);
             return differences;
         };
@@ -366,32 +359,22 @@ pub fn owner_reference(cluster: &ClusterView) -> Value {
     })
 }
 
-/// The Secret by which a configuration gives its machine the SSH key.
+/// The owner references and labels of a member as they should be, where some of them are missing: the list is whole, as read
+/// and ours added (SPEC 3.2).
 #[must_use]
-pub fn key_secret(held: &NixosConfiguration) -> Option<&str> {
-    let file = held.spec.file(MACHINE_SSH_KEY)?;
-    file.get("secretRef")?.get("name")?.as_str()
-}
-
-/// The owner references and labels of one of our configurations as they should be, where some of them are missing: the list
-/// is whole, as read and ours added (SPEC 3.2).
-#[must_use]
-pub fn lost_metadata(cluster: &ClusterView, held: &NixosConfiguration) -> Option<Value> {
+pub fn lost_metadata(cluster: &ClusterView, member: &Member<'_>) -> Option<Value> {
     let mut wanted = labels(&cluster.name);
-    wanted.insert(ROLE_LABEL.to_owned(), role_of(held).as_str().to_owned());
+    wanted.insert(ROLE_LABEL.to_owned(), member.role().as_str().to_owned());
+    let meta = &member.held.metadata;
     let has = |(key, value): (&String, &String)| {
-        held.metadata
-            .labels
-            .as_ref()
-            .and_then(|labels| labels.get(key))
-            == Some(value)
+        let labels = meta.labels.as_ref();
+        labels.and_then(|labels| labels.get(key)) == Some(value)
     };
-    let owned = controller(held).is_some();
+    let owned = member.controlled;
     if owned && wanted.iter().all(has) {
         return None;
     }
-    let mut owners: Vec<Value> = held
-        .metadata
+    let mut owners: Vec<Value> = meta
         .owner_references
         .iter()
         .flatten()

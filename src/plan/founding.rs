@@ -1,18 +1,15 @@
 //! Who founds the cluster, under which id, and whether it was founded already (SPEC 2.5, 3.6).
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::ledger::Ledger;
 use crate::api::names::{ClusterId, MachineName};
-use crate::api::nio::NixosConfiguration;
 use crate::api::status::Role;
 
 use super::action::{Action, Plan};
-use super::cluster_nix::{Values, held_values};
-use super::confirmed::once_confirmed;
-use super::observed::{LedgerView, Observed, SecretView, role_of};
+use super::cluster_nix::Values;
+use super::observed::{LedgerView, Member, Observed, SecretView};
 use super::writes::Child;
 
 /// How far the founding is.
@@ -33,7 +30,7 @@ pub struct Founding {
 
 /// What is known of the founding; `None` where a person has to say (with the wait that tells it).
 pub fn founding(observed: &Observed, plan: &mut Plan) -> Option<Founding> {
-    let held: Vec<Held> = observed.members().map(Held::of).collect();
+    let held: Vec<Held> = observed.members().map(|it| Held::of(&it)).collect();
     let (id, ledger_founded) = match observed.ledger.ours() {
         Some(ledger) => (
             alive_under(&held, ledger).unwrap_or_else(|| ledger.id.clone()),
@@ -110,12 +107,12 @@ struct Held {
 }
 
 impl Held {
-    fn of((machine, configuration): (MachineName, &Arc<NixosConfiguration>)) -> Self {
+    fn of(member: &Member<'_>) -> Self {
         Self {
-            machine,
-            role: role_of(configuration),
-            once_confirmed: once_confirmed(configuration),
-            values: held_values(configuration),
+            machine: member.name.clone(),
+            role: member.role(),
+            once_confirmed: member.was_confirmed(),
+            values: member.values(),
         }
     }
 

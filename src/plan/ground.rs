@@ -148,7 +148,7 @@ pub struct Secrets {
 /// Looks at the tokens and the credentials, and says what a person must mend (SPEC 3.1, 7).
 pub fn secrets(observed: &Observed, ground: &Ground, plan: &mut Plan) -> Secrets {
     let cluster = &observed.cluster.name;
-    let unused = observed.owned().next().is_none();
+    let unused = observed.belongings().next().is_none();
     let mut secrets = Secrets {
         first: Vec::new(),
         usable: true,

@@ -3,11 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::api::names::MachineName;
-use crate::api::nio::NixosConfiguration;
 use crate::api::status::Role;
 
-use super::confirmed::{complaint, is_confirmed};
-use super::observed::{Answer, NodeView, Observed, node_of};
+use super::observed::{Answer, Member, NodeView, Observed, node_of};
 use super::quorum;
 
 /// How a member is.
@@ -47,113 +45,104 @@ impl Numbers {
     }
 }
 
-/// Whether the cluster's own word counts: where the spec says so and the cluster lives.
-#[must_use]
-pub fn asks_the_cluster(observed: &Observed, founded: bool) -> bool {
-    founded
-        && observed
-            .spec
-            .as_ref()
-            .is_ok_and(|spec| spec.rollout.node_checks)
-}
+impl Observed {
+    /// Whether the cluster's own word counts: where the spec says so and the cluster lives.
+    #[must_use]
+    pub fn asks(&self, founded: bool) -> bool {
+        founded
+            && self
+                .spec
+                .as_ref()
+                .is_ok_and(|spec| spec.rollout.node_checks)
+    }
 
-/// How a member is: the first that fits of SPEC 4.4.
-#[must_use]
-pub fn health(
-    observed: &Observed,
-    founded: bool,
-    machine: &MachineName,
-    configuration: &NixosConfiguration,
-) -> Health {
-    if configuration.metadata.deletion_timestamp.is_some() || !is_confirmed(configuration) {
-        return Health::Sick;
-    }
-    if !asks_the_cluster(observed, founded) {
-        let complains = observed
-            .nio
-            .is_some_and(|nio| complaint(nio, configuration).is_some());
-        return if observed.discoverable(machine) && !complains {
-            Health::Healthy
-        } else {
-            Health::Sick
-        };
-    }
-    let node = node(observed, machine);
-    if super::observed::role_of(configuration) == Role::Worker {
-        return match (observed.word.nodes(), node) {
-            (None, _) => Health::Unknown,
-            (Some(_), Some(node)) if node.ready => Health::Healthy,
-            (Some(_), _) => Health::Sick,
-        };
-    }
-    match observed.word.answer(machine) {
-        Some(Answer::Ready) => match node {
-            Some(node) if node.ready => Health::Healthy,
-            Some(_) => Health::Sick,
-            // An API server that is ready, and a Node that cannot be told: it may be well.
-            None => Health::Unknown,
-        },
-        Some(Answer::Refuses) => Health::Unknown,
-        // Others speak, and this one does not.
-        Some(Answer::Unreachable) | None if observed.word.nodes().is_none() => Health::Unknown,
-        Some(Answer::NotReady | Answer::Unreachable) | None => Health::Sick,
-    }
-}
-
-/// The control plane in numbers, without the machines that a person vouches to be off. A Node of the control plane that belongs to no configuration counts as sick.
-#[must_use]
-pub fn numbers(observed: &Observed, founded: bool, vouched: &BTreeSet<MachineName>) -> Numbers {
-    let mut numbers = Numbers::default();
-    for (machine, configuration) in observed.members_of(Role::ControlPlane) {
-        if vouched.contains(&machine) {
-            continue;
+    /// How a member is: the first that fits of SPEC 4.4. `asks`: whether the cluster's own word counts.
+    #[must_use]
+    pub fn health(&self, member: &Member<'_>, asks: bool) -> Health {
+        if member.is_deleting() || !member.is_confirmed() {
+            return Health::Sick;
         }
-        numbers.n += 1;
-        match health(observed, founded, &machine, configuration) {
-            Health::Healthy => numbers.healthy += 1,
-            Health::Unknown => numbers.unknown += 1,
-            Health::Sick => {}
+        if !asks {
+            return if member.is_discoverable() && member.complaint().is_none() {
+                Health::Healthy
+            } else {
+                Health::Sick
+            };
+        }
+        let node = self.node(&member.name);
+        if member.role() == Role::Worker {
+            return match (self.word.nodes(), node) {
+                (None, _) => Health::Unknown,
+                (Some(_), Some(node)) if node.ready => Health::Healthy,
+                (Some(_), _) => Health::Sick,
+            };
+        }
+        match self.word.answer(&member.name) {
+            Some(Answer::Ready) => match node {
+                Some(node) if node.ready => Health::Healthy,
+                Some(_) => Health::Sick,
+                // An API server that is ready, and a Node that cannot be told: it may be well.
+                None => Health::Unknown,
+            },
+            Some(Answer::Refuses) => Health::Unknown,
+            // Others speak, and this one does not.
+            Some(Answer::Unreachable) | None if self.word.nodes().is_none() => Health::Unknown,
+            Some(Answer::NotReady | Answer::Unreachable) | None => Health::Sick,
         }
     }
-    if asks_the_cluster(observed, founded) {
-        let off: Vec<&NodeView> = vouched
-            .iter()
-            .filter_map(|machine| node(observed, machine))
+
+    /// The control plane in numbers, without the machines that a person vouches to be off. A Node of the control plane that
+    /// belongs to no configuration counts as sick.
+    #[must_use]
+    pub fn numbers(&self, asks: bool, vouched: &BTreeSet<MachineName>) -> Numbers {
+        let mut numbers = Numbers::default();
+        for member in self.control_plane() {
+            if vouched.contains(&member.name) {
+                continue;
+            }
+            numbers.n += 1;
+            match self.health(&member, asks) {
+                Health::Healthy => numbers.healthy += 1,
+                Health::Unknown => numbers.unknown += 1,
+                Health::Sick => {}
+            }
+        }
+        if asks {
+            let off: Vec<&NodeView> = vouched
+                .iter()
+                .filter_map(|machine| self.node(machine))
+                .collect();
+            numbers.n += self.strays().filter(|node| !off.contains(node)).count();
+        }
+        numbers
+    }
+
+    /// Nodes of the control plane that belong to none of its configurations.
+    pub fn strays(&self) -> impl Iterator<Item = &NodeView> {
+        let nodes = self.word.nodes().unwrap_or_default();
+        let of_members: Vec<&str> = self
+            .control_plane()
+            .filter_map(|member| self.node(&member.name))
+            .map(|node| node.name.as_str())
             .collect();
-        numbers.n += strays(observed).filter(|node| !off.contains(node)).count();
+        nodes
+            .iter()
+            .filter(move |node| node.control_plane && !of_members.contains(&node.name.as_str()))
     }
-    numbers
-}
 
-/// Nodes of the control plane that belong to none of its configurations.
-pub fn strays(observed: &Observed) -> impl Iterator<Item = &NodeView> {
-    let nodes = observed.word.nodes().unwrap_or_default();
-    let of_members: Vec<&str> = observed
-        .members_of(Role::ControlPlane)
-        .filter_map(|(machine, _)| node(observed, &machine))
-        .map(|node| node.name.as_str())
-        .collect();
-    nodes
-        .iter()
-        .filter(move |node| node.control_plane && !of_members.contains(&node.name.as_str()))
-}
-
-/// The Node of a machine, as far as Nodes could be listed. It is not told by an address that another member has, too, nor where
-/// it bears another member's name.
-#[must_use]
-pub fn node<'a>(observed: &'a Observed, machine: &MachineName) -> Option<&'a NodeView> {
-    let address = observed
-        .machines
-        .get(machine)
-        .and_then(|machine| machine.address());
-    let is_theirs = |other: &MachineName, node: &NodeView| {
-        let theirs = observed.machines.get(other);
-        other != machine
-            && (other.as_str() == node.name
-                || theirs.is_some_and(|theirs| theirs.address() == address))
-    };
-    node_of(observed.word.nodes()?, machine, address).filter(|node| {
-        node.name == machine.as_str()
-            || !observed.members().any(|(other, _)| is_theirs(&other, node))
-    })
+    /// The Node of a machine, as far as Nodes could be listed. It is not told by an address that another member has, too, nor
+    /// where it bears another member's name.
+    #[must_use]
+    pub fn node(&self, machine: &MachineName) -> Option<&NodeView> {
+        let address = self.machine(machine).and_then(|it| it.address());
+        let is_theirs = |other: &Member<'_>, node: &NodeView| {
+            let theirs = other.machine;
+            other.name != *machine
+                && (other.name.as_str() == node.name
+                    || theirs.is_some_and(|theirs| theirs.address() == address))
+        };
+        node_of(self.word.nodes()?, machine, address).filter(|node| {
+            node.name == machine.as_str() || !self.members().any(|other| is_theirs(&other, node))
+        })
+    }
 }

@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::api::conditions::{ConditionType, Reason};
+use crate::api::conditions::{Cause, ConditionType, Reason};
 use crate::api::names::{MachineName, kubeconfig_name};
-use crate::api::status::Role;
 
 use super::action::{Action, Plan, Wait};
-use super::confirmed::is_confirmed;
 use super::founding::Founding;
 use super::observed::{
     AtHand, KnownHostsView, NotWorking, Observed, SecretView, SshKeyView, Stored, Works,
@@ -94,17 +92,20 @@ fn first(observed: &Observed, founding: &Founding, now: Timestamp, plan: &mut Pl
         );
         return;
     }
-    if let Some((reason, message)) = no_key(observed, &machines) {
-        plan.wait(ConditionType::KubeconfigReady, reason, message);
+    if let Some(cause) = no_key(observed, &machines) {
+        plan.wait_because(ConditionType::KubeconfigReady, cause);
         return;
     }
     let fetch = &observed.kubeconfig.fetch;
     if fetch.at_hand.is_none() {
-        let (reason, message) = fetch.failure.clone().unwrap_or((
-            Reason::Fetching,
-            "the kubeconfig is being read from the control plane".to_owned(),
-        ));
-        plan.wait(ConditionType::KubeconfigReady, reason, message);
+        let reading = || {
+            Cause::new(
+                Reason::Fetching,
+                "the kubeconfig is being read from the control plane",
+            )
+        };
+        let cause = fetch.failure.clone().unwrap_or_else(reading);
+        plan.wait_because(ConditionType::KubeconfigReady, cause);
     }
     let good = is_good(observed, now, plan);
     pin(observed, plan);
@@ -168,7 +169,7 @@ fn renew(
     if matches!(why, Renewal::Old(..)) {
         // The one that it came from, while that answers: another's would differ for no reason.
         let leads_to = |machine: &MachineName| {
-            let address = observed.machines.get(machine).and_then(|it| it.address());
+            let address = observed.machine(machine).and_then(|it| it.address());
             address.is_some() && address == stored.host.as_deref()
         };
         machines.sort_by_key(|machine| !leads_to(machine));
@@ -184,21 +185,21 @@ fn renew(
     let failure = no_key(observed, &machines).or_else(|| fetch.failure.clone());
     match (&why, failure) {
         (_, None) => {}
-        (Renewal::Old(_, ends), Some((reason, message))) => plan.wait(
+        (Renewal::Old(_, ends), Some(Cause { reason, message })) => plan.wait(
             ConditionType::KubeconfigReady,
             reason,
             format!("its client certificate ends at {ends}, and it cannot be read anew: {message}"),
         ),
-        (Renewal::Moved, Some((reason, message))) => plan.wait(
+        (Renewal::Moved, Some(Cause { reason, message })) => plan.wait(
             ConditionType::KubeconfigReady,
             reason,
             format!("it is not made for spec.controlPlaneEndpoint yet: {message}"),
         ),
-        (_, Some((reason, message))) => {
+        (_, Some(Cause { reason, message })) => {
+            let message = format!("the kubeconfig cannot be read anew: {message}");
             let wait = Wait {
                 condition: ConditionType::KubeconfigReady,
-                reason,
-                message: format!("the kubeconfig cannot be read anew: {message}"),
+                cause: Cause::new(reason, message),
                 machine: None,
             };
             // What a person can mend comes before what came of it.
@@ -272,11 +273,9 @@ fn renewal(
 /// Control plane machines from which it can be read. The founder has the file first; the others follow in name order.
 fn sources(observed: &Observed, founder: Option<&MachineName>) -> Vec<MachineName> {
     let mut machines: Vec<MachineName> = observed
-        .members_of(Role::ControlPlane)
-        .filter(|(_, configuration)| {
-            is_confirmed(configuration) && configuration.metadata.deletion_timestamp.is_none()
-        })
-        .map(|(machine, _)| machine)
+        .control_plane()
+        .filter(|it| it.is_confirmed() && !it.is_deleting())
+        .map(|it| it.name)
         .collect();
     machines.sort_by_key(|machine| Some(machine) != founder);
     machines
@@ -310,21 +309,19 @@ fn pin(observed: &Observed, plan: &mut Plan) {
 }
 
 /// Why none of the machines can be logged in to; `None` where one can.
-fn no_key(observed: &Observed, machines: &[MachineName]) -> Option<(Reason, String)> {
+fn no_key(observed: &Observed, machines: &[MachineName]) -> Option<Cause> {
     let mut why = None;
     for machine in machines {
         match observed.ssh_keys.get(machine) {
             Some(SshKeyView::Usable { .. }) => return None,
-            Some(SshKeyView::Unusable(reason, message)) => {
-                why = why.or(Some((*reason, message.clone())));
-            }
+            Some(SshKeyView::Unusable(cause)) => why = why.or(Some(cause.clone())),
             None => {}
         }
     }
     why.or_else(|| {
-        Some((
+        Some(Cause::new(
             Reason::MachineMissing,
-            "no confirmed control plane machine has a Machine object to log in by".to_owned(),
+            "no confirmed control plane machine has a Machine object to log in by",
         ))
     })
 }

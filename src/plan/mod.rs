@@ -32,6 +32,7 @@ pub mod targets;
 pub mod writes;
 
 use action::{Action, Plan};
+use confirmed::Proof;
 use observed::Observed;
 
 /// What the operator was told at its start and the planner needs.
@@ -136,17 +137,14 @@ fn steps(observed: &Observed, now: Timestamp, settings: &Settings, plan: &mut Pl
 
 /// Takes back what lost its owner or its labels by hand (SPEC 2.3, 3.2): a quiet write.
 fn take_back(observed: &Observed, plan: &mut Plan) {
-    let contested = observed.contested();
-    for (machine, configuration) in observed.members() {
-        if configuration.metadata.deletion_timestamp.is_none()
-            && !contested.contains_key(machine.as_str())
-            && let Some(metadata) = desired::lost_metadata(&observed.cluster, configuration)
+    for member in observed.members() {
+        if !member.is_deleting()
+            && observed.contested_by(&member.name).is_none()
+            && let Some(metadata) = desired::lost_metadata(&observed.cluster, &member)
         {
-            plan.actions.push(Action::TakeBack(
-                machine.to_string(),
-                observed::precondition(configuration),
-                metadata,
-            ));
+            let name = member.name.to_string();
+            plan.actions
+                .push(Action::TakeBack(name, member.version(), metadata));
         }
     }
 }
@@ -161,21 +159,21 @@ fn hold(observed: &Observed, plan: &mut Plan) {
 /// Keeps NIO's proof where it is seen, and gives it up where NIO proves another attempt: quiet writes, which go on when paused
 /// (SPEC 3.5, 4.1).
 fn confirm(observed: &Observed, plan: &mut Plan) {
-    let Some(nio) = observed.nio else { return };
-    let contested = observed.contested();
-    for (machine, configuration) in observed.members() {
-        let on = observed.machines.get(&machine).map(|machine| &**machine);
-        let ours_alone = observed.owns(configuration) && !contested.contains_key(machine.as_str());
-        let Some(marker) = confirmed::held_marker(configuration).filter(|_| ours_alone) else {
+    for member in observed.members() {
+        let ours_alone = member.controlled && observed.contested_by(&member.name).is_none();
+        let Some(marker) = member.marker().filter(|_| ours_alone) else {
             continue;
         };
-        let version = observed::precondition(configuration);
-        if confirmed::is_confirmed(configuration) {
-            if confirmed::speaks_of_another(nio, configuration, on) {
-                plan.actions.push(Action::Withdraw(machine, version));
+        let version = member.version();
+        match (member.is_confirmed(), member.proof()) {
+            (true, Some(Proof::OfAnother)) => {
+                plan.actions.push(Action::Withdraw(member.name, version));
             }
-        } else if confirmed::proved(nio, configuration, on) {
-            plan.actions.push(Action::Confirm(machine, version, marker));
+            (false, Some(Proof::OfHeld)) => {
+                plan.actions
+                    .push(Action::Confirm(member.name, version, marker));
+            }
+            _ => {}
         }
     }
 }

@@ -1,48 +1,38 @@
 //! The snapshot that one pass works on, and the questions that the steps ask of it.
 
+mod member;
 pub mod views;
 mod word;
 
 pub use crate::api::workload::{Answer, NodeView, Workload};
+pub use member::{MACHINE_SSH_KEY, Member, WORKER_TOKEN};
 pub use word::{Word, node_of};
 
 pub use views::{
-    AtHand, Fetch, KnownHostsView, KubeconfigView, LedgerView, NotWorking, Rival, SecretView,
-    SshKeyView, Stored, Works,
+    AtHand, ClusterView, Fetch, KnownHostsView, KubeconfigView, LedgerView, NotWorking, Rival,
+    SecretView, SshKeyView, Stored, Works,
 };
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
-use crate::api::names::{CLUSTER_LABEL, FIELD_MANAGER, MANAGED_BY_LABEL, MachineName, ROLE_LABEL};
+use crate::api::ledger::Entry;
+use crate::api::names::{CLUSTER_LABEL, ClusterId, FIELD_MANAGER, MANAGED_BY_LABEL, MachineName};
 use crate::api::nio::{Generation, Machine, NixosConfiguration};
 use crate::api::spec::ValidSpec;
-use crate::api::status::{ClusterStatus, Role};
+use crate::api::status::Role;
 
-use super::cluster_nix::held_values;
 use super::entered::Entered;
 use super::patience::Clock;
 use super::writes::{Child, Precondition};
 
-/// The finalizer of a deletion that orphans (Kubernetes, "Garbage collection").
-const ORPHAN_FINALIZER: &str = "orphan";
-
-/// Where a snapshot was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Evidence {
-    /// From watch caches: good for choosing whom to try.
-    Cached,
-    /// From the API server, just now.
-    Live,
-}
-
 /// Everything that one pass needs to know.
 #[derive(Clone, Debug)]
 pub struct Observed {
-    /// Where it was read.
-    pub evidence: Evidence,
     /// The cluster object.
     pub cluster: ClusterView,
     /// Its spec, or what is wrong with it: sentences that name the field and the mend.
@@ -80,69 +70,7 @@ pub struct Observed {
     /// Since when each clock of patience runs.
     pub since: BTreeMap<Clock, Timestamp>,
     /// An id that nobody has used: randomness enters the planner as an argument only.
-    pub fresh_id: crate::api::names::ClusterId,
-}
-
-/// The cluster object, but for its spec.
-#[derive(Clone, Debug, Default)]
-pub struct ClusterView {
-    /// `metadata.namespace`.
-    pub namespace: String,
-    /// `metadata.name`.
-    pub name: String,
-    /// `metadata.uid`.
-    pub uid: String,
-    /// `metadata.resourceVersion`.
-    pub resource_version: String,
-    /// `metadata.generation`.
-    pub generation: i64,
-    /// `metadata.creationTimestamp`.
-    pub created: Option<Timestamp>,
-    /// Whether `metadata.deletionTimestamp` is set.
-    pub deleting: bool,
-    /// `metadata.finalizers`.
-    pub finalizers: Vec<String>,
-    /// Value of the annotation `accept-quorum-loss`.
-    pub accept_quorum_loss: Option<String>,
-    /// Value of the annotation `force-release`.
-    pub force_release: Option<String>,
-    /// Status as stored, for what changed and when.
-    pub status: ClusterStatus,
-}
-
-impl ClusterView {
-    /// Whether a person vouches that a machine is off (SPEC 5): it is named, or `all` are while the cluster is being deleted.
-    #[must_use]
-    pub fn forces(&self, machine: &str) -> bool {
-        let named = self.force_release.as_deref().unwrap_or_default();
-        named
-            .split(',')
-            .map(str::trim)
-            .any(|name| name == machine || (name == "all" && self.deleting))
-    }
-
-    /// The machines that a person names as being off.
-    pub fn forced(&self) -> impl Iterator<Item = MachineName> {
-        let named = self.force_release.as_deref().unwrap_or_default();
-        named
-            .split(',')
-            .filter_map(|name| MachineName::parse(name.trim()))
-    }
-
-    /// Whether the deletion leaves everything behind (Kubernetes, "Garbage collection": orphaned dependents).
-    #[must_use]
-    pub fn is_orphaning(&self) -> bool {
-        self.deleting && self.finalizers.iter().any(|it| it == ORPHAN_FINALIZER)
-    }
-
-    /// The version that a write to the cluster object insists on.
-    #[must_use]
-    pub fn precondition(&self) -> Precondition {
-        Precondition {
-            uid: self.uid.clone(),
-            resource_version: self.resource_version.clone(),
-        }
-    }
+    pub fresh_id: ClusterId,
 }
 
 /// Who holds a machine, as seen from one cluster.
@@ -159,22 +87,22 @@ pub enum Holder {
 }
 
 impl Observed {
-    /// Whether a configuration is ours: a controller owner reference with our uid, or one that lost it by hand (SPEC 2.3).
+    /// Whether the cluster is a configuration's controller now.
     #[must_use]
-    pub fn is_ours(&self, configuration: &NixosConfiguration) -> bool {
-        match controller(configuration) {
+    pub fn controls(&self, configuration: &NixosConfiguration) -> bool {
+        controller(&configuration.metadata).is_some_and(|owner| owner.uid == self.cluster.uid)
+    }
+
+    /// Whether a configuration is one of the cluster's: it controls it, or did until somebody took the owner off by hand, which
+    /// left our labels, our name and the right machine (SPEC 2.3).
+    #[must_use]
+    pub fn belongs(&self, configuration: &NixosConfiguration) -> bool {
+        match controller(&configuration.metadata) {
             Some(owner) => owner.uid == self.cluster.uid,
             None => !self.cluster.deleting && self.bears_our_marks(configuration),
         }
     }
 
-    /// Whether a configuration has us as its controller now: only such a one is written otherwise than to be taken back.
-    #[must_use]
-    pub fn owns(&self, configuration: &NixosConfiguration) -> bool {
-        controller(configuration).is_some_and(|owner| owner.uid == self.cluster.uid)
-    }
-
-    /// Whether a configuration bears our labels, our name and the right machine.
     fn bears_our_marks(&self, configuration: &NixosConfiguration) -> bool {
         let own = configuration.metadata.labels.as_ref();
         let name = configuration.metadata.name.as_deref();
@@ -185,161 +113,153 @@ impl Observed {
             && configuration.spec.machine() == name
     }
 
-    /// Our configurations by machine, terminating ones included.
-    pub fn members(&self) -> impl Iterator<Item = (MachineName, &Arc<NixosConfiguration>)> {
-        self.configurations
-            .iter()
-            .filter_map(|(name, configuration)| {
-                let machine = MachineName::parse(name)?;
-                self.is_ours(configuration)
-                    .then_some((machine, configuration))
-            })
+    /// Every configuration of the cluster's, by name, whatever that is: what a deletion must not leave behind.
+    pub fn belongings(&self) -> impl Iterator<Item = (&String, &NixosConfiguration)> {
+        let all = self.configurations.iter();
+        all.map(|(name, held)| (name, &**held))
+            .filter(|(_, held)| self.belongs(held))
     }
 
-    /// Our configurations of a role.
-    pub fn members_of(
-        &self,
-        role: Role,
-    ) -> impl Iterator<Item = (MachineName, &Arc<NixosConfiguration>)> {
-        self.members()
-            .filter(move |(_, configuration)| role_of(configuration) == role)
+    /// The members: every configuration of the cluster's that bears a machine's name, terminating ones included.
+    pub fn members(&self) -> impl Iterator<Item = Member<'_>> {
+        self.belongings()
+            .filter_map(|(name, held)| Some(self.with_machine(MachineName::parse(name)?, held)))
     }
 
-    /// Every configuration with our uid, by name, whatever it says: what a deletion must not leave behind.
-    pub fn owned(&self) -> impl Iterator<Item = (&String, &Arc<NixosConfiguration>)> {
-        self.configurations
-            .iter()
-            .filter(|(_, configuration)| self.is_ours(configuration))
+    /// The members of a role.
+    pub fn members_of(&self, role: Role) -> impl Iterator<Item = Member<'_>> {
+        self.members().filter(move |member| member.role() == role)
+    }
+
+    /// The control plane.
+    pub fn control_plane(&self) -> impl Iterator<Item = Member<'_>> {
+        self.members_of(Role::ControlPlane)
+    }
+
+    /// The member of a name.
+    #[must_use]
+    pub fn member(&self, name: &MachineName) -> Option<Member<'_>> {
+        let held = self.configurations.get(name.as_str())?;
+        self.belongs(held)
+            .then(|| self.with_machine(name.clone(), held))
+    }
+
+    /// The member of a name, where the cluster controls it now.
+    #[must_use]
+    pub fn controlled(&self, name: &MachineName) -> Option<Member<'_>> {
+        self.member(name).filter(|member| member.controlled)
+    }
+
+    /// A configuration as it was just read, as a member, where it is one.
+    #[must_use]
+    pub fn as_member<'a>(&'a self, configuration: &'a NixosConfiguration) -> Option<Member<'a>> {
+        let name = MachineName::parse(configuration.metadata.name.as_deref()?)?;
+        self.belongs(configuration)
+            .then(|| self.with_machine(name, configuration))
+    }
+
+    fn with_machine<'a>(&'a self, name: MachineName, held: &'a NixosConfiguration) -> Member<'a> {
+        Member {
+            machine: self.machine(&name),
+            controlled: self.controls(held),
+            nio: self.nio,
+            name,
+            held,
+        }
+    }
+
+    /// A Machine.
+    #[must_use]
+    pub fn machine(&self, name: &MachineName) -> Option<&Machine> {
+        self.machines.get(name).map(|machine| &**machine)
+    }
+
+    /// Whether a Machine exists and NIO can reach it.
+    #[must_use]
+    pub fn discoverable(&self, name: &MachineName) -> bool {
+        let status = self.machine(name).and_then(|it| it.status.as_ref());
+        status.is_some_and(|status| status.discoverable)
     }
 
     /// Who holds a machine: by a configuration of its name, or one that names it (SPEC 2.1).
     #[must_use]
     pub fn holder(&self, machine: &MachineName) -> Holder {
-        let mut holder = Holder::Nobody;
-        for (name, configuration) in &self.configurations {
-            if name != machine.as_str() && configuration.spec.machine() != Some(machine.as_str()) {
-                continue;
-            }
-            let found = if self.is_ours(configuration) {
-                Holder::Us(
-                    role_of(configuration),
-                    configuration.metadata.deletion_timestamp.is_some(),
-                )
-            } else {
-                match controller(configuration) {
-                    Some(owner) if owner.kind == "KubernetesCluster" => {
-                        Holder::Cluster(owner.name.clone(), owner.uid.clone())
-                    }
-                    _ => Holder::Configuration(name.clone()),
+        // A foreign configuration beside ours matters more: the machine is not ours alone.
+        if let Some((name, held)) = self.strangers_on(machine).next() {
+            return match controller(&held.metadata) {
+                Some(owner) if owner.kind == "KubernetesCluster" => {
+                    Holder::Cluster(owner.name.clone(), owner.uid.clone())
                 }
+                _ => Holder::Configuration(name.clone()),
             };
-            // A foreign configuration beside ours matters more: the machine is not ours alone.
-            if !matches!(found, Holder::Us(..)) {
-                return found;
-            }
-            holder = found;
         }
-        holder
+        self.on(machine).last().map_or(Holder::Nobody, |(_, held)| {
+            let own = self.with_machine(machine.clone(), held);
+            Holder::Us(own.role(), own.is_deleting())
+        })
     }
 
-    /// Machines that configurations which are not ours name, or whose name they bear, with such a configuration: what we hold of
-    /// them is not ours alone, and is not written (INVARIANTS I2).
+    /// A configuration that is not ours and names a machine, or bears its name: what we hold of that machine is not ours alone,
+    /// and is not written (INVARIANTS I2).
     #[must_use]
-    pub fn contested(&self) -> BTreeMap<&str, &str> {
-        let foreign = self
-            .configurations
-            .iter()
-            .filter(|(_, configuration)| !self.is_ours(configuration));
-        foreign
-            .flat_map(|(name, configuration)| {
-                let named = configuration.spec.machine();
-                [Some(name.as_str()), named].map(|machine| Some((machine?, name.as_str())))
+    pub fn contested_by(&self, machine: &MachineName) -> Option<&str> {
+        let strangers = self.strangers_on(machine).last();
+        strangers.map(|(name, _)| name.as_str())
+    }
+
+    fn strangers_on<'a>(
+        &'a self,
+        machine: &MachineName,
+    ) -> impl Iterator<Item = (&'a String, &'a NixosConfiguration)> {
+        self.on(machine).filter(|(_, held)| !self.belongs(held))
+    }
+
+    /// The configurations that name a machine, or bear its name.
+    fn on<'a>(
+        &'a self,
+        machine: &MachineName,
+    ) -> impl Iterator<Item = (&'a String, &'a NixosConfiguration)> {
+        let all = self.configurations.iter();
+        all.map(|(name, held)| (name, &**held))
+            .filter(|(name, held)| {
+                *name == machine.as_str() || held.spec.machine() == Some(machine.as_str())
             })
-            .flatten()
-            .collect()
     }
 
-    /// Whether a Machine exists and NIO can reach it.
+    /// The entries of the slot that stand.
     #[must_use]
-    pub fn discoverable(&self, machine: &MachineName) -> bool {
-        self.machines
-            .get(machine)
-            .and_then(|machine| machine.status.as_ref())
-            .is_some_and(|status| status.discoverable)
+    pub fn entries(&self) -> &[Entry] {
+        let ledger = self.ledger.ours();
+        ledger.map_or(&[], |ledger| &ledger.slot.entries)
+    }
+
+    /// The entry of a machine.
+    #[must_use]
+    pub fn entry(&self, machine: &MachineName) -> Option<&Entry> {
+        self.entries().iter().find(|it| it.machine == *machine)
     }
 
     /// How long a clock of patience has run; zero where it has just started.
     #[must_use]
-    pub fn elapsed(&self, clock: &Clock, now: Timestamp) -> std::time::Duration {
+    pub fn elapsed(&self, clock: &Clock, now: Timestamp) -> Duration {
         self.since
             .get(clock)
-            .and_then(|since| std::time::Duration::try_from(now.duration_since(*since)).ok())
+            .map(|since| elapsed(*since, now))
             .unwrap_or_default()
     }
 }
 
-/// The controller owner reference of a configuration.
+/// How long ago something was; zero where it is still to come.
 #[must_use]
-pub fn controller(
-    configuration: &NixosConfiguration,
-) -> Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference> {
-    configuration
-        .metadata
-        .owner_references
-        .iter()
-        .flatten()
-        .find(|owner| owner.controller == Some(true))
+pub fn elapsed(since: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(since)).unwrap_or_default()
 }
 
-/// The role of one of our configurations, by its label and by whether it is given the workers' token (SPEC 3.2). Either can be
-/// changed by hand: where they do not agree, what its cluster.nix says of it decides, and the control plane where that says nothing.
+/// The controller of an object.
 #[must_use]
-pub fn role_of(configuration: &NixosConfiguration) -> Role {
-    let labels = configuration.metadata.labels.as_ref();
-    let label = labels
-        .and_then(|labels| labels.get(ROLE_LABEL))
-        .and_then(|role| Role::parse(role));
-    let by_files = if configuration.spec.file("worker-token").is_some() {
-        Role::ControlPlane
-    } else {
-        Role::Worker
-    };
-    match label {
-        Some(label) if label == by_files => label,
-        None if by_files == Role::ControlPlane => by_files,
-        _ => told_role(configuration).unwrap_or(if label.is_some() {
-            Role::ControlPlane
-        } else {
-            by_files
-        }),
-    }
-}
-
-/// In which list its own cluster.nix has a machine.
-fn told_role(configuration: &NixosConfiguration) -> Option<Role> {
-    let values = held_values(configuration)?;
-    let name = configuration.metadata.name.as_deref()?;
-    let lists = [
-        (Role::ControlPlane, &values.control_plane),
-        (Role::Worker, &values.workers),
-    ];
-    let mut lists = lists.into_iter();
-    lists
-        .find(|(_, nodes)| nodes.iter().any(|node| node.name == name))
-        .map(|(role, _)| role)
-}
-
-/// The version that a write to a configuration insists on.
-#[must_use]
-pub fn precondition(configuration: &NixosConfiguration) -> Precondition {
-    Precondition {
-        uid: configuration.metadata.uid.clone().unwrap_or_default(),
-        resource_version: configuration
-            .metadata
-            .resource_version
-            .clone()
-            .unwrap_or_default(),
-    }
+pub fn controller(meta: &ObjectMeta) -> Option<&OwnerReference> {
+    let mut owners = meta.owner_references.iter().flatten();
+    owners.find(|owner| owner.controller == Some(true))
 }
 
 /// The labels of every child (SPEC 3.2).

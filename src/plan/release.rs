@@ -11,9 +11,9 @@ use crate::api::nio::{Generation, NIO_FINALIZERS, NixosConfiguration};
 use crate::api::status::Role;
 
 use super::action::{Action, Plan};
-use super::observed::{Holder, Observed, precondition};
+use super::observed::{Holder, Observed, elapsed};
 use super::selection::{Pick, Selection, pool};
-use super::writes::Child;
+use super::writes::{Child, Precondition};
 
 /// NIO looks again every 120 seconds (NIO.md); what it did not let go of in twice that time, something holds up.
 const NIO_IS_LATE: Duration = Duration::from_secs(240);
@@ -49,11 +49,11 @@ pub fn delete_cluster(observed: &Observed, now: Timestamp, plan: &mut Plan) {
         return;
     }
     let mut waiting_for = Vec::new();
-    for (name, configuration) in observed.owned() {
-        waiting_for.push(held_by(observed, name, configuration, now));
-        if configuration.metadata.deletion_timestamp.is_none() {
-            plan.actions
-                .push(Action::GiveBack(name.clone(), precondition(configuration)));
+    for (name, held) in observed.belongings() {
+        waiting_for.push(held_by(observed, name, held, now));
+        if held.metadata.deletion_timestamp.is_none() {
+            let version = Precondition::of(&held.metadata);
+            plan.actions.push(Action::GiveBack(name.clone(), version));
         }
     }
     strip_forced(observed, plan);
@@ -95,14 +95,12 @@ pub(super) fn held_by(
     let Some(since) = &configuration.metadata.deletion_timestamp else {
         return name.to_owned();
     };
-    let waited = Duration::try_from(now.duration_since(since.0)).unwrap_or_default();
+    let waited = elapsed(since.0, now);
     let mend = format!(
         "; where the machine is off for good, annotate the cluster nico.homystack.com/force-release: {name}"
     );
     let machine = MachineName::parse(name);
-    let object = machine
-        .as_ref()
-        .and_then(|machine| observed.machines.get(machine));
+    let object = machine.as_ref().and_then(|it| observed.machine(it));
     let why = match object {
         None if observed.nio == Some(Generation::Classic) => {
             "its Machine object is gone, and classic NIO never lets go without it: create it again"
@@ -128,7 +126,7 @@ fn left_behind(observed: &Observed) -> impl Iterator<Item = Action> {
 
 /// Whether NIO let go of a machine that still says it is configured, and nobody has taken it since.
 pub(super) fn is_left_behind(observed: &Observed, machine: &MachineName) -> bool {
-    let object = observed.machines.get(machine);
+    let object = observed.machine(machine);
     let status = object.and_then(|object| object.status.as_ref());
     observed.holder(machine) == Holder::Nobody
         && status.is_some_and(|status| {
@@ -139,18 +137,18 @@ pub(super) fn is_left_behind(observed: &Observed, machine: &MachineName) -> bool
 
 /// Takes NIO's finalizers off what is being deleted and a person vouches to be off (SPEC 5).
 pub fn strip_forced(observed: &Observed, plan: &mut Plan) {
-    for (name, configuration) in observed.owned() {
-        let held = configuration.metadata.finalizers.iter().flatten();
+    for (name, held) in observed.belongings() {
+        let finalizers = held.metadata.finalizers.iter().flatten();
         let (nio, others): (Vec<&String>, Vec<&String>) =
-            held.partition(|finalizer| NIO_FINALIZERS.contains(&finalizer.as_str()));
-        if configuration.metadata.deletion_timestamp.is_some()
-            && observed.owns(configuration)
+            finalizers.partition(|finalizer| NIO_FINALIZERS.contains(&finalizer.as_str()));
+        if held.metadata.deletion_timestamp.is_some()
+            && observed.controls(held)
             && observed.cluster.forces(name)
             && !nio.is_empty()
         {
             plan.actions.push(Action::Strip(
                 name.clone(),
-                precondition(configuration),
+                Precondition::of(&held.metadata),
                 others.into_iter().cloned().collect(),
             ));
         }
@@ -164,10 +162,7 @@ fn all_leaving(observed: &Observed) -> Selection {
             .spec
             .as_ref()
             .map_or(0, |spec| pool(spec, role).total()),
-        leaving: observed
-            .members_of(role)
-            .map(|(machine, _)| machine)
-            .collect(),
+        leaving: observed.members_of(role).map(|it| it.name).collect(),
         ..Pick::default()
     };
     Selection {

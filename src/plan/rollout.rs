@@ -17,15 +17,13 @@ use crate::api::status::Role;
 
 use super::Settings;
 use super::action::{Action, Plan, Wait};
-use super::confirmed::{is_confirmed, once_confirmed};
 use super::desired::Target;
 use super::entered::Deed;
 use super::founding::Founding;
-use super::health::{self, asks_the_cluster};
-use super::observed::{LedgerView, Observed, SecretView, Word, precondition, role_of};
+use super::observed::{LedgerView, Observed, SecretView, Word};
 use super::patience::Clock;
 use super::quorum;
-use super::slot::{self, entries, has_entry, owned};
+use super::slot;
 use scene::{Scene, Step, Verdict};
 
 /// How long a kubeconfig may be sought in a founded cluster that has none, before that is called so (SPEC 2.5).
@@ -51,7 +49,7 @@ pub fn plan_changes(
         // It is said in the ledger first, so that everyone plans by the same rules.
         return;
     }
-    let is_lost = |wait: &Wait| wait.reason == Reason::ControlPlaneLost;
+    let is_lost = |wait: &Wait| wait.cause.reason == Reason::ControlPlaneLost;
     if plan.waits.iter().any(is_lost) {
         return;
     }
@@ -65,7 +63,7 @@ pub fn plan_changes(
         || come_and_go
         || !ledger.slot.entries.is_empty()
         || nodes.any(|node| node.draining_since.is_some());
-    let asks = asks_the_cluster(observed, founding.founded);
+    let asks = observed.asks(founding.founded);
     plan.wants_word |= pending && asks;
     // The mark of a drain can land after the entry that it was decided under has ended: nothing else would show it.
     let looks_again = asks && observed.kubeconfig.try_again;
@@ -115,7 +113,7 @@ pub fn plan_changes(
                 return;
             }
             Verdict::Hold(reason, message) | Verdict::Stop(reason, message) => {
-                if !plan.waits.iter().any(|wait| wait.reason == reason) {
+                if !plan.waits.iter().any(|wait| wait.cause.reason == reason) {
                     plan.wait_for(&machine, ConditionType::RollingOut, reason, message);
                 }
             }
@@ -140,23 +138,22 @@ fn deed(
             cordon,
         }),
         Step::Release => {
-            let held = owned(scene.observed, machine)?;
-            Some(Deed::Release(precondition(held)))
+            let held = scene.observed.controlled(machine)?;
+            Some(Deed::Release(held.version()))
         }
         Step::Join => {
             let target = targets.get(machine)?;
             Some(Deed::Join(target.claim(&scene.observed.cluster, scene.now)))
         }
         Step::Rewrite => {
-            let held = owned(scene.observed, machine)?;
+            let held = scene.observed.controlled(machine)?;
             let of_three = scene.founded
-                && role_of(held) == Role::ControlPlane
+                && held.role() == Role::ControlPlane
                 && quorum::can_be_kept(scene.numbers.n);
-            let unfinished = !is_confirmed(held)
-                || slot::older_attempt(scene.observed, held, scene.now).is_some();
+            let unfinished = !held.is_confirmed() || held.older_attempt(scene.now).is_some();
             let target = targets.get(machine)?;
             Some(Deed::Rewrite(target.rewrite(
-                held,
+                &held,
                 of_three && unfinished,
                 scene.now,
             )))
@@ -166,9 +163,9 @@ fn deed(
 
 /// Goes on with the evictions from the Nodes that are being drained, whatever else is done.
 fn evict(scene: &Scene<'_>, plan: &mut Plan) {
-    for entry in entries(scene.observed) {
+    for entry in scene.observed.entries() {
         if let Verdict::Hold(Reason::Draining, _) = scene.decide(&entry.machine)
-            && let Some(node) = health::node(scene.observed, &entry.machine)
+            && let Some(node) = scene.observed.node(&entry.machine)
         {
             plan.actions.push(Action::Evict(node.name.clone()));
         }
@@ -180,12 +177,12 @@ fn undrain(scene: &Scene<'_>, plan: &mut Plan) -> bool {
     let observed = scene.observed;
     let stay = observed
         .members()
-        .filter(|(machine, _)| !plan.selection.leaves(machine));
+        .filter(|it| !plan.selection.leaves(&it.name));
     let undrains: Vec<Action> = stay
-        .filter_map(|(machine, _)| {
-            let node = health::node(observed, &machine)?;
+        .filter_map(|member| {
+            let node = observed.node(&member.name)?;
             (node.draining_since.is_some() && !node.deleting).then(|| Action::Undrain {
-                machine,
+                machine: member.name,
                 name: node.name.clone(),
                 uid: node.uid.clone(),
                 cordoned: node.cordoned,
@@ -203,17 +200,17 @@ fn undrain(scene: &Scene<'_>, plan: &mut Plan) -> bool {
 /// whose machine is in flight, stays.
 fn end_entries(scene: &Scene<'_>, late_requests: Duration, plan: &mut Plan) -> bool {
     let observed = scene.observed;
-    for entry in entries(observed) {
+    for entry in observed.entries() {
         match scene.decide(&entry.machine) {
             Verdict::Go(_) | Verdict::Hold(..) => continue,
             Verdict::Stop(..) | Verdict::Nothing => {}
         }
-        let done = owned(observed, &entry.machine)
-            .is_none_or(|held| slot::is_settled(observed, held, scene.now));
+        let held = observed.controlled(&entry.machine);
+        let done = held.as_ref().is_none_or(|held| held.is_settled(scene.now));
         // Whether its Node bears marks of a drain cannot be told.
         let marks_unknown = scene.asks
             && observed.word.nodes().is_none()
-            && owned(observed, &entry.machine).is_some()
+            && held.is_some()
             && quorum::can_be_kept(scene.numbers.n);
         if !done {
             continue;
@@ -228,9 +225,7 @@ fn end_entries(scene: &Scene<'_>, late_requests: Duration, plan: &mut Plan) -> b
             );
             continue;
         }
-        if owned(observed, &entry.machine).is_none()
-            && !slot::node_is_gone(observed, entry, scene.founded)
-        {
+        if held.is_none() && !observed.node_is_gone(entry, scene.asks) {
             let waits = format!(
                 "Machine {} is gone, and its Node has to go, too, before another control plane machine is changed",
                 entry.machine
@@ -246,14 +241,7 @@ fn end_entries(scene: &Scene<'_>, late_requests: Duration, plan: &mut Plan) -> b
             continue;
         }
         let before = plan.actions.len();
-        slot::end(
-            observed,
-            entry,
-            scene.founded,
-            late_requests,
-            scene.now,
-            plan,
-        );
+        slot::end(observed, entry, scene.asks, late_requests, scene.now, plan);
         // One that only waits holds up nothing that may go on beside it.
         if plan.actions.len() > before {
             return true;
@@ -279,28 +267,28 @@ fn rewrite_first_ones(
             _ => None,
         })
         .collect();
-    let contested = observed.contested();
     let mut rewrites = Vec::new();
     for (machine, differences) in &plan.outdated {
-        let (Some(held), Some(target)) = (owned(observed, machine), targets.get(machine)) else {
+        let (Some(held), Some(target)) = (observed.controlled(machine), targets.get(machine))
+        else {
             continue;
         };
         let lives = founding.founded && target.role == Role::ControlPlane;
         let waits =
             differences.iter().all(|it| it.is_of_the_lists()) && !plan.overdue.contains(machine);
-        let entered = has_entry(observed, machine);
+        let entered = observed.entry(machine).is_some();
         if lives
             || waits
             || entered
-            || contested.contains_key(machine.as_str())
-            || once_confirmed(held)
-            || held.metadata.deletion_timestamp.is_some()
+            || observed.contested_by(machine).is_some()
+            || held.was_confirmed()
+            || held.is_deleting()
             || given_back.contains(&machine.to_string())
-            || super::targets::key_is_unknown(observed, machine, held)
+            || super::targets::key_is_unknown(observed, &held)
         {
             continue;
         }
-        let rewrite = target.rewrite(held, false, now);
+        let rewrite = target.rewrite(&held, false, now);
         rewrites.push(Action::Rewrite(Box::new(rewrite)));
     }
     plan.actions.extend(rewrites);
@@ -324,7 +312,7 @@ fn never_reachable(observed: &Observed, founding: &Founding, now: Timestamp, pla
     let why = fetch
         .failure
         .as_ref()
-        .map_or("no control plane machine answers", |(_, why)| why.as_str());
+        .map_or("no control plane machine answers", |why| &why.message);
     plan.wait(
         ConditionType::Stalled,
         Reason::NeverReachable,

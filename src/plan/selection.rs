@@ -6,16 +6,13 @@ pub use obstacle::Obstacle;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::api::conditions::Reason;
+use crate::api::conditions::{Cause, Reason};
 use crate::api::names::MachineName;
 use crate::api::spec::{Pool, ValidSpec};
 use crate::api::status::Role;
 
 use kube::core::SelectorExt as _;
 
-use super::cluster_nix::held_values;
-use super::confirmed;
-use super::health;
 use super::observed::{Observed, SshKeyView};
 use obstacle::{configured, configured_obstacle, obstacle, released};
 
@@ -130,11 +127,11 @@ pub fn select(observed: &Observed, spec: &ValidSpec) -> Selection {
     let mut terminating = BTreeSet::new();
     for role in Role::ALL {
         members.insert(role, BTreeSet::new());
-        for (machine, configuration) in observed.members_of(role) {
-            if configuration.metadata.deletion_timestamp.is_some() {
-                terminating.insert(machine.clone());
+        for member in observed.members_of(role) {
+            if member.is_deleting() {
+                terminating.insert(member.name.clone());
             }
-            members.entry(role).or_default().insert(machine);
+            members.entry(role).or_default().insert(member.name);
         }
     }
     let listed: BTreeSet<&MachineName> = Role::ALL
@@ -204,17 +201,19 @@ fn keep(
         Pool::Selected { count, .. } => {
             let unfounded = observed.ledger.ours().is_some_and(|ledger| !ledger.founded);
             // SPEC 2.6: those annotated `release` leave first, then unhealthy ones, then the last by name.
-            let held = |machine: &MachineName| observed.configurations.get(machine.as_str());
-            let confirmed =
-                |machine: &MachineName| held(machine).is_some_and(|it| confirmed::is_confirmed(it));
+            let confirmed = |machine: &MachineName| {
+                let member = observed.member(machine);
+                member.is_some_and(|member| member.is_confirmed())
+            };
             // One that is being changed is no worse for it.
             let well = |machine: &MachineName| {
-                observed.discoverable(machine)
-                    && held(machine).is_some_and(|it| confirmed::once_confirmed(it))
+                let member = observed.member(machine);
+                member.is_some_and(|it| it.is_discoverable() && it.was_confirmed())
             };
             // Who is on its way out stays so, whatever a probe says of another.
             let drains = |machine: &MachineName| {
-                health::node(observed, machine).is_some_and(|node| node.draining_since.is_some())
+                let node = observed.node(machine);
+                node.is_some_and(|node| node.draining_since.is_some())
             };
             candidates.sort_by_cached_key(|machine| {
                 // Before the founding all goes back with the founder: it stays longest.
@@ -272,7 +271,7 @@ fn fill(
             continue;
         }
         match obstacle(observed, name) {
-            Some(obstacle) if obstacle.reason == Reason::MachineInUse => {
+            Some(obstacle) if obstacle.cause.reason == Reason::MachineInUse => {
                 in_use.insert(name.clone(), obstacle);
             }
             Some(_) => unreachable += 1,
@@ -282,7 +281,9 @@ fn fill(
             }
             None => match key_obstacle(observed, name).filter(|_| spec.inject_ssh_key) {
                 // One whose key was not looked at yet is chosen, and looked at.
-                Some(obstacle) if obstacle.reason != Reason::Unknown => keyless.push(obstacle),
+                Some(obstacle) if obstacle.cause.reason != Reason::Unknown => {
+                    keyless.push(obstacle);
+                }
                 _ => {
                     taken.insert(name.clone());
                     pick.joining.insert(name.clone());
@@ -295,11 +296,13 @@ fn fill(
         let held = in_use.len();
         pick.obstacles.push(Obstacle {
             machine: None,
-            reason: Reason::TooFewMachines,
-            message: format!(
-                "{missing} of {count} {} machines missing: no free Machine matches the selector ({held} in use, {unreachable} not discoverable, {} without a usable SSH key)",
-                role.as_str(),
-                keyless.len()
+            cause: Cause::new(
+                Reason::TooFewMachines,
+                format!(
+                    "{missing} of {count} {} machines missing: no free Machine matches the selector ({held} in use, {unreachable} not discoverable, {} without a usable SSH key)",
+                    role.as_str(),
+                    keyless.len()
+                ),
             ),
             rival: None,
         });
@@ -325,11 +328,8 @@ fn to_be_replaced(observed: &Observed, pick: &Pick) -> usize {
 
 /// Whether a machine is told to found the cluster.
 fn founds(observed: &Observed, machine: &MachineName) -> bool {
-    observed
-        .configurations
-        .get(machine.as_str())
-        .and_then(|configuration| held_values(configuration))
-        .is_some_and(|values| values.bootstrap.as_deref() == Some(machine.as_str()))
+    let values = observed.member(machine).and_then(|member| member.values());
+    values.is_some_and(|values| values.bootstrap.as_deref() == Some(machine.as_str()))
 }
 
 /// Machines whose SSH key cannot be given to them do not join; a worker's does not hold up the others.
@@ -350,18 +350,17 @@ pub fn leave_out_keyless(observed: &Observed, selection: &mut Selection) {
 
 /// Why the SSH key of a machine cannot be given to it; `None` where it can.
 fn key_obstacle(observed: &Observed, machine: &MachineName) -> Option<Obstacle> {
-    let (reason, message) = match observed.ssh_keys.get(machine) {
+    let cause = match observed.ssh_keys.get(machine) {
         Some(SshKeyView::Usable { .. }) => return None,
-        Some(SshKeyView::Unusable(reason, message)) => (*reason, message.clone()),
-        None => (
+        Some(SshKeyView::Unusable(cause)) => cause.clone(),
+        None => Cause::new(
             Reason::Unknown,
             format!("the SSH key of Machine {machine} was not read yet"),
         ),
     };
     Some(Obstacle {
         machine: Some(machine.clone()),
-        reason,
-        message,
+        cause,
         rival: None,
     })
 }

@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::api::conditions::{ConditionType, Reason};
 use crate::api::ledger::{Entry, EntryState, Ledger, Slot};
-use crate::api::names::{MachineName, REWRITTEN_ANNOTATION, WRITTEN_ANNOTATION};
-use crate::api::nio::NixosConfiguration;
+use crate::api::names::MachineName;
 use crate::api::status::Role;
 
 use super::action::{Action, Plan};
-use super::confirmed::{is_confirmed, once_confirmed, proved};
-use super::health::{asks_the_cluster, node};
-use super::observed::{LedgerView, Observed, precondition, role_of};
+use super::confirmed::Proof;
+use super::observed::{LedgerView, Member, Observed, elapsed};
 use super::patience::Clock;
 use super::release::is_left_behind;
 
@@ -31,133 +30,88 @@ pub struct Flight {
     pub once_confirmed: bool,
 }
 
-/// Every machine in flight.
-#[must_use]
-pub fn flights(
-    observed: &Observed,
-    founded: bool,
-    now: Timestamp,
-) -> BTreeMap<MachineName, Flight> {
-    let mut flights = BTreeMap::new();
-    for (machine, configuration) in observed.members() {
-        let role = role_of(configuration);
-        let once_confirmed = once_confirmed(configuration);
-        let counts = match role {
-            Role::ControlPlane => founded,
-            Role::Worker => once_confirmed,
-        };
-        // An entry that was lost with its ledger said so of an older attempt, too. After its hour NIO's proof may have faded for
-        // other reasons, and nobody is kept waiting for that.
-        let older_runs = role == Role::ControlPlane
-            && older_attempt(observed, configuration, now).is_some_and(|rest| !rest.is_zero());
-        if counts && (!is_confirmed(configuration) || older_runs) {
-            let flight = Flight {
-                role,
-                entry: None,
-                once_confirmed,
+impl Observed {
+    /// Every machine in flight.
+    #[must_use]
+    pub fn flights(&self, founded: bool, now: Timestamp) -> BTreeMap<MachineName, Flight> {
+        let mut flights = BTreeMap::new();
+        for member in self.members() {
+            let role = member.role();
+            let once_confirmed = member.was_confirmed();
+            let counts = match role {
+                Role::ControlPlane => founded,
+                Role::Worker => once_confirmed,
             };
-            flights.insert(machine, flight);
+            // An entry that was lost with its ledger said so of an older attempt, too. After its hour NIO's proof may have faded
+            // for other reasons, and nobody is kept waiting for that.
+            let older_runs = role == Role::ControlPlane
+                && member
+                    .older_attempt(now)
+                    .is_some_and(|rest| !rest.is_zero());
+            if counts && (!member.is_confirmed() || older_runs) {
+                let flight = Flight {
+                    role,
+                    entry: None,
+                    once_confirmed,
+                };
+                flights.insert(member.name, flight);
+            }
         }
+        for entry in self.entries() {
+            let held = self.controlled(&entry.machine);
+            let flight = Flight {
+                role: held.as_ref().map_or(entry.role, Member::role),
+                entry: Some(entry.state),
+                once_confirmed: held.is_some_and(|held| held.was_confirmed()),
+            };
+            flights.insert(entry.machine.clone(), flight);
+        }
+        flights
     }
-    for entry in entries(observed) {
-        let held = owned(observed, &entry.machine);
-        let flight = Flight {
-            role: held.map_or(entry.role, role_of),
-            entry: Some(entry.state),
-            once_confirmed: held.is_some_and(once_confirmed),
-        };
-        flights.insert(entry.machine.clone(), flight);
+
+    /// Workers of a founded cluster that get their first configuration at once: those of which no old Node is left over (SPEC 4.5).
+    #[must_use]
+    pub fn free_to_join(
+        &self,
+        founded: bool,
+        joining: &BTreeSet<MachineName>,
+    ) -> BTreeSet<MachineName> {
+        let asks = self.asks(founded);
+        let no_node =
+            |machine: &MachineName| self.word.nodes().is_some() && self.node(machine).is_none();
+        joining
+            .iter()
+            .filter(|machine| !asks || (no_node(machine) && self.entry(machine).is_none()))
+            .cloned()
+            .collect()
     }
-    flights
+
+    /// Whether the Node of a machine without a configuration is no obstacle to the end of its entry.
+    pub(super) fn node_is_gone(&self, entry: &Entry, asks: bool) -> bool {
+        entry.role == Role::Worker
+            || self.cluster.forces(entry.machine.as_str())
+            || !asks
+            || (self.word.nodes().is_some() && self.node(&entry.machine).is_none())
+    }
 }
 
-/// The entries that stand.
-pub fn entries(observed: &Observed) -> impl Iterator<Item = &Entry> {
-    observed
-        .ledger
-        .ours()
-        .into_iter()
-        .flat_map(|ledger| &ledger.slot.entries)
-}
+impl Member<'_> {
+    /// Whether what was written under an entry is done with: the machine is confirmed, and no older attempt can still run on it.
+    #[must_use]
+    pub fn is_settled(&self, now: Timestamp) -> bool {
+        self.is_confirmed() && !self.is_deleting() && self.older_attempt(now).is_none()
+    }
 
-/// Whether a machine has an entry.
-#[must_use]
-pub fn has_entry(observed: &Observed, machine: &MachineName) -> bool {
-    entries(observed).any(|entry| entry.machine == *machine)
-}
-
-/// Workers of a founded cluster that get their first configuration at once: those of which no old Node is left over (SPEC 4.5).
-#[must_use]
-pub fn free_to_join(
-    observed: &Observed,
-    founded: bool,
-    joining: &BTreeSet<MachineName>,
-) -> BTreeSet<MachineName> {
-    let asks = asks_the_cluster(observed, founded);
-    joining
-        .iter()
-        .filter(|machine| {
-            let no_node = observed.word.nodes().is_some() && node(observed, machine).is_none();
-            let entered = has_entry(observed, machine);
-            !asks || (no_node && !entered)
-        })
-        .cloned()
-        .collect()
-}
-
-/// The configuration of a machine, where the cluster is its controller.
-#[must_use]
-pub fn owned<'a>(observed: &'a Observed, machine: &MachineName) -> Option<&'a NixosConfiguration> {
-    observed
-        .configurations
-        .get(machine.as_str())
-        .map(|configuration| &**configuration)
-        .filter(|configuration| observed.owns(configuration))
-}
-
-/// When a configuration was last written, by its annotation.
-#[must_use]
-pub fn written(configuration: &NixosConfiguration) -> Option<Timestamp> {
-    time(configuration, WRITTEN_ANNOTATION)
-}
-
-fn time(configuration: &NixosConfiguration, annotation: &str) -> Option<Timestamp> {
-    let annotations = configuration.metadata.annotations.as_ref()?;
-    annotations.get(annotation)?.parse().ok()
-}
-
-/// Whether what was written under an entry is done with: the machine is confirmed, and no older attempt can still run on it.
-#[must_use]
-pub fn is_settled(observed: &Observed, configuration: &NixosConfiguration, now: Timestamp) -> bool {
-    is_confirmed(configuration)
-        && configuration.metadata.deletion_timestamp.is_none()
-        && older_attempt(observed, configuration, now).is_none()
-}
-
-/// How long an older attempt of NIO's may still run on a machine; `None`: it has ended, and NIO's proof of today says so.
-#[must_use]
-pub fn older_attempt(
-    observed: &Observed,
-    configuration: &NixosConfiguration,
-    now: Timestamp,
-) -> Option<Duration> {
-    let annotations = configuration.metadata.annotations.as_ref();
-    annotations?.get(REWRITTEN_ANNOTATION)?;
-    // What a person wrote there is no time: NIO's proof alone counts then.
-    let ran = time(configuration, REWRITTEN_ANNOTATION).map_or(OLDER_ATTEMPT, |since| {
-        Duration::try_from(now.duration_since(since)).unwrap_or_default()
-    });
-    let rest = OLDER_ATTEMPT.saturating_sub(ran);
-    let machine = configuration
-        .metadata
-        .name
-        .as_deref()
-        .and_then(MachineName::parse)
-        .and_then(|machine| observed.machines.get(&machine));
-    let proved_now = observed
-        .nio
-        .is_some_and(|nio| proved(nio, configuration, machine.map(|machine| &**machine)));
-    (!rest.is_zero() || !proved_now).then_some(rest)
+    /// How long an older attempt of NIO's may still run on its machine; `None`: it has ended, and NIO's proof of today says so.
+    #[must_use]
+    pub fn older_attempt(&self, now: Timestamp) -> Option<Duration> {
+        // What a person wrote there is no time: NIO's proof alone counts then.
+        let ran = self
+            .rewritten()?
+            .map_or(OLDER_ATTEMPT, |since| elapsed(since, now));
+        let rest = OLDER_ATTEMPT.saturating_sub(ran);
+        (!rest.is_zero() || self.proof() != Some(Proof::OfHeld)).then_some(rest)
+    }
 }
 
 /// Ends the entry of a machine, one step: to `releasing`, then the touch (or the wait where there is no child) and the removal.
@@ -165,7 +119,7 @@ pub fn older_attempt(
 pub(super) fn end(
     observed: &Observed,
     entry: &Entry,
-    founded: bool,
+    asks: bool,
     late_requests: Duration,
     now: Timestamp,
     plan: &mut Plan,
@@ -184,10 +138,10 @@ pub(super) fn end(
         return;
     }
     let after = of(ledger, ledger.slot.without(&entry.machine));
-    if let Some(child) = owned(observed, &entry.machine) {
+    if let Some(child) = observed.controlled(&entry.machine) {
         plan.actions.push(Action::EndEntry {
             machine: entry.machine.clone(),
-            child: precondition(child),
+            child: child.version(),
             ledger: version.clone(),
             after,
         });
@@ -199,26 +153,18 @@ pub(super) fn end(
     plan.clocks.insert(clock);
     if waited < late_requests {
         plan.look_again_in(late_requests.saturating_sub(waited));
-    } else if node_is_gone(observed, entry, founded) {
+    } else if observed.node_is_gone(entry, asks) {
         plan.actions
             .push(Action::UpdateLedger(version.clone(), after));
         if is_left_behind(observed, &entry.machine) {
             plan.actions
                 .push(Action::TellLeftBehind(entry.machine.clone()));
         }
-        if asks_the_cluster(observed, founded) && observed.word.nodes().is_none() {
+        if asks && observed.word.nodes().is_none() {
             plan.actions
                 .push(Action::TellNodeStays(entry.machine.clone()));
         }
     }
-}
-
-/// Whether the Node of a machine without a configuration is no obstacle to the end of its entry.
-pub(super) fn node_is_gone(observed: &Observed, entry: &Entry, founded: bool) -> bool {
-    entry.role == Role::Worker
-        || observed.cluster.forces(entry.machine.as_str())
-        || !asks_the_cluster(observed, founded)
-        || (observed.word.nodes().is_some() && node(observed, &entry.machine).is_none())
 }
 
 /// A take: the entry of a machine made, or renewed (SPEC 4.2).
@@ -240,8 +186,8 @@ pub(super) fn fence(observed: &Observed, late_requests: Duration, now: Timestamp
     let waited = observed.elapsed(&clock, now);
     plan.clocks.insert(clock);
     plan.wait(
-        crate::api::conditions::ConditionType::RollingOut,
-        crate::api::conditions::Reason::Fencing,
+        ConditionType::RollingOut,
+        Reason::Fencing,
         format!(
             "the ledger was made anew: requests of before are waited for, up to {} seconds, before anything is changed",
             late_requests.as_secs()
@@ -251,11 +197,9 @@ pub(super) fn fence(observed: &Observed, late_requests: Duration, now: Timestamp
         plan.look_again_in(late_requests.saturating_sub(waited));
         return;
     }
-    for (machine, configuration) in observed.members() {
-        if observed.owns(configuration) {
-            plan.actions
-                .push(Action::Touch(machine, precondition(configuration)));
-        }
+    for member in observed.members().filter(|it| it.controlled) {
+        let version = member.version();
+        plan.actions.push(Action::Touch(member.name, version));
     }
     let open = Slot {
         fencing: false,

@@ -1,6 +1,6 @@
 //! Whether the SSH key of a machine can be used: its Secret lies in the cluster's namespace, and NIO hands out that key.
 
-use crate::api::conditions::Reason;
+use crate::api::conditions::{Cause, Reason};
 use crate::api::names::MachineName;
 use crate::api::nio::{Generation, Machine, SSH_KEY};
 
@@ -23,7 +23,7 @@ pub fn secret_of<'a>(
     namespace: &'a str,
 ) -> Result<&'a str, SshKeyView> {
     let Some((lies_in, secret)) = machine.ssh_key_secret(nio, namespace) else {
-        return Err(SshKeyView::Unusable(
+        return Err(unusable(
             Reason::SSHKeyMissing,
             format!(
                 "Machine {name} names no Secret in spec.sshKeySecretRef: set it, or set injectSSHKey: false on the cluster"
@@ -33,7 +33,7 @@ pub fn secret_of<'a>(
     if lies_in == namespace {
         return Ok(secret);
     }
-    Err(SshKeyView::Unusable(
+    Err(unusable(
         Reason::SSHKeyUnusable,
         format!(
             "the SSH key of Machine {name} is in Secret {secret} of namespace {lies_in}: copy it into a Secret of namespace {namespace}, and set spec.sshKeySecretRef.namespace of the Machine to {namespace}"
@@ -50,7 +50,6 @@ pub fn judge(
     nio: Option<Generation>,
     given: bool,
 ) -> SshKeyView {
-    let unusable = SshKeyView::Unusable;
     let Some(found) = found else {
         return unusable(
             Reason::SSHKeyMissing,
@@ -87,4 +86,8 @@ pub fn judge(
             fingerprint,
         },
     }
+}
+
+fn unusable(reason: Reason, message: String) -> SshKeyView {
+    SshKeyView::Unusable(Cause::new(reason, message))
 }

@@ -11,10 +11,9 @@ use jiff::Timestamp;
 use crate::api::conditions::ConditionType;
 use crate::api::digest::sha256;
 use crate::api::names::{MachineName, Revision, kubeconfig_name};
-use crate::api::status::{ClusterStatus, InFlightRow, Phase, Role, RoleStatus, RolloutStatus};
+use crate::api::status::{ClusterStatus, Phase, Role, RoleStatus, RolloutStatus};
 
 use super::action::Plan;
-use super::confirmed::is_confirmed;
 use super::observed::{Observed, SecretView};
 
 /// A write that the API server refused in this pass, in words that hold no secret.
@@ -32,9 +31,8 @@ pub fn status(
     let roles = Role::ALL.map(|role| role_status(observed, plan, role));
     let conditions = conditions::conditions(observed, plan, &roles, refusal, now);
     let holds = |kind: ConditionType| {
-        conditions
-            .iter()
-            .any(|condition| condition.kind == kind.to_string() && condition.status == "True")
+        let mut conditions = conditions.iter();
+        conditions.any(|it| it.kind == kind.to_string() && it.is_true())
     };
     let phase = if observed.cluster.deleting {
         Phase::Deleting
@@ -97,14 +95,8 @@ fn revision(plan: &Plan) -> Option<String> {
 
 /// Mirrors the slot, and who counts as in flight besides.
 fn rollout(plan: &Plan) -> RolloutStatus {
-    let in_flight = plan.in_flight.iter().map(|(machine, flight)| InFlightRow {
-        machine: machine.to_string(),
-        role: flight.role,
-        since: flight.since,
-        waiting_for: flight.waiting_for.clone(),
-    });
     RolloutStatus {
-        in_flight: in_flight.collect(),
+        in_flight: plan.in_flight.values().cloned().collect(),
     }
 }
 
@@ -136,8 +128,6 @@ fn role_status(observed: &Observed, plan: &Plan, role: Role) -> RoleStatus {
 }
 
 fn confirmed(observed: &Observed, machine: &MachineName) -> bool {
-    observed
-        .configurations
-        .get(machine.as_str())
-        .is_some_and(|configuration| is_confirmed(configuration))
+    let member = observed.member(machine);
+    member.is_some_and(|member| member.is_confirmed())
 }

@@ -6,19 +6,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::api::names::MachineName;
-use crate::api::nio::NixosConfiguration;
 use crate::api::status::Role;
 
 use super::action::Plan;
-use super::cluster_nix::{ClusterNix, NixNode, held_values};
-use super::confirmed::{is_confirmed, once_confirmed};
-use super::desired::{Difference, Target, key_secret};
+use super::cluster_nix::{ClusterNix, NixNode};
+use super::desired::{Difference, Target};
 use super::founding::Founding;
 use super::ground::Ground;
-use super::observed::{Observed, SshKeyView};
+use super::observed::{Member, Observed, SshKeyView};
 use super::patience::Clock;
 use super::selection::Selection;
-use super::slot;
 
 /// The target of every machine that has a configuration or is to get one.
 #[must_use]
@@ -30,7 +27,7 @@ pub fn targets(
 ) -> BTreeMap<MachineName, Target> {
     // Members, and those claimed in this pass; one that joins through the slot is claimed in a pass of its own (SPEC 3.3).
     let claimed = if founding.founded {
-        slot::free_to_join(observed, founding.founded, &selection.workers.joining)
+        observed.free_to_join(true, &selection.workers.joining)
     } else {
         let joining = Role::ALL
             .iter()
@@ -111,14 +108,14 @@ pub fn compare(
     let gathering = members_change(observed, plan);
     for (machine, target) in targets {
         plan.targets.insert(machine.clone(), target.revision());
-        let Some(configuration) = observed.configurations.get(machine.as_str()) else {
+        let Some(member) = observed.member(machine) else {
             continue;
         };
         if !plan.selection.of(target.role).staying.contains(machine) {
             continue;
         }
-        let mut differences = target.differences(configuration);
-        if key_is_unknown(observed, machine, configuration) {
+        let mut differences = target.differences(&member);
+        if key_is_unknown(observed, &member) {
             // What the machine would be written with cannot be told; it is not called outdated for its key.
             differences.retain(|difference| {
                 !matches!(
@@ -127,10 +124,10 @@ pub fn compare(
                 )
             });
         }
-        if stranded(target, configuration) {
+        if stranded(target, &member) {
             differences.push(Difference::Join);
         }
-        if was_wiped(observed, machine, configuration, now, plan) {
+        if was_wiped(observed, &member, now, plan) {
             differences.push(Difference::Reapply);
         }
         let of_the_lists = differences.iter().all(|it| it.is_of_the_lists());
@@ -141,24 +138,20 @@ pub fn compare(
 }
 
 /// Whether a machine is given an SSH key and that key cannot be read now.
-pub(super) fn key_is_unknown(
-    observed: &Observed,
-    machine: &MachineName,
-    configuration: &NixosConfiguration,
-) -> bool {
+pub(super) fn key_is_unknown(observed: &Observed, member: &Member<'_>) -> bool {
     let known = matches!(
-        observed.ssh_keys.get(machine),
+        observed.ssh_keys.get(&member.name),
         Some(SshKeyView::Usable { .. })
     );
     let given = observed.spec.as_ref().is_ok_and(|spec| spec.inject_ssh_key);
-    given && !known && key_secret(configuration).is_some()
+    given && !known && member.key_secret().is_some()
 }
 
 /// Whether anyone joins or leaves: has no configuration yet, was never confirmed and is still in time, or is to go.
 fn members_change(observed: &Observed, plan: &Plan) -> bool {
     let joins = |machine: &MachineName| {
-        let held = observed.configurations.get(machine.as_str());
-        !plan.overdue.contains(machine) && held.is_some_and(|held| !once_confirmed(held))
+        let member = observed.member(machine);
+        !plan.overdue.contains(machine) && member.is_some_and(|it| !it.was_confirmed())
     };
     Role::ALL.into_iter().any(|role| {
         let pick = plan.selection.of(role);
@@ -167,25 +160,17 @@ fn members_change(observed: &Observed, plan: &Plan) -> bool {
 }
 
 /// Whether NIO has shown a confirmed machine as unconfigured for so long that it was made anew (SPEC 3.6).
-fn was_wiped(
-    observed: &Observed,
-    machine: &MachineName,
-    configuration: &NixosConfiguration,
-    now: Timestamp,
-    plan: &mut Plan,
-) -> bool {
-    let status = observed
-        .machines
-        .get(machine)
-        .map(|object| object.status.clone().unwrap_or_default());
-    let unconfigured = status.is_some_and(|status| {
-        !status.has_configuration
-            && status.applied_configuration.as_deref() != Some(machine.as_str())
+fn was_wiped(observed: &Observed, member: &Member<'_>, now: Timestamp, plan: &mut Plan) -> bool {
+    let unconfigured = member.machine.is_some_and(|machine| {
+        let name = Some(member.name.as_str());
+        machine.status.as_ref().is_none_or(|status| {
+            !status.has_configuration && status.applied_configuration.as_deref() != name
+        })
     });
-    if !unconfigured || !is_confirmed(configuration) {
+    if !unconfigured || !member.is_confirmed() {
         return false;
     }
-    let clock = Clock::Unconfigured(machine.clone());
+    let clock = Clock::Unconfigured(member.name.clone());
     let waited = observed.elapsed(&clock, now);
     plan.clocks.insert(clock);
     if waited < UNCONFIGURED {
@@ -196,15 +181,15 @@ fn was_wiped(
 
 /// Whether a machine that is not confirmed was told to join nobody, or one that is no member any more, though there is another:
 /// the one change of `join` that counts (SPEC 2.5).
-fn stranded(target: &Target, configuration: &NixosConfiguration) -> bool {
-    let Some(held) = held_values(configuration) else {
+fn stranded(target: &Target, member: &Member<'_>) -> bool {
+    let Some(held) = member.values() else {
         return false;
     };
     let is_member = |name: &str| {
         let mut nodes = target.nix.control_plane.iter();
         nodes.any(|node| node.name == name)
     };
-    !is_confirmed(configuration)
+    !member.is_confirmed()
         && target.nix.join.is_some()
         && held.join.is_none_or(|join| !is_member(&join.name))
 }
@@ -224,12 +209,9 @@ fn join(
             .cloned();
     }
     let others = control_plane.iter().filter_map(|node| {
-        let configuration = observed.configurations.get(&node.name)?;
-        let name = MachineName::parse(&node.name)?;
-        let usable = name != *machine
-            && configuration.metadata.deletion_timestamp.is_none()
-            && once_confirmed(configuration);
-        let healthy = is_confirmed(configuration) && observed.discoverable(&name);
+        let other = observed.member(&MachineName::parse(&node.name)?)?;
+        let usable = other.name != *machine && !other.is_deleting() && other.was_confirmed();
+        let healthy = other.is_confirmed() && other.is_discoverable();
         usable.then_some((!healthy, node))
     });
     others.min().map(|(_, node)| node.clone())
@@ -237,17 +219,12 @@ fn join(
 
 /// A machine's address; where its Machine object is gone, the one that its configuration was written with.
 fn address(observed: &Observed, machine: &MachineName) -> String {
-    if let Some(address) = observed
-        .machines
-        .get(machine)
-        .and_then(|machine| machine.address())
-    {
+    if let Some(address) = observed.machine(machine).and_then(|it| it.address()) {
         return address.to_owned();
     }
     observed
-        .configurations
-        .get(machine.as_str())
-        .and_then(|configuration| held_values(configuration))
+        .member(machine)
+        .and_then(|member| member.values())
         .and_then(|values| {
             let mut nodes = values.control_plane.into_iter().chain(values.workers);
             nodes.find(|node| node.name == machine.as_str())

@@ -1,5 +1,7 @@
 //! What writes are made of: the versions that they insist on, the bodies of configurations, and the children that they go to.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 use crate::api::names::{MachineName, Marker};
 use crate::api::status::Role;
 
@@ -19,6 +21,17 @@ pub struct Precondition {
     pub uid: String,
     /// `metadata.resourceVersion`.
     pub resource_version: String,
+}
+
+impl Precondition {
+    /// The version of an object as it was read.
+    #[must_use]
+    pub fn of(meta: &ObjectMeta) -> Self {
+        Self {
+            uid: meta.uid.clone().unwrap_or_default(),
+            resource_version: meta.resource_version.clone().unwrap_or_default(),
+        }
+    }
 }
 
 /// A configuration as it is to be created.

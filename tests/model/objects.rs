@@ -16,8 +16,8 @@ use nico::api::status::{ClusterStatus, Role};
 use nico::plan::desired::owner_reference;
 use nico::plan::files_hash::additional_files_hash;
 use nico::plan::observed::{
-    Answer, ClusterView, Evidence, Fetch, KnownHostsView, KubeconfigView, LedgerView, NodeView,
-    Observed, SecretView, SshKeyView, Word as RealWord, Workload, Works, labels,
+    Answer, ClusterView, Fetch, KnownHostsView, KubeconfigView, LedgerView, NodeView, Observed,
+    SecretView, SshKeyView, Word as RealWord, Workload, Works, labels,
 };
 use nico::plan::writes::Precondition;
 use serde_json::json;
@@ -39,7 +39,6 @@ fn id() -> ClusterId {
 /// A founded cluster of which nothing is known yet.
 pub fn blank(spec: Result<Arc<ValidSpec>, Vec<String>>) -> Observed {
     Observed {
-        evidence: Evidence::Live,
         cluster: ClusterView {
             namespace: "default".to_owned(),
             name: CLUSTER.to_owned(),

@@ -14,7 +14,6 @@ use nico::plan::action::{Action, Plan};
 use nico::plan::entered::Entered;
 use nico::plan::observed::{LedgerView, Observed};
 use nico::plan::patience::Clock;
-use nico::plan::slot::is_settled;
 use nico::plan::{Settings, plan, status};
 use serde_json::Value;
 
@@ -149,7 +148,7 @@ impl Planner {
             waits: plan
                 .waits
                 .iter()
-                .map(|wait| (wait.reason, wait.condition == ConditionType::Stalled))
+                .map(|wait| (wait.cause.reason, wait.condition == ConditionType::Stalled))
                 .collect(),
             settled: is_at_rest(&plan),
             wants_word: plan.actions.contains(&Action::AskCluster),
@@ -178,7 +177,8 @@ impl Planner {
             overdue: false,
         });
         let answer = &observed.configurations[self.names[usize::from(machine)].as_str()];
-        let settled = is_settled(&observed, answer, self.now);
+        let answer = observed.as_member(answer).expect("it is ours");
+        let settled = answer.is_settled(self.now);
         lock(&self.settled).insert(key, settled);
         settled
     }

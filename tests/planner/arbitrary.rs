@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use nico::api::names::MachineName;
 use nico::api::status::ClusterStatus;
-use nico::plan::observed::{Evidence, Observed};
+use nico::plan::observed::Observed;
 use nico::plan::{Settings, status};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -171,7 +171,6 @@ pub fn step(world: &mut World, source: &mut Source) {
 pub fn observed(source: &mut Source) -> (Observed, Timestamp, Settings) {
     let mut world = past(source);
     let mut observed = world.observe(PROD).unwrap();
-    observed.evidence = source.of(&[Evidence::Live, Evidence::Cached]);
     for _ in 0..source.below(9) {
         distort(&mut observed, source);
     }

@@ -3,10 +3,9 @@
 use nico::api::names::CONFIRMED_ANNOTATION;
 use nico::api::nio::Generation;
 use nico::plan::action::Action;
-use nico::plan::confirmed::{held_marker, is_confirmed, once_confirmed};
 use serde_json::json;
 
-use crate::given::{PROD, cluster, given, planned};
+use crate::given::{PROD, cluster, given, member, planned};
 use crate::revision::changed;
 use crate::world::World;
 
@@ -76,10 +75,10 @@ fn each_part_of_classics_proof_is_needed() {
 #[test]
 fn confirmed_is_kept_when_the_proof_fades_and_ends_with_another_marker() {
     changed(|world| world.configuration("w").status = None)
-        .then(|seen| assert!(is_confirmed(&seen.observed.configurations["w"])));
+        .then(|seen| assert!(member(&seen.observed.configurations["w"]).is_confirmed()));
     changed(|world| {
         world.edit_configuration("w", |held| {
-            let marker = held_marker(held).unwrap();
+            let marker = member(held).marker().unwrap();
             let path = format!(".nico/{}-7", marker.revision());
             held.spec.0["additionalFiles"]
                 .as_array_mut()
@@ -90,7 +89,7 @@ fn confirmed_is_kept_when_the_proof_fades_and_ends_with_another_marker() {
     })
     .then(|seen| {
         let held = &seen.observed.configurations["w"];
-        assert!(!is_confirmed(held) && once_confirmed(held));
+        assert!(!member(held).is_confirmed() && member(held).was_confirmed());
         assert!(seen.plan.actions.is_empty(), "another hash proves nothing");
     });
 }
@@ -106,6 +105,6 @@ fn an_annotation_of_any_value_says_once_confirmed() {
     })
     .then(|seen| {
         let held = &seen.observed.configurations["w"];
-        assert!(!is_confirmed(held) && once_confirmed(held));
+        assert!(!member(held).is_confirmed() && member(held).was_confirmed());
     });
 }

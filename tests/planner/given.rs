@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use nico::api::conditions::{ConditionType, Reason};
 use nico::api::ledger::Ledger;
 use nico::api::names::MachineName;
-use nico::api::nio::{Machine, MachineSpec, MachineStatus};
+use nico::api::nio::{Machine, MachineSpec, MachineStatus, NixosConfiguration};
 use nico::api::status::{ClusterCondition, ClusterStatus, MachineState};
 use nico::plan::action::{Action, Plan};
 use nico::plan::cluster_nix::{self, Values, held_values};
-use nico::plan::observed::{NotWorking, Observed};
+use nico::plan::observed::{Member, NotWorking, Observed};
 use nico::plan::status;
 use nico::plan::writes::Claim;
 use serde_json::{Value, json};
@@ -361,6 +361,11 @@ pub fn kind(action: &Action) -> &'static str {
         Action::TellNodeStays(_) => "TellNodeStays",
         Action::RemoveFinalizer(..) => "RemoveFinalizer",
     }
+}
+
+/// What stands in a configuration.
+pub fn member(held: &NixosConfiguration) -> Member<'_> {
+    Member::of(held).expect("it bears a machine's name")
 }
 
 /// A configuration of someone who is no cluster.

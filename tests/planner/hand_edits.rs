@@ -170,7 +170,7 @@ fn a_configuration_that_lost_its_owner_is_taken_back() {
         .when(settled)
         .then(|seen| {
             assert_eq!(seen.kinds(), Vec::<&str>::new());
-            assert!(seen.observed.owns(&seen.observed.configurations["a"]));
+            assert!(seen.observed.controls(&seen.observed.configurations["a"]));
         });
 }
 

@@ -1,6 +1,7 @@
 //! SPEC 6: when the kubeconfig is read, pinned, stored and tried.
 
 use nico::api::conditions::{
+    Cause,
     ConditionType::{KubeconfigReady, Ready},
     Reason,
 };
@@ -78,7 +79,7 @@ fn one_fetch_at_a_time_and_its_failure_is_told() {
         .and(|world| {
             let fetch = &mut world.cluster(PROD).kubeconfig.fetch;
             fetch.running = true;
-            fetch.failure = Some((Reason::HostKeyChanged, "the key changed".to_owned()));
+            fetch.failure = Some(Cause::new(Reason::HostKeyChanged, "the key changed"));
         })
         .when(planned)
         .then(|seen| {

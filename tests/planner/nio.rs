@@ -4,8 +4,9 @@ use nico::api::names::MachineName;
 use nico::api::nio::{NioCondition, NixosConfiguration, NixosConfigurationStatus};
 use nico::api::status::Role;
 use nico::plan::files_hash::additional_files_hash;
-use nico::plan::observed::{AtHand, KnownHostsView, NodeView, role_of};
+use nico::plan::observed::{AtHand, KnownHostsView, NodeView};
 
+use crate::given::member;
 use crate::world::World;
 
 impl World {
@@ -88,7 +89,7 @@ impl World {
         status.has_configuration = true;
         status.applied_configuration = Some(name.to_owned());
         configuration.status = proof;
-        let control_plane = role_of(configuration) == Role::ControlPlane;
+        let control_plane = member(configuration).role() == Role::ControlPlane;
         self.flying.retain(|machine, _| machine.as_str() != name);
         let version = self.count();
         let uid = format!("node-{}", self.count());

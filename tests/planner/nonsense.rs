@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
-use nico::api::conditions::Reason;
+use nico::api::conditions::{Cause, Reason};
 use nico::api::ledger::{Ledger, LedgerError};
 use nico::api::names::{CONFIRMED_ANNOTATION, ClusterId, MachineName, ROLE_LABEL};
 use nico::api::nio::{Generation, NioCondition, NixosConfiguration};
@@ -205,7 +205,7 @@ pub fn distort(observed: &mut Observed, source: &mut Source) {
                 began: source.of(&[None, Some(Timestamp::UNIX_EPOCH), Some(Timestamp::MAX)]),
                 failure: source
                     .once_in(2)
-                    .then(|| (Reason::HostKeyChanged, "changed".to_owned())),
+                    .then(|| Cause::new(Reason::HostKeyChanged, "changed")),
                 new_host_key: source.once_in(2),
                 at_hand: source.of(&[
                     None,
@@ -266,7 +266,7 @@ pub fn distort(observed: &mut Observed, source: &mut Source) {
                 Some(usable_key(&name)),
                 Some(rotated_key(&name, "SHA256:rotated")),
                 Some(unusable_key(&name)),
-                Some(SshKeyView::Unusable(Reason::SSHKeyUnusable, String::new())),
+                Some(SshKeyView::Unusable(Cause::new(Reason::SSHKeyUnusable, ""))),
             ]);
             observed.ssh_keys.remove(&name);
             observed.ssh_keys.extend(key.map(|key| (name, key)));

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use nico::api::conditions::{
+    Cause,
     ConditionType::{KubeconfigReady, Ready},
     Reason,
 };
@@ -183,7 +184,7 @@ fn a_renewal_that_fails_is_told_while_the_old_one_works() {
         .when(|world| {
             world.wait(60 * DAY);
             let fetch = &mut kubeconfig(world).fetch;
-            fetch.failure = Some((Reason::HostKeyChanged, "the key changed".to_owned()));
+            fetch.failure = Some(Cause::new(Reason::HostKeyChanged, "the key changed"));
         })
         .then(|seen| {
             let words = "it cannot be read anew: the key changed";
@@ -200,7 +201,7 @@ fn what_hinders_the_renewal_of_a_broken_one_is_its_reason() {
             world.plan(PROD);
             world.wait(60);
             let fetch = &mut kubeconfig(world).fetch;
-            fetch.failure = Some((Reason::HostKeyChanged, "the key changed".to_owned()));
+            fetch.failure = Some(Cause::new(Reason::HostKeyChanged, "the key changed"));
         })
         .then(|seen| {
             let words = "the key changed";

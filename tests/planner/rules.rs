@@ -11,13 +11,11 @@ use nico::api::nio::Generation;
 use nico::api::status::Role;
 use nico::plan::Settings;
 use nico::plan::action::{Action, Plan};
-use nico::plan::cluster_nix::held_values;
-use nico::plan::confirmed::{held_marker, is_confirmed};
-use nico::plan::observed::{Holder, Observed, SecretView, Works};
+use nico::plan::observed::{Holder, Member, Observed, SecretView, Works};
 use nico::plan::status::status;
 use nico::plan::writes::Claim;
 
-use crate::given::{claims, kind, nix_of};
+use crate::given::{claims, kind, member, nix_of};
 use writes::preconditions;
 
 /// Panics with the rule that a plan breaks.
@@ -122,8 +120,8 @@ fn kinds(observed: &Observed, plan: &Plan) -> Result<(), String> {
 /// What anyone can see that says "founded", without asking the planner.
 fn known_founded(observed: &Observed) -> bool {
     let told = observed
-        .members_of(Role::ControlPlane)
-        .filter_map(|(_, configuration)| held_values(configuration))
+        .control_plane()
+        .filter_map(|member| member.values())
         .any(|values| values.bootstrap.is_none());
     observed.ledger.ours().is_some_and(|ledger| ledger.founded)
         || told
@@ -162,10 +160,10 @@ fn check_claim(
     let marker = claim.marker.as_str();
     must(
         marker.ends_with(&format!("-t{}", now.as_second()))
-            && observed
-                .configurations
-                .values()
-                .all(|held| held_marker(held).as_ref() != Some(&claim.marker)),
+            && observed.configurations.values().all(|held| {
+                let marker = Member::of(held).and_then(|held| held.marker());
+                marker.as_ref() != Some(&claim.marker)
+            }),
         "I15: the marker of a claim is new",
     )?;
     let meta = &claim.body["metadata"];
@@ -209,7 +207,7 @@ fn whole(observed: &Observed, plan: &Plan) -> Result<(), String> {
             // One machine that is late, or a kubeconfig that is, is no reason to keep others from joining.
             .all(|wait| {
                 matches!(
-                    wait.reason,
+                    wait.cause.reason,
                     Reason::ProgressDeadlineExceeded | Reason::NeverReachable
                 )
             }),
@@ -249,10 +247,10 @@ fn whole(observed: &Observed, plan: &Plan) -> Result<(), String> {
                 .any(|it| Some(it.to_string()) == nix[0].bootstrap),
             "SPEC 2.5: the founder is a control plane machine",
         )?;
-        let held: Vec<_> = observed.members_of(Role::ControlPlane).collect();
+        let held: Vec<_> = observed.control_plane().collect();
         must(
             held.iter()
-                .filter_map(|(_, held)| held_values(held))
+                .filter_map(Member::values)
                 .all(|held| held.id == nix[0].id && held.bootstrap == nix[0].bootstrap),
             "SPEC 2.5: a claim agrees with the configurations that exist",
         )?;
@@ -321,11 +319,11 @@ fn check_status(observed: &Observed, plan: &Plan, now: Timestamp) -> Result<(), 
         for machine in &pick.staying {
             let held = &observed.configurations[machine.as_str()];
             must(
-                is_confirmed(held),
+                member(held).is_confirmed(),
                 "I8: Ready needs every machine confirmed",
             )?;
             must(
-                held_marker(held).map(|marker| marker.revision())
+                member(held).marker().map(|marker| marker.revision())
                     == plan.targets.get(machine).cloned()
                     || !matches!(
                         observed.ssh_keys.get(machine),

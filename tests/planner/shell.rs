@@ -14,17 +14,16 @@ use nico::api::spec::Pool;
 use nico::api::status::{ClusterStatus, Role};
 use nico::api::validate::validate;
 use nico::plan::action::{Action, Plan};
-use nico::plan::confirmed::is_confirmed;
 use nico::plan::entered::{Deed, Entered};
 use nico::plan::observed::{
-    Answer, Evidence, Fetch, KnownHostsView, LedgerView, Observed, Rival, SecretView, Word,
-    Workload, Works, controller, role_of,
+    Answer, Fetch, KnownHostsView, LedgerView, Member, Observed, Rival, SecretView, Word, Workload,
+    Works, controller,
 };
-use nico::plan::slot::is_settled;
 use nico::plan::writes::{Child, Precondition, Token};
-use nico::plan::{selection, slot, status};
+use nico::plan::{selection, status};
 use serde_json::{Value, json};
 
+use crate::given::member;
 use crate::world::{Refused, World, as_stored};
 
 impl World {
@@ -36,7 +35,6 @@ impl World {
             .map(Arc::new)
             .map_err(|errors| errors.iter().map(ToString::to_string).collect());
         let mut observed = Observed {
-            evidence: Evidence::Live,
             cluster: cluster.view.clone(),
             spec,
             nio: self.nio,
@@ -67,7 +65,7 @@ impl World {
             fresh_id: id,
         };
         for (name, configuration) in &self.configurations {
-            if observed.is_ours(configuration) {
+            if observed.belongs(configuration) {
                 let configuration = Arc::new(configuration.clone());
                 observed.configurations.insert(name.clone(), configuration);
             }
@@ -76,13 +74,15 @@ impl World {
         let Ok(spec) = observed.spec.clone() else {
             return Some(observed);
         };
-        let held: Vec<MachineName> = observed.members().map(|(machine, _)| machine).collect();
+        let held: Vec<MachineName> = observed.members().map(|it| it.name).collect();
         let listed = spec
             .control_plane
             .listed()
             .chain(spec.data_plane.listed())
             .cloned();
-        let left: Vec<MachineName> = slot::entries(&observed)
+        let left: Vec<MachineName> = observed
+            .entries()
+            .iter()
             .map(|entry| entry.machine.clone())
             .chain(cluster.view.forced())
             .collect();
@@ -102,7 +102,7 @@ impl World {
         let rivals: Vec<(String, String)> = observed
             .configurations
             .values()
-            .filter_map(|configuration| controller(configuration))
+            .filter_map(|configuration| controller(&configuration.metadata))
             .filter(|owner| owner.kind == "KubernetesCluster" && owner.uid != observed.cluster.uid)
             .map(|owner| (owner.uid.clone(), owner.name.clone()))
             .collect();
@@ -120,7 +120,7 @@ impl World {
             return Word::Silent("no kubeconfig is stored yet".to_owned());
         }
         let mut answers = BTreeMap::new();
-        for (machine, _) in observed.members_of(Role::ControlPlane) {
+        for machine in observed.control_plane().map(|it| it.name) {
             let up = self.nodes.contains_key(machine.as_str()) && !self.mute.contains(&machine);
             let answer = if up && self.refusing {
                 Answer::Refuses
@@ -160,26 +160,26 @@ impl World {
     fn judge_disruption(&mut self, name: &str, machine: &MachineName) {
         let observed = self.observe(name).expect("the cluster is there");
         let founded = observed.ledger.ours().is_some_and(|ledger| ledger.founded);
-        let control_plane: Vec<_> = observed.members_of(Role::ControlPlane).collect();
+        let control_plane: Vec<_> = observed.control_plane().collect();
         let n = control_plane.len();
-        let works = |(machine, held): &(MachineName, &Arc<NixosConfiguration>)| {
-            let node = self.nodes.get(machine.as_str());
-            is_confirmed(held)
-                && held.metadata.deletion_timestamp.is_none()
-                && !self.mute.contains(machine)
+        let works = |it: &Member<'_>| {
+            let node = self.nodes.get(it.name.as_str());
+            it.is_confirmed()
+                && !it.is_deleting()
+                && !self.mute.contains(&it.name)
                 && node.is_some_and(|node| node.ready)
         };
         let checks = observed
             .spec
             .as_ref()
             .is_ok_and(|spec| spec.rollout.node_checks);
-        let own = control_plane.iter().find(|(it, _)| it == machine);
+        let own = control_plane.iter().find(|it| it.name == *machine);
         if n < 3 || !founded || !checks || !own.is_some_and(works) {
             return;
         }
         let others = control_plane
             .iter()
-            .filter(|it| it.0 != *machine && works(it));
+            .filter(|it| it.name != *machine && works(it));
         assert!(
             others.count() > n / 2,
             "I3: {machine} is changed though the others are no quorum: {}",
@@ -293,7 +293,7 @@ impl World {
             }
             Action::TakeBack(name, at, metadata) => {
                 let held = self.configurations.get_mut(name).ok_or(Refused)?;
-                refused_unless(nico::plan::observed::precondition(held) == *at)?;
+                refused_unless(Precondition::of(&held.metadata) == *at)?;
                 held.metadata.resource_version = Some(version.to_string());
                 held.metadata.owner_references =
                     serde_json::from_value(metadata["ownerReferences"].clone()).ok();
@@ -333,7 +333,7 @@ impl World {
             Action::Disrupt(disruptive) => match disruptive.deed() {
                 Deed::Rewrite(rewrite) => {
                     let machine = &rewrite.machine;
-                    let role = role_of(&self.configurations[machine.as_str()]);
+                    let role = member(&self.configurations[machine.as_str()]).role();
                     self.judge_disruption(name, machine);
                     self.merge(machine.as_str(), &rewrite.version, &uid, &rewrite.body)?;
                     self.takes_off(name, machine, role);
@@ -358,7 +358,7 @@ impl World {
                 }
                 Deed::Release(at) => {
                     let machine = disruptive.machine();
-                    let role = role_of(self.at(machine.as_str(), at, &uid)?);
+                    let role = member(self.at(machine.as_str(), at, &uid)?).role();
                     self.judge_disruption(name, machine);
                     self.takes_off(name, machine, role);
                     self.delete_configuration(machine.as_str());
@@ -379,7 +379,8 @@ impl World {
                 self.merge(machine.as_str(), child, &uid, &body)?;
                 let observed = self.observe(name).ok_or(Refused)?;
                 let answer = self.configurations.get(machine.as_str()).ok_or(Refused)?;
-                refused_unless(is_settled(&observed, answer, self.now))?;
+                let answer = observed.as_member(answer);
+                refused_unless(answer.is_some_and(|it| it.is_settled(self.now)))?;
                 let version = self.count();
                 let cluster = self.cluster(name);
                 let held = cluster.ledger.as_ref().map(|(version, _)| *version);
@@ -466,10 +467,10 @@ impl World {
     ) -> Result<&mut NixosConfiguration, Refused> {
         let configuration = self.configurations.get_mut(name).ok_or(Refused)?;
         assert!(
-            controller(configuration).is_some_and(|controller| controller.uid == owner),
+            controller(&configuration.metadata).is_some_and(|controller| controller.uid == owner),
             "an object that the cluster does not own is never written"
         );
-        (nico::plan::observed::precondition(configuration) == *at)
+        (Precondition::of(&configuration.metadata) == *at)
             .then_some(configuration)
             .ok_or(Refused)
     }
@@ -549,14 +550,14 @@ impl World {
             }
         }
         for (name, held) in &self.configurations {
-            let owner = controller(held).map_or("nobody", |owner| owner.uid.as_str());
+            let owner = controller(&held.metadata).map_or("nobody", |owner| owner.uid.as_str());
             let values = nico::plan::cluster_nix::held_values(held);
             let (founder, id) = values.map_or((None, None), |it| (it.bootstrap, Some(it.id)));
             let _ = write!(
                 story,
                 "\n  {name} of {owner}: founder {founder:?} of {id:?}, confirmed {:?}, deleted {}",
-                nico::plan::confirmed::kept(held),
-                held.metadata.deletion_timestamp.is_some()
+                member(held).is_confirmed(),
+                member(held).is_deleting()
             );
         }
         for (name, action) in self.written.iter().rev().take(16).rev() {

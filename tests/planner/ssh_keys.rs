@@ -5,12 +5,11 @@ use nico::api::conditions::{
     Reason,
 };
 use nico::api::nio::{Generation, Machine, SecretRef};
-use nico::plan::desired::key_secret;
 use nico::plan::observed::SshKeyView;
 use nico::plan::ssh_key::{KeySecret, judge, secret_of};
 use serde_json::json;
 
-use crate::given::{PROD, cluster, given, machine, planned, settled};
+use crate::given::{PROD, cluster, given, machine, member, planned, settled};
 use crate::rollout::{name, rolled};
 use crate::world::{World, rotated_key, usable_key};
 
@@ -39,7 +38,7 @@ fn judged(keys: &[&str], nio: Option<Generation>, given: bool) -> SshKeyView {
 
 fn why(view: SshKeyView) -> (Reason, String) {
     match view {
-        SshKeyView::Unusable(reason, message) => (reason, message),
+        SshKeyView::Unusable(cause) => (cause.reason, cause.message),
         SshKeyView::Usable { secret, .. } => panic!("{secret} is used"),
     }
 }
@@ -135,7 +134,7 @@ fn a_machine_whose_key_cannot_be_used_is_named_and_not_written() {
             .then(|seen| {
                 assert!(seen.world.ready(PROD), "{}", seen.world.story());
                 let held = &seen.observed.configurations["w"];
-                assert_eq!(key_secret(held), Some("ssh-w"));
+                assert_eq!(member(held).key_secret(), Some("ssh-w"));
             });
         // A member keeps what it has.
         given(cluster().control_plane(["a"]).workers(["v", "w"]))

@@ -115,7 +115,7 @@ fn a_ledger_that_is_foreign_or_unreadable_stalls() {
         seen.observed.ledger = view;
         let plan = nico::plan::plan(&seen.observed, seen.world.now, &seen.world.settings);
         assert!(plan.actions.is_empty());
-        assert_eq!(plan.waits[0].reason, reason);
+        assert_eq!(plan.waits[0].cause.reason, reason);
     }
 }
 
@@ -158,7 +158,7 @@ fn a_lost_token_is_made_anew_only_while_no_configuration_refers_to_it() {
                 seen.plan
                     .waits
                     .iter()
-                    .any(|it| it.reason == Reason::SecretMissing)
+                    .any(|it| it.cause.reason == Reason::SecretMissing)
             );
         })
         .when(|world| {

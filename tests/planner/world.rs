@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use nico::api::conditions::Reason;
+use nico::api::conditions::{Cause, Reason};
 use nico::api::ledger::Ledger;
 use nico::api::names::MachineName;
 use nico::api::nio::{Generation, Machine, NixosConfiguration};
@@ -250,8 +250,8 @@ pub fn rotated_key(machine: &MachineName, fingerprint: &str) -> SshKeyView {
 
 /// A key that cannot.
 pub fn unusable_key(machine: &MachineName) -> SshKeyView {
-    SshKeyView::Unusable(
+    SshKeyView::Unusable(Cause::new(
         Reason::SSHKeyMissing,
         format!("Secret ssh-{machine} does not exist"),
-    )
+    ))
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 use tracing::info;
 use zeroize::Zeroize as _;
 
-use super::{ActError, Hand, version_of};
+use super::{ActError, Hand};
 use crate::api::names::{
     DIGEST_ANNOTATION, ENDPOINT_ANNOTATION, MachineName, known_hosts_name, kubeconfig_name,
 };
@@ -133,7 +133,7 @@ impl Hand<'_> {
                     self.context.background.discard(&cluster.uid);
                     return Err(ActError::Lost("another key of that host is pinned"));
                 }
-                let version = version_of(&map);
+                let version = Precondition::of(&map.metadata);
                 let body = json!({"data": {KNOWN_HOSTS_KEY: with_added(text, &line)}});
                 calls::patch(&api, &name, &version, body).await
             }

@@ -10,7 +10,7 @@ use rand::rngs::SysRng;
 use serde_json::json;
 use zeroize::Zeroize as _;
 
-use super::{ActError, Hand, version_of};
+use super::{ActError, Hand};
 use crate::api::cluster::RawCluster;
 use crate::api::digest::hex;
 use crate::api::names::{
@@ -154,7 +154,7 @@ impl Hand<'_> {
         };
         let leftover = object.meta().deletion_timestamp.is_some();
         if !leftover && self.owns(&object) {
-            calls::delete(&self.api::<K>(), name, &version_of(&object)).await?;
+            calls::delete(&self.api::<K>(), name, &Precondition::of(object.meta())).await?;
         }
         Ok(())
     }
@@ -185,7 +185,7 @@ impl Hand<'_> {
         let mut others = object.finalizers().to_vec();
         others.retain(|finalizer| finalizer != IN_USE_FINALIZER);
         let body = json!({"metadata": {"finalizers": others}});
-        match calls::patch(&api, name, &version_of(&object), body).await {
+        match calls::patch(&api, name, &Precondition::of(object.meta()), body).await {
             Err(CallError::Gone(_)) => Ok(None),
             patched => Ok(Some(patched?)),
         }

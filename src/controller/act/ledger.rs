@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::json;
 
-use super::{ActError, Hand, version_of};
+use super::{ActError, Hand};
 use crate::api::ledger::Ledger;
 use crate::api::names::ledger_name;
 use crate::controller::calls;
@@ -28,7 +28,8 @@ impl Hand<'_> {
     }
 
     pub(super) fn rest_on(&self, ledger: &ConfigMap) {
-        *self.ledger.lock().unwrap_or_else(PoisonError::into_inner) = Some(version_of(ledger));
+        *self.ledger.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Precondition::of(&ledger.metadata));
     }
 
     /// The ledger as this hand wrote it last.
@@ -49,7 +50,7 @@ impl Hand<'_> {
         let name = ledger_name(&self.observed.cluster.name);
         let found = calls::get_opt(&self.api::<ConfigMap>(), &name)
             .await?
-            .map(|map| version_of(&map));
+            .map(|map| Precondition::of(&map.metadata));
         if expected.is_none() || found != expected || self.is_too_old() {
             self.forget(&name);
             return Err(ActError::Lost("the ledger changed since the plan was made"));

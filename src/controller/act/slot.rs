@@ -11,7 +11,6 @@ use crate::controller::clock::now;
 use crate::controller::events::Happening;
 use crate::controller::observe::{question, word};
 use crate::plan::entered::{Deed, Disruptive};
-use crate::plan::slot::is_settled;
 use crate::plan::writes::Precondition;
 use crate::remote::workload::{Marks, Question};
 
@@ -142,7 +141,8 @@ impl Hand<'_> {
         after: &Ledger,
     ) -> Result<(), ActError> {
         let answer = self.touch(machine, child).await?;
-        if !self.observed.owns(&answer) || !is_settled(self.observed, &answer, now()) {
+        let answer = self.observed.as_member(&answer);
+        if !answer.is_some_and(|it| it.controlled && it.is_settled(now())) {
             return Err(ActError::Lost("the machine is in flight again"));
         }
         self.update_ledger(ledger, after).await

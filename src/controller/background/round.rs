@@ -8,7 +8,7 @@ use kube::runtime::reflector::ObjectRef;
 use tracing::debug;
 
 use crate::api::cluster::RawCluster;
-use crate::api::conditions::Reason;
+use crate::api::conditions::{Cause, Reason};
 use crate::api::digest::sha256;
 use crate::api::names::MachineName;
 use crate::api::nio::SSH_KEY;
@@ -81,7 +81,7 @@ pub struct Order {
 
 /// What was read, nothing where all that was is no better than what there is, or why nothing was; and the line to be pinned,
 /// where a host was unknown.
-pub(super) type Outcome = (Result<Option<Read>, (Reason, String)>, Option<String>);
+pub(super) type Outcome = (Result<Option<Read>, Cause>, Option<String>);
 
 /// Reads from the first machine that has what is wanted; where one that does not work will do, takes the first that was read.
 /// What fails on all is told as it was on the first. Stops at a host whose key is to be pinned, so that each key is pinned before
@@ -103,7 +103,7 @@ pub(super) async fn try_all(client: &kube::Client, order: &Order) -> Outcome {
                 untried.get_or_insert(read);
             }
             Err(failure) => {
-                debug!(cluster = %order.cluster.name, machine = %source.machine, reason = %failure.0, "no kubeconfig from this machine");
+                debug!(cluster = %order.cluster.name, machine = %source.machine, reason = %failure.reason, "no kubeconfig from this machine");
                 first_failure.get_or_insert(failure);
             }
         }
@@ -111,18 +111,20 @@ pub(super) async fn try_all(client: &kube::Client, order: &Order) -> Outcome {
     if untried.is_some() || (nothing_better && first_failure.is_none()) {
         return (Ok(untried), None);
     }
-    let failure = first_failure.unwrap_or((
-        Reason::KubeconfigUnreadable,
-        "no confirmed control plane machine can be asked".to_owned(),
-    ));
-    (Err(failure), None)
+    let nobody = || {
+        Cause::new(
+            Reason::KubeconfigUnreadable,
+            "no confirmed control plane machine can be asked",
+        )
+    };
+    (Err(first_failure.unwrap_or_else(nobody)), None)
 }
 
 /// What was read, where it is what is wanted.
-fn suits(wanted: Wanted, read: Read) -> Result<Option<Read>, (Reason, String)> {
+fn suits(wanted: Wanted, read: Read) -> Result<Option<Read>, Cause> {
     match (wanted, &read.verified) {
         (Wanted::First | Wanted::Any, _) | (Wanted::Working, Ok(())) => Ok(Some(read)),
-        (Wanted::Working | Wanted::Later(_), Err(not_working)) => Err((
+        (Wanted::Working | Wanted::Later(_), Err(not_working)) => Err(Cause::new(
             Reason::Unverified,
             format!(
                 "nodes cannot be listed through what was read: {}",
@@ -140,10 +142,10 @@ async fn try_one(
     client: &kube::Client,
     order: &Order,
     source: &Source,
-) -> (Result<Read, (Reason, String)>, Option<String>) {
+) -> (Result<Read, Cause>, Option<String>) {
     let namespace = order.cluster.namespace.as_deref().unwrap_or_default();
     let missing = || {
-        (
+        Cause::new(
             Reason::SSHKeyMissing,
             format!(
                 "Secret {} with the SSH key of machine {} is missing",
@@ -154,7 +156,12 @@ async fn try_one(
     let key = match secret_value(client, namespace, &source.key, SSH_KEY).await {
         Ok(Some(key)) => key,
         Ok(None) => return (Err(missing()), None),
-        Err(error) => return (Err((Reason::KubeconfigUnreadable, error.to_string())), None),
+        Err(error) => {
+            return (
+                Err(Cause::new(Reason::KubeconfigUnreadable, error.to_string())),
+                None,
+            );
+        }
     };
     let request = FetchRequest {
         cluster: &order.cluster.name,
@@ -172,7 +179,7 @@ async fn try_one(
     };
     match fetch::fetch(&request).await {
         Err(error) => (
-            Err((error.reason(), error.to_string())),
+            Err(Cause::new(error.reason(), error.to_string())),
             error.new_host_key_line,
         ),
         Ok(fetched) => {

@@ -17,7 +17,7 @@ use crate::controller::observe::{Look, observe, read_live};
 use crate::controller::views::Views;
 use crate::plan::action::{Action, Plan};
 use crate::plan::entered::Entered;
-use crate::plan::observed::{Evidence, Observed};
+use crate::plan::observed::Observed;
 use crate::plan::writes::Precondition;
 use crate::plan::{Settings, plan};
 
@@ -41,7 +41,7 @@ pub(super) async fn write_under_entry(
         context,
         cluster: &live,
         stores: &stores,
-        evidence: Evidence::Live,
+        live: true,
         nio: first.0.nio,
         ask: first.1.wants_word,
     })

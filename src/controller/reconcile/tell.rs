@@ -38,34 +38,28 @@ pub(super) fn tell_changes(
     old: &ClusterStatus,
     new: &ClusterStatus,
 ) {
-    let find = |status: &ClusterStatus, kind: ConditionType| {
-        let name = kind.to_string();
-        status
-            .conditions
-            .iter()
-            .find(|condition| condition.kind == name)
-            .cloned()
-    };
-    let holds = |status: &ClusterStatus, kind| {
-        find(status, kind).is_some_and(|condition| condition.status == "True")
-    };
     let tell = |happening: &Happening| context.events.tell(&observed.cluster, happening);
-    match (
-        holds(old, ConditionType::Ready),
-        find(new, ConditionType::Ready),
-    ) {
-        (false, Some(ready)) if ready.status == "True" => tell(&Happening::Ready),
-        (true, Some(ready)) if ready.status != "True" => {
-            tell(&Happening::NotReady(ready.reason, ready.message));
-        }
-        _ => {}
-    }
-    if let Some(stalled) =
-        find(new, ConditionType::Stalled).filter(|stalled| stalled.status == "True")
-        && find(old, ConditionType::Stalled)
-            .is_none_or(|old| old.reason != stalled.reason || old.status != "True")
+    let was_ready = old.holds(ConditionType::Ready);
+    if let Some(ready) = new.condition(ConditionType::Ready)
+        && ready.is_true() != was_ready
     {
-        tell(&Happening::Stalled(stalled.reason, stalled.message));
+        let (reason, message) = (ready.reason.clone(), ready.message.clone());
+        tell(&if was_ready {
+            Happening::NotReady(reason, message)
+        } else {
+            Happening::Ready
+        });
+    }
+    let stalled = |status: &ClusterStatus| {
+        let stalled = status.condition(ConditionType::Stalled)?;
+        stalled
+            .is_true()
+            .then(|| (stalled.reason.clone(), stalled.message.clone()))
+    };
+    if let Some((reason, message)) = stalled(new)
+        && stalled(old).is_none_or(|(before, _)| before != reason)
+    {
+        tell(&Happening::Stalled(reason, message));
     }
     let control_plane =
         |status: &ClusterStatus| status.control_plane.as_ref().map_or(0, |role| role.total);
@@ -127,10 +121,7 @@ pub(super) async fn tell(cluster: &Arc<RawCluster>, context: &Context, why: &str
         context.client.clone(),
         &newest.namespace().unwrap_or_default(),
     );
-    let version = Precondition {
-        uid: newest.uid().unwrap_or_default(),
-        resource_version: newest.resource_version().unwrap_or_default(),
-    };
+    let version = Precondition::of(&newest.metadata);
     match calls::patch_status(&api, &newest.name_any(), &version, body).await {
         Ok(written) => context.saw(written),
         Err(error) => debug!(cluster = %newest.name_any(), %error, "the failure could not be told"),

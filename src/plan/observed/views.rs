@@ -1,10 +1,15 @@
-//! What was read by name, as the planner sees it: facts about Secrets, keys and the kubeconfig, and no secret byte.
+//! What was read, as the planner sees it: facts about the cluster, Secrets, keys and the kubeconfig, and no secret byte.
 
 use jiff::Timestamp;
 
-use crate::api::conditions::Reason;
+use crate::api::conditions::Cause;
 use crate::api::ledger::{Ledger, LedgerError};
+use crate::api::names::MachineName;
+use crate::api::status::ClusterStatus;
 use crate::plan::writes::Precondition;
+
+/// The finalizer of a deletion that orphans (Kubernetes, "Garbage collection").
+const ORPHAN_FINALIZER: &str = "orphan";
 
 /// A Secret as found: never its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +54,7 @@ pub enum SshKeyView {
         fingerprint: String,
     },
     /// It cannot be given to the machine: why, and the mend.
-    Unusable(Reason, String),
+    Unusable(Cause),
 }
 
 /// Another cluster of the namespace.
@@ -119,7 +124,7 @@ pub struct Fetch {
     /// When it was last started.
     pub began: Option<Timestamp>,
     /// Why its last round failed.
-    pub failure: Option<(Reason, String)>,
+    pub failure: Option<Cause>,
     /// Whether it logged in to a host whose key is not pinned yet.
     pub new_host_key: bool,
     /// A kubeconfig that it read.
@@ -176,6 +181,68 @@ impl LedgerView {
         match self {
             Self::Ours(_, ledger) => Some(ledger),
             Self::Absent | Self::Foreign | Self::Leftover | Self::Unreadable(_) => None,
+        }
+    }
+}
+
+/// The cluster object, but for its spec.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterView {
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `metadata.resourceVersion`.
+    pub resource_version: String,
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// `metadata.creationTimestamp`.
+    pub created: Option<Timestamp>,
+    /// Whether `metadata.deletionTimestamp` is set.
+    pub deleting: bool,
+    /// `metadata.finalizers`.
+    pub finalizers: Vec<String>,
+    /// Value of the annotation `accept-quorum-loss`.
+    pub accept_quorum_loss: Option<String>,
+    /// Value of the annotation `force-release`.
+    pub force_release: Option<String>,
+    /// Status as stored, for what changed and when.
+    pub status: ClusterStatus,
+}
+
+impl ClusterView {
+    /// Whether a person vouches that a machine is off (SPEC 5): it is named, or `all` are while the cluster is being deleted.
+    #[must_use]
+    pub fn forces(&self, machine: &str) -> bool {
+        let named = self.force_release.as_deref().unwrap_or_default();
+        named
+            .split(',')
+            .map(str::trim)
+            .any(|name| name == machine || (name == "all" && self.deleting))
+    }
+
+    /// The machines that a person names as being off.
+    pub fn forced(&self) -> impl Iterator<Item = MachineName> {
+        let named = self.force_release.as_deref().unwrap_or_default();
+        named
+            .split(',')
+            .filter_map(|name| MachineName::parse(name.trim()))
+    }
+
+    /// Whether the deletion leaves everything behind (Kubernetes, "Garbage collection": orphaned dependents).
+    #[must_use]
+    pub fn is_orphaning(&self) -> bool {
+        self.deleting && self.finalizers.iter().any(|it| it == ORPHAN_FINALIZER)
+    }
+
+    /// The version that a write to the cluster object insists on.
+    #[must_use]
+    pub fn precondition(&self) -> Precondition {
+        Precondition {
+            uid: self.uid.clone(),
+            resource_version: self.resource_version.clone(),
         }
     }
 }

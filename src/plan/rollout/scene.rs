@@ -15,13 +15,12 @@ use crate::api::names::MachineName;
 use crate::api::spec::RolloutOrder;
 use crate::api::status::Role;
 use crate::plan::action::Plan;
-use crate::plan::confirmed::is_confirmed;
 use crate::plan::desired::Difference;
-use crate::plan::health::{Health, Numbers, asks_the_cluster, health, numbers};
-use crate::plan::observed::{Observed, Word, role_of};
+use crate::plan::health::{Health, Numbers};
+use crate::plan::observed::{Observed, Word};
 use crate::plan::patience::Clock;
 use crate::plan::selection::Selection;
-use crate::plan::slot::{Flight, entries, flights, owned};
+use crate::plan::slot::Flight;
 
 use super::silence;
 
@@ -92,9 +91,9 @@ impl<'a> Scene<'a> {
     ) -> Self {
         let rollout = observed.spec.as_ref().ok().map(|spec| spec.rollout);
         let workers = plan.selection.workers.total;
-        let asks = asks_the_cluster(observed, founded);
+        let asks = observed.asks(founded);
         let vouched = vouched(observed, &plan.selection);
-        let numbers = numbers(observed, founded, &vouched);
+        let numbers = observed.numbers(asks, &vouched);
         let mut scene = Self {
             observed,
             founded,
@@ -103,7 +102,7 @@ impl<'a> Scene<'a> {
             selection: plan.selection.clone(),
             outdated: plan.outdated.clone(),
             overdue: plan.overdue.clone(),
-            flights: flights(observed, founded, now),
+            flights: observed.flights(founded, now),
             order: rollout.map_or(RolloutOrder::WorkersFirst, |rollout| rollout.order),
             most_workers: rollout.map_or(1, |rollout| rollout.max_unavailable.of(workers)),
             asks,
@@ -144,11 +143,8 @@ impl<'a> Scene<'a> {
 
     /// The role that a machine has, or is to have.
     pub(super) fn role(&self, machine: &MachineName) -> Role {
-        let held = owned(self.observed, machine).map(role_of);
-        let entered = || {
-            let mut entries = entries(self.observed);
-            entries.find(|it| it.machine == *machine).map(|it| it.role)
-        };
+        let held = self.observed.controlled(machine).map(|it| it.role());
+        let entered = || self.observed.entry(machine).map(|it| it.role);
         let joins = || {
             let joining = &self.selection.control_plane.joining;
             joining.contains(machine).then_some(Role::ControlPlane)
@@ -200,17 +196,14 @@ impl<'a> Scene<'a> {
     }
 
     fn health(&self, machine: &MachineName) -> Health {
-        owned(self.observed, machine).map_or(Health::Sick, |held| {
-            health(self.observed, self.founded, machine, held)
-        })
+        let held = self.observed.controlled(machine);
+        held.map_or(Health::Sick, |held| self.observed.health(&held, self.asks))
     }
 
     /// Whether something was written to a machine and is not done with.
     fn in_flight(&self, machine: &MachineName) -> bool {
-        match (owned(self.observed, machine), self.flights.get(machine)) {
-            (Some(held), Some(_)) => {
-                !is_confirmed(held) || held.metadata.deletion_timestamp.is_some()
-            }
+        match (self.observed.controlled(machine), self.flights.get(machine)) {
+            (Some(held), Some(_)) => !held.is_confirmed() || held.is_deleting(),
             // One that joins has not begun before its first configuration is there.
             (None, Some(flight)) => flight.entry.is_some() && !self.selection.joins(machine),
             (_, None) => false,
@@ -221,7 +214,7 @@ impl<'a> Scene<'a> {
     fn leads_out(&self, machine: &MachineName) -> bool {
         self.quorum_lost
             && self.role(machine) == Role::ControlPlane
-            && owned(self.observed, machine).is_some()
+            && self.observed.controlled(machine).is_some()
             && self.health(machine) == Health::Sick
             && (self.in_flight(machine) || self.observed.discoverable(machine))
     }
@@ -252,7 +245,7 @@ fn vouched(observed: &Observed, selection: &Selection) -> BTreeSet<MachineName> 
         .flat_map(|role| selection.of(role).leaving.iter().cloned())
         .filter(|machine| observed.cluster.forces(machine.as_str()));
     let named = observed.cluster.forced();
-    let gone = named.filter(|machine| owned(observed, machine).is_none());
+    let gone = named.filter(|machine| observed.controlled(machine).is_none());
     leaving
         .chain(gone)
         .filter(|machine| !asked_for(machine))

@@ -1,6 +1,6 @@
 //! Why a machine cannot be claimed (SPEC 2.1).
 
-use crate::api::conditions::Reason;
+use crate::api::conditions::{Cause, Reason};
 use crate::api::names::{MachineName, RELEASE_ANNOTATION};
 use crate::api::nio::Machine;
 use crate::plan::observed::{Holder, Observed};
@@ -10,10 +10,8 @@ use crate::plan::observed::{Holder, Observed};
 pub struct Obstacle {
     /// The machine, where it is about one.
     pub machine: Option<MachineName>,
-    /// Why, in one word.
-    pub reason: Reason,
-    /// Why, for a person.
-    pub message: String,
+    /// Why.
+    pub cause: Cause,
     /// The cluster that holds it, by uid.
     pub rival: Option<String>,
 }
@@ -28,9 +26,11 @@ pub(super) fn configured(machine: &Machine) -> bool {
 pub(super) fn configured_obstacle(machine: &MachineName) -> Obstacle {
     Obstacle {
         machine: Some(machine.clone()),
-        reason: Reason::MachineInUse,
-        message: format!(
-            "Machine {machine} says hasConfiguration though no NixosConfiguration names it; list it under machines to take it all the same"
+        cause: Cause::new(
+            Reason::MachineInUse,
+            format!(
+                "Machine {machine} says hasConfiguration though no NixosConfiguration names it; list it under machines to take it all the same"
+            ),
         ),
         rival: None,
     }
@@ -50,8 +50,7 @@ pub(super) fn obstacle(observed: &Observed, name: &MachineName) -> Option<Obstac
     let found = |reason, message: String, rival| {
         Some(Obstacle {
             machine: Some(name.clone()),
-            reason,
-            message,
+            cause: Cause::new(reason, message),
             rival,
         })
     };

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::api::conditions::{ConditionType, Reason};
+use crate::api::conditions::{Cause, ConditionType, Reason};
 use crate::api::names::kubeconfig_name;
 use crate::api::status::{ClusterCondition, Role, RoleStatus};
 use crate::plan::action::{Action, Plan, Wait};
@@ -13,21 +13,23 @@ use crate::plan::patience::Clock;
 use super::Refusal;
 use super::soft::{SOFT, Soft, soft_problems, unreachable};
 
-/// Something in a condition: its status, reason and message.
+/// A condition in the making: its status, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Verdict {
+struct Condition {
     status: &'static str,
-    reason: Reason,
-    message: String,
+    cause: Cause,
 }
 
-impl Verdict {
+impl Condition {
     fn new(status: &'static str, reason: Reason, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            reason,
-            message: message.into(),
-        }
+        let cause = Cause::new(reason, message);
+        Self { status, cause }
+    }
+
+    /// For many causes: the word of the first, and what all of them say to a person. `None` where there is none.
+    fn because(status: &'static str, causes: &[&Cause]) -> Option<Self> {
+        let first = causes.first()?;
+        Some(Self::new(status, first.reason, sentence(causes)))
     }
 
     fn holds(&self) -> bool {
@@ -43,29 +45,19 @@ pub(super) fn conditions(
     refusal: Option<&Refusal>,
     now: Timestamp,
 ) -> Vec<ClusterCondition> {
-    let old = |kind: ConditionType| {
-        let name = kind.to_string();
-        observed
-            .cluster
-            .status
-            .conditions
-            .iter()
-            .find(move |condition| condition.kind == name)
-    };
-    let was_true = |kind| old(kind).is_some_and(|condition| condition.status == "True");
+    let old = &observed.cluster.status;
     let stalled = stalled(plan);
     let machines = machines_available(observed, plan);
     let kubeconfig = kubeconfig_ready(
         observed,
         plan,
-        was_true(ConditionType::KubeconfigReady),
+        old.holds(ConditionType::KubeconfigReady),
         now,
     );
     let rolling_out = rolling_out(plan);
     let control_plane = role_ready(observed, &roles[0], "control plane");
     let data_plane = role_ready(observed, &roles[1], "worker");
-    let new_generation =
-        observed.cluster.status.observed_generation != Some(observed.cluster.generation);
+    let new_generation = old.observed_generation != Some(observed.cluster.generation);
     let ready = ready(
         observed,
         plan,
@@ -77,24 +69,24 @@ pub(super) fn conditions(
             &rolling_out,
             &kubeconfig,
         ],
-        was_true(ConditionType::Ready) && !new_generation,
+        old.holds(ConditionType::Ready) && !new_generation,
         new_generation,
         now,
     );
     let reconciling = reconciling(plan, &ready, &stalled, refusal);
     let paused = if observed.spec.as_ref().is_ok_and(|spec| spec.paused) {
-        Verdict::new(
+        Condition::new(
             "True",
             Reason::PausedBySpec,
             "spec.paused is true: nothing but status and marks is written",
         )
     } else {
-        Verdict::new("False", Reason::NotPaused, "")
+        Condition::new("False", Reason::NotPaused, "")
     };
     ConditionType::ALL
         .into_iter()
         .map(|kind| {
-            let verdict = match kind {
+            let now_so = match kind {
                 ConditionType::Ready => &ready,
                 ConditionType::Reconciling => &reconciling,
                 ConditionType::Stalled => &stalled,
@@ -105,16 +97,17 @@ pub(super) fn conditions(
                 ConditionType::RollingOut => &rolling_out,
                 ConditionType::Paused => &paused,
             };
-            let since = old(kind)
-                .filter(|old| old.status == verdict.status)
+            let since = old
+                .condition(kind)
+                .filter(|old| old.status == now_so.status)
                 .and_then(|old| old.last_transition_time);
             ClusterCondition {
                 kind: kind.to_string(),
-                status: verdict.status.to_owned(),
+                status: now_so.status.to_owned(),
                 observed_generation: Some(observed.cluster.generation),
                 last_transition_time: Some(since.unwrap_or(now)),
-                reason: verdict.reason.to_string(),
-                message: bounded(&verdict.message),
+                reason: now_so.cause.reason.to_string(),
+                message: bounded(&now_so.cause.message),
             }
         })
         .collect()
@@ -129,52 +122,42 @@ fn bounded(message: &str) -> String {
     message.chars().take(MOST - 1).chain(['…']).collect()
 }
 
-fn sentence(waits: &[&Wait]) -> String {
-    let messages: Vec<&str> = waits.iter().map(|wait| wait.message.as_str()).collect();
+fn sentence(causes: &[&Cause]) -> String {
+    let messages: Vec<&str> = causes.iter().map(|cause| cause.message.as_str()).collect();
     messages.join("; ")
 }
 
-fn waits_of(plan: &Plan, kind: ConditionType) -> Vec<&Wait> {
-    plan.waits
-        .iter()
-        .filter(|wait| wait.condition == kind)
-        .collect()
+fn waits_of(plan: &Plan, kind: ConditionType) -> Vec<&Cause> {
+    let waits = plan.waits.iter().filter(|wait| wait.condition == kind);
+    waits.map(|wait| &wait.cause).collect()
 }
 
-fn stalled(plan: &Plan) -> Verdict {
-    let waits = waits_of(plan, ConditionType::Stalled);
-    match waits.first() {
-        Some(first) => Verdict::new("True", first.reason, sentence(&waits)),
-        None => Verdict::new("False", Reason::AsExpected, ""),
-    }
+fn stalled(plan: &Plan) -> Condition {
+    Condition::because("True", &waits_of(plan, ConditionType::Stalled))
+        .unwrap_or_else(|| Condition::new("False", Reason::AsExpected, ""))
 }
 
-fn machines_available(observed: &Observed, plan: &Plan) -> Verdict {
+fn machines_available(observed: &Observed, plan: &Plan) -> Condition {
     let waits = waits_of(plan, ConditionType::MachinesAvailable);
-    if let Some(first) = waits.first() {
-        return Verdict::new("False", first.reason, sentence(&waits));
+    if let Some(waits) = Condition::because("False", &waits) {
+        return waits;
     }
     if observed.spec.is_err() {
-        return Verdict::new(
+        return Condition::new(
             "Unknown",
             Reason::InvalidSpec,
             "the spec has to be mended first",
         );
     }
-    let contested = observed.contested();
-    let mut problems: Vec<(Reason, String)> = Vec::new();
+    let mut problems: Vec<Cause> = Vec::new();
     for role in Role::ALL {
         let pick = plan.selection.of(role);
         if pick.missing() > 0 {
-            problems.extend(
-                pick.obstacles
-                    .iter()
-                    .map(|obstacle| (obstacle.reason, obstacle.message.clone())),
-            );
+            problems.extend(pick.obstacles.iter().map(|it| it.cause.clone()));
         }
         for machine in &pick.staying {
-            if let Some(other) = contested.get(machine.as_str()) {
-                problems.push((
+            if let Some(other) = observed.contested_by(machine) {
+                problems.push(Cause::new(
                     Reason::MachineInUse,
                     format!("Machine {machine} is also named by NixosConfiguration {other}, which is not of this cluster: NIO applies both in turn; delete one of them"),
                 ));
@@ -184,37 +167,33 @@ fn machines_available(observed: &Observed, plan: &Plan) -> Verdict {
             }
         }
     }
-    match problems.first() {
-        Some((reason, _)) => {
-            let messages: Vec<String> = problems
-                .iter()
-                .map(|(_, message)| message.clone())
-                .collect();
-            Verdict::new("False", *reason, messages.join("; "))
-        }
-        None if plan.selection.control_plane.total == 0 => Verdict::new(
+    if let Some(problems) = Condition::because("False", &problems.iter().collect::<Vec<_>>()) {
+        return problems;
+    }
+    if plan.selection.control_plane.total == 0 {
+        return Condition::new(
             "Unknown",
             Reason::Unknown,
             "machines were not looked for yet",
-        ),
-        None => Verdict::new(
-            "True",
-            Reason::AsExpected,
-            "every machine that the spec asks for is there",
-        ),
+        );
     }
+    Condition::new(
+        "True",
+        Reason::AsExpected,
+        "every machine that the spec asks for is there",
+    )
 }
 
-fn role_ready(observed: &Observed, role: &RoleStatus, name: &str) -> Verdict {
+fn role_ready(observed: &Observed, role: &RoleStatus, name: &str) -> Condition {
     if observed.spec.is_err() {
-        return Verdict::new(
+        return Condition::new(
             "Unknown",
             Reason::InvalidSpec,
             "the spec has to be mended first",
         );
     }
     if role.total == 0 {
-        return Verdict::new(
+        return Condition::new(
             "True",
             Reason::NoneRequested,
             format!("the spec asks for no {name} machine"),
@@ -222,13 +201,13 @@ fn role_ready(observed: &Observed, role: &RoleStatus, name: &str) -> Verdict {
     }
     let message = format!("{} {name} machines ready", role.summary);
     if role.ready >= role.total {
-        Verdict::new("True", Reason::AsExpected, message)
+        Condition::new("True", Reason::AsExpected, message)
     } else {
-        Verdict::new("False", Reason::WaitingForMachines, message)
+        Condition::new("False", Reason::WaitingForMachines, message)
     }
 }
 
-fn kubeconfig_ready(observed: &Observed, plan: &Plan, was_true: bool, now: Timestamp) -> Verdict {
+fn kubeconfig_ready(observed: &Observed, plan: &Plan, was_true: bool, now: Timestamp) -> Condition {
     let waits = waits_of(plan, ConditionType::KubeconfigReady);
     let stored = matches!(
         observed.kubeconfig.secret,
@@ -241,31 +220,33 @@ fn kubeconfig_ready(observed: &Observed, plan: &Plan, was_true: bool, now: Times
         (Works::Yes, false) => format!("{works}; {}", sentence(&waits)),
         _ => works,
     };
-    let works = Verdict::new("True", Reason::AsExpected, works);
+    let works = Condition::new("True", Reason::AsExpected, works);
     match (&observed.kubeconfig.works, stored) {
         (Works::Yes, true) => works,
         // What was true is not taken back before it was tried, nor at the first failure.
         (_, true) if was_true && observed.elapsed(&Clock::Kubeconfig, now) < SOFT => works,
-        (Works::Unknown, true) => Verdict::new(
+        (Works::Unknown, true) => Condition::new(
             "Unknown",
             Reason::Unknown,
             "the stored kubeconfig is being tried",
         ),
-        _ => match waits.first() {
-            Some(first) => Verdict::new("False", first.reason, sentence(&waits)),
-            None => Verdict::new(
+        _ => Condition::because("False", &waits).unwrap_or_else(|| {
+            Condition::new(
                 "False",
                 Reason::WaitingForControlPlane,
                 format!("Secret {name} does not exist yet"),
-            ),
-        },
+            )
+        }),
     }
 }
 
 /// What is being changed, what it waits for, and what else is out of date: few machines by name, many by number.
-fn rolling_out(plan: &Plan) -> Verdict {
+fn rolling_out(plan: &Plan) -> Condition {
     const NAMED: usize = 5;
-    let waits = waits_of(plan, ConditionType::RollingOut);
+    let waits = || {
+        let waits = plan.waits.iter();
+        waits.filter(|wait| wait.condition == ConditionType::RollingOut)
+    };
     let mut problems: Vec<String> = plan
         .in_flight
         .iter()
@@ -275,7 +256,7 @@ fn rolling_out(plan: &Plan) -> Verdict {
         Action::Take { machine, .. } => Some(format!("{machine} is next")),
         _ => None,
     }));
-    problems.extend(waits.iter().map(|wait| wait.message.clone()));
+    problems.extend(waits().map(|wait| wait.cause.message.clone()));
     let others = || {
         let mut outdated = plan.outdated.iter();
         std::iter::from_fn(move || outdated.next())
@@ -293,18 +274,18 @@ fn rolling_out(plan: &Plan) -> Verdict {
         problems.extend(leaving.map(|machine| format!("{machine} is to leave")));
     }
     if problems.is_empty() {
-        return Verdict::new("False", Reason::AsExpected, "");
+        return Condition::new("False", Reason::AsExpected, "");
     }
     // What holds up a machine in flight says more than that it is.
-    let holds_up = |wait: &&&Wait| {
+    let holds_up = |wait: &&Wait| {
         let machine = wait.machine.as_ref();
         machine.is_some_and(|machine| plan.in_flight.contains_key(machine))
     };
-    let own = waits.iter().find(holds_up).map(|wait| wait.reason);
+    let own = waits().find(holds_up).map(|wait| wait.cause.reason);
     let in_flight = (!plan.in_flight.is_empty()).then_some(Reason::InFlight);
-    let first = waits.first().map(|wait| wait.reason);
+    let first = waits().next().map(|wait| wait.cause.reason);
     let reason = own.or(in_flight).or(first).unwrap_or(Reason::OutOfDate);
-    Verdict::new("True", reason, problems.join("; "))
+    Condition::new("True", reason, problems.join("; "))
 }
 
 fn ready(
@@ -317,15 +298,17 @@ fn ready(
         data_plane,
         rolling_out,
         kubeconfig,
-    ]: [&Verdict; 6],
+    ]: [&Condition; 6],
     was_true: bool,
     new_generation: bool,
     now: Timestamp,
-) -> Verdict {
-    let because =
-        |verdict: &Verdict| Verdict::new("False", verdict.reason, verdict.message.clone());
+) -> Condition {
+    let because = |part: &Condition| Condition {
+        status: "False",
+        cause: part.cause.clone(),
+    };
     if observed.cluster.deleting {
-        return Verdict::new("False", Reason::Deleting, "the cluster is being deleted");
+        return Condition::new("False", Reason::Deleting, "the cluster is being deleted");
     }
     if stalled.holds() {
         return because(stalled);
@@ -342,7 +325,7 @@ fn ready(
         return because(kubeconfig);
     }
     if new_generation {
-        return Verdict::new(
+        return Condition::new(
             "False",
             Reason::Progressing,
             "a new generation of the spec is being looked at",
@@ -352,10 +335,11 @@ fn ready(
         .into_iter()
         .find(|soft| !was_true || observed.elapsed(&soft.clock, now) >= SOFT);
     match amiss {
-        Some(Soft {
-            reason, message, ..
-        }) => Verdict::new("False", reason, message),
-        None => Verdict::new(
+        Some(Soft { cause, .. }) => Condition {
+            status: "False",
+            cause,
+        },
+        None => Condition::new(
             "True",
             Reason::AsExpected,
             "every machine is confirmed and the kubeconfig works",
@@ -365,19 +349,19 @@ fn ready(
 
 fn reconciling(
     plan: &Plan,
-    ready: &Verdict,
-    stalled: &Verdict,
+    ready: &Condition,
+    stalled: &Condition,
     refusal: Option<&Refusal>,
-) -> Verdict {
+) -> Condition {
     if let Some(Refusal(message)) = refusal {
-        return Verdict::new("True", Reason::ApiRefused, message.clone());
+        return Condition::new("True", Reason::ApiRefused, message.clone());
     }
     let waits = waits_of(plan, ConditionType::Reconciling);
-    if let Some(first) = waits.first() {
-        return Verdict::new("True", first.reason, sentence(&waits));
+    if let Some(waits) = Condition::because("True", &waits) {
+        return waits;
     }
     if ready.holds() || stalled.holds() {
-        return Verdict::new("False", Reason::AsExpected, "");
+        return Condition::new("False", Reason::AsExpected, "");
     }
-    Verdict::new("True", Reason::Progressing, ready.message.clone())
+    Condition::new("True", Reason::Progressing, ready.cause.message.clone())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use crate::api::conditions::Reason;
+use crate::api::conditions::{Cause, Reason};
 use crate::api::names::MachineName;
 use crate::api::status::{MachineRow, MachineState, Role};
 use crate::plan::action::Plan;
@@ -28,8 +28,8 @@ pub(super) fn rows(observed: &Observed, plan: &Plan, now: Timestamp) -> Vec<Mach
             .chain(&pick.joining)
         {
             if seen.insert(machine.to_string()) {
-                let (state, reason, message) = row_state(observed, plan, role, machine);
-                rows.push(row(observed, machine, role, (state, reason, message), now));
+                let state = row_state(observed, plan, role, machine);
+                rows.push(row(observed, machine, role, state, now));
             }
         }
         for obstacle in &pick.obstacles {
@@ -37,11 +37,7 @@ pub(super) fn rows(observed: &Observed, plan: &Plan, now: Timestamp) -> Vec<Mach
                 continue;
             };
             if seen.insert(machine.to_string()) {
-                let state = (
-                    MachineState::Unavailable,
-                    obstacle.reason.to_string(),
-                    obstacle.message.clone(),
-                );
+                let state = (MachineState::Unavailable, Some(obstacle.cause.clone()));
                 rows.push(row(observed, machine, role, state, now));
             }
         }
@@ -65,14 +61,14 @@ fn row_state(
     plan: &Plan,
     role: Role,
     machine: &MachineName,
-) -> (MachineState, String, String) {
+) -> (MachineState, Option<Cause>) {
     let pick = plan.selection.of(role);
-    let state = |state, reason: Reason, message: String| (state, reason.to_string(), message);
+    let state = |state, reason, message: &str| (state, Some(Cause::new(reason, message)));
     if pick.leaving.contains(machine) {
         return state(
             MachineState::Leaving,
             Reason::GivingBack,
-            "the spec no longer asks for it".to_owned(),
+            "the spec no longer asks for it",
         );
     }
     if pick.joining.contains(machine) {
@@ -81,29 +77,29 @@ fn row_state(
             .iter()
             .find(|wait| wait.machine.as_ref() == Some(machine));
         return match wait {
-            Some(wait) => state(MachineState::Pending, wait.reason, wait.message.clone()),
+            Some(wait) => (MachineState::Pending, Some(wait.cause.clone())),
             None => state(
                 MachineState::Pending,
                 Reason::Progressing,
-                "it is free and gets its configuration next".to_owned(),
+                "it is free and gets its configuration next",
             ),
         };
     }
-    if let Some((reason, message)) = unreachable(observed, machine) {
-        return state(MachineState::Unavailable, reason, message);
+    if let Some(cause) = unreachable(observed, machine) {
+        return (MachineState::Unavailable, Some(cause));
     }
     if plan.overdue.contains(machine) {
         return state(
             MachineState::Failed,
             Reason::ProgressDeadlineExceeded,
-            "it was not confirmed in time; see its NixosConfiguration".to_owned(),
+            "it was not confirmed in time; see its NixosConfiguration",
         );
     }
     if let Some(differences) = plan.outdated.get(machine) {
         return state(
             MachineState::Outdated,
             Reason::OutOfDate,
-            format!("differs in: {}", listed(differences)),
+            &format!("differs in: {}", listed(differences)),
         );
     }
     if confirmed(observed, machine) {
@@ -111,15 +107,15 @@ fn row_state(
             return state(
                 MachineState::Confirmed,
                 Reason::SelectorMismatch,
-                "its labels no longer match the selector; it stays".to_owned(),
+                "its labels no longer match the selector; it stays",
             );
         }
-        return (MachineState::Confirmed, String::new(), String::new());
+        return (MachineState::Confirmed, None);
     }
     state(
         MachineState::Applying,
         Reason::WaitingForMachines,
-        "waiting until NIO has applied exactly what it holds".to_owned(),
+        "waiting until NIO has applied exactly what it holds",
     )
 }
 
@@ -127,7 +123,7 @@ fn row(
     observed: &Observed,
     machine: &MachineName,
     role: Role,
-    (state, reason, message): (MachineState, String, String),
+    (state, cause): (MachineState, Option<Cause>),
     now: Timestamp,
 ) -> MachineRow {
     let old = observed
@@ -137,10 +133,8 @@ fn row(
         .iter()
         .find(|row| row.name == machine.as_str() && row.state == state);
     let commit = observed
-        .configurations
-        .get(machine.as_str())
-        .filter(|configuration| observed.is_ours(configuration))
-        .and_then(|configuration| configuration.status.as_ref())
+        .member(machine)
+        .and_then(|member| member.held.status.as_ref())
         .and_then(|status| {
             status
                 .applied_commit
@@ -152,6 +146,9 @@ fn row(
                 && !commit.is_empty()
                 && commit.bytes().all(|c| c.is_ascii_alphanumeric())
         });
+    let (reason, message) = cause
+        .map(|cause| (cause.reason.to_string(), cause.message))
+        .unwrap_or_default();
     MachineRow {
         name: machine.to_string(),
         role,

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::api::conditions::Reason;
+use crate::api::conditions::{Cause, Reason};
 use crate::api::names::MachineName;
 use crate::api::status::Role;
 use crate::plan::action::Plan;
-use crate::plan::confirmed::complaint;
 use crate::plan::observed::{NotWorking, Observed, SecretView, Works};
 use crate::plan::patience::Clock;
 
@@ -19,10 +18,8 @@ pub(super) const SOFT: Duration = Duration::from_secs(60);
 pub struct Soft {
     /// Its own clock.
     pub clock: Clock,
-    /// Why, in one word.
-    pub reason: Reason,
-    /// Why, for a person.
-    pub message: String,
+    /// Why.
+    pub cause: Cause,
 }
 
 /// What is amiss that `Ready` bears for a minute: discoverability, NIO's complaints, the kubeconfig (SPEC 1.2).
@@ -33,40 +30,36 @@ pub fn soft_problems(observed: &Observed, plan: &Plan) -> Vec<Soft> {
         .iter()
         .flat_map(|role| &plan.selection.of(*role).staying)
     {
-        if let Some((reason, message)) = unreachable(observed, machine) {
+        if let Some(cause) = unreachable(observed, machine) {
             problems.push(Soft {
                 clock: Clock::Undiscoverable(machine.clone()),
-                reason,
-                message,
+                cause,
             });
         }
-        let configuration = observed.configurations.get(machine.as_str());
-        if let (Some(nio), Some(configuration)) = (observed.nio, configuration)
-            && let Some(complaint) = complaint(nio, configuration)
-        {
+        let member = observed.member(machine);
+        if let Some(complaint) = member.and_then(|member| member.complaint()) {
+            let message = format!("Machine {machine}: {complaint}");
             problems.push(Soft {
                 clock: Clock::Complaint(machine.clone()),
-                reason: Reason::NIOComplains,
-                message: format!("Machine {machine}: {complaint}"),
+                cause: Cause::new(Reason::NIOComplains, message),
             });
         }
     }
     let amiss = match &observed.kubeconfig.works {
         _ if observed.kubeconfig.secret != SecretView::Ours => None,
         Works::Yes => None,
-        Works::Unknown => Some((
+        Works::Unknown => Some(Cause::new(
             Reason::Unknown,
-            "the stored kubeconfig is being tried".to_owned(),
+            "the stored kubeconfig is being tried",
         )),
-        Works::No(NotWorking { why, .. }) => Some((
+        Works::No(NotWorking { why, .. }) => Some(Cause::new(
             Reason::KubeconfigBroken,
             format!("nodes cannot be listed through the stored kubeconfig: {why}"),
         )),
     };
-    problems.extend(amiss.map(|(reason, message)| Soft {
+    problems.extend(amiss.map(|cause| Soft {
         clock: Clock::Kubeconfig,
-        reason,
-        message,
+        cause,
     }));
     problems
 }
@@ -83,17 +76,17 @@ pub fn keep_soft_clocks(observed: &Observed, now: Timestamp, plan: &mut Plan) {
 }
 
 /// Why NIO cannot reach a machine, in one word and for a person; `None` where it can.
-pub(super) fn unreachable(observed: &Observed, machine: &MachineName) -> Option<(Reason, String)> {
+pub(super) fn unreachable(observed: &Observed, machine: &MachineName) -> Option<Cause> {
     if observed.discoverable(machine) {
         return None;
     }
     Some(if observed.machines.contains_key(machine) {
-        (
+        Cause::new(
             Reason::MachineUndiscoverable,
             format!("Machine {machine} is not discoverable: NIO cannot reach it"),
         )
     } else {
-        (
+        Cause::new(
             Reason::MachineMissing,
             format!("Machine {machine} no longer exists; its configuration is kept"),
         )

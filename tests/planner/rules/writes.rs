@@ -6,13 +6,14 @@ use nico::api::ledger::EntryState;
 use nico::api::names::MachineName;
 use nico::api::status::Role;
 use nico::plan::action::Action;
-use nico::plan::confirmed::{held_marker, is_confirmed, once_confirmed, proved};
+use nico::plan::confirmed::Proof;
 use nico::plan::entered::{Deed, Entered};
-use nico::plan::observed::{LedgerView, Observed, SecretView, SshKeyView, precondition, role_of};
-use nico::plan::writes::Rewrite;
+use nico::plan::observed::{LedgerView, Member, Observed, SecretView, SshKeyView};
+use nico::plan::writes::{Precondition, Rewrite};
 use serde_json::Value;
 
 use super::{known_founded, must};
+use crate::given::member;
 
 /// Every write insists on what was seen, and is on an object of the cluster's own.
 pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), String> {
@@ -23,7 +24,7 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
         ),
         Action::RemoveFinalizer(at, _) => must(
             *at == observed.cluster.precondition()
-                && (observed.owned().next().is_none() || observed.cluster.is_orphaning()),
+                && (observed.belongings().next().is_none() || observed.cluster.is_orphaning()),
             "I9: the finalizer goes only when no owned configuration is in view",
         ),
         Action::CreateLedger(_) => must(
@@ -35,7 +36,7 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
             "a ledger is changed by compare-and-swap",
         ),
         Action::CreateToken(_) => must(
-            observed.owned().next().is_none(),
+            observed.belongings().next().is_none(),
             "I5: no token is made while a configuration refers to one",
         ),
         Action::Claim(claim) => check_key(observed, &claim.machine, &claim.body),
@@ -56,8 +57,11 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
         Action::Strip(name, at, _) => {
             let held = observed.configurations.get(name);
             let held = held.ok_or("only what is there is stripped")?;
-            must(observed.owns(held), "I2: only our own is stripped")?;
-            must(precondition(held) == *at, "a mark insists on a version")?;
+            must(observed.controls(held), "I2: only our own is stripped")?;
+            must(
+                Precondition::of(&held.metadata) == *at,
+                "a mark insists on a version",
+            )?;
             must(
                 held.metadata.deletion_timestamp.is_some() && observed.cluster.forces(name),
                 "SPEC 5: NIO's finalizer goes only where a person asked for it",
@@ -66,47 +70,56 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
         Action::GiveBack(name, at) => {
             let held = observed.configurations.get(name);
             let held = held.ok_or("only what is there is given back")?;
-            must(observed.is_ours(held), "I2: only our own is given back")?;
+            must(observed.belongs(held), "I2: only our own is given back")?;
             must(
                 held.metadata.deletion_timestamp.is_none(),
                 "what is being deleted is not deleted again",
             )?;
-            must(precondition(held) == *at, "a deletion insists on a version")?;
             must(
-                observed.cluster.deleting || !once_confirmed(held) || !known_founded(observed),
+                Precondition::of(&held.metadata) == *at,
+                "a deletion insists on a version",
+            )?;
+            must(
+                observed.cluster.deleting
+                    || !Member::of(held).is_some_and(|it| it.was_confirmed())
+                    || !known_founded(observed),
                 "a once confirmed machine of a founded cluster leaves through the slot alone",
             )
         }
         Action::Confirm(machine, at, marker) => {
             let held = observed.configurations.get(machine.as_str());
             let held = held.ok_or("only what is there is confirmed")?;
-            must(observed.is_ours(held), "I2: only our own is confirmed")?;
-            must(precondition(held) == *at, "a mark insists on a version")?;
-            let on = observed.machines.get(machine).map(|machine| &**machine);
+            must(observed.belongs(held), "I2: only our own is confirmed")?;
             must(
-                held_marker(held).as_ref() == Some(marker)
-                    && observed.nio.is_some_and(|nio| proved(nio, held, on)),
+                Precondition::of(&held.metadata) == *at,
+                "a mark insists on a version",
+            )?;
+            must(
+                member(held).marker().as_ref() == Some(marker)
+                    && observed.as_member(held).and_then(|it| it.proof()) == Some(Proof::OfHeld),
                 "SPEC 3.5: only what NIO proves is confirmed",
             )
         }
         Action::TakeBack(name, at, _) => {
             let held = observed.configurations.get(name);
             let held = held.ok_or("only what is there is taken back")?;
-            must(observed.is_ours(held), "I2: only our own is taken back")?;
+            must(observed.belongs(held), "I2: only our own is taken back")?;
             must(
-                precondition(held) == *at,
+                Precondition::of(&held.metadata) == *at,
                 "a quiet write insists on a version",
             )
         }
         Action::DeleteChild(_) => must(
-            observed.owned().next().is_none(),
+            observed.belongings().next().is_none(),
             "SPEC 5: nothing that NIO needs goes before the last configuration",
         ),
         Action::Withdraw(machine, at) => {
             let held = observed.configurations.get(machine.as_str());
             let held = held.ok_or("only what is there is withdrawn")?;
             must(
-                observed.owns(held) && precondition(held) == *at && is_confirmed(held),
+                observed.controls(held)
+                    && Precondition::of(&held.metadata) == *at
+                    && member(held).is_confirmed(),
                 "SPEC 3.5: only our own confirmed mark is withdrawn",
             )
         }
@@ -114,7 +127,7 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
             let held = observed.configurations.get(machine.as_str());
             let held = held.ok_or("only what is there is touched")?;
             must(
-                observed.owns(held) && precondition(held) == *at,
+                observed.controls(held) && Precondition::of(&held.metadata) == *at,
                 "SPEC 4.2: only our own is touched",
             )
         }
@@ -122,8 +135,8 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
             check_rewrite(observed, rewrite)?;
             let held = &observed.configurations[rewrite.machine.as_str()];
             must(
-                !once_confirmed(held)
-                    && (role_of(held) == Role::Worker || !known_founded(observed)),
+                !member(held).was_confirmed()
+                    && (member(held).role() == Role::Worker || !known_founded(observed)),
                 "SPEC 4.1: only what was never confirmed is written without the slot",
             )
         }
@@ -169,8 +182,8 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
             let held = observed.configurations.get(machine.as_str());
             let held = held.ok_or("only a child that is there is touched")?;
             must(
-                precondition(held) == *child
-                    && is_confirmed(held)
+                Precondition::of(&held.metadata) == *child
+                    && member(held).is_confirmed()
                     && matches!(&observed.ledger, LedgerView::Ours(version, old)
                         if version == ledger && old.slot.entry(machine).is_some_and(|it| it.state == EntryState::Releasing))
                     && after.slot.entry(machine).is_none(),
@@ -218,11 +231,11 @@ fn check_rewrite(observed: &Observed, rewrite: &Rewrite) -> Result<(), String> {
     let bootstrap = &rewrite.body["spec"]["additionalFiles"][0]["inline"];
     let values = bootstrap.as_str().and_then(nico::plan::cluster_nix::parse);
     must(
-        observed.owns(held) && precondition(held) == rewrite.version,
+        observed.controls(held) && Precondition::of(&held.metadata) == rewrite.version,
         "I2: only our own is written, at the version seen",
     )?;
     must(
-        held_marker(held).as_ref() != Some(&rewrite.marker),
+        member(held).marker().as_ref() != Some(&rewrite.marker),
         "I15: every attempt has a marker of its own",
     )?;
     must(

@@ -4,7 +4,7 @@ use super::{Scene, Step, Verdict};
 use crate::api::conditions::Reason;
 use crate::api::names::MachineName;
 use crate::api::status::Role;
-use crate::plan::health::{self, Health, Numbers};
+use crate::plan::health::{Health, Numbers};
 use crate::plan::observed::Answer;
 use crate::plan::quorum;
 use crate::plan::rollout::silence;
@@ -45,7 +45,7 @@ impl Scene<'_> {
         }
         match step {
             Step::DeleteNode { name, .. } => {
-                let counts = health::strays(self.observed).any(|node| node.name == *name);
+                let counts = self.observed.strays().any(|node| node.name == *name);
                 if !counts || quorum::bears_change_of_sick(n, healthy) && quorum::can_be_kept(n) {
                     return None;
                 }
@@ -86,11 +86,11 @@ impl Scene<'_> {
 
     /// The control plane machines, and the Nodes without one, that are not known to be healthy: what a person looks at first.
     fn not_healthy(&self) -> Vec<String> {
-        let members = self.observed.members_of(Role::ControlPlane);
+        let members = self.observed.control_plane();
         let unwell = members
-            .map(|(machine, _)| machine)
+            .map(|member| member.name)
             .filter(|machine| self.health(machine) != Health::Healthy);
-        let strays = health::strays(self.observed).filter(|_| self.asks);
+        let strays = self.observed.strays().filter(|_| self.asks);
         unwell
             .map(|machine| machine.to_string())
             .chain(strays.map(|node| format!("Node {}", node.name)))
@@ -115,14 +115,14 @@ impl Scene<'_> {
 
     /// Members whose API servers are ready, and whose Nodes cannot be told though there are some.
     fn unmatched(&self) -> Vec<String> {
-        let members = self.observed.members_of(Role::ControlPlane);
+        let members = self.observed.control_plane();
         let listed = self.observed.word.nodes().is_some();
         members
-            .map(|(machine, _)| machine)
+            .map(|member| member.name)
             .filter(|machine| {
                 listed
                     && self.observed.word.answer(machine) == Some(&Answer::Ready)
-                    && health::node(self.observed, machine).is_none()
+                    && self.observed.node(machine).is_none()
             })
             .map(|machine| machine.to_string())
             .collect()

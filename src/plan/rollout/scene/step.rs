@@ -3,14 +3,12 @@
 use std::time::Duration;
 
 use super::{Scene, Step, Verdict};
-use crate::api::conditions::Reason;
+use crate::api::conditions::{Cause, Reason};
 use crate::api::names::MachineName;
 use crate::api::status::Role;
-use crate::plan::confirmed::{is_confirmed, once_confirmed};
-use crate::plan::health::{self, Health};
-use crate::plan::observed::SshKeyView;
+use crate::plan::health::Health;
+use crate::plan::observed::{SshKeyView, elapsed};
 use crate::plan::rollout::silence;
-use crate::plan::slot::{has_entry, owned};
 use crate::plan::targets::key_is_unknown;
 
 /// So long after its time a mark on a Node counts as left over of an earlier drain.
@@ -20,15 +18,15 @@ impl Scene<'_> {
     /// What is to be done to a machine, whether or not it may be done now.
     pub(super) fn step(&self, machine: &MachineName) -> Verdict {
         let joins = self.selection.joins(machine);
-        let held = owned(self.observed, machine);
-        let entered = has_entry(self.observed, machine);
+        let held = self.observed.controlled(machine);
+        let entered = self.observed.entry(machine).is_some();
         if joins || (held.is_none() && entered) {
             return self.first_step(machine, joins);
         }
-        let Some(held) = held.filter(|held| held.metadata.deletion_timestamp.is_none()) else {
+        let Some(held) = held.filter(|held| !held.is_deleting()) else {
             return Verdict::Nothing;
         };
-        if let Some(theirs) = self.observed.contested().get(machine.as_str()) {
+        if let Some(theirs) = self.observed.contested_by(machine) {
             // What we hold of it is not ours alone: nothing of it is written, and its entry, if any, stays (INVARIANTS I2).
             return Verdict::Hold(
                 Reason::MachineInUse,
@@ -43,29 +41,28 @@ impl Scene<'_> {
         let Some(differences) = self.outdated.get(machine) else {
             return Verdict::Nothing;
         };
-        if key_is_unknown(self.observed, machine, held) {
+        if key_is_unknown(self.observed, &held) {
             let why = match self.observed.ssh_keys.get(machine) {
-                Some(SshKeyView::Unusable(reason, message)) => (*reason, message.clone()),
-                _ => (
+                Some(SshKeyView::Unusable(cause)) => cause.clone(),
+                _ => Cause::new(
                     Reason::SSHKeyMissing,
-                    "its SSH key cannot be read: see spec.sshKeySecretRef of the Machine"
-                        .to_owned(),
+                    "its SSH key cannot be read: see spec.sshKeySecretRef of the Machine",
                 ),
             };
             return Verdict::Stop(
-                why.0,
+                why.reason,
                 format!(
                     "Machine {machine} is out of date and cannot be written: {}",
-                    why.1
+                    why.message
                 ),
             );
         }
         let gathers = differences.iter().all(|it| it.is_of_the_lists());
-        if gathers && !is_confirmed(held) && !self.overdue.contains(machine) {
+        if gathers && !held.is_confirmed() && !self.overdue.contains(machine) {
             return Verdict::Nothing;
         }
         let direct = self.role(machine) == Role::Worker || !self.founded;
-        if direct && !once_confirmed(held) && !entered {
+        if direct && !held.was_confirmed() && !entered {
             // Nothing that lives is disrupted: it is written without the slot.
             return Verdict::Nothing;
         }
@@ -75,7 +72,7 @@ impl Scene<'_> {
     /// What is done to a machine that leaves: its pods go first, where it is well (SPEC 4.6).
     fn last_step(&self, machine: &MachineName, entered: bool) -> Verdict {
         let patience = self.drain_patience;
-        let node = health::node(self.observed, machine).filter(|_| self.asks);
+        let node = self.observed.node(machine).filter(|_| self.asks);
         let healthy = self.health(machine) == Health::Healthy;
         let missing = self.selection.control_plane.missing();
         if self.founded && healthy && self.role(machine) == Role::ControlPlane && missing > 0 {
@@ -99,7 +96,7 @@ impl Scene<'_> {
         let Some(since) = node.draining_since.filter(|_| entered) else {
             return drain;
         };
-        let drained_for = Duration::try_from(self.now.duration_since(since)).unwrap_or_default();
+        let drained_for = elapsed(since, self.now);
         if drained_for > patience.saturating_add(OLD_MARK) {
             // A mark of an earlier day gave these pods no time.
             return drain;
@@ -138,7 +135,7 @@ impl Scene<'_> {
                     Verdict::Stop(Reason::ClusterUnreachable, silence(&self.observed.word))
                 };
             };
-            if let Some(node) = health::node(self.observed, machine) {
+            if let Some(node) = self.observed.node(machine) {
                 if node.deleting {
                     return Verdict::Hold(
                         Reason::NodeLeftOver,
@@ -154,13 +151,12 @@ impl Scene<'_> {
                 });
             }
         }
-        let entered = has_entry(self.observed, machine);
+        let entered = self.observed.entry(machine).is_some();
         if !joins || (is_worker && !entered) {
             return Verdict::Nothing;
         }
-        let mut members = self.observed.members_of(Role::ControlPlane);
-        let leads = members
-            .any(|(_, held)| once_confirmed(held) && held.metadata.deletion_timestamp.is_none());
+        let mut members = self.observed.control_plane();
+        let leads = members.any(|it| it.was_confirmed() && !it.is_deleting());
         if !leads {
             // A server that is told to join nobody would make a cluster of its own (SPEC 2.5).
             return Verdict::Stop(

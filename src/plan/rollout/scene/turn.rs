@@ -5,12 +5,10 @@ use crate::api::conditions::Reason;
 use crate::api::names::MachineName;
 use crate::api::spec::RolloutOrder;
 use crate::api::status::Role;
-use crate::plan::confirmed::is_confirmed;
-use crate::plan::health;
 use crate::plan::observed::Word;
 use crate::plan::quorum;
 use crate::plan::rollout::silence;
-use crate::plan::slot::{Flight, written};
+use crate::plan::slot::Flight;
 
 impl Scene<'_> {
     /// Who else is in flight and stands in the way (SPEC 4.2, 4.3).
@@ -90,9 +88,10 @@ impl Scene<'_> {
         let mut others = self
             .observed
             .members_of(Role::Worker)
-            .filter(|it| it.0 != *but);
-        others.find_map(|(machine, _)| {
-            let kubelet = health::node(self.observed, &machine)?.kubelet_minor?;
+            .map(|member| member.name)
+            .filter(|it| it != but);
+        others.find_map(|machine| {
+            let kubelet = self.observed.node(&machine)?.kubelet_minor?;
             (kubelet > api).then(|| Verdict::Stop(
                 Reason::VersionSkew,
                 format!("the kubelet of {machine} is of minor version {kubelet}, newer than the API server's {api}: set spec.rollout.order: ControlPlaneFirst"),
@@ -125,13 +124,13 @@ impl Scene<'_> {
 
     /// The member that was written last of those that are confirmed, and whether its Node is Ready.
     fn newest(&self, but: Option<&MachineName>) -> Option<(MachineName, bool)> {
-        let confirmed = self.observed.members().filter(|(machine, held)| {
-            but != Some(machine) && is_confirmed(held) && held.metadata.deletion_timestamp.is_none()
-        });
-        let (machine, _) =
-            confirmed.max_by_key(|(machine, held)| (written(held), machine.clone()))?;
-        let ready = health::node(self.observed, &machine).is_some_and(|node| node.ready);
-        Some((machine, ready))
+        let confirmed = self
+            .observed
+            .members()
+            .filter(|it| but != Some(&it.name) && it.is_confirmed() && !it.is_deleting());
+        let newest = confirmed.max_by_key(|it| (it.written(), it.name.clone()))?;
+        let node = self.observed.node(&newest.name);
+        Some((newest.name, node.is_some_and(|node| node.ready)))
     }
 
     /// The member written last, where its Node is not Ready: what mends it comes before all else.
@@ -157,7 +156,7 @@ impl Scene<'_> {
             None => Verdict::Stop(Reason::ClusterUnreachable, silence(&self.observed.word)),
             Some(_) => Verdict::Stop(
                 Reason::NodeNotReady,
-                match health::node(self.observed, &newest) {
+                match self.observed.node(&newest) {
                     Some(node) => format!(
                         "Node {} of Machine {newest}, which was changed last, is not Ready: the next machine waits for it",
                         node.name

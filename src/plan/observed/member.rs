@@ -1,0 +1,138 @@
+//! One of our configurations, and what stands in it (SPEC 3.2 to 3.6). What NIO proves of it is in `confirmed.rs`.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::api::names::{MachineName, REWRITTEN_ANNOTATION, ROLE_LABEL, WRITTEN_ANNOTATION};
+use crate::api::nio::{Generation, Machine, NixosConfiguration};
+use crate::api::status::Role;
+use crate::plan::cluster_nix::{Values, held_values};
+use crate::plan::writes::Precondition;
+
+/// The file with a machine's SSH key.
+pub const MACHINE_SSH_KEY: &str = "machine-ssh-key";
+/// The file with the workers' token, on the control plane.
+pub const WORKER_TOKEN: &str = "worker-token";
+
+/// One of our configurations.
+#[derive(Clone, Debug)]
+pub struct Member<'a> {
+    /// Its name, which is that of its machine.
+    pub name: MachineName,
+    /// Its Machine, where that is still there.
+    pub machine: Option<&'a Machine>,
+    /// The object.
+    pub held: &'a NixosConfiguration,
+    /// Whether the cluster is its controller now: only such a one is written otherwise than to be taken back.
+    pub controlled: bool,
+    /// Which NIO looks after it.
+    pub nio: Option<Generation>,
+}
+
+impl<'a> Member<'a> {
+    /// What stands in a configuration, whoever's it is; `None` where it bears no machine's name.
+    #[must_use]
+    pub fn of(held: &'a NixosConfiguration) -> Option<Self> {
+        Some(Self {
+            name: MachineName::parse(held.metadata.name.as_deref()?)?,
+            machine: None,
+            held,
+            controlled: false,
+            nio: None,
+        })
+    }
+
+    /// The version that a write to it insists on.
+    #[must_use]
+    pub fn version(&self) -> Precondition {
+        Precondition::of(&self.held.metadata)
+    }
+
+    /// Whether it is being deleted.
+    #[must_use]
+    pub fn is_deleting(&self) -> bool {
+        self.held.metadata.deletion_timestamp.is_some()
+    }
+
+    /// Whether NIO can reach its machine.
+    #[must_use]
+    pub fn is_discoverable(&self) -> bool {
+        let status = self.machine.and_then(|machine| machine.status.as_ref());
+        status.is_some_and(|status| status.discoverable)
+    }
+
+    pub(in crate::plan) fn annotation(&self, name: &str) -> Option<&'a str> {
+        let annotations = self.held.metadata.annotations.as_ref()?;
+        annotations.get(name).map(String::as_str)
+    }
+
+    /// When it was last written, by its annotation.
+    #[must_use]
+    pub fn written(&self) -> Option<Timestamp> {
+        self.annotation(WRITTEN_ANNOTATION)?.parse().ok()
+    }
+
+    /// When it was made.
+    #[must_use]
+    pub fn created(&self) -> Option<Timestamp> {
+        let created = self.held.metadata.creation_timestamp.as_ref();
+        created.map(|time| time.0)
+    }
+
+    /// Whether it was written over an attempt that was not confirmed, and when, where that can be told.
+    #[must_use]
+    pub fn rewritten(&self) -> Option<Option<Timestamp>> {
+        let rewritten = self.annotation(REWRITTEN_ANNOTATION)?;
+        Some(rewritten.parse().ok())
+    }
+
+    /// What its cluster.nix says; `None` where that is none of NICO's.
+    #[must_use]
+    pub fn values(&self) -> Option<Values> {
+        held_values(self.held)
+    }
+
+    /// The Secret by which it gives its machine the SSH key.
+    #[must_use]
+    pub fn key_secret(&self) -> Option<&'a str> {
+        let file = self.held.spec.file(MACHINE_SSH_KEY)?;
+        file.get("secretRef")?.get("name").and_then(Value::as_str)
+    }
+
+    /// Its role, by its label and by whether it is given the workers' token (SPEC 3.2). Either can be changed by hand: where they
+    /// do not agree, what its cluster.nix says of it decides, and the control plane where that says nothing.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        let labels = self.held.metadata.labels.as_ref();
+        let label = labels
+            .and_then(|labels| labels.get(ROLE_LABEL))
+            .and_then(|role| Role::parse(role));
+        let by_files = if self.held.spec.file(WORKER_TOKEN).is_some() {
+            Role::ControlPlane
+        } else {
+            Role::Worker
+        };
+        match label {
+            Some(label) if label == by_files => label,
+            None if by_files == Role::ControlPlane => by_files,
+            _ => self.told_role().unwrap_or(if label.is_some() {
+                Role::ControlPlane
+            } else {
+                by_files
+            }),
+        }
+    }
+
+    /// In which list its own cluster.nix has it.
+    fn told_role(&self) -> Option<Role> {
+        let values = self.values()?;
+        let lists = [
+            (Role::ControlPlane, &values.control_plane),
+            (Role::Worker, &values.workers),
+        ];
+        let mut lists = lists.into_iter();
+        lists
+            .find(|(_, nodes)| nodes.iter().any(|node| node.name == self.name.as_str()))
+            .map(|(role, _)| role)
+    }
+}
