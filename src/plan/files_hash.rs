@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use serde_json::{Number, Value};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// The hash of a list of additional files as stored: lower-case hexadecimal, or the empty string for the empty list.
@@ -45,7 +45,10 @@ fn dump(value: &Value, out: &mut String) {
     match value {
         Value::Null => out.push_str("null"),
         Value::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
-        Value::Number(number) => dump_number(number, out),
+        // The fields that count hold no fractions, which Python would print in its own way.
+        Value::Number(number) => {
+            let _ = write!(out, "{number}");
+        }
         Value::String(text) => dump_text(text, out),
         Value::Array(items) => dump_list(items, out, dump),
         Value::Object(fields) => dump_object(
@@ -82,27 +85,6 @@ fn dump_object(mut fields: Vec<(&str, &Value)>, out: &mut String) {
         dump(value, out);
     }
     out.push('}');
-}
-
-/// Python's `repr` of a float changes to an exponent where Rust's `Debug` does, but writes it with a sign and two digits.
-fn dump_number(number: &Number, out: &mut String) {
-    let float = number.as_f64().filter(|_| number.is_f64());
-    let Some(text) = float.map(|float| format!("{float:?}")) else {
-        let _ = write!(out, "{number}");
-        return;
-    };
-    match text.split_once('e') {
-        None => out.push_str(&text),
-        Some((mantissa, exponent)) => {
-            let digits = exponent.trim_start_matches('-');
-            let sign = if digits.len() < exponent.len() {
-                '-'
-            } else {
-                '+'
-            };
-            let _ = write!(out, "{mantissa}e{sign}{digits:0>2}");
-        }
-    }
 }
 
 /// A string in ASCII alone, 0x7f escaped too; above the BMP as surrogate pairs.
@@ -198,28 +180,11 @@ mod tests {
         assert_ne!(hash(&order), hash(&other_order));
     }
 
-    // From python3: json.dumps(json.loads(text))
     #[test]
-    fn numbers_as_python_prints_them() {
-        for (text, python) in [
-            ("0", "0"),
-            ("-7", "-7"),
-            ("18446744073709551615", "18446744073709551615"),
-            ("1.0", "1.0"),
-            ("-0.0", "-0.0"),
-            ("0.1", "0.1"),
-            ("1.5e300", "1.5e+300"),
-            ("1e16", "1e+16"),
-            ("123456789012345680.0", "1.2345678901234568e+17"),
-            ("9999999999999998.0", "9999999999999998.0"),
-            ("0.0001", "0.0001"),
-            ("0.00001", "1e-05"),
-            ("-2.5e-7", "-2.5e-07"),
-            ("5e-324", "5e-324"),
-            ("1e5", "100000.0"),
-        ] {
+    fn whole_numbers_as_python_prints_them() {
+        for text in ["0", "-7", "18446744073709551615"] {
             let value: Value = serde_json::from_str(text).unwrap_or_default();
-            assert_eq!(dumped(&value), python, "{text}");
+            assert_eq!(dumped(&value), text);
         }
     }
 
