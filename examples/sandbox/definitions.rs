@@ -72,7 +72,7 @@ async fn published(client: &Client, definition: &Value) -> bool {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let version = text(&spec["versions"][0]["name"]);
     let path = format!("/openapi/v3/apis/{}/{version}", text(&spec["group"]));
-    let Ok(request) = http::Request::get(path).body(Vec::new()) else {
+    let Ok(request) = hyper::Request::get(path).body(Vec::new()) else {
         return false;
     };
     let document = client.request_text(request).await.unwrap_or_default();

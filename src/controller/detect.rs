@@ -1,5 +1,6 @@
 //! Which NIO is there: told by the schema that the API server publishes (NIO.md).
 
+use hyper::Request;
 use serde_json::Value;
 
 use super::calls::{self, CallError};
@@ -24,8 +25,8 @@ pub async fn detect(
     Ok(chosen.or_else(|| generation(&document)))
 }
 
-fn http_request() -> Result<http::Request<Vec<u8>>, http::Error> {
-    http::Request::get(PATH).body(Vec::new())
+fn http_request() -> Result<Request<Vec<u8>>, hyper::http::Error> {
+    Request::get(PATH).body(Vec::new())
 }
 
 /// `Machine.spec.properties` has `hostname` in classic and `host` in v1.
