@@ -1,9 +1,7 @@
 //! Pinned SSH host keys in OpenSSH's `known_hosts` format (sshd(8); SPEC 6): read, asked, added to. No I/O.
 
-use hmac::{Hmac, KeyInit, Mac};
 use russh::keys::ssh_key::known_hosts::{Entry, HostPatterns, Marker};
 use russh::keys::{Algorithm, HashAlg, PublicKey};
-use sha1::Sha1;
 
 /// The port that `known_hosts` leaves out.
 const DEFAULT_PORT: u16 = 22;
@@ -33,6 +31,11 @@ pub enum Lookup {
     /// This key is marked `@revoked` for the host.
     Revoked {
         /// The line that says so, counted from 1.
+        line: usize,
+    },
+    /// A line has a hashed name, so nobody can say which host it pins.
+    Hashed {
+        /// The first such line, counted from 1.
         line: usize,
     },
     /// No line names the host.
@@ -86,6 +89,9 @@ impl KnownHosts {
     /// the pinned types first, so that it no longer has them.
     #[must_use]
     pub fn lookup(&self, host: &str, port: u16, key: &PublicKey) -> Lookup {
+        if let Some(line) = self.hashed() {
+            return Lookup::Hashed { line };
+        }
         let mut lines = Vec::new();
         let mut known = false;
         for (line, entry) in self.of(host, port) {
@@ -117,21 +123,31 @@ impl KnownHosts {
             .collect()
     }
 
-    /// Whether the host that `line` (as [`line_for`] writes it) names is pinned already: a second key is never trusted beside the first.
+    /// Whether the host that `line` (as [`line_for`] writes it) names is pinned already, or may be: a second key is never trusted beside
+    /// the first.
     #[must_use]
     pub fn pins_host_of(&self, line: &str) -> bool {
         let Some(host) = line.split_whitespace().next() else {
             return false;
         };
-        self.entries
-            .iter()
-            .any(|(_, entry)| entry.marker().is_none() && names(entry.host_patterns(), host))
+        self.hashed().is_some()
+            || self
+                .entries
+                .iter()
+                .any(|(_, entry)| entry.marker().is_none() && names(entry.host_patterns(), host))
     }
 
     /// The text with a line more, or as it is where the line is there already.
     #[must_use]
     pub fn with_added(&self, line: &str) -> String {
         with_added(&self.text, line)
+    }
+
+    /// The first line with a hashed name.
+    fn hashed(&self) -> Option<usize> {
+        self.entries.iter().find_map(|(line, entry)| {
+            matches!(entry.host_patterns(), HostPatterns::HashedName { .. }).then_some(*line)
+        })
     }
 
     fn of(&self, host: &str, port: u16) -> impl Iterator<Item = (usize, &Entry)> {
@@ -185,12 +201,7 @@ fn host_field(host: &str, port: u16) -> String {
 /// Whether the hosts field of a line names `host` (in the form of [`host_field`]).
 fn names(patterns: &HostPatterns, host: &str) -> bool {
     match patterns {
-        HostPatterns::HashedName { salt, hash } => {
-            Hmac::<Sha1>::new_from_slice(salt).is_ok_and(|mut mac| {
-                mac.update(host.as_bytes());
-                mac.verify_slice(hash).is_ok()
-            })
-        }
+        HostPatterns::HashedName { .. } => false,
         HostPatterns::Patterns(patterns) => {
             let mut named = false;
             for pattern in patterns {
@@ -345,12 +356,19 @@ mod tests {
     }
 
     #[test]
-    fn hashed_names() {
+    fn a_hashed_name_hides_whom_it_pins() {
         // As OpenSSH's `ssh-keygen -H` made it of a line for cp-01.
-        let text = format!("|1|08oFISMPwTogL009WBp6CDk1M8s=|KYGH803fcOYtyGg0IQfQGWxbjFI= {ONE}\n");
-        assert_eq!(lookup(&text, "cp-01", 22), Lookup::Known);
-        assert_eq!(lookup(&text, "cp-02", 22), Lookup::Unknown);
-        assert_eq!(lookup(&text, "cp-01", 2222), Lookup::Unknown);
+        let hashed = format!("|1|08oFISMPwTogL009WBp6CDk1M8s=|KYGH803fcOYtyGg0IQfQGWxbjFI= {ONE}");
+        let hidden = |line| Lookup::Hashed { line };
+        for host in ["cp-01", "cp-02"] {
+            assert_eq!(lookup(&hashed, host, 22), hidden(1));
+            let beside = format!("{host} {ONE}\n{hashed}\n");
+            assert_eq!(lookup(&beside, host, 22), hidden(2));
+            let revoked = format!("{host} {ONE}\n\n@revoked {hashed}\n");
+            assert_eq!(lookup(&revoked, host, 22), hidden(3));
+            let line = line_for(host, 22, &key(TWO));
+            assert!(KnownHosts::parse("c", &hashed, Policy::TrustOnFirstUse).pins_host_of(&line));
+        }
     }
 
     #[test]

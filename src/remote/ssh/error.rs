@@ -80,6 +80,19 @@ pub enum SshError {
         /// The ConfigMap.
         config_map: String,
     },
+    /// A line of the known hosts does not say which host it pins.
+    #[error(
+        "line {line} of key `{KNOWN_HOSTS_KEY}` in ConfigMap {config_map} holds a hashed name, which NICO cannot read: NICO did not log in to machine {at}. \
+         Write the plain name or address of the line's host in its place"
+    )]
+    HostKeyHashed {
+        /// The machine and where it was asked.
+        at: String,
+        /// The line, counted from 1.
+        line: usize,
+        /// The ConfigMap.
+        config_map: String,
+    },
     /// The machine does not let us in.
     #[error(
         "machine {at} refuses the SSH key of its Secret for user {user}: add the public half to that user's authorized keys, or mend the Machine object"
@@ -131,7 +144,7 @@ impl SshError {
         match self {
             Self::KeyUnreadable { .. } | Self::KeyEncrypted { .. } => Reason::SSHKeyMissing,
             Self::HostKeyChanged { .. } | Self::HostKeyRevoked { .. } => Reason::HostKeyChanged,
-            Self::HostKeyUnknown { .. } => Reason::HostKeyUnknown,
+            Self::HostKeyUnknown { .. } | Self::HostKeyHashed { .. } => Reason::HostKeyUnknown,
             Self::TooLarge { .. } => Reason::KubeconfigUnsafe,
             Self::Address { .. }
             | Self::Unreachable { .. }

@@ -65,7 +65,7 @@ impl client::Handler for HostKeyCheck {
         let accepted = match lookup {
             Lookup::Known => true,
             Lookup::Unknown => self.known.policy() == Policy::TrustOnFirstUse,
-            Lookup::Changed { .. } | Lookup::Revoked { .. } => false,
+            Lookup::Changed { .. } | Lookup::Revoked { .. } | Lookup::Hashed { .. } => false,
         };
         *verdict = Some(Verdict {
             key: key.clone(),
@@ -109,6 +109,11 @@ impl Decision {
             Lookup::Revoked { line } => Some(SshError::HostKeyRevoked {
                 at,
                 fingerprint,
+                line: *line,
+                config_map,
+            }),
+            Lookup::Hashed { line } => Some(SshError::HostKeyHashed {
+                at,
                 line: *line,
                 config_map,
             }),
