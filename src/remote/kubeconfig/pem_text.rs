@@ -3,10 +3,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
-use pem::{EncodeConfig, LineEnding, Pem};
-use rustls::pki_types::{
-    CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
-};
+use rustls::pki_types::pem::{PemObject as _, SectionKind};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 use zeroize::Zeroizing;
@@ -16,12 +14,8 @@ use crate::remote::secret::{SecretBytes, SecretText};
 
 /// Most blocks in one PEM text; bundles of authorities are shorter.
 const MAX_BLOCKS: usize = 32;
-const CERTIFICATE: &str = "CERTIFICATE";
-const PKCS8: &str = "PRIVATE KEY";
-const PKCS1: &str = "RSA PRIVATE KEY";
-const SEC1: &str = "EC PRIVATE KEY";
-/// What `openssl ecparam` writes before a key; it holds nothing that the key does not say.
-const EC_PARAMETERS: &str = "EC PARAMETERS";
+/// A full line of base64 holds that many bytes.
+const BYTES_PER_LINE: usize = 48;
 
 /// Certificates, at least one.
 #[derive(Clone)]
@@ -33,12 +27,8 @@ pub(super) struct Certificates {
 impl Certificates {
     /// The certificates written anew.
     pub(super) fn pem(&self) -> String {
-        let blocks: Vec<_> = self
-            .der
-            .iter()
-            .map(|der| Pem::new(CERTIFICATE, der.clone()))
-            .collect();
-        pem::encode_many_config(&blocks, encoding())
+        let blocks = self.der.iter().map(|der| block("CERTIFICATE", der));
+        blocks.collect()
     }
 
     /// From when to when the first of them is valid.
@@ -53,26 +43,19 @@ impl Certificates {
 /// A private key that belongs to a certificate.
 #[derive(Clone)]
 pub(super) struct PrivateKey {
-    tag: &'static str,
+    kind: SectionKind,
     der: SecretBytes,
 }
 
 impl PrivateKey {
     /// The key written anew.
     pub(super) fn pem(&self) -> SecretText {
-        let block = Pem::new(self.tag, self.der.expose());
-        let text = pem::encode_config(&block, encoding());
-        drop(Zeroizing::new(block.into_contents()));
-        SecretText::new(text)
-    }
-
-    fn to_rustls(&self) -> PrivateKeyDer<'static> {
-        let der = self.der.expose().to_vec();
-        match self.tag {
-            PKCS1 => PrivatePkcs1KeyDer::from(der).into(),
-            SEC1 => PrivateSec1KeyDer::from(der).into(),
-            _ => PrivatePkcs8KeyDer::from(der).into(),
-        }
+        let tag = match self.kind {
+            SectionKind::RsaPrivateKey => "RSA PRIVATE KEY",
+            SectionKind::EcPrivateKey => "EC PRIVATE KEY",
+            _ => "PRIVATE KEY",
+        };
+        SecretText::new(block(tag, self.der.expose()))
     }
 }
 
@@ -95,7 +78,10 @@ pub(super) fn encode(text: &str) -> String {
 pub(super) fn authority(bytes: &SecretBytes) -> Result<Certificates, Unsafe> {
     let field = Field::Authority;
     let blocks = blocks(field, bytes)?;
-    if blocks.iter().any(|block| block.tag() != CERTIFICATE) {
+    if blocks
+        .iter()
+        .any(|(kind, _)| *kind != SectionKind::Certificate)
+    {
         return Err(Unsafe::NotCertificate { field });
     }
     certificates(field, &blocks)
@@ -113,39 +99,30 @@ pub(super) fn client_key(
     certificates: &Certificates,
 ) -> Result<PrivateKey, Unsafe> {
     let field = Field::ClientKey;
-    let mut found = None;
-    for block in blocks(field, bytes)? {
-        let tag = match block.tag() {
-            PKCS8 => PKCS8,
-            PKCS1 => PKCS1,
-            SEC1 => SEC1,
-            _ => continue,
-        };
-        // An encrypted key in the old form says so in its headers.
-        if found.is_some() || block.headers().iter().next().is_some() {
-            return Err(Unsafe::NotKey);
-        }
-        found = Some(PrivateKey {
-            tag,
-            der: SecretBytes::new(block.into_contents()),
-        });
-    }
-    let key = found.ok_or(Unsafe::NotKey)?;
+    let blocks = blocks(field, bytes)?.into_iter();
+    let mut keys = blocks.filter(|(kind, _)| *kind != SectionKind::Certificate);
+    let (Some((kind, der)), None) = (keys.next(), keys.next()) else {
+        return Err(Unsafe::NotKey);
+    };
+    let key = PrivateKeyDer::from_pem(kind, der.expose().to_vec()).ok_or(Unsafe::NotKey)?;
     let chain = certificates
         .der
         .iter()
         .map(|der| CertificateDer::from(der.clone()))
         .collect();
     let provider = rustls::crypto::ring::default_provider();
-    CertifiedKey::from_der(chain, key.to_rustls(), &provider).map_err(|_| Unsafe::KeyMismatch)?;
-    Ok(key)
+    CertifiedKey::from_der(chain, key, &provider).map_err(|_| Unsafe::KeyMismatch)?;
+    Ok(PrivateKey { kind, der })
 }
 
-fn certificates(field: Field, blocks: &[Pem]) -> Result<Certificates, Unsafe> {
+fn certificates(field: Field, blocks: &[Block]) -> Result<Certificates, Unsafe> {
+    let certificates = blocks
+        .iter()
+        .filter(|(kind, _)| *kind == SectionKind::Certificate);
     let mut der = Vec::new();
-    for block in blocks.iter().filter(|block| block.tag() == CERTIFICATE) {
-        match X509Certificate::from_der(block.contents()) {
-            Ok(([], _)) => der.push(block.contents().to_vec()),
+    for (_, certificate) in certificates {
+        match X509Certificate::from_der(certificate.expose()) {
+            Ok(([], _)) => der.push(certificate.expose().to_vec()),
             _ => return Err(Unsafe::NotCertificate { field }),
         }
     }
@@ -156,13 +133,21 @@ fn certificates(field: Field, blocks: &[Pem]) -> Result<Certificates, Unsafe> {
     }
 }
 
-/// The blocks of a PEM text, all of them of kinds that may stand in a kubeconfig.
-fn blocks(field: Field, bytes: &SecretBytes) -> Result<Vec<Pem>, Unsafe> {
-    let blocks = pem::parse_many(bytes.expose()).map_err(|_| Unsafe::NotPem { field })?;
-    let allowed = |block: &Pem| {
+type Block = (SectionKind, SecretBytes);
+
+/// The blocks of a PEM text: certificates and private keys. Those of kinds that TLS does not know are passed over, as text is.
+fn blocks(field: Field, bytes: &SecretBytes) -> Result<Vec<Block>, Unsafe> {
+    let blocks = <(SectionKind, Vec<u8>)>::pem_slice_iter(bytes.expose())
+        .map(|block| block.map(|(kind, der)| (kind, SecretBytes::new(der))))
+        .collect::<Result<Vec<Block>, _>>()
+        .map_err(|_| Unsafe::NotPem { field })?;
+    let allowed = |(kind, _): &Block| {
         matches!(
-            block.tag(),
-            CERTIFICATE | PKCS8 | PKCS1 | SEC1 | EC_PARAMETERS
+            kind,
+            SectionKind::Certificate
+                | SectionKind::PrivateKey
+                | SectionKind::RsaPrivateKey
+                | SectionKind::EcPrivateKey
         )
     };
     if blocks.is_empty() || blocks.len() > MAX_BLOCKS || !blocks.iter().all(allowed) {
@@ -171,6 +156,20 @@ fn blocks(field: Field, bytes: &SecretBytes) -> Result<Vec<Pem>, Unsafe> {
     Ok(blocks)
 }
 
-fn encoding() -> EncodeConfig {
-    EncodeConfig::new().set_line_ending(LineEnding::LF)
+/// A block of PEM, in a text that never grows, so that no copy of a key is left behind.
+fn block(tag: &str, der: &[u8]) -> String {
+    let frame = "-----BEGIN -----\n-----END -----\n".len() + 2 * tag.len();
+    let lines = der.len().div_ceil(BYTES_PER_LINE) * (BYTES_PER_LINE / 3 * 4 + 1);
+    let mut text = String::with_capacity(frame + lines);
+    for part in ["-----BEGIN ", tag, "-----\n"] {
+        text.push_str(part);
+    }
+    for line in der.chunks(BYTES_PER_LINE) {
+        STANDARD.encode_string(line, &mut text);
+        text.push('\n');
+    }
+    for part in ["-----END ", tag, "-----\n"] {
+        text.push_str(part);
+    }
+    text
 }
