@@ -10,12 +10,15 @@
 use std::time::{Duration, Instant};
 
 use nico::remote::kubeconfig::rebuild::Unsafe;
-use nico::remote::kubeconfig::verify::{DEADLINE, VerifyError, verify};
+use nico::remote::kubeconfig::verify::{VerifyError, verify};
 use nico::remote::secret::SecretText;
 use rig::control_plane::{self, ControlPlane, Options};
 use rig::pki::{Authority, Validity};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+
+/// How long a server is given.
+const DEADLINE: Duration = Duration::from_secs(10);
 
 async fn api() -> &'static ControlPlane {
     control_plane::shared(Options::default())

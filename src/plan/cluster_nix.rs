@@ -142,31 +142,6 @@ impl ClusterNix {
         .map(|(field, value)| (field, value.to_string()))
         .collect()
     }
-
-    /// Whether a file that holds `held` says the same, `bootstrap` and `join` aside (SPEC 3.4).
-    #[must_use]
-    pub fn same_values_except_founding(&self, held: &Values) -> bool {
-        let wanted = self.values();
-        self.same_values_except_founding_and_lists(held)
-            && wanted.control_plane == held.control_plane
-            && wanted.workers == held.workers
-    }
-
-    /// Whether a file that holds `held` says the same, `bootstrap`, `join` and the lists of machines aside: while anyone joins
-    /// or leaves, a difference of the lists alone makes no other machine outdated (SPEC 4.3).
-    #[must_use]
-    pub fn same_values_except_founding_and_lists(&self, held: &Values) -> bool {
-        let Values {
-            name,
-            id,
-            bootstrap: _,
-            join: _,
-            endpoint,
-            control_plane: _,
-            workers: _,
-        } = self.values();
-        name == held.name && id == held.id && endpoint == held.endpoint
-    }
 }
 
 /// The values that a cluster.nix holds; `None` where it is not one as NICO writes it, in whatever layout the JSON is.

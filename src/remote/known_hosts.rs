@@ -47,7 +47,6 @@ pub enum Lookup {
 pub struct KnownHosts {
     config_map: String,
     policy: Policy,
-    text: String,
     entries: Vec<(usize, Entry)>,
 }
 
@@ -69,7 +68,6 @@ impl KnownHosts {
             config_map: config_map.to_owned(),
             policy,
             entries: text.lines().enumerate().filter_map(entry).collect(),
-            text: text.to_owned(),
         }
     }
 
@@ -135,12 +133,6 @@ impl KnownHosts {
                 .entries
                 .iter()
                 .any(|(_, entry)| entry.marker().is_none() && names(entry.host_patterns(), host))
-    }
-
-    /// The text with a line more, or as it is where the line is there already.
-    #[must_use]
-    pub fn with_added(&self, line: &str) -> String {
-        with_added(&self.text, line)
     }
 
     /// The first line with a hashed name.

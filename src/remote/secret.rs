@@ -18,13 +18,6 @@ impl SecretBytes {
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
-
-    /// The same as text, where it is UTF-8.
-    #[must_use]
-    pub fn to_text(&self) -> Option<SecretText> {
-        let text = std::str::from_utf8(&self.0).ok()?;
-        Some(SecretText::new(text.to_owned()))
-    }
 }
 
 /// Secret text: neither `Debug` nor `Display`, and overwritten when dropped.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams};
-use nico::remote::kubeconfig::verify::{DEADLINE as ANSWER, verify};
+use nico::remote::kubeconfig::verify::verify;
 use nico::remote::secret::SecretText;
 use rig::machines::MachineHost;
 use rig::pki::Validity;
@@ -16,6 +16,8 @@ use crate::common::case::{Case, took_effect};
 use crate::common::traffic::RESYNC;
 use crate::common::{DEADLINE, listed, nico};
 
+/// How long a server is given to answer.
+const ANSWER: Duration = Duration::from_secs(10);
 const ELSEWHERE: &str = "/srv/admin.conf";
 /// Half of it is long enough for a slow machine, and the whole short enough for a test.
 const LIFE: Duration = Duration::from_secs(60);

@@ -17,8 +17,6 @@ use super::server::Server;
 use crate::remote::host::Host;
 use crate::remote::secret::SecretText;
 
-/// How long the server is given.
-pub const DEADLINE: Duration = Duration::from_secs(10);
 /// Most bytes of an answer; one Node has at most 1.5 MiB (etcd's limit of a request).
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
 /// A name in the certificate of every API server (Kubernetes, "PKI certificates and requirements").
@@ -77,11 +75,6 @@ pub async fn verify(kubeconfig: &SecretText, deadline: Duration) -> Result<(), V
     }
 }
 
-/// A client for the server of a kubeconfig, by the same rules: nothing of the environment, no retries.
-pub fn client(kubeconfig: &SecretText, deadline: Duration) -> Result<Client, VerifyError> {
-    client_of(&access(kubeconfig)?, deadline)
-}
-
 /// A client for one control plane member: the kubeconfig's authority and credential, the member's own address and port (absent:
 /// the kubeconfig's), and the name that every API server's certificate covers (SPEC 4.4).
 pub fn member_client(
@@ -108,6 +101,7 @@ fn access(kubeconfig: &SecretText) -> Result<Access, VerifyError> {
         .map_err(VerifyError::Unsafe)
 }
 
+/// A client by the rules of a kubeconfig alone: nothing of the environment, no retries.
 fn client_of(access: &Access, deadline: Duration) -> Result<Client, VerifyError> {
     let server = access.server.to_string();
     let other = |why: &str| VerifyError::Other {
