@@ -109,7 +109,6 @@ fn garble(configuration: &mut NixosConfiguration, source: &mut Source) {
             }];
         }
         _ => {
-            meta.name = None;
             meta.uid = None;
             meta.resource_version = None;
         }
