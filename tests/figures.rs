@@ -27,6 +27,8 @@ const BRING_UPS: usize = 10;
 const BYSTANDERS: usize = 1000;
 /// Resyncs over which a settled cluster is watched.
 const LOOKS: usize = 5;
+/// Requests of a bring-up of 3+2, and of a roll of it, at the most.
+const MOST_REQUESTS: [usize; 2] = [70, 160];
 /// Of Linux's `/proc/<pid>/stat`.
 const TICKS_A_SECOND: f64 = 100.0;
 
@@ -198,13 +200,15 @@ async fn requests_of_a_bring_up_and_of_a_roll() {
         })
         .await;
     let roll = requests.take();
-    for (what, kinds) in [
-        ("start", at_start),
-        ("bring-up of 3+2", bring_up),
-        ("roll of 3+2", roll),
-    ] {
+    let sum = |what: &str, kinds: BTreeMap<String, usize>| {
         let sum: usize = kinds.values().sum();
         println!("requests of a {what}: {sum}: {kinds:?}");
+        sum
+    };
+    sum("start", at_start);
+    let sums = [sum("bring-up of 3+2", bring_up), sum("roll of 3+2", roll)];
+    for (requests, most) in sums.iter().zip(&MOST_REQUESTS) {
+        assert!(requests <= most, "{requests} requests, {most} at the most");
     }
 }
 

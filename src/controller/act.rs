@@ -6,7 +6,6 @@ mod configuration;
 mod ledger;
 mod slot;
 
-use std::sync::Mutex;
 use std::time::Instant;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -69,7 +68,7 @@ pub struct Hand<'a> {
     /// What the plan was made from.
     pub observed: &'a Observed,
     /// The ledger that the plan rests on: as it was read, then as this hand wrote it.
-    ledger: Mutex<Option<Precondition>>,
+    ledger: Option<Precondition>,
     taken_up: Instant,
 }
 
@@ -84,13 +83,13 @@ impl<'a> Hand<'a> {
         Self {
             context,
             observed,
-            ledger: Mutex::new(ledger),
+            ledger,
             taken_up: Instant::now(),
         }
     }
 
     /// Carries one action out.
-    pub async fn act(&self, action: &Action) -> Result<Outcome, ActError> {
+    pub async fn act(&mut self, action: &Action) -> Result<Outcome, ActError> {
         match action {
             Action::AddFinalizer(version, finalizers) => {
                 let written = self.finalizers(version, finalizers).await?;

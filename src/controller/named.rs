@@ -138,7 +138,7 @@ impl Named {
         }
         let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
         let facts = calls::get_opt(&api, name).await?.map(secret_facts);
-        lock(&self.secrets).insert(key, (Instant::now(), facts.clone()));
+        remember(&self.secrets, key, facts.clone());
         Ok(facts)
     }
 
@@ -156,14 +156,23 @@ impl Named {
             return Ok(known);
         }
         let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-        let facts = calls::get_opt(&api, name)
-            .await?
-            .map(|map: ConfigMap| MapFacts {
-                facts: Facts::of(&map.metadata),
-                data: map.data.unwrap_or_default(),
-            });
-        lock(&self.maps).insert(key, (Instant::now(), facts.clone()));
+        let facts = calls::get_opt(&api, name).await?.map(map_facts);
+        remember(&self.maps, key, facts.clone());
         Ok(facts)
+    }
+
+    /// Takes in what the API server answered to a write of our own.
+    pub fn saw_secret(&self, secret: Secret) {
+        remember(
+            &self.secrets,
+            key(&secret.metadata),
+            Some(secret_facts(secret)),
+        );
+    }
+
+    /// The same of a ConfigMap.
+    pub fn saw_map(&self, map: ConfigMap) {
+        remember(&self.maps, key(&map.metadata), Some(map_facts(map)));
     }
 }
 
@@ -223,10 +232,26 @@ fn secret_facts(mut secret: Secret) -> SecretFacts {
     facts
 }
 
+fn map_facts(map: ConfigMap) -> MapFacts {
+    MapFacts {
+        facts: Facts::of(&map.metadata),
+        data: map.data.unwrap_or_default(),
+    }
+}
+
 fn erase(secret: &mut Secret) {
     for value in secret.data.iter_mut().flatten() {
         value.1.0.zeroize();
     }
+}
+
+fn key(meta: &ObjectMeta) -> (String, String) {
+    let part = |part: &Option<String>| part.clone().unwrap_or_default();
+    (part(&meta.namespace), part(&meta.name))
+}
+
+fn remember<T>(memory: &Memory<T>, key: (String, String), known: Option<T>) {
+    lock(memory).insert(key, (Instant::now(), known));
 }
 
 /// What is known of an object, where it was looked for lately: `Known(None)` is a known absence.

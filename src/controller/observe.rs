@@ -30,6 +30,10 @@ use crate::remote::kubeconfig::facts::VALUE_KEY;
 use crate::remote::workload::{Member, Question};
 use keys::ssh_keys;
 
+/// How old what is known of the Secrets may be that a configuration refers to when it is written: NIO applies without one that
+/// is missing and calls that success, and no watch tells of them. So short a time apart, several writes rest on one look.
+const SECRETS_OF_A_WRITE: Duration = Duration::from_secs(5);
+
 /// Port of every member's API server, where the spec names an endpoint whose port may be another (SPEC 4.4).
 const API_PORT: u16 = 6443;
 
@@ -41,8 +45,10 @@ pub struct Look<'a> {
     pub cluster: &'a RawCluster,
     /// Machines and configurations, cached or just listed.
     pub stores: &'a Stores,
-    /// Whether both were read just now.
-    pub live: bool,
+    /// How old the ledger may be.
+    pub ledger: Duration,
+    /// Machines whose configurations are to be written: what these refer to is looked at afresh.
+    pub writes: &'a BTreeSet<MachineName>,
     /// Which NIO is there.
     pub nio: Option<Generation>,
     /// Whether the cluster is asked now how its machines are; else what it said last is good enough.
@@ -83,10 +89,20 @@ pub async fn observe(look: &Look<'_>) -> Result<Observed, CallError> {
         context,
         cluster,
         stores,
-        live,
+        ledger,
+        writes,
         nio,
         ask,
     } = look;
+    let resync = context.settings.resync;
+    let of_a_write = |is_written: bool| {
+        if is_written {
+            SECRETS_OF_A_WRITE.min(resync)
+        } else {
+            resync
+        }
+    };
+    let of_any = of_a_write(!writes.is_empty());
     let view = view(cluster);
     let namespace = view.namespace.clone();
     let mut observed = blank(look, &view);
@@ -95,12 +111,6 @@ pub async fn observe(look: &Look<'_>) -> Result<Observed, CallError> {
         context,
         stores,
         cluster: &view,
-        // Live evidence trusts no memory either.
-        age: if *live {
-            Duration::ZERO
-        } else {
-            context.settings.resync
-        },
     };
     if view.deleting {
         // A deletion asks for nothing else, and must not be held up by a Secret that cannot be read.
@@ -113,9 +123,9 @@ pub async fn observe(look: &Look<'_>) -> Result<Observed, CallError> {
         }
         return Ok(observed);
     }
-    let (ledger, unheld_ledger) = views.ledger().await?;
-    let (join_token, unheld_join) = views.token(&join_token_name(&view.name)).await?;
-    let (worker_token, unheld_worker) = views.token(&worker_token_name(&view.name)).await?;
+    let (ledger, unheld_ledger) = views.ledger(*ledger).await?;
+    let (join_token, unheld_join) = views.token(&join_token_name(&view.name), of_any).await?;
+    let (worker_token, unheld_worker) = views.token(&worker_token_name(&view.name), of_any).await?;
     observed.ledger = ledger;
     (observed.join_token, observed.worker_token) = (join_token, worker_token);
     observed.unheld = [
@@ -126,12 +136,12 @@ pub async fn observe(look: &Look<'_>) -> Result<Observed, CallError> {
     .into_iter()
     .filter_map(|(child, version)| Some((child, version?)))
     .collect();
-    observed.known_hosts = views.known_hosts().await?.0;
+    observed.known_hosts = views.known_hosts(resync).await?.0;
     let Ok(spec) = observed.spec.clone() else {
         return Ok(observed);
     };
     if let Some(secret) = &spec.credentials {
-        observed.credentials = Some(views.credentials(secret).await?);
+        observed.credentials = Some(views.credentials(secret, of_any).await?);
     }
     let held: Vec<MachineName> = observed.members().map(|it| it.name).collect();
     let listed = spec
@@ -157,7 +167,8 @@ pub async fn observe(look: &Look<'_>) -> Result<Observed, CallError> {
         }
     }
     rivals(context, &mut observed, &namespace);
-    ssh_keys(&views, *nio, &mut observed, &spec).await?;
+    let age = |machine: &MachineName| of_a_write(writes.contains(machine));
+    ssh_keys(&views, *nio, &mut observed, &spec, age).await?;
     observed.kubeconfig = views.kubeconfig(&circumstances(&observed, &spec)).await?;
     if *ask {
         let word = word(&context.client, &observed).await?;

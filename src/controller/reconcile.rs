@@ -4,6 +4,7 @@ mod entered;
 mod report;
 mod tell;
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -216,7 +217,8 @@ async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, Reco
         context,
         cluster,
         stores: &context.stores,
-        live: false,
+        ledger: context.settings.resync,
+        writes: &BTreeSet::new(),
         nio,
         ask: false,
     })
@@ -253,18 +255,27 @@ async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, Reco
             context.forget(cluster);
             return Ok(Next::requeue(context.settings.resync));
         };
-        let observed = observe(&Look {
-            context,
-            cluster: &live,
-            stores: &stores,
-            live: true,
-            nio,
-            ask: first_plan.wants_word,
-        })
-        .await
-        .map_err(ReconcileError::Unread)?;
-        let plan = plan(&observed, now, &settings);
-        (observed, plan)
+        let mut writes = first_plan.writes();
+        loop {
+            let observed = observe(&Look {
+                context,
+                cluster: &live,
+                stores: &stores,
+                ledger: Duration::ZERO,
+                writes: &writes,
+                nio,
+                ask: first_plan.wants_word,
+            })
+            .await
+            .map_err(ReconcileError::Unread)?;
+            let plan = plan(&observed, now, &settings);
+            // What is seen now may let others be written than those whose Secrets were looked at.
+            let more = plan.writes();
+            if more.is_subset(&writes) {
+                break (observed, plan);
+            }
+            writes.extend(more);
+        }
     } else {
         (cached, first_plan)
     };
@@ -294,7 +305,7 @@ async fn carry_out(
     plan: &Plan,
     settings: &Settings,
 ) -> Option<ActError> {
-    let hand = Hand::new(context, observed);
+    let mut hand = Hand::new(context, observed);
     for action in &plan.actions {
         match hand.act(action).await {
             Ok(Outcome::Cluster(written)) => {

@@ -26,30 +26,30 @@ pub(super) struct Views<'a> {
     pub(super) stores: &'a Stores,
     /// The cluster that asks.
     pub(super) cluster: &'a ClusterView,
-    /// How old an answer may be.
-    pub(super) age: Duration,
 }
 
 impl Views<'_> {
     async fn secret(
         &self,
         name: &str,
+        age: Duration,
         as_hoped: impl Fn(&SecretFacts) -> bool,
     ) -> Result<Option<SecretFacts>, CallError> {
         let Context { client, named, .. } = self.context;
         named
-            .secret(client, &self.cluster.namespace, name, self.age, as_hoped)
+            .secret(client, &self.cluster.namespace, name, age, as_hoped)
             .await
     }
 
     async fn map(
         &self,
         name: &str,
+        age: Duration,
         as_hoped: impl Fn(&MapFacts) -> bool,
     ) -> Result<Option<MapFacts>, CallError> {
         let Context { client, named, .. } = self.context;
         named
-            .map(client, &self.cluster.namespace, name, self.age, as_hoped)
+            .map(client, &self.cluster.namespace, name, age, as_hoped)
             .await
     }
 
@@ -77,11 +77,15 @@ impl Views<'_> {
         (self.is_ours(facts) && !facts.deleting && !facts.is_held()).then(|| facts.version.clone())
     }
 
-    /// The ledger (SPEC 3.6); and its version where NICO's finalizer is missing on it.
-    pub(super) async fn ledger(&self) -> Result<(LedgerView, Option<Precondition>), CallError> {
+    /// The ledger (SPEC 3.6), as it was at most `age` ago; and its version where NICO's finalizer is missing on it.
+    pub(super) async fn ledger(
+        &self,
+        age: Duration,
+    ) -> Result<(LedgerView, Option<Precondition>), CallError> {
         let readable =
             |map: &MapFacts| self.is_ours(&map.facts) && Ledger::from_data(&map.data).is_ok();
-        let map = self.map(&ledger_name(&self.cluster.name), readable).await?;
+        let name = ledger_name(&self.cluster.name);
+        let map = self.map(&name, age, readable).await?;
         let unheld = map.as_ref().and_then(|map| self.unheld(&map.facts));
         let view = match map {
             None => LedgerView::Absent,
@@ -102,12 +106,13 @@ impl Views<'_> {
     pub(super) async fn token(
         &self,
         name: &str,
+        age: Duration,
     ) -> Result<(SecretView, Option<Precondition>), CallError> {
         let usable = |facts: &SecretFacts| {
             facts.keys.len() == 1 && facts.keys.get(TOKEN_KEY).is_some_and(Option::is_some)
         };
         let facts = self
-            .secret(name, |facts| self.judge(Some(facts), usable).usable())
+            .secret(name, age, |facts| self.judge(Some(facts), usable).usable())
             .await?;
         let unheld = facts.as_ref().and_then(|facts| self.unheld(&facts.facts));
         Ok((self.judge(facts.as_ref(), usable), unheld))
@@ -134,8 +139,13 @@ impl Views<'_> {
     }
 
     /// The Secret that `credentialsRef` names.
-    pub(super) async fn credentials(&self, name: &str) -> Result<SecretView, CallError> {
-        let facts = self.secret(name, |facts| !facts.facts.deleting).await?;
+    pub(super) async fn credentials(
+        &self,
+        name: &str,
+        age: Duration,
+    ) -> Result<SecretView, CallError> {
+        let is_there = |facts: &SecretFacts| !facts.facts.deleting;
+        let facts = self.secret(name, age, is_there).await?;
         Ok(match facts {
             None => SecretView::Absent,
             Some(facts) if facts.facts.deleting => SecretView::Terminating,
@@ -150,6 +160,7 @@ impl Views<'_> {
         name: &MachineName,
         machine: &Machine,
         given: bool,
+        age: Duration,
     ) -> Result<SshKeyView, CallError> {
         let secret = match secret_of(name, machine, nio, &self.cluster.namespace) {
             Ok(secret) => secret,
@@ -164,7 +175,7 @@ impl Views<'_> {
         };
         let is_usable =
             |facts: &SecretFacts| matches!(judge(Some(facts)), SshKeyView::Usable { .. });
-        let facts = self.secret(secret, is_usable).await?;
+        let facts = self.secret(secret, age, is_usable).await?;
         Ok(judge(facts.as_ref()))
     }
 
@@ -175,7 +186,7 @@ impl Views<'_> {
     ) -> Result<KubeconfigView, CallError> {
         let name = kubeconfig_name(&self.cluster.name);
         let facts = self
-            .secret(&name, |facts| {
+            .secret(&name, self.context.settings.resync, |facts| {
                 self.is_ours(&facts.facts) && !facts.facts.deleting
             })
             .await?;
@@ -229,12 +240,12 @@ impl Views<'_> {
     }
 
     /// The pinned host keys: whose they are, and their text.
-    pub(super) async fn known_hosts(&self) -> Result<(KnownHostsView, String), CallError> {
-        let map = self
-            .map(&known_hosts_name(&self.cluster.name), |map| {
-                self.is_ours(&map.facts)
-            })
-            .await?;
+    pub(super) async fn known_hosts(
+        &self,
+        age: Duration,
+    ) -> Result<(KnownHostsView, String), CallError> {
+        let name = known_hosts_name(&self.cluster.name);
+        let map = self.map(&name, age, |map| self.is_ours(&map.facts)).await?;
         let Some(mut map) = map else {
             return Ok((KnownHostsView::Absent, String::new()));
         };

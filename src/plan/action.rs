@@ -43,7 +43,22 @@ impl Plan {
     /// Whether some action must not rest on a cache: the plan is then made again from live reads before anything is done.
     #[must_use]
     pub fn needs_live_reads(&self) -> bool {
-        self.actions.iter().any(Action::needs_live_reads)
+        let writes_cluster = |action: &&Action| matches!(action, Action::AddFinalizer(..));
+        // That ends the pass: what follows rests on later reads.
+        let mut done = self.actions.iter().take_while(|it| !writes_cluster(it));
+        done.any(Action::needs_live_reads)
+    }
+
+    /// Machines whose configurations are written by this plan, or under the entry that it takes.
+    #[must_use]
+    pub fn writes(&self) -> BTreeSet<MachineName> {
+        let written = |action: &Action| match action {
+            Action::Claim(claim) => Some(claim.machine.clone()),
+            Action::Rewrite(rewrite) => Some(rewrite.machine.clone()),
+            Action::Take { machine, .. } => Some(machine.clone()),
+            _ => None,
+        };
+        self.actions.iter().filter_map(written).collect()
     }
 
     /// Looks again within `delay`, or sooner where something else asks for it.
@@ -183,21 +198,20 @@ pub enum Action {
 }
 
 impl Action {
-    /// Whether the action may rest on nothing but live reads. Marks and background work may rest on caches: their preconditions catch what is stale.
+    /// Whether the action may rest on nothing but live reads. Marks, the end of an entry by the answer to a touch, and background
+    /// work may rest on caches: their preconditions catch what is stale.
     #[must_use]
     pub fn needs_live_reads(&self) -> bool {
         match self {
             Self::CreateLedger(_)
             | Self::UpdateLedger(..)
             | Self::CreateToken(_)
-            | Self::Hold(..)
             | Self::Claim(_)
             | Self::GiveBack(..)
             | Self::Touch(..)
             | Self::Rewrite(_)
             | Self::Take { .. }
             | Self::Disrupt(_)
-            | Self::EndEntry { .. }
             | Self::Evict(_)
             | Self::Undrain { .. }
             | Self::PinHostKey
@@ -205,10 +219,12 @@ impl Action {
             | Self::DeleteChild(_)
             | Self::LetGo(_)
             | Self::Strip(..)
-            | Self::TellLeftBehind(_)
-            | Self::TellNodeStays(_)
             | Self::RemoveFinalizer(..) => true,
             Self::AddFinalizer(..)
+            | Self::EndEntry { .. }
+            | Self::Hold(..)
+            | Self::TellLeftBehind(_)
+            | Self::TellNodeStays(_)
             | Self::TakeBack(..)
             | Self::Confirm(..)
             | Self::Withdraw(..)

@@ -1,5 +1,7 @@
 //! Secrets that are missing, lost, foreign, adopted, or of a form that NIO would mishandle (SPEC 3.1).
 
+use std::time::Duration;
+
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use rig::wait::wait_for;
@@ -211,5 +213,31 @@ async fn the_ssh_key_is_kept_from_machines_where_the_spec_says_so() {
         assert!(!applied.files.contains_key("machine-ssh-key"));
         assert!(applied.files.contains_key("join-token"));
     }
+    case.finish().await;
+}
+
+/// No watch tells that a Secret went: what a machine is given is looked at before it is written, and a resync is not waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_went_since_keeps_its_machine_from_being_written() {
+    let case = Case::start().await;
+    case.world.machines_named(&["cp-01", "w-01", "w-02"]).await;
+    case.world
+        .cluster("prod", listed(&["cp-01"], &["w-01", "w-02"]))
+        .await
+        .unwrap();
+    case.ready("prod").await;
+    let markers = [case.marker("w-01").await, case.marker("w-02").await];
+    let (secrets, params) = (case.world.secrets(), DeleteParams::default());
+    secrets.delete("ssh-w-01", &params).await.unwrap();
+    // A look of so short a time ago would count.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let other = json!({"spec": {"gitRepo": "https://git.example.com/other.git"}});
+    case.merge("prod", other).await;
+    case.wait_marker_changed("w-02", &markers[1]).await;
+    let message = case
+        .told("prod", "RollingOut", "True", "SSHKeyMissing")
+        .await;
+    assert!(message.contains("Secret ssh-w-01"), "{message}");
+    assert_eq!(case.marker("w-01").await, markers[0]);
     case.finish().await;
 }

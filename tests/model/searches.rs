@@ -59,6 +59,12 @@ fn two_operators() {
 }
 
 #[test]
+fn two_with_caches() {
+    let search = Search::new(2, 0).edits([1, 0]).crashes(1);
+    holds("2+0, caches", search.caches());
+}
+
+#[test]
 fn a_lost_ledger() {
     let search = Search::new(2, 0).edits([1, 0]).operators(2);
     holds("2+0, the ledger lost", search.faults(1, [LedgerLost]));

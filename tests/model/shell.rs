@@ -280,15 +280,20 @@ impl Search {
         Some(())
     }
 
-    /// A pass on what the watches showed: only quiet writes rest on it.
+    /// A pass on what the watches showed: only quiet writes rest on it, and the end of an entry, which a touch decides.
     pub fn cached_pass(&self, state: &mut State, who: usize) -> Option<()> {
         let reads = match (&state.operators[who].pc, &state.operators[who].cache) {
             (Pc::Idle, Some(cache)) if self.caches => **cache,
             _ => return None,
         };
         let planned = self.planner.plan(&self.view(state, &reads, None));
-        let quiet = |step: &&Step| matches!(step, Step::Confirm(_) | Step::Withdraw(_));
-        if planned.steps.iter().any(|step| !quiet(&step)) {
+        let quiet = |step: &Step| {
+            matches!(
+                step,
+                Step::Confirm(_) | Step::Withdraw(_) | Step::EndEntry(..)
+            )
+        };
+        if !planned.steps.iter().all(quiet) {
             return None;
         }
         state.operators[who].pc = Pc::Act {

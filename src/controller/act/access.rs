@@ -61,9 +61,8 @@ impl Hand<'_> {
             context: self.context,
             stores: &self.context.stores,
             cluster,
-            age: Duration::ZERO,
         };
-        let (whose, text) = views.known_hosts().await?;
+        let (whose, text) = views.known_hosts(Duration::ZERO).await?;
         let policy = match whose {
             KnownHostsView::Foreign => Policy::PinnedOnly,
             KnownHostsView::Absent | KnownHostsView::Ours => Policy::TrustOnFirstUse,
@@ -143,7 +142,7 @@ impl Hand<'_> {
             // Someone else pinned a key meanwhile: what was read under other pins is not used.
             self.context.background.discard(&cluster.uid);
         }
-        written?;
+        self.context.named.saw_map(written?);
         self.pinned();
         Ok(())
     }
@@ -204,7 +203,7 @@ impl Hand<'_> {
             value.1.0.zeroize();
         }
         self.forget(&name);
-        written?;
+        self.context.named.saw_secret(written?);
         self.context.background.stored(&cluster.uid, digest);
         info!(cluster = %cluster.name, namespace = %cluster.namespace, "kubeconfig stored");
         self.tell(&match version {

@@ -53,7 +53,7 @@ impl Hand<'_> {
             value.1.0.zeroize();
         }
         self.forget(&name);
-        created?;
+        self.context.named.saw_secret(created?);
         self.unless_gone::<Secret>(&name).await
     }
 

@@ -1,7 +1,6 @@
 //! The ledger, by compare-and-swap (SPEC 3.6).
 
 use std::collections::BTreeMap;
-use std::sync::PoisonError;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::json;
@@ -14,44 +13,32 @@ use crate::plan::observed::LedgerView;
 use crate::plan::writes::Precondition;
 
 impl Hand<'_> {
-    pub(super) async fn create_ledger(&self, ledger: &Ledger) -> Result<(), ActError> {
+    pub(super) async fn create_ledger(&mut self, ledger: &Ledger) -> Result<(), ActError> {
         let name = ledger_name(&self.observed.cluster.name);
         let map = ConfigMap {
             metadata: self.child_meta(&name, true)?,
             data: Some(ledger.to_data()),
             ..ConfigMap::default()
         };
-        let created = calls::create(&self.api(), &map).await;
         self.forget(&name);
-        self.rest_on(&created?);
+        let created = calls::create(&self.api(), &map).await?;
+        self.rest_on(created);
         self.unless_gone::<ConfigMap>(&name).await
     }
 
-    pub(super) fn rest_on(&self, ledger: &ConfigMap) {
-        *self.ledger.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Precondition::of(&ledger.metadata));
-    }
-
-    /// The ledger as this hand wrote it last.
-    pub(super) fn rests_on(&self) -> Result<Precondition, ActError> {
-        let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        ledger
-            .clone()
-            .ok_or(ActError::Lost("the ledger is not at hand"))
+    /// What follows rests on the ledger as this hand wrote it.
+    fn rest_on(&mut self, ledger: ConfigMap) {
+        self.ledger = Some(Precondition::of(&ledger.metadata));
+        self.context.named.saw_map(ledger);
     }
 
     /// Whether nobody wrote the ledger since: else another operator may have begun another founding.
     pub(super) async fn ledger_stands(&self) -> Result<(), ActError> {
-        let expected = self
-            .ledger
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
         let name = ledger_name(&self.observed.cluster.name);
         let found = calls::get_opt(&self.api::<ConfigMap>(), &name)
             .await?
             .map(|map| Precondition::of(&map.metadata));
-        if expected.is_none() || found != expected || self.is_too_old() {
+        if self.ledger.is_none() || found != self.ledger || self.is_too_old() {
             self.forget(&name);
             return Err(ActError::Lost("the ledger changed since the plan was made"));
         }
@@ -59,7 +46,7 @@ impl Hand<'_> {
     }
 
     pub(super) async fn update_ledger(
-        &self,
+        &mut self,
         version: &Precondition,
         ledger: &Ledger,
     ) -> Result<(), ActError> {
@@ -74,15 +61,10 @@ impl Hand<'_> {
                 data.entry(key).or_insert(None);
             }
         }
-        let patched = calls::patch(
-            &self.api::<ConfigMap>(),
-            &name,
-            version,
-            json!({ "data": data }),
-        )
-        .await;
         self.forget(&name);
-        self.rest_on(&patched?);
+        let api = self.api::<ConfigMap>();
+        let patched = calls::patch(&api, &name, version, json!({ "data": data })).await?;
+        self.rest_on(patched);
         Ok(())
     }
 }

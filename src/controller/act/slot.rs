@@ -17,7 +17,7 @@ use crate::remote::workload::{Marks, Question};
 impl Hand<'_> {
     /// Makes or renews an entry; returns the ledger as that left it.
     pub(super) async fn take(
-        &self,
+        &mut self,
         machine: &MachineName,
         version: &Precondition,
         taken: &Ledger,
@@ -27,7 +27,8 @@ impl Hand<'_> {
         if let Some(n) = without_quorum {
             self.tell(&Happening::QuorumNotKept(machine.clone(), n));
         }
-        self.rests_on()
+        let taken = self.ledger.clone();
+        taken.ok_or(ActError::Lost("the ledger is not at hand"))
     }
 
     /// A write under the entry that this hand's plan was made with; everything that the plan rests on was read just before.
@@ -134,7 +135,7 @@ impl Hand<'_> {
 
     /// Touches the child; where the answer shows it settled, the entry goes, by the ledger of before the touch.
     pub(super) async fn end_entry(
-        &self,
+        &mut self,
         machine: &MachineName,
         child: &Precondition,
         ledger: &Precondition,

@@ -1,6 +1,7 @@
 //! The SSH keys of machines.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 
@@ -21,6 +22,7 @@ pub(super) async fn ssh_keys(
     nio: Option<Generation>,
     observed: &mut Observed,
     spec: &ValidSpec,
+    age: impl Fn(&MachineName) -> Duration,
 ) -> Result<(), CallError> {
     // A selector passes over a machine whose key is of no use: then the next one's is looked at.
     loop {
@@ -34,9 +36,10 @@ pub(super) async fn ssh_keys(
             return Ok(());
         }
         let keys: Vec<(MachineName, SshKeyView)> = futures::stream::iter(machines)
-            .map(|(name, machine)| async move {
+            .map(|(name, machine)| (age(&name), name, machine))
+            .map(|(age, name, machine)| async move {
                 let given = spec.inject_ssh_key;
-                let view = views.ssh_key(nio, &name, &machine, given).await?;
+                let view = views.ssh_key(nio, &name, &machine, given, age).await?;
                 Ok::<_, CallError>((name, view))
             })
             .buffered(KEYS_AT_A_TIME)

@@ -1,6 +1,7 @@
 //! The write under an entry (SPEC 4.2): everything that the decision rests on is read after the entry was taken, the child last,
 //! then the ledger once more; and then it is planned anew. Nothing else writes disruptively.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +42,9 @@ pub(super) async fn write_under_entry(
         context,
         cluster: &live,
         stores: &stores,
-        live: true,
+        // It is read once more, after the child.
+        ledger: context.settings.resync,
+        writes: &BTreeSet::from([machine.clone()]),
         nio: first.0.nio,
         ask: first.1.wants_word,
     })
@@ -59,9 +62,8 @@ pub(super) async fn write_under_entry(
         context,
         stores: &stores,
         cluster: &observed.cluster.clone(),
-        age: Duration::ZERO,
     };
-    let (ledger, _) = views.ledger().await?;
+    let (ledger, _) = views.ledger(Duration::ZERO).await?;
     observed.entered = Entered::new(machine, taken, &ledger);
     observed.ledger = ledger;
     if observed.entered.is_none() {
