@@ -115,7 +115,10 @@ impl<'a> Hand<'a> {
                 self.tell(&Happening::Forced(name.clone()));
             }
             Action::FetchKubeconfig(machines, wanted) => self.fetch(machines, *wanted).await?,
-            Action::VerifyKubeconfig => self.try_stored(),
+            Action::VerifyKubeconfig => {
+                let cluster = &self.observed.cluster;
+                self.context.background.start_verify(cluster);
+            }
             Action::PinHostKey => self.pin_host_key().await?,
             Action::StoreKubeconfig(version) => self.store_kubeconfig(version.as_ref()).await?,
             Action::DropFetched => {

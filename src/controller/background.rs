@@ -1,94 +1,79 @@
-//! Work that a pass must not wait for: reading the kubeconfig over SSH, and trying it. One broken machine holds up nothing else.
+//! Work that a pass must not wait for: fetching and verifying the kubeconfig, probing the cluster, and evicting pods. One broken
+//! machine holds up nothing else.
 
-mod round;
-mod trial;
-mod word;
+mod fetch;
+mod kubeconfig;
+mod task;
 
-pub use round::{Order, Read, Source};
+pub use fetch::{FetchSpec, Source};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::task::JoinHandle;
 
+use super::clock::now;
+use super::named::secret_value;
 use crate::api::cluster::RawCluster;
-use crate::api::conditions::{Cause, Reason};
-use crate::controller::clock::now;
-use crate::plan::observed::{AtHand, Fetch, Word};
+use crate::api::digest::sha256;
+use crate::api::names::kubeconfig_name;
+use crate::plan::observed::{ClusterView, Fetch, Word, Works};
 use crate::plan::writes::Wanted;
-use round::{Outcome, try_all};
-use trial::Tried;
+use crate::remote::kubeconfig::facts::VALUE_KEY;
+use fetch::{Fetched, fetch_round, lists_nodes};
+use kubeconfig::Kubeconfig;
+use task::Task;
 
-/// How long one task keeps trying before the planner names the machines anew.
-const ROUND: Duration = Duration::from_secs(30);
-/// Pause between two tries, in the first two minutes and after.
+/// How long one search goes on before the planner names the machines anew.
+const SEARCH: Duration = Duration::from_secs(30);
+/// Pauses between two rounds of it, in the first two minutes and after.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 const EAGER: Duration = Duration::from_secs(120);
+/// How old a probe may be while a change rests on it.
+const PROBE_AGAIN: Duration = Duration::from_secs(2);
 
+/// The work for one cluster.
 #[derive(Default)]
-struct Job {
-    fetching: Option<JoinHandle<()>>,
-    since: Option<Instant>,
-    failure: Option<Cause>,
-    read: Option<Read>,
-    /// Line to be pinned, where a host was unknown.
-    host_key_line: Option<String>,
-    /// When the fetch was last started.
-    began: Option<Timestamp>,
-    verifying: Option<JoinHandle<()>>,
-    tried: Option<Tried>,
-    /// Under what it was read: founding, spec and machines.
-    circumstances: String,
-    asking: Option<JoinHandle<()>>,
+struct Work {
+    kubeconfig: Kubeconfig,
+    probing: Task,
+    /// What the cluster last said of itself, and when.
+    probed: Option<(Instant, Word)>,
     /// By Node: one that is held back does not hold up another.
-    evicting: BTreeMap<String, JoinHandle<()>>,
-    /// What the cluster said of itself, and when.
-    heard: Option<(Instant, Word)>,
+    evicting: BTreeMap<String, Task>,
 }
 
-impl Job {
-    fn state(&self) -> Fetch {
-        Fetch {
-            running: self
-                .fetching
-                .as_ref()
-                .is_some_and(|task| !task.is_finished()),
-            began: self.began,
-            failure: self.failure.clone(),
-            at_hand: self.read.as_ref().map(|read| AtHand {
-                verified: read.verified.clone(),
-                ends: read.ends,
-            }),
-            new_host_key: self.host_key_line.is_some(),
-        }
-    }
+type AllWork = Mutex<HashMap<String, Work>>;
 
-    fn stop(&mut self) {
-        stop(&mut self.fetching);
-        stop(&mut self.verifying);
-        stop(&mut self.asking);
-        for (_, task) in std::mem::take(&mut self.evicting) {
-            task.abort();
-        }
-    }
-
-    fn drop_read(&mut self) {
-        self.read = None;
-        self.host_key_line = None;
-        stop(&mut self.fetching);
-    }
-}
-
-/// All background work, by cluster uid.
+/// All background work, by cluster uid. It ends when this is dropped.
 pub struct Background {
     client: kube::Client,
     resync: Duration,
-    jobs: Arc<Mutex<HashMap<String, Job>>>,
+    work: Arc<AllWork>,
     wake: UnboundedSender<ObjectRef<RawCluster>>,
+}
+
+/// Where a task notes what it learned.
+#[derive(Clone)]
+struct Notes {
+    cluster: ObjectRef<RawCluster>,
+    uid: String,
+    work: Weak<AllWork>,
+    wake: UnboundedSender<ObjectRef<RawCluster>>,
+}
+
+impl Notes {
+    /// Takes a note; where it is news, the cluster is looked at. A note of a cluster that is gone is lost.
+    fn note(&self, take: impl FnOnce(&mut Work) -> bool) {
+        let Some(work) = self.work.upgrade() else {
+            return;
+        };
+        if lock(&work).get_mut(&self.uid).is_some_and(take) {
+            let _ = self.wake.send(self.cluster.clone());
+        }
+    }
 }
 
 impl Background {
@@ -102,179 +87,199 @@ impl Background {
         Self {
             client,
             resync,
-            jobs: Arc::default(),
+            work: Arc::default(),
             wake,
         }
     }
 
-    /// How the fetch for a cluster stands. What was read under other circumstances is of another founding or another spec: it
-    /// is dropped.
-    #[must_use]
-    pub fn fetch(&self, uid: &str, circumstances: &str) -> Fetch {
-        self.with(uid, |job| {
-            if job.circumstances != circumstances {
-                job.drop_read();
-                job.failure = None;
-                job.began = None;
-                circumstances.clone_into(&mut job.circumstances);
-            }
-            job.state()
-        })
+    /// Ends all work for a cluster that is gone.
+    pub fn forget(&self, uid: &str) {
+        lock(&self.work).remove(uid);
     }
 
-    /// What was read for a cluster.
+    /// Ends all work but that of these clusters.
+    pub fn retain(&self, uids: &BTreeSet<String>) {
+        lock(&self.work).retain(|uid, _| uids.contains(uid));
+    }
+
+    /// How the fetch for a cluster stands under these circumstances.
     #[must_use]
-    pub fn read(&self, uid: &str) -> Option<Read> {
-        self.with(uid, |job| job.read.clone())
+    pub fn fetch(&self, uid: &str, circumstances: &str) -> Fetch {
+        self.with(uid, |work| work.kubeconfig.under(circumstances))
+    }
+
+    /// What was fetched for a cluster.
+    #[must_use]
+    pub fn fetched(&self, uid: &str) -> Option<Fetched> {
+        self.with(uid, |work| work.kubeconfig.next.fetched.clone())
     }
 
     /// The line to be pinned for a cluster.
     #[must_use]
     pub fn host_key_line(&self, uid: &str) -> Option<String> {
-        self.with(uid, |job| job.host_key_line.clone())
+        self.with(uid, |work| work.kubeconfig.next.host_key_line.clone())
     }
 
-    /// Notes that the host key is pinned. The fetch starts anew, under the new pins: under the old ones it would trust any key.
-    pub fn pinned(&self, uid: &str) {
-        self.with(uid, |job| {
-            job.host_key_line = None;
-            job.began = None;
-            stop(&mut job.fetching);
-        });
+    /// The host key is pinned.
+    pub fn note_pinned(&self, uid: &str) {
+        self.with(uid, |work| work.kubeconfig.next.note_pinned());
     }
 
-    /// Forgets what was read: what it was read under has changed.
+    /// Forgets what was fetched.
     pub fn discard(&self, uid: &str) {
-        self.with(uid, |job| {
-            job.drop_read();
-            job.failure = None;
-        });
+        self.with(uid, |work| work.kubeconfig.discard());
     }
 
-    /// Ends all work for a cluster that is gone.
-    pub fn forget(&self, uid: &str) {
-        if let Some(mut job) = lock(&self.jobs).remove(uid) {
-            job.stop();
-        }
+    /// Notes which kubeconfig is stored.
+    pub fn note_stored(&self, uid: &str, digest: &str) {
+        self.with(uid, |work| work.kubeconfig.note_stored(digest));
     }
 
-    /// Ends all work but that of these clusters.
-    pub fn retain(&self, uids: &BTreeSet<String>) {
-        lock(&self.jobs).retain(|uid, job| {
-            let kept = uids.contains(uid);
-            if !kept {
-                job.stop();
+    /// Whether it was another kubeconfig that was verified last.
+    #[must_use]
+    pub fn verified_another(&self, uid: &str, digest: &str) -> bool {
+        self.with(uid, |work| work.kubeconfig.verified_another(digest))
+    }
+
+    /// Whether the stored kubeconfig of that digest works, how often in a row it did not, and whether to verify it again.
+    #[must_use]
+    pub fn works(&self, uid: &str, digest: &str) -> (Works, u32, bool) {
+        self.with(uid, |work| work.kubeconfig.works(digest, self.resync))
+    }
+
+    /// Fetches a kubeconfig, unless that is being done.
+    pub fn start_fetch(&self, cluster: &ClusterView, spec: FetchSpec) {
+        let (notes, client) = (self.notes(cluster), self.client.clone());
+        self.with(&cluster.uid, |work| {
+            let Kubeconfig { next, since, .. } = &mut work.kubeconfig;
+            let since = *since.get_or_insert_with(Instant::now);
+            if next.fetching.start(search(client, spec, since, notes)) {
+                next.began = Some(now());
             }
-            kept
         });
     }
 
-    /// Starts a fetch, unless one runs.
-    pub fn start_fetch(&self, order: Order) {
-        let (jobs, wake, client) = (
-            Arc::clone(&self.jobs),
-            self.wake.clone(),
-            self.client.clone(),
-        );
-        self.with(&order.uid.clone(), |job| {
-            if job
-                .fetching
-                .as_ref()
-                .is_some_and(|task| !task.is_finished())
-            {
+    /// Verifies the stored kubeconfig, unless that is being done.
+    pub fn start_verify(&self, cluster: &ClusterView) {
+        let (notes, client) = (self.notes(cluster), self.client.clone());
+        let (namespace, secret) = (cluster.namespace.clone(), kubeconfig_name(&cluster.name));
+        let verify = async move {
+            let Ok(Some(kubeconfig)) = secret_value(&client, &namespace, &secret, VALUE_KEY).await
+            else {
                 return;
-            }
-            let since = *job.since.get_or_insert_with(Instant::now);
-            job.began = Some(now());
-            job.fetching = Some(tokio::spawn(async move {
-                let until = Instant::now() + ROUND;
-                loop {
-                    let outcome = try_all(&client, &order).await;
-                    let works = |read: &Read| read.verified.is_ok();
-                    let done = matches!(&outcome.0, Ok(Some(read)) if works(read));
-                    let news = note(&jobs, &order.uid, outcome);
-                    if news || done {
-                        let _ = wake.send(order.cluster.clone());
-                    }
-                    if done {
-                        return;
-                    }
-                    if order.wanted != Wanted::First {
-                        break;
-                    }
-                    let pause = if since.elapsed() < EAGER {
-                        PAUSES.0
-                    } else {
-                        PAUSES.1
-                    };
-                    tokio::time::sleep(pause).await;
-                    if Instant::now() >= until {
-                        break;
-                    }
+            };
+            let digest = sha256(kubeconfig.expose().as_bytes());
+            let outcome = lists_nodes(&kubeconfig).await;
+            notes.note(|work| {
+                work.kubeconfig.note_verified(digest, outcome);
+                true
+            });
+        };
+        self.with(&cluster.uid, |work| work.kubeconfig.verifying.start(verify));
+    }
+
+    /// What a cluster last said of itself, and whether it is time to probe it again.
+    #[must_use]
+    pub fn probed(&self, uid: &str) -> (Word, bool) {
+        self.with(uid, |work| match &work.probed {
+            None => (Word::NotAsked, true),
+            Some((at, probe)) => (probe.clone(), at.elapsed() >= PROBE_AGAIN),
+        })
+    }
+
+    /// Notes what a cluster said just now.
+    pub fn note_probe(&self, uid: &str, probe: Word) {
+        self.with(uid, |work| work.probed = Some((Instant::now(), probe)));
+    }
+
+    /// Probes a cluster, unless that is being done; it is looked at again if the answer is another one.
+    pub fn start_probe(
+        &self,
+        cluster: &ClusterView,
+        probe: impl Future<Output = Option<Word>> + Send + 'static,
+    ) {
+        let notes = self.notes(cluster);
+        let probe = async move {
+            let began = Instant::now();
+            let Some(probe) = probe.await else { return };
+            notes.note(|work| {
+                let before = work.probed.as_ref();
+                // What was asked later may have been answered sooner.
+                if before.is_some_and(|(at, _)| *at >= began) {
+                    return false;
                 }
-                // The task must have ended when the planner looks, or it starts no other.
-                tokio::spawn(async move {
-                    tokio::task::yield_now().await;
-                    let _ = wake.send(order.cluster);
-                });
-            }));
+                let news = before.is_none_or(|(_, old)| *old != probe);
+                work.probed = Some((Instant::now(), probe));
+                news
+            });
+        };
+        self.with(&cluster.uid, |work| work.probing.start(probe));
+    }
+
+    /// Evicts the pods of a Node, unless that is being done.
+    pub fn start_evict(
+        &self,
+        uid: &str,
+        node: String,
+        evict: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.with(uid, |work| {
+            work.evicting.entry(node).or_default().start(evict)
         });
     }
 
-    fn with<T>(&self, uid: &str, f: impl FnOnce(&mut Job) -> T) -> T {
-        f(lock(&self.jobs).entry(uid.to_owned()).or_default())
+    /// Ends what is being evicted from other Nodes than these.
+    pub fn evict_only(&self, uid: &str, nodes: &BTreeSet<&str>) {
+        self.with(uid, |work| {
+            work.evicting
+                .retain(|node, _| nodes.contains(node.as_str()));
+        });
+    }
+
+    fn notes(&self, cluster: &ClusterView) -> Notes {
+        Notes {
+            cluster: ObjectRef::new(&cluster.name).within(&cluster.namespace),
+            uid: cluster.uid.clone(),
+            work: Arc::downgrade(&self.work),
+            wake: self.wake.clone(),
+        }
+    }
+
+    fn with<T>(&self, uid: &str, f: impl FnOnce(&mut Work) -> T) -> T {
+        f(lock(&self.work).entry(uid.to_owned()).or_default())
     }
 }
 
-impl Drop for Background {
-    fn drop(&mut self) {
-        for job in lock(&self.jobs).values_mut() {
-            job.stop();
+/// Fetches until one is found that works; but for the first one, each machine is asked once.
+async fn search(client: kube::Client, spec: FetchSpec, since: Instant, notes: Notes) {
+    let until = Instant::now() + SEARCH;
+    loop {
+        let round = fetch_round(&client, &spec).await;
+        let ends = round.works() || spec.wanted != Wanted::First;
+        notes.note(|work| {
+            let next = &mut work.kubeconfig.next;
+            // Where it was stopped meanwhile, what it brings is of other pins or another spec.
+            next.fetching.is_current() && {
+                let news = next.note_round(round);
+                news | (ends && next.fetching.finish())
+            }
+        });
+        if ends {
+            return;
+        }
+        let pause = if since.elapsed() < EAGER {
+            PAUSES.0
+        } else {
+            PAUSES.1
+        };
+        tokio::time::sleep(pause).await;
+        if Instant::now() >= until {
+            notes.note(|work| work.kubeconfig.next.fetching.finish());
+            return;
         }
     }
 }
 
-fn stop(task: &mut Option<JoinHandle<()>>) {
-    if let Some(task) = task.take() {
-        task.abort();
-    }
-}
-
-/// Notes an outcome; whether it is another than before.
-fn note(jobs: &Mutex<HashMap<String, Job>>, uid: &str, (outcome, line): Outcome) -> bool {
-    let mut jobs = lock(jobs);
-    let Some(job) = jobs.get_mut(uid) else {
-        return false;
-    };
-    let new_key = line.is_some() && job.host_key_line != line;
-    if new_key {
-        job.host_key_line = line;
-    }
-    new_key
-        | match outcome {
-            Ok(None) => job.failure.take().is_some(),
-            Ok(Some(read)) => {
-                let news = job
-                    .read
-                    .as_ref()
-                    .is_none_or(|old| old.verified != read.verified);
-                job.failure = None;
-                job.read = Some(read);
-                news
-            }
-            Err(failure) => {
-                // What was read from a host that is not who it was is not used.
-                if failure.reason == Reason::HostKeyChanged {
-                    job.read = None;
-                }
-                let failure = Some(failure);
-                let news = job.failure != failure;
-                job.failure = failure;
-                news
-            }
-        }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(work: &AllWork) -> MutexGuard<'_, HashMap<String, Work>> {
+    work.lock().unwrap_or_else(PoisonError::into_inner)
 }

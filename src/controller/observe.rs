@@ -172,10 +172,10 @@ pub async fn observe(look: &Look<'_>) -> Result<Observed, CallError> {
     observed.kubeconfig = views.kubeconfig(&circumstances(&observed, &spec)).await?;
     if *ask {
         let word = word(&context.client, &observed).await?;
-        context.background.heard(&view.uid, word.clone());
+        context.background.note_probe(&view.uid, word.clone());
         (observed.word, observed.word_is_old) = (word, false);
     } else {
-        (observed.word, observed.word_is_old) = context.background.word(&view.uid);
+        (observed.word, observed.word_is_old) = context.background.probed(&view.uid);
     }
     Ok(observed)
 }

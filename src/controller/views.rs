@@ -218,9 +218,9 @@ impl Views<'_> {
         let (works, failures, try_again) = match (&value, secret) {
             (Some(digest), SecretView::Ours) => {
                 if stored.as_ref().is_some_and(|it| it.host.is_some()) {
-                    background.settle(&self.cluster.uid, digest);
+                    background.note_stored(&self.cluster.uid, digest);
                 }
-                if background.tried_another(&self.cluster.uid, digest) {
+                if background.verified_another(&self.cluster.uid, digest) {
                     // It was replaced since it was looked at.
                     self.context.named.forget(&self.cluster.namespace, &name);
                 }

@@ -10,7 +10,7 @@ use crate::api::names::{MachineName, kubeconfig_name};
 use super::action::{Action, Plan, Wait};
 use super::founding::Founding;
 use super::observed::{
-    AtHand, KnownHostsView, NotWorking, Observed, SecretView, SshKeyView, Stored, Works,
+    KnownHostsView, NotWorking, Observed, SecretView, SshKeyView, Stored, Works,
 };
 use super::patience::Clock;
 use super::writes::Wanted;
@@ -212,12 +212,11 @@ fn renew(
         }
     }
     // One that may work is not given up for one that was not tried.
-    let works = match &why {
-        Renewal::Edited => is_good(observed, now, plan),
-        Renewal::Moved | Renewal::Broken => fetch.at_hand.as_ref().is_some_and(AtHand::works),
-        Renewal::Old(_, ends) => fetch.at_hand.as_ref().is_some_and(|at_hand| {
-            at_hand.works() && at_hand.ends.is_none_or(|later| later > *ends)
-        }),
+    let works = if matches!(why, Renewal::Edited) {
+        is_good(observed, now, plan)
+    } else {
+        let at_hand = fetch.at_hand.as_ref();
+        at_hand.is_some_and(|it| it.suits(why.wanted()))
     };
     if works {
         let version = Some(stored.version.clone());

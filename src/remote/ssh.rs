@@ -6,7 +6,7 @@ mod bounded;
 mod error;
 mod host_key;
 
-pub use error::{ConnectError, KeyError, SshError};
+pub use error::{KeyError, SshError};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -104,20 +104,21 @@ pub struct Session {
     at: String,
     user: String,
     command: Duration,
-    new_host_key_line: Option<String>,
 }
 
-/// Connects, checks the host's key, and logs in.
+/// Connects, checks the host's key, and logs in. Where the host was unknown and its key was accepted, the line to be pinned is put
+/// into `new_host_key_line`, whatever comes of the rest.
 pub async fn connect(
     login: &Login<'_>,
     key: &SecretText,
     known: &KnownHosts,
     deadlines: &Deadlines,
-) -> Result<Session, ConnectError> {
+    new_host_key_line: &mut Option<String>,
+) -> Result<Session, SshError> {
     let machine = || login.machine.to_owned();
-    let key = parse_key(key).map_err(|error| match error {
-        KeyError::Unreadable => SshError::KeyUnreadable { machine: machine() },
-        KeyError::Encrypted => SshError::KeyEncrypted { machine: machine() },
+    let key = parse_key(key).map_err(|why| {
+        let machine = machine();
+        SshError::Key { machine, why }
     })?;
     let host = Host::parse(login.host).ok_or_else(|| SshError::Address { machine: machine() })?;
     let at = format!("{} ({host} port {})", login.machine, login.port);
@@ -146,33 +147,25 @@ pub async fn connect(
         at: at.clone(),
         during: "to connect",
     })??;
-    let new_host_key_line = decision.new_line();
+    *new_host_key_line = decision.new_line();
     let user = shown(login.user);
-    let outcome = timeout(deadlines.auth, log_in(&mut handle, login.user, key)).await;
-    let error = match outcome {
-        Ok(Ok(true)) => {
-            return Ok(Session {
-                handle,
-                at,
-                user,
-                command: deadlines.command,
-                new_host_key_line,
-            });
-        }
-        Ok(Ok(false)) => SshError::AuthRefused { at, user },
-        Ok(Err(error)) => SshError::Unreachable {
+    match timeout(deadlines.auth, log_in(&mut handle, login.user, key)).await {
+        Ok(Ok(true)) => Ok(Session {
+            handle,
+            at,
+            user,
+            command: deadlines.command,
+        }),
+        Ok(Ok(false)) => Err(SshError::AuthRefused { at, user }),
+        Ok(Err(error)) => Err(SshError::Unreachable {
             at,
             why: word(&error),
-        },
-        Err(_) => SshError::Timeout {
+        }),
+        Err(_) => Err(SshError::Timeout {
             at,
             during: "to log in",
-        },
-    };
-    Err(ConnectError {
-        error,
-        new_host_key_line,
-    })
+        }),
+    }
 }
 
 /// The TCP connection. A name may stand for several addresses: the first that answers.
@@ -205,12 +198,6 @@ async fn log_in(
 }
 
 impl Session {
-    /// The line to be pinned, where the host was unknown and its key was accepted.
-    #[must_use]
-    pub fn new_host_key_line(&self) -> Option<&str> {
-        self.new_host_key_line.as_deref()
-    }
-
     /// Reads a file: as the user, then with `sudo`, which may not ask for a password. At most [`MAX_FILE`] bytes.
     pub async fn read_file(&self, path: &str) -> Result<FileRead, SshError> {
         let quoted = path.replace('\'', "'\\''");

@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use nico::api::conditions::Reason;
 use nico::remote::known_hosts::{KnownHosts, Policy};
-use nico::remote::kubeconfig::fetch::{
-    FetchError, FetchProblem, FetchRequest, Fetched, WELL_KNOWN, fetch,
-};
+use nico::remote::kubeconfig::fetch::{FetchError, FetchRequest, WELL_KNOWN, fetch};
+use nico::remote::kubeconfig::rebuild::Rebuilt;
 use nico::remote::secret::SecretText;
 use nico::remote::ssh::{Deadlines, Login};
 use rig::machines::{Answer, HostOptions, KeyPair, MachineHost, MachinePool};
@@ -41,7 +40,12 @@ impl Machine {
         }
     }
 
-    async fn fetch(&self, path: Option<&str>, deadlines: Deadlines) -> Result<Fetched, FetchError> {
+    /// What was fetched, and the line to be pinned.
+    async fn fetch(
+        &self,
+        path: Option<&str>,
+        deadlines: Deadlines,
+    ) -> (Result<Rebuilt, FetchError>, Option<String>) {
         let login = Login {
             machine: "cp-01",
             host: &self.ip,
@@ -57,11 +61,12 @@ impl Machine {
             endpoint: None,
             deadlines,
         };
-        fetch(&request).await
+        let mut line = None;
+        (fetch(&request, &mut line).await, line)
     }
 
-    async fn fetched(&self) -> Result<Fetched, FetchError> {
-        self.fetch(None, Deadlines::DEFAULT).await
+    async fn fetched(&self) -> Result<Rebuilt, FetchError> {
+        self.fetch(None, Deadlines::DEFAULT).await.0
     }
 
     async fn failure(&self) -> FetchError {
@@ -78,18 +83,18 @@ async fn the_same_over_ssh() {
         .put_file("/etc/shadow", file("/etc/shadow").unwrap());
     for (name, bytes, fate) in table(&honest) {
         machine.host.put_file(PATH, bytes);
-        match (machine.fetched().await, &fate) {
+        let (outcome, line) = machine.fetch(None, Deadlines::DEFAULT).await;
+        assert!(line.is_some(), "{name}");
+        match (outcome, &fate) {
             (Ok(fetched), Fate::Harmless(server)) => {
                 // The machine's own address stands in the place of the table's.
                 let server = server.replace("10.0.0.11", &machine.ip);
-                assert_eq!(fetched.kubeconfig.server(), server, "{name}");
-                assert_clean(name, fetched.kubeconfig.text().expose());
-                assert!(fetched.new_host_key_line.is_some(), "{name}");
+                assert_eq!(fetched.server(), server, "{name}");
+                assert_clean(name, fetched.text().expose());
             }
             (Err(error), Fate::Refused(_)) => {
                 assert_eq!(error.reason(), Reason::KubeconfigUnsafe, "{name}: {error}");
                 assert_clean(name, &format!("{error} {error:?}"));
-                assert!(error.new_host_key_line.is_some(), "{name}");
             }
             (outcome, fate) => panic!("{name}: {:?}, and not {fate:?}", outcome.err()),
         }
@@ -147,12 +152,10 @@ async fn a_path_of_ones_own_is_the_only_one() {
     let failed = machine
         .fetch(Some("/root/kubeconfig"), Deadlines::DEFAULT)
         .await
+        .0
         .err()
         .unwrap();
-    assert!(
-        matches!(failed.problem, FetchProblem::NotFound { .. }),
-        "{failed}"
-    );
+    assert!(matches!(failed, FetchError::NotFound { .. }), "{failed}");
     machine
         .host
         .put_file("/root/kubeconfig", honest.changed(|_| {}));
@@ -160,6 +163,7 @@ async fn a_path_of_ones_own_is_the_only_one() {
         machine
             .fetch(Some("/root/kubeconfig"), Deadlines::DEFAULT)
             .await
+            .0
             .is_ok()
     );
     let connections = machine.host.connections();
@@ -167,12 +171,10 @@ async fn a_path_of_ones_own_is_the_only_one() {
         let failed = machine
             .fetch(Some(path), Deadlines::DEFAULT)
             .await
+            .0
             .err()
             .unwrap();
-        assert!(
-            matches!(failed.problem, FetchProblem::Path { .. }),
-            "{path}"
-        );
+        assert!(matches!(failed, FetchError::Path), "{path}");
     }
     assert_eq!(machine.host.connections(), connections);
 }
@@ -202,10 +204,7 @@ async fn files_named_by_path_are_read_the_same_way() {
         .fetched()
         .await
         .unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(
-        by_path.kubeconfig.text().expose(),
-        embedded.kubeconfig.text().expose()
-    );
+    assert_eq!(by_path.text().expose(), embedded.text().expose());
 }
 
 #[tokio::test]
@@ -217,9 +216,10 @@ async fn a_machine_that_dawdles_is_left() {
         whole: Duration::from_secs(5),
         ..Deadlines::DEFAULT
     };
-    let error = machine.fetch(None, deadlines).await.err().unwrap();
+    let (outcome, line) = machine.fetch(None, deadlines).await;
+    let error = outcome.err().unwrap();
     assert!(error.to_string().contains("took too long"), "{error}");
-    assert!(error.new_host_key_line.is_some());
+    assert!(line.is_some());
     machine.host.answer(PATH, Answer::Endless);
     let error = machine.failure().await;
     assert_eq!(error.reason(), Reason::KubeconfigUnsafe);
@@ -243,7 +243,7 @@ async fn no_key_and_no_content_gets_into_an_error() {
     rig::wait::wait_for("the port is closed", Duration::from_secs(5), closed).await;
     errors.push(machine.failure().await);
     for error in errors {
-        let text = format!("{error} {error:?} {:?}", error.problem);
+        let text = format!("{error} {error:?}");
         assert_clean("error", &text);
         assert!(
             key.lines()

@@ -1,7 +1,6 @@
 //! The kubeconfig and the host keys under which it is read (SPEC 6).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::ByteString;
@@ -14,7 +13,7 @@ use super::{ActError, Hand};
 use crate::api::names::{
     DIGEST_ANNOTATION, ENDPOINT_ANNOTATION, MachineName, known_hosts_name, kubeconfig_name,
 };
-use crate::controller::background::{Order, Source};
+use crate::controller::background::{FetchSpec, Source};
 use crate::controller::calls::{self, CallError};
 use crate::controller::events::Happening;
 use crate::controller::views::Views;
@@ -68,28 +67,18 @@ impl Hand<'_> {
             KnownHostsView::Absent | KnownHostsView::Ours => Policy::TrustOnFirstUse,
         };
         let map_name = known_hosts_name(&cluster.name);
-        self.context.background.start_fetch(Order {
-            cluster: self.cluster_ref(),
-            uid: cluster.uid.clone(),
+        let spec = FetchSpec {
+            namespace: cluster.namespace.clone(),
+            cluster: cluster.name.clone(),
             sources: sources.collect(),
-            known_hosts: Arc::new(KnownHosts::parse(&map_name, &text, policy)),
+            known_hosts: KnownHosts::parse(&map_name, &text, policy),
             ssh_port: self.context.settings.ssh_port,
             path: spec.kubeconfig_path.clone(),
             endpoint: spec.endpoint.clone(),
             wanted,
-        });
+        };
+        self.context.background.start_fetch(cluster, spec);
         Ok(())
-    }
-
-    /// Tries the stored kubeconfig, in the background.
-    pub(super) fn try_stored(&self) {
-        let cluster = &self.observed.cluster;
-        self.context.background.start_verify(
-            self.cluster_ref(),
-            &cluster.uid,
-            cluster.namespace.clone(),
-            kubeconfig_name(&cluster.name),
-        );
     }
 
     pub(super) async fn pin_host_key(&self) -> Result<(), ActError> {
@@ -149,7 +138,9 @@ impl Hand<'_> {
 
     /// A fetch that the pin ended starts anew at once.
     fn pinned(&self) {
-        self.context.background.pinned(&self.observed.cluster.uid);
+        self.context
+            .background
+            .note_pinned(&self.observed.cluster.uid);
         self.context.wake(self.cluster_ref());
     }
 
@@ -159,21 +150,21 @@ impl Hand<'_> {
         version: Option<&Precondition>,
     ) -> Result<(), ActError> {
         let cluster = &self.observed.cluster;
-        let read = self
+        let fetched = self
             .context
             .background
-            .read(&cluster.uid)
+            .fetched(&cluster.uid)
             .ok_or(ActError::Lost("the kubeconfig is no longer at hand"))?;
         let name = kubeconfig_name(&cluster.name);
         let mut metadata = self.child_meta(&name, false)?;
         if let Some(labels) = &mut metadata.labels {
             labels.insert(KUBECONFIG_LABEL.to_owned(), cluster.name.clone());
         }
-        let (bytes, digest) = (read.kubeconfig.expose().as_bytes(), read.digest());
+        let (bytes, digest) = (fetched.kubeconfig.expose().as_bytes(), fetched.digest());
         let spec = self.observed.spec.as_ref().ok();
         let endpoint = spec.and_then(|spec| spec.endpoint.as_ref());
         metadata.annotations = Some(BTreeMap::from([
-            (DIGEST_ANNOTATION.to_owned(), digest.clone()),
+            (DIGEST_ANNOTATION.to_owned(), digest),
             (
                 ENDPOINT_ANNOTATION.to_owned(),
                 endpoint.map(ToString::to_string).unwrap_or_default(),
@@ -204,7 +195,6 @@ impl Hand<'_> {
         }
         self.forget(&name);
         self.context.named.saw_secret(written?);
-        self.context.background.stored(&cluster.uid, digest);
         info!(cluster = %cluster.name, namespace = %cluster.namespace, "kubeconfig stored");
         self.tell(&match version {
             None => Happening::KubeconfigStored,

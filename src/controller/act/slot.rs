@@ -152,12 +152,10 @@ impl Hand<'_> {
     /// Asks the cluster how its machines are, in the background.
     pub(super) fn ask(&self) {
         let (client, observed) = (self.context.client.clone(), self.observed.clone());
-        let uid = observed.cluster.uid.clone();
+        let probe = async move { word(&client, &observed).await.ok() };
         self.context
             .background
-            .start_ask(self.cluster_ref(), &uid, async move {
-                word(&client, &observed).await.ok()
-            });
+            .start_probe(&self.observed.cluster, probe);
     }
 }
 

@@ -6,7 +6,7 @@ use crate::api::conditions::Cause;
 use crate::api::ledger::{Ledger, LedgerError};
 use crate::api::names::MachineName;
 use crate::api::status::ClusterStatus;
-use crate::plan::writes::Precondition;
+use crate::plan::writes::{Precondition, Wanted};
 
 /// The finalizer of a deletion that orphans (Kubernetes, "Garbage collection").
 const ORPHAN_FINALIZER: &str = "orphan";
@@ -145,6 +145,16 @@ impl AtHand {
     #[must_use]
     pub fn works(&self) -> bool {
         self.verified.is_ok()
+    }
+
+    /// Whether it is one that is wanted.
+    #[must_use]
+    pub fn suits(&self, wanted: Wanted) -> bool {
+        match wanted {
+            Wanted::First | Wanted::Any => true,
+            Wanted::Working => self.works(),
+            Wanted::Later(than) => self.works() && self.ends.is_none_or(|ends| ends > than),
+        }
     }
 }
 

@@ -39,41 +39,9 @@ pub struct FetchRequest<'a> {
     pub deadlines: Deadlines,
 }
 
-/// A fetched kubeconfig.
-pub struct Fetched {
-    /// Built anew, not yet tried.
-    pub kubeconfig: Rebuilt,
-    /// The line to be pinned, where the host was unknown and its key was accepted.
-    pub new_host_key_line: Option<String>,
-}
-
-/// A kubeconfig that was not fetched.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{problem}")]
-pub struct FetchError {
-    /// Why.
-    pub problem: FetchProblem,
-    /// The line to be pinned, where an unknown host's key was accepted before the rest failed: a key that was logged in to once must be pinned, too.
-    pub new_host_key_line: Option<String>,
-}
-
-impl FetchError {
-    /// The reason of the condition `KubeconfigReady`.
-    #[must_use]
-    pub fn reason(&self) -> Reason {
-        match &self.problem {
-            FetchProblem::Ssh(error) => error.reason(),
-            FetchProblem::Unsafe { why, .. } => why.reason(),
-            FetchProblem::NotFound { .. } | FetchProblem::Path { .. } => {
-                Reason::KubeconfigUnreadable
-            }
-        }
-    }
-}
-
 /// Why a kubeconfig was not fetched.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FetchProblem {
+pub enum FetchError {
     /// The machine cannot be asked.
     #[error(transparent)]
     Ssh(#[from] SshError),
@@ -101,10 +69,19 @@ pub enum FetchProblem {
     #[error(
         "`spec.kubeconfig.path` must be an absolute path of letters, digits, `.`, `_`, `-` and `/` without `..`"
     )]
-    Path {
-        /// The machine.
-        machine: String,
-    },
+    Path,
+}
+
+impl FetchError {
+    /// The reason of the condition `KubeconfigReady`.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Ssh(error) => error.reason(),
+            Self::Unsafe { .. } => Reason::KubeconfigUnsafe,
+            Self::NotFound { .. } | Self::Path => Reason::KubeconfigUnreadable,
+        }
+    }
 }
 
 fn tried(missing: &[String], denied: &[String]) -> String {
@@ -121,64 +98,39 @@ fn tried(missing: &[String], denied: &[String]) -> String {
     parts.join("; ")
 }
 
-/// Logs in, reads the kubeconfig and the files that it names, and builds it anew.
-pub async fn fetch(request: &FetchRequest<'_>) -> Result<Fetched, FetchError> {
-    let bare = |problem| FetchError {
-        problem,
-        new_host_key_line: None,
-    };
-    let machine = || request.login.machine.to_owned();
+/// Logs in, reads the kubeconfig and the files that it names, and builds it anew. Where the host was unknown and its key was
+/// accepted, the line to be pinned is put into `new_host_key_line`, whatever comes of the rest.
+pub async fn fetch(
+    request: &FetchRequest<'_>,
+    new_host_key_line: &mut Option<String>,
+) -> Result<Rebuilt, FetchError> {
+    let FetchRequest {
+        login,
+        key,
+        known_hosts,
+        deadlines,
+        ..
+    } = request;
     if request
         .path
         .is_some_and(|path| !rebuild::is_clean_path(path))
     {
-        return Err(bare(FetchProblem::Path { machine: machine() }));
+        return Err(FetchError::Path);
     }
-    // Within the whole deadline stands what was learned before it struck.
-    let mut new_host_key_line = None;
     let all = async {
-        let session = match ssh::connect(
-            &request.login,
-            request.key,
-            request.known_hosts,
-            &request.deadlines,
-        )
-        .await
-        {
-            Ok(session) => session,
-            Err(failed) => {
-                new_host_key_line = failed.new_host_key_line;
-                return Err(failed.error.into());
-            }
-        };
-        new_host_key_line = session.new_host_key_line().map(str::to_owned);
+        let session = ssh::connect(login, key, known_hosts, deadlines, new_host_key_line).await?;
         read(request, &session).await
     };
-    let outcome = timeout(request.deadlines.whole, all)
-        .await
-        .unwrap_or_else(|_| {
-            let at = format!("{} ({})", request.login.machine, request.login.host);
-            Err(SshError::Timeout {
-                at,
-                during: "to send its kubeconfig",
-            }
-            .into())
-        });
-    match outcome {
-        Ok(kubeconfig) => Ok(Fetched {
-            kubeconfig,
-            new_host_key_line,
-        }),
-        Err(problem) => Err(FetchError {
-            problem,
-            new_host_key_line,
-        }),
-    }
+    timeout(deadlines.whole, all).await.unwrap_or_else(|_| {
+        let at = format!("{} ({})", login.machine, login.host);
+        let during = "to send its kubeconfig";
+        Err(SshError::Timeout { at, during }.into())
+    })
 }
 
-async fn read(request: &FetchRequest<'_>, session: &Session) -> Result<Rebuilt, FetchProblem> {
+async fn read(request: &FetchRequest<'_>, session: &Session) -> Result<Rebuilt, FetchError> {
     let (path, content) = find(request, session).await?;
-    let refused = |why| FetchProblem::Unsafe {
+    let refused = |why| FetchError::Unsafe {
         machine: request.login.machine.to_owned(),
         path: path.to_owned(),
         why,
@@ -208,7 +160,7 @@ async fn read(request: &FetchRequest<'_>, session: &Session) -> Result<Rebuilt, 
 async fn find<'a>(
     request: &FetchRequest<'a>,
     session: &Session,
-) -> Result<(&'a str, SecretBytes), FetchProblem> {
+) -> Result<(&'a str, SecretBytes), FetchError> {
     let (mut missing, mut denied) = (Vec::new(), Vec::new());
     let paths = match &request.path {
         Some(path) => std::slice::from_ref(path),
@@ -221,7 +173,7 @@ async fn find<'a>(
             FileRead::Denied => denied.push((*path).to_owned()),
         }
     }
-    Err(FetchProblem::NotFound {
+    Err(FetchError::NotFound {
         machine: request.login.machine.to_owned(),
         missing,
         denied,

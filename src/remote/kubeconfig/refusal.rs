@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use crate::api::conditions::Reason;
-
 /// A field that holds PEM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Field {
@@ -136,12 +134,4 @@ pub enum Unsafe {
         "the Machine's address is not a plain host name or IP address, and the kubeconfig needs one"
     )]
     MachineAddress,
-}
-
-impl Unsafe {
-    /// The reason of the condition `KubeconfigReady`.
-    #[must_use]
-    pub fn reason(&self) -> Reason {
-        Reason::KubeconfigUnsafe
-    }
 }

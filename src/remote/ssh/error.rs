@@ -6,21 +6,15 @@ use crate::remote::known_hosts::KNOWN_HOSTS_KEY;
 /// What hinders SSH. Each message names the machine and what a person can do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SshError {
-    /// The private key is no key.
+    /// The private key is of no use.
     #[error(
-        "the SSH key of machine {machine} is not a private key in OpenSSH or PEM form: put one under `ssh-privatekey` of its Secret"
+        "the SSH key of machine {machine} cannot be used: {why}: put another one into its Secret"
     )]
-    KeyUnreadable {
+    Key {
         /// The machine.
         machine: String,
-    },
-    /// The private key has a passphrase.
-    #[error(
-        "the SSH key of machine {machine} is protected by a passphrase, which nobody can type here: put a key without one into its Secret"
-    )]
-    KeyEncrypted {
-        /// The machine.
-        machine: String,
+        /// Why.
+        why: KeyError,
     },
     /// The machine's address is not a host.
     #[error(
@@ -142,7 +136,7 @@ impl SshError {
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
-            Self::KeyUnreadable { .. } | Self::KeyEncrypted { .. } => Reason::SSHKeyMissing,
+            Self::Key { .. } => Reason::SSHKeyMissing,
             Self::HostKeyChanged { .. } | Self::HostKeyRevoked { .. } => Reason::HostKeyChanged,
             Self::HostKeyUnknown { .. } | Self::HostKeyHashed { .. } => Reason::HostKeyUnknown,
             Self::TooLarge { .. } => Reason::KubeconfigUnsafe,
@@ -165,25 +159,6 @@ pub enum KeyError {
     /// It has a passphrase.
     #[error("it is protected by a passphrase")]
     Encrypted,
-}
-
-/// A failed connection, and the host key that was accepted before it failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{error}")]
-pub struct ConnectError {
-    /// What went wrong.
-    pub error: SshError,
-    /// The line to be pinned, where an unknown host's key was accepted.
-    pub new_host_key_line: Option<String>,
-}
-
-impl From<SshError> for ConnectError {
-    fn from(error: SshError) -> Self {
-        Self {
-            error,
-            new_host_key_line: None,
-        }
-    }
 }
 
 pub(super) fn unreachable(at: &str, error: &std::io::Error) -> SshError {

@@ -1,0 +1,187 @@
+//! One round of fetching a kubeconfig: the machines in turn, until one has what is wanted (SPEC 6).
+
+use tracing::debug;
+
+use crate::api::conditions::{Cause, Reason};
+use crate::api::digest::sha256;
+use crate::api::names::MachineName;
+use crate::api::nio::SSH_KEY;
+use crate::api::spec::Endpoint;
+use crate::controller::named::secret_value;
+use crate::plan::observed::{AtHand, NotWorking};
+use crate::plan::writes::Wanted;
+use crate::remote::known_hosts::KnownHosts;
+use crate::remote::kubeconfig::facts;
+use crate::remote::kubeconfig::fetch::{FetchRequest, fetch};
+use crate::remote::kubeconfig::verify::{DEADLINE, VerifyError, verify};
+use crate::remote::secret::SecretText;
+use crate::remote::ssh::{Deadlines, Login};
+
+/// A kubeconfig that was fetched.
+#[derive(Clone)]
+pub struct Fetched {
+    /// Built anew (SPEC 6).
+    pub kubeconfig: SecretText,
+    /// What the planner may know of it.
+    pub at_hand: AtHand,
+}
+
+impl Fetched {
+    /// SHA-256 of the kubeconfig.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        sha256(self.kubeconfig.expose().as_bytes())
+    }
+}
+
+/// One machine to fetch from.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The machine.
+    pub machine: MachineName,
+    /// Its address.
+    pub host: String,
+    /// Its user.
+    pub user: String,
+    /// Name of the Secret with its private key.
+    pub key: String,
+}
+
+/// What is fetched, from where and how.
+pub struct FetchSpec {
+    /// The cluster's namespace.
+    pub namespace: String,
+    /// The cluster's name.
+    pub cluster: String,
+    /// Machines to try, in this order.
+    pub sources: Vec<Source>,
+    /// Pinned host keys.
+    pub known_hosts: KnownHosts,
+    /// Port of the machines' SSH servers.
+    pub ssh_port: u16,
+    /// `spec.kubeconfig.path`.
+    pub path: Option<String>,
+    /// `spec.controlPlaneEndpoint`.
+    pub endpoint: Option<Endpoint>,
+    /// Which one is looked for.
+    pub wanted: Wanted,
+}
+
+/// What a round brought. Neither a kubeconfig nor a failure: all that were fetched are no better than the stored one.
+#[derive(Default)]
+pub(super) struct Round {
+    /// One that suits: the first that works, else the first of all.
+    pub(super) fetched: Option<Fetched>,
+    /// Why there is none, as it was on the first machine that failed.
+    pub(super) failure: Option<Cause>,
+    /// The line to be pinned, where a host was unknown.
+    pub(super) host_key_line: Option<String>,
+}
+
+impl Round {
+    /// Whether one was fetched that works.
+    pub(super) fn works(&self) -> bool {
+        self.fetched.as_ref().is_some_and(|it| it.at_hand.works())
+    }
+}
+
+/// Fetches from the first machine that has what is wanted. Stops at a host whose key is to be pinned, so that each key is pinned
+/// before the next one is met.
+pub(super) async fn fetch_round(client: &kube::Client, spec: &FetchSpec) -> Round {
+    let mut round = Round::default();
+    for source in &spec.sources {
+        let fetched = fetch_from(client, spec, source, &mut round.host_key_line).await;
+        match fetched.and_then(|fetched| suitable(spec.wanted, fetched)) {
+            Ok(Some(fetched)) if round.fetched.is_none() || fetched.at_hand.works() => {
+                round.fetched = Some(fetched);
+            }
+            Ok(_) => {}
+            Err(failure) => {
+                debug!(cluster = %spec.cluster, machine = %source.machine, reason = %failure.reason, "no kubeconfig from this machine");
+                round.failure.get_or_insert(failure);
+            }
+        }
+        if round.works() || round.host_key_line.is_some() {
+            break;
+        }
+    }
+    if round.fetched.is_some() {
+        round.failure = None;
+    } else if spec.sources.is_empty() {
+        round.failure = Some(Cause::new(
+            Reason::KubeconfigUnreadable,
+            "no confirmed control plane machine can be asked",
+        ));
+    }
+    round
+}
+
+/// What was fetched, where it is what is wanted; `None` where it works and is no better than the stored one.
+fn suitable(wanted: Wanted, fetched: Fetched) -> Result<Option<Fetched>, Cause> {
+    match &fetched.at_hand.verified {
+        _ if fetched.at_hand.suits(wanted) => Ok(Some(fetched)),
+        Ok(()) => Ok(None),
+        Err(NotWorking { why, .. }) => Err(Cause::new(
+            Reason::Unverified,
+            format!("nodes cannot be listed through what was read: {why}"),
+        )),
+    }
+}
+
+async fn fetch_from(
+    client: &kube::Client,
+    spec: &FetchSpec,
+    source: &Source,
+    host_key_line: &mut Option<String>,
+) -> Result<Fetched, Cause> {
+    let key = match secret_value(client, &spec.namespace, &source.key, SSH_KEY).await {
+        Ok(Some(key)) => key,
+        Ok(None) => {
+            return Err(Cause::new(
+                Reason::SSHKeyMissing,
+                format!(
+                    "Secret {} with the SSH key of machine {} is missing",
+                    source.key, source.machine
+                ),
+            ));
+        }
+        Err(error) => {
+            return Err(Cause::new(Reason::KubeconfigUnreadable, error.to_string()));
+        }
+    };
+    let request = FetchRequest {
+        cluster: &spec.cluster,
+        login: Login {
+            machine: source.machine.as_str(),
+            host: &source.host,
+            port: spec.ssh_port,
+            user: &source.user,
+        },
+        key: &key,
+        known_hosts: &spec.known_hosts,
+        path: spec.path.as_deref(),
+        endpoint: spec.endpoint.as_ref(),
+        deadlines: Deadlines::DEFAULT,
+    };
+    let rebuilt = fetch(&request, host_key_line)
+        .await
+        .map_err(|error| Cause::new(error.reason(), error.to_string()))?;
+    let kubeconfig = rebuilt.into_text();
+    Ok(Fetched {
+        at_hand: AtHand {
+            verified: lists_nodes(&kubeconfig).await,
+            ends: facts::ends(kubeconfig.expose().as_bytes()),
+        },
+        kubeconfig,
+    })
+}
+
+/// Whether nodes can be listed through a kubeconfig.
+pub(super) async fn lists_nodes(kubeconfig: &SecretText) -> Result<(), NotWorking> {
+    verify(kubeconfig, DEADLINE)
+        .await
+        .map_err(|error| NotWorking {
+            unreachable: matches!(error, VerifyError::Unreachable { .. }),
+            why: error.to_string(),
+        })
+}

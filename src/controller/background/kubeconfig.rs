@@ -1,0 +1,155 @@
+//! The kubeconfig of one cluster: the stored one is verified now and then; where one is missing, or no longer good enough, another
+//! is fetched, verified and kept at hand until it is stored.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::fetch::{Fetched, Round};
+use super::task::Task;
+use crate::api::conditions::{Cause, Reason};
+use crate::plan::kubeconfig::TRY_AGAIN;
+use crate::plan::observed::{Fetch, NotWorking, Works};
+
+/// What is known of the stored kubeconfig, and of the one that is to replace it.
+#[derive(Default)]
+pub(super) struct Kubeconfig {
+    pub(super) verifying: Task,
+    verified: Option<Verified>,
+    /// Under what the next one is fetched: founding, spec and machines.
+    circumstances: String,
+    /// Since when one is looked for.
+    pub(super) since: Option<Instant>,
+    pub(super) next: Next,
+}
+
+/// How a kubeconfig did when it was last verified.
+struct Verified {
+    /// SHA-256 of the kubeconfig.
+    digest: String,
+    at: Instant,
+    outcome: Result<(), NotWorking>,
+    /// Failures in a row, this one included.
+    failures: u32,
+}
+
+/// The kubeconfig that is to be stored next.
+#[derive(Default)]
+pub(super) struct Next {
+    pub(super) fetching: Task,
+    /// When fetching was last started.
+    pub(super) began: Option<Timestamp>,
+    /// Why the last round brought none.
+    failure: Option<Cause>,
+    pub(super) fetched: Option<Fetched>,
+    /// Line to be pinned, where a host was unknown.
+    pub(super) host_key_line: Option<String>,
+}
+
+impl Kubeconfig {
+    /// Whether the stored kubeconfig of that digest works, how often in a row it did not, and whether it is to be verified again.
+    pub(super) fn works(&self, digest: &str, resync: Duration) -> (Works, u32, bool) {
+        let idle = !self.verifying.is_running();
+        let Some(verified) = self.verified.as_ref().filter(|it| it.digest == digest) else {
+            return (Works::Unknown, 0, idle);
+        };
+        let (works, pause) = match &verified.outcome {
+            Ok(()) => (Works::Yes, resync),
+            Err(why) => (Works::No(why.clone()), TRY_AGAIN),
+        };
+        let due = idle && verified.at.elapsed() >= pause;
+        (works, verified.failures, due)
+    }
+
+    /// Whether it was another kubeconfig that was verified last.
+    pub(super) fn verified_another(&self, digest: &str) -> bool {
+        self.verified.as_ref().is_some_and(|it| it.digest != digest)
+    }
+
+    /// Notes how the stored kubeconfig did.
+    pub(super) fn note_verified(&mut self, digest: String, outcome: Result<(), NotWorking>) {
+        let before = self.verified.as_ref().filter(|it| it.digest == digest);
+        let failures = match outcome {
+            Ok(()) => 0,
+            Err(_) => before.map_or(0, |it| it.failures).saturating_add(1),
+        };
+        self.verified = Some(Verified {
+            digest,
+            at: Instant::now(),
+            outcome,
+            failures,
+        });
+    }
+
+    /// How the next one stands. What was fetched under other circumstances is of another founding or another spec: it is dropped.
+    pub(super) fn under(&mut self, circumstances: &str) -> Fetch {
+        if self.circumstances != circumstances {
+            circumstances.clone_into(&mut self.circumstances);
+            self.next = Next::default();
+        }
+        let next = &self.next;
+        Fetch {
+            running: next.fetching.is_running(),
+            began: next.began,
+            failure: next.failure.clone(),
+            at_hand: next.fetched.as_ref().map(|it| it.at_hand.clone()),
+            new_host_key: next.host_key_line.is_some(),
+        }
+    }
+
+    /// Forgets what was fetched: what it was fetched under has changed, or nothing is wanted any more.
+    pub(super) fn discard(&mut self) {
+        self.next = Next {
+            began: self.next.began,
+            ..Next::default()
+        };
+    }
+
+    /// What was fetched is stored: its secret bytes go, and it need not be verified again.
+    pub(super) fn note_stored(&mut self, digest: &str) {
+        let Some(fetched) = self.next.fetched.take_if(|it| it.digest() == digest) else {
+            return;
+        };
+        self.note_verified(digest.to_owned(), fetched.at_hand.verified);
+        self.next.failure = None;
+        self.next.fetching = Task::default();
+        self.since = None;
+    }
+}
+
+impl Next {
+    /// Notes what a round brought; whether that is news.
+    pub(super) fn note_round(&mut self, round: Round) -> bool {
+        let new_key = round.host_key_line.is_some() && self.host_key_line != round.host_key_line;
+        if new_key {
+            self.host_key_line = round.host_key_line;
+        }
+        // What was fetched from a host that is not who it was is not used.
+        if round
+            .failure
+            .as_ref()
+            .is_some_and(|it| it.reason == Reason::HostKeyChanged)
+        {
+            self.fetched = None;
+        }
+        let other_failure = self.failure != round.failure;
+        self.failure = round.failure;
+        let other_outcome = round.fetched.is_some_and(|fetched| {
+            let verified = |it: &Fetched| it.at_hand.verified.clone();
+            let before = self.fetched.as_ref().map(verified);
+            let other = before != Some(verified(&fetched));
+            self.fetched = Some(fetched);
+            other
+        });
+        new_key || other_failure || other_outcome
+    }
+
+    /// The host key is pinned. Fetching starts anew, under the new pins: under the old ones it would trust any key.
+    pub(super) fn note_pinned(&mut self) {
+        *self = Self {
+            failure: self.failure.take(),
+            fetched: self.fetched.take(),
+            ..Self::default()
+        };
+    }
+}

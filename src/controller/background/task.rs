@@ -1,0 +1,46 @@
+//! A piece of work in the background.
+
+use tokio::task::JoinHandle;
+
+/// At most one piece of work at a time; dropping it ends the work.
+#[derive(Default)]
+pub(super) struct Task(Option<JoinHandle<()>>);
+
+impl Task {
+    /// Whether the work goes on.
+    pub(super) fn is_running(&self) -> bool {
+        self.0.as_ref().is_some_and(|work| !work.is_finished())
+    }
+
+    /// Starts the work, unless it goes on already; whether it was started.
+    pub(super) fn start(&mut self, work: impl Future<Output = ()> + Send + 'static) -> bool {
+        let starts = !self.is_running();
+        if starts {
+            self.0 = Some(tokio::spawn(work));
+        }
+        starts
+    }
+
+    /// Whether it is this work that asks: it may have been stopped a moment ago, and other work started.
+    pub(super) fn is_current(&self) -> bool {
+        let ours = self.0.as_ref().map(JoinHandle::id);
+        ours.is_some() && ours == tokio::task::try_id()
+    }
+
+    /// Told by the work as the last thing that it does: from now on it may be started anew. `false` where it was stopped.
+    pub(super) fn finish(&mut self) -> bool {
+        let current = self.is_current();
+        if current {
+            self.0 = None;
+        }
+        current
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if let Some(work) = &self.0 {
+            work.abort();
+        }
+    }
+}
