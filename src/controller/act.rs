@@ -19,8 +19,8 @@ use super::calls::{self, CallError};
 use super::context::Context;
 use super::events::Happening;
 use crate::api::cluster::RawCluster;
-use crate::api::names::{CONFIRMED_ANNOTATION, IN_USE_FINALIZER, MachineName, WITHDRAWN};
-use crate::plan::action::Action;
+use crate::api::names::{IN_USE_FINALIZER, MachineName};
+use crate::plan::action::{Action, FinalizerWrite, LedgerWrite, NodeWork, Notice, SlotWrite};
 use crate::plan::desired::owner_reference;
 use crate::plan::observed::{LedgerView, Observed, labels};
 use crate::plan::writes::Precondition;
@@ -91,88 +91,45 @@ impl<'a> Hand<'a> {
     /// Carries one action out.
     pub async fn act(&mut self, action: &Action) -> Result<Outcome, ActError> {
         match action {
-            Action::AddFinalizer(version, finalizers) => {
-                let written = self.finalizers(version, finalizers).await?;
-                return Ok(Outcome::Cluster(Box::new(written)));
-            }
-            Action::RemoveFinalizer(version, finalizers) => {
-                self.finalizers(version, finalizers).await?;
-                info!(cluster = %self.observed.cluster.name, namespace = %self.observed.cluster.namespace, "every machine is given back");
-            }
-            Action::CreateLedger(ledger) => self.create_ledger(ledger).await?,
-            Action::UpdateLedger(version, ledger) => self.update_ledger(version, ledger).await?,
-            Action::CreateToken(token) => self.create_token(*token).await?,
-            Action::DeleteChild(child) => self.delete_child(*child).await?,
-            Action::Hold(child, version) => self.hold(*child, version).await?,
-            Action::LetGo(child) => self.let_go(*child).await?,
-            Action::TellLeftBehind(machine) => {
-                self.tell(&Happening::LeftBehind(machine.clone()));
-            }
-            Action::TellNodeStays(machine) => self.tell(&Happening::NodeStays(machine.clone())),
-            Action::Strip(name, version, finalizers) => {
-                let metadata = json!({ "finalizers": finalizers });
-                self.mark(name, version, &metadata).await?;
-                self.tell(&Happening::Forced(name.clone()));
-            }
-            Action::FetchKubeconfig(machines, wanted) => self.fetch(machines, *wanted).await?,
-            Action::VerifyKubeconfig => {
-                let cluster = &self.observed.cluster;
-                self.context.background.start_verify(cluster);
-            }
-            Action::PinHostKey => self.pin_host_key().await?,
-            Action::StoreKubeconfig(version) => self.store_kubeconfig(version.as_ref()).await?,
-            Action::DropFetched => {
-                let uid = &self.observed.cluster.uid;
-                self.context.background.discard(uid);
-            }
-            Action::AskCluster => self.ask(),
-            Action::Evict(node) => self.evict(node),
-            Action::Undrain {
-                machine,
-                name,
-                uid,
-                cordoned,
-            } => self.undrain(machine, name, uid, *cordoned).await?,
-            Action::Take {
+            Action::Finalizer(write) => return self.finalizer(write).await,
+            Action::Slot(SlotWrite::Take {
                 machine,
                 ledger,
                 taken,
                 without_quorum,
-            } => {
+            }) => {
                 let taken = self.take(machine, ledger, taken, *without_quorum).await?;
                 return Ok(Outcome::Taken(machine.clone(), taken));
             }
-            Action::EndEntry {
+            Action::Slot(SlotWrite::End {
                 machine,
                 child,
                 ledger,
                 after,
-            } => self.end_entry(machine, child, ledger, after).await?,
+            }) => self.end_entry(machine, child, ledger, after).await?,
             // Only what was planned under an entry is written under it.
             Action::Disrupt(_) => return Err(ActError::Lost("the entry is not in hand")),
-            Action::Claim(claim) => {
-                self.ledger_stands().await?;
-                self.post(claim).await?;
+            Action::Ledger(LedgerWrite::Create(ledger)) => self.create_ledger(ledger).await?,
+            Action::Ledger(LedgerWrite::Update(version, ledger)) => {
+                self.update_ledger(version, ledger).await?;
             }
-            Action::Rewrite(rewrite) => {
-                self.ledger_stands().await?;
-                self.rewrite(rewrite).await?;
+            Action::Configuration(write) => self.configuration(write).await?,
+            Action::Child(write) => self.child(write).await?,
+            Action::Node(NodeWork::Evict(node)) => self.evict(node),
+            Action::Node(NodeWork::Undrain {
+                machine,
+                name,
+                uid,
+                cordoned,
+            }) => self.undrain(machine, name, uid, *cordoned).await?,
+            Action::Kubeconfig(work) => self.kubeconfig(work).await?,
+            Action::AskCluster => self.ask(),
+            Action::Tell(Notice::LeftBehind(machine)) => {
+                self.tell(&Happening::LeftBehind(machine.clone()));
             }
-            Action::GiveBack(name, version) => self.give_back(name, version).await?,
-            Action::TakeBack(name, version, metadata) => {
-                self.while_it_lives().await?;
-                self.mark(name, version, metadata).await?;
+            Action::Tell(Notice::NodeStays(machine)) => {
+                self.tell(&Happening::NodeStays(machine.clone()));
             }
-            Action::Confirm(machine, version, marker) => {
-                let metadata = json!({"annotations": {CONFIRMED_ANNOTATION: marker.as_str()}});
-                self.mark(machine.as_str(), version, &metadata).await?;
-                self.tell(&Happening::Confirmed(machine.clone()));
-            }
-            Action::Withdraw(machine, version) => {
-                let metadata = json!({"annotations": {CONFIRMED_ANNOTATION: WITHDRAWN}});
-                self.mark(machine.as_str(), version, &metadata).await?;
-            }
-            Action::Touch(machine, version) => drop(self.touch(machine, version).await?),
         }
         Ok(Outcome::Done)
     }
@@ -222,18 +179,17 @@ impl<'a> Hand<'a> {
         })
     }
 
-    async fn finalizers(
-        &self,
-        version: &Precondition,
-        finalizers: &[String],
-    ) -> Result<RawCluster, ActError> {
+    async fn finalizer(&self, write: &FinalizerWrite) -> Result<Outcome, ActError> {
+        let (FinalizerWrite::Add(version, finalizers)
+        | FinalizerWrite::Remove(version, finalizers)) = write;
+        let cluster = &self.observed.cluster;
         let body = json!({"metadata": {"finalizers": finalizers}});
-        Ok(calls::patch(
-            &self.api::<RawCluster>(),
-            &self.observed.cluster.name,
-            version,
-            body,
-        )
-        .await?)
+        let api = self.api::<RawCluster>();
+        let written = calls::patch(&api, &cluster.name, version, body).await?;
+        if matches!(write, FinalizerWrite::Add(..)) {
+            return Ok(Outcome::Cluster(Box::new(written)));
+        }
+        info!(cluster = %cluster.name, namespace = %cluster.namespace, "every machine is given back");
+        Ok(Outcome::Done)
     }
 }

@@ -14,7 +14,7 @@ pub enum Happening {
     /// A machine got its first configuration.
     Claimed(MachineName, Role),
     /// NIO applied what a machine holds.
-    Confirmed(MachineName),
+    Confirmed(String),
     /// A configuration was written anew.
     Updating(MachineName),
     /// A Node left over of a machine was deleted, by its name.
@@ -164,7 +164,6 @@ impl Happening {
     fn machine(&self) -> Option<&str> {
         match self {
             Self::Claimed(machine, _)
-            | Self::Confirmed(machine)
             | Self::Updating(machine)
             | Self::NodeDeleted(machine, _)
             | Self::Draining(machine, _)
@@ -172,7 +171,9 @@ impl Happening {
             | Self::NodeStays(machine)
             | Self::LeftBehind(machine)
             | Self::QuorumNotKept(machine, _) => Some(machine.as_str()),
-            Self::GivenBack(machine) | Self::Forced(machine) => Some(machine),
+            Self::Confirmed(machine) | Self::GivenBack(machine) | Self::Forced(machine) => {
+                Some(machine)
+            }
             Self::KubeconfigStored
             | Self::KubeconfigRenewed
             | Self::Ready

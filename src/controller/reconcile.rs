@@ -23,7 +23,7 @@ use super::observe::{Look, observe, read_live};
 use crate::api::cluster::RawCluster;
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::status::Role;
-use crate::plan::action::{Action, Plan};
+use crate::plan::action::{Action, FinalizerWrite, NodeWork, Plan, SlotWrite};
 use crate::plan::observed::Observed;
 use crate::plan::status::{Refusal, status};
 use crate::plan::{Settings, plan};
@@ -227,7 +227,7 @@ async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, Reco
     let first_plan = plan(&cached, now, &settings);
     context.keep_clocks(cluster, &first_plan.clocks, now);
     let evicts = first_plan.actions.iter().filter_map(|action| match action {
-        Action::Evict(node) => Some(node.as_str()),
+        Action::Node(NodeWork::Evict(node)) => Some(node.as_str()),
         _ => None,
     });
     // A drain that was paused, or given up, takes no more pods.
@@ -326,10 +326,7 @@ async fn carry_out(
                 return written.err();
             }
             Ok(Outcome::Done) => {
-                if matches!(
-                    action,
-                    Action::UpdateLedger(..) | Action::EndEntry { .. } | Action::CreateLedger(_)
-                ) {
+                if action.wakes() {
                     context.wake(ObjectRef::from_obj(&**cluster));
                 }
             }
@@ -342,12 +339,12 @@ async fn carry_out(
 fn removes_finalizer(plan: &Plan) -> bool {
     plan.actions
         .iter()
-        .any(|action| matches!(action, Action::RemoveFinalizer(..)))
+        .any(|action| matches!(action, Action::Finalizer(FinalizerWrite::Remove(..))))
 }
 
 /// Whether something goes on that the cluster's own word may end.
 fn changes(plan: &Plan) -> bool {
-    let is_taken = |action: &Action| matches!(action, Action::Take { .. });
+    let is_taken = |action: &Action| matches!(action, Action::Slot(SlotWrite::Take { .. }));
     !plan.in_flight.is_empty() || plan.actions.iter().any(is_taken)
 }
 

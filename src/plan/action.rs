@@ -3,13 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use crate::api::conditions::{Cause, ConditionType, Reason};
 use crate::api::ledger::Ledger;
-use crate::api::names::{MachineName, Marker, Revision};
+use crate::api::names::{
+    CONFIRMED_ANNOTATION, MachineName, Marker, Revision, TOUCHED_ANNOTATION, WITHDRAWN,
+};
 use crate::api::status::InFlightRow;
 
 use super::desired::Difference;
 use super::entered::Disruptive;
+use super::observed::Member;
 use super::patience::Clock;
 use super::selection::Selection;
 use super::writes::{Child, Claim, Precondition, Rewrite, Token, Wanted};
@@ -43,7 +48,8 @@ impl Plan {
     /// Whether some action must not rest on a cache: the plan is then made again from live reads before anything is done.
     #[must_use]
     pub fn needs_live_reads(&self) -> bool {
-        let writes_cluster = |action: &&Action| matches!(action, Action::AddFinalizer(..));
+        let writes_cluster =
+            |action: &&Action| matches!(action, Action::Finalizer(FinalizerWrite::Add(..)));
         // That ends the pass: what follows rests on later reads.
         let mut done = self.actions.iter().take_while(|it| !writes_cluster(it));
         done.any(Action::needs_live_reads)
@@ -53,9 +59,11 @@ impl Plan {
     #[must_use]
     pub fn writes(&self) -> BTreeSet<MachineName> {
         let written = |action: &Action| match action {
-            Action::Claim(claim) => Some(claim.machine.clone()),
-            Action::Rewrite(rewrite) => Some(rewrite.machine.clone()),
-            Action::Take { machine, .. } => Some(machine.clone()),
+            Action::Configuration(ConfigurationWrite::Claim(claim)) => Some(claim.machine.clone()),
+            Action::Configuration(ConfigurationWrite::Rewrite(rewrite)) => {
+                Some(rewrite.machine.clone())
+            }
+            Action::Slot(SlotWrite::Take { machine, .. }) => Some(machine.clone()),
             _ => None,
         };
         self.actions.iter().filter_map(written).collect()
@@ -107,31 +115,75 @@ pub struct Wait {
     pub machine: Option<MachineName>,
 }
 
-/// One write, or the start of one piece of background work.
+/// One write, or the start of one piece of background work: grouped by the object that it goes to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Put the finalizer on the cluster, beside those that are there.
-    AddFinalizer(Precondition, Vec<String>),
-    /// Make the ledger; it must not exist.
-    CreateLedger(Ledger),
-    /// Replace the ledger's data, by compare-and-swap.
-    UpdateLedger(Precondition, Ledger),
-    /// Draw a token and make its Secret; it must not exist.
-    CreateToken(Token),
-    /// Claim a machine: POST its configuration.
-    Claim(Box<Claim>),
-    /// Delete a configuration, by name.
-    GiveBack(String, Precondition),
-    /// Give a configuration the owner and the labels back that it lost by hand: a quiet write of the whole lists.
-    TakeBack(String, Precondition, serde_json::Value),
-    /// Note on a configuration that NIO applied this attempt: a quiet write.
-    Confirm(MachineName, Precondition, Marker),
-    /// Note on a configuration that NIO's proof speaks of another attempt than the confirmed one: a quiet write (SPEC 3.5).
-    Withdraw(MachineName, Precondition),
-    /// Give a configuration a mark never used before, so that every older pending write fails: a quiet write (SPEC 4.2).
-    Touch(MachineName, Precondition),
-    /// Write the configuration of a machine anew that was never confirmed, and is of no living control plane.
-    Rewrite(Box<Rewrite>),
+    /// On the cluster's own finalizers.
+    Finalizer(FinalizerWrite),
+    /// On the ledger.
+    Ledger(LedgerWrite),
+    /// On the slot, which is in the ledger.
+    Slot(SlotWrite),
+    /// On a configuration, without the slot.
+    Configuration(ConfigurationWrite),
+    /// A write under an entry.
+    Disrupt(Box<Disruptive>),
+    /// On a child that is no configuration.
+    Child(ChildWrite),
+    /// On a Node of the cluster.
+    Node(NodeWork),
+    /// On the kubeconfig, and on what it is read by.
+    Kubeconfig(KubeconfigWork),
+    /// Ask the cluster through its own API, in the background.
+    AskCluster,
+    /// Tell a person.
+    Tell(Notice),
+}
+
+impl Action {
+    /// Whether it may rest on nothing but live reads. Marks, the end of an entry by the answer to a touch, and background work may
+    /// rest on caches: their preconditions catch what is stale.
+    #[must_use]
+    pub fn needs_live_reads(&self) -> bool {
+        match self {
+            Self::Finalizer(write) => matches!(write, FinalizerWrite::Remove(..)),
+            Self::Configuration(write) => write.needs_live_reads(),
+            Self::Kubeconfig(work) => work.is_write(),
+            Self::Slot(write) => matches!(write, SlotWrite::Take { .. }),
+            Self::Child(write) => !matches!(write, ChildWrite::Hold(..)),
+            Self::Ledger(_) | Self::Disrupt(_) | Self::Node(_) => true,
+            Self::AskCluster | Self::Tell(_) => false,
+        }
+    }
+
+    /// Whether the cluster is to be looked at again once it is done, since no watch shows what it wrote.
+    #[must_use]
+    pub fn wakes(&self) -> bool {
+        matches!(self, Self::Ledger(_) | Self::Slot(_))
+    }
+}
+
+/// A write of the cluster's finalizers: in this version of it, the whole list.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FinalizerWrite {
+    /// NICO's is put beside those that are there.
+    Add(Precondition, Vec<String>),
+    /// NICO's goes; these stay.
+    Remove(Precondition, Vec<String>),
+}
+
+/// A write of the ledger.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LedgerWrite {
+    /// It is made; it must not exist.
+    Create(Ledger),
+    /// Its data are replaced, by compare-and-swap.
+    Update(Precondition, Ledger),
+}
+
+/// A step of the slot's protocol.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SlotWrite {
     /// Make or renew the entry of a machine, by compare-and-swap; then everything is read anew, and planned under it.
     Take {
         /// The machine.
@@ -143,10 +195,8 @@ pub enum Action {
         /// Size of a control plane that cannot keep its quorum meanwhile.
         without_quorum: Option<usize>,
     },
-    /// A write under an entry.
-    Disrupt(Box<Disruptive>),
     /// Touch the child of a `releasing` entry; where the answer shows it settled, remove the entry.
-    EndEntry {
+    End {
         /// The machine.
         machine: MachineName,
         /// Its configuration.
@@ -156,6 +206,85 @@ pub enum Action {
         /// The ledger without the entry.
         after: Ledger,
     },
+}
+
+/// A write to a configuration that disrupts nothing that lives.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ConfigurationWrite {
+    /// Claim a machine: POST its configuration.
+    Claim(Box<Claim>),
+    /// Write one anew that was never confirmed, and is of no living control plane.
+    Rewrite(Box<Rewrite>),
+    /// Delete it, by name.
+    GiveBack(String, Precondition),
+    /// A quiet write, by name.
+    Mark(String, Precondition, Mark),
+}
+
+impl ConfigurationWrite {
+    fn needs_live_reads(&self) -> bool {
+        match self {
+            Self::Claim(_) | Self::Rewrite(_) | Self::GiveBack(..) => true,
+            Self::Mark(_, _, mark) => matches!(mark, Mark::Touched | Mark::Forced(_)),
+        }
+    }
+}
+
+/// A quiet write: nothing but metadata of ours (SPEC 4.1).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Mark {
+    /// It gets the owner and the labels back that it lost by hand: the whole lists.
+    TakenBack(Value),
+    /// NIO applied this attempt.
+    Confirmed(Marker),
+    /// NIO's proof speaks of another attempt than the confirmed one (SPEC 3.5).
+    Withdrawn,
+    /// A value never used before, so that every older pending write fails (SPEC 4.2).
+    Touched,
+    /// NIO's finalizers go, since a person vouches that its machine is off; these stay (SPEC 5).
+    Forced(Vec<String>),
+}
+
+impl Member<'_> {
+    /// A quiet write to it.
+    #[must_use]
+    pub fn mark(&self, mark: Mark) -> Action {
+        let name = self.name.to_string();
+        Action::Configuration(ConfigurationWrite::Mark(name, self.version(), mark))
+    }
+}
+
+impl Mark {
+    /// What is merged into the configuration's metadata; `fresh` is a value never used before.
+    #[must_use]
+    pub fn metadata(&self, fresh: &str) -> Value {
+        let annotate = |annotation: &str, value: &str| json!({"annotations": {annotation: value}});
+        match self {
+            Self::TakenBack(metadata) => metadata.clone(),
+            Self::Confirmed(marker) => annotate(CONFIRMED_ANNOTATION, marker.as_str()),
+            Self::Withdrawn => annotate(CONFIRMED_ANNOTATION, WITHDRAWN),
+            Self::Touched => annotate(TOUCHED_ANNOTATION, fresh),
+            Self::Forced(finalizers) => json!({ "finalizers": finalizers }),
+        }
+    }
+}
+
+/// A write to a child that is no configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ChildWrite {
+    /// Draw a token and make its Secret; it must not exist.
+    CreateToken(Token),
+    /// Put `in-use` on this version of it, from which somebody took it.
+    Hold(Child, Precondition),
+    /// Take `in-use` off it; it stays.
+    LetGo(Child),
+    /// Take `in-use` off it and delete it.
+    Delete(Child),
+}
+
+/// Work on a Node, but for what needs an entry.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NodeWork {
     /// Evict the pods of the Node of that name that is being drained, in the background.
     Evict(String),
     /// Take NICO's marks off a Node whose machine stays after all, and make it schedulable where NICO made it unschedulable.
@@ -169,69 +298,34 @@ pub enum Action {
         /// Whether NICO made it unschedulable.
         cordoned: bool,
     },
-    /// Ask the cluster through its own API, in the background.
-    AskCluster,
-    /// Read the kubeconfig from one of these machines, in this order, in the background.
-    FetchKubeconfig(Vec<MachineName>, Wanted),
-    /// Try the stored kubeconfig, in the background.
-    VerifyKubeconfig,
+}
+
+/// Work on the kubeconfig.
+#[derive(Clone, Debug, PartialEq)]
+pub enum KubeconfigWork {
+    /// Read it from one of these machines, in this order, in the background.
+    Fetch(Vec<MachineName>, Wanted),
+    /// Try the stored one, in the background.
+    Verify,
+    /// Forget what was fetched: nobody needs it.
+    Drop,
     /// Store the host key that the fetch saw first.
     PinHostKey,
     /// Store what was fetched: in this version of the Secret, or in one that must not exist.
-    StoreKubeconfig(Option<Precondition>),
-    /// Forget what was fetched: nobody needs it.
-    DropFetched,
-    /// Put `in-use` on this version of a child, from which somebody took it.
-    Hold(Child, Precondition),
-    /// Take `in-use` off a child and delete it.
-    DeleteChild(Child),
-    /// Take `in-use` off a child; it stays.
-    LetGo(Child),
-    /// Take NIO's finalizers off a configuration that is being deleted, by name; these stay (SPEC 5).
-    Strip(String, Precondition, Vec<String>),
-    /// Tell that NIO let go of a machine that still says it is configured.
-    TellLeftBehind(MachineName),
-    /// Tell that a machine left, and that its Node may still be there.
-    TellNodeStays(MachineName),
-    /// Take the finalizer off the cluster; these finalizers stay.
-    RemoveFinalizer(Precondition, Vec<String>),
+    Store(Option<Precondition>),
 }
 
-impl Action {
-    /// Whether the action may rest on nothing but live reads. Marks, the end of an entry by the answer to a touch, and background
-    /// work may rest on caches: their preconditions catch what is stale.
-    #[must_use]
-    pub fn needs_live_reads(&self) -> bool {
-        match self {
-            Self::CreateLedger(_)
-            | Self::UpdateLedger(..)
-            | Self::CreateToken(_)
-            | Self::Claim(_)
-            | Self::GiveBack(..)
-            | Self::Touch(..)
-            | Self::Rewrite(_)
-            | Self::Take { .. }
-            | Self::Disrupt(_)
-            | Self::Evict(_)
-            | Self::Undrain { .. }
-            | Self::PinHostKey
-            | Self::StoreKubeconfig(_)
-            | Self::DeleteChild(_)
-            | Self::LetGo(_)
-            | Self::Strip(..)
-            | Self::RemoveFinalizer(..) => true,
-            Self::AddFinalizer(..)
-            | Self::EndEntry { .. }
-            | Self::Hold(..)
-            | Self::TellLeftBehind(_)
-            | Self::TellNodeStays(_)
-            | Self::TakeBack(..)
-            | Self::Confirm(..)
-            | Self::Withdraw(..)
-            | Self::AskCluster
-            | Self::FetchKubeconfig(..)
-            | Self::DropFetched
-            | Self::VerifyKubeconfig => false,
-        }
+impl KubeconfigWork {
+    fn is_write(&self) -> bool {
+        matches!(self, Self::PinHostKey | Self::Store(_))
     }
+}
+
+/// What a person is told in an event, without anything being written.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notice {
+    /// NIO let go of a machine that still says it is configured.
+    LeftBehind(MachineName),
+    /// A machine left, and its Node may still be there.
+    NodeStays(MachineName),
 }

@@ -10,7 +10,7 @@ use crate::api::conditions::{ConditionType, Reason};
 use crate::api::names::MachineName;
 use crate::api::status::Role;
 
-use super::action::{Action, Plan};
+use super::action::{Action, ConfigurationWrite, Plan};
 use super::desired::Target;
 use super::founding::{self, Founding};
 use super::ground::Secrets;
@@ -89,7 +89,10 @@ pub fn plan_claims(
     plan.actions.extend(secrets.first.iter().cloned());
     for target in joining {
         let claim = target.claim(&observed.cluster, now);
-        plan.actions.push(Action::Claim(Box::new(claim)));
+        plan.actions
+            .push(Action::Configuration(ConfigurationWrite::Claim(Box::new(
+                claim,
+            ))));
     }
 }
 
@@ -99,7 +102,11 @@ fn give_back_all(observed: &Observed, plan: &mut Plan, why: &str) {
         // What lost its owner by hand is taken back first.
         if held.metadata.deletion_timestamp.is_none() && observed.controls(held) {
             let version = Precondition::of(&held.metadata);
-            plan.actions.push(Action::GiveBack(name.clone(), version));
+            plan.actions
+                .push(Action::Configuration(ConfigurationWrite::GiveBack(
+                    name.clone(),
+                    version,
+                )));
         }
     }
     plan.wait(ConditionType::MachinesAvailable, Reason::GivingBack, why);
@@ -117,7 +124,10 @@ fn give_back_unwanted(observed: &Observed, plan: &mut Plan) {
             && !member.was_confirmed()
         {
             plan.actions
-                .push(Action::GiveBack(machine.to_string(), member.version()));
+                .push(Action::Configuration(ConfigurationWrite::GiveBack(
+                    machine.to_string(),
+                    member.version(),
+                )));
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::api::ledger::Ledger;
 use crate::api::names::{ClusterId, MachineName};
 use crate::api::status::Role;
 
-use super::action::{Action, Plan};
+use super::action::{Action, ChildWrite, LedgerWrite, Plan};
 use super::cluster_nix::Values;
 use super::observed::{LedgerView, Member, Observed, SecretView};
 use super::writes::Child;
@@ -192,16 +192,19 @@ pub fn keep_ledger(observed: &Observed, founding: &Founding, plan: &mut Plan) {
             ledger.id = founding.id.clone();
             ledger.founded = founding.founded;
             plan.actions
-                .push(Action::UpdateLedger(version.clone(), ledger));
+                .push(Action::Ledger(LedgerWrite::Update(version.clone(), ledger)));
         }
         LedgerView::Absent if !founding.anew => {
             let mut ledger = Ledger::new(founding.id.clone(), founding.founded);
             // Someone may still act on the lost one: no slot is taken before every child was touched (SPEC 4.2).
             ledger.slot.fencing = founding.founded;
-            plan.actions.push(Action::CreateLedger(ledger));
+            plan.actions
+                .push(Action::Ledger(LedgerWrite::Create(ledger)));
         }
         // A former cluster's, or deleted by a person: it is let go, and made anew in the next pass.
-        LedgerView::Leftover => plan.actions.push(Action::DeleteChild(Child::Ledger)),
+        LedgerView::Leftover => plan
+            .actions
+            .push(Action::Child(ChildWrite::Delete(Child::Ledger))),
         _ => {}
     }
 }
@@ -210,11 +213,13 @@ pub fn keep_ledger(observed: &Observed, founding: &Founding, plan: &mut Plan) {
 pub fn new_ledger(observed: &Observed, founding: &Founding, plan: &mut Plan) {
     let ledger = Ledger::new(founding.id.clone(), false);
     plan.actions.push(match &observed.ledger {
-        LedgerView::Ours(version, _) => Action::UpdateLedger(version.clone(), ledger),
+        LedgerView::Ours(version, _) => {
+            Action::Ledger(LedgerWrite::Update(version.clone(), ledger))
+        }
         LedgerView::Absent
         | LedgerView::Foreign
         | LedgerView::Leftover
-        | LedgerView::Unreadable(_) => Action::CreateLedger(ledger),
+        | LedgerView::Unreadable(_) => Action::Ledger(LedgerWrite::Create(ledger)),
     });
 }
 

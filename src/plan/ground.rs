@@ -8,7 +8,7 @@ use crate::api::nio::Generation;
 use crate::api::spec::{RefPolicy, ValidSpec};
 
 use super::Settings;
-use super::action::{Action, Plan};
+use super::action::{Action, ChildWrite, FinalizerWrite, Plan};
 use super::desired::Common;
 use super::observed::{LedgerView, Observed, SecretView};
 use super::writes::Token;
@@ -131,8 +131,10 @@ pub fn ensure_finalizer(observed: &Observed, plan: &mut Plan) {
     {
         let mut all = finalizers.clone();
         all.push(CLUSTER_FINALIZER.to_owned());
-        plan.actions
-            .push(Action::AddFinalizer(observed.cluster.precondition(), all));
+        plan.actions.push(Action::Finalizer(FinalizerWrite::Add(
+            observed.cluster.precondition(),
+            all,
+        )));
     }
 }
 
@@ -164,12 +166,15 @@ pub fn secrets(observed: &Observed, ground: &Ground, plan: &mut Plan) -> Secrets
         let (reason, message) = match view {
             SecretView::Ours | SecretView::Adopted => continue,
             SecretView::Absent if unused => {
-                secrets.first.push(Action::CreateToken(token));
+                secrets
+                    .first
+                    .push(Action::Child(ChildWrite::CreateToken(token)));
                 continue;
             }
             // Nothing refers to it: it is let go, and made anew in the next pass.
             SecretView::Leftover | SecretView::Terminating if unused => {
-                plan.actions.push(Action::DeleteChild(token.into()));
+                plan.actions
+                    .push(Action::Child(ChildWrite::Delete(token.into())));
                 plan.wait(
                     ConditionType::MachinesAvailable,
                     Reason::SecretMissing,

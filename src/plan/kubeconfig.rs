@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::api::conditions::{Cause, ConditionType, Reason};
 use crate::api::names::{MachineName, kubeconfig_name};
 
-use super::action::{Action, Plan, Wait};
+use super::action::{Action, KubeconfigWork, Plan, Wait};
 use super::founding::Founding;
 use super::observed::{
     KnownHostsView, NotWorking, Observed, SecretView, SshKeyView, Stored, Works,
@@ -34,7 +34,8 @@ pub fn try_stored(observed: &Observed, plan: &mut Plan) {
         return;
     }
     if kubeconfig.try_again {
-        plan.actions.push(Action::VerifyKubeconfig);
+        plan.actions
+            .push(Action::Kubeconfig(KubeconfigWork::Verify));
     }
     if kubeconfig.works != Works::Yes {
         plan.look_again_in(TRY_AGAIN);
@@ -110,10 +111,13 @@ fn first(observed: &Observed, founding: &Founding, now: Timestamp, plan: &mut Pl
     let good = is_good(observed, now, plan);
     pin(observed, plan);
     if good {
-        plan.actions.push(Action::StoreKubeconfig(None));
-    } else if !fetch.running {
         plan.actions
-            .push(Action::FetchKubeconfig(machines, Wanted::First));
+            .push(Action::Kubeconfig(KubeconfigWork::Store(None)));
+    } else if !fetch.running {
+        plan.actions.push(Action::Kubeconfig(KubeconfigWork::Fetch(
+            machines,
+            Wanted::First,
+        )));
     }
 }
 
@@ -161,7 +165,7 @@ fn renew(
     pin(observed, plan);
     let Some(why) = renewal(observed, stored, now, plan) else {
         if fetch.at_hand.is_some() || fetch.failure.is_some() {
-            plan.actions.push(Action::DropFetched);
+            plan.actions.push(Action::Kubeconfig(KubeconfigWork::Drop));
         }
         return;
     };
@@ -220,7 +224,8 @@ fn renew(
     };
     if works {
         let version = Some(stored.version.clone());
-        plan.actions.push(Action::StoreKubeconfig(version));
+        plan.actions
+            .push(Action::Kubeconfig(KubeconfigWork::Store(version)));
         return;
     }
     if fetch.running {
@@ -230,9 +235,10 @@ fn renew(
     let waited = since.and_then(|since| Duration::try_from(since).ok());
     match waited.map(|waited| why.pause().saturating_sub(waited)) {
         Some(rest) if !rest.is_zero() => plan.look_again_in(rest),
-        _ => plan
-            .actions
-            .push(Action::FetchKubeconfig(machines, why.wanted())),
+        _ => plan.actions.push(Action::Kubeconfig(KubeconfigWork::Fetch(
+            machines,
+            why.wanted(),
+        ))),
     }
 }
 
@@ -303,7 +309,8 @@ fn is_good(observed: &Observed, now: Timestamp, plan: &mut Plan) -> bool {
 /// A key that was logged in to once is pinned, whatever came of the rest.
 fn pin(observed: &Observed, plan: &mut Plan) {
     if observed.kubeconfig.fetch.new_host_key && observed.known_hosts != KnownHostsView::Foreign {
-        plan.actions.push(Action::PinHostKey);
+        plan.actions
+            .push(Action::Kubeconfig(KubeconfigWork::PinHostKey));
     }
 }
 

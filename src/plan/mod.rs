@@ -31,7 +31,7 @@ pub mod status;
 pub mod targets;
 pub mod writes;
 
-use action::{Action, Plan};
+use action::{Action, ChildWrite, ConfigurationWrite, Mark, Plan};
 use confirmed::Proof;
 use observed::Observed;
 
@@ -78,12 +78,12 @@ fn leave_what_is_given_back(plan: &mut Plan) {
         .actions
         .iter()
         .filter_map(|action| match action {
-            Action::GiveBack(name, _) => Some(name.clone()),
+            Action::Configuration(ConfigurationWrite::GiveBack(name, _)) => Some(name.clone()),
             _ => None,
         })
         .collect();
     plan.actions.retain(|action| {
-        !matches!(action, Action::Confirm(machine, ..) if given_back.contains(machine.as_str()))
+        !matches!(action, Action::Configuration(ConfigurationWrite::Mark(machine, _, Mark::Confirmed(_))) if given_back.contains(machine.as_str()))
     });
 }
 
@@ -142,9 +142,7 @@ fn take_back(observed: &Observed, plan: &mut Plan) {
             && observed.contested_by(&member.name).is_none()
             && let Some(metadata) = desired::lost_metadata(&observed.cluster, &member)
         {
-            let name = member.name.to_string();
-            plan.actions
-                .push(Action::TakeBack(name, member.version(), metadata));
+            plan.actions.push(member.mark(Mark::TakenBack(metadata)));
         }
     }
 }
@@ -152,8 +150,9 @@ fn take_back(observed: &Observed, plan: &mut Plan) {
 /// Puts NICO's finalizer back where somebody took it off: a quiet write (SPEC 3.1).
 fn hold(observed: &Observed, plan: &mut Plan) {
     let children = observed.unheld.iter();
-    plan.actions
-        .extend(children.map(|(child, version)| Action::Hold(*child, version.clone())));
+    plan.actions.extend(
+        children.map(|(child, version)| Action::Child(ChildWrite::Hold(*child, version.clone()))),
+    );
 }
 
 /// Keeps NIO's proof where it is seen, and gives it up where NIO proves another attempt: quiet writes, which go on when paused
@@ -164,14 +163,10 @@ fn confirm(observed: &Observed, plan: &mut Plan) {
         let Some(marker) = member.marker().filter(|_| ours_alone) else {
             continue;
         };
-        let version = member.version();
         match (member.is_confirmed(), member.proof()) {
-            (true, Some(Proof::OfAnother)) => {
-                plan.actions.push(Action::Withdraw(member.name, version));
-            }
+            (true, Some(Proof::OfAnother)) => plan.actions.push(member.mark(Mark::Withdrawn)),
             (false, Some(Proof::OfHeld)) => {
-                plan.actions
-                    .push(Action::Confirm(member.name, version, marker));
+                plan.actions.push(member.mark(Mark::Confirmed(marker)));
             }
             _ => {}
         }

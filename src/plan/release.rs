@@ -10,7 +10,7 @@ use crate::api::names::{CLUSTER_FINALIZER, MachineName};
 use crate::api::nio::{Generation, NIO_FINALIZERS, NixosConfiguration};
 use crate::api::status::Role;
 
-use super::action::{Action, Plan};
+use super::action::{Action, ChildWrite, ConfigurationWrite, FinalizerWrite, Mark, Notice, Plan};
 use super::observed::{Holder, Observed, elapsed};
 use super::selection::{Pick, Selection, pool};
 use super::writes::{Child, Precondition};
@@ -36,7 +36,8 @@ pub fn delete_cluster(observed: &Observed, now: Timestamp, plan: &mut Plan) {
     }
     if cluster.is_orphaning() {
         // Machines, Secrets and all keep what they have; only NICO's own finalizers go.
-        plan.actions.extend(Child::ALL.map(Action::LetGo));
+        plan.actions
+            .extend(Child::ALL.map(|child| Action::Child(ChildWrite::LetGo(child))));
         plan.actions.push(without_finalizer(observed));
         return;
     }
@@ -53,7 +54,11 @@ pub fn delete_cluster(observed: &Observed, now: Timestamp, plan: &mut Plan) {
         waiting_for.push(held_by(observed, name, held, now));
         if held.metadata.deletion_timestamp.is_none() {
             let version = Precondition::of(&held.metadata);
-            plan.actions.push(Action::GiveBack(name.clone(), version));
+            plan.actions
+                .push(Action::Configuration(ConfigurationWrite::GiveBack(
+                    name.clone(),
+                    version,
+                )));
         }
     }
     strip_forced(observed, plan);
@@ -70,7 +75,8 @@ pub fn delete_cluster(observed: &Observed, now: Timestamp, plan: &mut Plan) {
         return;
     }
     plan.actions.extend(left_behind(observed));
-    plan.actions.extend(Child::ALL.map(Action::DeleteChild));
+    plan.actions
+        .extend(Child::ALL.map(|child| Action::Child(ChildWrite::Delete(child))));
     plan.actions.push(without_finalizer(observed));
 }
 
@@ -82,7 +88,7 @@ fn without_finalizer(observed: &Observed) -> Action {
         .filter(|finalizer| *finalizer != CLUSTER_FINALIZER)
         .cloned()
         .collect();
-    Action::RemoveFinalizer(cluster.precondition(), others)
+    Action::Finalizer(FinalizerWrite::Remove(cluster.precondition(), others))
 }
 
 /// Who is waited for, and why it takes so long, where that can be told.
@@ -121,7 +127,7 @@ fn left_behind(observed: &Observed) -> impl Iterator<Item = Action> {
     let machines = observed.machines.keys();
     machines
         .filter(|machine| is_left_behind(observed, machine))
-        .map(|machine| Action::TellLeftBehind(machine.clone()))
+        .map(|machine| Action::Tell(Notice::LeftBehind(machine.clone())))
 }
 
 /// Whether NIO let go of a machine that still says it is configured, and nobody has taken it since.
@@ -146,11 +152,12 @@ pub fn strip_forced(observed: &Observed, plan: &mut Plan) {
             && observed.cluster.forces(name)
             && !nio.is_empty()
         {
-            plan.actions.push(Action::Strip(
-                name.clone(),
-                Precondition::of(&held.metadata),
-                others.into_iter().cloned().collect(),
-            ));
+            plan.actions
+                .push(Action::Configuration(ConfigurationWrite::Mark(
+                    name.clone(),
+                    Precondition::of(&held.metadata),
+                    Mark::Forced(others.into_iter().cloned().collect()),
+                )));
         }
     }
 }

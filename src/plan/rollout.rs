@@ -16,7 +16,7 @@ use crate::api::names::MachineName;
 use crate::api::status::Role;
 
 use super::Settings;
-use super::action::{Action, Plan, Wait};
+use super::action::{Action, ConfigurationWrite, LedgerWrite, NodeWork, Plan, SlotWrite, Wait};
 use super::desired::Target;
 use super::entered::Deed;
 use super::founding::Founding;
@@ -88,8 +88,13 @@ pub fn plan_changes(
         }
         return;
     }
-    let writes_first =
-        |action: &Action| matches!(action, Action::Claim(_) | Action::UpdateLedger(..));
+    let writes_first = |action: &Action| {
+        matches!(
+            action,
+            Action::Configuration(ConfigurationWrite::Claim(_))
+                | Action::Ledger(LedgerWrite::Update(..))
+        )
+    };
     if plan.actions.iter().any(writes_first) {
         return;
     }
@@ -104,12 +109,12 @@ pub fn plan_changes(
                 let risky = role == Role::ControlPlane
                     && founding.founded
                     && !quorum::can_be_kept(scene.numbers.n);
-                plan.actions.push(Action::Take {
+                plan.actions.push(Action::Slot(SlotWrite::Take {
                     ledger: version.clone(),
                     taken: slot::take(ledger, &machine, role),
                     without_quorum: risky.then_some(scene.numbers.n),
                     machine,
-                });
+                }));
                 return;
             }
             Verdict::Hold(reason, message) | Verdict::Stop(reason, message) => {
@@ -167,7 +172,8 @@ fn evict(scene: &Scene<'_>, plan: &mut Plan) {
         if let Verdict::Hold(Reason::Draining, _) = scene.decide(&entry.machine)
             && let Some(node) = scene.observed.node(&entry.machine)
         {
-            plan.actions.push(Action::Evict(node.name.clone()));
+            plan.actions
+                .push(Action::Node(NodeWork::Evict(node.name.clone())));
         }
     }
 }
@@ -181,11 +187,13 @@ fn undrain(scene: &Scene<'_>, plan: &mut Plan) -> bool {
     let undrains: Vec<Action> = stay
         .filter_map(|member| {
             let node = observed.node(&member.name)?;
-            (node.draining_since.is_some() && !node.deleting).then(|| Action::Undrain {
-                machine: member.name,
-                name: node.name.clone(),
-                uid: node.uid.clone(),
-                cordoned: node.cordoned,
+            (node.draining_since.is_some() && !node.deleting).then(|| {
+                Action::Node(NodeWork::Undrain {
+                    machine: member.name,
+                    name: node.name.clone(),
+                    uid: node.uid.clone(),
+                    cordoned: node.cordoned,
+                })
             })
         })
         .collect();
@@ -263,7 +271,7 @@ fn rewrite_first_ones(
         .actions
         .iter()
         .filter_map(|action| match action {
-            Action::GiveBack(name, _) => Some(name),
+            Action::Configuration(ConfigurationWrite::GiveBack(name, _)) => Some(name),
             _ => None,
         })
         .collect();
@@ -289,7 +297,9 @@ fn rewrite_first_ones(
             continue;
         }
         let rewrite = target.rewrite(&held, false, now);
-        rewrites.push(Action::Rewrite(Box::new(rewrite)));
+        rewrites.push(Action::Configuration(ConfigurationWrite::Rewrite(
+            Box::new(rewrite),
+        )));
     }
     plan.actions.extend(rewrites);
 }

@@ -10,7 +10,7 @@ use crate::api::ledger::{Entry, EntryState, Ledger, Slot};
 use crate::api::names::MachineName;
 use crate::api::status::Role;
 
-use super::action::{Action, Plan};
+use super::action::{Action, LedgerWrite, Mark, Notice, Plan, SlotWrite};
 use super::confirmed::Proof;
 use super::observed::{LedgerView, Member, Observed, elapsed};
 use super::patience::Clock;
@@ -133,18 +133,20 @@ pub(super) fn end(
             ..entry.clone()
         };
         let slot = ledger.slot.with(releasing);
-        plan.actions
-            .push(Action::UpdateLedger(version.clone(), of(ledger, slot)));
+        plan.actions.push(Action::Ledger(LedgerWrite::Update(
+            version.clone(),
+            of(ledger, slot),
+        )));
         return;
     }
     let after = of(ledger, ledger.slot.without(&entry.machine));
     if let Some(child) = observed.controlled(&entry.machine) {
-        plan.actions.push(Action::EndEntry {
+        plan.actions.push(Action::Slot(SlotWrite::End {
             machine: entry.machine.clone(),
             child: child.version(),
             ledger: version.clone(),
             after,
-        });
+        }));
         return;
     }
     // No child to touch: every POST of an older take has landed or failed by then, and the ledger stood still meanwhile.
@@ -155,14 +157,14 @@ pub(super) fn end(
         plan.look_again_in(late_requests.saturating_sub(waited));
     } else if observed.node_is_gone(entry, asks) {
         plan.actions
-            .push(Action::UpdateLedger(version.clone(), after));
+            .push(Action::Ledger(LedgerWrite::Update(version.clone(), after)));
         if is_left_behind(observed, &entry.machine) {
             plan.actions
-                .push(Action::TellLeftBehind(entry.machine.clone()));
+                .push(Action::Tell(Notice::LeftBehind(entry.machine.clone())));
         }
         if asks && observed.word.nodes().is_none() {
             plan.actions
-                .push(Action::TellNodeStays(entry.machine.clone()));
+                .push(Action::Tell(Notice::NodeStays(entry.machine.clone())));
         }
     }
 }
@@ -198,15 +200,16 @@ pub(super) fn fence(observed: &Observed, late_requests: Duration, now: Timestamp
         return;
     }
     for member in observed.members().filter(|it| it.controlled) {
-        let version = member.version();
-        plan.actions.push(Action::Touch(member.name, version));
+        plan.actions.push(member.mark(Mark::Touched));
     }
     let open = Slot {
         fencing: false,
         ..ledger.slot.clone()
     };
-    plan.actions
-        .push(Action::UpdateLedger(version.clone(), of(ledger, open)));
+    plan.actions.push(Action::Ledger(LedgerWrite::Update(
+        version.clone(),
+        of(ledger, open),
+    )));
 }
 
 fn of(ledger: &Ledger, slot: Slot) -> Ledger {

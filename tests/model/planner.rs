@@ -10,7 +10,7 @@ use nico::api::names::MachineName;
 use nico::api::nio::NixosConfiguration;
 use nico::api::spec::ValidSpec;
 use nico::api::validate::validate;
-use nico::plan::action::{Action, Plan};
+use nico::plan::action::{Action, ConfigurationWrite, KubeconfigWork, Plan};
 use nico::plan::entered::Entered;
 use nico::plan::observed::{LedgerView, Observed};
 use nico::plan::patience::Clock;
@@ -111,7 +111,7 @@ impl Planner {
         let plan = plan(&observed, self.now, &Settings::default());
         let mut texts = [None; MOST];
         for action in &plan.actions {
-            if let Action::Claim(claim) = action {
+            if let Action::Configuration(ConfigurationWrite::Claim(claim)) = action {
                 let spec = claim.body["spec"].as_object().unwrap().clone();
                 let (text, _) = lock(&self.texts).keep(spec);
                 texts[usize::from(self.index(&claim.machine))] = Some(text);
@@ -292,7 +292,10 @@ fn is_at_rest(plan: &Plan) -> bool {
 
 /// Whether an action only looks, in the background.
 fn is_a_look(action: &Action) -> bool {
-    matches!(action, Action::AskCluster | Action::VerifyKubeconfig)
+    matches!(
+        action,
+        Action::AskCluster | Action::Kubeconfig(KubeconfigWork::Verify)
+    )
 }
 
 pub fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -1,7 +1,9 @@
 //! What the planner wants done, in few bytes: its real actions become the steps of the model.
 
 use nico::api::names::MachineName;
-use nico::plan::action::Action;
+use nico::plan::action::{
+    Action, ChildWrite, ConfigurationWrite, FinalizerWrite, LedgerWrite, Mark, NodeWork, SlotWrite,
+};
 use nico::plan::entered::Deed;
 use nico::plan::writes::{Child, Precondition};
 use serde_json::{Map, Value};
@@ -22,22 +24,23 @@ impl Planner {
             self.index(machine)
         };
         Some(match action {
-            Action::Confirm(machine, version, _) => Step::Confirm(read(machine, version)),
-            Action::Withdraw(machine, version) => Step::Withdraw(read(machine, version)),
-            Action::Touch(machine, version) => Step::Touch(read(machine, version)),
-            Action::UpdateLedger(_, ledger) => {
+            Action::Finalizer(FinalizerWrite::Add(..)) => Step::AddFinalizer,
+            Action::Finalizer(FinalizerWrite::Remove(..)) => Step::RemoveFinalizer,
+            Action::Ledger(LedgerWrite::Update(_, ledger)) => {
                 Step::UpdateLedger(objects::slot(ledger, &self.names))
             }
-            Action::CreateLedger(ledger) => Step::CreateLedger(objects::slot(ledger, &self.names)),
-            Action::Take { machine, taken, .. } => {
+            Action::Ledger(LedgerWrite::Create(ledger)) => {
+                Step::CreateLedger(objects::slot(ledger, &self.names))
+            }
+            Action::Slot(SlotWrite::Take { machine, taken, .. }) => {
                 Step::Take(self.index(machine), objects::slot(taken, &self.names))
             }
-            Action::EndEntry {
+            Action::Slot(SlotWrite::End {
                 machine,
                 child,
                 after,
                 ..
-            } => Step::EndEntry(read(machine, child), objects::slot(after, &self.names)),
+            }) => Step::EndEntry(read(machine, child), objects::slot(after, &self.names)),
             Action::Disrupt(disruptive) => match disruptive.deed() {
                 Deed::Rewrite(rewrite) => {
                     read(&rewrite.machine, &rewrite.version);
@@ -52,36 +55,39 @@ impl Planner {
                     Step::Drain(self.index(disruptive.machine()), *cordon)
                 }
             },
-            Action::Rewrite(rewrite) => {
-                read(&rewrite.machine, &rewrite.version);
-                Step::Write(self.written(view, &rewrite.machine, &rewrite.body, false))
+            Action::Configuration(write) => match write {
+                ConfigurationWrite::Rewrite(rewrite) => {
+                    read(&rewrite.machine, &rewrite.version);
+                    Step::Write(self.written(view, &rewrite.machine, &rewrite.body, false))
+                }
+                ConfigurationWrite::Claim(claim) => {
+                    Step::Write(self.written(view, &claim.machine, &claim.body, false))
+                }
+                ConfigurationWrite::GiveBack(name, version) => {
+                    Step::GiveBack(read(&named(name), version))
+                }
+                ConfigurationWrite::Mark(name, version, mark) => {
+                    let machine = read(&named(name), version);
+                    match mark {
+                        Mark::Confirmed(_) => Step::Confirm(machine),
+                        Mark::Withdrawn => Step::Withdraw(machine),
+                        Mark::Touched => Step::Touch(machine),
+                        Mark::TakenBack(_) | Mark::Forced(_) => return None,
+                    }
+                }
+            },
+            Action::Child(ChildWrite::CreateToken(token)) => {
+                Step::CreateToken(place(Child::from(*token)))
             }
-            Action::Claim(claim) => {
-                Step::Write(self.written(view, &claim.machine, &claim.body, false))
-            }
-            Action::Undrain {
+            Action::Child(ChildWrite::Delete(child)) => Step::DeleteChild(place(*child)),
+            Action::Node(NodeWork::Undrain {
                 machine, cordoned, ..
-            } => Step::Undrain(self.index(machine), *cordoned),
-            Action::AddFinalizer(..) => Step::AddFinalizer,
-            Action::CreateToken(token) => Step::CreateToken(place(Child::from(*token))),
-            Action::GiveBack(name, version) => {
-                Step::GiveBack(read(&MachineName::parse(name).unwrap(), version))
-            }
-            Action::DeleteChild(child) => Step::DeleteChild(place(*child)),
-            Action::RemoveFinalizer(..) => Step::RemoveFinalizer,
-            Action::AskCluster
-            | Action::Evict(_)
-            | Action::TakeBack(..)
-            | Action::FetchKubeconfig(..)
-            | Action::VerifyKubeconfig
-            | Action::PinHostKey
-            | Action::StoreKubeconfig(_)
-            | Action::DropFetched
-            | Action::LetGo(_)
-            | Action::Hold(..)
-            | Action::TellNodeStays(_)
-            | Action::Strip(..)
-            | Action::TellLeftBehind(_) => return None,
+            }) => Step::Undrain(self.index(machine), *cordoned),
+            Action::Node(NodeWork::Evict(_))
+            | Action::Child(ChildWrite::LetGo(_) | ChildWrite::Hold(..))
+            | Action::Kubeconfig(_)
+            | Action::AskCluster
+            | Action::Tell(_) => return None,
         })
     }
 
@@ -118,6 +124,10 @@ impl Planner {
             flaw,
         }
     }
+}
+
+fn named(name: &str) -> MachineName {
+    MachineName::parse(name).unwrap()
 }
 
 /// A write without an entry comes just after another look at the ledger.

@@ -5,7 +5,7 @@ use nico::api::conditions::{
     Reason,
 };
 use nico::api::names::CLUSTER_FINALIZER;
-use nico::plan::action::Action;
+use nico::plan::action::{Action, FinalizerWrite};
 use nico::plan::observed::SecretView;
 use serde_json::json;
 
@@ -20,7 +20,7 @@ fn the_finalizer_is_added_beside_those_that_are_there() {
         .then(|seen| {
             let expected = ["other/one", CLUSTER_FINALIZER];
             assert!(
-                matches!(&seen.plan.actions[0], Action::AddFinalizer(_, all) if all == &expected)
+                matches!(&seen.plan.actions[0], Action::Finalizer(FinalizerWrite::Add(_, all)) if all == &expected)
             );
         });
 }
@@ -143,7 +143,7 @@ fn every_write_rests_on_live_reads_but_marks_and_the_finalizer() {
             for action in &seen.plan.actions {
                 assert_eq!(
                     action.needs_live_reads(),
-                    !matches!(action, Action::AddFinalizer(..))
+                    !matches!(action, Action::Finalizer(FinalizerWrite::Add(..)))
                 );
             }
             assert!(seen.plan.needs_live_reads());

@@ -2,7 +2,7 @@
 
 use nico::api::names::CONFIRMED_ANNOTATION;
 use nico::api::nio::Generation;
-use nico::plan::action::Action;
+use nico::plan::action::{Action, ConfigurationWrite, Mark};
 use serde_json::json;
 
 use crate::given::{PROD, cluster, given, member, planned};
@@ -19,10 +19,12 @@ fn marks(change: impl FnOnce(&mut World)) -> bool {
             change(world);
         })
         .when(planned);
-    seen.plan
-        .actions
-        .iter()
-        .any(|action| matches!(action, Action::Confirm(..)))
+    seen.plan.actions.iter().any(|action| {
+        matches!(
+            action,
+            Action::Configuration(ConfigurationWrite::Mark(_, _, Mark::Confirmed(_)))
+        )
+    })
 }
 
 #[test]

@@ -7,7 +7,7 @@ use nico::api::conditions::{
 use nico::api::names::MachineName;
 use nico::api::nio::Generation;
 use nico::api::status::Phase;
-use nico::plan::action::Action;
+use nico::plan::action::{Action, ChildWrite, ConfigurationWrite, FinalizerWrite, Mark, Notice};
 use nico::plan::writes::Child;
 use serde_json::json;
 
@@ -58,7 +58,7 @@ fn then_the_secrets_known_hosts_the_ledger_and_at_last_the_finalizer() {
                 .actions
                 .iter()
                 .filter_map(|action| match action {
-                    Action::DeleteChild(child) => Some(*child),
+                    Action::Child(ChildWrite::Delete(child)) => Some(*child),
                     _ => None,
                 })
                 .collect();
@@ -84,7 +84,7 @@ fn foreign_finalizers_stay() {
         .then(|seen| {
             assert!(matches!(
                 seen.plan.actions.last(),
-                Some(Action::RemoveFinalizer(_, rest)) if rest == &["other/one"]
+                Some(Action::Finalizer(FinalizerWrite::Remove(_, rest))) if rest == &["other/one"]
             ));
         });
 }
@@ -181,9 +181,14 @@ fn a_deletion_that_orphans_gives_nothing_back() {
             world.delete_cluster(PROD);
         })
         .then(|seen| {
-            let mut expected: Vec<Action> = Child::ALL.map(Action::LetGo).to_vec();
+            let mut expected: Vec<Action> = Child::ALL
+                .map(|child| Action::Child(ChildWrite::LetGo(child)))
+                .to_vec();
             let version = seen.observed.cluster.precondition();
-            expected.push(Action::RemoveFinalizer(version, vec!["orphan".to_owned()]));
+            expected.push(Action::Finalizer(FinalizerWrite::Remove(
+                version,
+                vec!["orphan".to_owned()],
+            )));
             assert_eq!(seen.plan.actions, expected);
         });
 }
@@ -232,12 +237,22 @@ fn all_are_forced_only_while_the_cluster_is_being_deleted() {
             world.delete_configuration("w");
         })
         .then(|seen| {
-            let strips = |action: &Action| matches!(action, Action::Strip(..));
+            let strips = |action: &Action| {
+                matches!(
+                    action,
+                    Action::Configuration(ConfigurationWrite::Mark(_, _, Mark::Forced(_)))
+                )
+            };
             assert!(!seen.plan.actions.iter().any(strips));
         })
         .when(|world| world.delete_cluster(PROD))
         .then(|seen| {
-            let strips = |action: &&Action| matches!(action, Action::Strip(..));
+            let strips = |action: &&Action| {
+                matches!(
+                    action,
+                    Action::Configuration(ConfigurationWrite::Mark(_, _, Mark::Forced(_)))
+                )
+            };
             assert_eq!(seen.plan.actions.iter().filter(strips).count(), 1);
         });
 }
@@ -253,7 +268,7 @@ fn what_nio_left_behind_is_told() {
             world.work();
         })
         .then(|seen| {
-            let told = Action::TellLeftBehind(MachineName::parse("w").unwrap());
+            let told = Action::Tell(Notice::LeftBehind(MachineName::parse("w").unwrap()));
             assert_eq!(seen.plan.actions.first(), Some(&told));
         });
 }

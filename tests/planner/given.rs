@@ -7,7 +7,10 @@ use nico::api::ledger::Ledger;
 use nico::api::names::MachineName;
 use nico::api::nio::{Machine, MachineSpec, MachineStatus, NixosConfiguration};
 use nico::api::status::{ClusterCondition, ClusterStatus, MachineState};
-use nico::plan::action::{Action, Plan};
+use nico::plan::action::{
+    Action, ChildWrite, ConfigurationWrite, FinalizerWrite, KubeconfigWork, LedgerWrite, Mark,
+    NodeWork, Notice, Plan, SlotWrite,
+};
 use nico::plan::cluster_nix::{self, Values, held_values};
 use nico::plan::observed::{Member, NotWorking, Observed};
 use nico::plan::status;
@@ -239,7 +242,9 @@ impl Seen {
     /// The ledger that the plan writes.
     pub fn ledger_written(&self) -> Option<Ledger> {
         self.plan.actions.iter().find_map(|action| match action {
-            Action::CreateLedger(ledger) | Action::UpdateLedger(_, ledger) => Some(ledger.clone()),
+            Action::Ledger(LedgerWrite::Create(ledger) | LedgerWrite::Update(_, ledger)) => {
+                Some(ledger.clone())
+            }
             _ => None,
         })
     }
@@ -248,7 +253,7 @@ impl Seen {
         let actions = self.plan.actions.iter();
         actions
             .filter_map(|action| match action {
-                Action::GiveBack(name, _) => Some(name.as_str()),
+                Action::Configuration(ConfigurationWrite::GiveBack(name, _)) => Some(name.as_str()),
                 _ => None,
             })
             .collect()
@@ -309,7 +314,7 @@ pub fn claims(plan: &Plan) -> Vec<&Claim> {
     plan.actions
         .iter()
         .filter_map(|action| match action {
-            Action::Claim(claim) => Some(&**claim),
+            Action::Configuration(ConfigurationWrite::Claim(claim)) => Some(&**claim),
             _ => None,
         })
         .collect()
@@ -318,7 +323,7 @@ pub fn claims(plan: &Plan) -> Vec<&Claim> {
 /// The machine whose entry a plan takes.
 pub fn taken(plan: &Plan) -> Option<&str> {
     plan.actions.iter().find_map(|action| match action {
-        Action::Take { machine, .. } => Some(machine.as_str()),
+        Action::Slot(SlotWrite::Take { machine, .. }) => Some(machine.as_str()),
         _ => None,
     })
 }
@@ -329,37 +334,46 @@ pub fn nix_of(claim: &Claim) -> Values {
     cluster_nix::parse(text.unwrap()).expect("NICO reads what it writes")
 }
 
+/// The configuration that is written.
+pub fn written(write: &ConfigurationWrite) -> &str {
+    match write {
+        ConfigurationWrite::Claim(claim) => claim.machine.as_str(),
+        ConfigurationWrite::Rewrite(rewrite) => rewrite.machine.as_str(),
+        ConfigurationWrite::GiveBack(name, _) | ConfigurationWrite::Mark(name, ..) => name,
+    }
+}
+
 pub fn kind(action: &Action) -> &'static str {
     match action {
-        Action::AddFinalizer(..) => "AddFinalizer",
-        Action::CreateLedger(_) => "CreateLedger",
-        Action::UpdateLedger(..) => "UpdateLedger",
-        Action::CreateToken(_) => "CreateToken",
-        Action::Claim(_) => "Claim",
-        Action::GiveBack(..) => "GiveBack",
-        Action::TakeBack(..) => "TakeBack",
-        Action::Confirm(..) => "Confirm",
-        Action::Withdraw(..) => "Withdraw",
-        Action::Touch(..) => "Touch",
-        Action::Rewrite(_) => "Rewrite",
-        Action::Take { .. } => "Take",
+        Action::Finalizer(FinalizerWrite::Add(..)) => "AddFinalizer",
+        Action::Ledger(LedgerWrite::Create(_)) => "CreateLedger",
+        Action::Ledger(LedgerWrite::Update(..)) => "UpdateLedger",
+        Action::Child(ChildWrite::CreateToken(_)) => "CreateToken",
+        Action::Configuration(ConfigurationWrite::Claim(_)) => "Claim",
+        Action::Configuration(ConfigurationWrite::GiveBack(..)) => "GiveBack",
+        Action::Configuration(ConfigurationWrite::Mark(_, _, Mark::TakenBack(_))) => "TakeBack",
+        Action::Configuration(ConfigurationWrite::Mark(_, _, Mark::Confirmed(_))) => "Confirm",
+        Action::Configuration(ConfigurationWrite::Mark(_, _, Mark::Withdrawn)) => "Withdraw",
+        Action::Configuration(ConfigurationWrite::Mark(_, _, Mark::Touched)) => "Touch",
+        Action::Configuration(ConfigurationWrite::Rewrite(_)) => "Rewrite",
+        Action::Slot(SlotWrite::Take { .. }) => "Take",
         Action::Disrupt(_) => "Disrupt",
-        Action::EndEntry { .. } => "EndEntry",
+        Action::Slot(SlotWrite::End { .. }) => "EndEntry",
         Action::AskCluster => "AskCluster",
-        Action::Evict(_) => "Evict",
-        Action::Undrain { .. } => "Undrain",
-        Action::FetchKubeconfig(..) => "FetchKubeconfig",
-        Action::VerifyKubeconfig => "VerifyKubeconfig",
-        Action::PinHostKey => "PinHostKey",
-        Action::StoreKubeconfig(_) => "StoreKubeconfig",
-        Action::DropFetched => "DropFetched",
-        Action::DeleteChild(_) => "DeleteChild",
-        Action::LetGo(_) => "LetGo",
-        Action::Hold(..) => "Hold",
-        Action::Strip(..) => "Strip",
-        Action::TellLeftBehind(_) => "TellLeftBehind",
-        Action::TellNodeStays(_) => "TellNodeStays",
-        Action::RemoveFinalizer(..) => "RemoveFinalizer",
+        Action::Node(NodeWork::Evict(_)) => "Evict",
+        Action::Node(NodeWork::Undrain { .. }) => "Undrain",
+        Action::Kubeconfig(KubeconfigWork::Fetch(..)) => "FetchKubeconfig",
+        Action::Kubeconfig(KubeconfigWork::Verify) => "VerifyKubeconfig",
+        Action::Kubeconfig(KubeconfigWork::PinHostKey) => "PinHostKey",
+        Action::Kubeconfig(KubeconfigWork::Store(_)) => "StoreKubeconfig",
+        Action::Kubeconfig(KubeconfigWork::Drop) => "DropFetched",
+        Action::Child(ChildWrite::Delete(_)) => "DeleteChild",
+        Action::Child(ChildWrite::LetGo(_)) => "LetGo",
+        Action::Child(ChildWrite::Hold(..)) => "Hold",
+        Action::Configuration(ConfigurationWrite::Mark(_, _, Mark::Forced(_))) => "Strip",
+        Action::Tell(Notice::LeftBehind(_)) => "TellLeftBehind",
+        Action::Tell(Notice::NodeStays(_)) => "TellNodeStays",
+        Action::Finalizer(FinalizerWrite::Remove(..)) => "RemoveFinalizer",
     }
 }
 

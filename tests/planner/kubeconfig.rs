@@ -6,7 +6,7 @@ use nico::api::conditions::{
     Reason,
 };
 use nico::api::names::MachineName;
-use nico::plan::action::Action;
+use nico::plan::action::{Action, ConfigurationWrite, KubeconfigWork, Mark};
 use nico::plan::observed::{AtHand, KnownHostsView, NotWorking, SecretView, Works};
 
 use crate::given::{Given, PROD, Seen, cluster, given, not_working, planned};
@@ -22,11 +22,12 @@ fn confirmed<const N: usize>(names: [&str; N]) -> Given {
                 world.apply_configuration(name);
             }
             let (_, plan) = world.plan(PROD).unwrap();
-            for action in plan
-                .actions
-                .iter()
-                .filter(|it| matches!(it, Action::Confirm(..)))
-            {
+            for action in plan.actions.iter().filter(|it| {
+                matches!(
+                    it,
+                    Action::Configuration(ConfigurationWrite::Mark(_, _, Mark::Confirmed(_)))
+                )
+            }) {
                 world.apply(PROD, action).unwrap();
             }
         })
@@ -36,7 +37,7 @@ fn fetched_from(seen: &Seen) -> Vec<&str> {
     let mut actions = seen.plan.actions.iter();
     actions
         .find_map(|action| match action {
-            Action::FetchKubeconfig(machines, _) => {
+            Action::Kubeconfig(KubeconfigWork::Fetch(machines, _)) => {
                 Some(machines.iter().map(MachineName::as_str).collect())
             }
             _ => None,

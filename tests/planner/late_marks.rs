@@ -1,6 +1,6 @@
 //! SPEC 4.6: the mark of a drain that lands after its entry has ended is seen, and undone.
 
-use nico::plan::action::Action;
+use nico::plan::action::{Action, KubeconfigWork};
 use nico::plan::observed::Word;
 use nico::plan::plan;
 
@@ -21,10 +21,13 @@ fn a_settled_cluster_is_asked_as_often_as_its_kubeconfig_is_tried() {
     seen.observed.kubeconfig.try_again = true;
     assert_eq!(
         actions(&seen),
-        [Action::VerifyKubeconfig, Action::AskCluster]
+        [
+            Action::Kubeconfig(KubeconfigWork::Verify),
+            Action::AskCluster
+        ]
     );
     seen.observed.word_is_old = false;
-    assert_eq!(actions(&seen), [Action::VerifyKubeconfig]);
+    assert_eq!(actions(&seen), [Action::Kubeconfig(KubeconfigWork::Verify)]);
 }
 
 #[test]

@@ -14,6 +14,7 @@
     unreachable_pub
 )]
 
+mod act;
 mod arbitrary;
 mod bringup;
 mod confirmed;

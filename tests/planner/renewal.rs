@@ -7,7 +7,7 @@ use nico::api::conditions::{
     Reason,
 };
 use nico::api::names::MachineName;
-use nico::plan::action::Action;
+use nico::plan::action::{Action, KubeconfigWork};
 use nico::plan::observed::{AtHand, KubeconfigView, SecretView, Stored, Works};
 use nico::plan::writes::Precondition;
 use serde_json::json;
@@ -55,7 +55,7 @@ fn fails(times: u32) -> impl FnOnce(&mut World) {
 fn fetched_from(seen: &Seen) -> Vec<&str> {
     let mut actions = seen.plan.actions.iter();
     let found = actions.find_map(|action| match action {
-        Action::FetchKubeconfig(machines, _) => Some(machines),
+        Action::Kubeconfig(KubeconfigWork::Fetch(machines, _)) => Some(machines),
         _ => None,
     });
     let machines = found.into_iter().flatten();
@@ -112,7 +112,7 @@ fn it_is_replaced_by_one_that_works_alone() {
         .when(another_at_hand(true))
         .then(|seen| {
             let version = seen.plan.actions.iter().find_map(|action| match action {
-                Action::StoreKubeconfig(version) => version.clone(),
+                Action::Kubeconfig(KubeconfigWork::Store(version)) => version.clone(),
                 _ => None,
             });
             assert_eq!(version.unwrap().resource_version, "7");

@@ -9,7 +9,7 @@ use nico::api::conditions::{
 use nico::api::ledger::EntryState;
 use nico::api::names::MachineName;
 use nico::api::status::MachineState;
-use nico::plan::action::Action;
+use nico::plan::action::{Action, ConfigurationWrite, NodeWork, SlotWrite};
 use nico::plan::entered::Deed;
 use nico::plan::observed::Fetch;
 use serde_json::json;
@@ -53,8 +53,10 @@ pub fn rolled(world: &World) -> Vec<String> {
             Deed::Release(_) => Some(format!("{} leaves", disruptive.machine())),
             Deed::DeleteNode { name, .. } => Some(format!("node {name}")),
         },
-        Action::Undrain { machine, .. } => Some(format!("{machine} stays")),
-        Action::Rewrite(rewrite) => Some(format!("{} without the slot", rewrite.machine)),
+        Action::Node(NodeWork::Undrain { machine, .. }) => Some(format!("{machine} stays")),
+        Action::Configuration(ConfigurationWrite::Rewrite(rewrite)) => {
+            Some(format!("{} without the slot", rewrite.machine))
+        }
         _ => None,
     });
     written.collect()
@@ -577,7 +579,7 @@ fn a_control_plane_of_one_and_of_two_is_changed_whatever_is_known() {
             assert_eq!(rolled(&seen.world), machines);
             assert!(seen.world.written.iter().any(|(_, action)| matches!(
                 action,
-                Action::Take { without_quorum: Some(n), .. } if *n == machines.len()
+                Action::Slot(SlotWrite::Take { without_quorum: Some(n), .. }) if *n == machines.len()
             )));
         });
     }

@@ -10,7 +10,7 @@ use nico::api::names::{CLUSTER_FINALIZER, CONFIRMED_ANNOTATION, MARKER_DIR};
 use nico::api::nio::Generation;
 use nico::api::status::Role;
 use nico::plan::Settings;
-use nico::plan::action::{Action, Plan};
+use nico::plan::action::{Action, LedgerWrite, Plan};
 use nico::plan::observed::{Holder, Member, Observed, SecretView, Works};
 use nico::plan::status::status;
 use nico::plan::writes::Claim;
@@ -220,7 +220,9 @@ fn whole(observed: &Observed, plan: &Plan) -> Result<(), String> {
         "one id and one founder",
     )?;
     let ledger = plan.actions.iter().find_map(|action| match action {
-        Action::CreateLedger(ledger) | Action::UpdateLedger(_, ledger) => Some(ledger),
+        Action::Ledger(LedgerWrite::Create(ledger) | LedgerWrite::Update(_, ledger)) => {
+            Some(ledger)
+        }
         _ => None,
     });
     let ledger = ledger.or(observed.ledger.ours());

@@ -17,6 +17,7 @@ use crate::controller::background::{FetchSpec, Source};
 use crate::controller::calls::{self, CallError};
 use crate::controller::events::Happening;
 use crate::controller::views::Views;
+use crate::plan::action::KubeconfigWork;
 use crate::plan::observed::{KnownHostsView, SshKeyView};
 use crate::plan::writes::{Precondition, Wanted};
 use crate::remote::known_hosts::{KNOWN_HOSTS_KEY, KnownHosts, Policy, with_added};
@@ -28,11 +29,24 @@ use crate::remote::kubeconfig::facts::{
 const DEFAULT_USER: &str = "root";
 
 impl Hand<'_> {
-    pub(super) async fn fetch(
-        &self,
-        machines: &[MachineName],
-        wanted: Wanted,
-    ) -> Result<(), ActError> {
+    pub(super) async fn kubeconfig(&self, work: &KubeconfigWork) -> Result<(), ActError> {
+        match work {
+            KubeconfigWork::Fetch(machines, wanted) => self.fetch(machines, *wanted).await,
+            KubeconfigWork::PinHostKey => self.pin_host_key().await,
+            KubeconfigWork::Store(version) => self.store_kubeconfig(version.as_ref()).await,
+            KubeconfigWork::Verify => {
+                self.context.background.start_verify(&self.observed.cluster);
+                Ok(())
+            }
+            KubeconfigWork::Drop => {
+                let uid = &self.observed.cluster.uid;
+                self.context.background.discard(uid);
+                Ok(())
+            }
+        }
+    }
+
+    async fn fetch(&self, machines: &[MachineName], wanted: Wanted) -> Result<(), ActError> {
         let cluster = &self.observed.cluster;
         let spec = self
             .observed
@@ -81,7 +95,7 @@ impl Hand<'_> {
         Ok(())
     }
 
-    pub(super) async fn pin_host_key(&self) -> Result<(), ActError> {
+    async fn pin_host_key(&self) -> Result<(), ActError> {
         let cluster = &self.observed.cluster;
         let line = self
             .context
@@ -145,10 +159,7 @@ impl Hand<'_> {
     }
 
     /// Stores what was read: in that version of the Secret, or in one that must not exist.
-    pub(super) async fn store_kubeconfig(
-        &self,
-        version: Option<&Precondition>,
-    ) -> Result<(), ActError> {
+    async fn store_kubeconfig(&self, version: Option<&Precondition>) -> Result<(), ActError> {
         let cluster = &self.observed.cluster;
         let fetched = self
             .context

@@ -18,6 +18,7 @@ use crate::api::names::{
     worker_token_name,
 };
 use crate::controller::calls::{self, CallError};
+use crate::plan::action::ChildWrite;
 use crate::plan::desired::TOKEN_KEY;
 use crate::plan::writes::{Child, Precondition, Token};
 
@@ -28,7 +29,16 @@ enum Object {
 }
 
 impl Hand<'_> {
-    pub(super) async fn create_token(&self, token: Token) -> Result<(), ActError> {
+    pub(super) async fn child(&self, write: &ChildWrite) -> Result<(), ActError> {
+        match write {
+            ChildWrite::CreateToken(token) => self.create_token(*token).await,
+            ChildWrite::Hold(child, version) => self.hold(*child, version).await,
+            ChildWrite::LetGo(child) => self.let_go(*child).await,
+            ChildWrite::Delete(child) => self.delete_child(*child).await,
+        }
+    }
+
+    async fn create_token(&self, token: Token) -> Result<(), ActError> {
         let name = match token {
             Token::Join => join_token_name(&self.observed.cluster.name),
             Token::Worker => worker_token_name(&self.observed.cluster.name),
@@ -90,7 +100,7 @@ impl Hand<'_> {
     }
 
     /// Only what is ours goes: a Secret that was adopted, and known hosts of the user's own, stay as they are.
-    pub(super) async fn delete_child(&self, child: Child) -> Result<(), ActError> {
+    async fn delete_child(&self, child: Child) -> Result<(), ActError> {
         if !self.observed.cluster.deleting {
             self.while_it_lives().await?;
         }
@@ -101,7 +111,7 @@ impl Hand<'_> {
     }
 
     /// Puts NICO's finalizer on that version of a child.
-    pub(super) async fn hold(&self, child: Child, version: &Precondition) -> Result<(), ActError> {
+    async fn hold(&self, child: Child, version: &Precondition) -> Result<(), ActError> {
         match self.object_of(child) {
             Object::Secret(name) => self.hold_named::<Secret>(&name, version).await,
             Object::ConfigMap(name) => self.hold_named::<ConfigMap>(&name, version).await,
@@ -109,7 +119,7 @@ impl Hand<'_> {
     }
 
     /// Takes NICO's finalizer off a child, which stays.
-    pub(super) async fn let_go(&self, child: Child) -> Result<(), ActError> {
+    async fn let_go(&self, child: Child) -> Result<(), ActError> {
         match self.object_of(child) {
             Object::Secret(name) => drop(self.let_go_named::<Secret>(&name).await?),
             Object::ConfigMap(name) => drop(self.let_go_named::<ConfigMap>(&name).await?),

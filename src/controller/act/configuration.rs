@@ -7,10 +7,10 @@ use tracing::info;
 
 use super::{ActError, Hand};
 use crate::api::digest::hex;
-use crate::api::names::{MachineName, TOUCHED_ANNOTATION};
 use crate::api::nio::{NixosConfiguration, NixosConfigurationKind};
 use crate::controller::calls;
 use crate::controller::events::Happening;
+use crate::plan::action::{ConfigurationWrite, Mark};
 use crate::plan::writes::{Claim, Precondition, Rewrite};
 
 impl Hand<'_> {
@@ -28,6 +28,23 @@ impl Hand<'_> {
         info!(cluster = %self.observed.cluster.name, namespace = %self.observed.cluster.namespace, machine = %claim.machine, marker = %claim.marker, "claimed");
         self.tell(&Happening::Claimed(claim.machine.clone(), claim.role));
         Ok(())
+    }
+
+    pub(super) async fn configuration(&self, write: &ConfigurationWrite) -> Result<(), ActError> {
+        match write {
+            ConfigurationWrite::Claim(claim) => {
+                self.ledger_stands().await?;
+                self.post(claim).await
+            }
+            ConfigurationWrite::Rewrite(rewrite) => {
+                self.ledger_stands().await?;
+                self.rewrite(rewrite).await
+            }
+            ConfigurationWrite::GiveBack(name, version) => self.give_back(name, version).await,
+            ConfigurationWrite::Mark(name, version, mark) => {
+                self.mark(name, version, mark).await.map(drop)
+            }
+        }
     }
 
     pub(super) async fn give_back(
@@ -54,25 +71,24 @@ impl Hand<'_> {
         Ok(())
     }
 
-    /// Gives a configuration a mark never used before; returns it as the API server answers.
-    pub(super) async fn touch(
-        &self,
-        machine: &MachineName,
-        version: &Precondition,
-    ) -> Result<NixosConfiguration, ActError> {
-        let metadata = json!({"annotations": {TOUCHED_ANNOTATION: fresh_value()?}});
-        self.mark(machine.as_str(), version, &metadata).await
-    }
-
-    /// A quiet write: nothing but metadata of ours (SPEC 4.1).
+    /// A quiet write; returns the configuration as the API server answers.
     pub(super) async fn mark(
         &self,
         name: &str,
         version: &Precondition,
-        metadata: &serde_json::Value,
+        mark: &Mark,
     ) -> Result<NixosConfiguration, ActError> {
-        self.patch(name, version, json!({ "metadata": metadata }))
-            .await
+        if matches!(mark, Mark::TakenBack(_)) {
+            self.while_it_lives().await?;
+        }
+        let body = json!({ "metadata": mark.metadata(&fresh_value()?) });
+        let marked = self.patch(name, version, body).await?;
+        match mark {
+            Mark::Confirmed(_) => self.tell(&Happening::Confirmed(name.to_owned())),
+            Mark::Forced(_) => self.tell(&Happening::Forced(name.to_owned())),
+            Mark::TakenBack(_) | Mark::Withdrawn | Mark::Touched => {}
+        }
+        Ok(marked)
     }
 
     async fn patch(

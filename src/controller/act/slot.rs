@@ -10,6 +10,7 @@ use crate::controller::calls::CallError;
 use crate::controller::clock::now;
 use crate::controller::events::Happening;
 use crate::controller::observe::{question, word};
+use crate::plan::action::Mark;
 use crate::plan::entered::{Deed, Disruptive};
 use crate::plan::writes::Precondition;
 use crate::remote::workload::{Marks, Question};
@@ -141,7 +142,7 @@ impl Hand<'_> {
         ledger: &Precondition,
         after: &Ledger,
     ) -> Result<(), ActError> {
-        let answer = self.touch(machine, child).await?;
+        let answer = self.mark(machine.as_str(), child, &Mark::Touched).await?;
         let answer = self.observed.as_member(&answer);
         if !answer.is_some_and(|it| it.controlled && it.is_settled(now())) {
             return Err(ActError::Lost("the machine is in flight again"));

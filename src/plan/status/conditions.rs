@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::api::conditions::{Cause, ConditionType, Reason};
 use crate::api::names::kubeconfig_name;
 use crate::api::status::{ClusterCondition, Role, RoleStatus};
-use crate::plan::action::{Action, Plan, Wait};
+use crate::plan::action::{Action, Plan, SlotWrite, Wait};
 use crate::plan::desired::listed;
 use crate::plan::observed::{Observed, SecretView, Works};
 use crate::plan::patience::Clock;
@@ -253,7 +253,7 @@ fn rolling_out(plan: &Plan) -> Condition {
         .map(|(machine, flight)| format!("{machine} waits for {}", flight.waiting_for))
         .collect();
     problems.extend(plan.actions.iter().filter_map(|action| match action {
-        Action::Take { machine, .. } => Some(format!("{machine} is next")),
+        Action::Slot(SlotWrite::Take { machine, .. }) => Some(format!("{machine} is next")),
         _ => None,
     }));
     problems.extend(waits().map(|wait| wait.cause.message.clone()));

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use nico::api::ledger::EntryState;
 use nico::api::names::MachineName;
 use nico::api::status::Role;
-use nico::plan::action::Action;
+use nico::plan::action::{
+    Action, ChildWrite, ConfigurationWrite, FinalizerWrite, KubeconfigWork, LedgerWrite, Mark,
+    SlotWrite,
+};
 use nico::plan::confirmed::Proof;
 use nico::plan::entered::{Deed, Entered};
 use nico::plan::observed::{LedgerView, Member, Observed, SecretView, SshKeyView};
@@ -18,33 +21,35 @@ use crate::given::member;
 /// Every write insists on what was seen, and is on an object of the cluster's own.
 pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), String> {
     match action {
-        Action::AddFinalizer(at, _) => must(
+        Action::Finalizer(FinalizerWrite::Add(at, _)) => must(
             *at == observed.cluster.precondition(),
             "a write to the cluster insists on its version",
         ),
-        Action::RemoveFinalizer(at, _) => must(
+        Action::Finalizer(FinalizerWrite::Remove(at, _)) => must(
             *at == observed.cluster.precondition()
                 && (observed.belongings().next().is_none() || observed.cluster.is_orphaning()),
             "I9: the finalizer goes only when no owned configuration is in view",
         ),
-        Action::CreateLedger(_) => must(
+        Action::Ledger(LedgerWrite::Create(_)) => must(
             matches!(observed.ledger, LedgerView::Absent),
             "a ledger is made where there is none",
         ),
-        Action::UpdateLedger(at, _) => must(
+        Action::Ledger(LedgerWrite::Update(at, _)) => must(
             matches!(&observed.ledger, LedgerView::Ours(version, _) if version == at),
             "a ledger is changed by compare-and-swap",
         ),
-        Action::CreateToken(_) => must(
+        Action::Child(ChildWrite::CreateToken(_)) => must(
             observed.belongings().next().is_none(),
             "I5: no token is made while a configuration refers to one",
         ),
-        Action::Claim(claim) => check_key(observed, &claim.machine, &claim.body),
-        Action::StoreKubeconfig(None) => must(
+        Action::Configuration(ConfigurationWrite::Claim(claim)) => {
+            check_key(observed, &claim.machine, &claim.body)
+        }
+        Action::Kubeconfig(KubeconfigWork::Store(None)) => must(
             observed.kubeconfig.secret == SecretView::Absent,
             "I6: a kubeconfig Secret is made where there is none",
         ),
-        Action::StoreKubeconfig(Some(at)) => {
+        Action::Kubeconfig(KubeconfigWork::Store(Some(at))) => {
             let stored = observed.kubeconfig.stored.as_ref();
             must(
                 matches!(
@@ -54,7 +59,7 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
                 "I6: only our own kubeconfig is replaced, at the version seen",
             )
         }
-        Action::Strip(name, at, _) => {
+        Action::Configuration(ConfigurationWrite::Mark(name, at, Mark::Forced(_))) => {
             let held = observed.configurations.get(name);
             let held = held.ok_or("only what is there is stripped")?;
             must(observed.controls(held), "I2: only our own is stripped")?;
@@ -67,7 +72,7 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
                 "SPEC 5: NIO's finalizer goes only where a person asked for it",
             )
         }
-        Action::GiveBack(name, at) => {
+        Action::Configuration(ConfigurationWrite::GiveBack(name, at)) => {
             let held = observed.configurations.get(name);
             let held = held.ok_or("only what is there is given back")?;
             must(observed.belongs(held), "I2: only our own is given back")?;
@@ -86,7 +91,7 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
                 "a once confirmed machine of a founded cluster leaves through the slot alone",
             )
         }
-        Action::Confirm(machine, at, marker) => {
+        Action::Configuration(ConfigurationWrite::Mark(machine, at, Mark::Confirmed(marker))) => {
             let held = observed.configurations.get(machine.as_str());
             let held = held.ok_or("only what is there is confirmed")?;
             must(observed.belongs(held), "I2: only our own is confirmed")?;
@@ -100,7 +105,7 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
                 "SPEC 3.5: only what NIO proves is confirmed",
             )
         }
-        Action::TakeBack(name, at, _) => {
+        Action::Configuration(ConfigurationWrite::Mark(name, at, Mark::TakenBack(_))) => {
             let held = observed.configurations.get(name);
             let held = held.ok_or("only what is there is taken back")?;
             must(observed.belongs(held), "I2: only our own is taken back")?;
@@ -109,11 +114,11 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
                 "a quiet write insists on a version",
             )
         }
-        Action::DeleteChild(_) => must(
+        Action::Child(ChildWrite::Delete(_)) => must(
             observed.belongings().next().is_none(),
             "SPEC 5: nothing that NIO needs goes before the last configuration",
         ),
-        Action::Withdraw(machine, at) => {
+        Action::Configuration(ConfigurationWrite::Mark(machine, at, Mark::Withdrawn)) => {
             let held = observed.configurations.get(machine.as_str());
             let held = held.ok_or("only what is there is withdrawn")?;
             must(
@@ -123,7 +128,7 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
                 "SPEC 3.5: only our own confirmed mark is withdrawn",
             )
         }
-        Action::Touch(machine, at) => {
+        Action::Configuration(ConfigurationWrite::Mark(machine, at, Mark::Touched)) => {
             let held = observed.configurations.get(machine.as_str());
             let held = held.ok_or("only what is there is touched")?;
             must(
@@ -131,7 +136,7 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
                 "SPEC 4.2: only our own is touched",
             )
         }
-        Action::Rewrite(rewrite) => {
+        Action::Configuration(ConfigurationWrite::Rewrite(rewrite)) => {
             check_rewrite(observed, rewrite)?;
             let held = &observed.configurations[rewrite.machine.as_str()];
             must(
@@ -140,7 +145,7 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
                 "SPEC 4.1: only what was never confirmed is written without the slot",
             )
         }
-        Action::Take { ledger, taken, .. } => {
+        Action::Slot(SlotWrite::Take { ledger, taken, .. }) => {
             must(
                 matches!(&observed.ledger, LedgerView::Ours(version, old)
                     if version == ledger && old.id == taken.id && !old.slot.fencing),
@@ -173,12 +178,12 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
                 Deed::Drain { .. } | Deed::Release(_) | Deed::DeleteNode { .. } => Ok(()),
             }
         }
-        Action::EndEntry {
+        Action::Slot(SlotWrite::End {
             machine,
             child,
             ledger,
             after,
-        } => {
+        }) => {
             let held = observed.configurations.get(machine.as_str());
             let held = held.ok_or("only a child that is there is touched")?;
             must(
@@ -190,20 +195,15 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
                 "SPEC 4.2: an entry ends from `releasing`, once its machine is confirmed",
             )
         }
-        Action::Hold(child, at) => must(
+        Action::Child(ChildWrite::Hold(child, at)) => must(
             observed.unheld.get(child) == Some(at),
             "what is held again is written at the version that was seen",
         ),
         Action::AskCluster
-        | Action::Evict(_)
-        | Action::LetGo(_)
-        | Action::TellLeftBehind(_)
-        | Action::TellNodeStays(_)
-        | Action::Undrain { .. }
-        | Action::FetchKubeconfig(..)
-        | Action::VerifyKubeconfig
-        | Action::DropFetched
-        | Action::PinHostKey => Ok(()),
+        | Action::Node(_)
+        | Action::Child(ChildWrite::LetGo(_))
+        | Action::Kubeconfig(_)
+        | Action::Tell(_) => Ok(()),
     }
 }
 

@@ -1,0 +1,380 @@
+//! Actions carried out in memory, as `controller/act.rs` carries them out; disruptions are judged as they happen.
+
+use nico::api::ledger::Ledger;
+use nico::api::names::MachineName;
+use nico::api::nio::NixosConfiguration;
+use nico::api::status::Role;
+use nico::api::validate::validate;
+use nico::plan::action::{
+    Action, ChildWrite, ConfigurationWrite, FinalizerWrite, KubeconfigWork, LedgerWrite, Mark,
+    NodeWork, SlotWrite,
+};
+use nico::plan::entered::{Deed, Disruptive};
+use nico::plan::observed::{Fetch, KnownHostsView, Member, SecretView, Works, controller};
+use nico::plan::writes::{Child, Precondition, Token};
+use serde_json::{Value, json};
+
+use crate::given::member;
+use crate::world::{Refused, World, as_stored};
+
+fn refused_unless(is: bool) -> Result<(), Refused> {
+    is.then_some(()).ok_or(Refused)
+}
+
+impl World {
+    /// Carries one action out.
+    pub fn apply(&mut self, name: &str, action: &Action) -> Result<(), Refused> {
+        let uid = self.clusters.get(name).ok_or(Refused)?.view.uid.clone();
+        match action {
+            Action::Finalizer(write) => self.write_finalizers(name, write)?,
+            Action::Ledger(LedgerWrite::Create(ledger)) => self.write_ledger(name, None, ledger)?,
+            Action::Ledger(LedgerWrite::Update(at, ledger)) => {
+                self.write_ledger(name, Some(at), ledger)?;
+            }
+            Action::Slot(SlotWrite::Take {
+                machine,
+                ledger,
+                taken,
+                ..
+            }) => {
+                self.write_ledger(name, Some(ledger), taken)?;
+                self.written.push((name.to_owned(), action.clone()));
+                return self.enter(name, machine);
+            }
+            Action::Slot(SlotWrite::End {
+                machine,
+                child,
+                ledger,
+                after,
+            }) => {
+                self.mark(machine.as_str(), child, &uid, &Mark::Touched)?;
+                let observed = self.observe(name).ok_or(Refused)?;
+                let answer = self.configurations.get(machine.as_str()).ok_or(Refused)?;
+                let answer = observed.as_member(answer);
+                refused_unless(answer.is_some_and(|it| it.is_settled(self.now)))?;
+                self.write_ledger(name, Some(ledger), after)?;
+            }
+            Action::Configuration(write) => match write {
+                ConfigurationWrite::Claim(claim) => self.post(&claim.body)?,
+                ConfigurationWrite::Rewrite(rewrite) => {
+                    let machine = rewrite.machine.as_str();
+                    self.merge(machine, &rewrite.version, &uid, &rewrite.body)?;
+                }
+                ConfigurationWrite::GiveBack(machine, at) => {
+                    self.at(machine, at, &uid)?;
+                    self.delete_configuration(machine);
+                }
+                ConfigurationWrite::Mark(machine, at, mark) => {
+                    self.mark(machine, at, &uid, mark)?;
+                }
+            },
+            Action::Disrupt(disruptive) => self.disrupt(name, &uid, disruptive)?,
+            Action::Child(write) => match write {
+                ChildWrite::CreateToken(token) => self.create_token(name, *token)?,
+                ChildWrite::Delete(child) => self.delete_child(name, *child),
+                ChildWrite::LetGo(_) | ChildWrite::Hold(..) => return Ok(()),
+            },
+            Action::Node(work) => self.work_on_node(work)?,
+            Action::Kubeconfig(work) => self.work_on_kubeconfig(name, work)?,
+            Action::AskCluster | Action::Tell(_) => return Ok(()),
+        }
+        self.written.push((name.to_owned(), action.clone()));
+        Ok(())
+    }
+
+    fn write_finalizers(&mut self, name: &str, write: &FinalizerWrite) -> Result<(), Refused> {
+        let (FinalizerWrite::Add(at, finalizers) | FinalizerWrite::Remove(at, finalizers)) = write;
+        let version = self.count();
+        let view = &mut self.cluster(name).view;
+        refused_unless(*at == view.precondition())?;
+        view.finalizers.clone_from(finalizers);
+        view.resource_version = version.to_string();
+        if view.deleting && finalizers.is_empty() {
+            self.clusters.remove(name);
+        }
+        Ok(())
+    }
+
+    /// The ledger of this version becomes that one; none: it must not exist.
+    fn write_ledger(
+        &mut self,
+        name: &str,
+        at: Option<&Precondition>,
+        ledger: &Ledger,
+    ) -> Result<(), Refused> {
+        let version = self.count();
+        let held = &mut self.cluster(name).ledger;
+        let found = held.as_ref().map(|(version, _)| version.to_string());
+        refused_unless(found.as_ref() == at.map(|at| &at.resource_version))?;
+        *held = Some((version, ledger.clone()));
+        Ok(())
+    }
+
+    fn mark(
+        &mut self,
+        name: &str,
+        at: &Precondition,
+        uid: &str,
+        mark: &Mark,
+    ) -> Result<(), Refused> {
+        let body = json!({ "metadata": mark.metadata(&self.count().to_string()) });
+        match mark {
+            Mark::TakenBack(_) => {
+                let held = self.configurations.get(name).ok_or(Refused)?;
+                refused_unless(Precondition::of(&held.metadata) == *at)?;
+                self.merge_into(name, &body);
+            }
+            _ => self.merge(name, at, uid, &body)?,
+        }
+        if *mark == Mark::Forced(Vec::new()) {
+            self.let_go(name);
+        }
+        Ok(())
+    }
+
+    fn disrupt(&mut self, name: &str, uid: &str, disruptive: &Disruptive) -> Result<(), Refused> {
+        let machine = disruptive.machine();
+        match disruptive.deed() {
+            Deed::Rewrite(rewrite) => {
+                let role = member(&self.configurations[machine.as_str()]).role();
+                self.judge_disruption(name, machine);
+                self.merge(machine.as_str(), &rewrite.version, uid, &rewrite.body)?;
+                self.takes_off(name, machine, role);
+            }
+            Deed::Join(claim) => {
+                self.post(&claim.body)?;
+                self.takes_off(name, &claim.machine, claim.role);
+            }
+            Deed::Drain {
+                name,
+                uid,
+                since,
+                cordon,
+            } => {
+                let pods = self.pods.get(name).copied().unwrap_or_default();
+                let node = self.nodes.get_mut(name).ok_or(Refused)?;
+                refused_unless(node.uid == *uid)?;
+                node.draining_since = Some(*since);
+                node.cordoned = *cordon;
+                node.unschedulable = true;
+                node.pods_left = Some(pods);
+            }
+            Deed::Release(at) => {
+                let role = member(self.at(machine.as_str(), at, uid)?).role();
+                self.judge_disruption(name, machine);
+                self.takes_off(name, machine, role);
+                self.delete_configuration(machine.as_str());
+            }
+            Deed::DeleteNode { name, uid } => {
+                refused_unless(self.nodes.get(name).is_some_and(|node| node.uid == *uid))?;
+                self.nodes.remove(name);
+            }
+        }
+        Ok(())
+    }
+
+    /// I3: a machine that works is changed only where the others alone are a quorum.
+    fn judge_disruption(&mut self, name: &str, machine: &MachineName) {
+        let observed = self.observe(name).expect("the cluster is there");
+        let founded = observed.ledger.ours().is_some_and(|ledger| ledger.founded);
+        let control_plane: Vec<_> = observed.control_plane().collect();
+        let n = control_plane.len();
+        let works = |it: &Member<'_>| {
+            let node = self.nodes.get(it.name.as_str());
+            it.is_confirmed()
+                && !it.is_deleting()
+                && !self.mute.contains(&it.name)
+                && node.is_some_and(|node| node.ready)
+        };
+        let checks = observed
+            .spec
+            .as_ref()
+            .is_ok_and(|spec| spec.rollout.node_checks);
+        let own = control_plane.iter().find(|it| it.name == *machine);
+        if n < 3 || !founded || !checks || !own.is_some_and(works) {
+            return;
+        }
+        let others = control_plane
+            .iter()
+            .filter(|it| it.name != *machine && works(it));
+        assert!(
+            others.count() > n / 2,
+            "I3: {machine} is changed though the others are no quorum: {}",
+            self.story()
+        );
+    }
+
+    /// I3, I4: one control plane machine of a founded cluster in flight, or `maxUnavailable` workers, never both.
+    fn takes_off(&mut self, name: &str, machine: &MachineName, role: Role) {
+        self.flying.insert(machine.clone(), role);
+        let cluster = self.cluster(name);
+        let founded = cluster.ledger.as_ref().is_some_and(|(_, it)| it.founded);
+        let spec = validate(name, &cluster.spec).expect("an invalid spec rolls nothing");
+        let workers = self.flying.values().filter(|it| **it == Role::Worker);
+        let (workers, all) = (workers.count(), self.flying.len());
+        let most = spec.rollout.max_unavailable.of(spec.data_plane.total());
+        assert!(
+            !founded || (workers == 0 && all == 1) || (workers == all && workers <= most),
+            "I3, I4: {:?} in flight at once: {}",
+            self.flying,
+            self.story()
+        );
+    }
+
+    fn create_token(&mut self, name: &str, token: Token) -> Result<(), Refused> {
+        let cluster = self.cluster(name);
+        let secret = match token {
+            Token::Join => &mut cluster.join_token,
+            Token::Worker => &mut cluster.worker_token,
+        };
+        refused_unless(*secret == SecretView::Absent)?;
+        *secret = SecretView::Ours;
+        Ok(())
+    }
+
+    fn delete_child(&mut self, name: &str, child: Child) {
+        let cluster = self.cluster(name);
+        match child {
+            Child::JoinToken => cluster.join_token = left(cluster.join_token),
+            Child::WorkerToken => cluster.worker_token = left(cluster.worker_token),
+            Child::Kubeconfig => cluster.kubeconfig.secret = left(cluster.kubeconfig.secret),
+            Child::KnownHosts => cluster.known_hosts = KnownHostsView::Absent,
+            Child::Ledger => cluster.ledger = None,
+        }
+    }
+
+    fn work_on_node(&mut self, work: &NodeWork) -> Result<(), Refused> {
+        match work {
+            NodeWork::Evict(node) => {
+                let left = self.held_back.get(node).copied().unwrap_or_default();
+                self.pods.insert(node.clone(), left);
+                let node = self.nodes.get_mut(node).ok_or(Refused)?;
+                node.pods_left = Some(left);
+            }
+            NodeWork::Undrain {
+                name,
+                uid,
+                cordoned,
+                ..
+            } => {
+                let node = self.nodes.get_mut(name).ok_or(Refused)?;
+                refused_unless(node.uid == *uid)?;
+                node.draining_since = None;
+                node.unschedulable &= !cordoned;
+                node.cordoned = false;
+                node.pods_left = None;
+            }
+        }
+        Ok(())
+    }
+
+    fn work_on_kubeconfig(&mut self, name: &str, work: &KubeconfigWork) -> Result<(), Refused> {
+        let now = self.now;
+        let cluster = self.cluster(name);
+        let kubeconfig = &mut cluster.kubeconfig;
+        match work {
+            KubeconfigWork::Fetch(..) => {
+                (kubeconfig.fetch.running, kubeconfig.fetch.began) = (true, Some(now));
+            }
+            KubeconfigWork::Verify => {
+                kubeconfig.works = Works::Yes;
+                kubeconfig.try_again = false;
+            }
+            KubeconfigWork::PinHostKey => {
+                cluster.known_hosts = KnownHostsView::Ours;
+                kubeconfig.fetch.new_host_key = false;
+            }
+            KubeconfigWork::Store(at) => {
+                let found = kubeconfig.stored.as_ref().map(|stored| &stored.version);
+                let absent = kubeconfig.secret == SecretView::Absent;
+                refused_unless(if at.is_none() {
+                    absent
+                } else {
+                    found == at.as_ref()
+                })?;
+                kubeconfig.secret = SecretView::Ours;
+                kubeconfig.failures = 0;
+                let fetch = &mut kubeconfig.fetch;
+                (fetch.running, fetch.failure) = (false, None);
+                let at_hand = fetch.at_hand.take().ok_or(Refused)?;
+                kubeconfig.works = at_hand.verified.map_or_else(Works::No, |()| Works::Yes);
+            }
+            KubeconfigWork::Drop => kubeconfig.fetch = Fetch::default(),
+        }
+        Ok(())
+    }
+
+    /// A merge patch on a configuration of the cluster's own.
+    fn merge(
+        &mut self,
+        name: &str,
+        at: &Precondition,
+        owner: &str,
+        body: &Value,
+    ) -> Result<(), Refused> {
+        self.at(name, at, owner)?;
+        self.merge_into(name, body);
+        Ok(())
+    }
+
+    /// A change of the spec is a new generation.
+    fn merge_into(&mut self, name: &str, body: &Value) {
+        let version = self.count();
+        let configuration = self.configuration(name);
+        let mut object = serde_json::to_value(&*configuration).unwrap();
+        json_merge(&mut object, body);
+        let mut merged: NixosConfiguration = serde_json::from_value(object).unwrap();
+        as_stored(&mut merged.spec.0);
+        let meta = &mut merged.metadata;
+        meta.resource_version = Some(version.to_string());
+        if merged.spec != configuration.spec {
+            meta.generation = meta.generation.map(|generation| generation + 1);
+        }
+        *configuration = merged;
+    }
+
+    fn at(
+        &mut self,
+        name: &str,
+        at: &Precondition,
+        owner: &str,
+    ) -> Result<&mut NixosConfiguration, Refused> {
+        let configuration = self.configurations.get_mut(name).ok_or(Refused)?;
+        assert!(
+            controller(&configuration.metadata).is_some_and(|controller| controller.uid == owner),
+            "an object that the cluster does not own is never written"
+        );
+        (Precondition::of(&configuration.metadata) == *at)
+            .then_some(configuration)
+            .ok_or(Refused)
+    }
+}
+
+/// JSON merge patch (RFC 7386).
+fn json_merge(target: &mut Value, patch: &Value) {
+    let Value::Object(fields) = patch else {
+        target.clone_from(patch);
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    let Some(object) = target.as_object_mut() else {
+        return;
+    };
+    for (field, value) in fields {
+        if value.is_null() {
+            object.remove(field);
+        } else {
+            json_merge(object.entry(field).or_insert(Value::Null), value);
+        }
+    }
+}
+
+/// NICO takes away only what is its own.
+fn left(secret: SecretView) -> SecretView {
+    match secret {
+        SecretView::Adopted | SecretView::Foreign => secret,
+        _ => SecretView::Absent,
+    }
+}
