@@ -1,5 +1,5 @@
 //! NICO killed before and after every single write of a release (C1, C2, C7): the next one takes it up, and the machine is free.
-//! The entry of the machine that left stands for two minutes after each start: many lives end in one release.
+//! The entry of the machine that left stands for a while after each start: many lives end in one release.
 
 use rig::judge::rollout::{Rules, order};
 use rig::process::KillSwitch;
@@ -107,7 +107,7 @@ async fn release(leaver: Leaver, kills: &[(Step, usize, Moment)]) -> usize {
 }
 
 /// Worlds side by side, in each of which lives end at another take; in the first, life ends before the entry is removed, too, and
-/// the two minutes pass again.
+/// that while passes again.
 async fn survives(leaver: Leaver) -> usize {
     let both = |step, nth| [(step, nth, Moment::Before), (step, nth, Moment::After)];
     let once = [both(Step::Left, 1), both(Step::Releasing, 1)].concat();

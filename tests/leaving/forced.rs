@@ -10,7 +10,7 @@ use crate::common::DEADLINE;
 use crate::common::case::{Case, at_rest, in_flight};
 use crate::common::traffic::RESYNC;
 use crate::common::{listed, nico};
-use crate::{PATIENCE, passes};
+use crate::passes;
 
 /// It is dead, and NIO never lets go of it: its configuration stays until it is named.
 #[tokio::test(flavor = "multi_thread")]
@@ -61,7 +61,7 @@ async fn a_dead_control_plane_machine_that_nio_keeps_leaves_when_it_is_named() {
         at_rest(status, generation) && !status["machines"].to_string().contains("cp-03")
     };
     case.world
-        .wait_status("prod", "it left", PATIENCE, done)
+        .wait_status("prod", "it left", DEADLINE, done)
         .await;
     assert_eq!(case.configurations().await, ["cp-01", "cp-02"]);
     assert_eq!(case.nodes("prod").await, ["cp-01", "cp-02"]);

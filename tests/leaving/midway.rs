@@ -165,7 +165,7 @@ async fn a_cluster_is_deleted_at_every_write_of_a_roll_and_of_a_release() {
     futures::future::join_all(lanes).await;
 }
 
-/// A machine that NIO does nothing for is in flight; its pods do not go; the entry of one that left stands for two minutes.
+/// A machine that NIO does nothing for is in flight; its pods do not go; the entry of one that left stands.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_is_deleted_while_it_waits() {
     let mut lane = Lane::new().await;

@@ -459,7 +459,7 @@ fn a_drift_by_hand_is_mended_through_the_slot() {
         });
 }
 
-/// SPEC 4.2: whoever acted on the lost ledger is waited for, two minutes, before the slot opens.
+/// SPEC 4.2: whoever acted on the lost ledger is waited for before the slot opens.
 #[test]
 fn a_ledger_lost_in_mid_roll_is_fenced_first() {
     ready()

@@ -1,7 +1,5 @@
 //! Healthy machines leave: drained, within what `PodDisruptionBudgets` allow (SPEC 4.6).
 
-use std::time::Duration;
-
 use k8s_openapi::api::core::v1::{Node, Pod, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{Api, Patch, PatchParams, PostParams};
@@ -125,15 +123,13 @@ async fn a_worker_leaves_once_its_pods_may_go_and_stays_after_a_change_of_mind()
     case.nothing_but(before, &[]).await;
     assert!(pods.get_opt("kept").await.unwrap().is_some());
     case.edit("prod", json!({"paused": false})).await;
-    // The entry of a machine that is gone stands for two minutes (SPEC 4.2).
-    let patience = Duration::from_secs(420);
     let left = |status: &Value| {
         condition(status, "Ready")["status"] == "True"
             && in_flight(status).is_empty()
             && !status["machines"].to_string().contains("w-02")
     };
     case.world
-        .wait_status("prod", "w-02 left", patience, left)
+        .wait_status("prod", "w-02 left", DEADLINE, left)
         .await;
     assert!(case.world.nodes().get_opt("w-02").await.unwrap().is_none());
     assert!(pods.get_opt("kept").await.unwrap().is_none());

@@ -1,7 +1,5 @@
 //! What people do to a cluster and its objects in the middle of a roll (U1 to U6).
 
-use std::time::Duration;
-
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
 use rig::judge::rollout::{Rules, order};
@@ -22,8 +20,6 @@ use crate::{
 
 /// A finalizer and an annotation that are no business of NICO's.
 const FOREIGN: &str = "example.com/keep";
-/// With a wait for late requests, of two minutes, in it.
-const PATIENT: Duration = Duration::from_secs(400);
 
 async fn patch(api: &Api<DynamicObject>, name: &str, patch: Value) {
     let params = PatchParams::default();
@@ -199,7 +195,7 @@ async fn a_ledger_deleted_in_mid_roll_is_made_anew_and_fences() {
     assert_eq!(made["fencing"], true, "{made}");
     assert_eq!(case.map("prod-nico").await["founded"], "true");
     let opened = async || (slot().await?["fencing"] != true).then_some(());
-    wait_describing("the slot opens", PATIENT, opened, || told(&case)).await;
+    wait_describing("the slot opens", DEADLINE, opened, || told(&case)).await;
     case.two_more_looks().await;
     assert_eq!(order(&case.evidence(), rules.rolls[0]), ORDER[..2]);
     assert_eq!(case.in_flight("prod").await, ["cp-01"]);

@@ -29,6 +29,10 @@ use crate::wait::{try_wait_for, wait_describing};
 /// reads descriptor 3 (the pipe) until the test is gone, and then kills it.
 const WATCHED: &str = "exec 3<&0 0</dev/null; p=$$; { read -r x <&3; kill -9 $p; } >/dev/null 2>&1 & exec 3<&-; exec \"$@\"";
 
+/// How long NICO's calls may take, unless a test's own arguments say otherwise: what waits for late requests waits four times as
+/// long, and so do the tests.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How NICO is started.
 #[derive(Clone, Debug)]
 pub struct NicoOptions {
@@ -96,6 +100,10 @@ impl Nico {
             .args(&options.args)
             .env("KUBECONFIG", &kubeconfig)
             .env("RUST_BACKTRACE", "1")
+            .env(
+                "NICO_REQUEST_TIMEOUT",
+                format!("{}s", REQUEST_TIMEOUT.as_secs()),
+            )
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
