@@ -175,7 +175,7 @@ impl Hand<'_> {
         let spec = self.observed.spec.as_ref().ok();
         let endpoint = spec.and_then(|spec| spec.endpoint.as_ref());
         metadata.annotations = Some(BTreeMap::from([
-            (DIGEST_ANNOTATION.to_owned(), digest),
+            (DIGEST_ANNOTATION.to_owned(), digest.clone()),
             (
                 ENDPOINT_ANNOTATION.to_owned(),
                 endpoint.map(ToString::to_string).unwrap_or_default(),
@@ -206,6 +206,7 @@ impl Hand<'_> {
         }
         self.forget(&name);
         self.context.named.saw_secret(written?);
+        self.context.background.note_stored(&cluster.uid, &digest);
         info!(cluster = %cluster.name, namespace = %cluster.namespace, "kubeconfig stored");
         self.tell(&match version {
             None => Happening::KubeconfigStored,
