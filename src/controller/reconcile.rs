@@ -22,6 +22,7 @@ use super::context::Context;
 use super::observe::{Look, observe, read_live};
 use crate::api::cluster::RawCluster;
 use crate::api::conditions::{ConditionType, Reason};
+use crate::api::names::ledger_name;
 use crate::api::status::Role;
 use crate::plan::action::{Action, FinalizerWrite, NodeWork, Plan, SlotWrite};
 use crate::plan::observed::Observed;
@@ -248,6 +249,19 @@ async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, Reco
     let beat = if is_ready { READY_BEAT } else { 1 };
     let lost = nio.is_some() && context.live_look_is_due(cluster, beat);
     let (observed, plan) = if lost || first_plan.needs_live_reads() {
+        if !cached.cluster.deleting {
+            // The ledger before the lists: whoever writes it later makes this plan's compare-and-swap fail. Read after them, it could
+            // be that of another operator which has begun to bring the cluster up, and whose claims the lists do not show.
+            let name = ledger_name(&cached.cluster.name);
+            let read = context.named.map(
+                &context.client,
+                &cached.cluster.namespace,
+                &name,
+                Duration::ZERO,
+                |_| true,
+            );
+            read.await.map_err(ReconcileError::Unread)?;
+        }
         let Some((live, stores)) = read_live(context, cluster)
             .await
             .map_err(ReconcileError::Unread)?
@@ -261,7 +275,7 @@ async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, Reco
                 context,
                 cluster: &live,
                 stores: &stores,
-                ledger: Duration::ZERO,
+                ledger: context.settings.resync,
                 writes: &writes,
                 nio,
                 ask: first_plan.wants_word,
