@@ -104,12 +104,12 @@ pub async fn get_opt<K: Object>(api: &Api<K>, name: &str) -> Result<Option<K>, C
     call(what::<K>(name), api.get_opt(name)).await
 }
 
-/// LIST of a whole namespace, not from the API server's cache, and the resourceVersion as of which it holds. What is not served
-/// at all is no empty list, nor a sign that something changed.
-pub async fn list<K: Object>(api: &Api<K>) -> Result<(Vec<K>, Option<String>), CallError> {
+/// LIST of a whole namespace, not from the API server's cache. What is not served at all is no empty list, nor a sign that
+/// something changed.
+pub async fn list<K: Object>(api: &Api<K>) -> Result<Vec<K>, CallError> {
     let what = format!("list of {}", K::plural(&()));
     match call(what, api.list(&ListParams::default())).await {
-        Ok(list) => Ok((list.items, list.metadata.resource_version)),
+        Ok(list) => Ok(list.items),
         Err(CallError::Gone(what)) => Err(CallError::Refused {
             what,
             code: 404,

@@ -79,10 +79,6 @@ pub(crate) struct Memory {
     pub(crate) failures: u32,
     /// Why the last of them failed.
     pub(crate) last_failure: Option<String>,
-    /// When the cluster and its namespace were last read live.
-    looked_live: Option<Instant>,
-    /// When the cluster object was last read by name, or first seen.
-    read_by_name: Option<Instant>,
 }
 
 type SpecOutcome = Result<Arc<ValidSpec>, Vec<String>>;
@@ -226,32 +222,6 @@ impl Context {
     pub(crate) fn saw(&self, cluster: RawCluster) {
         let seen = cluster.clone();
         self.memory(&seen, |memory| memory.newest = Some(cluster));
-    }
-
-    /// Notes a live look.
-    pub(crate) fn looked_live(&self, cluster: &RawCluster) {
-        self.memory(cluster, |memory| memory.looked_live = Some(Instant::now()));
-    }
-
-    /// Whether so many resyncs have passed since the last live look.
-    pub(crate) fn live_look_is_due(&self, cluster: &RawCluster, resyncs: u32) -> bool {
-        let last = self.memory(cluster, |memory| {
-            *memory.looked_live.get_or_insert(self.started)
-        });
-        last.elapsed() >= self.settings.resync.saturating_mul(resyncs)
-    }
-
-    /// Notes that the cluster object was read by name.
-    pub(crate) fn read_by_name(&self, cluster: &RawCluster) {
-        self.memory(cluster, |memory| memory.read_by_name = Some(Instant::now()));
-    }
-
-    /// Whether a resync has passed since the cluster object was read by name, or first seen.
-    pub(crate) fn is_due_by_name(&self, cluster: &RawCluster) -> bool {
-        let last = self.memory(cluster, |memory| {
-            *memory.read_by_name.get_or_insert_with(Instant::now)
-        });
-        last.elapsed() >= self.settings.resync
     }
 
     /// A pass went well; a cluster that was forgotten in it stays forgotten.

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use kube::runtime::controller::{Config, Controller};
-use kube::runtime::reflector::ObjectRef;
-use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::runtime::{WatchStreamExt as _, reflector};
 use kube::{Api, Client};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tracing::warn;
@@ -29,10 +28,12 @@ pub mod reconcile;
 pub mod settings;
 pub mod stores;
 pub mod views;
+pub mod watch;
 
 use context::Context;
 use http::Health;
 use settings::Settings;
+use watch::watch;
 
 /// Clusters reconciled at the same time.
 const CONCURRENCY: u16 = 16;
@@ -55,26 +56,19 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send + Sync + 'static,
 ) -> Result<(), RunError> {
     let (wake, woken) = unbounded_channel();
-    let clusters = Controller::new(
-        api::<RawCluster>(&client, &settings),
-        watcher::Config::default(),
-    );
-    let machines = api::<Machine>(&client, &settings);
-    let configurations = api::<NixosConfiguration>(&client, &settings);
-    let context = Arc::new(Context::new(
-        client,
-        settings,
-        health,
-        clusters.store(),
-        wake,
-    ));
+    let resync = settings.resync;
+    let clusters = watch(api::<RawCluster>(&client, &settings), resync).map(Ok);
+    let machines = watch(api::<Machine>(&client, &settings), resync);
+    let configurations = watch(api::<NixosConfiguration>(&client, &settings), resync);
+    let (reader, writer) = reflector::store();
+    let context = Arc::new(Context::new(client, settings, health, reader.clone(), wake));
     let (of_machines, of_configurations) = (Arc::clone(&context), Arc::clone(&context));
-    let machines = watch(machines, move |event| of_machines.take_machine(event));
-    let configurations = watch(configurations, move |event| {
-        of_configurations.take_configuration(event)
-    });
+    let machines =
+        machines.flat_map(move |event| futures::stream::iter(of_machines.take_machine(event)));
+    let configurations = configurations
+        .flat_map(move |event| futures::stream::iter(of_configurations.take_configuration(event)));
     let readiness = Arc::clone(&context);
-    let work = clusters
+    let work = Controller::for_stream(reflector(writer, clusters).applied_objects(), reader)
         .with_config(
             Config::default()
                 .concurrency(CONCURRENCY)
@@ -104,24 +98,6 @@ where
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     }
-}
-
-/// A watch that never ends: failures are tried again with backoff. Yields the clusters that each event concerns.
-fn watch<K>(
-    api: Api<K>,
-    take: impl Fn(watcher::Event<K>) -> Vec<ObjectRef<RawCluster>> + Send + Sync + 'static,
-) -> impl Stream<Item = ObjectRef<RawCluster>> + Send + 'static
-where
-    K: calls::Object + Send + Sync + 'static,
-{
-    watcher(api, watcher::Config::default())
-        .default_backoff()
-        .filter_map(|event| async move {
-            event
-                .inspect_err(|error| warn!(kind = %K::kind(&()), %error, "a watch failed; it is tried again"))
-                .ok()
-        })
-        .flat_map(move |event| futures::stream::iter(take(event)))
 }
 
 fn received<T>(receiver: UnboundedReceiver<T>) -> impl Stream<Item = T> {

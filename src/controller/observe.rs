@@ -72,14 +72,8 @@ pub async fn read_live(
     if live.metadata.uid != cluster.metadata.uid {
         return Ok(None);
     }
-    let (machines, machines_at) = calls::list(&machines).await?;
-    let (configurations, configurations_at) = calls::list(&configurations).await?;
-    let held = &context.stores;
-    held.machines
-        .heal(&namespace, &machines, machines_at.as_deref());
-    held.configurations
-        .heal(&namespace, &configurations, configurations_at.as_deref());
-    context.looked_live(cluster);
+    let machines = calls::list(&machines).await?;
+    let configurations = calls::list(&configurations).await?;
     Ok(Some((live, Stores::of(machines, configurations))))
 }
 

@@ -21,7 +21,7 @@ use super::clock::now;
 use super::context::Context;
 use super::observe::{Look, observe, read_live};
 use crate::api::cluster::RawCluster;
-use crate::api::conditions::{ConditionType, Reason};
+use crate::api::conditions::Reason;
 use crate::api::names::ledger_name;
 use crate::api::status::Role;
 use crate::plan::action::{Action, FinalizerWrite, NodeWork, Plan, SlotWrite};
@@ -38,8 +38,6 @@ const PASS_TIMEOUT: Duration = Duration::from_secs(300);
 const BRISK: u32 = 4;
 /// After so many stale passes in a row the cluster is read by name.
 const SILENCE: u32 = 2;
-/// A Ready cluster and its namespace are listed live once in so many resyncs.
-const READY_BEAT: u32 = 12;
 /// The first lists may take so long before status tells that they have not ended.
 const LISTING_PATIENCE: Duration = Duration::from_secs(30);
 /// Pause before the next look where something changed under a pass.
@@ -101,13 +99,6 @@ pub async fn reconcile(
     context: Arc<Context>,
 ) -> Result<Next, ReconcileError> {
     let cluster = context.newest(&cluster);
-    // A watch may have lost the one event that matters, a deletion's among them: at each resync the object itself is read.
-    let cluster = if context.is_due_by_name(&cluster) {
-        read_again(&cluster, &context).await;
-        context.newest(&cluster)
-    } else {
-        cluster
-    };
     // A defect that one cluster brings to light is no reason to leave the others.
     let pass = AssertUnwindSafe(pass(&cluster, &context)).catch_unwind();
     let outcome = match tokio::time::timeout(PASS_TIMEOUT, pass).await {
@@ -157,7 +148,6 @@ async fn read_again(cluster: &RawCluster, context: &Context) {
         && live.metadata.uid == cluster.metadata.uid
     {
         context.saw(live);
-        context.read_by_name(cluster);
     }
 }
 
@@ -243,12 +233,7 @@ async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, Reco
         context.wake(ObjectRef::from_obj(&**cluster));
         return Ok(Next::requeue(context.settings.resync));
     }
-    // What a cluster waits for may be there, and the event lost: at each resync a live look says so.
-    // A Ready one is looked at live, too, but seldom: a settled cluster costs the same however large its namespace is.
-    let is_ready = cached.cluster.status.holds(ConditionType::Ready);
-    let beat = if is_ready { READY_BEAT } else { 1 };
-    let lost = nio.is_some() && context.live_look_is_due(cluster, beat);
-    let (observed, plan) = if lost || first_plan.needs_live_reads() {
+    let (observed, plan) = if first_plan.needs_live_reads() {
         if !cached.cluster.deleting {
             // The ledger before the lists: whoever writes it later makes this plan's compare-and-swap fail. Read after them, it could
             // be that of another operator which has begun to bring the cluster up, and whose claims the lists do not show.

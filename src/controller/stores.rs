@@ -138,34 +138,6 @@ impl<K: Resource<DynamicType = ()>> Store<K> {
         });
     }
 
-    /// Takes in a live list of a namespace and the resourceVersion as of which it holds: a watch can lose events, or go silent
-    /// (INVARIANTS S3, S4). What is known of later moments stays.
-    pub fn heal(&self, namespace: &str, listed: &[K], at: Option<&str>)
-    where
-        K: Clone,
-    {
-        let held = self.filter(namespace, |_| true);
-        let held: BTreeMap<_, _> = held.iter().map(|object| (key(&**object), object)).collect();
-        let news = |object: &&K| {
-            held.get(&key(*object))
-                .is_none_or(|held| comparably_older(version(&***held), version(*object)))
-        };
-        listed
-            .iter()
-            .filter(news)
-            .for_each(|object| self.saw(object.clone()));
-        let listed: BTreeSet<_> = listed.iter().map(key).collect();
-        let gone = held
-            .into_iter()
-            .filter(|(key, object)| {
-                !listed.contains(key) && comparably_older(version(&***object), at)
-            })
-            .map(|(_, object)| object);
-        for object in gone {
-            self.apply(Event::Delete((**object).clone()));
-        }
-    }
-
     /// An object by name.
     #[must_use]
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
@@ -296,17 +268,10 @@ fn version<K: Resource>(object: &K) -> Option<&str> {
 /// they are not, the newcomer counts as newer.
 #[must_use]
 pub fn older(this: Option<&str>, that: Option<&str>) -> bool {
-    numbers(this, that).is_none_or(|(this, that)| this < that)
-}
-
-/// The same, but no where they cannot be compared.
-fn comparably_older(this: Option<&str>, that: Option<&str>) -> bool {
-    numbers(this, that).is_some_and(|(this, that)| this < that)
-}
-
-fn numbers(this: Option<&str>, that: Option<&str>) -> Option<(u128, u128)> {
-    let number = |version: Option<&str>| version.and_then(|version| version.parse().ok());
-    number(this).zip(number(that))
+    let number = |version: Option<&str>| version.and_then(|version| version.parse::<u128>().ok());
+    number(this)
+        .zip(number(that))
+        .is_none_or(|(this, that)| this < that)
 }
 
 /// Index of configurations: the machine that each names, the uid of its controller, and the cluster of its label.
