@@ -27,8 +27,9 @@ const BRING_UPS: usize = 10;
 const BYSTANDERS: usize = 1000;
 /// Resyncs over which a settled cluster is watched.
 const LOOKS: usize = 5;
-/// Requests of a bring-up of 3+2, and of a roll of it, at the most.
-const MOST_REQUESTS: [usize; 2] = [70, 160];
+/// Requests of a bring-up of 3+2, and of a roll of it, at the most. Undisturbed they are 67 and 144; on a slow machine more of NICO's
+/// writes cross NIO's, and are made again.
+const MOST_REQUESTS: [usize; 2] = [84, 177];
 /// Of Linux's `/proc/<pid>/stat`.
 const TICKS_A_SECOND: f64 = 100.0;
 
