@@ -94,7 +94,15 @@ async fn a_drift_is_repaired_through_the_slot_and_foreign_marks_stay() {
         json!({"path": "extra.nix", "valueType": "Inline", "inline": "{ }"}),
     );
     let drift = json!({"spec": {"additionalFiles": files}});
+    // NICO sees it once NIO has applied it: between the two, NIO's proof is of another attempt, and an hour would pass.
+    let hash =
+        async || case.configuration("cp-02").await.data["status"]["additionalFilesHash"].clone();
+    let old = hash().await;
+    case.proxy.hold("nixosconfigurations", true);
     case.patch_configuration("cp-02", drift).await;
+    let applied = || async { (hash().await != old).then_some(()) };
+    rig::wait::wait_for("NIO applies the edit", DEADLINE, applied).await;
+    case.proxy.hold("nixosconfigurations", false);
     case.ends_with(second, &["cp-02"]).await;
     let nix = case.cluster_nix("cp-02").await;
     assert_eq!(nix["controlPlane"][2]["name"], "cp-03", "{nix}");
