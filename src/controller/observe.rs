@@ -9,7 +9,7 @@ use kube::{Api, ResourceExt as _};
 
 use super::calls::{self, CallError};
 use super::context::Context;
-use super::named;
+use super::named::{self, MapFacts};
 use super::stores::{Stores, label_key, machine_key, owner_key};
 use super::views::Views;
 use crate::api::cluster::RawCluster;
@@ -45,8 +45,10 @@ pub struct Look<'a> {
     pub cluster: &'a RawCluster,
     /// Machines and configurations, cached or just listed.
     pub stores: &'a Stores,
-    /// How old the ledger may be.
-    pub ledger: Duration,
+    /// Whether both were read just now.
+    pub live: bool,
+    /// The ledger's ConfigMap as it was read before the lists, where it was: then it is not read again.
+    pub ledger: Option<Option<MapFacts>>,
     /// Machines whose configurations are to be written: what these refer to is looked at afresh.
     pub writes: &'a BTreeSet<MachineName>,
     /// Which NIO is there.
@@ -83,6 +85,7 @@ pub async fn observe(look: &Look<'_>) -> Result<Observed, CallError> {
         context,
         cluster,
         stores,
+        live,
         ledger,
         writes,
         nio,
@@ -117,7 +120,10 @@ pub async fn observe(look: &Look<'_>) -> Result<Observed, CallError> {
         }
         return Ok(observed);
     }
-    let (ledger, unheld_ledger) = views.ledger(*ledger).await?;
+    let (ledger, unheld_ledger) = match ledger {
+        Some(map) => views.judge_ledger(map.clone()),
+        None => views.ledger(resync).await?,
+    };
     let (join_token, unheld_join) = views.token(&join_token_name(&view.name), of_any).await?;
     let (worker_token, unheld_worker) = views.token(&worker_token_name(&view.name), of_any).await?;
     observed.ledger = ledger;
@@ -163,7 +169,15 @@ pub async fn observe(look: &Look<'_>) -> Result<Observed, CallError> {
     rivals(context, &mut observed, &namespace);
     let age = |machine: &MachineName| of_a_write(writes.contains(machine));
     ssh_keys(&views, *nio, &mut observed, &spec, age).await?;
-    observed.kubeconfig = views.kubeconfig(&circumstances(&observed, &spec)).await?;
+    // Until the ledger says that the cluster is founded, a stored kubeconfig is what shows it: no memory of its absence will do.
+    let founded = observed.ledger.ours().is_some_and(|ledger| ledger.founded);
+    let age = if *live && !founded {
+        Duration::ZERO
+    } else {
+        resync
+    };
+    let circumstances = circumstances(&observed, &spec);
+    observed.kubeconfig = views.kubeconfig(&circumstances, age).await?;
     if *ask {
         let word = word(&context.client, &observed).await?;
         context.background.note_probe(&view.uid, word.clone());

@@ -208,7 +208,8 @@ async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, Reco
         context,
         cluster,
         stores: &context.stores,
-        ledger: context.settings.resync,
+        live: false,
+        ledger: None,
         writes: &BTreeSet::new(),
         nio,
         ask: false,
@@ -234,7 +235,9 @@ async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, Reco
         return Ok(Next::requeue(context.settings.resync));
     }
     let (observed, plan) = if first_plan.needs_live_reads() {
-        if !cached.cluster.deleting {
+        let ledger = if cached.cluster.deleting {
+            None
+        } else {
             // The ledger before the lists: whoever writes it later makes this plan's compare-and-swap fail. Read after them, it could
             // be that of another operator which has begun to bring the cluster up, and whose claims the lists do not show.
             let name = ledger_name(&cached.cluster.name);
@@ -245,8 +248,8 @@ async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, Reco
                 Duration::ZERO,
                 |_| true,
             );
-            read.await.map_err(ReconcileError::Unread)?;
-        }
+            Some(read.await.map_err(ReconcileError::Unread)?)
+        };
         let Some((live, stores)) = read_live(context, cluster)
             .await
             .map_err(ReconcileError::Unread)?
@@ -260,7 +263,8 @@ async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, Reco
                 context,
                 cluster: &live,
                 stores: &stores,
-                ledger: context.settings.resync,
+                live: true,
+                ledger: ledger.clone(),
                 writes: &writes,
                 nio,
                 ask: first_plan.wants_word,

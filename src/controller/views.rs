@@ -86,6 +86,11 @@ impl Views<'_> {
             |map: &MapFacts| self.is_ours(&map.facts) && Ledger::from_data(&map.data).is_ok();
         let name = ledger_name(&self.cluster.name);
         let map = self.map(&name, age, readable).await?;
+        Ok(self.judge_ledger(map))
+    }
+
+    /// What a ConfigMap of the ledger's name is.
+    pub(super) fn judge_ledger(&self, map: Option<MapFacts>) -> (LedgerView, Option<Precondition>) {
         let unheld = map.as_ref().and_then(|map| self.unheld(&map.facts));
         let view = match map {
             None => LedgerView::Absent,
@@ -98,7 +103,7 @@ impl Views<'_> {
                 Err(error) => LedgerView::Unreadable(error),
             },
         };
-        Ok((view, unheld))
+        (view, unheld)
     }
 
     /// A token: one key, not empty, since classic hands out the first key of a Secret (NIO.md); and its version where NICO's
@@ -183,10 +188,11 @@ impl Views<'_> {
     pub(super) async fn kubeconfig(
         &self,
         circumstances: &str,
+        age: Duration,
     ) -> Result<KubeconfigView, CallError> {
         let name = kubeconfig_name(&self.cluster.name);
         let facts = self
-            .secret(&name, self.context.settings.resync, |facts| {
+            .secret(&name, age, |facts| {
                 self.is_ours(&facts.facts) && !facts.facts.deleting
             })
             .await?;

@@ -76,7 +76,7 @@ impl Hand<'_> {
         if self.lives().await? {
             return Ok(());
         }
-        self.delete_named::<K>(name).await?;
+        self.delete_named::<K>(name, false).await?;
         Err(ActError::Lost("the cluster is gone"))
     }
 
@@ -101,12 +101,14 @@ impl Hand<'_> {
 
     /// Only what is ours goes: a Secret that was adopted, and known hosts of the user's own, stay as they are.
     async fn delete_child(&self, child: Child) -> Result<(), ActError> {
-        if !self.observed.cluster.deleting {
+        // While the cluster lives, only what is being deleted goes: another operator may have made it again, and refer to it.
+        let lives = !self.observed.cluster.deleting;
+        if lives {
             self.while_it_lives().await?;
         }
         match self.object_of(child) {
-            Object::Secret(name) => self.delete_named::<Secret>(&name).await,
-            Object::ConfigMap(name) => self.delete_named::<ConfigMap>(&name).await,
+            Object::Secret(name) => self.delete_named::<Secret>(&name, lives).await,
+            Object::ConfigMap(name) => self.delete_named::<ConfigMap>(&name, lives).await,
         }
     }
 
@@ -121,8 +123,8 @@ impl Hand<'_> {
     /// Takes NICO's finalizer off a child, which stays.
     async fn let_go(&self, child: Child) -> Result<(), ActError> {
         match self.object_of(child) {
-            Object::Secret(name) => drop(self.let_go_named::<Secret>(&name).await?),
-            Object::ConfigMap(name) => drop(self.let_go_named::<ConfigMap>(&name).await?),
+            Object::Secret(name) => drop(self.let_go_named::<Secret>(&name, false).await?),
+            Object::ConfigMap(name) => drop(self.let_go_named::<ConfigMap>(&name, false).await?),
         }
         Ok(())
     }
@@ -155,11 +157,11 @@ impl Hand<'_> {
         self.unless_gone::<K>(name).await
     }
 
-    async fn delete_named<K>(&self, name: &str) -> Result<(), ActError>
+    async fn delete_named<K>(&self, name: &str, only_leftover: bool) -> Result<(), ActError>
     where
         K: calls::Object + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
     {
-        let Some(object) = self.let_go_named::<K>(name).await? else {
+        let Some(object) = self.let_go_named::<K>(name, only_leftover).await? else {
             return Ok(());
         };
         let leftover = object.meta().deletion_timestamp.is_some();
@@ -171,7 +173,7 @@ impl Hand<'_> {
 
     /// Takes NICO's finalizer off an object of ours, or off one that was ours: left by a former cluster and being deleted, or
     /// orphaned. Returns it where it is still there and was looked at.
-    async fn let_go_named<K>(&self, name: &str) -> Result<Option<K>, ActError>
+    async fn let_go_named<K>(&self, name: &str, only_leftover: bool) -> Result<Option<K>, ActError>
     where
         K: calls::Object + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
     {
@@ -179,6 +181,10 @@ impl Hand<'_> {
         let Some(object) = calls::get_opt(&api, name).await? else {
             return Ok(None);
         };
+        if only_leftover && object.meta().deletion_timestamp.is_none() {
+            self.forget(name);
+            return Err(ActError::Lost("what was left over was made again"));
+        }
         let mut finalizers = object.finalizers().iter();
         let held = finalizers.any(|finalizer| finalizer == IN_USE_FINALIZER);
         let deleting = self.observed.cluster.deleting;

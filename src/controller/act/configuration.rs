@@ -40,7 +40,13 @@ impl Hand<'_> {
                 self.ledger_stands().await?;
                 self.rewrite(rewrite).await
             }
-            ConfigurationWrite::GiveBack(name, version) => self.give_back(name, version).await,
+            ConfigurationWrite::GiveBack(name, version) => {
+                if !self.observed.cluster.deleting {
+                    // Another operator may have found the cluster founded meanwhile.
+                    self.ledger_is_unchanged().await?;
+                }
+                self.give_back(name, version).await
+            }
             ConfigurationWrite::Mark(name, version, mark) => {
                 self.mark(name, version, mark).await.map(drop)
             }

@@ -34,11 +34,19 @@ impl Hand<'_> {
 
     /// Whether nobody wrote the ledger since: else another operator may have begun another founding.
     pub(super) async fn ledger_stands(&self) -> Result<(), ActError> {
+        if self.ledger.is_none() {
+            return Err(ActError::Lost("the ledger is not at hand"));
+        }
+        self.ledger_is_unchanged().await
+    }
+
+    /// The same, where there may be none, and still is none.
+    pub(super) async fn ledger_is_unchanged(&self) -> Result<(), ActError> {
         let name = ledger_name(&self.observed.cluster.name);
         let found = calls::get_opt(&self.api::<ConfigMap>(), &name)
             .await?
             .map(|map| Precondition::of(&map.metadata));
-        if self.ledger.is_none() || found != self.ledger || self.is_too_old() {
+        if found != self.ledger || self.is_too_old() {
             self.forget(&name);
             return Err(ActError::Lost("the ledger changed since the plan was made"));
         }

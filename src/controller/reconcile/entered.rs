@@ -42,8 +42,8 @@ pub(super) async fn write_under_entry(
         context,
         cluster: &live,
         stores: &stores,
-        // It is read once more, after the child.
-        ledger: context.settings.resync,
+        live: true,
+        ledger: None,
         writes: &BTreeSet::from([machine.clone()]),
         nio: first.0.nio,
         ask: first.1.wants_word,
