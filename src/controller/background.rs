@@ -26,7 +26,7 @@ use fetch::{Fetched, fetch_round, lists_nodes};
 use kubeconfig::Kubeconfig;
 use task::Task;
 
-/// How long one search goes on before the planner names the machines anew.
+/// How long one search goes on before the planner names the machines again.
 const SEARCH: Duration = Duration::from_secs(30);
 /// Pauses between two rounds of it, in the first two minutes and after.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));

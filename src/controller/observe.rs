@@ -15,7 +15,7 @@ use super::views::Views;
 use crate::api::cluster::RawCluster;
 use crate::api::names::{
     ACCEPT_QUORUM_LOSS_ANNOTATION, ClusterId, FORCE_RELEASE_ANNOTATION, MachineName,
-    join_token_name, kubeconfig_name, worker_token_name,
+    join_token_name, kubeconfig_name, ledger_name, worker_token_name,
 };
 use crate::api::nio::{Generation, Machine, NixosConfiguration};
 use crate::api::spec::{Pool, ValidSpec};
@@ -77,6 +77,21 @@ pub async fn read_live(
     let machines = calls::list(&machines).await?;
     let configurations = calls::list(&configurations).await?;
     Ok(Some((live, Stores::of(machines, configurations))))
+}
+
+/// The ledger's ConfigMap, now; for a plan from live reads before the lists. Whoever writes it later makes the plan's compare-and-swap
+/// fail. Read after the lists, it could be that of another operator which has begun to bring the cluster up, and whose claims the
+/// lists do not show.
+pub async fn read_ledger(
+    context: &Context,
+    cluster: &ClusterView,
+) -> Result<Option<MapFacts>, CallError> {
+    let name = ledger_name(&cluster.name);
+    let Context { client, named, .. } = context;
+    let now = Duration::ZERO;
+    named
+        .map(client, &cluster.namespace, &name, now, |_| true)
+        .await
 }
 
 /// One snapshot for the planner.

@@ -19,10 +19,9 @@ use super::act::{ActError, Hand, Outcome};
 use super::calls::{self, CallError};
 use super::clock::now;
 use super::context::Context;
-use super::observe::{Look, observe, read_live};
+use super::observe::{Look, observe, read_ledger, read_live};
 use crate::api::cluster::RawCluster;
 use crate::api::conditions::Reason;
-use crate::api::names::ledger_name;
 use crate::api::status::Role;
 use crate::plan::action::{Action, FinalizerWrite, NodeWork, Plan, SlotWrite};
 use crate::plan::observed::Observed;
@@ -238,17 +237,8 @@ async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, Reco
         let ledger = if cached.cluster.deleting {
             None
         } else {
-            // The ledger before the lists: whoever writes it later makes this plan's compare-and-swap fail. Read after them, it could
-            // be that of another operator which has begun to bring the cluster up, and whose claims the lists do not show.
-            let name = ledger_name(&cached.cluster.name);
-            let read = context.named.map(
-                &context.client,
-                &cached.cluster.namespace,
-                &name,
-                Duration::ZERO,
-                |_| true,
-            );
-            Some(read.await.map_err(ReconcileError::Unread)?)
+            let read = read_ledger(context, &cached.cluster).await;
+            Some(read.map_err(ReconcileError::Unread)?)
         };
         let Some((live, stores)) = read_live(context, cluster)
             .await

@@ -184,7 +184,7 @@ pub enum LedgerWrite {
 /// A step of the slot's protocol.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SlotWrite {
-    /// Make or renew the entry of a machine, by compare-and-swap; then everything is read anew, and planned under it.
+    /// Make or renew the entry of a machine, by compare-and-swap; then everything is read again, and planned under it.
     Take {
         /// The machine.
         machine: MachineName,
@@ -213,7 +213,7 @@ pub enum SlotWrite {
 pub enum ConfigurationWrite {
     /// Claim a machine: POST its configuration.
     Claim(Box<Claim>),
-    /// Write one anew that was never confirmed, and is of no living control plane.
+    /// Rewrite one that was never confirmed, and is of no living control plane.
     Rewrite(Box<Rewrite>),
     /// Delete it, by name.
     GiveBack(String, Precondition),
@@ -241,7 +241,7 @@ pub enum Mark {
     Withdrawn,
     /// A value never used before, so that every older pending write fails (SPEC 4.2).
     Touched,
-    /// NIO's finalizers go, since a person vouches that its machine is off; these stay (SPEC 5).
+    /// NIO's finalizers go, since a person declares that its machine is off; these stay (SPEC 5).
     Forced(Vec<String>),
 }
 
@@ -321,7 +321,7 @@ impl KubeconfigWork {
     }
 }
 
-/// What a person is told in an event, without anything being written.
+/// What an event says, without anything being written.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Notice {
     /// NIO let go of a machine that still says it is configured.

@@ -144,7 +144,7 @@ impl Next {
         new_key || other_failure || other_outcome
     }
 
-    /// The host key is pinned. Fetching starts anew, under the new pins: under the old ones it would trust any key.
+    /// The host key is pinned. Fetching starts again, under the new pins: under the old ones it would trust any key.
     pub(super) fn note_pinned(&mut self) {
         *self = Self {
             failure: self.failure.take(),

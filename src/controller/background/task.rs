@@ -27,7 +27,7 @@ impl Task {
         ours.is_some() && ours == tokio::task::try_id()
     }
 
-    /// Told by the work as the last thing that it does: from now on it may be started anew. `false` where it was stopped.
+    /// The work calls this as the last thing that it does: from now on it may be started again. `false` where it was stopped.
     pub(super) fn finish(&mut self) -> bool {
         let current = self.is_current();
         if current {

@@ -96,6 +96,12 @@ impl Place {
         line_for(&self.ip, self.host.ssh_port(), &self.host.host_key())
     }
 
+    /// Whether every login that the machine saw was by a public key.
+    fn saw_only_public_keys(&self) -> bool {
+        let attempts = self.host.auths();
+        attempts.iter().all(|attempt| attempt.method == "publickey")
+    }
+
     async fn connect(&self, hosts: &KnownHosts) -> (Result<Session, SshError>, Option<String>) {
         let key = SecretText::new(self.key.private_pem());
         let mut line = None;
@@ -148,13 +154,7 @@ async fn a_file_is_read() {
         Ok(Some(b"content".to_vec()))
     );
     assert_eq!(place.host.execs(), [format!("cat -- '{PATH}'")]);
-    assert!(
-        place
-            .host
-            .auths()
-            .iter()
-            .all(|attempt| attempt.method == "publickey")
-    );
+    assert!(place.saw_only_public_keys());
     assert_eq!(line, Some(place.line()));
 }
 
@@ -312,13 +312,7 @@ async fn a_refused_key_leaves_the_pin() {
     let failure = failed(outcome);
     assert!(matches!(failure, SshError::AuthRefused { .. }), "{failure}");
     assert_eq!(line, Some(place.line()));
-    assert!(
-        place
-            .host
-            .auths()
-            .iter()
-            .all(|attempt| attempt.method == "publickey")
-    );
+    assert!(place.saw_only_public_keys());
 }
 
 #[tokio::test]
