@@ -36,7 +36,8 @@ pub(super) fn start(filter: &str, format: LogFormat) {
     let subscriber = tracing_subscriber::registry()
         .with(lines)
         .with(EnvFilter::new(filter))
-        .with(filter_fn(shows_no_body));
+        .with(filter_fn(shows_no_body))
+        .with(filter_fn(is_no_span_of_the_runtime));
     // Fails only where a subscriber is set already, and then that one gets the lines.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
@@ -44,6 +45,11 @@ pub(super) fn start(filter: &str, format: LogFormat) {
 /// kube's client logs the whole text of an answer that it cannot read, also as a warning; a Secret's would be in it.
 fn shows_no_body(line: &Metadata<'_>) -> bool {
     line.is_span() || line.target() != "kube_client::client"
+}
+
+/// kube's own span of a pass says what NICO's says: a line bears cluster and namespace once.
+fn is_no_span_of_the_runtime(line: &Metadata<'_>) -> bool {
+    !line.is_span() || line.target() != "kube_runtime::controller"
 }
 
 #[cfg(test)]

@@ -189,7 +189,7 @@ impl<'a> Hand<'a> {
         if matches!(write, FinalizerWrite::Add(..)) {
             return Ok(Outcome::Cluster(Box::new(written)));
         }
-        info!(cluster = %cluster.name, namespace = %cluster.namespace, "every machine is given back");
+        info!("every machine is given back");
         Ok(Outcome::Done)
     }
 }

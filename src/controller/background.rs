@@ -16,6 +16,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::clock::now;
 use super::named::secret_value;
+use super::schedule::{PROBE_AGE, SEARCH_EAGERNESS, SEARCH_PAUSES, SEARCH_TIMEOUT};
 use crate::api::cluster::RawCluster;
 use crate::api::digest::sha256;
 use crate::api::names::kubeconfig_name;
@@ -25,14 +26,6 @@ use crate::remote::kubeconfig::facts::VALUE_KEY;
 use fetch::{Fetched, fetch_round, lists_nodes};
 use kubeconfig::Kubeconfig;
 use task::Task;
-
-/// How long one search goes on before the planner names the machines again.
-const SEARCH: Duration = Duration::from_secs(30);
-/// Pauses between two rounds of it, in the first two minutes and after.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
-const EAGER: Duration = Duration::from_secs(120);
-/// How old a probe may be while a change rests on it.
-const PROBE_AGAIN: Duration = Duration::from_secs(2);
 
 /// The work for one cluster.
 #[derive(Default)]
@@ -183,7 +176,7 @@ impl Background {
     pub fn probed(&self, uid: &str) -> (Word, bool) {
         self.with(uid, |work| match &work.probed {
             None => (Word::NotAsked, true),
-            Some((at, probe)) => (probe.clone(), at.elapsed() >= PROBE_AGAIN),
+            Some((at, probe)) => (probe.clone(), at.elapsed() >= PROBE_AGE),
         })
     }
 
@@ -252,7 +245,7 @@ impl Background {
 
 /// Fetches until one is found that works; but for the first one, each machine is asked once.
 async fn search(client: kube::Client, spec: FetchSpec, since: Instant, notes: Notes) {
-    let until = Instant::now() + SEARCH;
+    let until = Instant::now() + SEARCH_TIMEOUT;
     loop {
         let round = fetch_round(&client, &spec).await;
         let ends = round.works() || spec.wanted != Wanted::First;
@@ -267,10 +260,10 @@ async fn search(client: kube::Client, spec: FetchSpec, since: Instant, notes: No
         if ends {
             return;
         }
-        let pause = if since.elapsed() < EAGER {
-            PAUSES.0
+        let pause = if since.elapsed() < SEARCH_EAGERNESS {
+            *SEARCH_PAUSES.start()
         } else {
-            PAUSES.1
+            *SEARCH_PAUSES.end()
         };
         tokio::time::sleep(pause).await;
         if Instant::now() >= until {

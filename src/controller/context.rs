@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::Timestamp;
 use kube::runtime::reflector::{ObjectRef, Store as ClusterStore};
@@ -17,6 +17,7 @@ use super::detect;
 use super::events::Events;
 use super::http::{Health, mark};
 use super::named::Named;
+use super::schedule::{NIO_CHECK_PAUSE, NIO_MISSES};
 use super::settings::Settings;
 use super::stores::{self, Stores};
 use crate::api::cluster::RawCluster;
@@ -26,11 +27,6 @@ use crate::api::spec::{Pool, ValidSpec};
 use crate::api::validate::validate;
 use crate::plan::observed::controller;
 use crate::plan::patience::Clock;
-
-/// So many looks in a row have to find no NIO before one that was there counts as gone.
-const BELIEVED_MISSES: u8 = 3;
-/// How often an absent NIO is looked for.
-const DETECT_AGAIN: Duration = Duration::from_secs(1);
 
 /// What all passes share.
 pub struct Context {
@@ -165,7 +161,7 @@ impl Context {
         let age = if known.generation.is_some() && known.misses == 0 {
             self.settings.resync
         } else {
-            DETECT_AGAIN.min(self.settings.resync)
+            NIO_CHECK_PAUSE.min(self.settings.resync)
         };
         if known.at.is_some_and(|at| at.elapsed() < age) {
             return Ok(known.generation);
@@ -177,7 +173,7 @@ impl Context {
         } else {
             known.misses.saturating_add(1)
         };
-        let generation = found.or(known.generation.filter(|_| misses < BELIEVED_MISSES));
+        let generation = found.or(known.generation.filter(|_| misses < NIO_MISSES));
         self.health.set(mark::CRDS, generation.is_some());
         *lock(&self.nio) = Detected {
             at: Some(Instant::now()),
@@ -294,7 +290,7 @@ impl Context {
         if self.clusters.wait_until_ready().await.is_ok() {
             self.health.set(mark::CLUSTERS, true);
         }
-        let mut ticks = tokio::time::interval(DETECT_AGAIN);
+        let mut ticks = tokio::time::interval(NIO_CHECK_PAUSE);
         while self.nio().await.ok().flatten().is_none() {
             ticks.tick().await;
         }

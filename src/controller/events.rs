@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use tracing::debug;
+use tracing::{Instrument as _, debug};
 
 use crate::api::names::{FIELD_MANAGER, GROUP, MachineName};
 use crate::api::status::Role;
@@ -228,10 +228,11 @@ impl Events {
             ..ObjectReference::default()
         };
         let recorder = self.recorder.clone();
-        tokio::spawn(async move {
+        let publish = async move {
             if recorder.publish(&event, &reference).await.is_err() {
                 debug!(reason = event.reason, "an event was lost");
             }
-        });
+        };
+        tokio::spawn(publish.in_current_span());
     }
 }

@@ -1,7 +1,6 @@
 //! The shell: all I/O, no decisions (DESIGN, "Rooms"). This file holds the streams and the Controller.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use kube::runtime::controller::{Config, Controller};
@@ -25,6 +24,7 @@ pub mod http;
 pub mod named;
 pub mod observe;
 pub mod reconcile;
+pub mod schedule;
 pub mod settings;
 pub mod stores;
 pub mod views;
@@ -32,13 +32,9 @@ pub mod watch;
 
 use context::Context;
 use http::Health;
+use schedule::{CONCURRENT_PASSES, DEBOUNCE};
 use settings::Settings;
 use watch::watch;
-
-/// Clusters reconciled at the same time.
-const CONCURRENCY: u16 = 16;
-/// Events that come together are one pass.
-const DEBOUNCE: Duration = Duration::from_millis(20);
 
 /// Why the controller could not run.
 #[derive(Debug, thiserror::Error)]
@@ -71,14 +67,14 @@ pub async fn run(
     let work = Controller::for_stream(reflector(writer, clusters).applied_objects(), reader)
         .with_config(
             Config::default()
-                .concurrency(CONCURRENCY)
+                .concurrency(CONCURRENT_PASSES)
                 .debounce(DEBOUNCE),
         )
         .reconcile_on(machines)
         .reconcile_on(configurations)
         .reconcile_on(received(woken))
         .graceful_shutdown_on(shutdown)
-        .run(reconcile::reconcile, reconcile::after_failure, context)
+        .run(reconcile::reconcile, |_, error, _| match *error {}, context)
         .for_each(|outcome| async move {
             if let Err(kube::runtime::controller::Error::QueueError(error)) = outcome {
                 warn!(%error, "the watch of KubernetesClusters failed; it is tried again");

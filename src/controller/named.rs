@@ -11,6 +11,7 @@ use kube::Api;
 use zeroize::Zeroize;
 
 use super::calls::{self, CallError};
+use super::schedule::ABSENCE_MEMORY;
 use crate::api::digest::sha256;
 use crate::api::names::{ADOPT_ANNOTATION, IN_USE_FINALIZER};
 use crate::api::nio::SSH_KEY;
@@ -18,9 +19,6 @@ use crate::plan::writes::Precondition;
 use crate::remote::kubeconfig::facts::{KUBECONFIG_TYPE, KubeconfigFacts};
 use crate::remote::secret::SecretText;
 use crate::remote::ssh::fingerprint_of_public_half;
-
-/// How long an absence is believed, and an object that is not as hoped: people mend both, and no watch tells.
-const ABSENCE: Duration = Duration::from_secs(5);
 
 /// What is known of an object's metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -268,7 +266,7 @@ fn remembered<T: Clone>(
     let age = if known.as_ref().is_some_and(as_hoped) {
         age
     } else {
-        age.min(ABSENCE)
+        age.min(ABSENCE_MEMORY)
     };
     (at.elapsed() < age).then(|| Known(known.clone()))
 }

@@ -10,6 +10,7 @@ use kube::{Api, ResourceExt as _};
 use super::calls::{self, CallError};
 use super::context::Context;
 use super::named::{self, MapFacts};
+use super::schedule::SECRET_AGE_AT_WRITE;
 use super::stores::{Stores, label_key, machine_key, owner_key};
 use super::views::Views;
 use crate::api::cluster::RawCluster;
@@ -29,10 +30,6 @@ use crate::plan::writes::Child;
 use crate::remote::kubeconfig::facts::VALUE_KEY;
 use crate::remote::workload::{Member, Question};
 use keys::ssh_keys;
-
-/// How old what is known of the Secrets may be that a configuration refers to when it is written: NIO applies without one that
-/// is missing and calls that success, and no watch tells of them. So short a time apart, several writes rest on one look.
-const SECRETS_OF_A_WRITE: Duration = Duration::from_secs(5);
 
 /// Port of every member's API server, where the spec names an endpoint whose port may be another (SPEC 4.4).
 const API_PORT: u16 = 6443;
@@ -109,7 +106,7 @@ pub async fn observe(look: &Look<'_>) -> Result<Observed, CallError> {
     let resync = context.settings.resync;
     let of_a_write = |is_written: bool| {
         if is_written {
-            SECRETS_OF_A_WRITE.min(resync)
+            SECRET_AGE_AT_WRITE.min(resync)
         } else {
             resync
         }

@@ -1,25 +1,27 @@
 //! One pass for one cluster: observe, plan, act, status (STYLE, "Shape").
 
+mod changes;
 mod entered;
+mod failure;
 mod report;
-mod tell;
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use kube::ResourceExt as _;
 use kube::runtime::controller::Action as Next;
 use kube::runtime::reflector::ObjectRef;
-use kube::{Api, ResourceExt as _};
-use tracing::{debug, trace, warn};
+use tracing::{Instrument as _, info_span};
 
 use super::act::{ActError, Hand, Outcome};
-use super::calls::{self, CallError};
 use super::clock::now;
 use super::context::Context;
 use super::observe::{Look, observe, read_ledger, read_live};
+use super::schedule::{PASS_TIMEOUT, STALE_PASSES_BEFORE_BACKOFF, STALE_PAUSE};
 use crate::api::cluster::RawCluster;
 use crate::api::conditions::Reason;
 use crate::api::status::Role;
@@ -28,175 +30,52 @@ use crate::plan::observed::Observed;
 use crate::plan::status::{Refusal, status};
 use crate::plan::{Settings, plan};
 use entered::write_under_entry;
+use failure::{PassError, failed};
 use report::{keep_status, write_status};
-use tell::{tell, tell_unread, tell_unwritable};
 
-/// Bounds a whole pass: one broken cluster never holds up another.
-const PASS_TIMEOUT: Duration = Duration::from_secs(300);
-/// So many failures in a row count at the most where the last two differ: a pause of two seconds.
-const BRISK: u32 = 4;
-/// After so many stale passes in a row the cluster is read by name.
-const SILENCE: u32 = 2;
-/// The first lists may take so long before status tells that they have not ended.
-const LISTING_PATIENCE: Duration = Duration::from_secs(30);
-/// Pause before the next look where something changed under a pass.
-const STALE_PAUSE: Duration = Duration::from_millis(50);
-/// How soon a pass looks again whether the first lists have ended.
-const LISTING_PAUSE: Duration = Duration::from_millis(250);
-/// Failed passes in a row before the status tells of them.
-const PATIENCE: u32 = 3;
-/// Passes in a row that something changed under: not told at once, but not kept for ever either.
-const STALE_PATIENCE: u32 = 5;
 /// How soon a missing Secret is looked for again: no watch tells that it came.
 const SECRET_PAUSE: Duration = Duration::from_secs(5);
 /// How soon a cluster is asked again on whose word a change waits: no watch tells of it.
 const ASK_PAUSE: Duration = Duration::from_secs(2);
 /// How soon it is asked again where nothing is in flight, and what stands in the way may stand there for days.
 const STANDSTILL_PAUSE: Duration = Duration::from_secs(10);
-/// First and longest pause after a failed pass.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(60));
 
-/// Why a pass failed.
-#[derive(Debug, thiserror::Error)]
-pub enum ReconcileError {
-    /// What the pass needs could not be read.
-    #[error(transparent)]
-    Unread(CallError),
-    /// The status could not be written.
-    #[error(transparent)]
-    Call(#[from] CallError),
-    /// An action failed.
-    #[error(transparent)]
-    Act(#[from] ActError),
-    /// The pass took too long.
-    #[error("the pass took longer than {} s", PASS_TIMEOUT.as_secs())]
-    Timeout,
-    /// The pass panicked: a defect of NICO's.
-    #[error("the pass ended in a defect of NICO's: see its log for `panicked`, and report it")]
-    Panicked,
-    /// The first lists have not ended.
-    #[error(
-        "the first lists of Machines and NixosConfigurations: they have not ended yet: see NICO's log, and whether it may list both"
-    )]
-    NotListed,
-}
-
-impl ReconcileError {
-    /// Whether the next pass, from fresh reads, is all that is needed.
-    fn is_stale(&self) -> bool {
-        match self {
-            Self::Act(error) => error.is_stale(),
-            Self::Unread(error) | Self::Call(error) => error.is_stale(),
-            Self::NotListed | Self::Timeout | Self::Panicked => false,
-        }
-    }
-}
-
-/// The Controller's entry.
+/// The Controller's entry. A pass that fails is dealt with here, so it never returns an error.
 pub async fn reconcile(
     cluster: Arc<RawCluster>,
     context: Arc<Context>,
-) -> Result<Next, ReconcileError> {
+) -> Result<Next, Infallible> {
     let cluster = context.newest(&cluster);
-    // A defect that one cluster brings to light is no reason to leave the others.
-    let pass = AssertUnwindSafe(pass(&cluster, &context)).catch_unwind();
-    let outcome = match tokio::time::timeout(PASS_TIMEOUT, pass).await {
-        Ok(Ok(outcome)) => Ok(outcome),
-        Ok(Err(_)) => Ok(Err(ReconcileError::Panicked)),
-        Err(late) => Err(late),
-    };
-    if let Ok(Err(error)) = &outcome
-        && error.is_stale()
-        && context.memory(&cluster, |memory| memory.failures) >= SILENCE
-    {
-        read_again(&cluster, &context).await;
-    }
-    match outcome {
-        Ok(Ok(next)) => {
-            context.succeeded(&cluster);
-            Ok(next)
-        }
-        Ok(Err(ReconcileError::Unread(error))) => {
-            tell_unread(&cluster, &context, &error).await;
-            Err(ReconcileError::Unread(error))
-        }
-        Ok(Err(ReconcileError::Call(error))) => {
-            tell_unwritable(&cluster, &context, &error);
-            Err(ReconcileError::Call(error))
-        }
-        Ok(Err(error @ ReconcileError::NotListed)) => {
-            if context.started.elapsed() >= LISTING_PATIENCE {
-                tell(&cluster, &context, &error.to_string()).await;
+    let span = info_span!(
+        "pass",
+        cluster = cluster.name_any(),
+        namespace = cluster.namespace()
+    );
+    let reconciled = async {
+        match bounded(&cluster, &context).await {
+            Ok(next) => {
+                context.succeeded(&cluster);
+                next
             }
-            Err(error)
+            Err(error) => failed(&cluster, &context, error).await,
         }
-        Ok(Err(error @ ReconcileError::Panicked)) => {
-            tell(&cluster, &context, &error.to_string()).await;
-            Err(error)
-        }
-        Ok(Err(error)) => Err(error),
-        Err(_) => Err(ReconcileError::Timeout),
-    }
-}
-
-/// The watch of clusters may be silent, or may have lost an event: the object is read by name.
-async fn read_again(cluster: &RawCluster, context: &Context) {
-    let namespace = cluster.namespace().unwrap_or_default();
-    let api: Api<RawCluster> = Api::namespaced(context.client.clone(), &namespace);
-    if let Ok(Some(live)) = calls::get_opt(&api, &cluster.name_any()).await
-        && live.metadata.uid == cluster.metadata.uid
-    {
-        context.saw(live);
-    }
-}
-
-/// When to try again after a failed pass: at once where something only changed meanwhile, else with backoff per cluster.
-// The signature is the Controller's.
-#[allow(clippy::needless_pass_by_value)]
-pub fn after_failure(
-    cluster: Arc<RawCluster>,
-    error: &ReconcileError,
-    context: Arc<Context>,
-) -> Next {
-    if matches!(error, ReconcileError::NotListed) {
-        trace!(cluster = %cluster.name_any(), %error, "nothing is done yet");
-        return Next::requeue(LISTING_PAUSE);
-    }
-    let failures = context.memory(&cluster, |memory| {
-        let why = Some(error.to_string());
-        // A pass that fails elsewhere than the last one got further, or meets another trouble: no reason for a long pause.
-        let most = if memory.last_failure == why {
-            u32::MAX
-        } else {
-            BRISK
-        };
-        memory.last_failure = why;
-        memory.failures = memory.failures.saturating_add(1).min(most);
-        memory.failures
-    });
-    let stale = error.is_stale();
-    let pause = BACKOFF
-        .0
-        .saturating_mul(1 << failures.saturating_sub(1).min(10))
-        .min(BACKOFF.1);
-    // Something that changes under every pass is no reason to spin.
-    let pause = if stale && failures < STALE_PATIENCE {
-        STALE_PAUSE
-    } else {
-        pause
     };
-    if stale {
-        debug!(cluster = %cluster.name_any(), %error, "the pass ends early");
-    } else {
-        warn!(cluster = %cluster.name_any(), namespace = cluster.namespace(), %error, retry_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX), "the pass failed");
-    }
-    Next::requeue(pause)
+    Ok(reconciled.instrument(span).await)
 }
 
-async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, ReconcileError> {
-    let nio = context.nio().await.map_err(ReconcileError::Unread)?;
+/// A pass that ends in time and does not take the others with it, whatever defect one cluster brings to light.
+async fn bounded(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, PassError> {
+    let pass = AssertUnwindSafe(pass(cluster, context)).catch_unwind();
+    match tokio::time::timeout(PASS_TIMEOUT, pass).await {
+        Ok(ended) => ended.unwrap_or(Err(PassError::Panicked)),
+        Err(_) => Err(PassError::Timeout),
+    }
+}
+
+async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, PassError> {
+    let nio = context.nio().await.map_err(PassError::Unread)?;
     if nio.is_some() && !context.stores.are_ready() {
-        return Err(ReconcileError::NotListed);
+        return Err(PassError::NotListed);
     }
     let now = now();
     let settings = Settings {
@@ -214,7 +93,7 @@ async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, Reco
         ask: false,
     })
     .await
-    .map_err(ReconcileError::Unread)?;
+    .map_err(PassError::Unread)?;
     let first_plan = plan(&cached, now, &settings);
     context.keep_clocks(cluster, &first_plan.clocks, now);
     let evicts = first_plan.actions.iter().filter_map(|action| match action {
@@ -229,7 +108,7 @@ async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, Reco
         cached.cluster.status.observed_generation != Some(cached.cluster.generation);
     if new_generation && !cached.cluster.deleting {
         let wanted = status(&cached, &first_plan, None, now);
-        write_status(context, cluster, &cached, &wanted).await?;
+        write_status(context, cluster, &cached.cluster, &wanted).await?;
         context.wake(ObjectRef::from_obj(&**cluster));
         return Ok(Next::requeue(context.settings.resync));
     }
@@ -238,11 +117,11 @@ async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, Reco
             None
         } else {
             let read = read_ledger(context, &cached.cluster).await;
-            Some(read.map_err(ReconcileError::Unread)?)
+            Some(read.map_err(PassError::Unread)?)
         };
         let Some((live, stores)) = read_live(context, cluster)
             .await
-            .map_err(ReconcileError::Unread)?
+            .map_err(PassError::Unread)?
         else {
             context.forget(cluster);
             return Ok(Next::requeue(context.settings.resync));
@@ -260,7 +139,7 @@ async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, Reco
                 ask: first_plan.wants_word,
             })
             .await
-            .map_err(ReconcileError::Unread)?;
+            .map_err(PassError::Unread)?;
             let plan = plan(&observed, now, &settings);
             // What is seen now may let others be written than those whose Secrets were looked at.
             let more = plan.writes();
@@ -277,7 +156,7 @@ async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, Reco
         context.forget(cluster);
         return Ok(Next::await_change());
     }
-    let again = context.memory(cluster, |memory| memory.failures) >= STALE_PATIENCE;
+    let again = context.memory(cluster, |memory| memory.failures) >= STALE_PASSES_BEFORE_BACKOFF;
     let refusal = failure
         .as_ref()
         .filter(|error| again || !error.is_stale())

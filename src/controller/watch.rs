@@ -12,9 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
 use super::calls::Object;
-
-/// How many resyncs after the end of its list a watch begins again. Each is drawn, so that the watches do not list at the same time.
-const LIFE: std::ops::Range<f64> = 1.0..2.0;
+use super::schedule::WATCH_LIFE_IN_RESYNCS;
 
 /// One watch, until it begins again.
 struct Watch<K: 'static> {
@@ -50,7 +48,7 @@ where
             tokio::select! {
                 Some(event) = watch.events.next() => {
                     if matches!(event, Event::InitDone) {
-                        watch.ends = Some(Instant::now() + resync.mul_f64(rand::random_range(LIFE)));
+                        watch.ends = Some(Instant::now() + resync.mul_f64(rand::random_range(WATCH_LIFE_IN_RESYNCS)));
                     }
                     return Some((event, (watch, api)));
                 }

@@ -3,8 +3,10 @@
 mod conditions;
 mod rows;
 mod soft;
+mod unread;
 
 pub use soft::{Soft, keep_soft_clocks, soft_problems};
+pub use unread::unread;
 
 use jiff::Timestamp;
 

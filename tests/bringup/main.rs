@@ -45,6 +45,14 @@ async fn a_cluster_of_listed_machines_becomes_ready() {
             .contains(&case.world.node_name("cp-01"))
     );
     println!("{}", case.proxy.write_lines());
+    let log = case.nico.output();
+    let of_passes: Vec<&str> = log.lines().filter(|line| line.contains("pass{")).collect();
+    assert!(of_passes.len() > 5, "{log}");
+    for line in of_passes {
+        let count = |field: &str| line.matches(field).count();
+        assert_eq!((count("cluster="), count("namespace=")), (1, 1), "{line}");
+        assert!(!line.contains("object.ref"), "{line}");
+    }
     case.finish().await;
 }
 

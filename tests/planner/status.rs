@@ -1,13 +1,14 @@
 //! SPEC 1.2: conditions, phases, counts, and what `Ready` bears for a minute.
 
+use jiff::SignedDuration;
 use nico::api::conditions::ConditionType::{
     ControlPlaneReady, DataPlaneReady, KubeconfigReady, Paused, Ready, Reconciling, RollingOut,
     Stalled,
 };
 use nico::api::conditions::Reason;
-use nico::api::status::{MachineState, Phase};
+use nico::api::status::{ClusterStatus, MachineState, Phase};
 use nico::plan::observed::Works;
-use nico::plan::status::{Refusal, is_significant, status};
+use nico::plan::status::{Refusal, is_significant, status, unread};
 use serde_json::json;
 
 use crate::given::{PROD, Seen, cluster, given, kubeconfig_works, not_working, planned, settled};
@@ -302,4 +303,29 @@ fn a_refused_write_is_told() {
         (found.status.as_str(), found.reason.as_str()),
         ("True", "ApiRefused")
     );
+}
+
+/// A cluster that cannot be looked at keeps what was known of it; of a new generation nothing is known.
+#[test]
+fn what_keeps_nico_from_looking_is_told() {
+    let seen = at_rest();
+    let now = seen.world.now;
+    let mut cluster = seen.observed.cluster.clone();
+    cluster.status = status(&seen.observed, &seen.plan, None, now);
+    cluster.status.observed_generation = Some(cluster.generation);
+    let ready = |status: &ClusterStatus| status.holds(Ready);
+    assert!(ready(&cluster.status));
+    let later = now + SignedDuration::from_secs(60);
+    let told = unread(&cluster, "forbidden", later);
+    let reconciling = told.condition(Reconciling).unwrap();
+    assert!(reconciling.is_true() && reconciling.message == "forbidden");
+    assert_eq!(reconciling.last_transition_time, Some(later));
+    assert!(ready(&told), "of a known generation");
+    assert_eq!(told.machines, cluster.status.machines);
+    cluster.status = told;
+    let again = unread(&cluster, "forbidden", later + SignedDuration::from_secs(60));
+    assert_eq!(again, cluster.status, "nothing changed");
+    cluster.generation += 1;
+    let told = unread(&cluster, "forbidden", later);
+    assert!(!ready(&told), "of a new generation");
 }

@@ -207,7 +207,7 @@ impl Hand<'_> {
         self.forget(&name);
         self.context.named.saw_secret(written?);
         self.context.background.note_stored(&cluster.uid, &digest);
-        info!(cluster = %cluster.name, namespace = %cluster.namespace, "kubeconfig stored");
+        info!("kubeconfig stored");
         self.tell(&match version {
             None => Happening::KubeconfigStored,
             Some(_) => Happening::KubeconfigRenewed,

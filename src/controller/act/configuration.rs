@@ -25,7 +25,7 @@ impl Hand<'_> {
             spec,
             status: None,
         });
-        info!(cluster = %self.observed.cluster.name, namespace = %self.observed.cluster.namespace, machine = %claim.machine, marker = %claim.marker, "claimed");
+        info!(machine = %claim.machine, marker = %claim.marker, "claimed");
         self.tell(&Happening::Claimed(claim.machine.clone(), claim.role));
         Ok(())
     }
@@ -59,7 +59,7 @@ impl Hand<'_> {
         version: &Precondition,
     ) -> Result<(), ActError> {
         calls::delete(&self.api::<NixosConfiguration>(), name, version).await?;
-        info!(cluster = %self.observed.cluster.name, namespace = %self.observed.cluster.namespace, machine = %name, "given back");
+        info!(machine = %name, "given back");
         self.tell(&Happening::GivenBack(name.to_owned()));
         Ok(())
     }
@@ -72,7 +72,7 @@ impl Hand<'_> {
             body,
         } = rewrite;
         self.patch(machine.as_str(), version, body.clone()).await?;
-        info!(cluster = %self.observed.cluster.name, namespace = %self.observed.cluster.namespace, %machine, %marker, "written anew");
+        info!(%machine, %marker, "written anew");
         self.tell(&Happening::Updating(machine.clone()));
         Ok(())
     }

@@ -97,7 +97,7 @@ pub(super) async fn fetch_round(client: &kube::Client, spec: &FetchSpec) -> Roun
             }
             Ok(_) => {}
             Err(failure) => {
-                debug!(cluster = %spec.cluster, machine = %source.machine, reason = %failure.reason, "no kubeconfig from this machine");
+                debug!(machine = %source.machine, reason = %failure.reason, "no kubeconfig from this machine");
                 round.failure.get_or_insert(failure);
             }
         }

@@ -1,6 +1,7 @@
 //! A piece of work in the background.
 
 use tokio::task::JoinHandle;
+use tracing::Instrument as _;
 
 /// At most one piece of work at a time; dropping it ends the work.
 #[derive(Default)]
@@ -16,7 +17,7 @@ impl Task {
     pub(super) fn start(&mut self, work: impl Future<Output = ()> + Send + 'static) -> bool {
         let starts = !self.is_running();
         if starts {
-            self.0 = Some(tokio::spawn(work));
+            self.0 = Some(tokio::spawn(work.in_current_span()));
         }
         starts
     }

@@ -1,24 +1,27 @@
-//! The status is written where something in it changed, on top of what the pass itself wrote.
+//! The one writer of the status: only where something in it changed, and on top of what the pass itself wrote.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kube::Api;
 use serde_json::{Value, json};
+use tracing::debug;
 
-use super::tell::tell_changes;
+use super::changes::publish_changes;
 use crate::api::cluster::RawCluster;
+use crate::api::conditions::Reason;
 use crate::api::status::ClusterStatus;
 use crate::controller::calls::{self, CallError};
+use crate::controller::clock::now;
 use crate::controller::context::Context;
+use crate::controller::events::Happening;
+use crate::controller::observe::view;
+use crate::controller::schedule::STATUS_BATCH;
 use crate::plan::action::Plan;
-use crate::plan::observed::Observed;
-use crate::plan::status::{Refusal, is_significant, status};
+use crate::plan::observed::{ClusterView, Observed};
+use crate::plan::status::{Refusal, is_significant, status, unread};
 
-/// Changes of status that nobody waits for are gathered for so long.
-const GATHER: Duration = Duration::from_secs(5);
-
-/// Writes the status where it changed; returns how long a change that nobody waits for is still gathered.
+/// Writes the status where it changed; returns how long a change that nobody waits for is held back.
 pub(super) async fn keep_status(
     context: &Context,
     cluster: &Arc<RawCluster>,
@@ -35,40 +38,54 @@ pub(super) async fn keep_status(
     observed.cluster.status = newest.status.clone().unwrap_or_default();
     let wanted = status(&observed, plan, refusal, now);
     let held = &observed.cluster.status;
-    if wanted == *held {
-        return Ok(None);
-    }
-    if !is_significant(held, &wanted)
+    if wanted != *held
+        && !is_significant(held, &wanted)
         && let Some(written) = context.memory(cluster, |memory| memory.status_written)
-        && let Some(rest) = GATHER.checked_sub(written.elapsed())
+        && let Some(rest) = STATUS_BATCH.checked_sub(written.elapsed())
     {
         return Ok(Some(rest));
     }
-    write_status(context, cluster, &observed, &wanted).await?;
+    write_status(context, cluster, &observed.cluster, &wanted).await?;
     Ok(None)
 }
 
+/// Says in the status why the cluster cannot be looked at.
+pub(super) async fn report_unread(cluster: &Arc<RawCluster>, context: &Context, why: &str) {
+    let seen = view(&context.newest(cluster));
+    let wanted = unread(&seen, why, now());
+    if let Err(error) = write_status(context, cluster, &seen, &wanted).await {
+        debug!(%error, "the failure could not be reported");
+    }
+}
+
+/// An object of an older CRD can be so malformed that the API server takes no status for it: an event says what is wrong.
+pub(super) fn report_unwritable(cluster: &RawCluster, context: &Context, error: &CallError) {
+    if matches!(error, CallError::Refused { code: 422, .. })
+        && let Err(problems) = context.spec(cluster)
+    {
+        let stalled = Happening::Stalled(Reason::InvalidSpec.to_string(), problems.join("; "));
+        context.events.tell(&view(cluster), &stalled);
+    }
+}
+
+/// Replaces the status that was seen with the wanted one, where they differ.
 pub(super) async fn write_status(
     context: &Context,
     cluster: &RawCluster,
-    observed: &Observed,
+    seen: &ClusterView,
     wanted: &ClusterStatus,
 ) -> Result<(), CallError> {
-    let old = &observed.cluster.status;
-    let body = json!({ "status": merge(old, wanted) });
-    let api: Api<RawCluster> = Api::namespaced(context.client.clone(), &observed.cluster.namespace);
-    let written = calls::patch_status(
-        &api,
-        &observed.cluster.name,
-        &observed.cluster.precondition(),
-        body,
-    )
-    .await?;
+    if *wanted == seen.status {
+        return Ok(());
+    }
+    let body = json!({ "status": merge(&seen.status, wanted) });
+    let api: Api<RawCluster> = Api::namespaced(context.client.clone(), &seen.namespace);
+    let written = calls::patch_status(&api, &seen.name, &seen.precondition(), body).await?;
     context.saw(written);
     context.memory(cluster, |memory| {
         memory.status_written = Some(Instant::now());
     });
-    tell_changes(context, observed, old, wanted);
+    publish_changes(context, seen, wanted);
     Ok(())
 }
 

@@ -114,7 +114,7 @@ pub(super) fn conditions(
 }
 
 /// Kubernetes allows 32 KiB; a person reads less.
-fn bounded(message: &str) -> String {
+pub(super) fn bounded(message: &str) -> String {
     const MOST: usize = 1024;
     if message.chars().count() <= MOST {
         return message.to_owned();

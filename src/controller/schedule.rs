@@ -1,0 +1,54 @@
+//! Every pause, limit and patience of the shell, in one table. Those of the planner stand in [`crate::plan::patience`].
+
+use std::ops::{Range, RangeInclusive};
+use std::time::Duration;
+
+/// Clusters reconciled at the same time.
+pub const CONCURRENT_PASSES: u16 = 16;
+/// Events that arrive within this time become one pass.
+pub const DEBOUNCE: Duration = Duration::from_millis(20);
+/// Bounds one pass, so that one cluster never holds up another for longer.
+pub const PASS_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Pause before a pass that looks whether the first lists have ended.
+pub const LIST_CHECK_PAUSE: Duration = Duration::from_millis(250);
+/// How long the first lists may take before the status says that they have not ended.
+pub const LIST_PATIENCE: Duration = Duration::from_secs(30);
+/// Lifetime of a watch after its first list, in resyncs. Each is drawn anew, so that the watches do not list at the same time.
+pub const WATCH_LIFE_IN_RESYNCS: Range<f64> = 1.0..2.0;
+/// How often an absent NIO is looked for.
+pub const NIO_CHECK_PAUSE: Duration = Duration::from_secs(1);
+/// Lookups in a row that must miss NIO before it counts as uninstalled. A starting API server publishes its schemas late.
+pub const NIO_MISSES: u8 = 3;
+
+/// Pause after a pass that was outdated by another write, and the shortest pause between two passes.
+pub const STALE_PAUSE: Duration = Duration::from_millis(50);
+/// Stale passes in a row before the cluster object is read directly: its watch may be silent.
+pub const STALE_PASSES_BEFORE_DIRECT_READ: u32 = 2;
+/// Stale passes in a row before they count as failures.
+pub const STALE_PASSES_BEFORE_BACKOFF: u32 = 5;
+/// Failed passes in a row before the status reports why.
+pub const FAILURES_BEFORE_REPORT: u32 = 3;
+/// First and longest pause after a failed pass. It doubles with each failure.
+pub const FAILURE_BACKOFF: RangeInclusive<Duration> =
+    Duration::from_millis(250)..=Duration::from_secs(60);
+/// Caps the failure count while consecutive errors differ (a pause of two seconds): the passes are making progress.
+pub const FAILURES_WHILE_ERRORS_DIFFER: u32 = 4;
+/// Changes of the status that nobody waits for are written together, at most this often.
+pub const STATUS_BATCH: Duration = Duration::from_secs(5);
+
+/// How long the absence of an object that is read by name is remembered: no watch reports its creation.
+pub const ABSENCE_MEMORY: Duration = Duration::from_secs(5);
+/// How old the Secrets may be that a configuration refers to when it is written. NIO applies without a missing one and reports
+/// success. Several writes in a row share one read.
+pub const SECRET_AGE_AT_WRITE: Duration = Duration::from_secs(5);
+/// How old a probe of the cluster may be while a change depends on it.
+pub const PROBE_AGE: Duration = Duration::from_secs(2);
+
+/// How long one search for a kubeconfig lasts before the planner names the machines again.
+pub const SEARCH_TIMEOUT: Duration = Duration::from_secs(30);
+/// Pause between two rounds of a search that has just begun, and of one that goes on for longer than [`SEARCH_EAGERNESS`].
+pub const SEARCH_PAUSES: RangeInclusive<Duration> =
+    Duration::from_millis(500)..=Duration::from_secs(10);
+/// How long a search uses its short pause.
+pub const SEARCH_EAGERNESS: Duration = Duration::from_secs(120);
