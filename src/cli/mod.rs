@@ -8,6 +8,7 @@ use std::{
 
 pub mod crd;
 mod duration;
+mod http;
 mod kubeconfig;
 mod logging;
 mod panics;

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use super::{
     duration, finish,
+    http::{BindError, HttpServer},
     kubeconfig::{self, ConfigError},
     logging::{self, LogFormat},
     panics,
@@ -25,7 +26,7 @@ use crate::{
     controller::{
         self, RunError,
         client::bounded,
-        http::{BindError, Health, HttpServer, mark},
+        health::{Health, mark},
         settings::Settings,
     },
 };

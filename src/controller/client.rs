@@ -1,11 +1,13 @@
-//! The client of the API server: every call is bounded as a whole, from its first byte to the last of its answer.
+//! The client of the API server: every call is bounded as a whole, from its first byte to the last of its answer, and the API
+//! server is told to give it up by then, too: a write that NICO no longer waits for must not land long after.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use http_body_util::{BodyExt as _, Full};
-use hyper::{Request, Response};
+use hyper::http::uri::PathAndQuery;
+use hyper::{Request, Response, Uri};
 use kube::client::{Body, ClientBuilder, DynBody};
 use kube::{Client, Config};
 use tokio::time::timeout;
@@ -43,6 +45,11 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let query = request.uri().query().unwrap_or_default();
         let watches = query.split('&').any(|part| part == "watch=true");
+        let request = if watches {
+            request
+        } else {
+            within(request, self.longest)
+        };
         let answer = self.inner.call(request);
         let whole = async move {
             let answer = answer.await?;
@@ -60,6 +67,20 @@ where
             timeout(longest, whole).await.unwrap_or_else(late)
         })
     }
+}
+
+/// The same request with the API server's own parameter `timeout`.
+fn within(mut request: Request<Body>, longest: Duration) -> Request<Body> {
+    let mut parts = request.uri().clone().into_parts();
+    if let Some(whole) = &parts.path_and_query {
+        let sign = if whole.query().is_some() { '&' } else { '?' };
+        let whole = format!("{whole}{sign}timeout={}ms", longest.as_millis());
+        parts.path_and_query = PathAndQuery::try_from(whole).ok();
+    }
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+    request
 }
 
 #[cfg(test)]
@@ -105,6 +126,21 @@ mod tests {
         ] {
             let error = call(uri, head).await.unwrap_err();
             assert!(error.is::<NoAnswer>(), "{uri}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_api_server_is_told_how_long_to_try() {
+        for (uri, told) in [
+            ("/api/v1/pods", "/api/v1/pods?timeout=1500ms"),
+            (
+                "/api/v1/pods?&limit=5",
+                "/api/v1/pods?&limit=5&timeout=1500ms",
+            ),
+        ] {
+            let request = Request::get(uri).body(Body::empty()).unwrap();
+            let longest = Duration::from_millis(1500);
+            assert_eq!(within(request, longest).uri(), told);
         }
     }
 }

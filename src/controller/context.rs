@@ -15,7 +15,7 @@ use super::background::Background;
 use super::calls;
 use super::detect;
 use super::events::Events;
-use super::http::{Health, mark};
+use super::health::{Health, mark};
 use super::named::Named;
 use super::schedule::{NIO_CHECK_PAUSE, NIO_MISSES};
 use super::settings::Settings;

@@ -20,7 +20,7 @@ pub mod clock;
 pub mod context;
 pub mod detect;
 pub mod events;
-pub mod http;
+pub mod health;
 pub mod named;
 pub mod observe;
 pub mod reconcile;
@@ -31,7 +31,7 @@ pub mod views;
 pub mod watch;
 
 use context::Context;
-use http::Health;
+use health::Health;
 use schedule::{CONCURRENT_PASSES, DEBOUNCE};
 use settings::Settings;
 use watch::watch;

@@ -1,6 +1,7 @@
 //! Machines over SSH, the kubeconfigs that lie on them, and the API of workload clusters. All of it is hostile input; nothing here
 //! knows of reconciling.
 
+pub mod deadlines;
 pub mod host;
 pub mod known_hosts;
 pub mod kubeconfig;

@@ -21,6 +21,7 @@ use tokio::time::{Instant, timeout};
 use self::bounded::Bounded;
 use self::error::{unreachable, word};
 use self::host_key::{HostKeyCheck, preferred};
+use super::deadlines::Deadlines;
 use super::host::Host;
 use super::known_hosts::{self, KnownHosts};
 use super::secret::{SecretBytes, SecretText};
@@ -33,29 +34,6 @@ const WINDOW: u32 = 96 * 1024;
 const MAX_STDERR: usize = 4 * 1024;
 /// What coreutils, busybox and uutils all say of a file that is not there.
 const NOT_THERE: &[u8] = b"No such file or directory";
-
-/// How long each step may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deadlines {
-    /// From the first packet to the host's accepted key.
-    pub connect: Duration,
-    /// The log-in.
-    pub auth: Duration,
-    /// One command.
-    pub command: Duration,
-    /// All of it.
-    pub whole: Duration,
-}
-
-impl Deadlines {
-    /// What NICO gives a machine.
-    pub const DEFAULT: Self = Self {
-        connect: Duration::from_secs(10),
-        auth: Duration::from_secs(10),
-        command: Duration::from_secs(10),
-        whole: Duration::from_secs(60),
-    };
-}
 
 /// Where to log in, and as whom.
 #[derive(Clone, Copy, Debug)]

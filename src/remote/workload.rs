@@ -17,19 +17,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use super::deadlines::{MEMBER_PROBE, NODE_LIST, NODE_WRITE, PROBE_CONNECT};
 use super::kubeconfig::verify::member_client;
 use super::secret::SecretText;
 use crate::api::names::{CORDONED_ANNOTATION, DRAINING_ANNOTATION, MachineName};
 use crate::api::workload::{Answer, Workload};
 use node::{leading_number, list_nodes};
 
-/// Bounds the connection to a member.
-const CONNECT: Duration = Duration::from_secs(3);
-/// Bounds what is asked of all members at the same time, and then the list of Nodes: ten seconds in all.
-const ASK: Duration = Duration::from_secs(4);
-const LIST: Duration = Duration::from_secs(6);
-/// Bounds one write to a Node.
-const WRITE: Duration = Duration::from_secs(5);
 /// Most bytes of an answer to `/readyz` or `/version`.
 const MAX_ANSWER: usize = 64 * 1024;
 
@@ -81,7 +75,7 @@ impl Question {
             }
             None
         };
-        workload.nodes = timeout(LIST, list).await.ok().flatten();
+        workload.nodes = timeout(NODE_LIST, list).await.ok().flatten();
         workload
     }
 
@@ -99,7 +93,7 @@ impl Question {
             };
             Some((ready.0, minor))
         };
-        match timeout(ASK, ask).await.ok().flatten() {
+        match timeout(MEMBER_PROBE, ask).await.ok().flatten() {
             Some((200, minor)) => (Answer::Ready, minor, Some(client)),
             // What `/readyz` answers where a check fails (Kubernetes, "API health endpoints").
             Some((500, minor)) => (Answer::NotReady, minor, Some(client)),
@@ -109,7 +103,7 @@ impl Question {
     }
 
     fn client(&self, member: &Member) -> Result<Client, ()> {
-        member_client(&self.kubeconfig, &member.address, self.port, CONNECT).map_err(drop)
+        member_client(&self.kubeconfig, &member.address, self.port, PROBE_CONNECT).map_err(drop)
     }
 
     /// Deletes the Node of that name and uid through the first member that answers; its HTTP status, `None` where none answered.
@@ -149,7 +143,7 @@ impl Question {
         left: impl Fn() -> Duration,
     ) -> Option<u16> {
         for member in &self.members {
-            let longest = left().min(WRITE);
+            let longest = left().min(NODE_WRITE);
             if longest.is_zero() {
                 break;
             }

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use nico::api::conditions::Reason;
+use nico::remote::deadlines::Deadlines;
 use nico::remote::known_hosts::{KnownHosts, Policy};
 use nico::remote::kubeconfig::fetch::{FetchError, FetchRequest, WELL_KNOWN, fetch};
 use nico::remote::kubeconfig::rebuild::Rebuilt;
 use nico::remote::secret::SecretText;
-use nico::remote::ssh::{Deadlines, Login};
+use nico::remote::ssh::Login;
 use rig::machines::{Answer, HostOptions, KeyPair, MachineHost, MachinePool};
 use serde_json::json;
 

@@ -10,12 +10,13 @@ use crate::api::spec::Endpoint;
 use crate::controller::named::secret_value;
 use crate::plan::observed::{AtHand, NotWorking};
 use crate::plan::writes::Wanted;
+use crate::remote::deadlines::{Deadlines, KUBECONFIG_VERIFICATION};
 use crate::remote::known_hosts::KnownHosts;
 use crate::remote::kubeconfig::facts;
 use crate::remote::kubeconfig::fetch::{FetchRequest, fetch};
-use crate::remote::kubeconfig::verify::{DEADLINE, VerifyError, verify};
+use crate::remote::kubeconfig::verify::{VerifyError, verify};
 use crate::remote::secret::SecretText;
-use crate::remote::ssh::{Deadlines, Login};
+use crate::remote::ssh::Login;
 
 /// A kubeconfig that was fetched.
 #[derive(Clone)]
@@ -178,7 +179,7 @@ async fn fetch_from(
 
 /// Whether nodes can be listed through a kubeconfig.
 pub(super) async fn lists_nodes(kubeconfig: &SecretText) -> Result<(), NotWorking> {
-    verify(kubeconfig, DEADLINE)
+    verify(kubeconfig, KUBECONFIG_VERIFICATION)
         .await
         .map_err(|error| NotWorking {
             unreachable: matches!(error, VerifyError::Unreachable { .. }),

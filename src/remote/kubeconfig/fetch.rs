@@ -7,9 +7,10 @@ use tokio::time::timeout;
 use super::rebuild::{self, Rebuilt, Target, Unsafe};
 use crate::api::conditions::Reason;
 use crate::api::spec::Endpoint;
+use crate::remote::deadlines::Deadlines;
 use crate::remote::known_hosts::KnownHosts;
 use crate::remote::secret::{SecretBytes, SecretText};
-use crate::remote::ssh::{self, Deadlines, FileRead, Login, Session, SshError};
+use crate::remote::ssh::{self, FileRead, Login, Session, SshError};
 
 /// Where the distributions put the admin kubeconfig, in the order in which they are tried (SPEC 6).
 pub const WELL_KNOWN: [&str; 5] = [

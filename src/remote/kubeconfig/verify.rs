@@ -17,8 +17,6 @@ use super::server::Server;
 use crate::remote::host::Host;
 use crate::remote::secret::SecretText;
 
-/// How long the server is given.
-pub const DEADLINE: Duration = Duration::from_secs(10);
 /// Most bytes of an answer; one Node has at most 1.5 MiB (etcd's limit of a request).
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
 /// A name in the certificate of every API server (Kubernetes, "PKI certificates and requirements").

@@ -2,7 +2,6 @@
 //! ended holds up nothing. Hostile input, as Nodes are.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use kube::Client;
 use serde::Deserialize;
@@ -12,9 +11,8 @@ use tokio::time::timeout;
 use super::json_request;
 use super::list::list;
 use crate::api::names::is_dns_label;
+use crate::remote::deadlines::EVICTION;
 
-/// Bounds one eviction. Those of one round follow one another.
-const EVICT: Duration = Duration::from_secs(5);
 /// Pages of a Node; it has at most 110 pods by default (Kubernetes, "Considerations for large clusters").
 const MOST_PAGES: usize = 20;
 const KIND: &str = "PodList";
@@ -58,7 +56,7 @@ pub(super) async fn evict_all(client: &Client, node: &str) -> Option<()> {
         });
         let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/eviction");
         let request = json_request(hyper::Method::POST, &path, &body)?;
-        let _ = timeout(EVICT, client.send(request)).await;
+        let _ = timeout(EVICTION, client.send(request)).await;
     }
     Some(())
 }

@@ -1,11 +1,10 @@
 //! `/healthz` and `/readyz` for the kubelet (SPEC 7). Anyone in the pod network can ask, so every connection is bounded in size and time.
 
 use std::{
-    collections::BTreeMap,
     convert::Infallible,
     io,
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -17,77 +16,30 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    task::AbortHandle,
     time::{sleep, timeout},
 };
 use tracing::warn;
 
-/// What `/readyz` waits for.
-pub mod mark {
-    /// The API server answered.
-    pub const API_SERVER: &str = "api-server";
-    /// The CustomResourceDefinitions of NICO and NIO are served.
-    pub const CRDS: &str = "crds";
-    /// The first list of KubernetesClusters is in its store.
-    pub const CLUSTERS: &str = "kubernetesclusters";
-    /// The first list of Machines is in its store.
-    pub const MACHINES: &str = "machines";
-    /// The first list of NixosConfigurations is in its store.
-    pub const CONFIGURATIONS: &str = "nixosconfigurations";
+use crate::controller::health::Health;
 
-    /// All of them.
-    pub const ALL: [&str; 5] = [API_SERVER, CRDS, CLUSTERS, MACHINES, CONFIGURATIONS];
-}
-
-/// Connections served at a time; more wait in the listener's queue.
-const CONNECTIONS: usize = 32;
+/// Open connections at most, of all peers and of one. A new one closes the oldest, so that idle connections never keep the kubelet out.
+const MOST_CONNECTIONS: usize = 64;
+const MOST_CONNECTIONS_OF_A_PEER: usize = 8;
 /// Bytes of a request's head, and hyper's smallest buffer.
 const HEAD_BYTES: usize = 8 * 1024;
 /// Headers of a request.
 const HEADERS: usize = 64;
 /// Time for the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time for a whole connection.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause after a failed accept, which mostly means no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How far the program is: a set of named marks, ready once each of them is set.
-#[derive(Debug)]
-pub struct Health {
-    marks: Mutex<BTreeMap<&'static str, bool>>,
-}
-
-impl Default for Health {
-    /// Every mark of [`mark::ALL`] is missing.
-    fn default() -> Self {
-        Self {
-            marks: Mutex::new(mark::ALL.map(|name| (name, false)).into()),
-        }
-    }
-}
-
-impl Health {
-    /// Sets a mark, or takes it away. One that is not of [`mark::ALL`] counts from then on.
-    pub fn set(&self, name: &'static str, ready: bool) {
-        self.marks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(name, ready);
-    }
-
-    /// The marks that are still missing, by name; none: ready.
-    #[must_use]
-    pub fn missing(&self) -> Vec<&'static str> {
-        let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        let missing = marks.iter().filter(|(_, ready)| !**ready);
-        missing.map(|(name, _)| *name).collect()
-    }
-}
-
 /// The address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-pub enum BindError {
+pub(super) enum BindError {
     /// Another process has it.
     #[error("{0} is in use by another process; choose another address")]
     InUse(SocketAddr),
@@ -98,14 +50,14 @@ pub enum BindError {
 
 /// A server that listens and does not serve yet.
 #[derive(Debug)]
-pub struct HttpServer {
+pub(super) struct HttpServer {
     listener: TcpListener,
     address: SocketAddr,
 }
 
 impl HttpServer {
     /// Listens on `address`; port 0 takes a free one.
-    pub async fn bind(address: SocketAddr) -> Result<Self, BindError> {
+    pub(super) async fn bind(address: SocketAddr) -> Result<Self, BindError> {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|error| match error.kind() {
@@ -120,23 +72,20 @@ impl HttpServer {
 
     /// Where it listens.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
+    pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Answers until the task is dropped.
-    pub async fn serve(self, health: Arc<Health>) {
-        let free = Arc::new(Semaphore::new(CONNECTIONS));
-        // The semaphore is never closed.
-        while let Ok(permit) = free.clone().acquire_owned().await {
+    pub(super) async fn serve(self, health: Arc<Health>) {
+        let mut open = Connections::default();
+        loop {
             match self.listener.accept().await {
-                Ok((stream, _)) => {
-                    let health = health.clone();
-                    tokio::spawn(async move {
-                        // A peer that hangs or breaks off is its own loss.
-                        let _ = timeout(CONNECTION_TIMEOUT, serve_one(stream, health)).await;
-                        drop(permit);
-                    });
+                Ok((stream, peer)) => {
+                    let served = serve_one(stream, Arc::clone(&health));
+                    // A peer that hangs or breaks off is its own loss.
+                    let bounded = async { drop(timeout(CONNECTION_TIMEOUT, served).await) };
+                    open.add(peer.ip(), tokio::spawn(bounded).abort_handle());
                 }
                 Err(error) => {
                     warn!(%error, "cannot accept a connection on --http-addr");
@@ -144,6 +93,26 @@ impl HttpServer {
                 }
             }
         }
+    }
+}
+
+/// The open connections, oldest first.
+#[derive(Default)]
+struct Connections(Vec<(IpAddr, AbortHandle)>);
+
+impl Connections {
+    fn add(&mut self, peer: IpAddr, connection: AbortHandle) {
+        self.0.retain(|(_, open)| !open.is_finished());
+        let of_peer = || self.0.iter().enumerate().filter(|(_, it)| it.0 == peer);
+        let oldest_of_peer = of_peer().next().map(|(oldest, _)| oldest);
+        let over = match oldest_of_peer {
+            Some(oldest) if of_peer().count() >= MOST_CONNECTIONS_OF_A_PEER => Some(oldest),
+            _ => (self.0.len() >= MOST_CONNECTIONS).then_some(0),
+        };
+        if let Some(over) = over {
+            self.0.remove(over).1.abort();
+        }
+        self.0.push((peer, connection));
     }
 }
 
@@ -201,6 +170,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+    use crate::controller::health::mark;
 
     async fn served(health: &Arc<Health>) -> SocketAddr {
         let server = HttpServer::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
@@ -259,6 +229,36 @@ mod tests {
         assert!(long.starts_with("HTTP/1.1 4"), "{long}");
         assert!(!exchange(address, "\0\0\r\n\r\n").await.contains("200"));
         assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200 "));
+    }
+
+    #[tokio::test]
+    async fn idle_connections_keep_nobody_out() {
+        let address = served(&Arc::new(Health::default())).await;
+        let mut idle = Vec::new();
+        for _ in 0..3 * MOST_CONNECTIONS {
+            idle.push(TcpStream::connect(address).await.unwrap());
+        }
+        assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200 "));
+        // What was closed is the oldest.
+        let mut byte = [0];
+        assert!(matches!(idle[0].read(&mut byte).await, Ok(0) | Err(_)));
+    }
+
+    /// Many peers with an idle connection each do not keep another out either, and of one peer only a few stay open.
+    #[tokio::test]
+    async fn connections_are_bounded_in_all_and_a_peer() {
+        let idle = || tokio::spawn(std::future::pending::<()>()).abort_handle();
+        let mut open = Connections::default();
+        let peer = |i: usize| IpAddr::from([10, 0, u8::try_from(i).unwrap(), 1]);
+        for _ in 0..3 * MOST_CONNECTIONS_OF_A_PEER {
+            open.add(peer(0), idle());
+        }
+        assert_eq!(open.0.len(), MOST_CONNECTIONS_OF_A_PEER);
+        for i in 1..=2 * MOST_CONNECTIONS {
+            open.add(peer(i), idle());
+        }
+        assert_eq!(open.0.len(), MOST_CONNECTIONS);
+        assert_eq!(open.0[0].0, peer(MOST_CONNECTIONS + 1));
     }
 
     #[tokio::test]
