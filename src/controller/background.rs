@@ -276,3 +276,7 @@ async fn search(client: kube::Client, spec: FetchSpec, since: Instant, notes: No
 fn lock(work: &AllWork) -> MutexGuard<'_, HashMap<String, Work>> {
     work.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
