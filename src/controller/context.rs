@@ -93,7 +93,7 @@ impl Context {
             background: Background::new(client.clone(), settings.resync, wake.clone()),
             events: Events::new(client.clone()),
             started: Instant::now(),
-            named: Named::new(),
+            named: Named::new(client.clone(), settings.resync),
             stores: Stores::default(),
             clusters,
             health,
@@ -194,7 +194,7 @@ impl Context {
             .collect();
         lock(&self.memory).retain(|uid, _| live.contains(uid));
         self.background.retain(&live);
-        self.named.expire(self.settings.resync);
+        self.named.expire();
     }
 
     pub(crate) fn memory<T>(&self, cluster: &RawCluster, f: impl FnOnce(&mut Memory) -> T) -> T {

@@ -27,7 +27,6 @@ pub mod reconcile;
 pub mod schedule;
 pub mod settings;
 pub mod stores;
-pub mod views;
 pub mod watch;
 
 use context::Context;

@@ -1,7 +1,7 @@
 //! Objects read by name and remembered until the next resync or NICO's own write: there is no list or watch of Secrets, which
 //! would show every one of them (SPEC 7, "Rights"). Of a Secret only facts are kept, never a value.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,87 +11,19 @@ use kube::Api;
 use zeroize::Zeroize;
 
 use super::calls::{self, CallError};
-use super::schedule::ABSENCE_MEMORY;
+use super::schedule::RECENT_READ_AGE;
 use crate::api::digest::sha256;
-use crate::api::names::{ADOPT_ANNOTATION, IN_USE_FINALIZER};
+use crate::api::kubeconfig::KUBECONFIG_TYPE;
 use crate::api::nio::SSH_KEY;
-use crate::plan::writes::Precondition;
-use crate::remote::kubeconfig::facts::{KUBECONFIG_TYPE, KubeconfigFacts};
+use crate::plan::facts::{Freshness, MapFacts, ObjectFacts, Read, SecretFacts};
+use crate::remote::kubeconfig::facts as kubeconfig;
 use crate::remote::secret::SecretText;
 use crate::remote::ssh::fingerprint_of_public_half;
 
-/// What is known of an object's metadata.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
-    /// Version to insist on.
-    pub version: Precondition,
-    /// Whether it is being deleted.
-    pub deleting: bool,
-    /// Uid of its controller.
-    pub controller: Option<String>,
-    /// Its finalizers.
-    finalizers: Vec<String>,
-    /// Value of the annotation `adopt`.
-    pub adopt: Option<String>,
-}
-
-impl Facts {
-    fn of(meta: &ObjectMeta) -> Self {
-        let controller = meta
-            .owner_references
-            .iter()
-            .flatten()
-            .find(|owner| owner.controller == Some(true));
-        let annotation = |name| meta.annotations.as_ref()?.get(name).cloned();
-        Self {
-            version: Precondition::of(meta),
-            deleting: meta.deletion_timestamp.is_some(),
-            controller: controller.map(|owner| owner.uid.clone()),
-            finalizers: meta.finalizers.clone().unwrap_or_default(),
-            adopt: annotation(ADOPT_ANNOTATION),
-        }
-    }
-
-    /// Whether NICO's finalizer holds it.
-    #[must_use]
-    pub fn is_held(&self) -> bool {
-        self.finalizers.iter().any(|held| held == IN_USE_FINALIZER)
-    }
-
-    /// Whether the cluster of that uid is its controller.
-    #[must_use]
-    pub fn is_owned_by(&self, uid: &str) -> bool {
-        self.controller.as_deref() == Some(uid)
-    }
-}
-
-/// What is known of a Secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SecretFacts {
-    /// Its metadata.
-    pub facts: Facts,
-    /// Keys, with the SHA-256 digest of each value; `None` where it is empty.
-    pub keys: BTreeMap<String, Option<String>>,
-    /// Fingerprint of the public half of its SSH key; `Err` says why there is none. Absent where there is no such key.
-    pub fingerprint: Option<Result<String, String>>,
-    /// Whether it is of the type of kubeconfigs.
-    pub is_kubeconfig: bool,
-    /// What its kubeconfig says that is no secret, where that is as NICO wrote it.
-    pub kubeconfig: Option<KubeconfigFacts>,
-}
-
-/// What is known of a ConfigMap.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MapFacts {
-    /// Its metadata.
-    pub facts: Facts,
-    /// Its data.
-    pub data: BTreeMap<String, String>,
-}
-
 /// Reads by name.
-#[derive(Debug)]
 pub struct Named {
+    client: kube::Client,
+    resync: Duration,
     secrets: Memory<SecretFacts>,
     maps: Memory<MapFacts>,
 }
@@ -99,10 +31,12 @@ pub struct Named {
 type Memory<T> = Mutex<HashMap<(String, String), (Instant, Option<T>)>>;
 
 impl Named {
-    /// Remembers nothing yet.
+    /// Remembers nothing yet; what is read is remembered for `resync`.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(client: kube::Client, resync: Duration) -> Self {
         Self {
+            client,
+            resync,
             secrets: Mutex::default(),
             maps: Mutex::default(),
         }
@@ -115,48 +49,64 @@ impl Named {
         lock(&self.maps).remove(&key);
     }
 
-    /// Forgets everything that was read longer than `age` ago.
-    pub fn expire(&self, age: Duration) {
-        lock(&self.secrets).retain(|_, (at, _)| at.elapsed() < age);
-        lock(&self.maps).retain(|_, (at, _)| at.elapsed() < age);
+    /// Forgets everything that was read too long ago.
+    pub fn expire(&self) {
+        lock(&self.secrets).retain(|_, (at, _)| at.elapsed() < self.resync);
+        lock(&self.maps).retain(|_, (at, _)| at.elapsed() < self.resync);
     }
 
-    /// A Secret's facts, at most `age` old where they are `as_hoped`; `None` where there is no such Secret.
+    /// A Secret.
     pub async fn secret(
         &self,
-        client: &kube::Client,
         namespace: &str,
         name: &str,
-        age: Duration,
-        as_hoped: impl Fn(&SecretFacts) -> bool,
-    ) -> Result<Option<SecretFacts>, CallError> {
-        let key = (namespace.to_owned(), name.to_owned());
-        if let Some(Known(known)) = remembered(&self.secrets, &key, age, as_hoped) {
-            return Ok(known);
-        }
-        let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-        let facts = calls::get_opt(&api, name).await?.map(secret_facts);
-        remember(&self.secrets, key, facts.clone());
-        Ok(facts)
+        at_least: Freshness,
+    ) -> Result<Read<SecretFacts>, CallError> {
+        let at = (namespace, name);
+        self.read(&self.secrets, at, at_least, secret_facts).await
     }
 
-    /// A ConfigMap, at most `age` old where it is `as_hoped`; `None` where there is no such ConfigMap.
+    /// A ConfigMap.
     pub async fn map(
         &self,
-        client: &kube::Client,
         namespace: &str,
         name: &str,
-        age: Duration,
-        as_hoped: impl Fn(&MapFacts) -> bool,
-    ) -> Result<Option<MapFacts>, CallError> {
+        at_least: Freshness,
+    ) -> Result<Read<MapFacts>, CallError> {
+        let at = (namespace, name);
+        self.read(&self.maps, at, at_least, map_facts).await
+    }
+
+    async fn read<K, T: Clone>(
+        &self,
+        memory: &Memory<T>,
+        (namespace, name): (&str, &str),
+        at_least: Freshness,
+        facts: fn(K) -> T,
+    ) -> Result<Read<T>, CallError>
+    where
+        K: calls::Object + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+    {
         let key = (namespace.to_owned(), name.to_owned());
-        if let Some(Known(known)) = remembered(&self.maps, &key, age, as_hoped) {
-            return Ok(known);
+        let remembered = lock(memory).get(&key).cloned();
+        if let Some((at, found)) = remembered {
+            let age = at.elapsed();
+            let freshness = if age < RECENT_READ_AGE.min(self.resync) {
+                Freshness::Recent
+            } else {
+                Freshness::Remembered
+            };
+            if age < self.resync && freshness >= at_least {
+                return Ok(Read { found, freshness });
+            }
         }
-        let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-        let facts = calls::get_opt(&api, name).await?.map(map_facts);
-        remember(&self.maps, key, facts.clone());
-        Ok(facts)
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        let found = calls::get_opt(&api, name).await?.map(facts);
+        remember(memory, key, found.clone());
+        Ok(Read {
+            found,
+            freshness: Freshness::Live,
+        })
     }
 
     /// Takes in what the API server answered to a write of our own.
@@ -171,12 +121,6 @@ impl Named {
     /// The same of a ConfigMap.
     pub fn saw_map(&self, map: ConfigMap) {
         remember(&self.maps, key(&map.metadata), Some(map_facts(map)));
-    }
-}
-
-impl Default for Named {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -218,9 +162,9 @@ fn secret_facts(mut secret: Secret) -> SecretFacts {
                 .map_err(|error| error.to_string())
         });
     let is_kubeconfig = secret.type_.as_deref() == Some(KUBECONFIG_TYPE);
-    let kubeconfig = KubeconfigFacts::of(&secret).filter(|_| is_kubeconfig);
+    let kubeconfig = kubeconfig::of(&secret).filter(|_| is_kubeconfig);
     let facts = SecretFacts {
-        facts: Facts::of(&secret.metadata),
+        object: ObjectFacts::of(&secret.metadata),
         keys,
         fingerprint,
         is_kubeconfig,
@@ -232,7 +176,7 @@ fn secret_facts(mut secret: Secret) -> SecretFacts {
 
 fn map_facts(map: ConfigMap) -> MapFacts {
     MapFacts {
-        facts: Facts::of(&map.metadata),
+        object: ObjectFacts::of(&map.metadata),
         data: map.data.unwrap_or_default(),
     }
 }
@@ -250,25 +194,6 @@ fn key(meta: &ObjectMeta) -> (String, String) {
 
 fn remember<T>(memory: &Memory<T>, key: (String, String), known: Option<T>) {
     lock(memory).insert(key, (Instant::now(), known));
-}
-
-/// What is known of an object, where it was looked for lately: `Known(None)` is a known absence.
-struct Known<T>(Option<T>);
-
-fn remembered<T: Clone>(
-    memory: &Memory<T>,
-    key: &(String, String),
-    age: Duration,
-    as_hoped: impl Fn(&T) -> bool,
-) -> Option<Known<T>> {
-    let memory = lock(memory);
-    let (at, known) = memory.get(key)?;
-    let age = if known.as_ref().is_some_and(as_hoped) {
-        age
-    } else {
-        age.min(ABSENCE_MEMORY)
-    };
-    (at.elapsed() < age).then(|| Known(known.clone()))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

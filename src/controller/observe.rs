@@ -1,58 +1,34 @@
-//! Stores, named reads and live reads become one `Observed`. No decision is made here.
+//! Reads what the planner says it needs. No decision is made here: what was read is judged by `plan::assemble`.
 
-mod keys;
+use std::collections::BTreeMap;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
-
+use futures::{StreamExt as _, TryStreamExt as _};
+use kube::core::SelectorExt as _;
 use kube::{Api, ResourceExt as _};
 
 use super::calls::{self, CallError};
 use super::context::Context;
-use super::named::{self, MapFacts};
-use super::schedule::SECRET_AGE_AT_WRITE;
+use super::named;
 use super::stores::{Stores, label_key, machine_key, owner_key};
-use super::views::Views;
 use crate::api::cluster::RawCluster;
+use crate::api::kubeconfig::VALUE_KEY;
 use crate::api::names::{
     ACCEPT_QUORUM_LOSS_ANNOTATION, ClusterId, FORCE_RELEASE_ANNOTATION, MachineName,
-    join_token_name, kubeconfig_name, ledger_name, worker_token_name,
+    kubeconfig_name, ledger_name,
 };
 use crate::api::nio::{Generation, Machine, NixosConfiguration};
-use crate::api::spec::{Pool, ValidSpec};
 use crate::api::workload::Answer;
-use crate::plan::observed::{
-    ClusterView, Fetch, KnownHostsView, KubeconfigView, LedgerView, Observed, Rival, SecretView,
-    Word, Works, controller,
+use crate::plan::assemble::assemble;
+use crate::plan::facts::{
+    ClusterFacts, Facts, Freshness, KubeconfigAnswer, KubeconfigQuestion, MapFacts, Needs,
 };
-use crate::plan::selection;
-use crate::plan::writes::Child;
-use crate::remote::kubeconfig::facts::VALUE_KEY;
+use crate::plan::observed::{ClusterView, Observed, SecretView, Word, Works};
 use crate::remote::workload::{Member, Question};
-use keys::ssh_keys;
 
 /// Port of every member's API server, where the spec names an endpoint whose port may be another (SPEC 4.4).
 const API_PORT: u16 = 6443;
-
-/// What a pass looks at.
-pub struct Look<'a> {
-    /// The operator.
-    pub context: &'a Context,
-    /// The cluster object, cached or just read.
-    pub cluster: &'a RawCluster,
-    /// Machines and configurations, cached or just listed.
-    pub stores: &'a Stores,
-    /// Whether both were read just now.
-    pub live: bool,
-    /// The ledger's ConfigMap as it was read before the lists, where it was: then it is not read again.
-    pub ledger: Option<Option<MapFacts>>,
-    /// Machines whose configurations are to be written: what these refer to is looked at afresh.
-    pub writes: &'a BTreeSet<MachineName>,
-    /// Which NIO is there.
-    pub nio: Option<Generation>,
-    /// Whether the cluster is asked now how its machines are; else what it said last is good enough.
-    pub ask: bool,
-}
+/// Objects read by name at the same time.
+const READS_AT_A_TIME: usize = 16;
 
 /// Reads the cluster and both lists from the API server, now. `None` where the cluster is gone or another of its name.
 pub async fn read_live(
@@ -76,128 +52,180 @@ pub async fn read_live(
     Ok(Some((live, Stores::of(machines, configurations))))
 }
 
-/// The ledger's ConfigMap, now; for a plan from live reads before the lists. Whoever writes it later makes the plan's compare-and-swap
-/// fail. Read after the lists, it could be that of another operator which has begun to bring the cluster up, and whose claims the
-/// lists do not show.
+/// The ledger's ConfigMap, now. A plan from live reads has it read before the lists, and never after them: whoever writes it later
+/// makes the plan's compare-and-swap fail. Read after the lists, it could be that of another operator which has begun to bring the
+/// cluster up, and whose claims the lists do not show.
 pub async fn read_ledger(
     context: &Context,
     cluster: &ClusterView,
 ) -> Result<Option<MapFacts>, CallError> {
     let name = ledger_name(&cluster.name);
-    let Context { client, named, .. } = context;
-    let now = Duration::ZERO;
-    named
-        .map(client, &cluster.namespace, &name, now, |_| true)
-        .await
+    let named = &context.named;
+    let read = named.map(&cluster.namespace, &name, Freshness::Live).await;
+    Ok(read?.found)
 }
 
-/// One snapshot for the planner.
-pub async fn observe(look: &Look<'_>) -> Result<Observed, CallError> {
-    let Look {
-        context,
-        cluster,
-        stores,
-        live,
-        ledger,
-        writes,
-        nio,
-        ask,
-    } = look;
-    let resync = context.settings.resync;
-    let of_a_write = |is_written: bool| {
-        if is_written {
-            SECRET_AGE_AT_WRITE.min(resync)
-        } else {
-            resync
-        }
-    };
-    let of_any = of_a_write(!writes.is_empty());
-    let view = view(cluster);
-    let namespace = view.namespace.clone();
-    let mut observed = blank(look, &view);
-    own_configurations(&mut observed, stores, &view);
-    let views = Views {
-        context,
-        stores,
-        cluster: &view,
-    };
-    if view.deleting {
-        // A deletion asks for nothing else, and must not be held up by a Secret that cannot be read.
-        let held = observed.belongings().map(|(name, _)| name.clone());
-        let told = view.status.machines.iter().map(|row| row.name.clone());
-        for name in held.chain(told).collect::<BTreeSet<String>>() {
-            if let Some(name) = MachineName::parse(&name) {
-                add_machine(&mut observed, stores, &namespace, &name);
-            }
-        }
+/// What is at hand without a call: the cluster object, its configurations, and what is remembered of it.
+pub fn at_hand(
+    context: &Context,
+    cluster: &RawCluster,
+    stores: &Stores,
+    nio: Option<Generation>,
+) -> Facts {
+    let (view, spec) = (view(cluster), context.spec(cluster));
+    let fresh_id = ClusterId::from_bits(rand::random());
+    let mut facts = Facts::new(view, spec, fresh_id);
+    let view = &facts.cluster;
+    facts.nio = nio;
+    facts.since = context.clocks(&view.uid);
+    (facts.word, facts.word_is_old) = context.background.probed(&view.uid);
+    let configurations = &stores.configurations;
+    let owned = configurations.find(&view.namespace, &owner_key(&view.uid));
+    let labelled = configurations.find(&view.namespace, &label_key(&view.name));
+    facts.add_configurations(owned.into_iter().chain(labelled));
+    facts
+}
+
+/// Reads until nothing is missing: the snapshot for the planner. Where the planner is to know what the cluster says of itself now, it
+/// is asked last.
+pub async fn observe(
+    context: &Context,
+    stores: &Stores,
+    facts: &mut Facts,
+    ask: bool,
+) -> Result<Observed, CallError> {
+    let observed = complete(context, stores, facts).await?;
+    let is_asked = ask && !observed.cluster.deleting && observed.spec.is_ok();
+    if !is_asked {
         return Ok(observed);
     }
-    let (ledger, unheld_ledger) = match ledger {
-        Some(map) => views.judge_ledger(map.clone()),
-        None => views.ledger(resync).await?,
-    };
-    let (join_token, unheld_join) = views.token(&join_token_name(&view.name), of_any).await?;
-    let (worker_token, unheld_worker) = views.token(&worker_token_name(&view.name), of_any).await?;
-    observed.ledger = ledger;
-    (observed.join_token, observed.worker_token) = (join_token, worker_token);
-    observed.unheld = [
-        (Child::JoinToken, unheld_join),
-        (Child::WorkerToken, unheld_worker),
-        (Child::Ledger, unheld_ledger),
-    ]
-    .into_iter()
-    .filter_map(|(child, version)| Some((child, version?)))
-    .collect();
-    observed.known_hosts = views.known_hosts(resync).await?.0;
-    let Ok(spec) = observed.spec.clone() else {
-        return Ok(observed);
-    };
-    if let Some(secret) = &spec.credentials {
-        observed.credentials = Some(views.credentials(secret, of_any).await?);
-    }
-    let held: Vec<MachineName> = observed.members().map(|it| it.name).collect();
-    let listed = spec
-        .control_plane
-        .listed()
-        .chain(spec.data_plane.listed())
-        .cloned();
-    // Of those that left, the Node is still to be found, by its address where it bears another name.
-    let left: Vec<MachineName> = observed
-        .entries()
-        .iter()
-        .map(|entry| entry.machine.clone())
-        .chain(view.forced())
-        .collect();
-    for machine in held.into_iter().chain(listed).chain(left) {
-        add_machine(&mut observed, stores, &namespace, &machine);
-    }
-    for role in selection::short_roles(&observed, &spec) {
-        if let Pool::Selected { selector, .. } = selection::pool(&spec, role) {
-            for machine in candidates(stores, &namespace, selector) {
-                add_machine(&mut observed, stores, &namespace, &machine);
-            }
+    let word = word(&context.client, &observed).await?;
+    let uid = &facts.cluster.uid;
+    context.background.note_probe(uid, word.clone());
+    (facts.word, facts.word_is_old) = (word, false);
+    complete(context, stores, facts).await
+}
+
+async fn complete(
+    context: &Context,
+    stores: &Stores,
+    facts: &mut Facts,
+) -> Result<Observed, CallError> {
+    loop {
+        match assemble(facts) {
+            Ok(observed) => return Ok(observed),
+            Err(needs) => read(context, stores, *needs, facts).await?,
         }
     }
-    rivals(context, &mut observed, &namespace);
-    let age = |machine: &MachineName| of_a_write(writes.contains(machine));
-    ssh_keys(&views, *nio, &mut observed, &spec, age).await?;
-    // Until the ledger says that the cluster is founded, a stored kubeconfig is what shows it: no memory of its absence will do.
-    let founded = observed.ledger.ours().is_some_and(|ledger| ledger.founded);
-    let age = if *live && !founded {
-        Duration::ZERO
-    } else {
-        resync
-    };
-    let circumstances = circumstances(&observed, &spec);
-    observed.kubeconfig = views.kubeconfig(&circumstances, age).await?;
-    if *ask {
-        let word = word(&context.client, &observed).await?;
-        context.background.note_probe(&view.uid, word.clone());
-        (observed.word, observed.word_is_old) = (word, false);
-    } else {
-        (observed.word, observed.word_is_old) = context.background.probed(&view.uid);
+}
+
+/// Reads all that is needed. A read that fails is no answer.
+async fn read(
+    context: &Context,
+    stores: &Stores,
+    needs: Needs,
+    facts: &mut Facts,
+) -> Result<(), CallError> {
+    let Needs {
+        maps,
+        secrets,
+        machines,
+        candidates,
+        clusters,
+        controllers,
+        kubeconfig,
+    } = needs;
+    let (named, namespace) = (&context.named, facts.cluster.namespace.clone());
+    let maps = futures::stream::iter(maps).map(async |(name, freshness)| {
+        let read = named.map(&namespace, &name, freshness).await?;
+        Ok::<_, CallError>((name, read))
+    });
+    let maps: Vec<_> = maps.buffered(READS_AT_A_TIME).try_collect().await?;
+    facts.maps.extend(maps);
+    let secrets = futures::stream::iter(secrets).map(async |(name, freshness)| {
+        let read = named.secret(&namespace, &name, freshness).await?;
+        Ok::<_, CallError>((name, read))
+    });
+    let secrets: Vec<_> = secrets.buffered(READS_AT_A_TIME).try_collect().await?;
+    facts.secrets.extend(secrets);
+    for name in machines {
+        look_up(stores, facts, &name);
     }
-    Ok(observed)
+    for (role, selector) in candidates {
+        let none = BTreeMap::new();
+        let matching = stores.machines.filter(&namespace, |machine| {
+            selector.matches(machine.metadata.labels.as_ref().unwrap_or(&none))
+        });
+        let names = matching.iter().map(|machine| machine.name_any());
+        for name in names.filter_map(|name| MachineName::parse(&name)) {
+            look_up(stores, facts, &name);
+        }
+        facts.candidates.insert(role);
+    }
+    for name in clusters {
+        let found = context
+            .cluster(&namespace, &name)
+            .map(|found| ClusterFacts {
+                uid: found.metadata.uid.clone().unwrap_or_default(),
+                created: found
+                    .metadata
+                    .creation_timestamp
+                    .as_ref()
+                    .map(|time| time.0),
+            });
+        facts.clusters.insert(name, found);
+    }
+    for uid in controllers {
+        let controlled = stores.configurations.find(&namespace, &owner_key(&uid));
+        facts.controllers.insert(uid, !controlled.is_empty());
+    }
+    if let Some(question) = kubeconfig {
+        let answer = ask_background(context, &facts.cluster, &question);
+        facts.kubeconfig = Some((question, answer));
+    }
+    Ok(())
+}
+
+/// The Machine, and every configuration that bears its name or names it.
+fn look_up(stores: &Stores, facts: &mut Facts, name: &MachineName) {
+    let namespace = &facts.cluster.namespace;
+    let configurations = &stores.configurations;
+    let of_its_name = configurations.get(namespace, name.as_str());
+    let that_name_it = configurations.find(namespace, &machine_key(name.as_str()));
+    let machine = stores.machines.get(namespace, name.as_str());
+    facts.machines.insert(name.clone(), machine);
+    facts.add_configurations(of_its_name.into_iter().chain(that_name_it));
+}
+
+/// Tells the background work which kubeconfig is stored and what another is fetched for, and asks it how far it is.
+fn ask_background(
+    context: &Context,
+    cluster: &ClusterView,
+    question: &KubeconfigQuestion,
+) -> KubeconfigAnswer {
+    let Context {
+        background, named, ..
+    } = context;
+    let uid = &cluster.uid;
+    let (works, failures, try_again) = match &question.stored {
+        Some(digest) => {
+            if question.as_written {
+                background.note_stored(uid, digest);
+            }
+            if background.verified_another(uid, digest) {
+                // It was replaced since it was read.
+                named.forget(&cluster.namespace, &kubeconfig_name(&cluster.name));
+            }
+            background.works(uid, digest)
+        }
+        None => (Works::Unknown, 0, false),
+    };
+    KubeconfigAnswer {
+        works,
+        failures,
+        try_again,
+        fetch: background.fetch(uid, &question.circumstances),
+    }
 }
 
 /// Whom to ask how the machines are, and with which kubeconfig; or why nobody can be asked.
@@ -246,54 +274,6 @@ pub(super) async fn word(client: &kube::Client, observed: &Observed) -> Result<W
     })
 }
 
-/// A snapshot in which nothing was looked at yet.
-fn blank(look: &Look<'_>, view: &ClusterView) -> Observed {
-    Observed {
-        spec: look.context.spec(look.cluster),
-        nio: look.nio,
-        ledger: LedgerView::Absent,
-        join_token: SecretView::Absent,
-        worker_token: SecretView::Absent,
-        unheld: BTreeMap::new(),
-        credentials: None,
-        configurations: BTreeMap::new(),
-        machines: BTreeMap::new(),
-        ssh_keys: BTreeMap::new(),
-        rivals: BTreeMap::new(),
-        kubeconfig: KubeconfigView {
-            secret: SecretView::Absent,
-            stored: None,
-            works: Works::Unknown,
-            failures: 0,
-            try_again: false,
-            fetch: Fetch::default(),
-        },
-        known_hosts: KnownHostsView::Absent,
-        word: Word::NotAsked,
-        word_is_old: true,
-        entered: None,
-        since: look.context.clocks(&view.uid),
-        fresh_id: ClusterId::from_bits(rand::random()),
-        cluster: view.clone(),
-    }
-}
-
-/// Under what a kubeconfig is read: the founding, what the spec says of it, and the machines that are asked.
-fn circumstances(observed: &Observed, spec: &ValidSpec) -> String {
-    let id = observed.ledger.ours().map(|ledger| &ledger.id);
-    let machines: Vec<_> = observed
-        .control_plane()
-        .filter_map(|member| {
-            let (name, machine) = (member.name, member.machine?);
-            Some((name, machine.address(), machine.spec.ssh_user.as_deref()))
-        })
-        .collect();
-    format!(
-        "{id:?} {:?} {:?} {machines:?}",
-        spec.endpoint, spec.kubeconfig_path
-    )
-}
-
 /// The cluster object as the planner takes it, but for its spec.
 pub(super) fn view(cluster: &RawCluster) -> ClusterView {
     let meta = &cluster.metadata;
@@ -310,76 +290,5 @@ pub(super) fn view(cluster: &RawCluster) -> ClusterView {
         accept_quorum_loss: annotation(ACCEPT_QUORUM_LOSS_ANNOTATION),
         force_release: annotation(FORCE_RELEASE_ANNOTATION),
         status: cluster.status.clone().unwrap_or_default(),
-    }
-}
-
-fn own_configurations(observed: &mut Observed, stores: &Stores, cluster: &ClusterView) {
-    let namespace = &cluster.namespace;
-    let owned = stores
-        .configurations
-        .find(namespace, &owner_key(&cluster.uid));
-    let labelled = stores
-        .configurations
-        .find(namespace, &label_key(&cluster.name));
-    for configuration in owned.into_iter().chain(labelled) {
-        observed
-            .configurations
-            .insert(configuration.name_any(), configuration);
-    }
-}
-
-/// The Machine, and every configuration that bears its name or names it.
-fn add_machine(observed: &mut Observed, stores: &Stores, namespace: &str, name: &MachineName) {
-    if let Some(machine) = stores.machines.get(namespace, name.as_str()) {
-        observed.machines.insert(name.clone(), machine);
-    }
-    let of_its_name = stores.configurations.get(namespace, name.as_str());
-    let that_name_it = stores
-        .configurations
-        .find(namespace, &machine_key(name.as_str()));
-    for configuration in of_its_name.into_iter().chain(that_name_it) {
-        observed
-            .configurations
-            .insert(configuration.name_any(), configuration);
-    }
-}
-
-fn candidates(
-    stores: &Stores,
-    namespace: &str,
-    selector: &kube::core::Selector,
-) -> Vec<MachineName> {
-    use kube::core::SelectorExt as _;
-    stores
-        .machines
-        .filter(namespace, |machine| {
-            selector.matches(machine.metadata.labels.as_ref().unwrap_or(&BTreeMap::new()))
-        })
-        .iter()
-        .filter_map(|machine| MachineName::parse(&machine.name_any()))
-        .collect()
-}
-
-fn rivals(context: &Context, observed: &mut Observed, namespace: &str) {
-    let owners: BTreeSet<(String, String)> = observed
-        .configurations
-        .values()
-        .filter(|configuration| !observed.belongs(configuration))
-        .filter_map(|configuration| controller(&configuration.metadata))
-        .filter(|owner| owner.kind == "KubernetesCluster")
-        .map(|owner| (owner.uid.clone(), owner.name.clone()))
-        .collect();
-    for (uid, name) in owners {
-        let rival = context.cluster(namespace, &name);
-        let created = rival
-            .filter(|rival| rival.metadata.uid.as_deref() == Some(&uid))
-            .and_then(|rival| {
-                rival
-                    .metadata
-                    .creation_timestamp
-                    .as_ref()
-                    .map(|time| time.0)
-            });
-        observed.rivals.insert(uid, Rival { name, created });
     }
 }

@@ -5,7 +5,6 @@ mod entered;
 mod failure;
 mod report;
 
-use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -20,7 +19,7 @@ use tracing::{Instrument as _, info_span};
 use super::act::{ActError, Hand, Outcome};
 use super::clock::now;
 use super::context::Context;
-use super::observe::{Look, observe, read_ledger, read_live};
+use super::observe::{at_hand, observe, read_ledger, read_live};
 use super::schedule::{PASS_TIMEOUT, STALE_PASSES_BEFORE_BACKOFF, STALE_PAUSE};
 use crate::api::cluster::RawCluster;
 use crate::api::conditions::Reason;
@@ -82,18 +81,10 @@ async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, Pass
         default_git_repo: context.settings.default_git_repo.clone(),
         request_timeout: context.settings.request_timeout,
     };
-    let cached = observe(&Look {
-        context,
-        cluster,
-        stores: &context.stores,
-        live: false,
-        ledger: None,
-        writes: &BTreeSet::new(),
-        nio,
-        ask: false,
-    })
-    .await
-    .map_err(PassError::Unread)?;
+    let mut facts = at_hand(context, cluster, &context.stores, nio);
+    let cached = observe(context, &context.stores, &mut facts, false)
+        .await
+        .map_err(PassError::Unread)?;
     let first_plan = plan(&cached, now, &settings);
     context.keep_clocks(cluster, &first_plan.clocks, now);
     let evicts = first_plan.actions.iter().filter_map(|action| match action {
@@ -126,27 +117,24 @@ async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, Pass
             context.forget(cluster);
             return Ok(Next::requeue(context.settings.resync));
         };
-        let mut writes = first_plan.writes();
+        let mut facts = at_hand(context, &live, &stores, nio);
+        facts.live = true;
+        if let Some(ledger) = ledger {
+            facts.add_ledger(ledger);
+        }
+        facts.writes = first_plan.writes();
+        let mut ask = first_plan.wants_word;
         loop {
-            let observed = observe(&Look {
-                context,
-                cluster: &live,
-                stores: &stores,
-                live: true,
-                ledger: ledger.clone(),
-                writes: &writes,
-                nio,
-                ask: first_plan.wants_word,
-            })
-            .await
-            .map_err(PassError::Unread)?;
+            let observed = observe(context, &stores, &mut facts, std::mem::take(&mut ask))
+                .await
+                .map_err(PassError::Unread)?;
             let plan = plan(&observed, now, &settings);
             // What is seen now may let others be written than those whose Secrets were looked at.
             let more = plan.writes();
-            if more.is_subset(&writes) {
+            if more.is_subset(&facts.writes) {
                 break (observed, plan);
             }
-            writes.extend(more);
+            facts.writes.extend(more);
         }
     } else {
         (cached, first_plan)

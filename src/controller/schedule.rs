@@ -37,11 +37,9 @@ pub const FAILURES_WHILE_ERRORS_DIFFER: u32 = 4;
 /// Changes of the status that nobody waits for are written together, at most this often.
 pub const STATUS_BATCH: Duration = Duration::from_secs(5);
 
-/// How long the absence of an object that is read by name is remembered: no watch reports its creation.
-pub const ABSENCE_MEMORY: Duration = Duration::from_secs(5);
-/// How old the Secrets may be that a configuration refers to when it is written. NIO applies without a missing one and reports
-/// success. Several writes in a row share one read.
-pub const SECRET_AGE_AT_WRITE: Duration = Duration::from_secs(5);
+/// How old the answer to a read by name may be that counts as recent. People create and mend Secrets, and no watch reports it; NIO
+/// applies without a Secret that is missing and reports success. Several writes in a row share one read.
+pub const RECENT_READ_AGE: Duration = Duration::from_secs(5);
 /// How old a probe of the cluster may be while a change depends on it.
 pub const PROBE_AGE: Duration = Duration::from_secs(2);
 

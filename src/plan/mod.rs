@@ -9,11 +9,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 pub mod action;
+pub mod assemble;
 pub mod bringup;
 pub mod cluster_nix;
 pub mod confirmed;
 pub mod desired;
 pub mod entered;
+pub mod facts;
 pub mod files_hash;
 pub mod founding;
 pub mod ground;

@@ -4,16 +4,8 @@ use crate::api::conditions::{Cause, Reason};
 use crate::api::names::MachineName;
 use crate::api::nio::{Generation, Machine, SSH_KEY};
 
+use super::facts::SecretFacts;
 use super::observed::SshKeyView;
-
-/// What is known of a Secret that a Machine names.
-#[derive(Clone, Copy, Debug)]
-pub struct KeySecret<'a> {
-    /// The first of its keys in byte order.
-    pub first: Option<&'a str>,
-    /// Fingerprint of the public half of its SSH key; `Err` says why there is none. Absent where there is no such key.
-    pub fingerprint: Option<&'a Result<String, String>>,
-}
 
 /// The Secret of the cluster's namespace that a Machine names; else why it is of no use. One of another namespace is not read.
 pub fn secret_of<'a>(
@@ -46,7 +38,7 @@ pub fn secret_of<'a>(
 pub fn judge(
     name: &MachineName,
     secret: &str,
-    found: Option<KeySecret<'_>>,
+    found: Option<&SecretFacts>,
     nio: Option<Generation>,
     given: bool,
 ) -> SshKeyView {
@@ -58,7 +50,7 @@ pub fn judge(
             ),
         );
     };
-    let fingerprint = match found.fingerprint {
+    let fingerprint = match &found.fingerprint {
         None => {
             return unusable(
                 Reason::SSHKeyMissing,
@@ -73,7 +65,7 @@ pub fn judge(
         }
         Some(Ok(fingerprint)) => fingerprint.clone(),
     };
-    match found.first {
+    match found.keys.keys().next() {
         // Classic hands out the first key of a Secret, whichever that is.
         Some(first) if first != SSH_KEY && given && nio == Some(Generation::Classic) => unusable(
             Reason::SSHKeyUnusable,

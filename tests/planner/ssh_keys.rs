@@ -1,12 +1,14 @@
 //! SPEC 3.1: a machine's SSH key lies in the cluster's namespace, and is what NIO hands out; else nothing is written for the machine.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use nico::api::conditions::{
     ConditionType::{MachinesAvailable, RollingOut},
     Reason,
 };
 use nico::api::nio::{Generation, Machine, SecretRef};
+use nico::plan::facts::{ObjectFacts, SecretFacts};
 use nico::plan::observed::SshKeyView;
-use nico::plan::ssh_key::{KeySecret, judge, secret_of};
+use nico::plan::ssh_key::{judge, secret_of};
 use serde_json::json;
 
 use crate::given::{PROD, cluster, given, machine, member, planned, settled};
@@ -28,12 +30,17 @@ fn names(secret: &str, namespace: Option<&str>) -> Machine {
 
 /// What is made of a Secret with these keys.
 fn judged(keys: &[&str], nio: Option<Generation>, given: bool) -> SshKeyView {
-    let fingerprint = Ok("SHA256:w".to_owned());
-    let found = KeySecret {
-        first: keys.iter().min().copied(),
-        fingerprint: keys.contains(&"ssh-privatekey").then_some(&fingerprint),
+    let object = ObjectFacts::of(&ObjectMeta::default());
+    let found = SecretFacts {
+        object,
+        keys: keys.iter().map(|key| ((*key).to_owned(), None)).collect(),
+        fingerprint: keys
+            .contains(&"ssh-privatekey")
+            .then(|| Ok("SHA256:w".to_owned())),
+        is_kubeconfig: false,
+        kubeconfig: None,
     };
-    judge(&name("w"), "ssh-w", Some(found), nio, given)
+    judge(&name("w"), "ssh-w", Some(&found), nio, given)
 }
 
 fn why(view: SshKeyView) -> (Reason, String) {

@@ -1,7 +1,6 @@
 //! The kubeconfig and the host keys under which it is read (SPEC 6).
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -10,20 +9,19 @@ use tracing::info;
 use zeroize::Zeroize as _;
 
 use super::{ActError, Hand};
+use crate::api::kubeconfig::{KUBECONFIG_KEY, KUBECONFIG_LABEL, KUBECONFIG_TYPE, VALUE_KEY};
 use crate::api::names::{
     DIGEST_ANNOTATION, ENDPOINT_ANNOTATION, MachineName, known_hosts_name, kubeconfig_name,
 };
 use crate::controller::background::{FetchSpec, Source};
 use crate::controller::calls::{self, CallError};
 use crate::controller::events::Happening;
-use crate::controller::views::Views;
 use crate::plan::action::KubeconfigWork;
+use crate::plan::assemble;
+use crate::plan::facts::Freshness;
 use crate::plan::observed::{KnownHostsView, SshKeyView};
 use crate::plan::writes::{Precondition, Wanted};
 use crate::remote::known_hosts::{KNOWN_HOSTS_KEY, KnownHosts, Policy, with_added};
-use crate::remote::kubeconfig::facts::{
-    KUBECONFIG_KEY, KUBECONFIG_LABEL, KUBECONFIG_TYPE, VALUE_KEY,
-};
 
 /// User where a Machine names none: v1's default (NIO.md).
 const DEFAULT_USER: &str = "root";
@@ -70,22 +68,22 @@ impl Hand<'_> {
             })
         });
         // Whose the pins are and what they are, from one read: a person may just have mended them.
-        let views = Views {
-            context: self.context,
-            stores: &self.context.stores,
-            cluster,
-        };
-        let (whose, text) = views.known_hosts(Duration::ZERO).await?;
+        let map_name = known_hosts_name(&cluster.name);
+        let named = &self.context.named;
+        let live = Freshness::Live;
+        let map = named.map(&cluster.namespace, &map_name, live).await?.found;
+        let whose = assemble::known_hosts(&cluster.uid, map.as_ref());
+        let text = map.as_ref().and_then(|map| map.data.get(KNOWN_HOSTS_KEY));
+        let text = text.map_or("", String::as_str);
         let policy = match whose {
             KnownHostsView::Foreign => Policy::PinnedOnly,
             KnownHostsView::Absent | KnownHostsView::Ours => Policy::TrustOnFirstUse,
         };
-        let map_name = known_hosts_name(&cluster.name);
         let spec = FetchSpec {
             namespace: cluster.namespace.clone(),
             cluster: cluster.name.clone(),
             sources: sources.collect(),
-            known_hosts: KnownHosts::parse(&map_name, &text, policy),
+            known_hosts: KnownHosts::parse(&map_name, text, policy),
             ssh_port: self.context.settings.ssh_port,
             path: spec.kubeconfig_path.clone(),
             endpoint: spec.endpoint.clone(),

@@ -3,9 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
-use kube::{Api, ResourceExt as _};
+use kube::Api;
 
 use crate::api::cluster::RawCluster;
 use crate::api::names::MachineName;
@@ -14,10 +13,9 @@ use crate::controller::act::{ActError, Hand};
 use crate::controller::calls;
 use crate::controller::clock::now;
 use crate::controller::context::Context;
-use crate::controller::observe::{Look, observe, read_live};
-use crate::controller::views::Views;
+use crate::controller::observe::{at_hand, observe, read_ledger, read_live};
 use crate::plan::action::{Action, Plan};
-use crate::plan::entered::Entered;
+use crate::plan::assemble::assemble;
 use crate::plan::observed::Observed;
 use crate::plan::writes::Precondition;
 use crate::plan::{Settings, plan};
@@ -38,34 +36,20 @@ pub(super) async fn write_under_entry(
         // The status says so first: no old green beside a new spec (SPEC 1.2).
         return Err(ActError::Lost("the spec changed meanwhile"));
     }
-    let mut observed = observe(&Look {
-        context,
-        cluster: &live,
-        stores: &stores,
-        live: true,
-        ledger: None,
-        writes: &BTreeSet::from([machine.clone()]),
-        nio: first.0.nio,
-        ask: first.1.wants_word,
-    })
-    .await?;
+    let mut facts = at_hand(context, &live, &stores, first.0.nio);
+    facts.live = true;
+    facts.writes = BTreeSet::from([machine.clone()]);
+    observe(context, &stores, &mut facts, first.1.wants_word).await?;
     let api: Api<NixosConfiguration> =
-        Api::namespaced(context.client.clone(), &observed.cluster.namespace);
+        Api::namespaced(context.client.clone(), &facts.cluster.namespace);
     match calls::get_opt(&api, machine.as_str()).await? {
-        Some(child) => {
-            let name = child.name_any();
-            observed.configurations.insert(name, Arc::new(child));
-        }
-        None => drop(observed.configurations.remove(machine.as_str())),
+        Some(child) => facts.add_configurations([Arc::new(child)]),
+        None => drop(facts.configurations.remove(machine.as_str())),
     }
-    let views = Views {
-        context,
-        stores: &stores,
-        cluster: &observed.cluster.clone(),
+    facts.enter(machine, taken, read_ledger(context, &facts.cluster).await?);
+    let Ok(observed) = assemble(&facts) else {
+        return Err(ActError::Lost("its configuration changed meanwhile"));
     };
-    let (ledger, _) = views.ledger(Duration::ZERO).await?;
-    observed.entered = Entered::new(machine, taken, &ledger);
-    observed.ledger = ledger;
     if observed.entered.is_none() {
         return Err(ActError::Lost(
             "the ledger changed since the entry was taken",

@@ -7,53 +7,29 @@ use k8s_openapi::api::core::v1::Secret;
 
 use super::rebuild::{self, Access, Credential};
 use crate::api::digest::sha256;
+use crate::api::kubeconfig::{KUBECONFIG_KEY, KUBECONFIG_LABEL, KubeconfigFacts, VALUE_KEY};
 use crate::api::names::{DIGEST_ANNOTATION, ENDPOINT_ANNOTATION};
 
-/// Secret type by which Cluster API and Flux find a kubeconfig (SPEC 3.1).
-pub const KUBECONFIG_TYPE: &str = "cluster.x-k8s.io/secret";
-/// Key of the kubeconfig in its Secret (Cluster API).
-pub const VALUE_KEY: &str = "value";
-/// The same again, for people (SPEC 3.1).
-pub const KUBECONFIG_KEY: &str = "kubeconfig";
-
-/// Label by which Cluster API and Flux find a kubeconfig: the cluster's name (SPEC 3.1).
-pub const KUBECONFIG_LABEL: &str = "cluster.x-k8s.io/cluster-name";
-
-/// What is no secret in a Secret with a kubeconfig that is as NICO wrote it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KubeconfigFacts {
-    /// The cluster that its label names.
-    pub cluster: String,
-    /// Host that it leads to.
-    pub host: String,
-    /// The endpoint of the spec that it was made for; empty where there was none.
-    pub endpoint: String,
-    /// From when to when its client certificate is valid; `None` where it has none.
-    pub client_certificate: Option<(Timestamp, Timestamp)>,
-}
-
-impl KubeconfigFacts {
-    /// The facts of a Secret; `None` where it is not as NICO wrote it.
-    #[must_use]
-    pub fn of(secret: &Secret) -> Option<Self> {
-        let data = secret.data.as_ref()?;
-        let text = &data.get(VALUE_KEY)?.0;
-        let annotation = |name| secret.metadata.annotations.as_ref()?.get(name).cloned();
-        let as_written =
-            data.get(KUBECONFIG_KEY)?.0 == *text && annotation(DIGEST_ANNOTATION)? == sha256(text);
-        let access = as_written.then(|| inspected(text))??;
-        Some(Self {
-            cluster: secret
-                .metadata
-                .labels
-                .as_ref()?
-                .get(KUBECONFIG_LABEL)?
-                .clone(),
-            host: access.server.host.to_string(),
-            endpoint: annotation(ENDPOINT_ANNOTATION).unwrap_or_default(),
-            client_certificate: validity(&access),
-        })
-    }
+/// The facts of a Secret; `None` where it is not as NICO wrote it.
+#[must_use]
+pub fn of(secret: &Secret) -> Option<KubeconfigFacts> {
+    let data = secret.data.as_ref()?;
+    let text = &data.get(VALUE_KEY)?.0;
+    let annotation = |name| secret.metadata.annotations.as_ref()?.get(name).cloned();
+    let as_written =
+        data.get(KUBECONFIG_KEY)?.0 == *text && annotation(DIGEST_ANNOTATION)? == sha256(text);
+    let access = as_written.then(|| inspected(text))??;
+    Some(KubeconfigFacts {
+        cluster: secret
+            .metadata
+            .labels
+            .as_ref()?
+            .get(KUBECONFIG_LABEL)?
+            .clone(),
+        host: access.server.host.to_string(),
+        endpoint: annotation(ENDPOINT_ANNOTATION).unwrap_or_default(),
+        client_certificate: validity(&access),
+    })
 }
 
 /// When the client certificate of a kubeconfig ends; `None` where it has none.

@@ -1,0 +1,212 @@
+//! Facts become what the planner looks at: what is ours, foreign, left over or of no use, and which machines matter. What is still
+//! to be read for that is said, never guessed.
+
+mod named;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::api::names::MachineName;
+use crate::api::spec::{Pool, ValidSpec};
+
+use super::entered::Entered;
+use super::facts::{Facts, KubeconfigQuestion, Needs};
+use super::observed::{
+    Fetch, KnownHostsView, KubeconfigView, LedgerView, Observed, Rival, SecretView, Word, Works,
+    controller,
+};
+use super::selection;
+use super::writes::Token;
+use named::Named;
+pub use named::known_hosts;
+
+/// What the planner looks at. `Err`: what has to be read first; once that was added to the facts, they are assembled again.
+pub fn assemble(facts: &Facts) -> Result<Observed, Box<Needs>> {
+    let mut observed = blank(facts);
+    let mut named = Named::of(facts);
+    if facts.cluster.deleting {
+        // A deletion asks for nothing else, and must not be held up by a Secret that cannot be read.
+        let held = observed.belongings().map(|(name, _)| name.as_str());
+        let rows = facts.cluster.status.machines.iter();
+        let names = held.chain(rows.map(|row| row.name.as_str()));
+        look_up(
+            facts,
+            names.filter_map(MachineName::parse),
+            &mut named.needs,
+        );
+        return met(named.needs).map(|()| observed);
+    }
+    observed.ledger = named.ledger();
+    observed.join_token = named.token(Token::Join);
+    observed.worker_token = named.token(Token::Worker);
+    observed.known_hosts = named.known_hosts();
+    let Ok(spec) = observed.spec.clone() else {
+        observed.unheld = std::mem::take(&mut named.unheld);
+        return met(named.needs).map(|()| observed);
+    };
+    let credentials = spec.credentials.as_deref();
+    observed.credentials = credentials.map(|secret| named.credentials(secret));
+    let stored = named.kubeconfig(&mut observed);
+    observed.unheld = std::mem::take(&mut named.unheld);
+    look_up(facts, of_interest(&observed, &spec), &mut named.needs);
+    met(std::mem::take(&mut named.needs))?;
+
+    for role in selection::short_roles(&observed, &spec) {
+        if let Pool::Selected { selector, .. } = selection::pool(&spec, role)
+            && !facts.candidates.contains(&role)
+        {
+            named.needs.candidates.insert(role, selector.clone());
+        }
+    }
+    met(std::mem::take(&mut named.needs))?;
+
+    rivals(facts, &mut observed, &mut named.needs);
+    ssh_keys(&mut observed, &spec, &mut named);
+    let question = KubeconfigQuestion {
+        circumstances: circumstances(&observed, &spec),
+        as_written: stored.is_some()
+            && observed
+                .kubeconfig
+                .stored
+                .as_ref()
+                .is_some_and(|it| it.host.is_some()),
+        stored,
+    };
+    match &facts.kubeconfig {
+        Some((asked, answer)) if *asked == question => {
+            let view = &mut observed.kubeconfig;
+            view.works = answer.works.clone();
+            (view.failures, view.try_again) = (answer.failures, answer.try_again);
+            view.fetch = answer.fetch.clone();
+        }
+        _ => named.needs.kubeconfig = Some(question),
+    }
+    (observed.word, observed.word_is_old) = (facts.word.clone(), facts.word_is_old);
+    let taken = facts.taken.as_ref();
+    observed.entered =
+        taken.and_then(|(machine, taken)| Entered::new(machine, taken, &observed.ledger));
+    met(named.needs).map(|()| observed)
+}
+
+fn met(needs: Needs) -> Result<(), Box<Needs>> {
+    if needs.are_met() {
+        Ok(())
+    } else {
+        Err(Box::new(needs))
+    }
+}
+
+/// A snapshot in which nothing was judged yet.
+fn blank(facts: &Facts) -> Observed {
+    let machines = facts.machines.iter();
+    let machines = machines.filter_map(|(name, machine)| Some((name.clone(), machine.clone()?)));
+    Observed {
+        cluster: facts.cluster.clone(),
+        spec: facts.spec.clone(),
+        nio: facts.nio,
+        ledger: LedgerView::Absent,
+        join_token: SecretView::Absent,
+        worker_token: SecretView::Absent,
+        unheld: BTreeMap::new(),
+        credentials: None,
+        configurations: facts.configurations.clone(),
+        machines: machines.collect(),
+        ssh_keys: BTreeMap::new(),
+        rivals: BTreeMap::new(),
+        kubeconfig: KubeconfigView {
+            secret: SecretView::Absent,
+            stored: None,
+            works: Works::Unknown,
+            failures: 0,
+            try_again: false,
+            fetch: Fetch::default(),
+        },
+        known_hosts: KnownHostsView::Absent,
+        word: Word::NotAsked,
+        word_is_old: true,
+        entered: None,
+        since: facts.since.clone(),
+        fresh_id: facts.fresh_id.clone(),
+    }
+}
+
+/// The machines that matter whatever a selector says: members, those that the spec lists, and those that left, whose Node is still to
+/// be found, by its address where it bears another name.
+fn of_interest(observed: &Observed, spec: &ValidSpec) -> Vec<MachineName> {
+    let members = observed.members().map(|member| member.name);
+    let listed = spec.control_plane.listed().chain(spec.data_plane.listed());
+    let left = observed.entries().iter().map(|entry| &entry.machine);
+    let known = listed.chain(left).cloned();
+    members
+        .chain(known)
+        .chain(observed.cluster.forced())
+        .collect()
+}
+
+fn look_up(facts: &Facts, machines: impl IntoIterator<Item = MachineName>, needs: &mut Needs) {
+    let machines = machines.into_iter();
+    needs
+        .machines
+        .extend(machines.filter(|machine| !facts.machines.contains_key(machine)));
+}
+
+/// The clusters that control configurations which are not ours.
+fn rivals(facts: &Facts, observed: &mut Observed, needs: &mut Needs) {
+    let configurations = observed.configurations.values();
+    let owners: BTreeSet<(String, String)> = configurations
+        .filter(|configuration| !observed.belongs(configuration))
+        .filter_map(|configuration| controller(&configuration.metadata))
+        .filter(|owner| owner.kind == "KubernetesCluster")
+        .map(|owner| (owner.uid.clone(), owner.name.clone()))
+        .collect();
+    for (uid, name) in owners {
+        let Some(found) = facts.clusters.get(&name) else {
+            needs.clusters.insert(name);
+            continue;
+        };
+        let found = found.as_ref().filter(|found| found.uid == uid);
+        let created = found.and_then(|found| found.created);
+        observed.rivals.insert(uid, Rival { name, created });
+    }
+}
+
+/// The SSH keys of the machines that are members or may become members now. A selector passes over a machine whose key is of no use:
+/// then the next one's is looked at.
+fn ssh_keys(observed: &mut Observed, spec: &ValidSpec, named: &mut Named<'_>) {
+    loop {
+        let selection = selection::select(observed, spec);
+        let present = selection.present().map(|(name, _)| name);
+        let new: Vec<&MachineName> = present
+            .filter(|name| !observed.ssh_keys.contains_key(*name))
+            .filter(|name| observed.machines.contains_key(*name))
+            .collect();
+        if new.is_empty() {
+            return;
+        }
+        let judged = new.into_iter().filter_map(|name| {
+            let machine = observed.machines.get(name)?;
+            let view = named.ssh_key(name, machine, spec.inject_ssh_key)?;
+            Some((name.clone(), view))
+        });
+        let judged: Vec<_> = judged.collect();
+        observed.ssh_keys.extend(judged);
+        if !named.needs.secrets.is_empty() {
+            return;
+        }
+    }
+}
+
+/// Under what a kubeconfig is fetched: the founding, what the spec says of it, and the machines that are asked.
+fn circumstances(observed: &Observed, spec: &ValidSpec) -> String {
+    let id = observed.ledger.ours().map(|ledger| &ledger.id);
+    let machines: Vec<_> = observed
+        .control_plane()
+        .filter_map(|member| {
+            let (name, machine) = (member.name, member.machine?);
+            Some((name, machine.address(), machine.spec.ssh_user.as_deref()))
+        })
+        .collect();
+    format!(
+        "{id:?} {:?} {:?} {machines:?}",
+        spec.endpoint, spec.kubeconfig_path
+    )
+}

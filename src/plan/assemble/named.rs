@@ -1,0 +1,264 @@
+//! Objects that are read by name, judged for one cluster: is it there, is it ours, can it be used? (SPEC 3.1, 3.6, 6)
+
+use std::collections::BTreeMap;
+
+use crate::api::kubeconfig::VALUE_KEY;
+use crate::api::ledger::Ledger;
+use crate::api::names::{
+    MachineName, join_token_name, known_hosts_name, kubeconfig_name, ledger_name, worker_token_name,
+};
+use crate::api::nio::Machine;
+use crate::plan::desired::TOKEN_KEY;
+use crate::plan::facts::{Facts, Freshness, MapFacts, Needs, ObjectFacts, Read, SecretFacts};
+use crate::plan::observed::{KnownHostsView, LedgerView, Observed, SecretView, SshKeyView, Stored};
+use crate::plan::ssh_key;
+use crate::plan::writes::{Child, Precondition, Token};
+
+/// The judge of one cluster's objects. What is not as it should be counts only where the answer is recent: people mend it, and no
+/// watch tells.
+pub(super) struct Named<'a> {
+    facts: &'a Facts,
+    /// What is to be read.
+    pub(super) needs: Needs,
+    /// Children of ours from which somebody took NICO's finalizer.
+    pub(super) unheld: BTreeMap<Child, Precondition>,
+}
+
+impl<'a> Named<'a> {
+    pub(super) fn of(facts: &'a Facts) -> Self {
+        Self {
+            facts,
+            needs: Needs::default(),
+            unheld: BTreeMap::new(),
+        }
+    }
+
+    fn secret(&mut self, name: &str, at_least: Freshness) -> Option<&'a SecretFacts> {
+        known(&self.facts.secrets, &mut self.needs.secrets, name, at_least)
+    }
+
+    fn map(&mut self, name: &str, at_least: Freshness) -> Option<&'a MapFacts> {
+        known(&self.facts.maps, &mut self.needs.maps, name, at_least)
+    }
+
+    /// How new a Secret has to be that is referred to by what is written: NIO applies without one that is missing and calls that
+    /// success.
+    fn referred_to(is_written: bool) -> Freshness {
+        if is_written {
+            Freshness::Recent
+        } else {
+            Freshness::Remembered
+        }
+    }
+
+    fn is_ours(&self, object: &ObjectFacts) -> bool {
+        object.controller.as_deref() == Some(&self.facts.cluster.uid)
+    }
+
+    /// Left by a former cluster of this name, which is gone since this one has the name: being deleted, held by NICO's
+    /// finalizer, and no configuration of that cluster is left to refer to it. Or it lost its owner, and was deleted then.
+    fn is_leftover(&mut self, object: &ObjectFacts) -> bool {
+        if !object.deleting || !object.held {
+            return false;
+        }
+        let Some(uid) = &object.controller else {
+            return true;
+        };
+        if *uid == self.facts.cluster.uid {
+            return false;
+        }
+        let controls_any = self.facts.controllers.get(uid);
+        if controls_any.is_none() {
+            self.needs.controllers.insert(uid.clone());
+        }
+        controls_any == Some(&false)
+    }
+
+    /// What is ours and should carry `in-use`, where somebody took that off.
+    fn note_unheld(&mut self, child: Child, object: &ObjectFacts) {
+        if self.is_ours(object) && !object.deleting && !object.held {
+            self.unheld.insert(child, object.version.clone());
+        }
+    }
+
+    /// The ledger.
+    pub(super) fn ledger(&mut self) -> LedgerView {
+        let name = ledger_name(&self.facts.cluster.name);
+        let found = self.map(&name, Freshness::Remembered);
+        let view = match found {
+            None => LedgerView::Absent,
+            Some(map) if self.is_leftover(&map.object) => LedgerView::Leftover,
+            Some(map) if !self.is_ours(&map.object) => LedgerView::Foreign,
+            // Somebody deleted it, as the messages about a ledger of no use advise: it is let go, and made anew.
+            Some(map) if map.object.deleting => LedgerView::Leftover,
+            Some(map) => match Ledger::from_data(&map.data) {
+                Ok(ledger) => LedgerView::Ours(map.object.version.clone(), ledger),
+                Err(error) => LedgerView::Unreadable(error),
+            },
+        };
+        if let Some(map) = found {
+            self.note_unheld(Child::Ledger, &map.object);
+        }
+        if view.ours().is_none() {
+            self.map(&name, Freshness::Recent);
+        }
+        view
+    }
+
+    /// A token: one key, not empty, since classic hands out the first key of a Secret (NIO.md).
+    pub(super) fn token(&mut self, token: Token) -> SecretView {
+        let cluster = &self.facts.cluster.name;
+        let name = match token {
+            Token::Join => join_token_name(cluster),
+            Token::Worker => worker_token_name(cluster),
+        };
+        let found = self.secret(&name, Self::referred_to(!self.facts.writes.is_empty()));
+        let view = self.judge(found, |facts| {
+            facts.keys.len() == 1 && facts.keys.get(TOKEN_KEY).is_some_and(Option::is_some)
+        });
+        if let Some(facts) = found {
+            self.note_unheld(token.into(), &facts.object);
+        }
+        if !view.usable() {
+            self.secret(&name, Freshness::Recent);
+        }
+        view
+    }
+
+    fn judge(
+        &mut self,
+        found: Option<&SecretFacts>,
+        is_usable: impl Fn(&SecretFacts) -> bool,
+    ) -> SecretView {
+        let Some(found) = found else {
+            return SecretView::Absent;
+        };
+        let object = &found.object;
+        let adopted = object.adopt.as_deref() == Some(&self.facts.cluster.name);
+        match (self.is_ours(object), adopted) {
+            (false, false) if self.is_leftover(object) => SecretView::Leftover,
+            (false, false) => SecretView::Foreign,
+            _ if object.deleting => SecretView::Terminating,
+            _ if !is_usable(found) => SecretView::Unusable,
+            (true, _) => SecretView::Ours,
+            (false, true) => SecretView::Adopted,
+        }
+    }
+
+    /// The Secret that `credentialsRef` names.
+    pub(super) fn credentials(&mut self, name: &str) -> SecretView {
+        let view = match self.secret(name, Self::referred_to(!self.facts.writes.is_empty())) {
+            None => SecretView::Absent,
+            Some(facts) if facts.object.deleting => SecretView::Terminating,
+            Some(_) => SecretView::Adopted,
+        };
+        if !view.usable() {
+            self.secret(name, Freshness::Recent);
+        }
+        view
+    }
+
+    /// The SSH key of a machine, `given` to it or for NICO alone; `None` until its Secret was read. Only one of the cluster's own
+    /// namespace is read.
+    pub(super) fn ssh_key(
+        &mut self,
+        name: &MachineName,
+        machine: &Machine,
+        given: bool,
+    ) -> Option<SshKeyView> {
+        let facts = self.facts;
+        let secret = match ssh_key::secret_of(name, machine, facts.nio, &facts.cluster.namespace) {
+            Ok(secret) => secret,
+            Err(view) => return Some(view),
+        };
+        let found = self.secret(secret, Self::referred_to(facts.writes.contains(name)));
+        let view = ssh_key::judge(name, secret, found, facts.nio, given);
+        if !matches!(view, SshKeyView::Usable { .. }) {
+            self.secret(secret, Freshness::Recent);
+        }
+        (!self.needs.secrets.contains_key(secret)).then_some(view)
+    }
+
+    /// The kubeconfig's Secret; returns the digest of the kubeconfig in it, where that is ours.
+    pub(super) fn kubeconfig(&mut self, observed: &mut Observed) -> Option<String> {
+        let name = kubeconfig_name(&self.facts.cluster.name);
+        // Until the ledger says that the cluster is founded, a stored kubeconfig is what shows it: no memory of its absence will do.
+        let ledger = ledger_name(&self.facts.cluster.name);
+        let unfounded = self.facts.maps.contains_key(&ledger)
+            && observed.ledger.ours().is_none_or(|ledger| !ledger.founded);
+        let found = self.secret(
+            &name,
+            if self.facts.live && unfounded {
+                Freshness::Live
+            } else {
+                Freshness::Remembered
+            },
+        );
+        let value = found.and_then(|facts| facts.keys.get(VALUE_KEY)?.clone());
+        let view = &mut observed.kubeconfig;
+        view.secret = match self.judge(found, |_| value.is_some()) {
+            // There is no adopting of a kubeconfig.
+            SecretView::Adopted => SecretView::Foreign,
+            // One of another type cannot become what NICO writes.
+            SecretView::Ours | SecretView::Unusable
+                if !found.is_some_and(|found| found.is_kubeconfig) =>
+            {
+                SecretView::Foreign
+            }
+            view => view,
+        };
+        let is_ours = matches!(view.secret, SecretView::Ours | SecretView::Unusable);
+        view.stored = found.filter(|_| is_ours).map(|found| {
+            let as_written = found.kubeconfig.as_ref();
+            let as_written = as_written.filter(|it| it.cluster == self.facts.cluster.name);
+            Stored {
+                version: found.object.version.clone(),
+                host: as_written.map(|it| it.host.clone()),
+                endpoint: as_written.map(|it| it.endpoint.clone()).unwrap_or_default(),
+                client_certificate: as_written.and_then(|it| it.client_certificate),
+            }
+        });
+        if !is_ours {
+            self.secret(&name, Freshness::Recent);
+        }
+        value.filter(|_| view.secret == SecretView::Ours)
+    }
+
+    /// The pinned host keys.
+    pub(super) fn known_hosts(&mut self) -> KnownHostsView {
+        let name = known_hosts_name(&self.facts.cluster.name);
+        let view = known_hosts(
+            &self.facts.cluster.uid,
+            self.map(&name, Freshness::Remembered),
+        );
+        if view != KnownHostsView::Ours {
+            self.map(&name, Freshness::Recent);
+        }
+        view
+    }
+}
+
+/// Whose the ConfigMap with the pinned host keys is, for the cluster of that uid.
+#[must_use]
+pub fn known_hosts(uid: &str, map: Option<&MapFacts>) -> KnownHostsView {
+    match map {
+        None => KnownHostsView::Absent,
+        Some(map) if map.object.controller.as_deref() == Some(uid) => KnownHostsView::Ours,
+        Some(_) => KnownHostsView::Foreign,
+    }
+}
+
+/// What was found under a name, where the answer is new enough; else it is to be read.
+fn known<'a, T>(
+    read: &'a BTreeMap<String, Read<T>>,
+    needs: &mut BTreeMap<String, Freshness>,
+    name: &str,
+    at_least: Freshness,
+) -> Option<&'a T> {
+    let answer = read.get(name);
+    if answer.is_none_or(|answer| answer.freshness < at_least) {
+        let needed = needs.entry(name.to_owned()).or_insert(at_least);
+        *needed = at_least.max(*needed);
+    }
+    answer.and_then(|answer| answer.found.as_ref())
+}
