@@ -15,6 +15,7 @@ use super::background::Background;
 use super::calls;
 use super::detect;
 use super::events::Events;
+use super::gate::Gate;
 use super::health::{Health, mark};
 use super::named::Named;
 use super::schedule::{NIO_CHECK_PAUSE, NIO_MISSES};
@@ -42,6 +43,8 @@ pub struct Context {
     pub named: Named,
     /// SSH and the workload's API.
     pub background: Background,
+    /// Whose turn it is.
+    pub(crate) gate: Gate,
     /// Kubernetes Events.
     pub events: Events,
     wake: UnboundedSender<ObjectRef<RawCluster>>,
@@ -92,6 +95,7 @@ impl Context {
         Self {
             background: Background::new(client.clone(), settings.resync, wake.clone()),
             events: Events::new(client.clone()),
+            gate: Gate::default(),
             started: Instant::now(),
             named: Named::new(client.clone(), settings.resync),
             stores: Stores::default(),

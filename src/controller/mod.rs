@@ -20,6 +20,7 @@ pub mod clock;
 pub mod context;
 pub mod detect;
 pub mod events;
+pub mod gate;
 pub mod health;
 pub mod named;
 pub mod observe;
@@ -31,7 +32,7 @@ pub mod watch;
 
 use context::Context;
 use health::Health;
-use schedule::{CONCURRENT_PASSES, DEBOUNCE};
+use schedule::DEBOUNCE;
 use settings::Settings;
 use watch::watch;
 
@@ -62,17 +63,17 @@ pub async fn run(
         machines.flat_map(move |event| futures::stream::iter(of_machines.take_machine(event)));
     let configurations = configurations
         .flat_map(move |event| futures::stream::iter(of_configurations.take_configuration(event)));
-    let readiness = Arc::clone(&context);
+    let (readiness, closing) = (Arc::clone(&context), Arc::clone(&context));
     let work = Controller::for_stream(reflector(writer, clusters).applied_objects(), reader)
-        .with_config(
-            Config::default()
-                .concurrency(CONCURRENT_PASSES)
-                .debounce(DEBOUNCE),
-        )
+        // Every pass begins at once, and waits for its turn at the gate.
+        .with_config(Config::default().debounce(DEBOUNCE))
         .reconcile_on(machines)
         .reconcile_on(configurations)
         .reconcile_on(received(woken))
-        .graceful_shutdown_on(shutdown)
+        .graceful_shutdown_on(async move {
+            shutdown.await;
+            closing.gate.close();
+        })
         .run(reconcile::reconcile, |_, error, _| match *error {}, context)
         .for_each(|outcome| async move {
             if let Err(kube::runtime::controller::Error::QueueError(error)) = outcome {

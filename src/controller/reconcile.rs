@@ -19,6 +19,7 @@ use tracing::{Instrument as _, info_span};
 use super::act::{ActError, Hand, Outcome};
 use super::clock::now;
 use super::context::Context;
+use super::gate::Kind;
 use super::observe::{at_hand, observe, read_ledger, read_live};
 use super::schedule::{PASS_TIMEOUT, STALE_PASSES_BEFORE_BACKOFF, STALE_PAUSE};
 use crate::api::cluster::RawCluster;
@@ -44,7 +45,18 @@ pub async fn reconcile(
     cluster: Arc<RawCluster>,
     context: Arc<Context>,
 ) -> Result<Next, Infallible> {
-    let cluster = context.newest(&cluster);
+    let kind = if status_is_of_another_generation(&context.newest(&cluster)) {
+        Kind::FirstLook
+    } else {
+        Kind::Work
+    };
+    let namespace = cluster.namespace().unwrap_or_default();
+    let Some(_turn) = context.gate.enter(&namespace, kind).await else {
+        return Ok(Next::await_change());
+    };
+    // While it waited, the watch may have shown a newer one than the Controller began with.
+    let shown = context.cluster(&namespace, &cluster.name_any());
+    let cluster = context.newest(&shown.unwrap_or(cluster));
     let span = info_span!(
         "pass",
         cluster = cluster.name_any(),
@@ -59,7 +71,13 @@ pub async fn reconcile(
             Err(error) => failed(&cluster, &context, error).await,
         }
     };
-    Ok(reconciled.instrument(span).await)
+    // On the heap, so that those who wait cost little.
+    Ok(Box::pin(reconciled).instrument(span).await)
+}
+
+fn status_is_of_another_generation(cluster: &RawCluster) -> bool {
+    let status = cluster.status.as_ref();
+    status.and_then(|status| status.observed_generation) != cluster.metadata.generation
 }
 
 /// A pass that ends in time and does not take the others with it, whatever defect one cluster brings to light.

@@ -4,11 +4,13 @@ use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 /// Clusters reconciled at the same time.
-pub const CONCURRENT_PASSES: u16 = 16;
+pub const CONCURRENT_PASSES: usize = 16;
+/// Of these, how many are kept for clusters of which nobody has looked at the current generation.
+pub const PASSES_KEPT_FOR_FIRST_LOOKS: usize = 4;
 /// Events that arrive within this time become one pass.
 pub const DEBOUNCE: Duration = Duration::from_millis(20);
 /// Bounds one pass, so that one cluster never holds up another for longer.
-pub const PASS_TIMEOUT: Duration = Duration::from_secs(300);
+pub const PASS_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Pause before a pass that looks whether the first lists have ended.
 pub const LIST_CHECK_PAUSE: Duration = Duration::from_millis(250);
