@@ -23,22 +23,13 @@ use super::gate::Kind;
 use super::observe::{at_hand, observe, read_ledger, read_live};
 use super::schedule::{PASS_TIMEOUT, STALE_PASSES_BEFORE_BACKOFF, STALE_PAUSE};
 use crate::api::cluster::RawCluster;
-use crate::api::conditions::Reason;
-use crate::api::status::Role;
-use crate::plan::action::{Action, FinalizerWrite, NodeWork, Plan, SlotWrite};
+use crate::plan::action::{Action, FinalizerWrite, NodeWork, Plan};
 use crate::plan::observed::Observed;
 use crate::plan::status::{Refusal, status};
 use crate::plan::{Settings, plan};
 use entered::write_under_entry;
 use failure::{PassError, failed};
 use report::{keep_status, write_status};
-
-/// How soon a missing Secret is looked for again: no watch tells that it came.
-const SECRET_PAUSE: Duration = Duration::from_secs(5);
-/// How soon a cluster is asked again on whose word a change waits: no watch tells of it.
-const ASK_PAUSE: Duration = Duration::from_secs(2);
-/// How soon it is asked again where nothing is in flight, and what stands in the way may stand there for days.
-const STANDSTILL_PAUSE: Duration = Duration::from_secs(10);
 
 /// The Controller's entry. A pass that fails is dealt with here, so it never returns an error.
 pub async fn reconcile(
@@ -141,7 +132,7 @@ async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, Pass
             facts.add_ledger(ledger);
         }
         facts.writes = first_plan.writes();
-        let mut ask = first_plan.wants_word;
+        let mut ask = first_plan.asks_cluster;
         loop {
             let observed = observe(context, &stores, &mut facts, std::mem::take(&mut ask))
                 .await
@@ -220,46 +211,11 @@ fn removes_finalizer(plan: &Plan) -> bool {
         .any(|action| matches!(action, Action::Finalizer(FinalizerWrite::Remove(..))))
 }
 
-/// Whether something goes on that the cluster's own word may end.
-fn changes(plan: &Plan) -> bool {
-    let is_taken = |action: &Action| matches!(action, Action::Slot(SlotWrite::Take { .. }));
-    !plan.in_flight.is_empty() || plan.actions.iter().any(is_taken)
-}
-
+/// When the cluster is looked at again though nothing happens.
 fn next_look(context: &Context, plan: &Plan, later: Option<Duration>) -> Duration {
-    let obstacles = Role::ALL
+    [plan.look_again, later]
         .into_iter()
-        .flat_map(|role| &plan.selection.of(role).obstacles)
-        .map(|obstacle| obstacle.cause.reason);
-    let secret_missing = plan
-        .waits
-        .iter()
-        .map(|wait| wait.cause.reason)
-        .chain(obstacles)
-        .any(|reason| {
-            matches!(
-                reason,
-                Reason::SecretMissing
-                    | Reason::SSHKeyMissing
-                    | Reason::SSHKeyUnusable
-                    | Reason::SecretConflict
-                    | Reason::JoinTokenLost
-                    | Reason::LedgerUnreadable
-                    | Reason::NIOMissing
-            )
-        });
-    [
-        plan.look_again,
-        later,
-        secret_missing.then_some(SECRET_PAUSE),
-        plan.wants_word.then_some(if changes(plan) {
-            ASK_PAUSE
-        } else {
-            STANDSTILL_PAUSE
-        }),
-    ]
-    .into_iter()
-    .flatten()
-    .fold(context.settings.resync, Duration::min)
-    .max(STALE_PAUSE)
+        .flatten()
+        .fold(context.settings.resync, Duration::min)
+        .max(STALE_PAUSE)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::api::conditions::{Cause, ConditionType, Reason};
+use crate::api::conditions::{Cause, ConditionType};
 use crate::api::ledger::Ledger;
 use crate::api::names::{
     CONFIRMED_ANNOTATION, MachineName, Marker, Revision, TOUCHED_ANNOTATION, WITHDRAWN,
@@ -39,7 +39,9 @@ pub struct Plan {
     /// Machines in flight.
     pub in_flight: BTreeMap<MachineName, InFlightRow>,
     /// The plan rests on what the cluster says of itself.
-    pub wants_word: bool,
+    pub asks_cluster: bool,
+    /// The machine whose entry is taken.
+    pub next: Option<MachineName>,
     /// The revision that each member and each joining machine should have.
     pub targets: BTreeMap<MachineName, Revision>,
 }
@@ -67,40 +69,6 @@ impl Plan {
             _ => None,
         };
         self.actions.iter().filter_map(written).collect()
-    }
-
-    /// Looks again within `delay`, or sooner where something else asks for it.
-    pub fn look_again_in(&mut self, delay: Duration) {
-        self.look_again = Some(self.look_again.map_or(delay, |sooner| sooner.min(delay)));
-    }
-
-    /// Adds a wait.
-    pub fn wait(&mut self, condition: ConditionType, reason: Reason, message: impl Into<String>) {
-        self.wait_because(condition, Cause::new(reason, message));
-    }
-
-    /// Adds a wait.
-    pub fn wait_because(&mut self, condition: ConditionType, cause: Cause) {
-        self.waits.push(Wait {
-            condition,
-            cause,
-            machine: None,
-        });
-    }
-
-    /// Adds a wait for one machine.
-    pub fn wait_for(
-        &mut self,
-        machine: &MachineName,
-        condition: ConditionType,
-        reason: Reason,
-        message: impl Into<String>,
-    ) {
-        self.waits.push(Wait {
-            condition,
-            cause: Cause::new(reason, message),
-            machine: Some(machine.clone()),
-        });
     }
 }
 

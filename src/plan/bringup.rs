@@ -1,181 +1,216 @@
 //! First configurations: the control plane all at once when it can be completed, workers as they come, and what is given
 //! back before the founding (SPEC 2.4, 2.5).
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use jiff::Timestamp;
+use std::collections::BTreeSet;
 
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::names::MachineName;
 use crate::api::status::Role;
 
-use super::action::{Action, ConfigurationWrite, Plan};
+use super::action::{Action, ConfigurationWrite};
 use super::desired::Target;
-use super::founding::{self, Founding};
+use super::founding::{self, Restart};
 use super::ground::Secrets;
-use super::observed::Observed;
-use super::patience::Clock;
-use super::selection::Selection;
+use super::known::Known;
+use super::observed::Member;
+use super::output::Output;
+use super::patience::{Clock, INCOMPLETE_CLAIMS_HELD_FOR};
 use super::writes::Precondition;
 
-/// How long an older cluster holds claims that it cannot complete. A younger one gives way at once; a holder that is
-/// complete never does, and others shall not wait for ever.
-const HOLD_INCOMPLETE: Duration = Duration::from_secs(60);
+/// What is claimed and given back in this plan, as far as later steps need it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// Names of the configurations that are given back.
+    pub given_back: BTreeSet<String>,
+    /// Whether a machine is claimed.
+    pub any: bool,
+    /// The cluster was founded, and no control plane machine is left to join through.
+    pub lost: bool,
+}
 
-/// Plans the claims, and what is given back so that two clusters never starve each other.
-pub fn plan_claims(
-    observed: &Observed,
-    secrets: &Secrets,
-    founding: &Founding,
-    targets: &BTreeMap<MachineName, Target>,
-    now: Timestamp,
-    plan: &mut Plan,
-) {
-    if let Some(why) = &founding.restart {
-        give_back_all(
-            observed,
-            plan,
-            &format!("the cluster was not founded and {why}: bring-up starts anew"),
-        );
-        return;
+/// Why everything is given back before the founding.
+enum GivesBack<'a> {
+    /// Bring-up starts anew.
+    Restart(&'a Restart),
+    /// The configurations name another control plane than the one to be.
+    Disagreement,
+    /// Another cluster holds a machine that the control plane needs.
+    Rival,
+}
+
+impl GivesBack<'_> {
+    fn message(&self) -> String {
+        let anew =
+            |why: &str| format!("the cluster was not founded and {why}: bring-up starts anew");
+        match self {
+            Self::Restart(Restart::ControlPlaneGone) => {
+                anew("its control plane configurations are gone")
+            }
+            Self::Restart(Restart::FoundersDisagree) => {
+                anew("its configurations do not agree on who founds it")
+            }
+            Self::Restart(Restart::FounderGone(machine)) => {
+                anew(&format!("its founder {machine} is no longer a member"))
+            }
+            Self::Restart(Restart::NoFounder) => {
+                anew("none of its configurations says who founds it")
+            }
+            Self::Disagreement => anew(
+                "its configurations name other control plane machines than it is to have",
+            ),
+            Self::Rival => "another cluster holds a machine that the control plane needs: its own claims are given back".to_owned(),
+        }
     }
-    let control_plane = &plan.selection.control_plane;
-    let joining: Vec<&Target> = if founding.founded {
-        let joinable = observed.control_plane().any(|it| !it.is_deleting());
-        if !joinable {
-            plan.wait(
+}
+
+/// The claims, and what is given back so that two clusters never starve each other.
+pub fn claims(known: &Known<'_>, secrets: &Secrets) -> (Claims, Output) {
+    let observed = known.observed;
+    if known.founding.founded {
+        let mut output = Output::default();
+        if observed.control_plane().all(|it| it.is_deleting()) {
+            output.wait(
                 ConditionType::Stalled,
                 Reason::ControlPlaneLost,
                 CONTROL_PLANE_LOST,
             );
-            return;
+            let lost = Claims {
+                lost: true,
+                ..Claims::default()
+            };
+            return (lost, output);
         }
         // Those whose old Node has to go first, and the control plane's, go through the slot.
-        let free = observed.free_to_join(true, &plan.selection.workers.joining);
-        free.iter()
-            .filter_map(|machine| targets.get(machine))
-            .collect()
+        let free = observed.free_to_join(true, &known.selection.workers.joining);
+        return claim(known, secrets, &free);
+    }
+    let (why, patience) = gives_all_back(known);
+    let (given_back, returned) = give_back(known, why.as_ref());
+    let complete = known.selection.control_plane.missing() == 0;
+    let (claims, claimed) = if complete && why.is_none() {
+        let joining = Role::ALL.map(|role| known.selection.of(role).joining.iter());
+        claim(known, secrets, joining.into_iter().flatten())
     } else {
-        let complete = control_plane.missing() == 0;
-        give_back_unwanted(observed, plan);
-        if !complete {
-            if !founding.anew {
-                yield_claims(observed, now, plan);
-            }
-            return;
-        }
-        if disagree(observed, targets, plan) {
-            give_back_all(
-                observed,
-                plan,
-                "the cluster was not founded and its configurations name other control plane machines than it is to have: bring-up starts anew",
-            );
-            return;
-        }
-        let Selection {
-            control_plane,
-            workers,
-        } = &plan.selection;
-        let joining = control_plane.joining.iter().chain(&workers.joining);
-        joining.filter_map(|machine| targets.get(machine)).collect()
+        Default::default()
     };
+    let claims = Claims {
+        given_back,
+        ..claims
+    };
+    (claims, Output::concat([patience, returned, claimed]))
+}
+
+/// Claims machines, after what has to exist before.
+fn claim<'a>(
+    known: &Known<'_>,
+    secrets: &Secrets,
+    machines: impl IntoIterator<Item = &'a MachineName>,
+) -> (Claims, Output) {
+    let machines = machines.into_iter();
+    let joining: Vec<&Target> = machines.filter_map(|it| known.targets.get(it)).collect();
+    let mut output = Output::default();
     if joining.is_empty() || !secrets.usable {
-        return;
+        return (Claims::default(), output);
     }
-    if founding.anew {
-        founding::new_ledger(observed, founding, plan);
+    if known.founding.anew {
+        let ledger = founding::first_ledger(known.observed, known.founding);
+        output.act(Action::Ledger(ledger));
     }
-    plan.actions.extend(secrets.first.iter().cloned());
-    for target in joining {
-        let claim = target.claim(&observed.cluster, now);
-        plan.actions
-            .push(Action::Configuration(ConfigurationWrite::Claim(Box::new(
-                claim,
-            ))));
-    }
+    output.actions.extend(secrets.first.iter().cloned());
+    output.actions.extend(joining.iter().map(|target| {
+        let claim = Box::new(target.claim(&known.observed.cluster, known.now));
+        Action::Configuration(ConfigurationWrite::Claim(claim))
+    }));
+    let claims = Claims {
+        any: true,
+        ..Claims::default()
+    };
+    (claims, output)
 }
 
-/// Gives every configuration back; none of them is of a living cluster.
-fn give_back_all(observed: &Observed, plan: &mut Plan, why: &str) {
+/// Gives back every configuration where there is a reason to, else those that were never confirmed and that the spec no longer
+/// asks for. None of them is of a living cluster.
+fn give_back(known: &Known<'_>, why: Option<&GivesBack<'_>>) -> (BTreeSet<String>, Output) {
+    let observed = known.observed;
+    let unwanted =
+        |member: &Member<'_>| known.selection.leaves(&member.name) && !member.was_confirmed();
+    let mut given_back = BTreeSet::new();
+    let mut output = Output::default();
     for (name, held) in observed.belongings() {
+        let member = MachineName::parse(name).and_then(|it| observed.member(&it));
+        let goes = why.is_some() || member.as_ref().is_some_and(unwanted);
         // What lost its owner by hand is taken back first.
-        if held.metadata.deletion_timestamp.is_none() && observed.controls(held) {
+        if goes && held.metadata.deletion_timestamp.is_none() && observed.controls(held) {
             let version = Precondition::of(&held.metadata);
-            plan.actions
-                .push(Action::Configuration(ConfigurationWrite::GiveBack(
-                    name.clone(),
-                    version,
-                )));
+            given_back.insert(name.clone());
+            output.act(Action::Configuration(ConfigurationWrite::GiveBack(
+                name.clone(),
+                version,
+            )));
         }
     }
-    plan.wait(ConditionType::MachinesAvailable, Reason::GivingBack, why);
+    if let Some(why) = why {
+        output.wait(
+            ConditionType::MachinesAvailable,
+            Reason::GivingBack,
+            why.message(),
+        );
+    }
+    (given_back, output)
 }
 
-/// Before the founding, machines that the spec no longer asks for and that were never confirmed are simply given back.
-fn give_back_unwanted(observed: &Observed, plan: &mut Plan) {
-    let leaving: Vec<MachineName> = Role::ALL
-        .into_iter()
-        .flat_map(|role| plan.selection.of(role).leaving.iter().cloned())
-        .collect();
-    for machine in leaving {
-        if let Some(member) = observed.controlled(&machine)
-            && !member.is_deleting()
-            && !member.was_confirmed()
-        {
-            plan.actions
-                .push(Action::Configuration(ConfigurationWrite::GiveBack(
-                    machine.to_string(),
-                    member.version(),
-                )));
-        }
-    }
+/// Whether everything is given back. But for a restart, nothing is once one of the machines was confirmed (SPEC 2.4).
+fn gives_all_back<'a>(known: &Known<'a>) -> (Option<GivesBack<'a>>, Output) {
+    let mut output = Output::default();
+    let why = if let Some(restart) = &known.founding.restart {
+        Some(GivesBack::Restart(restart))
+    } else if known.observed.members().any(|it| it.was_confirmed()) {
+        None
+    } else if known.selection.control_plane.missing() == 0 {
+        disagrees(known).then_some(GivesBack::Disagreement)
+    } else if known.founding.anew {
+        None
+    } else {
+        let (yields, patience) = yields(known);
+        output = patience;
+        yields.then_some(GivesBack::Rival)
+    };
+    (why, output)
 }
 
 /// Whether the control plane that the first configurations name is not the one to be: a race was lost to a selector's other
-/// choice, or the spec changed meanwhile. Where none was confirmed, claiming anew is all that it takes (SPEC 2.4).
-fn disagree(observed: &Observed, targets: &BTreeMap<MachineName, Target>, plan: &Plan) -> bool {
-    let none_confirmed = !observed.members().any(|it| it.was_confirmed());
-    let staying = &plan.selection.control_plane.staying;
-    none_confirmed
-        && staying.iter().any(|machine| {
-            let held = observed.member(machine).and_then(|it| it.values());
-            targets
-                .get(machine)
-                .zip(held)
-                .is_some_and(|(target, held)| {
-                    target.nix.values().control_plane != held.control_plane
-                })
-        })
+/// choice, or the spec changed meanwhile. Claiming anew is all that it takes.
+fn disagrees(known: &Known<'_>) -> bool {
+    let mut staying = known.selection.control_plane.staying.iter();
+    staying.any(|machine| {
+        let held = known.observed.member(machine).and_then(|it| it.values());
+        let target = known.targets.get(machine);
+        target
+            .zip(held)
+            .is_some_and(|(target, held)| target.nix.values().control_plane != held.control_plane)
+    })
 }
 
-/// After a lost race the younger cluster gives its claims back while none of them was confirmed (SPEC 2.4).
-fn yield_claims(observed: &Observed, now: Timestamp, plan: &mut Plan) {
-    if observed.members().any(|it| it.was_confirmed()) {
-        return;
-    }
+/// Whether claims yield to another cluster after a lost race: the younger one's do at once, the older one's when it cannot
+/// complete its control plane for long.
+fn yields(known: &Known<'_>) -> (bool, Output) {
+    let observed = known.observed;
+    let rivals = &known.selection.control_plane.rivals;
     let own = (observed.cluster.created, observed.cluster.uid.as_str());
-    let rivals = plan.selection.control_plane.rivals.clone();
-    if rivals.is_empty() {
-        return;
-    }
-    let younger = rivals.iter().any(|uid| {
-        observed
-            .rivals
-            .get(uid)
-            .is_some_and(|rival| (rival.created, uid.as_str()) < own)
-    });
-    plan.clocks.insert(Clock::IncompleteClaims);
-    if younger || observed.elapsed(&Clock::IncompleteClaims, now) >= HOLD_INCOMPLETE {
-        give_back_all(
-            observed,
-            plan,
-            "another cluster holds a machine that the control plane needs: its own claims are given back",
-        );
-    } else {
-        let elapsed = observed.elapsed(&Clock::IncompleteClaims, now);
-        plan.look_again_in(HOLD_INCOMPLETE.saturating_sub(elapsed));
-    }
+    let is_older = |uid: &String| {
+        let rival = observed.rivals.get(uid);
+        rival.is_some_and(|rival| (rival.created, uid.as_str()) < own)
+    };
+    let mut output = Output::default();
+    let yields = !rivals.is_empty()
+        && (rivals.iter().any(is_older)
+            || output.has_run(
+                observed,
+                Clock::IncompleteClaims,
+                known.now,
+                INCOMPLETE_CLAIMS_HELD_FOR,
+            ));
+    (yields, output)
 }
 
 const CONTROL_PLANE_LOST: &str = "the cluster was founded and none of its control plane machines is left to join through: its data are gone; delete the cluster and apply it again";

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use crate::api::conditions::{ConditionType, Reason};
+use crate::api::conditions::{Cause, Reason};
 use crate::api::ledger::Ledger;
 use crate::api::names::{ClusterId, MachineName};
 use crate::api::status::Role;
 
-use super::action::{Action, ChildWrite, LedgerWrite, Plan};
+use super::action::{Action, ChildWrite, LedgerWrite};
 use super::cluster_nix::Values;
 use super::observed::{LedgerView, Member, Observed, SecretView};
+use super::output::Output;
+use super::selection::Selection;
 use super::writes::Child;
 
 /// How far the founding is.
@@ -25,18 +27,31 @@ pub struct Founding {
     /// written to the ledger just before it.
     pub anew: bool,
     /// Why bring-up must start anew; all configurations are given back first.
-    pub restart: Option<String>,
+    pub restart: Option<Restart>,
 }
 
-/// What is known of the founding; `None` where a person has to say (with the wait that tells it).
-pub fn founding(observed: &Observed, plan: &mut Plan) -> Option<Founding> {
+/// Why bring-up must start anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// Only workers' configurations exist.
+    ControlPlaneGone,
+    /// The control plane's configurations name several founders, or another id than the ledger.
+    FoundersDisagree,
+    /// The founder leaves, or is gone.
+    FounderGone(MachineName),
+    /// None of the control plane's configurations names a founder.
+    NoFounder,
+}
+
+/// What is known of the founding, or what a person has to say first.
+pub fn founding(observed: &Observed, selection: &Selection) -> Result<Founding, Output> {
     let held: Vec<Held> = observed.members().map(|it| Held::of(&it)).collect();
     let (id, ledger_founded) = match observed.ledger.ours() {
         Some(ledger) => (
             alive_under(&held, ledger).unwrap_or_else(|| ledger.id.clone()),
             ledger.founded,
         ),
-        None => remembered(observed, &held, plan)?,
+        None => remembered(observed, &held)?,
     };
     let stored = matches!(
         observed.kubeconfig.secret,
@@ -47,7 +62,7 @@ pub fn founding(observed: &Observed, plan: &mut Plan) -> Option<Founding> {
         .iter()
         .any(|held| held.says(|values| values.bootstrap.is_none()));
     let founded = ledger_founded || told || stored || first_all_confirmed(&held);
-    other_founding(&held, &id, founded, plan)?;
+    other_founding(&held, &id, founded)?;
     let at_rest = Founding {
         founded,
         id,
@@ -56,21 +71,19 @@ pub fn founding(observed: &Observed, plan: &mut Plan) -> Option<Founding> {
         restart: None,
     };
     if founded {
-        return Some(at_rest);
+        return Ok(at_rest);
     }
+    let pick = &selection.control_plane;
     let control_plane: Vec<&Held> = held
         .iter()
         .filter(|held| held.role == Role::ControlPlane)
         .collect();
     if control_plane.is_empty() {
-        return Some(Founding {
+        return Ok(Founding {
             id: observed.fresh_id.clone(),
-            bootstrap: plan.selection.control_plane.joining.first().cloned(),
+            bootstrap: pick.joining.first().cloned(),
             anew: true,
-            restart: observed
-                .members()
-                .next()
-                .map(|_| "its control plane configurations are gone".to_owned()),
+            restart: (!held.is_empty()).then_some(Restart::ControlPlaneGone),
             ..at_rest
         });
     }
@@ -82,16 +95,13 @@ pub fn founding(observed: &Observed, plan: &mut Plan) -> Option<Founding> {
     let other_id = control_plane
         .iter()
         .any(|held| held.says(|values| values.id != at_rest.id));
-    let restart = if other_id || named.len() > 1 {
-        Some("its configurations do not agree on who founds it".to_owned())
-    } else {
-        match &bootstrap {
-            Some(machine) if plan.selection.control_plane.staying.contains(machine) => None,
-            Some(machine) => Some(format!("its founder {machine} is no longer a member")),
-            None => Some("none of its configurations says who founds it".to_owned()),
-        }
+    let restart = match &bootstrap {
+        _ if other_id || named.len() > 1 => Some(Restart::FoundersDisagree),
+        Some(machine) if pick.staying.contains(machine) => None,
+        Some(machine) => Some(Restart::FounderGone(machine.clone())),
+        None => Some(Restart::NoFounder),
     };
-    Some(Founding {
+    Ok(Founding {
         bootstrap,
         restart,
         ..at_rest
@@ -154,7 +164,7 @@ fn alive_under(held: &[Held], ledger: &Ledger) -> Option<ClusterId> {
 
 /// Stops where configurations that may carry a living cluster are of another founding than the ledger: a person has to say
 /// which of them is right. Nothing that was confirmed is ever given back for a ledger's sake.
-fn other_founding(held: &[Held], id: &ClusterId, founded: bool, plan: &mut Plan) -> Option<()> {
+fn other_founding(held: &[Held], id: &ClusterId, founded: bool) -> Result<(), Output> {
     let ids: BTreeSet<&ClusterId> = held
         .iter()
         .filter_map(|held| Some(&held.values.as_ref()?.id))
@@ -166,67 +176,76 @@ fn other_founding(held: &[Held], id: &ClusterId, founded: bool, plan: &mut Plan)
         .map(|held| held.machine.as_str())
         .collect();
     if !alive || strangers.is_empty() {
-        return Some(());
+        return Ok(());
     }
-    plan.wait(
-        ConditionType::Stalled,
-        Reason::LedgerUnreadable,
-        format!(
-            "the configurations of {} are of another founding of this cluster than the ledger's, {id}: where the ledger is from a backup, delete it and NICO makes it anew from the configurations; else delete those configurations",
-            strangers.join(", ")
-        ),
-    );
-    None
+    Err(unreadable(format!(
+        "the configurations of {} are of another founding of this cluster than the ledger's, {id}: where the ledger is from a backup, delete it and NICO makes it anew from the configurations; else delete those configurations",
+        strangers.join(", ")
+    )))
 }
 
-/// The ledger as it should be, where that is known before any claim.
-pub fn keep_ledger(observed: &Observed, founding: &Founding, plan: &mut Plan) {
+/// A person has to say what the ledger does not.
+fn unreadable(message: impl Into<String>) -> Output {
+    let mut output = Output::stalled(Cause::new(Reason::LedgerUnreadable, message));
+    output.look_for_missing();
+    output
+}
+
+/// What makes the ledger say what is known of the founding; `None` where it does, or where the first claim is to come before.
+#[must_use]
+pub fn ledger_write(observed: &Observed, founding: &Founding) -> Option<LedgerWrite> {
+    if founding.anew {
+        return None;
+    }
     match &observed.ledger {
         LedgerView::Ours(version, ledger)
-            if !founding.anew
-                && (founding.founded && !ledger.founded || founding.id != ledger.id) =>
+            if founding.founded && !ledger.founded || founding.id != ledger.id =>
         {
             let mut ledger = ledger.clone();
             // One of another founding is as good as lost.
             ledger.slot.fencing |= founding.founded && founding.id != ledger.id;
             ledger.id = founding.id.clone();
             ledger.founded = founding.founded;
-            plan.actions
-                .push(Action::Ledger(LedgerWrite::Update(version.clone(), ledger)));
+            Some(LedgerWrite::Update(version.clone(), ledger))
         }
-        LedgerView::Absent if !founding.anew => {
+        LedgerView::Absent => {
             let mut ledger = Ledger::new(founding.id.clone(), founding.founded);
             // Someone may still act on the lost one: no slot is taken before every child was touched (SPEC 4.2).
             ledger.slot.fencing = founding.founded;
-            plan.actions
-                .push(Action::Ledger(LedgerWrite::Create(ledger)));
+            Some(LedgerWrite::Create(ledger))
         }
-        // A former cluster's, or deleted by a person: it is let go, and made anew in the next pass.
-        LedgerView::Leftover => plan
-            .actions
-            .push(Action::Child(ChildWrite::Delete(Child::Ledger))),
-        _ => {}
+        LedgerView::Ours(..)
+        | LedgerView::Foreign
+        | LedgerView::Leftover
+        | LedgerView::Unreadable(_) => None,
     }
 }
 
 /// The id that nobody has used, written just before the first claim.
-pub fn new_ledger(observed: &Observed, founding: &Founding, plan: &mut Plan) {
+#[must_use]
+pub fn first_ledger(observed: &Observed, founding: &Founding) -> LedgerWrite {
     let ledger = Ledger::new(founding.id.clone(), false);
-    plan.actions.push(match &observed.ledger {
-        LedgerView::Ours(version, _) => {
-            Action::Ledger(LedgerWrite::Update(version.clone(), ledger))
-        }
+    match &observed.ledger {
+        LedgerView::Ours(version, _) => LedgerWrite::Update(version.clone(), ledger),
         LedgerView::Absent
         | LedgerView::Foreign
         | LedgerView::Leftover
-        | LedgerView::Unreadable(_) => Action::Ledger(LedgerWrite::Create(ledger)),
-    });
+        | LedgerView::Unreadable(_) => LedgerWrite::Create(ledger),
+    }
+}
+
+/// A former cluster's ledger, or one deleted by a person, is let go; it is made anew in the next pass.
+#[must_use]
+pub fn drop_leftover(observed: &Observed) -> Output {
+    let leftover = matches!(observed.ledger, LedgerView::Leftover);
+    let drop = || Action::Child(ChildWrite::Delete(Child::Ledger));
+    leftover.then(drop).into_iter().collect()
 }
 
 /// What a lost ledger said, from the configurations that exist: once confirmed ones first (SPEC 3.6).
-fn remembered(observed: &Observed, held: &[Held], plan: &mut Plan) -> Option<(ClusterId, bool)> {
+fn remembered(observed: &Observed, held: &[Held]) -> Result<(ClusterId, bool), Output> {
     if held.is_empty() {
-        return Some((observed.fresh_id.clone(), false));
+        return Ok((observed.fresh_id.clone(), false));
     }
     let founded = held.iter().any(|held| held.once_confirmed);
     let id = held
@@ -234,12 +253,10 @@ fn remembered(observed: &Observed, held: &[Held], plan: &mut Plan) -> Option<(Cl
         .filter_map(|held| Some((!held.once_confirmed, &held.values.as_ref()?.id)))
         .min_by_key(|(never, _)| *never)
         .map(|(_, id)| id.clone());
-    if id.is_none() {
-        plan.wait(
-            ConditionType::Stalled,
-            Reason::LedgerUnreadable,
+    let lost = || {
+        unreadable(
             "the ledger is gone and no configuration holds a cluster.nix of NICO's to take the id from: restore one of them",
-        );
-    }
-    Some((id?, founded))
+        )
+    };
+    Ok((id.ok_or_else(lost)?, founded))
 }

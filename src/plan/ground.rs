@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use crate::api::conditions::{ConditionType, Reason};
+use crate::api::conditions::{Cause, ConditionType, Reason};
 use crate::api::names::{CLUSTER_FINALIZER, join_token_name, ledger_name, worker_token_name};
 use crate::api::nio::Generation;
 use crate::api::spec::{RefPolicy, ValidSpec};
 
 use super::Settings;
-use super::action::{Action, ChildWrite, FinalizerWrite, Plan};
+use super::action::{Action, ChildWrite, FinalizerWrite};
 use super::desired::Common;
 use super::observed::{LedgerView, Observed, SecretView};
+use super::output::Output;
+use super::selection::Selection;
 use super::writes::Token;
 
 /// What every later step stands on.
@@ -22,51 +24,45 @@ pub struct Ground {
     pub common: Common,
 }
 
-/// The valid spec, or the wait that says what is wrong with it.
-pub fn spec(observed: &Observed, plan: &mut Plan) -> Option<Arc<ValidSpec>> {
-    observed
-        .spec
-        .as_ref()
-        .map(Arc::clone)
-        .inspect_err(|problems| {
-            plan.wait(
-                ConditionType::Stalled,
-                Reason::InvalidSpec,
-                problems.join("; "),
-            );
-        })
-        .ok()
+/// The valid spec, or what is wrong with it.
+pub fn spec(observed: &Observed) -> Result<&Arc<ValidSpec>, Cause> {
+    let spec = observed.spec.as_ref();
+    spec.map_err(|problems| Cause::new(Reason::InvalidSpec, problems.join("; ")))
 }
 
-/// The ground to plan on, or the waits that say what a person must mend.
+/// The ground to plan on, or what a person must mend.
 pub fn check(
     observed: &Observed,
     spec: &Arc<ValidSpec>,
     settings: &Settings,
-    plan: &mut Plan,
-) -> Option<Ground> {
+) -> Result<Ground, Output> {
+    let mut amiss = Output::default();
+    let stalled = ConditionType::Stalled;
     match observed.nio {
-        None => plan.wait(
-            ConditionType::Stalled,
-            Reason::NIOMissing,
-            "the API server does not serve NIO's Machine and NixosConfiguration: install NIO",
-        ),
-        Some(Generation::V1) => plan.wait(
-            ConditionType::Stalled,
+        None => {
+            amiss.look_for_missing();
+            amiss.wait(
+                stalled,
+                Reason::NIOMissing,
+                "the API server does not serve NIO's Machine and NixosConfiguration: install NIO",
+            );
+        }
+        Some(Generation::V1) => amiss.wait(
+            stalled,
             Reason::NIONotSupported,
             "this release of NICO works with classic NIO only; nothing is written beside NIO v1",
         ),
         Some(Generation::Classic) => {
             if spec.ref_policy == Some(RefPolicy::Pin) {
-                plan.wait(
-                    ConditionType::Stalled,
+                amiss.wait(
+                    stalled,
                     Reason::PinNotSupported,
                     "spec.refPolicy: classic NIO cannot pin a commit: set it to Follow or leave it out",
                 );
             }
             if spec.full_install {
-                plan.wait(
-                    ConditionType::Stalled,
+                amiss.wait(
+                    stalled,
                     Reason::FullInstallUnsafe,
                     "spec.fullInstall: classic NIO would wipe the disks again on every later apply: set it to false, and install the machines before NICO takes them",
                 );
@@ -75,67 +71,67 @@ pub fn check(
     }
     let git_repo = spec
         .git_repo
-        .clone()
-        .or_else(|| settings.default_git_repo.clone());
+        .as_ref()
+        .or(settings.default_git_repo.as_ref());
     if git_repo.is_none() {
-        plan.wait(
-            ConditionType::Stalled,
+        amiss.wait(
+            stalled,
             Reason::GitRepoMissing,
             "spec.gitRepo is not set and the operator has no --default-git-repo: set one of them",
         );
     }
-    match &observed.ledger {
-        LedgerView::Foreign => plan.wait(
-            ConditionType::Stalled,
+    let name = ledger_name(&observed.cluster.name);
+    let ledger = match &observed.ledger {
+        LedgerView::Foreign => Some(Cause::new(
             Reason::SecretConflict,
-            format!(
-                "ConfigMap {} exists and is not NICO's: rename or delete it",
-                ledger_name(&observed.cluster.name)
-            ),
-        ),
-        LedgerView::Unreadable(error) => plan.wait(
-            ConditionType::Stalled,
+            format!("ConfigMap {name} exists and is not NICO's: rename or delete it"),
+        )),
+        LedgerView::Unreadable(error) => Some(Cause::new(
             Reason::LedgerUnreadable,
             format!(
-                "ConfigMap {}: {error}: restore the key, or delete the ConfigMap and NICO makes it anew",
-                ledger_name(&observed.cluster.name)
+                "ConfigMap {name}: {error}: restore the key, or delete the ConfigMap and NICO makes it anew"
             ),
-        ),
-        LedgerView::Absent | LedgerView::Leftover | LedgerView::Ours(..) => {}
+        )),
+        LedgerView::Absent | LedgerView::Leftover | LedgerView::Ours(..) => None,
+    };
+    if let Some(cause) = ledger {
+        amiss.look_for_missing();
+        amiss.wait_because(stalled, cause);
     }
-    if plan
-        .waits
-        .iter()
-        .any(|wait| wait.condition == ConditionType::Stalled)
-    {
-        return None;
+    match (observed.nio, git_repo) {
+        (Some(nio), Some(git_repo)) if amiss.waits.is_empty() => Ok(Ground {
+            common: Common {
+                nio,
+                git_repo: git_repo.clone(),
+                git_ref: spec.git_ref.clone(),
+                configuration_subdir: spec.configuration_subdir.clone(),
+                credentials: spec.credentials.clone(),
+            },
+            spec: Arc::clone(spec),
+        }),
+        _ => Err(amiss),
     }
-    Some(Ground {
-        common: Common {
-            nio: observed.nio?,
-            git_repo: git_repo?,
-            git_ref: spec.git_ref.clone(),
-            configuration_subdir: spec.configuration_subdir.clone(),
-            credentials: spec.credentials.clone(),
-        },
-        spec: Arc::clone(spec),
-    })
 }
 
 /// The finalizer comes before anything that a deletion would have to give back (SPEC 3.6).
-pub fn ensure_finalizer(observed: &Observed, plan: &mut Plan) {
-    let finalizers = &observed.cluster.finalizers;
-    if !finalizers
-        .iter()
-        .any(|finalizer| finalizer == CLUSTER_FINALIZER)
-    {
-        let mut all = finalizers.clone();
-        all.push(CLUSTER_FINALIZER.to_owned());
-        plan.actions.push(Action::Finalizer(FinalizerWrite::Add(
-            observed.cluster.precondition(),
-            all,
-        )));
+pub fn add_finalizer(observed: &Observed) -> Output {
+    let held = &observed.cluster.finalizers;
+    let missing = !held.iter().any(|it| it == CLUSTER_FINALIZER);
+    let add = || {
+        let all = held.iter().cloned().chain([CLUSTER_FINALIZER.to_owned()]);
+        let version = observed.cluster.precondition();
+        Action::Finalizer(FinalizerWrite::Add(version, all.collect()))
+    };
+    missing.then(add).into_iter().collect()
+}
+
+/// Looks for the SSH keys that machines lack.
+pub fn look_for_keys(selection: &Selection) -> Output {
+    let mut output = Output::default();
+    if selection.lacks_keys() {
+        output.look_for_missing();
     }
+    output
 }
 
 /// Whether a configuration may refer to the tokens and the credentials.
@@ -148,7 +144,8 @@ pub struct Secrets {
 }
 
 /// Looks at the tokens and the credentials, and says what a person must mend (SPEC 3.1, 7).
-pub fn secrets(observed: &Observed, ground: &Ground, plan: &mut Plan) -> Secrets {
+pub fn secrets(observed: &Observed, ground: &Ground) -> (Secrets, Output) {
+    let mut output = Output::default();
     let cluster = &observed.cluster.name;
     let unused = observed.belongings().next().is_none();
     let mut secrets = Secrets {
@@ -173,9 +170,8 @@ pub fn secrets(observed: &Observed, ground: &Ground, plan: &mut Plan) -> Secrets
             }
             // Nothing refers to it: it is let go, and made anew in the next pass.
             SecretView::Leftover | SecretView::Terminating if unused => {
-                plan.actions
-                    .push(Action::Child(ChildWrite::Delete(token.into())));
-                plan.wait(
+                output.act(Action::Child(ChildWrite::Delete(token.into())));
+                output.wait(
                     ConditionType::MachinesAvailable,
                     Reason::SecretMissing,
                     format!("Secret {name} is being deleted: once it is gone it is made anew"),
@@ -206,18 +202,21 @@ pub fn secrets(observed: &Observed, ground: &Ground, plan: &mut Plan) -> Secrets
                 ),
             ),
         };
-        plan.wait(ConditionType::Stalled, reason, message);
+        output.wait(ConditionType::Stalled, reason, message);
         secrets.usable = false;
     }
     if let (Some(view), Some(name)) = (observed.credentials, &ground.common.credentials)
         && matches!(view, SecretView::Absent | SecretView::Terminating)
     {
-        plan.wait(
+        output.wait(
             ConditionType::MachinesAvailable,
             Reason::SecretMissing,
             format!("spec.credentialsRef.name: Secret {name} does not exist: create it"),
         );
         secrets.usable = false;
     }
-    secrets
+    if !secrets.usable {
+        output.look_for_missing();
+    }
+    (secrets, output)
 }

@@ -7,63 +7,68 @@ use jiff::Timestamp;
 use crate::api::conditions::{Cause, ConditionType, Reason};
 use crate::api::names::{MachineName, kubeconfig_name};
 
-use super::action::{Action, KubeconfigWork, Plan, Wait};
-use super::founding::Founding;
+use super::action::{Action, KubeconfigWork};
+use super::known::Known;
 use super::observed::{
-    KnownHostsView, NotWorking, Observed, SecretView, SshKeyView, Stored, Works,
+    KnownHostsView, NotWorking, Observed, SecretView, SshKeyView, Stored, Works, elapsed,
 };
-use super::patience::Clock;
+use super::output::Output;
+use super::patience::{
+    Clock, KUBECONFIG_FAILURES_BEFORE_FETCH, KUBECONFIG_FETCHED_AGAIN_AFTER,
+    KUBECONFIG_RENEWED_AFTER, KUBECONFIG_TRIED_AGAIN_AFTER, NEVER_REACHABLE_AFTER,
+    UNVERIFIED_STORED_AFTER,
+};
 use super::writes::Wanted;
 
-/// How long a kubeconfig whose API server cannot be reached is held back (SPEC 6).
-const UNVERIFIED_AFTER: Duration = Duration::from_secs(600);
+const READY: ConditionType = ConditionType::KubeconfigReady;
 
-/// How soon one that does not work is tried again.
-pub const TRY_AGAIN: Duration = Duration::from_secs(10);
-/// So many failures in a row, and it is read anew (SPEC 6).
-const FAILURES: u32 = 3;
-/// How soon one that could not be replaced is read anew once more.
-const FETCH_AGAIN: Duration = Duration::from_secs(60);
-/// How often one is read anew whose client certificate has passed half of its life (SPEC 6).
-const A_DAY: Duration = Duration::from_secs(24 * 3600);
-
-/// Has the stored kubeconfig tried where that is due, and says where it does not work. Writes nothing.
-pub fn try_stored(observed: &Observed, plan: &mut Plan) {
+/// Has the stored kubeconfig tried where that is due. Writes nothing.
+pub fn try_stored(observed: &Observed) -> Output {
     let kubeconfig = &observed.kubeconfig;
-    if kubeconfig.secret != SecretView::Ours {
-        return;
+    let mut output = Output::default();
+    if kubeconfig.secret == SecretView::Ours {
+        if kubeconfig.try_again {
+            output.act(Action::Kubeconfig(KubeconfigWork::Verify));
+        }
+        if kubeconfig.works != Works::Yes {
+            output.look_again_in(KUBECONFIG_TRIED_AGAIN_AFTER);
+        }
     }
-    if kubeconfig.try_again {
-        plan.actions
-            .push(Action::Kubeconfig(KubeconfigWork::Verify));
-    }
-    if kubeconfig.works != Works::Yes {
-        plan.look_again_in(TRY_AGAIN);
-    }
-    if let Works::No(NotWorking { unreachable, why }) = &kubeconfig.works {
+    output
+}
+
+/// Says where the stored kubeconfig does not work.
+pub fn not_working(observed: &Observed) -> Output {
+    let mut output = Output::default();
+    if let (SecretView::Ours, Works::No(NotWorking { unreachable, why })) =
+        (observed.kubeconfig.secret, &observed.kubeconfig.works)
+    {
         let reason = if *unreachable {
             Reason::Unverified
         } else {
             Reason::KubeconfigBroken
         };
-        plan.wait(
-            ConditionType::KubeconfigReady,
+        output.wait(
+            READY,
             reason,
             format!("nodes cannot be listed through the stored kubeconfig: {why}"),
         );
     }
+    output
 }
 
-/// Plans how a kubeconfig is had, and had anew.
-pub fn plan_kubeconfig(observed: &Observed, founding: &Founding, now: Timestamp, plan: &mut Plan) {
+/// How a kubeconfig is had, and had anew; says where the stored one does not work.
+pub fn kubeconfig(known: &Known<'_>) -> Output {
+    let observed = known.observed;
+    if known.founding.restart.is_some() {
+        return not_working(observed);
+    }
     let name = kubeconfig_name(&observed.cluster.name);
     let message = match (observed.kubeconfig.secret, &observed.kubeconfig.stored) {
-        (SecretView::Ours | SecretView::Unusable, Some(stored)) => {
-            return renew(observed, founding, stored, now, plan);
-        }
+        (SecretView::Ours | SecretView::Unusable, Some(stored)) => return renew(known, stored),
         // Somebody looked at its name alone.
-        (SecretView::Ours, None) => return,
-        (SecretView::Absent, _) => return first(observed, founding, now, plan),
+        (SecretView::Ours, None) => return not_working(observed),
+        (SecretView::Absent, _) => return first(known),
         (SecretView::Terminating | SecretView::Leftover, _) => {
             format!("Secret {name} is being deleted and a finalizer holds it")
         }
@@ -73,29 +78,62 @@ pub fn plan_kubeconfig(observed: &Observed, founding: &Founding, now: Timestamp,
             )
         }
     };
-    plan.wait(
-        ConditionType::KubeconfigReady,
-        Reason::SecretConflict,
-        message,
-    );
+    let mut output = Output::default();
+    output.look_for_missing();
+    output.wait(READY, Reason::SecretConflict, message);
+    output
+}
+
+/// Founded by confirmation alone, and no kubeconfig to be had (SPEC 2.5).
+pub fn never_reachable(known: &Known<'_>) -> Output {
+    let observed = known.observed;
+    let fetch = &observed.kubeconfig.fetch;
+    let mut output = Output::default();
+    let sought = known.founding.founded
+        && observed.kubeconfig.secret == SecretView::Absent
+        && fetch.at_hand.is_none();
+    if sought
+        && output.has_run(
+            observed,
+            Clock::NeverReachable,
+            known.now,
+            NEVER_REACHABLE_AFTER,
+        )
+    {
+        let why = fetch
+            .failure
+            .as_ref()
+            .map_or("no control plane machine answers", |why| &why.message);
+        output.wait(
+            ConditionType::Stalled,
+            Reason::NeverReachable,
+            format!(
+                "every control plane machine was confirmed and no kubeconfig could be read ({why}): set spec.kubeconfig.path, or, where no API server ever came up, mend the flake, delete the cluster and apply it again"
+            ),
+        );
+    }
+    output
 }
 
 /// The first one, or the one after a Secret that somebody deleted.
-fn first(observed: &Observed, founding: &Founding, now: Timestamp, plan: &mut Plan) {
-    let pick = &plan.selection.control_plane;
-    let all_exist = founding.founded || (pick.total > 0 && pick.staying.len() >= pick.total);
-    let machines = sources(observed, founding.bootstrap.as_ref());
+fn first(known: &Known<'_>) -> Output {
+    let observed = known.observed;
+    let mut output = Output::default();
+    let pick = &known.selection.control_plane;
+    let all_exist = known.founding.founded || (pick.total > 0 && pick.staying.len() >= pick.total);
+    let machines = sources(known);
     if !all_exist || machines.is_empty() {
-        plan.wait(
-            ConditionType::KubeconfigReady,
+        output.wait(
+            READY,
             Reason::WaitingForControlPlane,
             "the kubeconfig is read once a control plane machine is confirmed",
         );
-        return;
+        return output;
     }
     if let Some(cause) = no_key(observed, &machines) {
-        plan.wait_because(ConditionType::KubeconfigReady, cause);
-        return;
+        output.look_for_missing();
+        output.wait_because(READY, cause);
+        return output;
     }
     let fetch = &observed.kubeconfig.fetch;
     if fetch.at_hand.is_none() {
@@ -105,20 +143,18 @@ fn first(observed: &Observed, founding: &Founding, now: Timestamp, plan: &mut Pl
                 "the kubeconfig is being read from the control plane",
             )
         };
-        let cause = fetch.failure.clone().unwrap_or_else(reading);
-        plan.wait_because(ConditionType::KubeconfigReady, cause);
+        output.wait_because(READY, fetch.failure.clone().unwrap_or_else(reading));
     }
-    let good = is_good(observed, now, plan);
-    pin(observed, plan);
-    if good {
-        plan.actions
-            .push(Action::Kubeconfig(KubeconfigWork::Store(None)));
-    } else if !fetch.running {
-        plan.actions.push(Action::Kubeconfig(KubeconfigWork::Fetch(
-            machines,
-            Wanted::First,
-        )));
-    }
+    let (good, tried) = is_good(known);
+    let next = if good {
+        Some(KubeconfigWork::Store(None))
+    } else if fetch.running {
+        None
+    } else {
+        Some(KubeconfigWork::Fetch(machines, Wanted::First))
+    };
+    let next = next.map(Action::Kubeconfig).into_iter().collect();
+    Output::concat([output, tried, pin(observed), next])
 }
 
 /// Why a stored kubeconfig is read anew.
@@ -137,10 +173,12 @@ impl Renewal {
     /// How long after one attempt the next one is made.
     fn pause(&self) -> Duration {
         match self {
-            Self::Edited => TRY_AGAIN,
-            Self::Moved | Self::Broken => FETCH_AGAIN,
+            Self::Edited => KUBECONFIG_TRIED_AGAIN_AFTER,
+            Self::Moved | Self::Broken => KUBECONFIG_FETCHED_AGAIN_AFTER,
             // Daily, and oftener where a day would be too late.
-            Self::Old(life, _) => (*life / 10).clamp(TRY_AGAIN, A_DAY),
+            Self::Old(life, _) => {
+                (*life / 10).clamp(KUBECONFIG_TRIED_AGAIN_AFTER, KUBECONFIG_RENEWED_AFTER)
+            }
         }
     }
 
@@ -154,22 +192,26 @@ impl Renewal {
 }
 
 /// Reads a stored kubeconfig anew where that is due, and replaces it by one that works (SPEC 6).
-fn renew(
-    observed: &Observed,
-    founding: &Founding,
-    stored: &Stored,
-    now: Timestamp,
-    plan: &mut Plan,
-) {
+fn renew(known: &Known<'_>, stored: &Stored) -> Output {
+    let observed = known.observed;
     let fetch = &observed.kubeconfig.fetch;
-    pin(observed, plan);
-    let Some(why) = renewal(observed, stored, now, plan) else {
+    let broken = not_working(observed);
+    let pinned = pin(observed);
+    let (why, mut output) = renewal(known, stored);
+    let Some(why) = why else {
         if fetch.at_hand.is_some() || fetch.failure.is_some() {
-            plan.actions.push(Action::Kubeconfig(KubeconfigWork::Drop));
+            output.act(Action::Kubeconfig(KubeconfigWork::Drop));
         }
-        return;
+        return Output::concat([broken, pinned, output]);
     };
-    let mut machines = sources(observed, founding.bootstrap.as_ref());
+    if matches!(why, Renewal::Edited) {
+        output.wait(
+            READY,
+            Reason::Fetching,
+            "the stored kubeconfig was edited: it is read anew",
+        );
+    }
+    let mut machines = sources(known);
     if matches!(why, Renewal::Old(..)) {
         // The one that it came from, while that answers: another's would differ for no reason.
         let leads_to = |machine: &MachineName| {
@@ -179,105 +221,103 @@ fn renew(
         machines.sort_by_key(|machine| !leads_to(machine));
     }
     if machines.is_empty() {
-        plan.wait(
-            ConditionType::KubeconfigReady,
+        output.wait(
+            READY,
             Reason::WaitingForControlPlane,
             "the kubeconfig is read anew once a control plane machine is confirmed",
         );
-        return;
+        return Output::concat([broken, pinned, output]);
     }
-    let failure = no_key(observed, &machines).or_else(|| fetch.failure.clone());
-    match (&why, failure) {
-        (_, None) => {}
-        (Renewal::Old(_, ends), Some(Cause { reason, message })) => plan.wait(
-            ConditionType::KubeconfigReady,
-            reason,
-            format!("its client certificate ends at {ends}, and it cannot be read anew: {message}"),
-        ),
-        (Renewal::Moved, Some(Cause { reason, message })) => plan.wait(
-            ConditionType::KubeconfigReady,
-            reason,
-            format!("it is not made for spec.controlPlaneEndpoint yet: {message}"),
-        ),
-        (_, Some(Cause { reason, message })) => {
-            let message = format!("the kubeconfig cannot be read anew: {message}");
-            let wait = Wait {
-                condition: ConditionType::KubeconfigReady,
-                cause: Cause::new(reason, message),
-                machine: None,
-            };
-            // What a person can mend comes before what came of it.
-            let at = if reason == Reason::Unverified {
-                plan.waits.len()
-            } else {
-                0
-            };
-            plan.waits.insert(at, wait);
+    let mut mends = Output::default();
+    let keyless = no_key(observed, &machines);
+    if keyless.is_some() {
+        mends.look_for_missing();
+    }
+    if let Some(Cause { reason, message }) = keyless.or_else(|| fetch.failure.clone()) {
+        match &why {
+            Renewal::Old(_, ends) => output.wait(
+                READY,
+                reason,
+                format!(
+                    "its client certificate ends at {ends}, and it cannot be read anew: {message}"
+                ),
+            ),
+            Renewal::Moved => output.wait(
+                READY,
+                reason,
+                format!("it is not made for spec.controlPlaneEndpoint yet: {message}"),
+            ),
+            Renewal::Edited | Renewal::Broken => {
+                // What a person can mend comes before what came of it.
+                let said = if reason == Reason::Unverified {
+                    &mut output
+                } else {
+                    &mut mends
+                };
+                said.wait(
+                    READY,
+                    reason,
+                    format!("the kubeconfig cannot be read anew: {message}"),
+                );
+            }
         }
     }
     // One that may work is not given up for one that was not tried.
-    let works = if matches!(why, Renewal::Edited) {
-        is_good(observed, now, plan)
+    let (works, tried) = if matches!(why, Renewal::Edited) {
+        is_good(known)
     } else {
         let at_hand = fetch.at_hand.as_ref();
-        at_hand.is_some_and(|it| it.suits(why.wanted()))
+        let suits = at_hand.is_some_and(|it| it.suits(why.wanted()));
+        (suits, Output::default())
     };
+    let ran = fetch.began.map(|began| known.now.duration_since(began));
+    let ran = ran.and_then(|ran| Duration::try_from(ran).ok());
+    let rest = ran.map_or(Duration::ZERO, |ran| why.pause().saturating_sub(ran));
+    let mut next = Output::default();
     if works {
         let version = Some(stored.version.clone());
-        plan.actions
-            .push(Action::Kubeconfig(KubeconfigWork::Store(version)));
-        return;
+        next.act(Action::Kubeconfig(KubeconfigWork::Store(version)));
+    } else if !fetch.running && rest.is_zero() {
+        let fetch = KubeconfigWork::Fetch(machines, why.wanted());
+        next.act(Action::Kubeconfig(fetch));
+    } else if !fetch.running {
+        next.look_again_in(rest);
     }
-    if fetch.running {
-        return;
-    }
-    let since = fetch.began.map(|began| now.duration_since(began));
-    let waited = since.and_then(|since| Duration::try_from(since).ok());
-    match waited.map(|waited| why.pause().saturating_sub(waited)) {
-        Some(rest) if !rest.is_zero() => plan.look_again_in(rest),
-        _ => plan.actions.push(Action::Kubeconfig(KubeconfigWork::Fetch(
-            machines,
-            why.wanted(),
-        ))),
-    }
+    Output::concat([mends, broken, pinned, output, tried, next])
 }
 
-fn renewal(
-    observed: &Observed,
-    stored: &Stored,
-    now: Timestamp,
-    plan: &mut Plan,
-) -> Option<Renewal> {
-    if stored.host.is_none() {
-        plan.wait(
-            ConditionType::KubeconfigReady,
-            Reason::Fetching,
-            "the stored kubeconfig was edited: it is read anew",
-        );
-        return Some(Renewal::Edited);
-    }
-    if observed.kubeconfig.failures >= FAILURES {
-        return Some(Renewal::Broken);
-    }
-    let spec = observed.spec.as_ref().ok()?;
-    let endpoint = spec.endpoint.as_ref().map(ToString::to_string);
-    if endpoint.unwrap_or_default() != stored.endpoint {
-        return Some(Renewal::Moved);
-    }
-    let (from, to) = stored.client_certificate?;
-    let life = Duration::try_from(to.duration_since(from)).ok()?;
-    let lived = Duration::try_from(now.duration_since(from)).unwrap_or_default();
-    let half = life / 2;
-    if lived < half {
-        plan.look_again_in(half.saturating_sub(lived).max(Duration::from_secs(1)));
-        return None;
-    }
-    Some(Renewal::Old(life, to))
+/// Why the stored one is read anew, if it is; else looks again when it is to be.
+fn renewal(known: &Known<'_>, stored: &Stored) -> (Option<Renewal>, Output) {
+    let mut output = Output::default();
+    let endpoint = known.observed.spec.as_ref().map(|spec| {
+        let endpoint = spec.endpoint.as_ref().map(ToString::to_string);
+        endpoint.unwrap_or_default()
+    });
+    let why = if stored.host.is_none() {
+        Some(Renewal::Edited)
+    } else if known.observed.kubeconfig.failures >= KUBECONFIG_FAILURES_BEFORE_FETCH {
+        Some(Renewal::Broken)
+    } else if endpoint.is_ok_and(|it| it != stored.endpoint) {
+        Some(Renewal::Moved)
+    } else if let Some((from, to)) = stored.client_certificate
+        && let Ok(life) = Duration::try_from(to.duration_since(from))
+    {
+        let rest = (life / 2).saturating_sub(elapsed(from, known.now));
+        if !rest.is_zero() {
+            output.look_again_in(rest.max(Duration::from_secs(1)));
+        }
+        rest.is_zero().then_some(Renewal::Old(life, to))
+    } else {
+        None
+    };
+    (why, output)
 }
 
 /// Control plane machines from which it can be read. The founder has the file first; the others follow in name order.
-fn sources(observed: &Observed, founder: Option<&MachineName>) -> Vec<MachineName> {
-    let mut machines: Vec<MachineName> = observed
+fn sources(known: &Known<'_>) -> Vec<MachineName> {
+    let founder = known.founding.bootstrap.as_ref();
+    let mut machines: Vec<MachineName> = known
+        .observed
         .control_plane()
         .filter(|it| it.is_confirmed() && !it.is_deleting())
         .map(|it| it.name)
@@ -287,31 +327,32 @@ fn sources(observed: &Observed, founder: Option<&MachineName>) -> Vec<MachineNam
 }
 
 /// Whether what was read is to be stored: it works, or nobody could try it for so long that it may.
-fn is_good(observed: &Observed, now: Timestamp, plan: &mut Plan) -> bool {
+fn is_good(known: &Known<'_>) -> (bool, Output) {
+    let observed = known.observed;
+    let mut output = Output::default();
     let Some(at_hand) = &observed.kubeconfig.fetch.at_hand else {
-        return false;
+        return (false, output);
     };
     let Err(NotWorking { unreachable, why }) = &at_hand.verified else {
-        return true;
+        return (true, output);
     };
-    plan.wait(
-        ConditionType::KubeconfigReady,
+    output.wait(
+        READY,
         Reason::Unverified,
         format!("the kubeconfig was read, and nodes cannot be listed through it: {why}"),
     );
     // One that the API server refuses is worth nothing to anybody; one that only NICO cannot try may be.
-    if *unreachable {
-        plan.clocks.insert(Clock::Unverified);
-    }
-    *unreachable && observed.elapsed(&Clock::Unverified, now) >= UNVERIFIED_AFTER
+    let (clock, patience) = (Clock::Unverified, UNVERIFIED_STORED_AFTER);
+    let good = *unreachable && output.has_run(observed, clock, known.now, patience);
+    (good, output)
 }
 
 /// A key that was logged in to once is pinned, whatever came of the rest.
-fn pin(observed: &Observed, plan: &mut Plan) {
-    if observed.kubeconfig.fetch.new_host_key && observed.known_hosts != KnownHostsView::Foreign {
-        plan.actions
-            .push(Action::Kubeconfig(KubeconfigWork::PinHostKey));
-    }
+fn pin(observed: &Observed) -> Output {
+    let new =
+        observed.kubeconfig.fetch.new_host_key && observed.known_hosts != KnownHostsView::Foreign;
+    let pin = || Action::Kubeconfig(KubeconfigWork::PinHostKey);
+    new.then(pin).into_iter().collect()
 }
 
 /// Why none of the machines can be logged in to; `None` where one can.

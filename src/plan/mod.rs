@@ -17,11 +17,15 @@ pub mod desired;
 pub mod entered;
 pub mod facts;
 pub mod files_hash;
+pub mod flight;
 pub mod founding;
 pub mod ground;
 pub mod health;
+pub mod known;
 pub mod kubeconfig;
+pub mod marks;
 pub mod observed;
+pub mod output;
 pub mod patience;
 pub mod quorum;
 pub mod release;
@@ -33,9 +37,14 @@ pub mod status;
 pub mod targets;
 pub mod writes;
 
-use action::{Action, ChildWrite, ConfigurationWrite, Mark, Plan};
-use confirmed::Proof;
+use action::{Action, Plan};
+use bringup::Claims;
+use ground::Ground;
+use known::Known;
 use observed::Observed;
+use output::Output;
+use patience::LATE_REQUEST_TIMEOUTS;
+use rollout::Changes;
 
 /// What the operator was told at its start and the planner needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,11 +56,10 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// How long a request of one's own may still land. What was decided is written within one timeout or not at all, and that call
-    /// takes another; the rest is for clocks and for a server that is slow to drop what nobody waits for.
+    /// How long a request of one's own may still land.
     #[must_use]
     pub fn late_requests(&self) -> Duration {
-        self.request_timeout.saturating_mul(4)
+        self.request_timeout.saturating_mul(LATE_REQUEST_TIMEOUTS)
     }
 }
 
@@ -67,110 +75,106 @@ impl Default for Settings {
 /// The next steps for a cluster. Total and deterministic: the same arguments give the same plan, whatever they hold (INVARIANTS I13).
 #[must_use]
 pub fn plan(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
-    let mut plan = Plan::default();
-    steps(observed, now, settings, &mut plan);
-    leave_what_is_given_back(&mut plan);
-    plan
-}
-
-/// What is given back in this plan is not marked as applied: the mark would change its version, and what was confirmed is not
-/// given back.
-fn leave_what_is_given_back(plan: &mut Plan) {
-    let given_back: BTreeSet<String> = plan
-        .actions
-        .iter()
-        .filter_map(|action| match action {
-            Action::Configuration(ConfigurationWrite::GiveBack(name, _)) => Some(name.clone()),
-            _ => None,
-        })
-        .collect();
-    plan.actions.retain(|action| {
-        !matches!(action, Action::Configuration(ConfigurationWrite::Mark(machine, _, Mark::Confirmed(_))) if given_back.contains(machine.as_str()))
-    });
-}
-
-/// The steps in order, one line each; the first that cannot go on is the last.
-fn steps(observed: &Observed, now: Timestamp, settings: &Settings, plan: &mut Plan) {
     if observed.cluster.deleting {
-        release::delete_cluster(observed, now, plan);
-        return;
+        let (selection, output) = release::deletion(observed, now);
+        let plan = output.into_plan();
+        return Plan { selection, ..plan };
     }
-    confirm(observed, plan);
-    let Some(spec) = ground::spec(observed, plan) else {
-        return;
+    let nothing = BTreeSet::new();
+    let spec = match ground::spec(observed) {
+        Ok(spec) => spec,
+        Err(cause) => {
+            let confirmed = marks::confirm(observed, &nothing);
+            return Output::concat([confirmed, Output::stalled(cause)]).into_plan();
+        }
     };
-    plan.selection = selection::select(observed, &spec);
-    if spec.inject_ssh_key {
-        selection::leave_out_keyless(observed, &mut plan.selection);
-    }
-    status::keep_soft_clocks(observed, now, plan);
-    kubeconfig::try_stored(observed, plan);
-    let ground = ground::check(observed, &spec, settings, plan);
-    let Some(founding) = founding::founding(observed, plan) else {
-        return;
+    let selection = selection::choose(observed, spec);
+    let keys = ground::look_for_keys(&selection);
+    let borne = status::keep_soft_clocks(observed, &selection, now);
+    let tried = kubeconfig::try_stored(observed);
+    let ground = ground::check(observed, spec, settings);
+    let founding = founding::founding(observed, &selection);
+    let (ground, founding) = match (ground, founding) {
+        (Ok(ground), Ok(founding)) => (ground, founding),
+        (ground, founding) => {
+            let confirmed = marks::confirm(observed, &nothing);
+            let amiss = Output::concat([ground.err(), founding.err()].into_iter().flatten());
+            let broken = kubeconfig::not_working(observed);
+            let output = Output::concat([confirmed, keys, borne, tried, amiss, broken]);
+            let plan = output.into_plan();
+            return Plan { selection, ..plan };
+        }
     };
-    let Some(ground) = ground else {
-        return;
-    };
-    let targets = targets::targets(observed, &ground, &founding, &plan.selection);
-    rollout::keep_deadlines(observed, &spec, now, plan);
+    let targets = targets::targets(observed, &ground, &founding, &selection);
+    let (overdue, late) = rollout::deadlines(observed, spec, &selection, now);
     // Before the first claim each pass draws another id: what would come of it is nothing to speak of.
-    if !founding.anew {
-        targets::compare(observed, &targets, now, plan);
-    }
-    rollout::show_flights(observed, &founding, now, plan);
-    if spec.paused {
-        return;
-    }
-    ground::ensure_finalizer(observed, plan);
-    take_back(observed, plan);
-    hold(observed, plan);
-    release::strip_forced(observed, plan);
-    founding::keep_ledger(observed, &founding, plan);
-    let secrets = ground::secrets(observed, &ground, plan);
-    bringup::plan_claims(observed, &secrets, &founding, &targets, now, plan);
-    if secrets.usable {
-        rollout::plan_changes(observed, &founding, &targets, now, settings, plan);
-    }
-    if founding.restart.is_none() {
-        kubeconfig::plan_kubeconfig(observed, &founding, now, plan);
+    let (revisions, (outdated, compared)) = if founding.anew {
+        Default::default()
+    } else {
+        let revisions = targets
+            .iter()
+            .map(|(name, it)| (name.clone(), it.revision()));
+        let compared = targets::compare(observed, &targets, &selection, &overdue, now);
+        (revisions.collect(), compared)
+    };
+    let flights = observed.flights(founding.founded, now);
+    let known = Known {
+        observed,
+        now,
+        late_requests: settings.late_requests(),
+        founding: &founding,
+        selection: &selection,
+        targets: &targets,
+        outdated: &outdated,
+        overdue: &overdue,
+        flights: &flights,
+    };
+    let in_flight = rollout::in_flight(&known);
+    let (claims, changes, written) = if spec.paused {
+        let broken = kubeconfig::not_working(observed);
+        (Claims::default(), Changes::default(), broken)
+    } else {
+        write(&known, &ground)
+    };
+    let confirmed = marks::confirm(observed, &claims.given_back);
+    let output = Output::concat([confirmed, keys, borne, tried, late, compared, written]);
+    let plan = output.into_plan();
+    Plan {
+        selection,
+        outdated,
+        overdue,
+        in_flight,
+        asks_cluster: changes.asks_cluster,
+        next: changes.next,
+        targets: revisions,
+        ..plan
     }
 }
 
-/// Takes back what lost its owner or its labels by hand (SPEC 2.3, 3.2): a quiet write.
-fn take_back(observed: &Observed, plan: &mut Plan) {
-    for member in observed.members() {
-        if !member.is_deleting()
-            && observed.contested_by(&member.name).is_none()
-            && let Some(metadata) = desired::lost_metadata(&observed.cluster, &member)
-        {
-            plan.actions.push(member.mark(Mark::TakenBack(metadata)));
-        }
-    }
-}
-
-/// Puts NICO's finalizer back where somebody took it off: a quiet write (SPEC 3.1).
-fn hold(observed: &Observed, plan: &mut Plan) {
-    let children = observed.unheld.iter();
-    plan.actions.extend(
-        children.map(|(child, version)| Action::Child(ChildWrite::Hold(*child, version.clone()))),
-    );
-}
-
-/// Keeps NIO's proof where it is seen, and gives it up where NIO proves another attempt: quiet writes, which go on when paused
-/// (SPEC 3.5, 4.1).
-fn confirm(observed: &Observed, plan: &mut Plan) {
-    for member in observed.members() {
-        let ours_alone = member.controlled && observed.contested_by(&member.name).is_none();
-        let Some(marker) = member.marker().filter(|_| ours_alone) else {
-            continue;
-        };
-        match (member.is_confirmed(), member.proof()) {
-            (true, Some(Proof::OfAnother)) => plan.actions.push(member.mark(Mark::Withdrawn)),
-            (false, Some(Proof::OfHeld)) => {
-                plan.actions.push(member.mark(Mark::Confirmed(marker)));
-            }
-            _ => {}
-        }
-    }
+/// What is written where nothing stands in the way, in this order.
+fn write(known: &Known<'_>, ground: &Ground) -> (Claims, Changes, Output) {
+    let observed = known.observed;
+    let ledger = founding::ledger_write(observed, known.founding);
+    let (secrets, missing) = ground::secrets(observed, ground);
+    let (claims, claimed) = bringup::claims(known, &secrets);
+    let (unreachable, (changes, changed)) = if secrets.usable {
+        let changes = rollout::changes(known, &claims, ledger.is_some());
+        (kubeconfig::never_reachable(known), changes)
+    } else {
+        Default::default()
+    };
+    let output = Output::concat([
+        ground::add_finalizer(observed),
+        marks::take_back(observed),
+        marks::hold(observed),
+        release::strip_forced(observed),
+        founding::drop_leftover(observed),
+        ledger.map(Action::Ledger).into_iter().collect(),
+        missing,
+        claimed,
+        unreachable,
+        changed,
+        kubeconfig::kubeconfig(known),
+    ]);
+    (claims, changes, output)
 }

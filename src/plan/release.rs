@@ -1,8 +1,6 @@
 //! The deletion of a cluster: every machine is given back before anything that NIO needs for it goes (SPEC 5). And what a person
 //! vouches to be off is taken out of NIO's hands.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 
 use crate::api::conditions::{ConditionType, Reason};
@@ -10,74 +8,76 @@ use crate::api::names::{CLUSTER_FINALIZER, MachineName};
 use crate::api::nio::{Generation, NIO_FINALIZERS, NixosConfiguration};
 use crate::api::status::Role;
 
-use super::action::{Action, ChildWrite, ConfigurationWrite, FinalizerWrite, Mark, Notice, Plan};
+use super::action::{Action, ChildWrite, ConfigurationWrite, FinalizerWrite, Mark, Notice};
 use super::observed::{Holder, Observed, elapsed};
+use super::output::Output;
+use super::patience::NIO_LATE_AFTER;
 use super::selection::{Pick, Selection, pool};
 use super::writes::{Child, Precondition};
 
-/// NIO looks again every 120 seconds (NIO.md); what it did not let go of in twice that time, something holds up.
-const NIO_IS_LATE: Duration = Duration::from_secs(240);
+/// The next step of a deletion, and the machines that leave. Needs no valid spec: configurations are found by their owner.
+pub fn deletion(observed: &Observed, now: Timestamp) -> (Selection, Output) {
+    (all_leaving(observed), next_step(observed, now))
+}
 
-/// Plans the next step of a deletion. Needs no valid spec: configurations are found by their owner.
-pub fn delete_cluster(observed: &Observed, now: Timestamp, plan: &mut Plan) {
+fn next_step(observed: &Observed, now: Timestamp) -> Output {
     let cluster = &observed.cluster;
-    plan.selection = all_leaving(observed);
+    let mut output = Output::default();
     let holds = |finalizer: &String| finalizer == CLUSTER_FINALIZER;
     if !cluster.finalizers.iter().any(holds) {
-        return;
+        return output;
     }
     if observed.spec.as_ref().is_ok_and(|spec| spec.paused) {
-        plan.wait(
+        output.wait(
             ConditionType::Reconciling,
             Reason::PausedBySpec,
             "the deletion waits: spec.paused is true",
         );
-        return;
+        return output;
     }
     if cluster.is_orphaning() {
         // Machines, Secrets and all keep what they have; only NICO's own finalizers go.
-        plan.actions
-            .extend(Child::ALL.map(|child| Action::Child(ChildWrite::LetGo(child))));
-        plan.actions.push(without_finalizer(observed));
-        return;
+        let children = Child::ALL.map(|child| Action::Child(ChildWrite::LetGo(child)));
+        return children
+            .into_iter()
+            .chain([without_finalizer(observed)])
+            .collect();
     }
     if observed.nio.is_none() {
-        plan.wait(
+        output.look_for_missing();
+        output.wait(
             ConditionType::Reconciling,
             Reason::NIOMissing,
             format!("the API server does not serve NIO's resources, so nobody can say which machines are still held: install NIO again; where it is gone for good, take the finalizer {CLUSTER_FINALIZER} off by hand"),
         );
-        return;
+        return output;
     }
     let mut waiting_for = Vec::new();
     for (name, held) in observed.belongings() {
         waiting_for.push(held_by(observed, name, held, now));
         if held.metadata.deletion_timestamp.is_none() {
             let version = Precondition::of(&held.metadata);
-            plan.actions
-                .push(Action::Configuration(ConfigurationWrite::GiveBack(
-                    name.clone(),
-                    version,
-                )));
+            output.act(Action::Configuration(ConfigurationWrite::GiveBack(
+                name.clone(),
+                version,
+            )));
         }
     }
-    strip_forced(observed, plan);
-    if !waiting_for.is_empty() {
-        plan.look_again_in(NIO_IS_LATE);
-        plan.wait(
-            ConditionType::Reconciling,
-            Reason::Deleting,
-            format!(
-                "waiting until NIO has let go of: {}",
-                waiting_for.join(", ")
-            ),
-        );
-        return;
+    if waiting_for.is_empty() {
+        let children = Child::ALL.map(|child| Action::Child(ChildWrite::Delete(child)));
+        let all = left_behind(observed).chain(children);
+        return all.chain([without_finalizer(observed)]).collect();
     }
-    plan.actions.extend(left_behind(observed));
-    plan.actions
-        .extend(Child::ALL.map(|child| Action::Child(ChildWrite::Delete(child))));
-    plan.actions.push(without_finalizer(observed));
+    output.look_again_in(NIO_LATE_AFTER);
+    output.wait(
+        ConditionType::Reconciling,
+        Reason::Deleting,
+        format!(
+            "waiting until NIO has let go of: {}",
+            waiting_for.join(", ")
+        ),
+    );
+    Output::concat([output, strip_forced(observed)])
 }
 
 fn without_finalizer(observed: &Observed) -> Action {
@@ -114,7 +114,7 @@ pub(super) fn held_by(
         Some(_) if !machine.is_some_and(|machine| observed.discoverable(&machine)) => {
             "NIO cannot reach the machine"
         }
-        _ if waited >= NIO_IS_LATE => {
+        _ if waited >= NIO_LATE_AFTER => {
             "NIO has not reacted: is it running, and are the Secrets there that the machine was given?"
         }
         _ => return name.to_owned(),
@@ -142,24 +142,22 @@ pub(super) fn is_left_behind(observed: &Observed, machine: &MachineName) -> bool
 }
 
 /// Takes NIO's finalizers off what is being deleted and a person vouches to be off (SPEC 5).
-pub fn strip_forced(observed: &Observed, plan: &mut Plan) {
-    for (name, held) in observed.belongings() {
+pub fn strip_forced(observed: &Observed) -> Output {
+    let strip = |(name, held): (&String, &NixosConfiguration)| {
         let finalizers = held.metadata.finalizers.iter().flatten();
         let (nio, others): (Vec<&String>, Vec<&String>) =
             finalizers.partition(|finalizer| NIO_FINALIZERS.contains(&finalizer.as_str()));
-        if held.metadata.deletion_timestamp.is_some()
+        let forced = held.metadata.deletion_timestamp.is_some()
             && observed.controls(held)
             && observed.cluster.forces(name)
-            && !nio.is_empty()
-        {
-            plan.actions
-                .push(Action::Configuration(ConfigurationWrite::Mark(
-                    name.clone(),
-                    Precondition::of(&held.metadata),
-                    Mark::Forced(others.into_iter().cloned().collect()),
-                )));
-        }
-    }
+            && !nio.is_empty();
+        forced.then(|| {
+            let version = Precondition::of(&held.metadata);
+            let mark = Mark::Forced(others.into_iter().cloned().collect());
+            Action::Configuration(ConfigurationWrite::Mark(name.clone(), version, mark))
+        })
+    };
+    observed.belongings().filter_map(strip).collect()
 }
 
 /// Every member leaves.

@@ -1,345 +1,316 @@
 //! A living cluster is changed (SPEC 4.3 to 4.5): who is next, and what it waits for. At most one step a plan; whether it is
 //! taken is decided again under the entry, from reads made after it was taken (SPEC 4.2).
 
-mod scene;
+mod blocker;
+mod preflight;
 mod shown;
 
-pub use shown::{keep_deadlines, show_flights};
+pub use shown::{deadlines, in_flight};
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::collections::BTreeSet;
 
-use jiff::Timestamp;
-
-use crate::api::conditions::{ConditionType, Reason};
+use crate::api::ledger::Ledger;
 use crate::api::names::MachineName;
 use crate::api::status::Role;
 
-use super::Settings;
-use super::action::{Action, ConfigurationWrite, LedgerWrite, NodeWork, Plan, SlotWrite, Wait};
-use super::desired::Target;
+use super::action::{Action, ConfigurationWrite, NodeWork, SlotWrite};
+use super::bringup::Claims;
 use super::entered::Deed;
-use super::founding::Founding;
-use super::observed::{LedgerView, Observed, SecretView, Word};
-use super::patience::Clock;
+use super::known::Known;
+use super::observed::LedgerView;
+use super::output::Output;
+use super::patience::{ASKED_AGAIN_AFTER, ASKED_AGAIN_AT_STANDSTILL_AFTER};
 use super::quorum;
 use super::slot;
-use scene::{Scene, Step, Verdict};
+use super::targets::key_is_unknown;
+use super::writes::Precondition;
+use blocker::Blocker;
+use preflight::{Preflight, Step, Verdict};
 
-/// How long a kubeconfig may be sought in a founded cluster that has none, before that is called so (SPEC 2.5).
-const NEVER_REACHABLE: Duration = Duration::from_secs(600);
+/// What is changed, as far as others need it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// The plan rests on what the cluster says of itself.
+    pub asks_cluster: bool,
+    /// The machine whose entry is taken.
+    pub next: Option<MachineName>,
+}
 
-/// Plans the next change of a living cluster, and of configurations that were never confirmed.
-pub fn plan_changes(
-    observed: &Observed,
-    founding: &Founding,
-    targets: &BTreeMap<MachineName, Target>,
-    now: Timestamp,
-    settings: &Settings,
-    plan: &mut Plan,
-) {
-    if founding.anew || founding.restart.is_some() {
-        return;
-    }
-    never_reachable(observed, founding, now, plan);
-    let LedgerView::Ours(version, ledger) = &observed.ledger else {
-        return;
+/// The next change of a living cluster, and of configurations that were never confirmed. `ledger_first`: the ledger is written
+/// before.
+pub fn changes(known: &Known<'_>, claims: &Claims, ledger_first: bool) -> (Changes, Output) {
+    let founding = known.founding;
+    let LedgerView::Ours(version, ledger) = &known.observed.ledger else {
+        return Default::default();
     };
-    if ledger.founded != founding.founded {
-        // It is said in the ledger first, so that everyone plans by the same rules.
-        return;
+    // The ledger says first whether the cluster was founded, so that everyone plans by the same rules.
+    let agreed = ledger.founded == founding.founded;
+    if founding.anew || founding.restart.is_some() || claims.lost || !agreed {
+        return Default::default();
     }
-    let is_lost = |wait: &Wait| wait.cause.reason == Reason::ControlPlaneLost;
-    if plan.waits.iter().any(is_lost) {
-        return;
+    let pending = is_pending(known, ledger);
+    let asks_cluster = pending && known.asks();
+    let (next, step) = if ledger.slot.fencing {
+        // Workers join meanwhile: what is fenced are writes to what lives.
+        (None, slot::fence(known))
+    } else if pending {
+        next_step(known, version, ledger, claims.any || ledger_first)
+    } else {
+        Default::default()
+    };
+    let mut asked = ask(known, asks_cluster);
+    if asks_cluster {
+        asked.look_again_in(if known.flights.is_empty() && next.is_none() {
+            ASKED_AGAIN_AT_STANDSTILL_AFTER
+        } else {
+            ASKED_AGAIN_AFTER
+        });
     }
-    rewrite_first_ones(observed, founding, targets, now, plan);
+    let first = rewrite_first_ones(known, &claims.given_back);
+    let changes = Changes { asks_cluster, next };
+    (changes, Output::concat([first, asked, step]))
+}
+
+/// Whether there is anything to change.
+fn is_pending(known: &Known<'_>, ledger: &Ledger) -> bool {
     let come_and_go = Role::ALL.iter().any(|role| {
-        let pick = plan.selection.of(*role);
+        let pick = known.selection.of(*role);
         !pick.joining.is_empty() || !pick.leaving.is_empty()
     });
-    let mut nodes = observed.word.nodes().into_iter().flatten();
-    let pending = !plan.outdated.is_empty()
+    let mut nodes = known.observed.word.nodes().into_iter().flatten();
+    !known.outdated.is_empty()
         || come_and_go
         || !ledger.slot.entries.is_empty()
-        || nodes.any(|node| node.draining_since.is_some());
-    let asks = observed.asks(founding.founded);
-    plan.wants_word |= pending && asks;
-    // The mark of a drain can land after the entry that it was decided under has ended: nothing else would show it.
-    let looks_again = asks && observed.kubeconfig.try_again;
-    if (plan.wants_word || looks_again) && observed.word_is_old {
-        plan.actions.push(Action::AskCluster);
+        || nodes.any(|node| node.draining_since.is_some())
+}
+
+/// Asks the cluster where a change waits for its word; now and then also while nothing does, since the mark of a drain can land
+/// after the entry that it was decided under has ended, and nothing else would show it.
+fn ask(known: &Known<'_>, asks_cluster: bool) -> Output {
+    let observed = known.observed;
+    let looks_again = known.asks() && observed.kubeconfig.try_again;
+    let asks = (asks_cluster || looks_again) && observed.word_is_old;
+    asks.then_some(Action::AskCluster).into_iter().collect()
+}
+
+/// The one step that is taken now, and the machine whose entry is taken.
+fn next_step(
+    known: &Known<'_>,
+    version: &Precondition,
+    ledger: &Ledger,
+    others_first: bool,
+) -> (Option<MachineName>, Output) {
+    let (preflight, patience) = Preflight::new(known);
+    if let Some(entered) = &known.observed.entered {
+        let deed = match preflight.decide(entered.machine()) {
+            Verdict::Go(step) => deed(&preflight, step, entered.machine()),
+            Verdict::Hold(_) | Verdict::Stop(_) | Verdict::Nothing => None,
+        };
+        let write = deed.map(|deed| Action::Disrupt(Box::new(entered.write(deed))));
+        let write = write.into_iter().collect();
+        return (None, Output::concat([patience, write]));
     }
-    if ledger.slot.fencing {
-        // Workers join meanwhile: what is fenced are writes to what lives.
-        slot::fence(observed, settings.late_requests(), now, plan);
-        return;
+    if others_first {
+        return (None, patience);
     }
-    if !pending {
-        return;
+    let evicted = evict(&preflight);
+    let undrained = undrain(&preflight);
+    if !undrained.is_empty() {
+        let undrained = undrained.into_iter().collect();
+        return (None, Output::concat([patience, evicted, undrained]));
     }
-    let scene = Scene::new(observed, founding.founded, now, plan);
-    if let Some(entered) = &observed.entered {
-        if let Verdict::Go(step) = scene.decide(entered.machine())
-            && let Some(deed) = deed(&scene, step, entered.machine(), targets)
-        {
-            plan.actions
-                .push(Action::Disrupt(Box::new(entered.write(deed))));
-        }
-        return;
-    }
-    let writes_first = |action: &Action| {
-        matches!(
-            action,
-            Action::Configuration(ConfigurationWrite::Claim(_))
-                | Action::Ledger(LedgerWrite::Update(..))
-        )
+    let Ended {
+        ends,
+        mut blocked,
+        output: ended,
+    } = end_entries(&preflight);
+    let next = if ends {
+        None
+    } else {
+        choose(&preflight, &mut blocked)
     };
-    if plan.actions.iter().any(writes_first) {
-        return;
-    }
-    evict(&scene, plan);
-    if undrain(&scene, plan) || end_entries(&scene, settings.late_requests(), plan) {
-        return;
-    }
-    for machine in scene.candidates() {
-        match scene.decide(&machine) {
-            Verdict::Go(_) => {
-                let role = scene.role(&machine);
-                let risky = role == Role::ControlPlane
-                    && founding.founded
-                    && !quorum::can_be_kept(scene.numbers.n);
-                plan.actions.push(Action::Slot(SlotWrite::Take {
-                    ledger: version.clone(),
-                    taken: slot::take(ledger, &machine, role),
-                    without_quorum: risky.then_some(scene.numbers.n),
-                    machine,
-                }));
-                return;
+    let take = next.as_ref().map(|machine| {
+        let role = preflight.role(machine);
+        let n = preflight.numbers.n;
+        let risky = role == Role::ControlPlane && known.founding.founded && !quorum::can_be_kept(n);
+        Action::Slot(SlotWrite::Take {
+            machine: machine.clone(),
+            ledger: version.clone(),
+            taken: slot::take(ledger, machine, role),
+            without_quorum: risky.then_some(n),
+        })
+    });
+    let told = blocker::told(blocked, &known.observed.word);
+    let take = take.into_iter().collect();
+    (next, Output::concat([patience, evicted, ended, told, take]))
+}
+
+/// The first machine that may be changed now; notes what keeps those before it from that.
+fn choose(
+    preflight: &Preflight<'_>,
+    blocked: &mut Vec<(MachineName, Blocker)>,
+) -> Option<MachineName> {
+    preflight
+        .candidates()
+        .into_iter()
+        .find(|machine| match preflight.decide(machine) {
+            Verdict::Go(_) => true,
+            Verdict::Hold(blocker) | Verdict::Stop(blocker) => {
+                blocked.push((machine.clone(), blocker));
+                false
             }
-            Verdict::Hold(reason, message) | Verdict::Stop(reason, message) => {
-                if !plan.waits.iter().any(|wait| wait.cause.reason == reason) {
-                    plan.wait_for(&machine, ConditionType::RollingOut, reason, message);
-                }
-            }
-            Verdict::Nothing => {}
-        }
-    }
+            Verdict::Nothing => false,
+        })
 }
 
 /// What is written for a step.
-fn deed(
-    scene: &Scene<'_>,
-    step: Step,
-    machine: &MachineName,
-    targets: &BTreeMap<MachineName, Target>,
-) -> Option<Deed> {
+fn deed(preflight: &Preflight<'_>, step: Step, machine: &MachineName) -> Option<Deed> {
+    let Known {
+        observed,
+        now,
+        targets,
+        founding,
+        ..
+    } = *preflight.known;
     match step {
         Step::DeleteNode { name, uid } => Some(Deed::DeleteNode { name, uid }),
         Step::Drain { name, uid, cordon } => Some(Deed::Drain {
             name,
             uid,
-            since: scene.now,
+            since: now,
             cordon,
         }),
-        Step::Release => {
-            let held = scene.observed.controlled(machine)?;
-            Some(Deed::Release(held.version()))
-        }
-        Step::Join => {
-            let target = targets.get(machine)?;
-            Some(Deed::Join(target.claim(&scene.observed.cluster, scene.now)))
-        }
+        Step::Release => Some(Deed::Release(observed.controlled(machine)?.version())),
+        Step::Join => Some(Deed::Join(
+            targets.get(machine)?.claim(&observed.cluster, now),
+        )),
         Step::Rewrite => {
-            let held = scene.observed.controlled(machine)?;
-            let of_three = scene.founded
+            let held = observed.controlled(machine)?;
+            let of_three = founding.founded
                 && held.role() == Role::ControlPlane
-                && quorum::can_be_kept(scene.numbers.n);
-            let unfinished = !held.is_confirmed() || held.older_attempt(scene.now).is_some();
+                && quorum::can_be_kept(preflight.numbers.n);
+            let unfinished = !held.is_confirmed() || held.older_attempt(now).is_some();
             let target = targets.get(machine)?;
             Some(Deed::Rewrite(target.rewrite(
                 &held,
                 of_three && unfinished,
-                scene.now,
+                now,
             )))
         }
     }
 }
 
 /// Goes on with the evictions from the Nodes that are being drained, whatever else is done.
-fn evict(scene: &Scene<'_>, plan: &mut Plan) {
-    for entry in scene.observed.entries() {
-        if let Verdict::Hold(Reason::Draining, _) = scene.decide(&entry.machine)
-            && let Some(node) = scene.observed.node(&entry.machine)
-        {
-            plan.actions
-                .push(Action::Node(NodeWork::Evict(node.name.clone())));
-        }
-    }
+fn evict(preflight: &Preflight<'_>) -> Output {
+    let entries = preflight.known.observed.entries().iter();
+    entries
+        .filter_map(|entry| match preflight.decide(&entry.machine) {
+            Verdict::Hold(Blocker::Draining { node, .. }) => {
+                Some(Action::Node(NodeWork::Evict(node)))
+            }
+            _ => None,
+        })
+        .collect()
 }
 
-/// Undoes the drain of machines that stay after all (SPEC 4.6); whether there is one.
-fn undrain(scene: &Scene<'_>, plan: &mut Plan) -> bool {
-    let observed = scene.observed;
+/// Undoes the drain of machines that stay after all (SPEC 4.6).
+fn undrain(preflight: &Preflight<'_>) -> Vec<Action> {
+    let Known {
+        observed,
+        selection,
+        ..
+    } = *preflight.known;
     let stay = observed
         .members()
-        .filter(|it| !plan.selection.leaves(&it.name));
-    let undrains: Vec<Action> = stay
-        .filter_map(|member| {
-            let node = observed.node(&member.name)?;
-            (node.draining_since.is_some() && !node.deleting).then(|| {
-                Action::Node(NodeWork::Undrain {
-                    machine: member.name,
-                    name: node.name.clone(),
-                    uid: node.uid.clone(),
-                    cordoned: node.cordoned,
-                })
+        .filter(|it| preflight.asks && !selection.leaves(&it.name));
+    stay.filter_map(|member| {
+        let node = observed.node(&member.name)?;
+        (node.draining_since.is_some() && !node.deleting).then(|| {
+            Action::Node(NodeWork::Undrain {
+                machine: member.name,
+                name: node.name.clone(),
+                uid: node.uid.clone(),
+                cordoned: node.cordoned,
             })
         })
-        .collect();
-    let any = !undrains.is_empty() && scene.asks;
-    if any {
-        plan.actions.extend(undrains);
-    }
-    any
+    })
+    .collect()
 }
 
-/// Ends the first entry that is done with; whether one is being ended. An entry under which something can be written now, or
-/// whose machine is in flight, stays.
-fn end_entries(scene: &Scene<'_>, late_requests: Duration, plan: &mut Plan) -> bool {
-    let observed = scene.observed;
+/// How far the entries are that are done with.
+#[derive(Default)]
+struct Ended {
+    /// One is being ended.
+    ends: bool,
+    /// Who keeps an entry, and why.
+    blocked: Vec<(MachineName, Blocker)>,
+    output: Output,
+}
+
+/// Ends the first entry that is done with. An entry under which something can be written now, or whose machine is in flight,
+/// stays.
+fn end_entries(preflight: &Preflight<'_>) -> Ended {
+    let known = preflight.known;
+    let observed = known.observed;
+    let mut ended = Ended::default();
     for entry in observed.entries() {
-        match scene.decide(&entry.machine) {
-            Verdict::Go(_) | Verdict::Hold(..) => continue,
-            Verdict::Stop(..) | Verdict::Nothing => {}
+        match preflight.decide(&entry.machine) {
+            Verdict::Go(_) | Verdict::Hold(_) => continue,
+            Verdict::Stop(_) | Verdict::Nothing => {}
         }
         let held = observed.controlled(&entry.machine);
-        let done = held.as_ref().is_none_or(|held| held.is_settled(scene.now));
+        if held.as_ref().is_some_and(|it| !it.is_settled(known.now)) {
+            continue;
+        }
         // Whether its Node bears marks of a drain cannot be told.
-        let marks_unknown = scene.asks
+        let marks_unknown = preflight.asks
             && observed.word.nodes().is_none()
             && held.is_some()
-            && quorum::can_be_kept(scene.numbers.n);
-        if !done {
+            && quorum::can_be_kept(preflight.numbers.n);
+        let blocker = if marks_unknown {
+            Some(Blocker::Unreachable)
+        } else if held.is_none() && !observed.node_is_gone(entry, preflight.asks) {
+            Some(Blocker::NodeStays)
+        } else {
+            None
+        };
+        if let Some(blocker) = blocker {
+            ended.blocked.push((entry.machine.clone(), blocker));
             continue;
         }
-        if marks_unknown {
-            let message = silence(&observed.word);
-            plan.wait_for(
-                &entry.machine,
-                ConditionType::RollingOut,
-                Reason::ClusterUnreachable,
-                message,
-            );
-            continue;
-        }
-        if held.is_none() && !observed.node_is_gone(entry, scene.asks) {
-            let waits = format!(
-                "Machine {} is gone, and its Node has to go, too, before another control plane machine is changed",
-                entry.machine
-            );
-            let (reason, message) = match observed.word.nodes() {
-                Some(_) => (Reason::NodeLeftOver, waits),
-                None => (
-                    Reason::MemberNotRemoved,
-                    format!("{waits}: {}", silence(&observed.word)),
-                ),
-            };
-            plan.wait_for(&entry.machine, ConditionType::RollingOut, reason, message);
-            continue;
-        }
-        let before = plan.actions.len();
-        slot::end(observed, entry, scene.asks, late_requests, scene.now, plan);
         // One that only waits holds up nothing that may go on beside it.
-        if plan.actions.len() > before {
-            return true;
+        let (ends, step) = slot::end(known, entry);
+        ended.output = Output::concat([ended.output, step]);
+        ended.ends = ends;
+        if ends {
+            break;
         }
     }
-    false
+    ended
 }
 
 /// Configurations that were never confirmed, of workers or of a cluster that was not founded, are written anew without the
 /// slot: nothing that lives is disrupted (SPEC 4.1).
-fn rewrite_first_ones(
-    observed: &Observed,
-    founding: &Founding,
-    targets: &BTreeMap<MachineName, Target>,
-    now: Timestamp,
-    plan: &mut Plan,
-) {
-    let given_back: BTreeSet<&String> = plan
-        .actions
-        .iter()
-        .filter_map(|action| match action {
-            Action::Configuration(ConfigurationWrite::GiveBack(name, _)) => Some(name),
-            _ => None,
-        })
-        .collect();
-    let mut rewrites = Vec::new();
-    for (machine, differences) in &plan.outdated {
-        let (Some(held), Some(target)) = (observed.controlled(machine), targets.get(machine))
-        else {
-            continue;
-        };
-        let lives = founding.founded && target.role == Role::ControlPlane;
-        let waits =
-            differences.iter().all(|it| it.is_of_the_lists()) && !plan.overdue.contains(machine);
-        let entered = observed.entry(machine).is_some();
-        if lives
-            || waits
-            || entered
+fn rewrite_first_ones(known: &Known<'_>, given_back: &BTreeSet<String>) -> Output {
+    let observed = known.observed;
+    let rewrites = known.outdated.iter().filter_map(|(machine, differences)| {
+        let held = observed.controlled(machine)?;
+        let target = known.targets.get(machine)?;
+        let lives = known.founding.founded && target.role == Role::ControlPlane;
+        let gathers =
+            differences.iter().all(|it| it.is_of_the_lists()) && !known.overdue.contains(machine);
+        let stays = lives
+            || gathers
+            || observed.entry(machine).is_some()
             || observed.contested_by(machine).is_some()
             || held.was_confirmed()
             || held.is_deleting()
-            || given_back.contains(&machine.to_string())
-            || super::targets::key_is_unknown(observed, &held)
-        {
-            continue;
-        }
-        let rewrite = target.rewrite(&held, false, now);
-        rewrites.push(Action::Configuration(ConfigurationWrite::Rewrite(
-            Box::new(rewrite),
-        )));
-    }
-    plan.actions.extend(rewrites);
-}
-
-/// Founded by confirmation alone, and no kubeconfig to be had (SPEC 2.5).
-fn never_reachable(observed: &Observed, founding: &Founding, now: Timestamp, plan: &mut Plan) {
-    let fetch = &observed.kubeconfig.fetch;
-    if !founding.founded
-        || observed.kubeconfig.secret != SecretView::Absent
-        || fetch.at_hand.is_some()
-    {
-        return;
-    }
-    let waited = observed.elapsed(&Clock::NeverReachable, now);
-    plan.clocks.insert(Clock::NeverReachable);
-    if waited < NEVER_REACHABLE {
-        plan.look_again_in(NEVER_REACHABLE.saturating_sub(waited));
-        return;
-    }
-    let why = fetch
-        .failure
-        .as_ref()
-        .map_or("no control plane machine answers", |why| &why.message);
-    plan.wait(
-        ConditionType::Stalled,
-        Reason::NeverReachable,
-        format!(
-            "every control plane machine was confirmed and no kubeconfig could be read ({why}): set spec.kubeconfig.path, or, where no API server ever came up, mend the flake, delete the cluster and apply it again"
-        ),
-    );
-}
-
-/// Why nothing can be learned of the cluster, for a person.
-fn silence(word: &Word) -> String {
-    match word {
-        Word::NotAsked => "the cluster is being asked how its machines are".to_owned(),
-        Word::Silent(why) => format!(
-            "nothing can be learned through the cluster's own API ({why}); nothing is touched; where that is known to be harmless, set spec.rollout.nodeChecks: false"
-        ),
-        Word::Heard(workload) if workload.nodes.is_some() => "their Nodes cannot be told by name or InternalIP, or their API servers do not say how they are; nothing is touched; where Nodes are named otherwise, set spec.rollout.nodeChecks: false".to_owned(),
-        Word::Heard(_) => "no control plane machine lists the cluster's Nodes; nothing is touched; where that is known to be harmless, set spec.rollout.nodeChecks: false".to_owned(),
-    }
+            || given_back.contains(machine.as_str())
+            || key_is_unknown(observed, &held);
+        (!stays).then(|| {
+            let rewrite = Box::new(target.rewrite(&held, false, known.now));
+            Action::Configuration(ConfigurationWrite::Rewrite(rewrite))
+        })
+    });
+    rewrites.collect()
 }

@@ -53,6 +53,13 @@ impl Selection {
         self.any(|pick| &pick.leaving, machine)
     }
 
+    /// Whether some machine lacks an SSH key that can be used.
+    #[must_use]
+    pub fn lacks_keys(&self) -> bool {
+        let mut roles = Role::ALL.into_iter();
+        roles.any(|role| self.of(role).obstacles.iter().any(|it| it.lacks_key))
+    }
+
     fn any(&self, of: fn(&Pick) -> &BTreeSet<MachineName>, machine: &MachineName) -> bool {
         let mut roles = Role::ALL.into_iter();
         roles.any(|role| of(self.of(role)).contains(machine))
@@ -118,6 +125,16 @@ pub fn pool(spec: &ValidSpec, role: Role) -> &Pool {
         Role::ControlPlane => &spec.control_plane,
         Role::Worker => &spec.data_plane,
     }
+}
+
+/// Chooses, and leaves out those whose SSH keys cannot be given to them.
+#[must_use]
+pub fn choose(observed: &Observed, spec: &ValidSpec) -> Selection {
+    let mut selection = select(observed, spec);
+    if spec.inject_ssh_key {
+        leave_out_keyless(observed, &mut selection);
+    }
+    selection
 }
 
 /// Chooses: members stay, then explicit lists, then the control plane's selector, then the workers' (SPEC 2.2).
@@ -281,9 +298,7 @@ fn fill(
             }
             None => match key_obstacle(observed, name).filter(|_| spec.inject_ssh_key) {
                 // One whose key was not looked at yet is chosen, and looked at.
-                Some(obstacle) if obstacle.cause.reason != Reason::Unknown => {
-                    keyless.push(obstacle);
-                }
+                Some(obstacle) if obstacle.lacks_key => keyless.push(obstacle),
                 _ => {
                     taken.insert(name.clone());
                     pick.joining.insert(name.clone());
@@ -305,6 +320,7 @@ fn fill(
                 ),
             ),
             rival: None,
+            lacks_key: false,
         });
         let rivals = in_use
             .values()
@@ -333,7 +349,7 @@ fn founds(observed: &Observed, machine: &MachineName) -> bool {
 }
 
 /// Machines whose SSH key cannot be given to them do not join; a worker's does not hold up the others.
-pub fn leave_out_keyless(observed: &Observed, selection: &mut Selection) {
+fn leave_out_keyless(observed: &Observed, selection: &mut Selection) {
     for pick in [&mut selection.control_plane, &mut selection.workers] {
         let keyless: Vec<(MachineName, Obstacle)> = pick
             .joining
@@ -350,18 +366,22 @@ pub fn leave_out_keyless(observed: &Observed, selection: &mut Selection) {
 
 /// Why the SSH key of a machine cannot be given to it; `None` where it can.
 fn key_obstacle(observed: &Observed, machine: &MachineName) -> Option<Obstacle> {
-    let cause = match observed.ssh_keys.get(machine) {
+    let (lacks_key, cause) = match observed.ssh_keys.get(machine) {
         Some(SshKeyView::Usable { .. }) => return None,
-        Some(SshKeyView::Unusable(cause)) => cause.clone(),
-        None => Cause::new(
-            Reason::Unknown,
-            format!("the SSH key of Machine {machine} was not read yet"),
+        Some(SshKeyView::Unusable(cause)) => (true, cause.clone()),
+        None => (
+            false,
+            Cause::new(
+                Reason::Unknown,
+                format!("the SSH key of Machine {machine} was not read yet"),
+            ),
         ),
     };
     Some(Obstacle {
         machine: Some(machine.clone()),
         cause,
         rival: None,
+        lacks_key,
     })
 }
 

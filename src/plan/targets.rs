@@ -1,20 +1,19 @@
 //! What each member and each joining machine should hold, and who holds something else (SPEC 3.3, 3.4).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::api::names::MachineName;
 use crate::api::status::Role;
 
-use super::action::Plan;
 use super::cluster_nix::{ClusterNix, NixNode};
 use super::desired::{Difference, Target};
 use super::founding::Founding;
 use super::ground::Ground;
 use super::observed::{Member, Observed, SshKeyView};
-use super::patience::Clock;
+use super::output::Output;
+use super::patience::{Clock, WIPED_AFTER};
 use super::selection::Selection;
 
 /// The target of every machine that has a configuration or is to get one.
@@ -94,24 +93,23 @@ pub fn targets(
         .collect()
 }
 
-/// NIO's word that a confirmed machine has no configuration is believed after so long (SPEC 3.6).
-const UNCONFIGURED: Duration = Duration::from_secs(300);
-
-/// Notes in the plan which revision each machine should have, and which members hold something else. While anyone joins or
-/// leaves, the lists alone make nobody outdated: one roll carries all of it afterwards (SPEC 4.3).
+/// The members that hold something else than their targets, with what differs. While anyone joins or leaves, the lists alone make
+/// nobody outdated: one roll carries all of it afterwards (SPEC 4.3).
 pub fn compare(
     observed: &Observed,
     targets: &BTreeMap<MachineName, Target>,
+    selection: &Selection,
+    overdue: &BTreeSet<MachineName>,
     now: Timestamp,
-    plan: &mut Plan,
-) {
-    let gathering = members_change(observed, plan);
+) -> (BTreeMap<MachineName, Vec<Difference>>, Output) {
+    let gathering = members_change(observed, selection, overdue);
+    let mut outdated = BTreeMap::new();
+    let mut output = Output::default();
     for (machine, target) in targets {
-        plan.targets.insert(machine.clone(), target.revision());
         let Some(member) = observed.member(machine) else {
             continue;
         };
-        if !plan.selection.of(target.role).staying.contains(machine) {
+        if !selection.of(target.role).staying.contains(machine) {
             continue;
         }
         let mut differences = target.differences(&member);
@@ -127,14 +125,16 @@ pub fn compare(
         if stranded(target, &member) {
             differences.push(Difference::Join);
         }
-        if was_wiped(observed, &member, now, plan) {
+        let clock = Clock::Unconfigured(machine.clone());
+        if is_unconfigured(&member) && output.has_run(observed, clock, now, WIPED_AFTER) {
             differences.push(Difference::Reapply);
         }
         let of_the_lists = differences.iter().all(|it| it.is_of_the_lists());
         if !(differences.is_empty() || gathering && of_the_lists) {
-            plan.outdated.insert(machine.clone(), differences);
+            outdated.insert(machine.clone(), differences);
         }
     }
+    (outdated, output)
 }
 
 /// Whether a machine is given an SSH key and that key cannot be read now.
@@ -148,35 +148,30 @@ pub(super) fn key_is_unknown(observed: &Observed, member: &Member<'_>) -> bool {
 }
 
 /// Whether anyone joins or leaves: has no configuration yet, was never confirmed and is still in time, or is to go.
-fn members_change(observed: &Observed, plan: &Plan) -> bool {
+fn members_change(
+    observed: &Observed,
+    selection: &Selection,
+    overdue: &BTreeSet<MachineName>,
+) -> bool {
     let joins = |machine: &MachineName| {
         let member = observed.member(machine);
-        !plan.overdue.contains(machine) && member.is_some_and(|it| !it.was_confirmed())
+        !overdue.contains(machine) && member.is_some_and(|it| !it.was_confirmed())
     };
     Role::ALL.into_iter().any(|role| {
-        let pick = plan.selection.of(role);
+        let pick = selection.of(role);
         !pick.joining.is_empty() || !pick.leaving.is_empty() || pick.staying.iter().any(joins)
     })
 }
 
-/// Whether NIO has shown a confirmed machine as unconfigured for so long that it was made anew (SPEC 3.6).
-fn was_wiped(observed: &Observed, member: &Member<'_>, now: Timestamp, plan: &mut Plan) -> bool {
+/// Whether NIO shows a confirmed machine as unconfigured: after a while it was made anew (SPEC 3.6).
+fn is_unconfigured(member: &Member<'_>) -> bool {
+    let name = Some(member.name.as_str());
     let unconfigured = member.machine.is_some_and(|machine| {
-        let name = Some(member.name.as_str());
         machine.status.as_ref().is_none_or(|status| {
             !status.has_configuration && status.applied_configuration.as_deref() != name
         })
     });
-    if !unconfigured || !member.is_confirmed() {
-        return false;
-    }
-    let clock = Clock::Unconfigured(member.name.clone());
-    let waited = observed.elapsed(&clock, now);
-    plan.clocks.insert(clock);
-    if waited < UNCONFIGURED {
-        plan.look_again_in(UNCONFIGURED.saturating_sub(waited));
-    }
-    waited >= UNCONFIGURED
+    unconfigured && member.is_confirmed()
 }
 
 /// Whether a machine that is not confirmed was told to join nobody, or one that is no member any more, though there is another:

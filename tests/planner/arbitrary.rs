@@ -215,7 +215,7 @@ proptest! {
         }
         let later = Timestamp::from_second(now.as_second() + 5).unwrap();
         let again = status::status(&observed, &plan, None, later);
-        if status::soft_problems(&observed, &plan).is_empty() {
+        if status::soft_problems(&observed, &plan.selection).is_empty() {
             prop_assert_eq!(&observed.cluster.status, &again);
             prop_assert!(!status::is_significant(&observed.cluster.status, &again));
         }

@@ -118,6 +118,21 @@ fn a_machine_that_the_spec_drops_before_founding_is_given_back() {
         .then(|seen| assert_eq!(seen.given_back(), ["w"]));
 }
 
+/// It goes with the others where the whole control plane is to be another one: no configuration is deleted twice.
+#[test]
+fn a_machine_that_the_spec_drops_from_the_first_control_plane_is_given_back_once() {
+    given(cluster().control_plane(["a", "b"]))
+        .machines(["a", "b", "c"])
+        .and(|world| {
+            world.pass(PROD);
+            world.edit(PROD, |spec| {
+                spec["controlPlane"] = json!({ "machines": ["a", "c"] })
+            });
+        })
+        .when(planned)
+        .then(|seen| assert_eq!(seen.given_back(), ["a", "b"]));
+}
+
 #[test]
 fn one_that_was_confirmed_is_not_given_back_even_before_founding() {
     given(cluster().control_plane(["a"]).workers(["v", "w"]))

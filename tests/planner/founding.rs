@@ -402,14 +402,12 @@ fn in_a_founded_cluster_no_machine_joins_itself_and_a_single_one_joins_nobody() 
         let seen = given(cluster().set("controlPlane", json!({ "machines": control_plane })))
             .machines(["a", "b"])
             .when(settled);
-        let mut plan = nico::plan::action::Plan::default();
         let settings = &seen.world.settings;
-        let spec = nico::plan::ground::spec(&seen.observed, &mut plan).unwrap();
-        let ground = nico::plan::ground::check(&seen.observed, &spec, settings, &mut plan).unwrap();
-        plan.selection = nico::plan::selection::select(&seen.observed, &ground.spec);
-        let founding = nico::plan::founding::founding(&seen.observed, &mut plan).unwrap();
-        let targets =
-            nico::plan::targets::targets(&seen.observed, &ground, &founding, &plan.selection);
+        let spec = nico::plan::ground::spec(&seen.observed).unwrap();
+        let ground = nico::plan::ground::check(&seen.observed, spec, settings).unwrap();
+        let selection = nico::plan::selection::select(&seen.observed, &ground.spec);
+        let founding = nico::plan::founding::founding(&seen.observed, &selection).unwrap();
+        let targets = nico::plan::targets::targets(&seen.observed, &ground, &founding, &selection);
         let joins = targets
             .into_values()
             .map(|target| target.nix.join.map(|node| node.name));

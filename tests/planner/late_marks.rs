@@ -14,7 +14,7 @@ fn a_settled_cluster_is_asked_as_often_as_its_kubeconfig_is_tried() {
     seen.observed.word_is_old = true;
     let actions = |seen: &Seen| {
         let plan = plan(&seen.observed, seen.world.now, &seen.world.settings);
-        assert!(!plan.wants_word, "nothing is held up by it");
+        assert!(!plan.asks_cluster, "nothing is held up by it");
         plan.actions
     };
     assert_eq!(actions(&seen), []);

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use super::fetch::{Fetched, Round};
 use super::task::Task;
 use crate::api::conditions::{Cause, Reason};
-use crate::plan::kubeconfig::TRY_AGAIN;
 use crate::plan::observed::{Fetch, NotWorking, Works};
+use crate::plan::patience::KUBECONFIG_TRIED_AGAIN_AFTER;
 
 /// What is known of the stored kubeconfig, and of the one that is to replace it.
 #[derive(Default)]
@@ -55,7 +55,7 @@ impl Kubeconfig {
         };
         let (works, pause) = match &verified.outcome {
             Ok(()) => (Works::Yes, resync),
-            Err(why) => (Works::No(why.clone()), TRY_AGAIN),
+            Err(why) => (Works::No(why.clone()), KUBECONFIG_TRIED_AGAIN_AFTER),
         };
         let due = idle && verified.at.elapsed() >= pause;
         (works, verified.failures, due)

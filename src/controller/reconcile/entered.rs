@@ -39,7 +39,7 @@ pub(super) async fn write_under_entry(
     let mut facts = at_hand(context, &live, &stores, first.0.nio);
     facts.live = true;
     facts.writes = BTreeSet::from([machine.clone()]);
-    observe(context, &stores, &mut facts, first.1.wants_word).await?;
+    observe(context, &stores, &mut facts, first.1.asks_cluster).await?;
     let api: Api<NixosConfiguration> =
         Api::namespaced(context.client.clone(), &facts.cluster.namespace);
     match calls::get_opt(&api, machine.as_str()).await? {

@@ -1,28 +1,39 @@
 //! What a person who watches is shown: who is in flight, since when and what it waits for, and who was not confirmed in time.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::api::conditions::{ConditionType, Reason};
+use crate::api::conditions::{Cause, ConditionType, Reason};
+use crate::api::names::MachineName;
 use crate::api::spec::ValidSpec;
 use crate::api::status::{InFlightRow, Role};
-use crate::plan::action::Plan;
-use crate::plan::founding::Founding;
+use crate::plan::flight::Flight;
+use crate::plan::known::Known;
 use crate::plan::observed::{Member, Observed, elapsed};
+use crate::plan::output::Output;
 use crate::plan::patience::Clock;
 use crate::plan::quorum;
 use crate::plan::release::held_by;
+use crate::plan::selection::Selection;
 
-/// Notes who was not confirmed in time (SPEC 1.1, `progressDeadlineSeconds`).
-pub fn keep_deadlines(observed: &Observed, spec: &ValidSpec, now: Timestamp, plan: &mut Plan) {
+/// The members that were not confirmed in time (SPEC 1.1, `progressDeadlineSeconds`).
+pub fn deadlines(
+    observed: &Observed,
+    spec: &ValidSpec,
+    selection: &Selection,
+    now: Timestamp,
+) -> (BTreeSet<MachineName>, Output) {
     let seconds = spec.rollout.progress_deadline_seconds;
     let deadline = Duration::from_secs(seconds.into());
+    let mut overdue = BTreeSet::new();
+    let mut output = Output::default();
     for member in observed.members() {
         let Some(written) = member.written().or(member.created()) else {
             continue;
         };
-        if plan.selection.leaves(&member.name) || member.is_confirmed() {
+        if selection.leaves(&member.name) || member.is_confirmed() {
             continue;
         }
         let mut waited = elapsed(written, now);
@@ -30,30 +41,36 @@ pub fn keep_deadlines(observed: &Observed, spec: &ValidSpec, now: Timestamp, pla
         if withdrawn {
             // It was applied in time; what came then is as new as this process has seen it.
             let clock = Clock::Withdrawn(machine.clone());
-            waited = waited.min(observed.elapsed(&clock, now));
-            plan.clocks.insert(clock);
+            waited = waited.min(output.keep(observed, clock, now));
         }
         if waited < deadline {
-            plan.look_again_in(deadline.saturating_sub(waited));
+            output.look_again_in(deadline.saturating_sub(waited));
             continue;
         }
-        plan.wait_for(
-            &machine,
-            ConditionType::Stalled,
+        let cause = Cause::new(
             Reason::ProgressDeadlineExceeded,
             format!(
                 "Machine {machine} was not confirmed within {seconds} s of its last write: see its NixosConfiguration and NIO's log; the next change of the spec goes to it first"
             ),
         );
-        plan.overdue.insert(machine);
+        output.wait_for(machine.clone(), ConditionType::Stalled, cause);
+        overdue.insert(machine);
     }
+    (overdue, output)
 }
 
-/// Shows the slot, and who counts as in flight besides (SPEC 1.2, `status.rollout`).
-pub fn show_flights(observed: &Observed, founding: &Founding, now: Timestamp, plan: &mut Plan) {
-    let few = founding.founded && !quorum::can_be_kept(observed.control_plane().count());
-    for (machine, flight) in observed.flights(founding.founded, now) {
-        let held = observed.controlled(&machine);
+/// The slot, and who counts as in flight besides, for a person (SPEC 1.2, `status.rollout`).
+pub fn in_flight(known: &Known<'_>) -> BTreeMap<MachineName, InFlightRow> {
+    let Known {
+        observed,
+        now,
+        selection,
+        outdated,
+        ..
+    } = *known;
+    let few = known.founding.founded && !quorum::can_be_kept(observed.control_plane().count());
+    let row = |(machine, flight): (&MachineName, &Flight)| {
+        let held = observed.controlled(machine);
         let waiting_for = match &held {
             None => "its first configuration, or the end of its entry".to_owned(),
             Some(held) if held.is_deleting() => format!(
@@ -61,10 +78,8 @@ pub fn show_flights(observed: &Observed, founding: &Founding, now: Timestamp, pl
                 held_by(observed, machine.as_str(), held.held, now)
             ),
             Some(held) if !held.is_confirmed() => "NIO to apply exactly what it holds".to_owned(),
-            Some(_) if plan.selection.leaves(&machine) => {
-                "its pods to go, before it leaves".to_owned()
-            }
-            Some(_) if plan.outdated.contains_key(&machine) => "its new configuration".to_owned(),
+            Some(_) if selection.leaves(machine) => "its pods to go, before it leaves".to_owned(),
+            Some(_) if outdated.contains_key(machine) => "its new configuration".to_owned(),
             Some(held) => match held.older_attempt(now) {
                 Some(rest) if !rest.is_zero() => format!(
                     "an older attempt of NIO's that may still run, until {}",
@@ -81,7 +96,7 @@ pub fn show_flights(observed: &Observed, founding: &Founding, now: Timestamp, pl
         };
         // What was confirmed and is to be written anew was last written for an earlier change.
         let is_of_before = held.as_ref().is_some_and(Member::is_confirmed)
-            && (plan.outdated.contains_key(&machine) || plan.selection.leaves(&machine));
+            && (outdated.contains_key(machine) || selection.leaves(machine));
         let written = held.and_then(|held| held.written());
         let shown = InFlightRow {
             machine: machine.to_string(),
@@ -89,6 +104,7 @@ pub fn show_flights(observed: &Observed, founding: &Founding, now: Timestamp, pl
             since: written.filter(|_| !is_of_before),
             waiting_for,
         };
-        plan.in_flight.insert(machine, shown);
-    }
+        (machine.clone(), shown)
+    };
+    known.flights.iter().map(row).collect()
 }

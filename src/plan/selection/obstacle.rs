@@ -14,6 +14,8 @@ pub struct Obstacle {
     pub cause: Cause,
     /// The cluster that holds it, by uid.
     pub rival: Option<String>,
+    /// Whether all that it lacks is an SSH key that can be used.
+    pub lacks_key: bool,
 }
 
 pub(super) fn configured(machine: &Machine) -> bool {
@@ -33,6 +35,7 @@ pub(super) fn configured_obstacle(machine: &MachineName) -> Obstacle {
             ),
         ),
         rival: None,
+        lacks_key: false,
     }
 }
 
@@ -52,6 +55,7 @@ pub(super) fn obstacle(observed: &Observed, name: &MachineName) -> Option<Obstac
             machine: Some(name.clone()),
             cause: Cause::new(reason, message),
             rival,
+            lacks_key: false,
         })
     };
     match observed.holder(name) {

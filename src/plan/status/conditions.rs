@@ -5,13 +5,13 @@ use jiff::Timestamp;
 use crate::api::conditions::{Cause, ConditionType, Reason};
 use crate::api::names::kubeconfig_name;
 use crate::api::status::{ClusterCondition, Role, RoleStatus};
-use crate::plan::action::{Action, Plan, SlotWrite, Wait};
+use crate::plan::action::{Plan, Wait};
 use crate::plan::desired::listed;
 use crate::plan::observed::{Observed, SecretView, Works};
-use crate::plan::patience::Clock;
+use crate::plan::patience::{Clock, READY_BEARS_FOR};
 
 use super::Refusal;
-use super::soft::{SOFT, Soft, soft_problems, unreachable};
+use super::soft::{Soft, soft_problems, unreachable};
 
 /// A condition in the making: its status, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -224,7 +224,9 @@ fn kubeconfig_ready(observed: &Observed, plan: &Plan, was_true: bool, now: Times
     match (&observed.kubeconfig.works, stored) {
         (Works::Yes, true) => works,
         // What was true is not taken back before it was tried, nor at the first failure.
-        (_, true) if was_true && observed.elapsed(&Clock::Kubeconfig, now) < SOFT => works,
+        (_, true) if was_true && observed.elapsed(&Clock::Kubeconfig, now) < READY_BEARS_FOR => {
+            works
+        }
         (Works::Unknown, true) => Condition::new(
             "Unknown",
             Reason::Unknown,
@@ -252,10 +254,7 @@ fn rolling_out(plan: &Plan) -> Condition {
         .iter()
         .map(|(machine, flight)| format!("{machine} waits for {}", flight.waiting_for))
         .collect();
-    problems.extend(plan.actions.iter().filter_map(|action| match action {
-        Action::Slot(SlotWrite::Take { machine, .. }) => Some(format!("{machine} is next")),
-        _ => None,
-    }));
+    problems.extend(plan.next.iter().map(|machine| format!("{machine} is next")));
     problems.extend(waits().map(|wait| wait.cause.message.clone()));
     let others = || {
         let mut outdated = plan.outdated.iter();
@@ -331,9 +330,9 @@ fn ready(
             "a new generation of the spec is being looked at",
         );
     }
-    let amiss = soft_problems(observed, plan)
+    let amiss = soft_problems(observed, &plan.selection)
         .into_iter()
-        .find(|soft| !was_true || observed.elapsed(&soft.clock, now) >= SOFT);
+        .find(|soft| !was_true || observed.elapsed(&soft.clock, now) >= READY_BEARS_FOR);
     match amiss {
         Some(Soft { cause, .. }) => Condition {
             status: "False",

@@ -1,18 +1,14 @@
 //! What `Ready` bears for a minute, since it may pass by itself (SPEC 1.2).
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 
 use crate::api::conditions::{Cause, Reason};
 use crate::api::names::MachineName;
 use crate::api::status::Role;
-use crate::plan::action::Plan;
 use crate::plan::observed::{NotWorking, Observed, SecretView, Works};
-use crate::plan::patience::Clock;
-
-/// How long it is borne.
-pub(super) const SOFT: Duration = Duration::from_secs(60);
+use crate::plan::output::Output;
+use crate::plan::patience::{Clock, READY_BEARS_FOR};
+use crate::plan::selection::Selection;
 
 /// Something that `Ready` bears, and the clock that says for how long it has been so.
 pub struct Soft {
@@ -24,11 +20,11 @@ pub struct Soft {
 
 /// What is amiss that `Ready` bears for a minute: discoverability, NIO's complaints, the kubeconfig (SPEC 1.2).
 #[must_use]
-pub fn soft_problems(observed: &Observed, plan: &Plan) -> Vec<Soft> {
+pub fn soft_problems(observed: &Observed, selection: &Selection) -> Vec<Soft> {
     let mut problems = Vec::new();
     for machine in Role::ALL
         .iter()
-        .flat_map(|role| &plan.selection.of(*role).staying)
+        .flat_map(|role| &selection.of(*role).staying)
     {
         if let Some(cause) = unreachable(observed, machine) {
             problems.push(Soft {
@@ -65,14 +61,13 @@ pub fn soft_problems(observed: &Observed, plan: &Plan) -> Vec<Soft> {
 }
 
 /// Starts the clocks of what `Ready` bears, and looks again when the first of them has run out.
-pub fn keep_soft_clocks(observed: &Observed, now: Timestamp, plan: &mut Plan) {
-    for Soft { clock, .. } in soft_problems(observed, plan) {
-        let rest = SOFT.saturating_sub(observed.elapsed(&clock, now));
-        if !rest.is_zero() {
-            plan.look_again_in(rest);
-        }
-        plan.clocks.insert(clock);
+#[must_use]
+pub fn keep_soft_clocks(observed: &Observed, selection: &Selection, now: Timestamp) -> Output {
+    let mut output = Output::default();
+    for Soft { clock, .. } in soft_problems(observed, selection) {
+        output.has_run(observed, clock, now, READY_BEARS_FOR);
     }
+    output
 }
 
 /// Why NIO cannot reach a machine, in one word and for a person; `None` where it can.

@@ -1,25 +1,24 @@
 //! Who else stands in the way, and whose turn it is (SPEC 4.2 to 4.4).
 
-use super::{Scene, Step, Verdict};
-use crate::api::conditions::Reason;
+use super::{Preflight, Step, Verdict};
 use crate::api::names::MachineName;
 use crate::api::spec::RolloutOrder;
 use crate::api::status::Role;
+use crate::plan::flight::Flight;
 use crate::plan::observed::Word;
 use crate::plan::quorum;
-use crate::plan::rollout::silence;
-use crate::plan::slot::Flight;
+use crate::plan::rollout::blocker::Blocker;
 
-impl Scene<'_> {
+impl Preflight<'_> {
     /// Who else is in flight and stands in the way (SPEC 4.2, 4.3).
-    pub(super) fn others(&self, machine: &MachineName) -> Option<Verdict> {
+    pub(super) fn others(&self, machine: &MachineName) -> Option<Blocker> {
         let role = self.role(machine);
         let goes_on = self.in_flight(machine);
         let leads_out = self.leads_out(machine);
         let vouched = self.vouched.contains(machine);
         // What a person vouches to be off is in nobody's way but by its entry, nor is anything but an entry in its own.
         let others = || {
-            self.flights.iter().filter(|(other, flight)| {
+            self.known.flights.iter().filter(|(other, flight)| {
                 let only_by_entry = vouched || self.vouched.contains(*other);
                 *other != machine && (flight.entry.is_some() || !only_by_entry)
             })
@@ -34,7 +33,8 @@ impl Scene<'_> {
         };
         let mut blocking = others().filter(|(_, flight)| stands_in_the_way(flight));
         if let Some((other, _)) = blocking.next() {
-            return Some(in_flight(machine, other));
+            let other = other.clone();
+            return Some(Blocker::InFlight { other });
         }
         if role == Role::ControlPlane {
             return None;
@@ -44,40 +44,37 @@ impl Scene<'_> {
         let full =
             entered >= self.most_workers || (!goes_on && of_workers().count() >= self.most_workers);
         match of_workers().next() {
-            Some((other, _)) if full => Some(in_flight(machine, other)),
+            Some((other, _)) if full => Some(Blocker::InFlight {
+                other: other.clone(),
+            }),
             _ => None,
         }
     }
 
     /// Why it is not this machine's turn yet. One that was written already goes on.
-    pub(super) fn not_its_turn(&self, machine: &MachineName, step: &Step) -> Option<Verdict> {
+    pub(super) fn not_its_turn(&self, machine: &MachineName, step: &Step) -> Option<Blocker> {
         if self.in_flight(machine) || self.leads_out(machine) || self.vouched.contains(machine) {
             return None;
         }
         if *step == Step::Rewrite {
-            if !self.observed.discoverable(machine) {
-                return Some(Verdict::Stop(
-                    Reason::MachineUndiscoverable,
-                    format!(
-                        "Machine {machine} is out of date and NIO cannot reach it: it is updated when it returns"
-                    ),
-                ));
+            if !self.observed().discoverable(machine) {
+                return Some(Blocker::Undiscoverable);
             }
-            if let Some(stop) = self.skewed(machine) {
-                return Some(stop);
+            if let Some(skew) = self.skewed(machine) {
+                return Some(skew);
             }
             if self.newest_if_unwell().as_ref() != Some(machine)
-                && let Some(stop) = self.other_role_first(machine)
+                && let Some(first) = self.other_role_first(machine)
             {
-                return Some(stop);
+                return Some(first);
             }
         }
         self.newest_is_unwell(machine)
     }
 
     /// A worker newer than the API server: the order is the wrong one for this step (Kubernetes version-skew policy).
-    fn skewed(&self, but: &MachineName) -> Option<Verdict> {
-        let Word::Heard(workload) = &self.observed.word else {
+    fn skewed(&self, but: &MachineName) -> Option<Blocker> {
+        let Word::Heard(workload) = &self.observed().word else {
             return None;
         };
         let api = workload.api_minor?;
@@ -86,21 +83,22 @@ impl Scene<'_> {
         }
         // What takes the worker that is too new back goes on.
         let mut others = self
-            .observed
+            .observed()
             .members_of(Role::Worker)
             .map(|member| member.name)
             .filter(|it| it != but);
         others.find_map(|machine| {
-            let kubelet = self.observed.node(&machine)?.kubelet_minor?;
-            (kubelet > api).then(|| Verdict::Stop(
-                Reason::VersionSkew,
-                format!("the kubelet of {machine} is of minor version {kubelet}, newer than the API server's {api}: set spec.rollout.order: ControlPlaneFirst"),
-            ))
+            let kubelet = self.observed().node(&machine)?.kubelet_minor?;
+            (kubelet > api).then_some(Blocker::VersionSkew {
+                worker: machine,
+                kubelet,
+                api,
+            })
         })
     }
 
     /// Whether machines of the other role come first. Those that are passed over do not count.
-    fn other_role_first(&self, machine: &MachineName) -> Option<Verdict> {
+    fn other_role_first(&self, machine: &MachineName) -> Option<Blocker> {
         let role = self.role(machine);
         let first = match self.order {
             RolloutOrder::WorkersFirst => Role::Worker,
@@ -114,35 +112,31 @@ impl Scene<'_> {
         if role == first {
             return None;
         }
-        self.outdated.keys().find(waits).map(|other| {
-            Verdict::Stop(
-                Reason::Progressing,
-                format!("Machine {machine} waits until {other} is up to date"),
-            )
-        })
+        let first = self.known.outdated.keys().find(waits)?.clone();
+        Some(Blocker::NotItsTurn { first })
     }
 
     /// The member that was written last of those that are confirmed, and whether its Node is Ready.
     fn newest(&self, but: Option<&MachineName>) -> Option<(MachineName, bool)> {
         let confirmed = self
-            .observed
+            .observed()
             .members()
             .filter(|it| but != Some(&it.name) && it.is_confirmed() && !it.is_deleting());
         let newest = confirmed.max_by_key(|it| (it.written(), it.name.clone()))?;
-        let node = self.observed.node(&newest.name);
+        let node = self.observed().node(&newest.name);
         Some((newest.name, node.is_some_and(|node| node.ready)))
     }
 
     /// The member written last, where its Node is not Ready: what mends it comes before all else.
     pub(super) fn newest_if_unwell(&self) -> Option<MachineName> {
-        self.observed.word.nodes().filter(|_| self.asks)?;
+        self.observed().word.nodes().filter(|_| self.asks)?;
         self.newest(None)
             .filter(|(_, ready)| !ready)
             .map(|(machine, _)| machine)
     }
 
     /// The next machine starts only when the Node of the one written last is Ready (SPEC 4.4).
-    fn newest_is_unwell(&self, machine: &MachineName) -> Option<Verdict> {
+    fn newest_is_unwell(&self, machine: &MachineName) -> Option<Blocker> {
         let alone =
             self.role(machine) == Role::ControlPlane && !quorum::can_be_kept(self.numbers.n);
         if !self.asks || alone {
@@ -152,27 +146,13 @@ impl Scene<'_> {
         if ready {
             return None;
         }
-        Some(match self.observed.word.nodes() {
-            None => Verdict::Stop(Reason::ClusterUnreachable, silence(&self.observed.word)),
-            Some(_) => Verdict::Stop(
-                Reason::NodeNotReady,
-                match self.observed.node(&newest) {
-                    Some(node) => format!(
-                        "Node {} of Machine {newest}, which was changed last, is not Ready: the next machine waits for it",
-                        node.name
-                    ),
-                    None => format!(
-                        "no Node matches Machine {newest} by name or InternalIP: the next machine waits for it; where Nodes are named otherwise, set spec.rollout.nodeChecks: false"
-                    ),
-                },
-            ),
+        Some(match self.observed().word.nodes() {
+            None => Blocker::Unreachable,
+            Some(_) => {
+                let node = self.observed().node(&newest);
+                let node = node.map(|node| node.name.clone());
+                Blocker::NewestNotReady { newest, node }
+            }
         })
     }
-}
-
-fn in_flight(machine: &MachineName, other: &MachineName) -> Verdict {
-    Verdict::Stop(
-        Reason::InFlight,
-        format!("Machine {machine} waits until {other} is done"),
-    )
 }

@@ -5,29 +5,20 @@ mod numbers;
 mod step;
 mod turn;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use jiff::Timestamp;
-
-use crate::api::conditions::Reason;
 use crate::api::names::MachineName;
 use crate::api::spec::RolloutOrder;
 use crate::api::status::Role;
-use crate::plan::action::Plan;
-use crate::plan::desired::Difference;
+use crate::plan::flight::Flight;
 use crate::plan::health::{Health, Numbers};
+use crate::plan::known::Known;
 use crate::plan::observed::{Observed, Word};
-use crate::plan::patience::Clock;
-use crate::plan::selection::Selection;
-use crate::plan::slot::Flight;
+use crate::plan::output::Output;
+use crate::plan::patience::{Clock, PASSED_OVER_AFTER, QUORUM_LOST_AFTER};
 
-use super::silence;
-
-/// How long a machine may be undiscoverable before it is passed over (SPEC 4.3, "Machines that fail").
-const PASSED_OVER: Duration = Duration::from_secs(180);
-/// How long fewer than a quorum must have been healthy before the way out is taken (SPEC 4.3).
-const QUORUM_LOST: Duration = Duration::from_secs(180);
+use super::blocker::Blocker;
 
 /// What is done next to a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,23 +45,17 @@ pub(super) enum Verdict {
     /// Yes, in this way.
     Go(Step),
     /// Not yet: what its entry is for goes on by itself.
-    Hold(Reason, String),
+    Hold(Blocker),
     /// No: why.
-    Stop(Reason, String),
+    Stop(Blocker),
     /// There is nothing to be done to it.
     Nothing,
 }
 
 /// Everything that the rules ask for.
-pub(super) struct Scene<'a> {
-    pub(super) observed: &'a Observed,
-    pub(super) founded: bool,
-    pub(super) now: Timestamp,
+pub(super) struct Preflight<'a> {
+    pub(super) known: &'a Known<'a>,
     pub(super) numbers: Numbers,
-    selection: Selection,
-    outdated: BTreeMap<MachineName, Vec<Difference>>,
-    overdue: BTreeSet<MachineName>,
-    flights: BTreeMap<MachineName, Flight>,
     order: RolloutOrder,
     most_workers: usize,
     pub(super) asks: bool,
@@ -81,28 +66,19 @@ pub(super) struct Scene<'a> {
     passed_over: BTreeSet<MachineName>,
 }
 
-impl<'a> Scene<'a> {
-    /// Looks at everything once; starts the clocks of patience that the rules need.
-    pub(super) fn new(
-        observed: &'a Observed,
-        founded: bool,
-        now: Timestamp,
-        plan: &mut Plan,
-    ) -> Self {
+impl<'a> Preflight<'a> {
+    /// Looks at everything once; keeps the clocks of patience that the rules need.
+    pub(super) fn new(known: &'a Known<'a>) -> (Self, Output) {
+        let Known { observed, now, .. } = *known;
+        let mut output = Output::default();
         let rollout = observed.spec.as_ref().ok().map(|spec| spec.rollout);
-        let workers = plan.selection.workers.total;
-        let asks = observed.asks(founded);
-        let vouched = vouched(observed, &plan.selection);
+        let workers = known.selection.workers.total;
+        let asks = known.asks();
+        let vouched = vouched(known);
         let numbers = observed.numbers(asks, &vouched);
-        let mut scene = Self {
-            observed,
-            founded,
-            now,
+        let mut preflight = Self {
+            known,
             numbers,
-            selection: plan.selection.clone(),
-            outdated: plan.outdated.clone(),
-            overdue: plan.overdue.clone(),
-            flights: observed.flights(founded, now),
             order: rollout.map_or(RolloutOrder::WorkersFirst, |rollout| rollout.order),
             most_workers: rollout.map_or(1, |rollout| rollout.max_unavailable.of(workers)),
             asks,
@@ -113,40 +89,36 @@ impl<'a> Scene<'a> {
             quorum_lost: false,
             passed_over: BTreeSet::new(),
         };
-        if founded && numbers.quorum_is_lost() && !scene.not_asked() {
-            scene.quorum_lost = scene.ran_out(Clock::QuorumLost, QUORUM_LOST, plan);
+        if known.founding.founded && numbers.quorum_is_lost() && !preflight.not_asked() {
+            preflight.quorum_lost =
+                output.has_run(observed, Clock::QuorumLost, now, QUORUM_LOST_AFTER);
         }
-        for machine in plan.outdated.keys().cloned().collect::<Vec<_>>() {
-            if !observed.discoverable(&machine) && !scene.in_flight(&machine) {
-                let clock = Clock::Undiscoverable(machine.clone());
-                if scene.ran_out(clock, PASSED_OVER, plan) {
-                    scene.passed_over.insert(machine);
-                }
+        for machine in known.outdated.keys() {
+            let clock = Clock::Undiscoverable(machine.clone());
+            if !observed.discoverable(machine)
+                && !preflight.in_flight(machine)
+                && output.has_run(observed, clock, now, PASSED_OVER_AFTER)
+            {
+                preflight.passed_over.insert(machine.clone());
             }
         }
-        scene
+        (preflight, output)
     }
 
-    /// Starts a clock, or lets it run on; whether it has run for so long.
-    fn ran_out(&self, clock: Clock, patience: Duration, plan: &mut Plan) -> bool {
-        let waited = self.observed.elapsed(&clock, self.now);
-        plan.clocks.insert(clock);
-        if waited < patience {
-            plan.look_again_in(patience.saturating_sub(waited));
-        }
-        waited >= patience
+    fn observed(&self) -> &'a Observed {
+        self.known.observed
     }
 
     fn not_asked(&self) -> bool {
-        self.asks && self.observed.word == Word::NotAsked
+        self.asks && self.observed().word == Word::NotAsked
     }
 
     /// The role that a machine has, or is to have.
     pub(super) fn role(&self, machine: &MachineName) -> Role {
-        let held = self.observed.controlled(machine).map(|it| it.role());
-        let entered = || self.observed.entry(machine).map(|it| it.role);
+        let held = self.observed().controlled(machine).map(|it| it.role());
+        let entered = || self.observed().entry(machine).map(|it| it.role);
         let joins = || {
-            let joining = &self.selection.control_plane.joining;
+            let joining = &self.known.selection.control_plane.joining;
             joining.contains(machine).then_some(Role::ControlPlane)
         };
         held.or_else(joins).or_else(entered).unwrap_or(Role::Worker)
@@ -157,11 +129,11 @@ impl<'a> Scene<'a> {
     pub(super) fn candidates(&self) -> Vec<MachineName> {
         let mut all: Vec<MachineName> = Vec::new();
         let entered = |flight: &Flight| flight.entry.is_some();
-        let flights = || self.flights.iter();
+        let flights = || self.known.flights.iter();
         all.extend(flights().filter(|it| entered(it.1)).map(|it| it.0.clone()));
         all.extend(flights().filter(|it| !entered(it.1)).map(|it| it.0.clone()));
         for role in Role::ALL {
-            let leaving = self.selection.of(role).leaving.iter();
+            let leaving = self.known.selection.of(role).leaving.iter();
             all.extend(
                 leaving
                     .filter(|it| self.health(it) == Health::Sick)
@@ -169,9 +141,9 @@ impl<'a> Scene<'a> {
             );
         }
         all.extend(self.newest_if_unwell());
-        all.extend(self.selection.control_plane.joining.iter().cloned());
-        all.extend(self.selection.workers.joining.iter().cloned());
-        let mut outdated: Vec<&MachineName> = self.outdated.keys().collect();
+        all.extend(self.known.selection.control_plane.joining.iter().cloned());
+        all.extend(self.known.selection.workers.joining.iter().cloned());
+        let mut outdated: Vec<&MachineName> = self.known.outdated.keys().collect();
         outdated.sort_by_key(|machine| {
             let role = self.role(machine);
             let later = match self.order {
@@ -188,7 +160,7 @@ impl<'a> Scene<'a> {
         });
         all.extend(outdated.into_iter().cloned());
         for role in [Role::Worker, Role::ControlPlane] {
-            all.extend(self.selection.of(role).leaving.iter().cloned());
+            all.extend(self.known.selection.of(role).leaving.iter().cloned());
         }
         let mut seen = BTreeSet::new();
         all.retain(|machine| seen.insert(machine.clone()));
@@ -196,16 +168,21 @@ impl<'a> Scene<'a> {
     }
 
     fn health(&self, machine: &MachineName) -> Health {
-        let held = self.observed.controlled(machine);
-        held.map_or(Health::Sick, |held| self.observed.health(&held, self.asks))
+        let held = self.observed().controlled(machine);
+        held.map_or(Health::Sick, |held| {
+            self.observed().health(&held, self.asks)
+        })
     }
 
     /// Whether something was written to a machine and is not done with.
     fn in_flight(&self, machine: &MachineName) -> bool {
-        match (self.observed.controlled(machine), self.flights.get(machine)) {
+        match (
+            self.observed().controlled(machine),
+            self.known.flights.get(machine),
+        ) {
             (Some(held), Some(_)) => !held.is_confirmed() || held.is_deleting(),
             // One that joins has not begun before its first configuration is there.
-            (None, Some(flight)) => flight.entry.is_some() && !self.selection.joins(machine),
+            (None, Some(flight)) => flight.entry.is_some() && !self.known.selection.joins(machine),
             (_, None) => false,
         }
     }
@@ -214,9 +191,9 @@ impl<'a> Scene<'a> {
     fn leads_out(&self, machine: &MachineName) -> bool {
         self.quorum_lost
             && self.role(machine) == Role::ControlPlane
-            && self.observed.controlled(machine).is_some()
+            && self.observed().controlled(machine).is_some()
             && self.health(machine) == Health::Sick
-            && (self.in_flight(machine) || self.observed.discoverable(machine))
+            && (self.in_flight(machine) || self.observed().discoverable(machine))
     }
 
     /// Whether a machine may be changed now, and how.
@@ -226,19 +203,24 @@ impl<'a> Scene<'a> {
             other => return other,
         };
         if self.not_asked() {
-            return Verdict::Hold(Reason::Progressing, silence(&self.observed.word));
+            return Verdict::Hold(Blocker::NotAsked);
         }
-        let refusal = self
+        let blocker = self
             .others(machine)
             .or_else(|| self.numbers_forbid(machine, &step))
             .or_else(|| self.not_its_turn(machine, &step));
-        refusal.unwrap_or(Verdict::Go(step))
+        blocker.map_or(Verdict::Go(step), Verdict::Stop)
     }
 }
 
 /// The machines named in `force-release` that leave, are being let go of, or are gone. One that the spec asks for counts as ever:
 /// the annotation may be of an earlier day.
-fn vouched(observed: &Observed, selection: &Selection) -> BTreeSet<MachineName> {
+fn vouched(known: &Known<'_>) -> BTreeSet<MachineName> {
+    let Known {
+        observed,
+        selection,
+        ..
+    } = *known;
     let asked_for = |machine: &MachineName| selection.joins(machine) || selection.stays(machine);
     let leaving = Role::ALL
         .into_iter()

@@ -1,0 +1,283 @@
+//! What keeps a machine from being changed, and how a person is told.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use crate::api::conditions::{Cause, ConditionType, Reason};
+use crate::api::names::MachineName;
+use crate::plan::observed::Word;
+use crate::plan::output::Output;
+
+/// What keeps a machine from being changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Blocker {
+    /// The cluster was not asked yet how its machines are.
+    NotAsked,
+    /// Nothing can be learned of the cluster.
+    Unreachable,
+    /// The configuration of another party names the machine, too.
+    Contested { by: String },
+    /// Its SSH key cannot be used: why.
+    SshKey(Cause),
+    /// Another machine is in flight.
+    InFlight { other: MachineName },
+    /// A machine of the other role comes first.
+    NotItsTurn { first: MachineName },
+    /// NIO cannot reach it.
+    Undiscoverable,
+    /// The kubelet of a worker is newer than the API server; their minor versions.
+    VersionSkew {
+        worker: MachineName,
+        kubelet: u32,
+        api: u32,
+    },
+    /// The Node of the machine that was changed last is not Ready, or cannot be told.
+    NewestNotReady {
+        newest: MachineName,
+        node: Option<String>,
+    },
+    /// No control plane machine is there that it could join.
+    NobodyToJoin,
+    /// The control plane has fewer machines than it is to have.
+    Incomplete { missing: usize },
+    /// Its pods are being evicted.
+    Draining {
+        node: String,
+        left: Option<usize>,
+        until: Timestamp,
+    },
+    /// The Node left over of it is being deleted.
+    NodeGoing { node: String },
+    /// It is gone and its Node is not, as far as can be told.
+    NodeStays,
+    /// It is the only one of its control plane.
+    OnlyOne,
+    /// Without it, its control plane of so many has no quorum.
+    Needed { of: usize },
+    /// Too few of the control plane are healthy.
+    Quorum(Shortage),
+}
+
+/// Too few healthy control plane machines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Shortage {
+    /// Configurations that exist, and Nodes that belong to none of them.
+    pub(super) n: usize,
+    /// How many of them are healthy.
+    pub(super) healthy: usize,
+    /// Who else there is.
+    pub(super) others: Vec<String>,
+    /// What they are too few for.
+    pub(super) purpose: Purpose,
+    /// Whether they are a quorum all the same.
+    pub(super) quorum: Quorum,
+}
+
+/// What is to be done to a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// It is changed.
+    Change,
+    /// It joins.
+    Join,
+    /// It leaves.
+    Leave,
+    /// Its Node leaves.
+    NodeLeaves(String),
+}
+
+/// Whether the healthy ones are a quorum.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Quorum {
+    /// They are, and would not be any more.
+    AtRisk,
+    /// They are not.
+    Lost,
+    /// They may be: the Nodes of these are not found.
+    Unmatched(Vec<String>),
+    /// They may be: of so many nothing can be learned.
+    Unknown(usize),
+}
+
+/// Tells why machines are not changed: for each reason, the first of them.
+pub(super) fn told(blocked: Vec<(MachineName, Blocker)>, word: &Word) -> Output {
+    let mut output = Output::default();
+    let mut told = BTreeSet::new();
+    for (machine, blocker) in blocked {
+        if matches!(blocker, Blocker::SshKey(_)) {
+            output.look_for_missing();
+        }
+        let cause = blocker.cause(&machine, word);
+        if told.insert(cause.reason) {
+            output.wait_for(machine, ConditionType::RollingOut, cause);
+        }
+    }
+    output
+}
+
+impl Blocker {
+    fn cause(&self, machine: &MachineName, word: &Word) -> Cause {
+        let (reason, message) = match self {
+            Self::NotAsked => (Reason::Progressing, why_unknown(word)),
+            Self::Unreachable => (Reason::ClusterUnreachable, why_unknown(word)),
+            Self::Contested { by } => (
+                Reason::MachineInUse,
+                format!(
+                    "Machine {machine} is also named by NixosConfiguration {by}, which is not of this cluster: nothing is written to it until that is gone"
+                ),
+            ),
+            Self::SshKey(why) => (
+                why.reason,
+                format!(
+                    "Machine {machine} is out of date and cannot be written: {}",
+                    why.message
+                ),
+            ),
+            Self::InFlight { other } => (
+                Reason::InFlight,
+                format!("Machine {machine} waits until {other} is done"),
+            ),
+            Self::NotItsTurn { first } => (
+                Reason::Progressing,
+                format!("Machine {machine} waits until {first} is up to date"),
+            ),
+            Self::Undiscoverable => (
+                Reason::MachineUndiscoverable,
+                format!(
+                    "Machine {machine} is out of date and NIO cannot reach it: it is updated when it returns"
+                ),
+            ),
+            Self::VersionSkew {
+                worker,
+                kubelet,
+                api,
+            } => (
+                Reason::VersionSkew,
+                format!(
+                    "the kubelet of {worker} is of minor version {kubelet}, newer than the API server's {api}: set spec.rollout.order: ControlPlaneFirst"
+                ),
+            ),
+            Self::NewestNotReady { newest, node } => (
+                Reason::NodeNotReady,
+                match node {
+                    Some(node) => format!(
+                        "Node {node} of Machine {newest}, which was changed last, is not Ready: the next machine waits for it"
+                    ),
+                    None => format!(
+                        "no Node matches Machine {newest} by name or InternalIP: the next machine waits for it; where Nodes are named otherwise, set spec.rollout.nodeChecks: false"
+                    ),
+                },
+            ),
+            Self::NobodyToJoin => (
+                Reason::WaitingForControlPlane,
+                format!(
+                    "Machine {machine} joins once a control plane machine that was applied is there to join"
+                ),
+            ),
+            Self::Incomplete { missing } => (
+                Reason::TooFewMachines,
+                format!(
+                    "Machine {machine} stays until each machine is there that the control plane is to have ({missing} missing)"
+                ),
+            ),
+            Self::Draining { left, until, .. } => {
+                let left = left.map_or_else(String::new, |left| format!(" ({left} left)"));
+                (
+                    Reason::Draining,
+                    format!(
+                        "Machine {machine} leaves once its pods are gone{left}, at {until} at the latest"
+                    ),
+                )
+            }
+            Self::NodeGoing { node } => (
+                Reason::NodeLeftOver,
+                format!("Node {node}, left over of Machine {machine}, is being deleted"),
+            ),
+            Self::NodeStays => {
+                let waits = format!(
+                    "Machine {machine} is gone, and its Node has to go, too, before another control plane machine is changed"
+                );
+                match word.nodes() {
+                    Some(_) => (Reason::NodeLeftOver, waits),
+                    None => (
+                        Reason::MemberNotRemoved,
+                        format!("{waits}: {}", why_unknown(word)),
+                    ),
+                }
+            }
+            Self::OnlyOne => (
+                Reason::WouldLoseQuorum,
+                format!(
+                    "Machine {machine} is the only one of its control plane: it leaves once another has joined"
+                ),
+            ),
+            Self::Needed { of } => (
+                Reason::WouldLoseQuorum,
+                format!(
+                    "Machine {machine} is one of a control plane of {of}, which has no quorum without it: take it out of etcd, then annotate the cluster nico.homystack.com/accept-quorum-loss: {machine}"
+                ),
+            ),
+            Self::Quorum(shortage) => (shortage.reason(), shortage.message(machine, word)),
+        };
+        Cause::new(reason, message)
+    }
+}
+
+impl Shortage {
+    fn reason(&self) -> Reason {
+        match self.quorum {
+            Quorum::AtRisk => Reason::QuorumAtRisk,
+            Quorum::Lost => Reason::QuorumLost,
+            Quorum::Unmatched(_) => Reason::NodeNotReady,
+            Quorum::Unknown(_) => Reason::ClusterUnreachable,
+        }
+    }
+
+    fn message(&self, machine: &MachineName, word: &Word) -> String {
+        let Self { n, healthy, .. } = self;
+        let others = self.others.join(", ");
+        let except = if others.is_empty() {
+            others
+        } else {
+            format!(" (not {others})")
+        };
+        // What leads on where the numbers never will.
+        let off = format!(
+            "where it is off for good, annotate the cluster nico.homystack.com/force-release: {machine}"
+        );
+        let what = match &self.purpose {
+            Purpose::Change => format!("for Machine {machine} to be changed"),
+            Purpose::Join => format!("for Machine {machine} to join"),
+            Purpose::Leave => format!("for Machine {machine} to leave; {off}"),
+            Purpose::NodeLeaves(name) => format!("for Node {name} to leave; {off}"),
+        };
+        let follows = match &self.quorum {
+            Quorum::AtRisk => String::new(),
+            Quorum::Lost => "; no healthy one is touched, and after three minutes sick, discoverable ones that are out of date are written, one at a time".to_owned(),
+            Quorum::Unmatched(names) => format!(
+                "; no Node matches {} by name or InternalIP; where Nodes are named otherwise, set spec.rollout.nodeChecks: false",
+                names.join(", ")
+            ),
+            Quorum::Unknown(unknown) => format!(
+                "; of {unknown} nothing can be learned: {}",
+                why_unknown(word)
+            ),
+        };
+        format!(
+            "{healthy} of {n} control plane machines are healthy{except}, too few {what}{follows}"
+        )
+    }
+}
+
+/// Why nothing can be learned of the cluster, for a person.
+fn why_unknown(word: &Word) -> String {
+    match word {
+        Word::NotAsked => "the cluster is being asked how its machines are".to_owned(),
+        Word::Silent(why) => format!(
+            "nothing can be learned through the cluster's own API ({why}); nothing is touched; where that is known to be harmless, set spec.rollout.nodeChecks: false"
+        ),
+        Word::Heard(workload) if workload.nodes.is_some() => "their Nodes cannot be told by name or InternalIP, or their API servers do not say how they are; nothing is touched; where Nodes are named otherwise, set spec.rollout.nodeChecks: false".to_owned(),
+        Word::Heard(_) => "no control plane machine lists the cluster's Nodes; nothing is touched; where that is known to be harmless, set spec.rollout.nodeChecks: false".to_owned(),
+    }
+}

@@ -1,0 +1,117 @@
+//! What the numbers of the control plane forbid (SPEC 4.3, "Numbers").
+
+use super::{Preflight, Step};
+use crate::api::names::MachineName;
+use crate::api::status::Role;
+use crate::plan::health::{Health, Numbers};
+use crate::plan::observed::Answer;
+use crate::plan::quorum;
+use crate::plan::rollout::blocker::{Blocker, Purpose, Quorum, Shortage};
+
+impl Preflight<'_> {
+    /// What the numbers of the control plane forbid (SPEC 4.3, "Numbers").
+    pub(super) fn numbers_forbid(&self, machine: &MachineName, step: &Step) -> Option<Blocker> {
+        let Numbers { n, healthy, .. } = self.numbers;
+        if !self.known.founding.founded || self.vouched.contains(machine) {
+            return None;
+        }
+        let few = || !quorum::can_be_kept(n);
+        let (allowed, purpose) = match step {
+            _ if self.role(machine) == Role::Worker => {
+                let allowed = !self.numbers.below_quorum() || self.in_flight(machine);
+                (allowed, Purpose::Change)
+            }
+            Step::DeleteNode { name, .. } => {
+                let mut strays = self.observed().strays();
+                let counts = strays.any(|node| node.name == *name);
+                if counts && few() {
+                    return self.would_lose_quorum(machine);
+                }
+                let allowed = !counts || quorum::bears_change_of_sick(n, healthy);
+                (allowed, Purpose::NodeLeaves(name.clone()))
+            }
+            Step::Drain { .. } | Step::Release if few() => return self.would_lose_quorum(machine),
+            _ if few() => return None,
+            Step::Join => (quorum::bears_newcomer(n, healthy), Purpose::Join),
+            Step::Rewrite => {
+                let leads_out = self.leads_out(machine);
+                (self.bears_change_of(machine) || leads_out, Purpose::Change)
+            }
+            Step::Drain { .. } | Step::Release => (self.bears_change_of(machine), Purpose::Leave),
+        };
+        (!allowed).then(|| Blocker::Quorum(self.shortage(purpose)))
+    }
+
+    /// Whether the numbers bear a change of a control plane machine.
+    fn bears_change_of(&self, machine: &MachineName) -> bool {
+        let Numbers { n, healthy, .. } = self.numbers;
+        match self.health(machine) {
+            Health::Healthy => quorum::bears_loss_of_healthy(n, healthy),
+            Health::Sick => quorum::bears_change_of_sick(n, healthy),
+            Health::Unknown => false,
+        }
+    }
+
+    fn shortage(&self, purpose: Purpose) -> Shortage {
+        let Numbers {
+            n,
+            healthy,
+            unknown,
+        } = self.numbers;
+        let unmatched = self.unmatched();
+        let quorum = if !self.numbers.below_quorum() {
+            Quorum::AtRisk
+        } else if !unmatched.is_empty() {
+            Quorum::Unmatched(unmatched)
+        } else if self.numbers.quorum_is_lost() {
+            Quorum::Lost
+        } else {
+            Quorum::Unknown(unknown)
+        };
+        Shortage {
+            n,
+            healthy,
+            others: self.not_healthy(),
+            purpose,
+            quorum,
+        }
+    }
+
+    /// The control plane machines, and the Nodes without one, that are not known to be healthy: what a person looks at first.
+    fn not_healthy(&self) -> Vec<String> {
+        let members = self.observed().control_plane();
+        let unwell = members
+            .map(|member| member.name)
+            .filter(|machine| self.health(machine) != Health::Healthy);
+        let strays = self.observed().strays().filter(|_| self.asks);
+        unwell
+            .map(|machine| machine.to_string())
+            .chain(strays.map(|node| format!("Node {}", node.name)))
+            .collect()
+    }
+
+    /// One of a control plane of two leaves only where a person vouches for it; the last one never does (SPEC 4.3).
+    fn would_lose_quorum(&self, machine: &MachineName) -> Option<Blocker> {
+        let n = self.numbers.n;
+        let accepted = self.observed().cluster.accept_quorum_loss.as_deref();
+        if n < 2 {
+            return Some(Blocker::OnlyOne);
+        }
+        (accepted != Some(machine.as_str())).then_some(Blocker::Needed { of: n })
+    }
+
+    /// Members whose API servers are ready, and whose Nodes cannot be told though there are some.
+    fn unmatched(&self) -> Vec<String> {
+        let members = self.observed().control_plane();
+        let listed = self.observed().word.nodes().is_some();
+        members
+            .map(|member| member.name)
+            .filter(|machine| {
+                listed
+                    && self.observed().word.answer(machine) == Some(&Answer::Ready)
+                    && self.observed().node(machine).is_none()
+            })
+            .map(|machine| machine.to_string())
+            .collect()
+    }
+}
