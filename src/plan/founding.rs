@@ -235,7 +235,6 @@ pub fn first_ledger(observed: &Observed, founding: &Founding) -> LedgerWrite {
 }
 
 /// A former cluster's ledger, or one deleted by a person, is let go; it is made anew in the next pass.
-#[must_use]
 pub fn drop_leftover(observed: &Observed) -> Output {
     let leftover = matches!(observed.ledger, LedgerView::Leftover);
     let drop = || Action::Child(ChildWrite::Delete(Child::Ledger));

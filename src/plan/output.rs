@@ -14,6 +14,7 @@ use super::patience::{Clock, MISSING_LOOKED_FOR_AFTER};
 
 /// What one step plans.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[must_use = "what a step plans belongs into the plan"]
 pub struct Output {
     /// What is to be done, in this order.
     pub actions: Vec<Action>,
@@ -27,7 +28,6 @@ pub struct Output {
 
 impl Output {
     /// All outputs in one, in this order.
-    #[must_use]
     pub fn concat(outputs: impl IntoIterator<Item = Self>) -> Self {
         let mut all = Self::default();
         for output in outputs {
@@ -40,7 +40,6 @@ impl Output {
     }
 
     /// Nothing but a wait for a person.
-    #[must_use]
     pub fn stalled(cause: Cause) -> Self {
         let mut output = Self::default();
         output.wait_because(ConditionType::Stalled, cause);

@@ -60,6 +60,7 @@ pub fn deadlines(
 }
 
 /// The slot, and who counts as in flight besides, for a person (SPEC 1.2, `status.rollout`).
+#[must_use]
 pub fn in_flight(known: &Known<'_>) -> BTreeMap<MachineName, InFlightRow> {
     let Known {
         observed,

@@ -61,7 +61,6 @@ pub fn soft_problems(observed: &Observed, selection: &Selection) -> Vec<Soft> {
 }
 
 /// Starts the clocks of what `Ready` bears, and looks again when the first of them has run out.
-#[must_use]
 pub fn keep_soft_clocks(observed: &Observed, selection: &Selection, now: Timestamp) -> Output {
     let mut output = Output::default();
     for Soft { clock, .. } in soft_problems(observed, selection) {

@@ -146,13 +146,11 @@ impl Preflight<'_> {
         if ready {
             return None;
         }
-        Some(match self.observed().word.nodes() {
-            None => Blocker::Unreachable,
-            Some(_) => {
-                let node = self.observed().node(&newest);
-                let node = node.map(|node| node.name.clone());
-                Blocker::NewestNotReady { newest, node }
-            }
-        })
+        if self.observed().word.nodes().is_none() {
+            return Some(Blocker::Unreachable);
+        }
+        let node = self.observed().node(&newest);
+        let node = node.map(|node| node.name.clone());
+        Some(Blocker::NewestNotReady { newest, node })
     }
 }
