@@ -17,14 +17,14 @@ use super::detect;
 use super::events::Events;
 use super::gate::Gate;
 use super::health::{Health, mark};
+use super::interest::Interests;
 use super::named::Named;
 use super::schedule::{NIO_CHECK_PAUSE, NIO_MISSES};
 use super::settings::Settings;
 use super::stores::{self, Stores};
 use crate::api::cluster::RawCluster;
-use crate::api::names::MachineName;
 use crate::api::nio::{Generation, Machine, NixosConfiguration};
-use crate::api::spec::{Pool, ValidSpec};
+use crate::api::spec::ValidSpec;
 use crate::api::validate::validate;
 use crate::plan::observed::controller;
 use crate::plan::patience::Clock;
@@ -47,10 +47,12 @@ pub struct Context {
     pub(crate) gate: Gate,
     /// Kubernetes Events.
     pub events: Events,
+    /// Whom a change of a Machine concerns.
+    pub(crate) interests: Interests,
     wake: UnboundedSender<ObjectRef<RawCluster>>,
     clusters: ClusterStore<RawCluster>,
     health: Arc<Health>,
-    nio: Mutex<Detected>,
+    nio: tokio::sync::Mutex<Detected>,
     memory: Mutex<HashMap<String, Memory>>,
 }
 
@@ -99,9 +101,10 @@ impl Context {
             started: Instant::now(),
             named: Named::new(client.clone(), settings.resync),
             stores: Stores::default(),
+            interests: Interests::default(),
             clusters,
             health,
-            nio: Mutex::default(),
+            nio: tokio::sync::Mutex::default(),
             memory: Mutex::default(),
             wake,
             client,
@@ -161,7 +164,9 @@ impl Context {
 
     /// Which NIO is there, looked up anew every resync, and sooner while there is none.
     pub(crate) async fn nio(&self) -> Result<Option<Generation>, calls::CallError> {
-        let known = *lock(&self.nio);
+        // One lookup at a time: those who wait take its answer.
+        let mut detected = self.nio.lock().await;
+        let known = *detected;
         let age = if known.generation.is_some() && known.misses == 0 {
             self.settings.resync
         } else {
@@ -179,7 +184,7 @@ impl Context {
         };
         let generation = found.or(known.generation.filter(|_| misses < NIO_MISSES));
         self.health.set(mark::CRDS, generation.is_some());
-        *lock(&self.nio) = Detected {
+        *detected = Detected {
             at: Some(Instant::now()),
             generation,
             misses,
@@ -238,30 +243,10 @@ impl Context {
         lock(&self.memory).remove(&uid);
     }
 
-    /// Clusters of the namespace that a change of a machine may concern: those that list it, and those whose selector may take it.
-    fn concerned(
-        &self,
-        namespace: &str,
-        machine: &str,
-        labels: Option<&BTreeMap<String, String>>,
-    ) -> Vec<ObjectRef<RawCluster>> {
-        use kube::core::SelectorExt as _;
-        let name = MachineName::parse(machine);
-        let wants = |pool: &Pool| match pool {
-            Pool::None => false,
-            Pool::Listed(machines) => name.as_ref().is_some_and(|name| machines.contains(name)),
-            Pool::Selected { selector, .. } => labels.is_none_or(|labels| selector.matches(labels)),
-        };
-        self.clusters
-            .state()
-            .into_iter()
-            .filter(|cluster| cluster.namespace().as_deref() == Some(namespace))
-            .filter(|cluster| {
-                self.spec(cluster)
-                    .is_ok_and(|spec| wants(&spec.control_plane) || wants(&spec.data_plane))
-            })
-            .map(|cluster| ObjectRef::from_obj(&*cluster))
-            .collect()
+    /// Takes a watch event of a cluster in.
+    pub(super) fn take_cluster(&self, event: &Event<RawCluster>) {
+        self.interests
+            .apply(event, |cluster| self.spec(cluster).ok());
     }
 
     /// Takes a watch event of a Machine in; the clusters that it concerns.
@@ -303,41 +288,33 @@ impl Context {
 
     fn of_machine(&self, machine: &Machine) -> Vec<ObjectRef<RawCluster>> {
         let namespace = machine.namespace().unwrap_or_default();
-        let empty = BTreeMap::new();
-        let mut clusters = self.concerned(
-            &namespace,
-            &machine.name_any(),
-            Some(machine.metadata.labels.as_ref().unwrap_or(&empty)),
-        );
-        if let Some(held) = self
-            .stores
-            .configurations
-            .get(&namespace, &machine.name_any())
-        {
-            clusters.extend(owner_of(&held));
-        }
-        clusters
+        let labels = machine.metadata.labels.clone().unwrap_or_default();
+        self.concerned(&namespace, &machine.name_any(), Some(&labels))
     }
 
     fn of_configuration(&self, configuration: &NixosConfiguration) -> Vec<ObjectRef<RawCluster>> {
         let namespace = configuration.namespace().unwrap_or_default();
-        let machines = [
-            Some(configuration.name_any()),
-            configuration.spec.machine().map(str::to_owned),
-        ];
-        let mut clusters: Vec<_> = machines
-            .into_iter()
-            .flatten()
-            .flat_map(|machine| {
-                let labels = self
-                    .stores
-                    .machines
-                    .get(&namespace, &machine)
-                    .map(|machine| machine.metadata.labels.clone().unwrap_or_default());
-                self.concerned(&namespace, &machine, labels.as_ref())
-            })
-            .collect();
-        clusters.extend(owner_of(configuration));
+        let of_its_name = Some(configuration.name_any());
+        let named_in_it = configuration.spec.machine().map(str::to_owned);
+        let machines = of_its_name.into_iter().chain(named_in_it);
+        let concerned = machines.flat_map(|machine| {
+            let object = self.stores.machines.get(&namespace, &machine);
+            let labels = object.map(|it| it.metadata.labels.clone().unwrap_or_default());
+            self.concerned(&namespace, &machine, labels.as_ref())
+        });
+        concerned.chain(owner_of(configuration)).collect()
+    }
+
+    /// The clusters that a change of a machine concerns: those that wait for it, and the one that has it.
+    fn concerned(
+        &self,
+        namespace: &str,
+        machine: &str,
+        labels: Option<&BTreeMap<String, String>>,
+    ) -> Vec<ObjectRef<RawCluster>> {
+        let mut clusters = self.interests.concerned(namespace, machine, labels);
+        let held = self.stores.configurations.get(namespace, machine);
+        clusters.extend(held.and_then(|held| owner_of(&held)));
         clusters
     }
 }

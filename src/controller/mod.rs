@@ -22,6 +22,7 @@ pub mod detect;
 pub mod events;
 pub mod gate;
 pub mod health;
+pub mod interest;
 pub mod named;
 pub mod observe;
 pub mod reconcile;
@@ -53,11 +54,16 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let (wake, woken) = unbounded_channel();
     let resync = settings.resync;
-    let clusters = watch(api::<RawCluster>(&client, &settings), resync).map(Ok);
+    let clusters = watch(api::<RawCluster>(&client, &settings), resync);
     let machines = watch(api::<Machine>(&client, &settings), resync);
     let configurations = watch(api::<NixosConfiguration>(&client, &settings), resync);
     let (reader, writer) = reflector::store();
     let context = Arc::new(Context::new(client, settings, health, reader.clone(), wake));
+    let of_clusters = Arc::clone(&context);
+    let clusters = clusters.map(move |event| {
+        of_clusters.take_cluster(&event);
+        Ok(event)
+    });
     let (of_machines, of_configurations) = (Arc::clone(&context), Arc::clone(&context));
     let machines =
         machines.flat_map(move |event| futures::stream::iter(of_machines.take_machine(event)));

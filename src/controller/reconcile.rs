@@ -25,6 +25,7 @@ use super::schedule::{PASS_TIMEOUT, STALE_PASSES_BEFORE_BACKOFF, STALE_PAUSE};
 use crate::api::cluster::RawCluster;
 use crate::plan::action::{Action, FinalizerWrite, NodeWork, Plan};
 use crate::plan::observed::Observed;
+use crate::plan::selection::short_roles;
 use crate::plan::status::{Refusal, status};
 use crate::plan::{Settings, plan};
 use entered::write_under_entry;
@@ -85,6 +86,8 @@ async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, Pass
     if nio.is_some() && !context.stores.are_ready() {
         return Err(PassError::NotListed);
     }
+    // What comes while this pass looks wakes the next one.
+    context.interests.note(cluster, true);
     let now = now();
     let settings = Settings {
         default_git_repo: context.settings.default_git_repo.clone(),
@@ -148,6 +151,9 @@ async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, Pass
     } else {
         (cached, first_plan)
     };
+    let spec = observed.spec.as_ref();
+    let wants_more = spec.is_ok_and(|spec| !short_roles(&observed, spec).is_empty());
+    context.interests.note(cluster, wants_more);
     let failure = carry_out(context, cluster, &observed, &plan, &settings).await;
     if observed.cluster.deleting && removes_finalizer(&plan) && failure.is_none() {
         context.forget(cluster);
