@@ -45,10 +45,10 @@ impl Entered {
     }
 
     /// A write under this entry; it is always the entry's own machine that is written.
-    pub(super) fn write(&self, deed: Deed) -> Disruptive {
+    pub(super) fn write(&self, write: EnteredWrite) -> Disruptive {
         Disruptive {
             machine: self.machine.clone(),
-            deed,
+            write,
         }
     }
 }
@@ -57,7 +57,7 @@ impl Entered {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Disruptive {
     machine: MachineName,
-    deed: Deed,
+    write: EnteredWrite,
 }
 
 impl Disruptive {
@@ -69,14 +69,14 @@ impl Disruptive {
 
     /// What is written.
     #[must_use]
-    pub fn deed(&self) -> &Deed {
-        &self.deed
+    pub fn write(&self) -> &EnteredWrite {
+        &self.write
     }
 }
 
 /// What is written under an entry.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Deed {
+pub enum EnteredWrite {
     /// Its configuration, anew.
     Rewrite(Rewrite),
     /// Its first configuration.

@@ -77,8 +77,10 @@ impl Default for Settings {
 pub fn plan(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
     if observed.cluster.deleting {
         let (selection, output) = release::deletion(observed, now);
-        let plan = output.into_plan();
-        return Plan { selection, ..plan };
+        return Plan {
+            selection,
+            ..output.into_plan()
+        };
     }
     let nothing = BTreeSet::new();
     let spec = match ground::spec(observed) {
@@ -101,8 +103,10 @@ pub fn plan(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
             let amiss = Output::concat([ground.err(), founding.err()].into_iter().flatten());
             let broken = kubeconfig::not_working(observed);
             let output = Output::concat([confirmed, keys, borne, tried, amiss, broken]);
-            let plan = output.into_plan();
-            return Plan { selection, ..plan };
+            return Plan {
+                selection,
+                ..output.into_plan()
+            };
         }
     };
     let targets = targets::targets(observed, &ground, &founding, &selection);
@@ -138,7 +142,6 @@ pub fn plan(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
     };
     let confirmed = marks::confirm(observed, &claims.given_back);
     let output = Output::concat([confirmed, keys, borne, tried, late, compared, written]);
-    let plan = output.into_plan();
     Plan {
         selection,
         outdated,
@@ -147,7 +150,7 @@ pub fn plan(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
         asks_cluster: changes.asks_cluster,
         next: changes.next,
         targets: revisions,
-        ..plan
+        ..output.into_plan()
     }
 }
 

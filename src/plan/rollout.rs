@@ -15,7 +15,7 @@ use crate::api::status::Role;
 
 use super::action::{Action, ConfigurationWrite, NodeWork, SlotWrite};
 use super::bringup::Claims;
-use super::entered::Deed;
+use super::entered::EnteredWrite;
 use super::known::Known;
 use super::observed::LedgerView;
 use super::output::Output;
@@ -102,11 +102,11 @@ fn next_step(
 ) -> (Option<MachineName>, Output) {
     let (preflight, patience) = Preflight::new(known);
     if let Some(entered) = &known.observed.entered {
-        let deed = match preflight.decide(entered.machine()) {
-            Verdict::Go(step) => deed(&preflight, step, entered.machine()),
+        let write = match preflight.decide(entered.machine()) {
+            Verdict::Go(step) => entered_write(&preflight, step, entered.machine()),
             Verdict::Hold(_) | Verdict::Stop(_) | Verdict::Nothing => None,
         };
-        let write = deed.map(|deed| Action::Disrupt(Box::new(entered.write(deed))));
+        let write = write.map(|write| Action::Disrupt(Box::new(entered.write(write))));
         let write = write.into_iter().collect();
         return (None, Output::concat([patience, write]));
     }
@@ -164,7 +164,11 @@ fn choose(
 }
 
 /// What is written for a step.
-fn deed(preflight: &Preflight<'_>, step: Step, machine: &MachineName) -> Option<Deed> {
+fn entered_write(
+    preflight: &Preflight<'_>,
+    step: Step,
+    machine: &MachineName,
+) -> Option<EnteredWrite> {
     let Known {
         observed,
         now,
@@ -173,15 +177,17 @@ fn deed(preflight: &Preflight<'_>, step: Step, machine: &MachineName) -> Option<
         ..
     } = *preflight.known;
     match step {
-        Step::DeleteNode { name, uid } => Some(Deed::DeleteNode { name, uid }),
-        Step::Drain { name, uid, cordon } => Some(Deed::Drain {
+        Step::DeleteNode { name, uid } => Some(EnteredWrite::DeleteNode { name, uid }),
+        Step::Drain { name, uid, cordon } => Some(EnteredWrite::Drain {
             name,
             uid,
             since: now,
             cordon,
         }),
-        Step::Release => Some(Deed::Release(observed.controlled(machine)?.version())),
-        Step::Join => Some(Deed::Join(
+        Step::Release => Some(EnteredWrite::Release(
+            observed.controlled(machine)?.version(),
+        )),
+        Step::Join => Some(EnteredWrite::Join(
             targets.get(machine)?.claim(&observed.cluster, now),
         )),
         Step::Rewrite => {
@@ -191,7 +197,7 @@ fn deed(preflight: &Preflight<'_>, step: Step, machine: &MachineName) -> Option<
                 && quorum::can_be_kept(preflight.numbers.n);
             let unfinished = !held.is_confirmed() || held.older_attempt(now).is_some();
             let target = targets.get(machine)?;
-            Some(Deed::Rewrite(target.rewrite(
+            Some(EnteredWrite::Rewrite(target.rewrite(
                 &held,
                 of_three && unfinished,
                 now,

@@ -2,7 +2,7 @@
 
 mod obstacle;
 
-pub use obstacle::Obstacle;
+pub use obstacle::{Obstacle, ObstacleKind};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,7 +57,12 @@ impl Selection {
     #[must_use]
     pub fn lacks_keys(&self) -> bool {
         let mut roles = Role::ALL.into_iter();
-        roles.any(|role| self.of(role).obstacles.iter().any(|it| it.lacks_key))
+        roles.any(|role| {
+            self.of(role)
+                .obstacles
+                .iter()
+                .any(|it| it.kind == ObstacleKind::UnusableKey)
+        })
     }
 
     fn any(&self, of: fn(&Pick) -> &BTreeSet<MachineName>, machine: &MachineName) -> bool {
@@ -170,7 +175,7 @@ pub fn select(observed: &Observed, spec: &ValidSpec) -> Selection {
                         pick.joining.insert(machine.clone());
                     }
                     Some(obstacle) => {
-                        pick.rivals.extend(obstacle.rival.clone());
+                        pick.rivals.extend(obstacle.rival().cloned());
                         pick.obstacles.push(obstacle);
                     }
                 }
@@ -288,7 +293,7 @@ fn fill(
             continue;
         }
         match obstacle(observed, name) {
-            Some(obstacle) if obstacle.cause.reason == Reason::MachineInUse => {
+            Some(obstacle) if matches!(obstacle.kind, ObstacleKind::InUse(_)) => {
                 in_use.insert(name.clone(), obstacle);
             }
             Some(_) => unreachable += 1,
@@ -298,7 +303,9 @@ fn fill(
             }
             None => match key_obstacle(observed, name).filter(|_| spec.inject_ssh_key) {
                 // One whose key was not looked at yet is chosen, and looked at.
-                Some(obstacle) if obstacle.lacks_key => keyless.push(obstacle),
+                Some(obstacle) if obstacle.kind == ObstacleKind::UnusableKey => {
+                    keyless.push(obstacle);
+                }
                 _ => {
                     taken.insert(name.clone());
                     pick.joining.insert(name.clone());
@@ -319,13 +326,10 @@ fn fill(
                     keyless.len()
                 ),
             ),
-            rival: None,
-            lacks_key: false,
+            kind: ObstacleKind::Other,
         });
-        let rivals = in_use
-            .values()
-            .filter_map(|obstacle| obstacle.rival.clone());
-        pick.rivals.extend(rivals);
+        let rivals = in_use.values().filter_map(Obstacle::rival);
+        pick.rivals.extend(rivals.cloned());
         // A few examples tell a person enough; what a person can mend comes first.
         pick.obstacles.splice(0..0, keyless.into_iter().take(5));
         pick.obstacles.extend(in_use.into_values().take(5));
@@ -366,11 +370,11 @@ fn leave_out_keyless(observed: &Observed, selection: &mut Selection) {
 
 /// Why the SSH key of a machine cannot be given to it; `None` where it can.
 fn key_obstacle(observed: &Observed, machine: &MachineName) -> Option<Obstacle> {
-    let (lacks_key, cause) = match observed.ssh_keys.get(machine) {
+    let (kind, cause) = match observed.ssh_keys.get(machine) {
         Some(SshKeyView::Usable { .. }) => return None,
-        Some(SshKeyView::Unusable(cause)) => (true, cause.clone()),
+        Some(SshKeyView::Unusable(cause)) => (ObstacleKind::UnusableKey, cause.clone()),
         None => (
-            false,
+            ObstacleKind::Other,
             Cause::new(
                 Reason::Unknown,
                 format!("the SSH key of Machine {machine} was not read yet"),
@@ -380,8 +384,7 @@ fn key_obstacle(observed: &Observed, machine: &MachineName) -> Option<Obstacle> 
     Some(Obstacle {
         machine: Some(machine.clone()),
         cause,
-        rival: None,
-        lacks_key,
+        kind,
     })
 }
 

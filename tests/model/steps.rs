@@ -4,7 +4,7 @@ use nico::api::names::MachineName;
 use nico::plan::action::{
     Action, ChildWrite, ConfigurationWrite, FinalizerWrite, LedgerWrite, Mark, NodeWork, SlotWrite,
 };
-use nico::plan::entered::Deed;
+use nico::plan::entered::EnteredWrite;
 use nico::plan::writes::{Child, Precondition};
 use serde_json::{Map, Value};
 
@@ -41,17 +41,21 @@ impl Planner {
                 after,
                 ..
             }) => Step::EndEntry(read(machine, child), objects::slot(after, &self.names)),
-            Action::Disrupt(disruptive) => match disruptive.deed() {
-                Deed::Rewrite(rewrite) => {
+            Action::Disrupt(disruptive) => match disruptive.write() {
+                EnteredWrite::Rewrite(rewrite) => {
                     read(&rewrite.machine, &rewrite.version);
                     Step::Write(self.written(view, &rewrite.machine, &rewrite.body, true))
                 }
-                Deed::Join(claim) => {
+                EnteredWrite::Join(claim) => {
                     Step::Write(self.written(view, &claim.machine, &claim.body, true))
                 }
-                Deed::DeleteNode { .. } => Step::DeleteNode(self.index(disruptive.machine())),
-                Deed::Release(version) => Step::Release(read(disruptive.machine(), version)),
-                Deed::Drain { cordon, .. } => {
+                EnteredWrite::DeleteNode { .. } => {
+                    Step::DeleteNode(self.index(disruptive.machine()))
+                }
+                EnteredWrite::Release(version) => {
+                    Step::Release(read(disruptive.machine(), version))
+                }
+                EnteredWrite::Drain { cordon, .. } => {
                     Step::Drain(self.index(disruptive.machine()), *cordon)
                 }
             },

@@ -9,7 +9,7 @@ use nico::plan::action::{
     Action, ChildWrite, ConfigurationWrite, FinalizerWrite, KubeconfigWork, LedgerWrite, Mark,
     NodeWork, SlotWrite,
 };
-use nico::plan::entered::{Deed, Disruptive};
+use nico::plan::entered::{Disruptive, EnteredWrite};
 use nico::plan::observed::{Fetch, KnownHostsView, Member, SecretView, Works, controller};
 use nico::plan::writes::{Child, Precondition, Token};
 use serde_json::{Value, json};
@@ -134,18 +134,18 @@ impl World {
 
     fn disrupt(&mut self, name: &str, uid: &str, disruptive: &Disruptive) -> Result<(), Refused> {
         let machine = disruptive.machine();
-        match disruptive.deed() {
-            Deed::Rewrite(rewrite) => {
+        match disruptive.write() {
+            EnteredWrite::Rewrite(rewrite) => {
                 let role = member(&self.configurations[machine.as_str()]).role();
                 self.judge_disruption(name, machine);
                 self.merge(machine.as_str(), &rewrite.version, uid, &rewrite.body)?;
                 self.takes_off(name, machine, role);
             }
-            Deed::Join(claim) => {
+            EnteredWrite::Join(claim) => {
                 self.post(&claim.body)?;
                 self.takes_off(name, &claim.machine, claim.role);
             }
-            Deed::Drain {
+            EnteredWrite::Drain {
                 name,
                 uid,
                 since,
@@ -159,13 +159,13 @@ impl World {
                 node.unschedulable = true;
                 node.pods_left = Some(pods);
             }
-            Deed::Release(at) => {
+            EnteredWrite::Release(at) => {
                 let role = member(self.at(machine.as_str(), at, uid)?).role();
                 self.judge_disruption(name, machine);
                 self.takes_off(name, machine, role);
                 self.delete_configuration(machine.as_str());
             }
-            Deed::DeleteNode { name, uid } => {
+            EnteredWrite::DeleteNode { name, uid } => {
                 refused_unless(self.nodes.get(name).is_some_and(|node| node.uid == *uid))?;
                 self.nodes.remove(name);
             }

@@ -25,6 +25,7 @@ mod hand_edits;
 mod kubeconfig;
 mod late_marks;
 mod leaving;
+mod look_again;
 mod nio;
 mod nonsense;
 mod renewal;

@@ -10,7 +10,7 @@ use nico::api::ledger::EntryState;
 use nico::api::names::MachineName;
 use nico::api::status::MachineState;
 use nico::plan::action::{Action, ConfigurationWrite, NodeWork, SlotWrite};
-use nico::plan::entered::Deed;
+use nico::plan::entered::EnteredWrite;
 use nico::plan::observed::Fetch;
 use serde_json::json;
 
@@ -47,11 +47,13 @@ fn good_repository(world: &mut World) {
 /// The machines that were written, in order.
 pub fn rolled(world: &World) -> Vec<String> {
     let written = world.written.iter().filter_map(|(_, action)| match action {
-        Action::Disrupt(disruptive) => match disruptive.deed() {
-            Deed::Rewrite(_) | Deed::Join(_) => Some(disruptive.machine().to_string()),
-            Deed::Drain { .. } => Some(format!("{} drains", disruptive.machine())),
-            Deed::Release(_) => Some(format!("{} leaves", disruptive.machine())),
-            Deed::DeleteNode { name, .. } => Some(format!("node {name}")),
+        Action::Disrupt(disruptive) => match disruptive.write() {
+            EnteredWrite::Rewrite(_) | EnteredWrite::Join(_) => {
+                Some(disruptive.machine().to_string())
+            }
+            EnteredWrite::Drain { .. } => Some(format!("{} drains", disruptive.machine())),
+            EnteredWrite::Release(_) => Some(format!("{} leaves", disruptive.machine())),
+            EnteredWrite::DeleteNode { name, .. } => Some(format!("node {name}")),
         },
         Action::Node(NodeWork::Undrain { machine, .. }) => Some(format!("{machine} stays")),
         Action::Configuration(ConfigurationWrite::Rewrite(rewrite)) => {

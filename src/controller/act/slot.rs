@@ -11,7 +11,7 @@ use crate::controller::clock::now;
 use crate::controller::events::Happening;
 use crate::controller::observe::{question, word};
 use crate::plan::action::Mark;
-use crate::plan::entered::{Deed, Disruptive};
+use crate::plan::entered::{Disruptive, EnteredWrite};
 use crate::plan::writes::Precondition;
 use crate::remote::workload::{Marks, Question};
 
@@ -43,10 +43,10 @@ impl Hand<'_> {
             return Err(too_old);
         }
         let machine = disruptive.machine().clone();
-        match disruptive.deed() {
-            Deed::Rewrite(rewrite) => self.rewrite(rewrite).await,
-            Deed::Join(claim) => self.post(claim).await,
-            Deed::Drain {
+        match disruptive.write() {
+            EnteredWrite::Rewrite(rewrite) => self.rewrite(rewrite).await,
+            EnteredWrite::Join(claim) => self.post(claim).await,
+            EnteredWrite::Drain {
                 name,
                 uid,
                 since,
@@ -57,7 +57,7 @@ impl Hand<'_> {
                 self.tell(&Happening::Draining(machine, name.clone()));
                 Ok(())
             }
-            Deed::Release(version) => {
+            EnteredWrite::Release(version) => {
                 self.give_back(machine.as_str(), version).await?;
                 let spec = self.observed.spec.as_ref();
                 if spec.is_ok_and(|spec| !spec.rollout.node_checks) {
@@ -65,7 +65,7 @@ impl Hand<'_> {
                 }
                 Ok(())
             }
-            Deed::DeleteNode { name, uid } => {
+            EnteredWrite::DeleteNode { name, uid } => {
                 let question = self.question().await?;
                 let status = question.delete_node(name, uid, || self.time_left()).await;
                 match written(name, status) {

@@ -12,10 +12,30 @@ pub struct Obstacle {
     pub machine: Option<MachineName>,
     /// Why.
     pub cause: Cause,
-    /// The cluster that holds it, by uid.
-    pub rival: Option<String>,
-    /// Whether all that it lacks is an SSH key that can be used.
-    pub lacks_key: bool,
+    /// What kind of obstacle it is.
+    pub kind: ObstacleKind,
+}
+
+/// What kind of obstacle keeps a machine from being had.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ObstacleKind {
+    /// Somebody holds it: the uid of the cluster, where it is another one.
+    InUse(Option<String>),
+    /// Its SSH key cannot be used.
+    UnusableKey,
+    /// Anything else.
+    Other,
+}
+
+impl Obstacle {
+    /// The other cluster that holds it, by uid.
+    #[must_use]
+    pub fn rival(&self) -> Option<&String> {
+        match &self.kind {
+            ObstacleKind::InUse(rival) => rival.as_ref(),
+            ObstacleKind::UnusableKey | ObstacleKind::Other => None,
+        }
+    }
 }
 
 pub(super) fn configured(machine: &Machine) -> bool {
@@ -34,8 +54,7 @@ pub(super) fn configured_obstacle(machine: &MachineName) -> Obstacle {
                 "Machine {machine} says hasConfiguration though no NixosConfiguration names it; list it under machines to take it all the same"
             ),
         ),
-        rival: None,
-        lacks_key: false,
+        kind: ObstacleKind::InUse(None),
     }
 }
 
@@ -50,12 +69,11 @@ pub(super) fn released(observed: &Observed, machine: &MachineName) -> bool {
 
 /// Why a machine cannot be claimed now (SPEC 2.1); `None` where it can.
 pub(super) fn obstacle(observed: &Observed, name: &MachineName) -> Option<Obstacle> {
-    let found = |reason, message: String, rival| {
+    let found = |reason, message: String, kind| {
         Some(Obstacle {
             machine: Some(name.clone()),
             cause: Cause::new(reason, message),
-            rival,
-            lacks_key: false,
+            kind,
         })
     };
     match observed.holder(name) {
@@ -64,7 +82,7 @@ pub(super) fn obstacle(observed: &Observed, name: &MachineName) -> Option<Obstac
             return found(
                 Reason::GivingBack,
                 format!("Machine {name} is being given back by this cluster"),
-                None,
+                ObstacleKind::Other,
             );
         }
         Holder::Us(role, false) => {
@@ -74,14 +92,14 @@ pub(super) fn obstacle(observed: &Observed, name: &MachineName) -> Option<Obstac
                     "Machine {name} is still held by this cluster as {}, and is to leave that role first",
                     role.as_str()
                 ),
-                None,
+                ObstacleKind::InUse(None),
             );
         }
         Holder::Cluster(cluster, uid) => {
             return found(
                 Reason::MachineInUse,
                 format!("Machine {name} is held by KubernetesCluster {cluster}"),
-                Some(uid),
+                ObstacleKind::InUse(Some(uid)),
             );
         }
         Holder::Configuration(configuration) => {
@@ -90,7 +108,7 @@ pub(super) fn obstacle(observed: &Observed, name: &MachineName) -> Option<Obstac
                 format!(
                     "Machine {name} is held by NixosConfiguration {configuration}, which no KubernetesCluster owns"
                 ),
-                None,
+                ObstacleKind::InUse(None),
             );
         }
     }
@@ -98,28 +116,28 @@ pub(super) fn obstacle(observed: &Observed, name: &MachineName) -> Option<Obstac
         return found(
             Reason::MachineMissing,
             format!("Machine {name} does not exist in this namespace"),
-            None,
+            ObstacleKind::Other,
         );
     };
     if machine.metadata.deletion_timestamp.is_some() {
         return found(
             Reason::MachineMissing,
             format!("Machine {name} is being deleted"),
-            None,
+            ObstacleKind::Other,
         );
     }
     if !observed.discoverable(name) {
         return found(
             Reason::MachineUndiscoverable,
             format!("Machine {name} is not discoverable: NIO cannot reach it"),
-            None,
+            ObstacleKind::Other,
         );
     }
     if machine.address().is_none() {
         return found(
             Reason::MachineUndiscoverable,
             format!("Machine {name} has no address: set spec.ipAddress or spec.hostname"),
-            None,
+            ObstacleKind::Other,
         );
     }
     None

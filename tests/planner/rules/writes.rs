@@ -10,7 +10,7 @@ use nico::plan::action::{
     SlotWrite,
 };
 use nico::plan::confirmed::Proof;
-use nico::plan::entered::{Deed, Entered};
+use nico::plan::entered::{Entered, EnteredWrite};
 use nico::plan::observed::{LedgerView, Member, Observed, SecretView, SshKeyView};
 use nico::plan::writes::{Precondition, Rewrite};
 use serde_json::Value;
@@ -172,10 +172,12 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
                 observed.entered.as_ref().map(Entered::machine) == Some(disruptive.machine()),
                 "SPEC 4.2: nothing is disrupted but under its entry",
             )?;
-            match disruptive.deed() {
-                Deed::Rewrite(rewrite) => check_rewrite(observed, rewrite),
-                Deed::Join(claim) => check_key(observed, &claim.machine, &claim.body),
-                Deed::Drain { .. } | Deed::Release(_) | Deed::DeleteNode { .. } => Ok(()),
+            match disruptive.write() {
+                EnteredWrite::Rewrite(rewrite) => check_rewrite(observed, rewrite),
+                EnteredWrite::Join(claim) => check_key(observed, &claim.machine, &claim.body),
+                EnteredWrite::Drain { .. }
+                | EnteredWrite::Release(_)
+                | EnteredWrite::DeleteNode { .. } => Ok(()),
             }
         }
         Action::Slot(SlotWrite::End {
