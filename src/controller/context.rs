@@ -1,11 +1,10 @@
 //! What all passes share: the stores, what is remembered, and whom a change concerns. Nothing in here is needed for being
 //! right: it may be lost at any time (DESIGN, "The way of the data").
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Instant;
 
-use jiff::Timestamp;
 use kube::runtime::reflector::{ObjectRef, Store as ClusterStore};
 use kube::runtime::watcher::Event;
 use kube::{Client, ResourceExt as _};
@@ -18,16 +17,14 @@ use super::events::Events;
 use super::gate::Gate;
 use super::health::{Health, mark};
 use super::interest::Interests;
+use super::memory::{Memories, lock};
 use super::named::Named;
 use super::schedule::{NIO_CHECK_PAUSE, NIO_MISSES};
 use super::settings::Settings;
-use super::stores::{self, Stores};
+use super::stores::Stores;
 use crate::api::cluster::RawCluster;
 use crate::api::nio::{Generation, Machine, NixosConfiguration};
-use crate::api::spec::ValidSpec;
-use crate::api::validate::validate;
 use crate::plan::observed::controller;
-use crate::plan::patience::Clock;
 
 /// What all passes share.
 pub struct Context {
@@ -47,13 +44,14 @@ pub struct Context {
     pub(crate) gate: Gate,
     /// Kubernetes Events.
     pub events: Events,
+    /// What is remembered of each cluster.
+    pub(crate) memories: Memories,
     /// Whom a change of a Machine concerns.
     pub(crate) interests: Interests,
     wake: UnboundedSender<ObjectRef<RawCluster>>,
     clusters: ClusterStore<RawCluster>,
     health: Arc<Health>,
     nio: tokio::sync::Mutex<Detected>,
-    memory: Mutex<HashMap<String, Memory>>,
 }
 
 /// Which NIO was found, and when.
@@ -64,25 +62,6 @@ struct Detected {
     /// Looks in a row that found none.
     misses: u8,
 }
-
-/// What is remembered of one cluster, by its uid.
-#[derive(Default)]
-pub(crate) struct Memory {
-    /// The spec of a generation.
-    spec: Option<(i64, SpecOutcome)>,
-    /// Clocks of patience.
-    since: BTreeMap<Clock, Timestamp>,
-    /// The newest form of the object that a write of ours returned.
-    newest: Option<RawCluster>,
-    /// When the status was last written.
-    pub(crate) status_written: Option<Instant>,
-    /// Failed passes in a row.
-    pub(crate) failures: u32,
-    /// Why the last of them failed.
-    pub(crate) last_failure: Option<String>,
-}
-
-type SpecOutcome = Result<Arc<ValidSpec>, Vec<String>>;
 
 impl Context {
     /// A context that has seen nothing yet; `wake` has a cluster looked at, `clusters` is the Controller's own store.
@@ -105,49 +84,11 @@ impl Context {
             clusters,
             health,
             nio: tokio::sync::Mutex::default(),
-            memory: Mutex::default(),
+            memories: Memories::default(),
             wake,
             client,
             settings,
         }
-    }
-
-    /// The cluster's spec, validated once a generation.
-    pub fn spec(&self, cluster: &RawCluster) -> SpecOutcome {
-        let generation = cluster.metadata.generation.unwrap_or_default();
-        let known = self.memory(cluster, |memory| {
-            memory
-                .spec
-                .as_ref()
-                .filter(|(of, _)| *of == generation)
-                .map(|(_, spec)| spec.clone())
-        });
-        known.unwrap_or_else(|| {
-            let spec = parse_spec(cluster);
-            self.memory(cluster, |memory| {
-                memory.spec = Some((generation, spec.clone()));
-            });
-            spec
-        })
-    }
-
-    /// Since when each clock of patience of a cluster runs.
-    #[must_use]
-    pub fn clocks(&self, uid: &str) -> BTreeMap<Clock, Timestamp> {
-        lock(&self.memory)
-            .get(uid)
-            .map(|memory| memory.since.clone())
-            .unwrap_or_default()
-    }
-
-    /// Starts the clocks that run and are not known yet, and stops all others.
-    pub fn keep_clocks(&self, cluster: &RawCluster, running: &BTreeSet<Clock>, now: Timestamp) {
-        self.memory(cluster, |memory| {
-            memory.since.retain(|clock, _| running.contains(clock));
-            for clock in running {
-                memory.since.entry(clock.clone()).or_insert(now);
-            }
-        });
     }
 
     /// Another cluster, as the watch has shown it.
@@ -201,52 +142,15 @@ impl Context {
             .iter()
             .filter_map(|cluster| cluster.uid())
             .collect();
-        lock(&self.memory).retain(|uid, _| live.contains(uid));
+        self.memories.retain(&live);
         self.background.retain(&live);
         self.named.expire();
     }
 
-    pub(crate) fn memory<T>(&self, cluster: &RawCluster, f: impl FnOnce(&mut Memory) -> T) -> T {
-        let uid = cluster.uid().unwrap_or_default();
-        f(lock(&self.memory).entry(uid).or_default())
-    }
-
-    /// The object as a write of ours returned it, where that is newer than what the watch has shown.
-    pub(crate) fn newest(&self, cluster: &Arc<RawCluster>) -> Arc<RawCluster> {
-        self.memory(cluster, |memory| {
-            let newer = memory.newest.as_ref().filter(|newest| {
-                stores::older(
-                    cluster.metadata.resource_version.as_deref(),
-                    newest.metadata.resource_version.as_deref(),
-                )
-            });
-            newer.map_or_else(|| Arc::clone(cluster), |newest| Arc::new(newest.clone()))
-        })
-    }
-
-    pub(crate) fn saw(&self, cluster: RawCluster) {
-        let seen = cluster.clone();
-        self.memory(&seen, |memory| memory.newest = Some(cluster));
-    }
-
-    /// A pass went well; a cluster that was forgotten in it stays forgotten.
-    pub(crate) fn succeeded(&self, cluster: &RawCluster) {
-        if let Some(memory) = lock(&self.memory).get_mut(&cluster.uid().unwrap_or_default()) {
-            memory.failures = 0;
-        }
-    }
-
-    /// Forgets a cluster that is gone.
-    pub(crate) fn forget(&self, cluster: &RawCluster) {
-        let uid = cluster.uid().unwrap_or_default();
-        self.background.forget(&uid);
-        lock(&self.memory).remove(&uid);
-    }
-
     /// Takes a watch event of a cluster in.
     pub(super) fn take_cluster(&self, event: &Event<RawCluster>) {
-        self.interests
-            .apply(event, |cluster| self.spec(cluster).ok());
+        let spec = |cluster: &RawCluster| lock(&self.memories.of(cluster)).spec(cluster).ok();
+        self.interests.apply(event, spec);
     }
 
     /// Takes a watch event of a Machine in; the clusters that it concerns.
@@ -319,19 +223,8 @@ impl Context {
     }
 }
 
-/// The spec as the planner takes it; problems as sentences.
-fn parse_spec(cluster: &RawCluster) -> SpecOutcome {
-    validate(&cluster.name_any(), &cluster.spec)
-        .map(Arc::new)
-        .map_err(|problems| problems.iter().map(ToString::to_string).collect())
-}
-
 fn owner_of(configuration: &NixosConfiguration) -> Option<ObjectRef<RawCluster>> {
     let owner =
         controller(&configuration.metadata).filter(|owner| owner.kind == "KubernetesCluster")?;
     Some(ObjectRef::new(&owner.name).within(&configuration.namespace().unwrap_or_default()))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

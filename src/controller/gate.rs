@@ -37,11 +37,11 @@ struct State {
 #[derive(Default)]
 struct Queue {
     turns: VecDeque<String>,
-    waiting: BTreeMap<String, VecDeque<oneshot::Sender<Pass>>>,
+    waiting: BTreeMap<String, VecDeque<oneshot::Sender<Turn>>>,
 }
 
-/// A running pass. It makes room when it is dropped.
-pub struct Pass {
+/// The turn of one pass. It makes room when it is dropped.
+pub struct Turn {
     gate: Arc<Mutex<State>>,
     namespace: String,
     kind: Kind,
@@ -49,7 +49,7 @@ pub struct Pass {
 
 impl Gate {
     /// Waits for the turn of a cluster of this namespace. `None`: the gate is closed.
-    pub async fn enter(&self, namespace: &str, kind: Kind) -> Option<Pass> {
+    pub async fn enter(&self, namespace: &str, kind: Kind) -> Option<Turn> {
         let (admit, admitted) = oneshot::channel();
         {
             let mut state = lock(&self.0);
@@ -71,7 +71,7 @@ impl Gate {
 }
 
 impl Queue {
-    fn push(&mut self, namespace: &str, admit: oneshot::Sender<Pass>) {
+    fn push(&mut self, namespace: &str, admit: oneshot::Sender<Turn>) {
         let waiting = self.waiting.entry(namespace.to_owned()).or_default();
         if waiting.is_empty() {
             self.turns.push_back(namespace.to_owned());
@@ -83,7 +83,7 @@ impl Queue {
     fn pop(
         &mut self,
         may_have_another: impl Fn(&str) -> bool,
-    ) -> Option<(String, oneshot::Sender<Pass>)> {
+    ) -> Option<(String, oneshot::Sender<Turn>)> {
         let position = self.turns.iter().position(|it| may_have_another(it))?;
         let namespace = self.turns.remove(position)?;
         let waiting = self.waiting.get_mut(&namespace)?;
@@ -99,7 +99,7 @@ impl Queue {
 
 impl State {
     /// The next one that may begin. A namespace gets at most as many passes as it leaves to others, so that a few never take all.
-    fn next(&mut self) -> Option<(String, Kind, oneshot::Sender<Pass>)> {
+    fn next(&mut self) -> Option<(String, Kind, oneshot::Sender<Turn>)> {
         let free = CONCURRENT_PASSES.saturating_sub(self.running.iter().sum());
         for (kind, most) in [
             (Kind::FirstLook, CONCURRENT_PASSES),
@@ -131,7 +131,7 @@ impl State {
     }
 }
 
-impl Drop for Pass {
+impl Drop for Turn {
     fn drop(&mut self) {
         lock(&self.gate).end(&self.namespace, self.kind);
         admit_all(&self.gate);
@@ -145,7 +145,7 @@ fn admit_all(gate: &Arc<Mutex<State>>) {
         let Some((namespace, kind, admit)) = lock(gate).next() else {
             return;
         };
-        let _ = admit.send(Pass {
+        let _ = admit.send(Turn {
             gate: Arc::clone(gate),
             namespace,
             kind,
@@ -165,11 +165,11 @@ mod tests {
     use super::*;
 
     /// Whether a pass of this namespace begins at once.
-    fn try_enter(gate: &Gate, namespace: &str, kind: Kind) -> Option<Pass> {
+    fn try_enter(gate: &Gate, namespace: &str, kind: Kind) -> Option<Turn> {
         gate.enter(namespace, kind).now_or_never().flatten()
     }
 
-    fn fill(gate: &Gate, namespace: &str, kind: Kind) -> Vec<Pass> {
+    fn fill(gate: &Gate, namespace: &str, kind: Kind) -> Vec<Turn> {
         std::iter::from_fn(|| try_enter(gate, namespace, kind)).collect()
     }
 
@@ -189,7 +189,7 @@ mod tests {
     fn a_first_look_finds_room_beside_any_work_and_goes_before_it() {
         let gate = Gate::default();
         let namespaces = (0..100).map(|i| i.to_string());
-        let mut work: Vec<Pass> = namespaces
+        let mut work: Vec<Turn> = namespaces
             .filter_map(|namespace| try_enter(&gate, &namespace, Kind::Work))
             .collect();
         assert_eq!(work.len(), CONCURRENT_PASSES - PASSES_KEPT_FOR_FIRST_LOOKS);
@@ -215,7 +215,7 @@ mod tests {
         let mut receivers: Vec<_> = ["a", "a", "a", "b", "c", "b"]
             .into_iter()
             .map(|namespace| {
-                let (admit, admitted) = oneshot::channel::<Pass>();
+                let (admit, admitted) = oneshot::channel::<Turn>();
                 queue.push(namespace, admit);
                 Some(admitted)
             })

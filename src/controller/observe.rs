@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use futures::{StreamExt as _, TryStreamExt as _};
+use kube::ResourceExt as _;
 use kube::core::SelectorExt as _;
-use kube::{Api, ResourceExt as _};
 
 use super::calls::{self, CallError};
 use super::context::Context;
 use super::named;
+use super::pass::Pass;
 use super::stores::{Stores, label_key, machine_key, owner_key};
 use crate::api::cluster::RawCluster;
 use crate::api::kubeconfig::VALUE_KEY;
@@ -31,25 +32,20 @@ const API_PORT: u16 = 6443;
 const READS_AT_A_TIME: usize = 16;
 
 /// Reads the cluster and both lists from the API server, now. `None` where the cluster is gone or another of its name.
-pub async fn read_live(
-    context: &Context,
-    cluster: &RawCluster,
-) -> Result<Option<(RawCluster, Stores)>, CallError> {
-    let namespace = cluster.namespace().unwrap_or_default();
-    let clusters: Api<RawCluster> = Api::namespaced(context.client.clone(), &namespace);
-    let machines: Api<Machine> = Api::namespaced(context.client.clone(), &namespace);
-    let configurations: Api<NixosConfiguration> =
-        Api::namespaced(context.client.clone(), &namespace);
+pub async fn read_live(pass: &Pass<'_>) -> Result<Option<(RawCluster, Stores)>, CallError> {
     // The cluster first: what is listed after it cannot be older than the spec that it is judged by.
-    let Some(live) = calls::get_opt(&clusters, &cluster.name_any()).await? else {
+    let Some(live) = read_cluster(pass).await? else {
         return Ok(None);
     };
-    if live.metadata.uid != cluster.metadata.uid {
-        return Ok(None);
-    }
-    let machines = calls::list(&machines).await?;
-    let configurations = calls::list(&configurations).await?;
+    let machines = calls::list(&pass.api::<Machine>()).await?;
+    let configurations = calls::list(&pass.api::<NixosConfiguration>()).await?;
     Ok(Some((live, Stores::of(machines, configurations))))
+}
+
+/// Reads the cluster object, now. `None` where it is gone or another of its name.
+pub async fn read_cluster(pass: &Pass<'_>) -> Result<Option<RawCluster>, CallError> {
+    let live = calls::get_opt(&pass.api::<RawCluster>(), &pass.name()).await?;
+    Ok(live.filter(|live| live.metadata.uid.as_deref() == Some(&pass.uid())))
 }
 
 /// The ledger's ConfigMap, now. A plan from live reads has it read before the lists, and never after them: whoever writes it later
@@ -67,18 +63,18 @@ pub async fn read_ledger(
 
 /// What is at hand without a call: the cluster object, its configurations, and what is remembered of it.
 pub fn at_hand(
-    context: &Context,
+    pass: &Pass<'_>,
     cluster: &RawCluster,
     stores: &Stores,
     nio: Option<Generation>,
 ) -> Facts {
-    let (view, spec) = (view(cluster), context.spec(cluster));
+    let (view, spec) = (view(cluster), pass.memory().spec(cluster));
     let fresh_id = ClusterId::from_bits(rand::random());
     let mut facts = Facts::new(view, spec, fresh_id);
     let view = &facts.cluster;
     facts.nio = nio;
-    facts.since = context.clocks(&view.uid);
-    (facts.word, facts.word_is_old) = context.background.probed(&view.uid);
+    facts.since = pass.memory().clocks().clone();
+    (facts.word, facts.word_is_old) = pass.context.background.probed(&view.uid);
     let configurations = &stores.configurations;
     let owned = configurations.find(&view.namespace, &owner_key(&view.uid));
     let labelled = configurations.find(&view.namespace, &label_key(&view.name));

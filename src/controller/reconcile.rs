@@ -11,16 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use kube::ResourceExt as _;
 use kube::runtime::controller::Action as Next;
-use kube::runtime::reflector::ObjectRef;
 use tracing::{Instrument as _, info_span};
 
 use super::act::{ActError, Hand, Outcome};
 use super::clock::now;
 use super::context::Context;
-use super::gate::Kind;
 use super::observe::{at_hand, observe, read_ledger, read_live};
+use super::pass::Pass;
 use super::schedule::{PASS_TIMEOUT, STALE_PASSES_BEFORE_BACKOFF, STALE_PAUSE};
 use crate::api::cluster::RawCluster;
 use crate::plan::action::{Action, FinalizerWrite, NodeWork, Plan};
@@ -37,82 +35,70 @@ pub async fn reconcile(
     cluster: Arc<RawCluster>,
     context: Arc<Context>,
 ) -> Result<Next, Infallible> {
-    let kind = if status_is_of_another_generation(&context.newest(&cluster)) {
-        Kind::FirstLook
-    } else {
-        Kind::Work
-    };
-    let namespace = cluster.namespace().unwrap_or_default();
-    let Some(_turn) = context.gate.enter(&namespace, kind).await else {
+    let mut pass = Pass::new(&context, cluster);
+    let gate = &context.gate;
+    let Some(_turn) = gate.enter(&pass.namespace(), pass.kind()).await else {
         return Ok(Next::await_change());
     };
-    // While it waited, the watch may have shown a newer one than the Controller began with.
-    let shown = context.cluster(&namespace, &cluster.name_any());
-    let cluster = context.newest(&shown.unwrap_or(cluster));
-    let span = info_span!(
-        "pass",
-        cluster = cluster.name_any(),
-        namespace = cluster.namespace()
-    );
+    pass.refresh();
+    let span = info_span!("pass", cluster = pass.name(), namespace = pass.namespace());
     let reconciled = async {
-        match bounded(&cluster, &context).await {
+        match bounded(&pass).await {
             Ok(next) => {
-                context.succeeded(&cluster);
+                pass.memory().succeeded();
                 next
             }
-            Err(error) => failed(&cluster, &context, error).await,
+            Err(error) => failed(&pass, error).await,
         }
     };
     // On the heap, so that those who wait cost little.
     Ok(Box::pin(reconciled).instrument(span).await)
 }
 
-fn status_is_of_another_generation(cluster: &RawCluster) -> bool {
-    let status = cluster.status.as_ref();
-    status.and_then(|status| status.observed_generation) != cluster.metadata.generation
-}
-
 /// A pass that ends in time and does not take the others with it, whatever defect one cluster brings to light.
-async fn bounded(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, PassError> {
-    let pass = AssertUnwindSafe(pass(cluster, context)).catch_unwind();
-    match tokio::time::timeout(PASS_TIMEOUT, pass).await {
+async fn bounded(pass: &Pass<'_>) -> Result<Next, PassError> {
+    let steps = AssertUnwindSafe(steps(pass)).catch_unwind();
+    match tokio::time::timeout(PASS_TIMEOUT, steps).await {
         Ok(ended) => ended.unwrap_or(Err(PassError::Panicked)),
         Err(_) => Err(PassError::Timeout),
     }
 }
 
-async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, PassError> {
+/// Observe, plan, act, status.
+async fn steps(pass: &Pass<'_>) -> Result<Next, PassError> {
+    let context = pass.context;
     let nio = context.nio().await.map_err(PassError::Unread)?;
     if nio.is_some() && !context.stores.are_ready() {
         return Err(PassError::NotListed);
     }
     // What comes while this pass looks wakes the next one.
-    context.interests.note(cluster, true);
+    pass.note_interest(true);
     let now = now();
     let settings = Settings {
         default_git_repo: context.settings.default_git_repo.clone(),
         request_timeout: context.settings.request_timeout,
     };
-    let mut facts = at_hand(context, cluster, &context.stores, nio);
+    let mut facts = at_hand(pass, &pass.cluster(), &context.stores, nio);
     let cached = observe(context, &context.stores, &mut facts, false)
         .await
         .map_err(PassError::Unread)?;
     let first_plan = plan(&cached, now, &settings);
-    context.keep_clocks(cluster, &first_plan.clocks, now);
+    pass.memory().keep_clocks(&first_plan.clocks, now);
     let evicts = first_plan.actions.iter().filter_map(|action| match action {
         Action::Node(NodeWork::Evict(node)) => Some(node.as_str()),
         _ => None,
     });
     // A drain that was paused, or given up, takes no more pods.
-    let uid = cluster.uid().unwrap_or_default();
-    context.background.evict_only(&uid, &evicts.collect());
+    context
+        .background
+        .evict_only(&pass.uid(), &evicts.collect());
     // A GitOps tool must never see the old green beside a new spec: this word comes before every deed.
     let new_generation =
         cached.cluster.status.observed_generation != Some(cached.cluster.generation);
     if new_generation && !cached.cluster.deleting {
         let wanted = status(&cached, &first_plan, None, now);
-        write_status(context, cluster, &cached.cluster, &wanted).await?;
-        context.wake(ObjectRef::from_obj(&**cluster));
+        write_status(pass, &cached.cluster, &wanted).await?;
+        pass.wake();
         return Ok(Next::requeue(context.settings.resync));
     }
     let (observed, plan) = if first_plan.needs_live_reads() {
@@ -122,14 +108,11 @@ async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, Pass
             let read = read_ledger(context, &cached.cluster).await;
             Some(read.map_err(PassError::Unread)?)
         };
-        let Some((live, stores)) = read_live(context, cluster)
-            .await
-            .map_err(PassError::Unread)?
-        else {
-            context.forget(cluster);
+        let Some((live, stores)) = read_live(pass).await.map_err(PassError::Unread)? else {
+            pass.forget();
             return Ok(Next::requeue(context.settings.resync));
         };
-        let mut facts = at_hand(context, &live, &stores, nio);
+        let mut facts = at_hand(pass, &live, &stores, nio);
         facts.live = true;
         if let Some(ledger) = ledger {
             facts.add_ledger(ledger);
@@ -153,18 +136,18 @@ async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, Pass
     };
     let spec = observed.spec.as_ref();
     let wants_more = spec.is_ok_and(|spec| !short_roles(&observed, spec).is_empty());
-    context.interests.note(cluster, wants_more);
-    let failure = carry_out(context, cluster, &observed, &plan, &settings).await;
+    pass.note_interest(wants_more);
+    let failure = carry_out(pass, &observed, &plan, &settings).await;
     if observed.cluster.deleting && removes_finalizer(&plan) && failure.is_none() {
-        context.forget(cluster);
+        pass.forget();
         return Ok(Next::await_change());
     }
-    let again = context.memory(cluster, |memory| memory.failures) >= STALE_PASSES_BEFORE_BACKOFF;
+    let again = pass.memory().failures() >= STALE_PASSES_BEFORE_BACKOFF;
     let refusal = failure
         .as_ref()
         .filter(|error| again || !error.is_stale())
         .map(|error| Refusal(error.to_string()));
-    let later = keep_status(context, cluster, &observed, &plan, refusal.as_ref(), now).await?;
+    let later = keep_status(pass, &observed, &plan, refusal.as_ref(), now).await?;
     if let Some(error) = failure {
         return Err(error.into());
     }
@@ -174,35 +157,33 @@ async fn pass(cluster: &Arc<RawCluster>, context: &Context) -> Result<Next, Pass
 /// Carries the plan out, up to the first action that fails, that writes the cluster, or that takes an entry: what follows rests
 /// on reads made after it.
 async fn carry_out(
-    context: &Context,
-    cluster: &Arc<RawCluster>,
+    pass: &Pass<'_>,
     observed: &Observed,
     plan: &Plan,
     settings: &Settings,
 ) -> Option<ActError> {
-    let mut hand = Hand::new(context, observed);
+    let mut hand = Hand::new(pass.context, observed);
     for action in &plan.actions {
         match hand.act(action).await {
             Ok(Outcome::Cluster(written)) => {
-                context.saw(*written);
+                pass.memory().saw(*written);
                 // The API server lets a deletion that had begun take the object away although the finalizer was written meanwhile:
                 // what was made then, nobody would take away.
-                context.wake(ObjectRef::from_obj(&**cluster));
+                pass.wake();
                 return None;
             }
             Ok(Outcome::Taken(machine, taken)) => {
                 let first = (observed, plan);
-                let written =
-                    write_under_entry(context, cluster, first, settings, &machine, &taken).await;
+                let written = write_under_entry(pass, first, settings, &machine, &taken).await;
                 if written.is_ok() {
                     // No watch tells of the slot, nor of the cluster's own Nodes.
-                    context.wake(ObjectRef::from_obj(&**cluster));
+                    pass.wake();
                 }
                 return written.err();
             }
             Ok(Outcome::Done) => {
                 if action.wakes() {
-                    context.wake(ObjectRef::from_obj(&**cluster));
+                    pass.wake();
                 }
             }
             Err(error) => return Some(error),

@@ -2,14 +2,13 @@
 
 use crate::api::conditions::ConditionType;
 use crate::api::status::{ClusterCondition, ClusterStatus};
-use crate::controller::context::Context;
-use crate::controller::events::Happening;
+use crate::controller::events::{Events, Happening};
 use crate::plan::observed::ClusterView;
 
 /// Publishes what changed between the status that was seen and the new one.
-pub(super) fn publish_changes(context: &Context, seen: &ClusterView, new: &ClusterStatus) {
+pub(super) fn publish_changes(events: &Events, seen: &ClusterView, new: &ClusterStatus) {
     let old = &seen.status;
-    let tell = |happening: &Happening| context.events.tell(seen, happening);
+    let tell = |happening: &Happening| events.tell(seen, happening);
     let was_ready = old.holds(ConditionType::Ready);
     if let Some(ready) = new.condition(ConditionType::Ready)
         && ready.is_true() != was_ready

@@ -4,16 +4,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kube::Api;
-
-use crate::api::cluster::RawCluster;
 use crate::api::names::MachineName;
 use crate::api::nio::NixosConfiguration;
 use crate::controller::act::{ActError, Hand};
 use crate::controller::calls;
 use crate::controller::clock::now;
-use crate::controller::context::Context;
 use crate::controller::observe::{at_hand, observe, read_ledger, read_live};
+use crate::controller::pass::Pass;
 use crate::plan::action::{Action, Plan};
 use crate::plan::assemble::assemble;
 use crate::plan::observed::Observed;
@@ -22,27 +19,25 @@ use crate::plan::{Settings, plan};
 
 /// Writes what is to be written to the machine of an entry, where everything still says so. A failed read ends it; the entry stays.
 pub(super) async fn write_under_entry(
-    context: &Context,
-    cluster: &Arc<RawCluster>,
+    pass: &Pass<'_>,
     first: (&Observed, &Plan),
     settings: &Settings,
     machine: &MachineName,
     taken: &Precondition,
 ) -> Result<(), ActError> {
-    let Some((live, stores)) = read_live(context, cluster).await? else {
+    let context = pass.context;
+    let Some((live, stores)) = read_live(pass).await? else {
         return Err(ActError::Lost("the cluster is gone"));
     };
     if live.metadata.generation != Some(first.0.cluster.generation) {
         // The status says so first: no old green beside a new spec (SPEC 1.2).
         return Err(ActError::Lost("the spec changed meanwhile"));
     }
-    let mut facts = at_hand(context, &live, &stores, first.0.nio);
+    let mut facts = at_hand(pass, &live, &stores, first.0.nio);
     facts.live = true;
     facts.writes = BTreeSet::from([machine.clone()]);
     observe(context, &stores, &mut facts, first.1.asks_cluster).await?;
-    let api: Api<NixosConfiguration> =
-        Api::namespaced(context.client.clone(), &facts.cluster.namespace);
-    match calls::get_opt(&api, machine.as_str()).await? {
+    match calls::get_opt(&pass.api::<NixosConfiguration>(), machine.as_str()).await? {
         Some(child) => facts.add_configurations([Arc::new(child)]),
         None => drop(facts.configurations.remove(machine.as_str())),
     }

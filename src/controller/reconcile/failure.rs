@@ -1,20 +1,16 @@
 //! What follows from a failed pass: what people are told, and when the next pass begins.
 
-use std::sync::Arc;
-
 use kube::runtime::controller::Action as Next;
-use kube::{Api, ResourceExt as _};
 use tracing::{debug, trace, warn};
 
 use super::report::{report_unread, report_unwritable};
-use crate::api::cluster::RawCluster;
 use crate::controller::act::ActError;
-use crate::controller::calls::{self, CallError};
-use crate::controller::context::Context;
+use crate::controller::calls::CallError;
+use crate::controller::observe::read_cluster;
+use crate::controller::pass::Pass;
 use crate::controller::schedule::{
-    FAILURE_BACKOFF, FAILURES_BEFORE_REPORT, FAILURES_WHILE_ERRORS_DIFFER, LIST_CHECK_PAUSE,
-    LIST_PATIENCE, PASS_TIMEOUT, STALE_PASSES_BEFORE_BACKOFF, STALE_PASSES_BEFORE_DIRECT_READ,
-    STALE_PAUSE,
+    FAILURE_BACKOFF, FAILURES_BEFORE_REPORT, LIST_CHECK_PAUSE, LIST_PATIENCE, PASS_TIMEOUT,
+    STALE_PASSES_BEFORE_BACKOFF, STALE_PASSES_BEFORE_DIRECT_READ, STALE_PAUSE,
 };
 
 /// Why a pass failed.
@@ -54,11 +50,14 @@ impl PassError {
 }
 
 /// Reports a failed pass where it is time to, and says when the next one begins.
-pub(super) async fn failed(cluster: &Arc<RawCluster>, context: &Context, error: PassError) -> Next {
-    let before = context.memory(cluster, |memory| memory.failures);
+pub(super) async fn failed(pass: &Pass<'_>, error: PassError) -> Next {
+    let before = pass.memory().failures();
     let stale = error.is_stale();
     if stale && before >= STALE_PASSES_BEFORE_DIRECT_READ {
-        read_directly(cluster, context).await;
+        // The watch of clusters may be silent, or may have lost an event.
+        if let Ok(Some(live)) = read_cluster(pass).await {
+            pass.memory().saw(live);
+        }
     }
     let patience = if stale {
         STALE_PASSES_BEFORE_BACKOFF
@@ -67,27 +66,27 @@ pub(super) async fn failed(cluster: &Arc<RawCluster>, context: &Context, error: 
     };
     match &error {
         PassError::NotListed => {
-            if context.started.elapsed() >= LIST_PATIENCE {
-                report_unread(cluster, context, &error.to_string()).await;
+            if pass.context.started.elapsed() >= LIST_PATIENCE {
+                report_unread(pass, &error.to_string()).await;
             }
             trace!(%error, "the pass waits");
             return Next::requeue(LIST_CHECK_PAUSE);
         }
-        PassError::Panicked => report_unread(cluster, context, &error.to_string()).await,
+        PassError::Panicked => report_unread(pass, &error.to_string()).await,
         PassError::Unread(_) | PassError::Timeout => {
             if before >= patience {
-                report_unread(cluster, context, &error.to_string()).await;
+                report_unread(pass, &error.to_string()).await;
             }
         }
         PassError::Status(cause) => {
             if before == 0 {
-                report_unwritable(cluster, context, cause);
+                report_unwritable(pass, cause);
             }
         }
         // The status of the pass itself says so.
         PassError::Act(_) => {}
     }
-    let failures = count(cluster, context, &error);
+    let failures = pass.memory().failed(error.to_string());
     let pause = if stale && failures < STALE_PASSES_BEFORE_BACKOFF {
         STALE_PAUSE
     } else {
@@ -104,30 +103,4 @@ pub(super) async fn failed(cluster: &Arc<RawCluster>, context: &Context, error: 
         warn!(%error, retry_ms, "the pass failed");
     }
     Next::requeue(pause)
-}
-
-/// Counts one more failure; how many there were in a row.
-fn count(cluster: &RawCluster, context: &Context, error: &PassError) -> u32 {
-    context.memory(cluster, |memory| {
-        let why = Some(error.to_string());
-        let most = if memory.last_failure == why {
-            u32::MAX
-        } else {
-            FAILURES_WHILE_ERRORS_DIFFER
-        };
-        memory.last_failure = why;
-        memory.failures = memory.failures.saturating_add(1).min(most);
-        memory.failures
-    })
-}
-
-/// Reads the cluster object by name: its watch may be silent, or may have lost an event.
-async fn read_directly(cluster: &RawCluster, context: &Context) {
-    let namespace = cluster.namespace().unwrap_or_default();
-    let api: Api<RawCluster> = Api::namespaced(context.client.clone(), &namespace);
-    if let Ok(Some(live)) = calls::get_opt(&api, &cluster.name_any()).await
-        && live.metadata.uid == cluster.metadata.uid
-    {
-        context.saw(live);
-    }
 }

@@ -1,9 +1,7 @@
 //! The one writer of the status: only where something in it changed, and on top of what the pass itself wrote.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kube::Api;
 use serde_json::{Value, json};
 use tracing::debug;
 
@@ -13,9 +11,9 @@ use crate::api::conditions::Reason;
 use crate::api::status::ClusterStatus;
 use crate::controller::calls::{self, CallError};
 use crate::controller::clock::now;
-use crate::controller::context::Context;
 use crate::controller::events::Happening;
 use crate::controller::observe::view;
+use crate::controller::pass::Pass;
 use crate::controller::schedule::STATUS_BATCH;
 use crate::plan::action::Plan;
 use crate::plan::observed::{ClusterView, Observed};
@@ -23,15 +21,14 @@ use crate::plan::status::{Refusal, is_significant, status, unread};
 
 /// Writes the status where it changed; returns how long a change that nobody waits for is held back.
 pub(super) async fn keep_status(
-    context: &Context,
-    cluster: &Arc<RawCluster>,
+    pass: &Pass<'_>,
     observed: &Observed,
     plan: &Plan,
     refusal: Option<&Refusal>,
     now: jiff::Timestamp,
 ) -> Result<Option<Duration>, CallError> {
     // An action may just have written the object: the status goes on top of that.
-    let newest = context.newest(cluster);
+    let newest = pass.cluster();
     let mut observed = observed.clone();
     observed.cluster.resource_version =
         newest.metadata.resource_version.clone().unwrap_or_default();
@@ -40,38 +37,40 @@ pub(super) async fn keep_status(
     let held = &observed.cluster.status;
     if wanted != *held
         && !is_significant(held, &wanted)
-        && let Some(written) = context.memory(cluster, |memory| memory.status_written)
+        && let Some(written) = pass.memory().status_written
         && let Some(rest) = STATUS_BATCH.checked_sub(written.elapsed())
     {
         return Ok(Some(rest));
     }
-    write_status(context, cluster, &observed.cluster, &wanted).await?;
+    write_status(pass, &observed.cluster, &wanted).await?;
     Ok(None)
 }
 
 /// Says in the status why the cluster cannot be looked at.
-pub(super) async fn report_unread(cluster: &Arc<RawCluster>, context: &Context, why: &str) {
-    let seen = view(&context.newest(cluster));
+pub(super) async fn report_unread(pass: &Pass<'_>, why: &str) {
+    let seen = view(&pass.cluster());
     let wanted = unread(&seen, why, now());
-    if let Err(error) = write_status(context, cluster, &seen, &wanted).await {
+    if let Err(error) = write_status(pass, &seen, &wanted).await {
         debug!(%error, "the failure could not be reported");
     }
 }
 
 /// An object of an older CRD can be so malformed that the API server takes no status for it: an event says what is wrong.
-pub(super) fn report_unwritable(cluster: &RawCluster, context: &Context, error: &CallError) {
-    if matches!(error, CallError::Refused { code: 422, .. })
-        && let Err(problems) = context.spec(cluster)
-    {
+pub(super) fn report_unwritable(pass: &Pass<'_>, error: &CallError) {
+    if !matches!(error, CallError::Refused { code: 422, .. }) {
+        return;
+    }
+    let cluster = pass.cluster();
+    let spec = pass.memory().spec(&cluster);
+    if let Err(problems) = spec {
         let stalled = Happening::Stalled(Reason::InvalidSpec.to_string(), problems.join("; "));
-        context.events.tell(&view(cluster), &stalled);
+        pass.context.events.tell(&view(&cluster), &stalled);
     }
 }
 
 /// Replaces the status that was seen with the wanted one, where they differ.
 pub(super) async fn write_status(
-    context: &Context,
-    cluster: &RawCluster,
+    pass: &Pass<'_>,
     seen: &ClusterView,
     wanted: &ClusterStatus,
 ) -> Result<(), CallError> {
@@ -79,13 +78,14 @@ pub(super) async fn write_status(
         return Ok(());
     }
     let body = json!({ "status": merge(&seen.status, wanted) });
-    let api: Api<RawCluster> = Api::namespaced(context.client.clone(), &seen.namespace);
+    let api = pass.api::<RawCluster>();
     let written = calls::patch_status(&api, &seen.name, &seen.precondition(), body).await?;
-    context.saw(written);
-    context.memory(cluster, |memory| {
+    {
+        let mut memory = pass.memory();
+        memory.saw(written);
         memory.status_written = Some(Instant::now());
-    });
-    publish_changes(context, seen, wanted);
+    }
+    publish_changes(&pass.context.events, seen, wanted);
     Ok(())
 }
 
