@@ -107,8 +107,18 @@ pub async fn get_opt<K: Object>(api: &Api<K>, name: &str) -> Result<Option<K>, C
 /// LIST of a whole namespace, not from the API server's cache. What is not served at all is no empty list, nor a sign that
 /// something changed.
 pub async fn list<K: Object>(api: &Api<K>) -> Result<Vec<K>, CallError> {
+    list_where(api, &ListParams::default()).await
+}
+
+/// LIST of one object, for what may be listed but not read by name; `None` where there is no such object.
+pub async fn list_one<K: Object>(api: &Api<K>, name: &str) -> Result<Option<K>, CallError> {
+    let of_that_name = ListParams::default().fields(&format!("metadata.name={name}"));
+    Ok(list_where(api, &of_that_name).await?.pop())
+}
+
+async fn list_where<K: Object>(api: &Api<K>, which: &ListParams) -> Result<Vec<K>, CallError> {
     let what = format!("list of {}", K::plural(&()));
-    match call(what, api.list(&ListParams::default())).await {
+    match call(what, api.list(which)).await {
         Ok(list) => Ok(list.items),
         Err(CallError::Gone(what)) => Err(CallError::Refused {
             what,

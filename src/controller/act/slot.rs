@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::{ActError, Hand};
 use crate::api::ledger::Ledger;
 use crate::api::names::MachineName;
-use crate::controller::calls::CallError;
+use crate::api::nio::Machine;
+use crate::controller::calls::{self, CallError};
 use crate::controller::clock::now;
 use crate::controller::events::Happening;
 use crate::controller::observe::{question, word};
@@ -143,7 +144,15 @@ impl Hand<'_> {
         after: &Ledger,
     ) -> Result<(), ActError> {
         let answer = self.mark(machine.as_str(), child, &Mark::Touched).await?;
-        let answer = self.observed.as_member(&answer);
+        let mut answer = self.observed.as_member(&answer);
+        let machine;
+        if let Some(answer) = &mut answer
+            && answer.rewritten().is_some()
+        {
+            // NIO's proof counts here, and half of it is in the Machine: that has to be as new as the touch.
+            machine = calls::list_one::<Machine>(&self.api(), answer.name.as_str()).await?;
+            answer.machine = machine.as_ref();
+        }
         if !answer.is_some_and(|it| it.controlled && it.is_settled(now())) {
             return Err(ActError::Lost("the machine is in flight again"));
         }

@@ -1,6 +1,7 @@
 //! The kubeconfig of one cluster: the stored one is verified now and then; where one is missing, or no longer good enough, another
 //! is fetched, verified and kept at hand until it is stored.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -42,6 +43,8 @@ pub(super) struct Next {
     /// Why the last round brought none.
     failure: Option<Cause>,
     pub(super) fetched: Option<Fetched>,
+    /// SHA-256 of every kubeconfig that was fetched: a later round may replace one while it is being stored.
+    brought: BTreeSet<String>,
     /// Line to be pinned, where a host was unknown.
     pub(super) host_key_line: Option<String>,
 }
@@ -105,15 +108,22 @@ impl Kubeconfig {
         };
     }
 
-    /// What was fetched is stored: its secret bytes go, and it need not be verified again.
+    /// A kubeconfig of that digest is stored. Where it was fetched, the search is over: secret bytes go, also those that a later
+    /// round brought meanwhile, and what was verified already need not be verified again.
     pub(super) fn note_stored(&mut self, digest: &str) {
-        let Some(fetched) = self.next.fetched.take_if(|it| it.digest() == digest) else {
+        if !self.next.brought.contains(digest) {
             return;
-        };
-        self.note_verified(digest.to_owned(), fetched.at_hand.verified);
-        self.next.failure = None;
-        self.next.fetching = Task::default();
+        }
+        let fetched = self.next.fetched.take();
+        if let Some(fetched) = fetched.filter(|it| it.digest() == digest) {
+            self.note_verified(digest.to_owned(), fetched.at_hand.verified);
+        }
         self.since = None;
+        self.next = Next {
+            began: self.next.began,
+            host_key_line: self.next.host_key_line.take(),
+            ..Next::default()
+        };
     }
 }
 
@@ -138,6 +148,7 @@ impl Next {
             let verified = |it: &Fetched| it.at_hand.verified.clone();
             let before = self.fetched.as_ref().map(verified);
             let other = before != Some(verified(&fetched));
+            self.brought.insert(fetched.digest());
             self.fetched = Some(fetched);
             other
         });
@@ -149,6 +160,7 @@ impl Next {
         *self = Self {
             failure: self.failure.take(),
             fetched: self.fetched.take(),
+            brought: std::mem::take(&mut self.brought),
             ..Self::default()
         };
     }

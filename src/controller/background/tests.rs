@@ -144,6 +144,23 @@ fn what_is_stored_is_dropped_and_need_not_be_verified_again() {
     assert_eq!(works, Works::Yes);
 }
 
+/// A search that goes on until one works may replace what is just being stored.
+#[test]
+fn what_a_later_round_brought_goes_with_what_is_stored() {
+    let mut known = Kubeconfig::default();
+    known
+        .next
+        .note_round(round(fetched("first", broken("no route"))));
+    known.next.note_round(round(fetched("second", Ok(()))));
+    known.note_stored(&sha256(b"another's"));
+    assert!(known.next.fetched.is_some(), "it may be stored yet");
+    known.note_stored(&sha256(b"first"));
+    assert!(known.next.fetched.is_none(), "its secret bytes are gone");
+    let resync = Duration::from_secs(3600);
+    let (works, ..) = known.works(&sha256(b"first"), resync);
+    assert_eq!(works, Works::Unknown, "it was another that works");
+}
+
 #[test]
 fn a_round_is_news_once() {
     let mut known = Kubeconfig::default();
