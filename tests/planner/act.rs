@@ -10,7 +10,7 @@ use nico::plan::action::{
     NodeWork, SlotWrite,
 };
 use nico::plan::entered::{Disruptive, EnteredWrite};
-use nico::plan::observed::{Fetch, KnownHostsView, Member, SecretView, Works, controller};
+use nico::plan::observed::{Fetch, KnownHostsView, Member, SecretView, Stored, Works, controller};
 use nico::plan::writes::{Child, Precondition, Token};
 use serde_json::{Value, json};
 
@@ -269,7 +269,8 @@ impl World {
     }
 
     fn work_on_kubeconfig(&mut self, name: &str, work: &KubeconfigWork) -> Result<(), Refused> {
-        let now = self.now;
+        let (now, version) = (self.now, self.count());
+        let (stored, made) = (self.stored(name), self.made(name));
         let cluster = self.cluster(name);
         let kubeconfig = &mut cluster.kubeconfig;
         match work {
@@ -285,18 +286,22 @@ impl World {
                 kubeconfig.fetch.new_host_key = false;
             }
             KubeconfigWork::Store(at) => {
-                let found = kubeconfig.stored.as_ref().map(|stored| &stored.version);
                 let absent = kubeconfig.secret == SecretView::Absent;
                 refused_unless(if at.is_none() {
                     absent
                 } else {
-                    found == at.as_ref()
+                    at.as_ref() == Some(&stored.version)
                 })?;
                 kubeconfig.secret = SecretView::Ours;
                 kubeconfig.failures = 0;
                 let fetch = &mut kubeconfig.fetch;
                 (fetch.running, fetch.failure) = (false, None);
                 let at_hand = fetch.at_hand.take().ok_or(Refused)?;
+                kubeconfig.stored = Some(Stored {
+                    version: crate::facts::version("kubeconfig", &version.to_string()),
+                    client_certificate: at_hand.ends.map(|ends| (now, ends)),
+                    ..made
+                });
                 kubeconfig.works = at_hand.verified.map_or_else(Works::No, |()| Works::Yes);
             }
             KubeconfigWork::Drop => kubeconfig.fetch = Fetch::default(),

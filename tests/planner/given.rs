@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use nico::api::conditions::{ConditionType, Reason};
 use nico::api::ledger::Ledger;
 use nico::api::names::MachineName;
-use nico::api::nio::{Machine, MachineSpec, MachineStatus, NixosConfiguration};
+use nico::api::nio::{Machine, MachineSpec, MachineStatus, NixosConfiguration, SecretRef};
 use nico::api::status::{ClusterCondition, ClusterStatus, MachineState};
 use nico::plan::action::{
     Action, ChildWrite, ConfigurationWrite, FinalizerWrite, KubeconfigWork, LedgerWrite, Mark,
@@ -76,6 +76,10 @@ pub fn machine(name: &str) -> MachineBuilder {
         spec: MachineSpec {
             ip_address: Some(format!("ip-of-{name}")),
             hostname: Some(name.to_owned()),
+            ssh_key_secret_ref: Some(SecretRef {
+                name: format!("ssh-{name}"),
+                namespace: Some("default".to_owned()),
+            }),
             ..MachineSpec::default()
         },
         status: Some(MachineStatus {
@@ -132,7 +136,7 @@ impl MachineBuilder {
     }
 
     pub fn without_address(mut self) -> Self {
-        self.object.spec = MachineSpec::default();
+        (self.object.spec.ip_address, self.object.spec.hostname) = (None, None);
         self
     }
 

@@ -19,6 +19,7 @@ mod arbitrary;
 mod bringup;
 mod confirmed;
 mod deletion;
+mod facts;
 mod founding;
 mod given;
 mod hand_edits;

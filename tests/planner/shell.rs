@@ -7,106 +7,146 @@ use std::sync::Arc;
 
 use kube::core::SelectorExt as _;
 use nico::api::conditions::ConditionType;
-use nico::api::names::{ClusterId, MachineName};
-use nico::api::spec::Pool;
+use nico::api::names::{
+    CLUSTER_LABEL, ClusterId, MachineName, join_token_name, kubeconfig_name, ledger_name,
+    worker_token_name,
+};
+use nico::api::nio::NixosConfiguration;
 use nico::api::status::ClusterStatus;
 use nico::api::validate::validate;
 use nico::plan::action::{Action, Plan};
-use nico::plan::entered::Entered;
+use nico::plan::desired::TOKEN_KEY;
+use nico::plan::facts::{ClusterFacts, Facts, Needs};
 use nico::plan::observed::{
-    Answer, LedgerView, Member, Observed, Rival, SecretView, Word, Workload, controller,
+    Answer, LedgerView, Member, Observed, SecretView, Stored, Word, Workload, controller,
 };
-use nico::plan::writes::Precondition;
-use nico::plan::{selection, status};
+use nico::plan::status;
 
+use crate::facts;
 use crate::world::{Refused, World};
 
 impl World {
     /// What the shell would hand to the planner (`controller/observe.rs`).
     pub fn observe(&mut self, name: &str) -> Option<Observed> {
+        let mut facts = self.facts(name)?;
+        Some(self.assemble(&mut facts))
+    }
+
+    fn facts(&mut self, name: &str) -> Option<Facts> {
         let id = ClusterId::from_bits(self.count());
         let cluster = self.clusters.get(name)?;
         let spec = validate(name, &cluster.spec)
             .map(Arc::new)
             .map_err(|errors| errors.iter().map(ToString::to_string).collect());
-        let mut observed = Observed {
-            cluster: cluster.view.clone(),
-            spec,
-            nio: self.nio,
-            ledger: match &cluster.ledger {
-                None => LedgerView::Absent,
-                Some((version, ledger)) => LedgerView::Ours(
-                    Precondition {
-                        uid: format!("{name}-ledger"),
-                        resource_version: version.to_string(),
-                    },
-                    ledger.clone(),
-                ),
-            },
-            join_token: cluster.join_token,
-            worker_token: cluster.worker_token,
-            unheld: BTreeMap::new(),
-            credentials: cluster.credentials,
-            configurations: BTreeMap::new(),
-            machines: BTreeMap::new(),
-            ssh_keys: BTreeMap::new(),
-            rivals: BTreeMap::new(),
-            kubeconfig: cluster.kubeconfig.clone(),
-            known_hosts: cluster.known_hosts,
-            word: Word::NotAsked,
-            word_is_old: false,
-            entered: None,
-            since: cluster.since.clone(),
-            fresh_id: id,
-        };
-        for (name, configuration) in &self.configurations {
-            if observed.belongs(configuration) {
-                let configuration = Arc::new(configuration.clone());
-                observed.configurations.insert(name.clone(), configuration);
-            }
+        let mut facts = Facts::new(cluster.view.clone(), spec, id);
+        facts.nio = self.nio;
+        facts.live = true;
+        facts.word_is_old = false;
+        facts.since.clone_from(&cluster.since);
+        let uid = &cluster.view.uid;
+        facts.add_configurations(self.configurations(|it| {
+            let label = it.metadata.labels.as_ref();
+            let label = label.and_then(|labels| labels.get(CLUSTER_LABEL));
+            let owner = controller(&it.metadata);
+            label.is_some_and(|label| label == name) || owner.is_some_and(|it| it.uid == *uid)
+        }));
+        Some(facts)
+    }
+
+    fn assemble(&self, facts: &mut Facts) -> Observed {
+        let observed = facts::complete(facts, |needs, facts| self.answer(needs, facts));
+        facts.word = self.word(&observed);
+        facts::complete(facts, |needs, facts| self.answer(needs, facts))
+    }
+
+    fn configurations(
+        &self,
+        of: impl Fn(&NixosConfiguration) -> bool,
+    ) -> impl Iterator<Item = Arc<NixosConfiguration>> {
+        let all = self.configurations.values();
+        all.filter(move |it| of(it)).map(|it| Arc::new(it.clone()))
+    }
+
+    fn answer(&self, needs: Needs, facts: &mut Facts) {
+        let view = facts.cluster.clone();
+        let name = view.name.as_str();
+        let cluster = &self.clusters[name];
+        for map in needs.maps.into_keys() {
+            let found = if map == ledger_name(name) {
+                let ledger = cluster.ledger.as_ref();
+                ledger.map(|(version, ledger)| {
+                    let version = facts::version(&format!("{name}-ledger"), &version.to_string());
+                    facts::ledger(ledger, &view, version)
+                })
+            } else {
+                facts::known_hosts(cluster.known_hosts, &view)
+            };
+            facts.maps.insert(map, facts::live(found));
         }
-        observed.word = self.word(&observed);
-        let Ok(spec) = observed.spec.clone() else {
-            return Some(observed);
-        };
-        let held: Vec<MachineName> = observed.members().map(|it| it.name).collect();
-        let listed = spec
-            .control_plane
-            .listed()
-            .chain(spec.data_plane.listed())
-            .cloned();
-        let left: Vec<MachineName> = observed
-            .entries()
-            .iter()
-            .map(|entry| entry.machine.clone())
-            .chain(cluster.view.forced())
-            .collect();
-        for machine in held.into_iter().chain(listed).chain(left) {
-            self.show(&mut observed, &machine);
+        for secret in needs.secrets.into_keys() {
+            let found = if secret == join_token_name(name) {
+                facts::secret(cluster.join_token, &view, TOKEN_KEY)
+            } else if secret == worker_token_name(name) {
+                facts::secret(cluster.worker_token, &view, TOKEN_KEY)
+            } else if secret == kubeconfig_name(name) {
+                facts::kubeconfig(&cluster.kubeconfig, &view, &self.stored(name))
+            } else if let Some(machine) = secret.strip_prefix("ssh-") {
+                let key = MachineName::parse(machine).and_then(|it| self.ssh_keys.get(&it));
+                key.and_then(|key| facts::ssh_key(key, &view))
+            } else {
+                let credentials = cluster.credentials.unwrap_or(SecretView::Adopted);
+                facts::secret(credentials, &view, "password")
+            };
+            facts.secrets.insert(secret, facts::live(found));
         }
-        for role in selection::short_roles(&observed, &spec) {
-            if let Pool::Selected { selector, .. } = selection::pool(&spec, role) {
-                for (machine, object) in &self.machines {
-                    if selector.matches(object.metadata.labels.as_ref().unwrap_or(&BTreeMap::new()))
-                    {
-                        self.show(&mut observed, machine);
-                    }
+        for machine in needs.machines {
+            self.show(facts, &machine);
+        }
+        for (role, selector) in needs.candidates {
+            let none = BTreeMap::new();
+            for (machine, object) in &self.machines {
+                if selector.matches(object.metadata.labels.as_ref().unwrap_or(&none)) {
+                    self.show(facts, machine);
                 }
             }
+            facts.candidates.insert(role);
         }
-        let rivals: Vec<(String, String)> = observed
-            .configurations
-            .values()
-            .filter_map(|configuration| controller(&configuration.metadata))
-            .filter(|owner| owner.kind == "KubernetesCluster" && owner.uid != observed.cluster.uid)
-            .map(|owner| (owner.uid.clone(), owner.name.clone()))
-            .collect();
-        for (uid, name) in rivals {
-            let rival = self.clusters.get(&name).filter(|it| it.view.uid == uid);
-            let created = rival.and_then(|rival| rival.view.created);
-            observed.rivals.insert(uid, Rival { name, created });
+        for name in needs.clusters {
+            let found = self.clusters.get(&name).map(|found| ClusterFacts {
+                uid: found.view.uid.clone(),
+                created: found.view.created,
+            });
+            facts.clusters.insert(name, found);
         }
-        Some(observed)
+        for uid in needs.controllers {
+            let of = |it: &NixosConfiguration| {
+                controller(&it.metadata).is_some_and(|owner| owner.uid == uid)
+            };
+            let controls_any = self.configurations(of).next().is_some();
+            facts.controllers.insert(uid, controls_any);
+        }
+        if let Some(question) = needs.kubeconfig {
+            let answer = facts::background(&cluster.kubeconfig);
+            facts.kubeconfig = Some((question, answer));
+        }
+    }
+
+    /// What is in the kubeconfig's Secret.
+    pub fn stored(&self, name: &str) -> Stored {
+        let stored = self.clusters[name].kubeconfig.stored.clone();
+        stored.unwrap_or_else(|| self.made(name))
+    }
+
+    /// One that is made for the spec as it is.
+    pub fn made(&self, name: &str) -> Stored {
+        let spec = validate(name, &self.clusters[name].spec).ok();
+        let endpoint = spec.and_then(|spec| Some(spec.endpoint.as_ref()?.to_string()));
+        Stored {
+            version: facts::version("kubeconfig", "1"),
+            host: Some("10.0.0.1".to_owned()),
+            endpoint: endpoint.unwrap_or_default(),
+            client_certificate: None,
+        }
     }
 
     /// What the cluster says of itself, where its kubeconfig is stored.
@@ -136,11 +176,14 @@ impl World {
 
     /// The write under an entry, as `controller/reconcile/entered.rs`: everything read anew, then planned and written.
     pub fn enter(&mut self, name: &str, machine: &MachineName) -> Result<(), Refused> {
-        let mut observed = self.observe(name).ok_or(Refused)?;
+        let mut facts = self.facts(name).ok_or(Refused)?;
+        let observed = self.assemble(&mut facts);
         let LedgerView::Ours(taken, _) = &observed.ledger else {
             return Err(Refused);
         };
-        observed.entered = Entered::new(machine, taken, &observed.ledger);
+        let ledger = facts.maps[&ledger_name(name)].found.clone();
+        facts.enter(machine, taken, ledger);
+        let observed = self.assemble(&mut facts);
         let plan = nico::plan::plan(&observed, self.now, &self.settings);
         crate::rules::hold(&observed, &plan, self.now, &self.settings);
         for action in plan.actions {
@@ -151,22 +194,13 @@ impl World {
         Ok(())
     }
 
-    fn show(&self, observed: &mut Observed, machine: &MachineName) {
-        if let Some(object) = self.machines.get(machine) {
-            let object = Arc::new(object.clone());
-            observed.machines.insert(machine.clone(), object);
-        }
-        if let Some(key) = self.ssh_keys.get(machine)
-            && self.machines.contains_key(machine)
-        {
-            observed.ssh_keys.insert(machine.clone(), key.clone());
-        }
-        for (name, configuration) in &self.configurations {
-            if name == machine.as_str() || configuration.spec.machine() == Some(machine.as_str()) {
-                let configuration = Arc::new(configuration.clone());
-                observed.configurations.insert(name.clone(), configuration);
-            }
-        }
+    fn show(&self, facts: &mut Facts, machine: &MachineName) {
+        let object = self.machines.get(machine).cloned().map(Arc::new);
+        facts.machines.insert(machine.clone(), object);
+        let name = machine.as_str();
+        facts.add_configurations(self.configurations(|it| {
+            it.metadata.name.as_deref() == Some(name) || it.spec.machine() == Some(name)
+        }));
     }
 
     /// Plans for a cluster, and writes the status that comes of it.
