@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::names::MachineName;
 use crate::api::spec::{Pool, ValidSpec};
+use crate::api::status::Role;
 
 use super::entered::Entered;
 use super::facts::{Facts, KubeconfigQuestion, Needs};
@@ -50,14 +51,16 @@ pub fn assemble(facts: &Facts) -> Result<Observed, Box<Needs>> {
     look_up(facts, of_interest(&observed, &spec), &mut named.needs);
     met(std::mem::take(&mut named.needs))?;
 
-    for role in selection::short_roles(&observed, &spec) {
-        if let Pool::Selected { selector, .. } = selection::pool(&spec, role)
-            && !facts.candidates.contains(&role)
-        {
-            named.needs.candidates.insert(role, selector.clone());
+    if Role::ALL.iter().any(|role| is_selected(&spec, *role)) {
+        for role in selection::short_roles(&observed, &spec) {
+            if let Pool::Selected { selector, .. } = selection::pool(&spec, role)
+                && !facts.candidates.contains(&role)
+            {
+                named.needs.candidates.insert(role, selector.clone());
+            }
         }
+        met(std::mem::take(&mut named.needs))?;
     }
-    met(std::mem::take(&mut named.needs))?;
 
     rivals(facts, &mut observed, &mut named.needs);
     ssh_keys(&mut observed, &spec, &mut named);
@@ -189,10 +192,15 @@ fn ssh_keys(observed: &mut Observed, spec: &ValidSpec, named: &mut Named<'_>) {
         });
         let judged: Vec<_> = judged.collect();
         observed.ssh_keys.extend(judged);
-        if !named.needs.secrets.is_empty() {
+        let others_may_follow = Role::ALL.iter().any(|role| is_selected(spec, *role));
+        if !others_may_follow || !named.needs.secrets.is_empty() {
             return;
         }
     }
+}
+
+fn is_selected(spec: &ValidSpec, role: Role) -> bool {
+    matches!(selection::pool(spec, role), Pool::Selected { .. })
 }
 
 /// Under what a kubeconfig is fetched: the founding, what the spec says of it, and the machines that are asked.

@@ -12,7 +12,7 @@ use nico::api::names::{
     worker_token_name,
 };
 use nico::api::nio::NixosConfiguration;
-use nico::api::status::ClusterStatus;
+use nico::api::status::{ClusterStatus, Role};
 use nico::api::validate::validate;
 use nico::plan::action::{Action, Plan};
 use nico::plan::desired::TOKEN_KEY;
@@ -50,12 +50,11 @@ impl World {
             let owner = controller(&it.metadata);
             label.is_some_and(|label| label == name) || owner.is_some_and(|it| it.uid == *uid)
         }));
+        facts.word = self.word(name, &facts);
         Some(facts)
     }
 
     fn assemble(&self, facts: &mut Facts) -> Observed {
-        let observed = facts::complete(facts, |needs, facts| self.answer(needs, facts));
-        facts.word = self.word(&observed);
         facts::complete(facts, |needs, facts| self.answer(needs, facts))
     }
 
@@ -150,12 +149,15 @@ impl World {
     }
 
     /// What the cluster says of itself, where its kubeconfig is stored.
-    fn word(&self, observed: &Observed) -> Word {
-        if observed.kubeconfig.secret != SecretView::Ours {
+    fn word(&self, name: &str, facts: &Facts) -> Word {
+        if self.clusters[name].kubeconfig.secret != SecretView::Ours {
             return Word::Silent("no kubeconfig is stored yet".to_owned());
         }
         let mut answers = BTreeMap::new();
-        for machine in observed.control_plane().map(|it| it.name) {
+        let members = facts.configurations.values();
+        let members = members.filter_map(|held| Member::of(held));
+        let control_plane = members.filter(|it| it.role() == Role::ControlPlane);
+        for machine in control_plane.map(|it| it.name) {
             let up = self.nodes.contains_key(machine.as_str()) && !self.mute.contains(&machine);
             let answer = if up && self.refusing {
                 Answer::Refuses
