@@ -29,6 +29,8 @@ mod deletions;
 mod drains;
 mod ends;
 mod estate;
+#[path = "../planner/facts.rs"]
+mod facts;
 mod judge;
 mod leaving;
 mod model;

@@ -6,23 +6,28 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use nico::api::ledger::{Entry, EntryState, Ledger, Slot as RealSlot};
-use nico::api::names::{CLUSTER_FINALIZER, ClusterId, MachineName};
+use nico::api::names::{
+    CLUSTER_FINALIZER, ClusterId, MachineName, join_token_name, known_hosts_name, kubeconfig_name,
+    worker_token_name,
+};
 use nico::api::nio::{
     Generation, Machine, MachineSpec, MachineStatus, NioCondition, NixosConfiguration,
-    NixosConfigurationSpec, NixosConfigurationStatus,
+    NixosConfigurationSpec, NixosConfigurationStatus, SecretRef,
 };
 use nico::api::spec::ValidSpec;
-use nico::api::status::{ClusterStatus, Role};
-use nico::plan::desired::owner_reference;
+use nico::api::status::Role;
+use nico::plan::desired::{TOKEN_KEY, owner_reference};
+use nico::plan::facts::{Facts, KubeconfigAnswer, MapFacts, Read, SecretFacts};
 use nico::plan::files_hash::additional_files_hash;
 use nico::plan::observed::{
-    Answer, ClusterView, Fetch, KnownHostsView, KubeconfigView, LedgerView, NodeView, Observed,
-    SecretView, SshKeyView, Word as RealWord, Workload, Works, labels,
+    Answer, ClusterView, Fetch, KnownHostsView, NodeView, SecretView, SshKeyView, Stored,
+    Word as RealWord, Workload, Works, labels,
 };
 use nico::plan::writes::Precondition;
 use serde_json::json;
 
 use crate::compact::{self, Age, Child, Estate, Kept, Life, Marks, Proof, Word};
+use crate::facts;
 use crate::texts::Texts;
 
 pub const CLUSTER: &str = "prod";
@@ -36,75 +41,44 @@ fn id() -> ClusterId {
     ClusterId::from_bits(7)
 }
 
-/// A founded cluster of which nothing is known yet.
-pub fn blank(spec: Result<Arc<ValidSpec>, Vec<String>>) -> Observed {
-    Observed {
-        cluster: ClusterView {
-            namespace: "default".to_owned(),
-            name: CLUSTER.to_owned(),
-            uid: "uid".to_owned(),
-            resource_version: "1".to_owned(),
-            generation: 1,
-            created: None,
-            deleting: false,
-            finalizers: vec![CLUSTER_FINALIZER.to_owned()],
-            accept_quorum_loss: None,
-            force_release: None,
-            status: ClusterStatus::default(),
+/// The cluster object, and what the shell remembers of it.
+pub fn blank(spec: Result<Arc<ValidSpec>, Vec<String>>, estate: Estate) -> Facts {
+    let cluster = ClusterView {
+        namespace: "default".to_owned(),
+        name: CLUSTER.to_owned(),
+        uid: "uid".to_owned(),
+        resource_version: "1".to_owned(),
+        generation: 1,
+        deleting: estate.life == Life::Deleting,
+        finalizers: if estate.finalizer {
+            vec![CLUSTER_FINALIZER.to_owned()]
+        } else {
+            Vec::new()
         },
-        spec,
-        nio: Some(Generation::Classic),
-        ledger: LedgerView::Absent,
-        join_token: SecretView::Ours,
-        worker_token: SecretView::Ours,
-        unheld: BTreeMap::new(),
-        credentials: None,
-        configurations: BTreeMap::new(),
-        machines: BTreeMap::new(),
-        ssh_keys: BTreeMap::new(),
-        rivals: BTreeMap::new(),
-        kubeconfig: KubeconfigView {
-            secret: SecretView::Ours,
-            works: Works::Yes,
-            failures: 0,
-            stored: None,
-            // Sooner or later it is time for it.
-            try_again: true,
-            fetch: Fetch::default(),
-        },
-        known_hosts: KnownHostsView::Ours,
-        word: RealWord::NotAsked,
-        word_is_old: false,
-        entered: None,
-        since: BTreeMap::new(),
-        fresh_id: id(),
-    }
+        ..ClusterView::default()
+    };
+    let mut facts = Facts::new(cluster, spec, id());
+    facts.nio = Some(Generation::Classic);
+    facts.live = true;
+    facts
 }
 
 /// The version of the ledger as read, or another one.
 pub fn ledger_version(resource_version: &str) -> Precondition {
-    Precondition {
-        uid: "ledger".to_owned(),
-        resource_version: resource_version.to_owned(),
-    }
+    facts::version("ledger", resource_version)
 }
 
 /// The version of a configuration as read.
 pub fn version(machine: &MachineName) -> Precondition {
-    Precondition {
-        uid: format!("uid-of-{machine}"),
-        resource_version: "now".to_owned(),
-    }
+    facts::version(&format!("uid-of-{machine}"), "now")
 }
 
 pub fn ledger(
-    slot: Option<&compact::Slot>,
+    slot: compact::Slot,
+    cluster: &ClusterView,
     names: &[MachineName],
     control_plane: u8,
-) -> LedgerView {
-    let Some(slot) = slot else {
-        return LedgerView::Absent;
-    };
+) -> MapFacts {
     let entries = slot.entries.iter().flatten().map(|entry| Entry {
         machine: names[usize::from(entry.machine)].clone(),
         role: role(entry.machine, control_plane),
@@ -119,7 +93,7 @@ pub fn ledger(
         entries: entries.collect(),
         fencing: slot.fencing,
     };
-    LedgerView::Ours(ledger_version("now"), ledger)
+    facts::ledger(&ledger, cluster, ledger_version("now"))
 }
 
 fn role(machine: u8, control_plane: u8) -> Role {
@@ -147,25 +121,48 @@ pub fn slot(ledger: &Ledger, names: &[MachineName]) -> compact::Slot {
     }
 }
 
-/// The cluster object and its children, but for configurations and ledger.
-pub fn estate(observed: &mut Observed, estate: Estate) {
-    let is_there = |bit: u8| estate.children & (1 << bit) != 0;
+/// The children, but for configurations and ledger.
+pub fn children(facts: &mut Facts, estate: Estate) {
+    let cluster = facts.cluster.clone();
     let secret = |bit: u8| {
-        if is_there(bit) {
-            SecretView::Ours
-        } else {
+        if estate.children & (1 << bit) == 0 {
             SecretView::Absent
+        } else {
+            SecretView::Ours
         }
     };
-    observed.cluster.deleting = estate.life == Life::Deleting;
-    if !estate.finalizer {
-        observed.cluster.finalizers = Vec::new();
+    let tokens = [join_token_name(CLUSTER), worker_token_name(CLUSTER)];
+    for (bit, name) in (0..).zip(tokens) {
+        let found = facts::secret(secret(bit), &cluster, TOKEN_KEY);
+        facts.secrets.insert(name, facts::live(found));
     }
-    observed.join_token = secret(0);
-    observed.worker_token = secret(1);
-    observed.kubeconfig.secret = secret(2);
-    if !is_there(3) {
-        observed.known_hosts = KnownHostsView::Absent;
+    let stored = Stored {
+        version: facts::version("kubeconfig", "1"),
+        host: Some("10.0.0.1".to_owned()),
+        endpoint: String::new(),
+        client_certificate: None,
+    };
+    let found = facts::kubeconfig(secret(2), &cluster, &stored);
+    let name = kubeconfig_name(CLUSTER);
+    facts.secrets.insert(name, facts::live(found));
+    let hosts = if secret(3) == SecretView::Ours {
+        KnownHostsView::Ours
+    } else {
+        KnownHostsView::Absent
+    };
+    let found = facts::known_hosts(hosts, &cluster);
+    let name = known_hosts_name(CLUSTER);
+    facts.maps.insert(name, facts::live(found));
+}
+
+/// What the background work says of the kubeconfig.
+pub fn background() -> KubeconfigAnswer {
+    KubeconfigAnswer {
+        works: Works::Yes,
+        failures: 0,
+        // Sooner or later it is time for it.
+        try_again: true,
+        fetch: Fetch::default(),
     }
 }
 
@@ -219,11 +216,15 @@ pub fn word(word: Word, names: &[MachineName], control_plane: u8, now: Timestamp
     })
 }
 
-pub fn machine(name: &MachineName, hidden: bool) -> (Machine, SshKeyView) {
+pub fn machine(name: &MachineName, hidden: bool) -> Machine {
     let mut object = Machine {
         spec: MachineSpec {
             ip_address: Some(format!("ip-of-{name}")),
             hostname: Some(name.to_string()),
+            ssh_key_secret_ref: Some(SecretRef {
+                name: ssh_key_name(name),
+                namespace: Some("default".to_owned()),
+            }),
             ..MachineSpec::default()
         },
         status: Some(MachineStatus {
@@ -234,11 +235,20 @@ pub fn machine(name: &MachineName, hidden: bool) -> (Machine, SshKeyView) {
         ..Machine::default()
     };
     object.metadata.name = Some(name.to_string());
-    let key = SshKeyView::Usable {
-        secret: format!("ssh-{name}"),
-        fingerprint: format!("SHA256:{name}"),
+    object
+}
+
+pub fn ssh_key_name(machine: &MachineName) -> String {
+    format!("ssh-{machine}")
+}
+
+/// The Secret with a machine's key.
+pub fn ssh_key(machine: &MachineName, cluster: &ClusterView) -> Read<SecretFacts> {
+    let view = SshKeyView::Usable {
+        secret: ssh_key_name(machine),
+        fingerprint: format!("SHA256:{machine}"),
     };
-    (object, key)
+    facts::live(facts::ssh_key(&view, cluster))
 }
 
 pub fn configuration(
@@ -273,7 +283,7 @@ pub fn configuration(
         status: proof(child, texts, name),
         ..NixosConfiguration::default()
     };
-    let view = blank(Err(Vec::new())).cluster;
+    let view = blank(Err(Vec::new()), Estate::whole()).cluster;
     let mut own_labels = labels(CLUSTER);
     own_labels.insert("nico.homystack.com/role".to_owned(), role.to_owned());
     let meta = &mut configuration.metadata;

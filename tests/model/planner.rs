@@ -11,13 +11,13 @@ use nico::api::nio::NixosConfiguration;
 use nico::api::spec::ValidSpec;
 use nico::api::validate::validate;
 use nico::plan::action::{Action, ConfigurationWrite, KubeconfigWork, Plan};
-use nico::plan::entered::Entered;
-use nico::plan::observed::{LedgerView, Observed};
+use nico::plan::observed::Observed;
 use nico::plan::patience::Clock;
 use nico::plan::{Settings, plan, status};
 use serde_json::Value;
 
 use crate::compact::{Child, Estate, Life, MOST, Slot, Step, Word};
+use crate::facts;
 use crate::objects;
 use crate::steps::after_its_check;
 use crate::texts::Texts;
@@ -186,32 +186,41 @@ impl Planner {
     /// The real objects of a view.
     fn observe(&self, view: &View) -> Observed {
         let spec = Arc::clone(&self.specs[usize::from(view.spec)]);
-        let mut observed = objects::blank(Ok(spec));
-        observed.ledger = objects::ledger(view.ledger.as_ref(), &self.names, self.control_plane);
-        observed.word = objects::word(view.word, &self.names, self.control_plane, self.now);
-        observed.word_is_old = view.word == Word::NotAsked;
-        objects::estate(&mut observed, view.estate);
+        let mut facts = objects::blank(Ok(spec), view.estate);
+        let cluster = facts.cluster.clone();
+        let ledger = view.ledger;
+        let ledger =
+            ledger.map(|it| objects::ledger(it, &cluster, &self.names, self.control_plane));
+        objects::children(&mut facts, view.estate);
+        facts.word = objects::word(view.word, &self.names, self.control_plane, self.now);
+        facts.word_is_old = view.word == Word::NotAsked;
         for (index, name) in self.names.iter().enumerate() {
             let bit = |mask: u8| mask & (1 << index) != 0;
-            let (machine, key) = objects::machine(name, bit(view.hidden));
-            observed.machines.insert(name.clone(), Arc::new(machine));
-            observed.ssh_keys.insert(name.clone(), key);
+            let machine = objects::machine(name, bit(view.hidden));
+            facts.machines.insert(name.clone(), Some(Arc::new(machine)));
+            let secret = objects::ssh_key_name(name);
+            facts
+                .secrets
+                .insert(secret, objects::ssh_key(name, &cluster));
             if let Some(child) = &view.children[index] {
                 let configuration = self.configuration(index, child, bit(view.aged), view.overdue);
-                observed
-                    .configurations
-                    .insert(name.to_string(), Arc::new(configuration));
+                facts.add_configurations([Arc::new(configuration)]);
             }
         }
-        if view.patient {
-            observed.since = self.clocks(&observed);
+        if view.patient && ledger.is_some() {
+            facts.since = self.clocks();
         }
-        if let Some((machine, stood)) = view.entered {
-            let taken = objects::ledger_version(if stood { "now" } else { "before" });
-            let machine = &self.names[usize::from(machine)];
-            observed.entered = Entered::new(machine, &taken, &observed.ledger);
+        match view.entered {
+            None => facts.add_ledger(ledger),
+            Some((machine, stood)) => {
+                let taken = objects::ledger_version(if stood { "now" } else { "before" });
+                facts.enter(&self.names[usize::from(machine)], &taken, ledger);
+            }
         }
-        observed
+        facts::complete(&mut facts, |needs, facts| {
+            let question = needs.kubeconfig.expect("all else was read");
+            facts.kubeconfig = Some((question, objects::background()));
+        })
     }
 
     fn configuration(
@@ -238,10 +247,8 @@ impl Planner {
     }
 
     /// Every clock that a plan may ask for, long run out.
-    fn clocks(&self, observed: &Observed) -> BTreeMap<Clock, Timestamp> {
-        let LedgerView::Ours(version, _) = &observed.ledger else {
-            return BTreeMap::new();
-        };
+    fn clocks(&self) -> BTreeMap<Clock, Timestamp> {
+        let version = objects::ledger_version("now");
         let of_machines = self.names.iter().flat_map(|name| {
             [
                 Clock::Undiscoverable(name.clone()),

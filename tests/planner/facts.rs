@@ -7,12 +7,8 @@ use nico::api::kubeconfig::{KubeconfigFacts, VALUE_KEY};
 use nico::api::ledger::Ledger;
 use nico::api::nio::SSH_KEY;
 use nico::plan::assemble::assemble;
-use nico::plan::facts::{
-    Facts, Freshness, KubeconfigAnswer, MapFacts, Needs, ObjectFacts, Read, SecretFacts,
-};
-use nico::plan::observed::{
-    ClusterView, KnownHostsView, KubeconfigView, Observed, SecretView, SshKeyView, Stored,
-};
+use nico::plan::facts::{Facts, Freshness, MapFacts, Needs, ObjectFacts, Read, SecretFacts};
+use nico::plan::observed::{ClusterView, KnownHostsView, Observed, SecretView, SshKeyView, Stored};
 use nico::plan::writes::Precondition;
 
 /// Reads until nothing is missing.
@@ -87,13 +83,9 @@ pub fn ssh_key(view: &SshKeyView, cluster: &ClusterView) -> Option<SecretFacts> 
     Some(facts)
 }
 
-/// The Secret with the kubeconfig. Where nobody says what is in it, it leads somewhere, and is made for the spec as it is.
-pub fn kubeconfig(
-    view: &KubeconfigView,
-    cluster: &ClusterView,
-    stored: &Stored,
-) -> Option<SecretFacts> {
-    let mut facts = secret(view.secret, cluster, VALUE_KEY)?;
+/// The Secret with the kubeconfig.
+pub fn kubeconfig(view: SecretView, cluster: &ClusterView, stored: &Stored) -> Option<SecretFacts> {
+    let mut facts = secret(view, cluster, VALUE_KEY)?;
     facts.object.version = stored.version.clone();
     facts.is_kubeconfig = true;
     facts.kubeconfig = stored.host.clone().map(|host| KubeconfigFacts {
@@ -103,16 +95,6 @@ pub fn kubeconfig(
         client_certificate: stored.client_certificate,
     });
     Some(facts)
-}
-
-/// What the background work would say.
-pub fn background(view: &KubeconfigView) -> KubeconfigAnswer {
-    KubeconfigAnswer {
-        works: view.works.clone(),
-        failures: view.failures,
-        try_again: view.try_again,
-        fetch: view.fetch.clone(),
-    }
 }
 
 pub fn known_hosts(view: KnownHostsView, cluster: &ClusterView) -> Option<MapFacts> {

@@ -16,6 +16,7 @@
 
 mod act;
 mod arbitrary;
+mod assembled;
 mod bringup;
 mod confirmed;
 mod deletion;

@@ -16,9 +16,10 @@ use nico::api::status::{ClusterStatus, Role};
 use nico::api::validate::validate;
 use nico::plan::action::{Action, Plan};
 use nico::plan::desired::TOKEN_KEY;
-use nico::plan::facts::{ClusterFacts, Facts, Needs};
+use nico::plan::facts::{ClusterFacts, Facts, KubeconfigAnswer, Needs};
 use nico::plan::observed::{
-    Answer, LedgerView, Member, Observed, SecretView, Stored, Word, Workload, controller,
+    Answer, KubeconfigView, LedgerView, Member, Observed, SecretView, Stored, Word, Workload,
+    controller,
 };
 use nico::plan::status;
 
@@ -32,7 +33,7 @@ impl World {
         Some(self.assemble(&mut facts))
     }
 
-    fn facts(&mut self, name: &str) -> Option<Facts> {
+    pub fn facts(&mut self, name: &str) -> Option<Facts> {
         let id = ClusterId::from_bits(self.count());
         let cluster = self.clusters.get(name)?;
         let spec = validate(name, &cluster.spec)
@@ -54,7 +55,7 @@ impl World {
         Some(facts)
     }
 
-    fn assemble(&self, facts: &mut Facts) -> Observed {
+    pub fn assemble(&self, facts: &mut Facts) -> Observed {
         facts::complete(facts, |needs, facts| self.answer(needs, facts))
     }
 
@@ -66,7 +67,7 @@ impl World {
         all.filter(move |it| of(it)).map(|it| Arc::new(it.clone()))
     }
 
-    fn answer(&self, needs: Needs, facts: &mut Facts) {
+    pub fn answer(&self, needs: Needs, facts: &mut Facts) {
         let view = facts.cluster.clone();
         let name = view.name.as_str();
         let cluster = &self.clusters[name];
@@ -88,7 +89,7 @@ impl World {
             } else if secret == worker_token_name(name) {
                 facts::secret(cluster.worker_token, &view, TOKEN_KEY)
             } else if secret == kubeconfig_name(name) {
-                facts::kubeconfig(&cluster.kubeconfig, &view, &self.stored(name))
+                facts::kubeconfig(cluster.kubeconfig.secret, &view, &self.stored(name))
             } else if let Some(machine) = secret.strip_prefix("ssh-") {
                 let key = MachineName::parse(machine).and_then(|it| self.ssh_keys.get(&it));
                 key.and_then(|key| facts::ssh_key(key, &view))
@@ -125,7 +126,19 @@ impl World {
             facts.controllers.insert(uid, controls_any);
         }
         if let Some(question) = needs.kubeconfig {
-            let answer = facts::background(&cluster.kubeconfig);
+            let KubeconfigView {
+                works,
+                failures,
+                try_again,
+                fetch,
+                ..
+            } = cluster.kubeconfig.clone();
+            let answer = KubeconfigAnswer {
+                works,
+                failures,
+                try_again,
+                fetch,
+            };
             facts.kubeconfig = Some((question, answer));
         }
     }

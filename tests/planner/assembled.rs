@@ -1,0 +1,328 @@
+//! What is made of the objects that were read: whose they are, whether they are of use, and what has to be read besides.
+
+use std::collections::BTreeMap;
+
+use nico::api::ledger::Ledger;
+use nico::api::names::{ClusterId, ledger_name};
+use nico::plan::assemble::assemble;
+use nico::plan::facts::{Facts, Freshness, MapFacts, Needs, ObjectFacts, Read};
+use nico::plan::observed::{KnownHostsView, LedgerView, Observed, SecretView};
+use nico::plan::writes::Child;
+use serde_json::json;
+
+use crate::facts::{self, live};
+use crate::given::{PROD, cluster, given, machine};
+use crate::rollout::name;
+use crate::world::World;
+
+const JOIN_TOKEN: &str = "prod-join-token";
+const KUBECONFIG: &str = "prod-kubeconfig";
+
+fn world() -> World {
+    given(cluster().control_plane(["a"])).machines(["a"]).0
+}
+
+/// All facts of a cluster that is up.
+fn complete(world: &mut World) -> Facts {
+    world.settle();
+    let mut facts = world.facts(PROD).expect("the cluster is there");
+    world.assemble(&mut facts);
+    facts
+}
+
+/// What is made of facts; the background work says the same of every kubeconfig.
+fn observed(facts: &Facts) -> Observed {
+    facts::complete(&mut facts.clone(), |needs, facts| {
+        let question = needs.kubeconfig.expect("all else was read");
+        let (_, answer) = facts.kubeconfig.take().expect("it was asked before");
+        facts.kubeconfig = Some((question, answer));
+    })
+}
+
+fn needs(facts: &Facts) -> Needs {
+    *assemble(facts).expect_err("something is to be read")
+}
+
+/// Whose an object is: the metadata that say so.
+struct Meta {
+    controller: Option<&'static str>,
+    deleting: bool,
+    held: bool,
+    adopt: Option<&'static str>,
+}
+
+const OURS: Meta = Meta {
+    controller: Some("ours"),
+    deleting: false,
+    held: true,
+    adopt: None,
+};
+const NOBODYS: Meta = Meta {
+    controller: None,
+    deleting: false,
+    held: false,
+    adopt: None,
+};
+/// Of a cluster that is gone; `busy` still controls a configuration, `gone` does not.
+const FORMER: Meta = Meta {
+    controller: Some("gone"),
+    deleting: true,
+    held: true,
+    adopt: None,
+};
+
+impl Meta {
+    fn apply(&self, object: &mut ObjectFacts, own: &str) {
+        let controller = self
+            .controller
+            .map(|uid| if uid == "ours" { own } else { uid });
+        object.controller = controller.map(str::to_owned);
+        (object.deleting, object.held) = (self.deleting, self.held);
+        object.adopt = self.adopt.map(str::to_owned);
+    }
+}
+
+#[test]
+fn a_token_is_ours_adopted_left_over_or_foreign() {
+    use SecretView::{Adopted, Foreign, Leftover, Ours, Terminating, Unusable};
+    let usable = [("token", true)].as_slice();
+    let (empty, two) = (
+        [("token", false)].as_slice(),
+        [("a", true), ("token", true)].as_slice(),
+    );
+    #[rustfmt::skip]
+    let table = [
+        (OURS, usable, Ours),
+        (Meta { held: false, ..OURS }, usable, Ours),
+        (OURS, empty, Unusable),
+        (OURS, two, Unusable),
+        (OURS, &[], Unusable),
+        (Meta { deleting: true, ..OURS }, usable, Terminating),
+        (Meta { deleting: true, ..OURS }, empty, Terminating),
+        (Meta { adopt: Some("prod"), ..NOBODYS }, usable, Adopted),
+        (Meta { adopt: Some("prod"), ..NOBODYS }, two, Unusable),
+        (Meta { adopt: Some("prod"), deleting: true, ..NOBODYS }, usable, Terminating),
+        (Meta { adopt: Some("another"), ..NOBODYS }, usable, Foreign),
+        (NOBODYS, usable, Foreign),
+        (Meta { held: true, ..NOBODYS }, usable, Foreign),
+        (Meta { deleting: true, ..NOBODYS }, usable, Foreign),
+        (Meta { deleting: true, held: true, ..NOBODYS }, usable, Leftover),
+        (FORMER, usable, Leftover),
+        (Meta { deleting: false, ..FORMER }, usable, Foreign),
+        (Meta { held: false, ..FORMER }, usable, Foreign),
+        (Meta { controller: Some("busy"), ..FORMER }, usable, Foreign),
+    ];
+    let mut all = complete(&mut world());
+    all.controllers = BTreeMap::from([("gone".to_owned(), false), ("busy".to_owned(), true)]);
+    for (row, (meta, keys, view)) in table.into_iter().enumerate() {
+        let mut facts = all.clone();
+        let own = facts.cluster.uid.clone();
+        let secret = facts.secrets.get_mut(JOIN_TOKEN).unwrap();
+        let secret = secret.found.as_mut().expect("it was made");
+        meta.apply(&mut secret.object, &own);
+        let keys = keys.iter();
+        secret.keys = keys
+            .map(|(key, has)| ((*key).to_owned(), has.then(|| "digest".to_owned())))
+            .collect();
+        assert_eq!(observed(&facts).join_token, view, "row {row}");
+    }
+    all.secrets.insert(JOIN_TOKEN.to_owned(), live(None));
+    assert_eq!(observed(&all).join_token, SecretView::Absent);
+}
+
+#[test]
+fn a_ledger_is_ours_left_over_foreign_or_unreadable() {
+    let mut all = complete(&mut world());
+    all.controllers = BTreeMap::from([("gone".to_owned(), false), ("busy".to_owned(), true)]);
+    let word = |view: &LedgerView| match view {
+        LedgerView::Absent => "absent",
+        LedgerView::Foreign => "foreign",
+        LedgerView::Leftover => "left over",
+        LedgerView::Unreadable(_) => "unreadable",
+        LedgerView::Ours(..) => "ours",
+    };
+    #[rustfmt::skip]
+    let table = [
+        (OURS, true, "ours"),
+        (OURS, false, "unreadable"),
+        (Meta { deleting: true, ..OURS }, true, "left over"),
+        (Meta { deleting: true, ..OURS }, false, "left over"),
+        (NOBODYS, true, "foreign"),
+        (FORMER, true, "left over"),
+        (Meta { controller: Some("busy"), ..FORMER }, true, "foreign"),
+        (Meta { deleting: false, ..FORMER }, true, "foreign"),
+    ];
+    for (row, (meta, readable, view)) in table.into_iter().enumerate() {
+        let mut facts = all.clone();
+        let own = facts.cluster.uid.clone();
+        let map: &mut Read<MapFacts> = facts.maps.get_mut(&ledger_name(PROD)).unwrap();
+        let map = map.found.as_mut().expect("it was made");
+        meta.apply(&mut map.object, &own);
+        if !readable {
+            map.data.insert("id".to_owned(), "no id".to_owned());
+        }
+        assert_eq!(word(&observed(&facts).ledger), view, "row {row}");
+    }
+    all.add_ledger(None);
+    assert_eq!(word(&observed(&all).ledger), "absent");
+}
+
+#[test]
+fn what_is_ours_and_lost_its_finalizer_is_named() {
+    let mut facts = complete(&mut world());
+    assert!(observed(&facts).unheld.is_empty());
+    let held = facts.secrets.get_mut(JOIN_TOKEN).unwrap();
+    held.found.as_mut().unwrap().object.held = false;
+    let held = facts.maps.get_mut(&ledger_name(PROD)).unwrap();
+    held.found.as_mut().unwrap().object.held = false;
+    let unheld = observed(&facts).unheld;
+    let children: Vec<_> = unheld.keys().copied().collect();
+    assert_eq!(children, [Child::JoinToken, Child::Ledger]);
+    // What is going, or not ours, is not held.
+    let token = facts.secrets.get_mut(JOIN_TOKEN).unwrap();
+    token.found.as_mut().unwrap().object.deleting = true;
+    let ledger = facts.maps.get_mut(&ledger_name(PROD)).unwrap();
+    ledger.found.as_mut().unwrap().object.controller = None;
+    assert!(observed(&facts).unheld.is_empty());
+}
+
+#[test]
+fn a_kubeconfig_is_ours_where_nico_may_write_it() {
+    use SecretView::{Foreign, Ours, Unusable};
+    let all = complete(&mut world());
+    let seen = |change: fn(&mut nico::plan::facts::SecretFacts)| {
+        let mut facts = all.clone();
+        let secret = facts.secrets.get_mut(KUBECONFIG).unwrap();
+        change(secret.found.as_mut().expect("it was stored"));
+        observed(&facts).kubeconfig
+    };
+    let as_written = seen(|_| {});
+    assert_eq!(as_written.secret, Ours);
+    assert!(
+        as_written
+            .stored
+            .is_some_and(|stored| stored.host.is_some())
+    );
+    let edited = seen(|it| it.kubeconfig = None);
+    assert_eq!(edited.secret, Ours);
+    assert!(edited.stored.is_some_and(|stored| stored.host.is_none()));
+    let copied = seen(|it| it.kubeconfig.as_mut().unwrap().cluster = "another".to_owned());
+    assert!(copied.stored.is_some_and(|stored| stored.host.is_none()));
+    assert_eq!(seen(|it| it.keys.clear()).secret, Unusable);
+    assert_eq!(seen(|it| it.is_kubeconfig = false).secret, Foreign);
+    // There is no adopting of a kubeconfig.
+    let adopted = seen(|it| {
+        (it.object.controller, it.object.adopt) = (None, Some(PROD.to_owned()));
+    });
+    assert_eq!(adopted.secret, Foreign);
+    assert!(adopted.stored.is_none());
+}
+
+#[test]
+fn known_hosts_without_our_owner_are_the_users() {
+    let facts = complete(&mut world());
+    for view in [
+        KnownHostsView::Ours,
+        KnownHostsView::Foreign,
+        KnownHostsView::Absent,
+    ] {
+        let mut facts = facts.clone();
+        let found = facts::known_hosts(view, &facts.cluster);
+        facts
+            .maps
+            .insert("prod-known-hosts".to_owned(), live(found));
+        assert_eq!(observed(&facts).known_hosts, view);
+    }
+}
+
+/// People mend what is missing, or of no use, and no watch tells: an old answer that says so is none.
+#[test]
+fn what_stops_the_plan_is_read_again_and_what_serves_is_not() {
+    let mut world = world();
+    let mut facts = complete(&mut world);
+    for read in facts.secrets.values_mut() {
+        read.freshness = Freshness::Remembered;
+    }
+    facts.live = false;
+    assert!(assemble(&facts).is_ok());
+    let token = facts.secrets.get_mut(JOIN_TOKEN).unwrap();
+    token.found = None;
+    let recent = BTreeMap::from([(JOIN_TOKEN.to_owned(), Freshness::Recent)]);
+    assert_eq!(needs(&facts).secrets, recent);
+    facts.secrets.get_mut(JOIN_TOKEN).unwrap().freshness = Freshness::Recent;
+    assert_eq!(observed(&facts).join_token, SecretView::Absent);
+}
+
+/// NIO applies without a Secret that is missing: what a write refers to is read just before.
+#[test]
+fn what_a_write_refers_to_is_recent() {
+    let mut world = given(cluster().control_plane(["a"]).workers(["w"]))
+        .machines(["a", "w"])
+        .0;
+    let mut facts = complete(&mut world);
+    for read in facts.secrets.values_mut() {
+        read.freshness = Freshness::Remembered;
+    }
+    assert!(assemble(&facts).is_ok());
+    facts.writes.insert(name("w"));
+    let needed = needs(&facts).secrets;
+    assert!(needed.values().all(|it| *it == Freshness::Recent));
+    let tokens: Vec<_> = needed.into_keys().collect();
+    assert_eq!(tokens, [JOIN_TOKEN, "prod-worker-token"]);
+    for token in tokens {
+        facts.secrets.get_mut(&token).unwrap().freshness = Freshness::Recent;
+    }
+    let needed: Vec<_> = needs(&facts).secrets.into_keys().collect();
+    assert_eq!(needed, ["ssh-w"], "and the key of that machine alone");
+}
+
+/// A kubeconfig that another operator stored shows that the cluster is founded: before the founding no memory of its absence will do.
+#[test]
+fn before_the_founding_a_live_plan_reads_the_kubeconfig() {
+    let mut facts = complete(&mut world());
+    let mut found = |founded: bool, live: bool| {
+        let ledger = Ledger::new(ClusterId::from_bits(1), founded);
+        let version = facts::version("ledger", "1");
+        facts.add_ledger(Some(facts::ledger(&ledger, &facts.cluster, version)));
+        facts.live = live;
+        facts.secrets.get_mut(KUBECONFIG).unwrap().freshness = Freshness::Recent;
+        let needs = assemble(&facts).err();
+        needs.and_then(|needs| needs.secrets.get(KUBECONFIG).copied())
+    };
+    assert_eq!(found(false, true), Some(Freshness::Live));
+    assert_eq!(found(false, false), None);
+    assert_eq!(found(true, true), None);
+}
+
+/// Nothing is asked for that the step before may make needless, and a deletion asks for machines alone.
+#[test]
+fn needs_come_in_order() {
+    let built = given(cluster().select_control_plane(1)).with(machine("a").cp());
+    let mut world = built.with(machine("b").cp()).0;
+    let mut facts = world.facts(PROD).unwrap();
+    let mut rounds = Vec::new();
+    facts::complete(&mut facts, |needs, facts| {
+        let secrets: Vec<_> = needs.secrets.keys().cloned().collect();
+        rounds.push((secrets, needs.candidates.len(), needs.kubeconfig.is_some()));
+        world.answer(needs, facts);
+    });
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let by_name = names(&[JOIN_TOKEN, KUBECONFIG, "prod-worker-token"]);
+    assert_eq!(
+        rounds,
+        [
+            (by_name, 0, false),
+            (Vec::new(), 1, false),
+            (names(&["ssh-a"]), 0, true),
+        ],
+        "candidates before keys, and of two candidates the chosen one's key alone"
+    );
+    world.edit(PROD, |spec| {
+        spec["controlPlane"] = json!({ "machines": ["b"] })
+    });
+    world.settle();
+    world.delete_cluster(PROD);
+    let needs = needs(&world.facts(PROD).unwrap());
+    assert_eq!(needs.machines.into_iter().collect::<Vec<_>>(), [name("b")]);
+    assert!(needs.secrets.is_empty() && needs.maps.is_empty() && needs.kubeconfig.is_none());
+}
