@@ -82,12 +82,17 @@ pub fn claims(known: &Known<'_>, secrets: &Secrets) -> (Claims, Output) {
         }
         // Those whose old Node has to go first, and the control plane's, go through the slot.
         let free = observed.free_to_join(true, &known.selection.workers.joining);
-        return claim(known, secrets, &free);
+        let (any, output) = claim(known, secrets, &free);
+        let claims = Claims {
+            any,
+            ..Claims::default()
+        };
+        return (claims, output);
     }
     let (why, patience) = gives_all_back(known);
     let (given_back, returned) = give_back(known, why.as_ref());
     let complete = known.selection.control_plane.missing() == 0;
-    let (claims, claimed) = if complete && why.is_none() {
+    let (any, claimed) = if complete && why.is_none() {
         let joining = Role::ALL.map(|role| known.selection.of(role).joining.iter());
         claim(known, secrets, joining.into_iter().flatten())
     } else {
@@ -95,22 +100,23 @@ pub fn claims(known: &Known<'_>, secrets: &Secrets) -> (Claims, Output) {
     };
     let claims = Claims {
         given_back,
-        ..claims
+        any,
+        lost: false,
     };
     (claims, Output::concat([patience, returned, claimed]))
 }
 
-/// Claims machines, after what has to exist before.
+/// Claims machines, after what has to exist before; whether there are any.
 fn claim<'a>(
     known: &Known<'_>,
     secrets: &Secrets,
     machines: impl IntoIterator<Item = &'a MachineName>,
-) -> (Claims, Output) {
+) -> (bool, Output) {
     let machines = machines.into_iter();
     let joining: Vec<&Target> = machines.filter_map(|it| known.targets.get(it)).collect();
     let mut output = Output::default();
     if joining.is_empty() || !secrets.usable {
-        return (Claims::default(), output);
+        return (false, output);
     }
     if known.founding.anew {
         let ledger = founding::first_ledger(known.observed, known.founding);
@@ -121,11 +127,7 @@ fn claim<'a>(
         let claim = Box::new(target.claim(&known.observed.cluster, known.now));
         Action::Configuration(ConfigurationWrite::Claim(claim))
     }));
-    let claims = Claims {
-        any: true,
-        ..Claims::default()
-    };
-    (claims, output)
+    (true, output)
 }
 
 /// Gives back every configuration where there is a reason to, else those that were never confirmed and that the spec no longer

@@ -214,10 +214,7 @@ pub fn ledger_write(observed: &Observed, founding: &Founding) -> Option<LedgerWr
             ledger.slot.fencing = founding.founded;
             Some(LedgerWrite::Create(ledger))
         }
-        LedgerView::Ours(..)
-        | LedgerView::Foreign
-        | LedgerView::Leftover
-        | LedgerView::Unreadable(_) => None,
+        _ => None,
     }
 }
 
@@ -227,10 +224,7 @@ pub fn first_ledger(observed: &Observed, founding: &Founding) -> LedgerWrite {
     let ledger = Ledger::new(founding.id.clone(), false);
     match &observed.ledger {
         LedgerView::Ours(version, _) => LedgerWrite::Update(version.clone(), ledger),
-        LedgerView::Absent
-        | LedgerView::Foreign
-        | LedgerView::Leftover
-        | LedgerView::Unreadable(_) => LedgerWrite::Create(ledger),
+        _ => LedgerWrite::Create(ledger),
     }
 }
 

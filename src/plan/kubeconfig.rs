@@ -130,10 +130,9 @@ fn first(known: &Known<'_>) -> Output {
         );
         return output;
     }
-    if let Some(cause) = no_key(observed, &machines) {
-        output.look_for_missing();
-        output.wait_because(READY, cause);
-        return output;
+    if let Some((cause, mut keyless)) = no_key(observed, &machines) {
+        keyless.wait_because(READY, cause);
+        return keyless;
     }
     let fetch = &observed.kubeconfig.fetch;
     if fetch.at_hand.is_none() {
@@ -182,6 +181,20 @@ impl Renewal {
         }
     }
 
+    /// Why it cannot be read anew.
+    fn failed(&self, Cause { reason, message }: Cause) -> Cause {
+        let message = match self {
+            Self::Edited | Self::Broken => {
+                format!("the kubeconfig cannot be read anew: {message}")
+            }
+            Self::Moved => format!("it is not made for spec.controlPlaneEndpoint yet: {message}"),
+            Self::Old(_, ends) => format!(
+                "its client certificate ends at {ends}, and it cannot be read anew: {message}"
+            ),
+        };
+        Cause::new(reason, message)
+    }
+
     fn wanted(&self) -> Wanted {
         match self {
             Self::Edited => Wanted::Any,
@@ -228,39 +241,16 @@ fn renew(known: &Known<'_>, stored: &Stored) -> Output {
         );
         return Output::concat([broken, pinned, output]);
     }
-    let mut mends = Output::default();
-    let keyless = no_key(observed, &machines);
-    if keyless.is_some() {
-        mends.look_for_missing();
-    }
-    if let Some(Cause { reason, message }) = keyless.or_else(|| fetch.failure.clone()) {
-        match &why {
-            Renewal::Old(_, ends) => output.wait(
-                READY,
-                reason,
-                format!(
-                    "its client certificate ends at {ends}, and it cannot be read anew: {message}"
-                ),
-            ),
-            Renewal::Moved => output.wait(
-                READY,
-                reason,
-                format!("it is not made for spec.controlPlaneEndpoint yet: {message}"),
-            ),
-            Renewal::Edited | Renewal::Broken => {
-                // What a person can mend comes before what came of it.
-                let said = if reason == Reason::Unverified {
-                    &mut output
-                } else {
-                    &mut mends
-                };
-                said.wait(
-                    READY,
-                    reason,
-                    format!("the kubeconfig cannot be read anew: {message}"),
-                );
-            }
-        }
+    let (keyless, keys) = no_key(observed, &machines).unzip();
+    let failure = keyless.or_else(|| fetch.failure.clone());
+    // What a person can mend comes before what came of it.
+    let mendable = matches!(why, Renewal::Edited | Renewal::Broken)
+        && failure
+            .as_ref()
+            .is_some_and(|it| it.reason != Reason::Unverified);
+    let mut failed = keys.unwrap_or_default();
+    if let Some(cause) = failure {
+        failed.wait_because(READY, why.failed(cause));
     }
     // One that may work is not given up for one that was not tried.
     let (works, tried) = if matches!(why, Renewal::Edited) {
@@ -283,7 +273,12 @@ fn renew(known: &Known<'_>, stored: &Stored) -> Output {
     } else if !fetch.running {
         next.look_again_in(rest);
     }
-    Output::concat([mends, broken, pinned, output, tried, next])
+    let said = if mendable {
+        [failed, broken, output]
+    } else {
+        [broken, output, failed]
+    };
+    Output::concat(said.into_iter().chain([pinned, tried, next]))
 }
 
 /// Why the stored one is read anew, if it is; else looks again when it is to be.
@@ -355,20 +350,25 @@ fn pin(observed: &Observed) -> Output {
     new.then(pin).into_iter().collect()
 }
 
-/// Why none of the machines can be logged in to; `None` where one can.
-fn no_key(observed: &Observed, machines: &[MachineName]) -> Option<Cause> {
+/// Why none of the machines can be logged in to, and the look for their keys; `None` where one can.
+fn no_key(observed: &Observed, machines: &[MachineName]) -> Option<(Cause, Output)> {
+    let mut output = Output::default();
     let mut why = None;
     for machine in machines {
         match observed.ssh_keys.get(machine) {
             Some(SshKeyView::Usable { .. }) => return None,
-            Some(SshKeyView::Unusable(cause)) => why = why.or(Some(cause.clone())),
+            Some(SshKeyView::Unusable(cause)) => {
+                output.look_for_missing();
+                why.get_or_insert_with(|| cause.clone());
+            }
             None => {}
         }
     }
-    why.or_else(|| {
-        Some(Cause::new(
+    let no_machine = || {
+        Cause::new(
             Reason::MachineMissing,
             "no confirmed control plane machine has a Machine object to log in by",
-        ))
-    })
+        )
+    };
+    Some((why.unwrap_or_else(no_machine), output))
 }

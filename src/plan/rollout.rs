@@ -58,14 +58,8 @@ pub fn changes(known: &Known<'_>, claims: &Claims, ledger_first: bool) -> (Chang
     } else {
         Default::default()
     };
-    let mut asked = ask(known, asks_cluster);
-    if asks_cluster {
-        asked.look_again_in(if known.flights.is_empty() && next.is_none() {
-            ASKED_AGAIN_AT_STANDSTILL_AFTER
-        } else {
-            ASKED_AGAIN_AFTER
-        });
-    }
+    let moves = !known.flights.is_empty() || next.is_some();
+    let asked = ask(known, asks_cluster, moves);
     let first = rewrite_first_ones(known, &claims.given_back);
     let changes = Changes { asks_cluster, next };
     (changes, Output::concat([first, asked, step]))
@@ -86,11 +80,21 @@ fn is_pending(known: &Known<'_>, ledger: &Ledger) -> bool {
 
 /// Asks the cluster where a change waits for its word; now and then also while nothing does, since the mark of a drain can land
 /// after the entry that it was decided under has ended, and nothing else would show it.
-fn ask(known: &Known<'_>, asks_cluster: bool) -> Output {
+fn ask(known: &Known<'_>, asks_cluster: bool, moves: bool) -> Output {
     let observed = known.observed;
+    let mut output = Output::default();
     let looks_again = known.asks() && observed.kubeconfig.try_again;
-    let asks = (asks_cluster || looks_again) && observed.word_is_old;
-    asks.then_some(Action::AskCluster).into_iter().collect()
+    if (asks_cluster || looks_again) && observed.word_is_old {
+        output.act(Action::AskCluster);
+    }
+    if asks_cluster {
+        output.look_again_in(if moves {
+            ASKED_AGAIN_AFTER
+        } else {
+            ASKED_AGAIN_AT_STANDSTILL_AFTER
+        });
+    }
+    output
 }
 
 /// The one step that is taken now, and the machine whose entry is taken.
