@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::read::{lenient, object, whole};
+use super::read::{lenient, metadata, object, whole};
 use super::rules;
 use super::schema;
 use super::spec::{RefPolicy, RolloutOrder};
@@ -231,7 +231,8 @@ pub struct RolloutSpec {
 #[derive(kube::Resource, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[resource(inherit = KubernetesCluster)]
 pub struct RawCluster {
-    /// Standard object metadata.
+    /// Standard object metadata, as far as NICO works with it.
+    #[serde(deserialize_with = "metadata")]
     pub metadata: ObjectMeta,
     /// The spec as stored; null where there is none.
     #[serde(default)]

@@ -79,6 +79,8 @@ pub enum Reason {
     MachineInUse,
     /// A listed Machine does not exist.
     MachineMissing,
+    /// What a Machine names as its address is none.
+    MachineAddressMalformed,
     /// A machine is not discoverable.
     MachineUndiscoverable,
     /// A selector matches fewer free machines than asked for.

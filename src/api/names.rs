@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::parsed::Form;
+
 /// API group of `KubernetesCluster`, and prefix of every label, annotation and finalizer of NICO's.
 pub const GROUP: &str = "nico.homystack.com";
 /// Field manager of every write (Kubernetes: server-side apply, "Field management").
@@ -51,13 +53,19 @@ pub const RELEASE_ANNOTATION: &str = "nico.homystack.com/release";
 /// Most characters of a DNS label (RFC 1123), the form of machine and cluster names (SPEC 1.1).
 pub const MAX_LABEL: usize = 63;
 
+/// Most characters of a DNS subdomain (RFC 1123).
+pub const MAX_SUBDOMAIN: usize = 253;
+
 /// Whether `name` is a DNS label: at most 63 of `a-z0-9-`, alphanumeric at both ends (RFC 1123).
 #[must_use]
 pub fn is_dns_label(name: &str) -> bool {
+    name.len() <= MAX_LABEL && is_label_of_any_length(name)
+}
+
+fn is_label_of_any_length(name: &str) -> bool {
     let edge = |c: Option<&u8>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
     let bytes = name.as_bytes();
-    bytes.len() <= MAX_LABEL
-        && edge(bytes.first())
+    edge(bytes.first())
         && edge(bytes.last())
         && bytes
             .iter()
@@ -83,7 +91,7 @@ macro_rules! text {
     };
 }
 
-text!(MachineName, ClusterId, Revision, Marker);
+text!(MachineName, ObjectName, ClusterId, Revision, Marker);
 
 fn is_lower_hex(text: &str, length: usize) -> bool {
     let hex = |c: &u8| c.is_ascii_digit() || (b'a'..=b'f').contains(c);
@@ -107,6 +115,19 @@ impl<'de> Deserialize<'de> for MachineName {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         Self::parse(&text).ok_or_else(|| serde::de::Error::custom("not a DNS label"))
+    }
+}
+
+/// Name of a Secret, a namespace or another object that is named by a DNS subdomain (Kubernetes: "Object Names and IDs").
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct ObjectName(String);
+
+impl Form for ObjectName {
+    fn parse(name: &str) -> Option<Self> {
+        let is_subdomain =
+            name.len() <= MAX_SUBDOMAIN && name.split('.').all(is_label_of_any_length);
+        is_subdomain.then(|| Self(name.to_owned()))
     }
 }
 

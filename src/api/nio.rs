@@ -2,10 +2,14 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{CustomResource, Resource};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 
-use super::read::lenient;
+use super::host::Address;
+use super::names::{ObjectName, is_dns_label};
+use super::parsed::{Parsed, parsed};
+use super::read::{lenient, metadata};
+use super::text::shown;
 
 /// Which NIO is installed (NIO.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,16 +45,16 @@ const CLASSIC_DEFAULT_NAMESPACE: &str = "default";
 #[serde(rename_all = "camelCase", default)]
 pub struct MachineSpec {
     /// Classic: address for the apply.
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
-    pub ip_address: Option<String>,
+    #[serde(deserialize_with = "parsed", skip_serializing_if = "Option::is_none")]
+    pub ip_address: Option<Parsed<Address>>,
     /// v1: address.
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
-    pub host: Option<String>,
+    #[serde(deserialize_with = "parsed", skip_serializing_if = "Option::is_none")]
+    pub host: Option<Parsed<Address>>,
     /// Classic: name for the probe, and for the apply where there is no `ipAddress`.
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
-    pub hostname: Option<String>,
+    #[serde(deserialize_with = "parsed", skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<Parsed<Address>>,
     /// User that NIO and NICO log in as; v1's default is root.
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "user", skip_serializing_if = "Option::is_none")]
     pub ssh_user: Option<String>,
     /// Secret with the private key.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
@@ -62,11 +66,11 @@ pub struct MachineSpec {
 #[serde(rename_all = "camelCase", default)]
 pub struct SecretRef {
     /// Name of the Secret.
-    #[serde(deserialize_with = "lenient")]
-    pub name: String,
+    #[serde(deserialize_with = "parsed", skip_serializing_if = "Option::is_none")]
+    pub name: Option<Parsed<ObjectName>>,
     /// Classic: its namespace; absent: `default`.
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<String>,
+    #[serde(deserialize_with = "parsed", skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<Parsed<ObjectName>>,
 }
 
 /// Status of a `Machine`.
@@ -88,7 +92,8 @@ pub struct MachineStatus {
 #[derive(Resource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[resource(inherit = MachineKind)]
 pub struct Machine {
-    /// Standard object metadata.
+    /// Standard object metadata, as far as NICO works with it.
+    #[serde(deserialize_with = "metadata")]
     pub metadata: ObjectMeta,
     /// What a person says of it.
     #[serde(default, deserialize_with = "lenient")]
@@ -103,36 +108,77 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// The machine's address: ipAddress, else host, else hostname (SPEC 3.3).
+    /// The machine's address: ipAddress, else host, else hostname (SPEC 3.3). A malformed one is none, and no other takes its place:
+    /// NIO would still go by it.
     #[must_use]
     pub fn address(&self) -> Option<&str> {
-        [&self.spec.ip_address, &self.spec.host, &self.spec.hostname]
-            .into_iter()
-            .flatten()
-            .map(String::as_str)
-            .find(|address| !address.is_empty())
+        let (_, address) = self.first_address()?;
+        address.good().map(Address::as_str)
     }
 
-    /// Namespace and name of the Secret with the machine's SSH key, for a Machine of this namespace; `None` where it names none.
+    /// The field whose malformed text stands in the place of the machine's address.
     #[must_use]
+    pub fn malformed_address(&self) -> Option<&'static str> {
+        let (field, address) = self.first_address()?;
+        (*address == Parsed::Malformed).then_some(field)
+    }
+
+    fn first_address(&self) -> Option<(&'static str, &Parsed<Address>)> {
+        let MachineSpec {
+            ip_address,
+            host,
+            hostname,
+            ..
+        } = &self.spec;
+        [
+            ("spec.ipAddress", ip_address),
+            ("spec.host", host),
+            ("spec.hostname", hostname),
+        ]
+        .into_iter()
+        .find_map(|(field, address)| Some((field, address.as_ref()?)))
+    }
+
+    /// Namespace and name of the Secret with the machine's SSH key, for a Machine of this namespace; `None` where it names none, an
+    /// error with the field that is no such name.
     pub fn ssh_key_secret<'a>(
         &'a self,
         nio: Option<Generation>,
         namespace: &'a str,
-    ) -> Option<(&'a str, &'a str)> {
-        let reference = self.spec.ssh_key_secret_ref.as_ref()?;
-        let namespace = match nio {
-            Some(Generation::Classic) => reference
-                .namespace
-                .as_deref()
-                .unwrap_or(CLASSIC_DEFAULT_NAMESPACE),
-            Some(Generation::V1) | None => namespace,
+    ) -> Result<Option<(&'a str, &'a str)>, &'static str> {
+        let Some(reference) = &self.spec.ssh_key_secret_ref else {
+            return Ok(None);
         };
-        (!reference.name.is_empty()).then_some((namespace, reference.name.as_str()))
+        let namespace = match (nio, &reference.namespace) {
+            (Some(Generation::Classic), Some(Parsed::Good(namespace))) => namespace.as_str(),
+            (Some(Generation::Classic), Some(Parsed::Malformed)) => {
+                return Err("spec.sshKeySecretRef.namespace");
+            }
+            (Some(Generation::Classic), None) => CLASSIC_DEFAULT_NAMESPACE,
+            (Some(Generation::V1) | None, _) => namespace,
+        };
+        match &reference.name {
+            Some(Parsed::Good(name)) => Ok(Some((namespace, name.as_str()))),
+            Some(Parsed::Malformed) => Err("spec.sshKeySecretRef.name"),
+            None => Ok(None),
+        }
     }
 }
 
-/// Spec of a `NixosConfiguration`, kept as it is stored: what NIO hashes and what others wrote must stay readable.
+/// The fields of a `NixosConfiguration`'s spec that NICO reads.
+const READ_FIELDS: [&str; 9] = [
+    "gitRepo",
+    "ref",
+    "configurationSubdir",
+    "credentialsRef",
+    "flake",
+    "onRemoveFlake",
+    "machineRef",
+    "fullInstall",
+    "additionalFiles",
+];
+
+/// Spec of a `NixosConfiguration`: the fields that NICO reads, as they are stored, since NIO hashes them so.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[kube(
     group = "nio.homystack.com",
@@ -146,8 +192,26 @@ impl Machine {
 #[serde(transparent)]
 pub struct NixosConfigurationSpec(
     /// The fields as stored.
-    pub serde_json::Map<String, Value>,
+    #[serde(deserialize_with = "read_fields")]
+    pub Map<String, Value>,
 );
+
+fn read_fields<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Map<String, Value>, D::Error> {
+    let mut fields: Map<String, Value> = lenient(deserializer)?;
+    fields.retain(|field, _| READ_FIELDS.contains(&field.as_str()));
+    Ok(fields)
+}
+
+/// A text that is only shown.
+fn to_show<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    lenient::<_, String>(deserializer).map(|text| shown(&text))
+}
+
+/// The name of a user; one that no system has is none.
+fn user<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let name: Option<String> = lenient(deserializer)?;
+    Ok(name.filter(|name| name.len() <= 255 && !name.contains(char::is_control)))
+}
 
 impl NixosConfigurationSpec {
     /// A string field, where it is there and a string.
@@ -156,10 +220,11 @@ impl NixosConfigurationSpec {
         self.0.get(field).and_then(Value::as_str)
     }
 
-    /// Name of the machine that this configuration is for.
+    /// Name of the machine that this configuration is for, where it is one that a machine of NICO's can have.
     #[must_use]
     pub fn machine(&self) -> Option<&str> {
-        self.0.get("machineRef")?.get("name")?.as_str()
+        let name = self.0.get("machineRef")?.get("name")?.as_str()?;
+        is_dns_label(name).then_some(name)
     }
 
     /// The additional file of that name, in whatever directory it lands.
@@ -214,13 +279,13 @@ pub struct NioCondition {
     #[serde(rename = "type", deserialize_with = "lenient")]
     pub kind: String,
     /// `True`, `False` or `Unknown`.
-    #[serde(deserialize_with = "lenient")]
+    #[serde(deserialize_with = "to_show")]
     pub status: String,
     /// Why, in one word.
-    #[serde(deserialize_with = "lenient")]
+    #[serde(deserialize_with = "to_show")]
     pub reason: String,
     /// Why, for a person.
-    #[serde(deserialize_with = "lenient")]
+    #[serde(deserialize_with = "to_show")]
     pub message: String,
 }
 
@@ -228,7 +293,8 @@ pub struct NioCondition {
 #[derive(Resource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[resource(inherit = NixosConfigurationKind)]
 pub struct NixosConfiguration {
-    /// Standard object metadata.
+    /// Standard object metadata, as far as NICO works with it.
+    #[serde(deserialize_with = "metadata")]
     pub metadata: ObjectMeta,
     /// What is to be applied.
     #[serde(default, deserialize_with = "lenient")]
@@ -251,3 +317,7 @@ impl NixosConfigurationStatus {
             .find(|condition| condition.kind == kind)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -1,12 +1,16 @@
 //! How fields of JSON are read where serde's own way is too strict, or not strict enough.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+
+use super::names::GROUP;
 
 /// A value of a wrong type is as good as absent: NIO's schemas differ, and an object must never break the watch.
 pub(super) fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
@@ -14,6 +18,58 @@ pub(super) fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
 ) -> Result<T, D::Error> {
     let value = Value::deserialize(deserializer)?;
     Ok(serde_json::from_value(value).unwrap_or_default())
+}
+
+/// The metadata that NICO works with, each field by itself: one that is not as it should be is as good as absent. `managedFields` and
+/// the annotations of others are never kept: they are as large as the object, and a merge patch leaves them as they are.
+pub(super) fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Kept {
+        #[serde(deserialize_with = "lenient")]
+        name: Option<String>,
+        #[serde(deserialize_with = "lenient")]
+        namespace: Option<String>,
+        #[serde(deserialize_with = "lenient")]
+        uid: Option<String>,
+        #[serde(deserialize_with = "lenient")]
+        resource_version: Option<String>,
+        #[serde(deserialize_with = "lenient")]
+        generation: Option<i64>,
+        #[serde(deserialize_with = "lenient")]
+        creation_timestamp: Option<Time>,
+        #[serde(deserialize_with = "lenient")]
+        deletion_timestamp: Option<Time>,
+        #[serde(deserialize_with = "lenient")]
+        finalizers: Option<Vec<String>>,
+        #[serde(deserialize_with = "lenient")]
+        labels: Option<BTreeMap<String, String>>,
+        #[serde(deserialize_with = "lenient")]
+        annotations: Option<BTreeMap<String, String>>,
+        #[serde(deserialize_with = "lenient")]
+        owner_references: Option<Vec<OwnerReference>>,
+    }
+
+    let kept = object::<D, Kept>(deserializer)?.unwrap_or_default();
+    let own = |key: &str| key.split_once('/').is_some_and(|(group, _)| group == GROUP);
+    let annotations = kept.annotations.map(|mut annotations| {
+        annotations.retain(|key, _| own(key));
+        annotations
+    });
+    Ok(ObjectMeta {
+        name: kept.name,
+        namespace: kept.namespace,
+        uid: kept.uid,
+        resource_version: kept.resource_version,
+        generation: kept.generation,
+        creation_timestamp: kept.creation_timestamp,
+        deletion_timestamp: kept.deletion_timestamp,
+        finalizers: kept.finalizers,
+        labels: kept.labels,
+        annotations: annotations.filter(|annotations| !annotations.is_empty()),
+        owner_references: kept.owner_references,
+        ..ObjectMeta::default()
+    })
 }
 
 /// An object or null, and nothing else: a derived type also takes a list of its fields' values.

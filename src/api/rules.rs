@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::names::MAX_LABEL;
+use super::names::{MAX_LABEL, MAX_SUBDOMAIN};
 use CheckKind::{AddressOrMatches, Lacks, Matches};
 
 /// What a text has to be: its length and checks, in the order in which they are reported.
@@ -215,7 +215,7 @@ pub static DNS_LABEL: LazyLock<Text> = LazyLock::new(|| {
 
 /// Name of a Secret (Kubernetes: "DNS Subdomain Names").
 pub static SECRET_NAME: LazyLock<Text> = LazyLock::new(|| {
-    Text::new(1..=253, vec![Matches.check(
+    Text::new(1..=MAX_SUBDOMAIN, vec![Matches.check(
         r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
         "must be the name of a Secret: lower-case letters, digits, hyphens and dots, beginning and ending with a letter or digit",
     )])
@@ -340,7 +340,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::api::names::is_dns_label;
+    use crate::api::names::{ObjectName, is_dns_label};
+    use crate::api::parsed::Form as _;
 
     #[test]
     fn every_pattern_compiles() {
@@ -367,6 +368,11 @@ mod tests {
         #[test]
         fn the_pattern_of_a_dns_label_says_what_the_type_says(name in "[a-zA-Z0-9.-]{0,66}") {
             prop_assert_eq!(DNS_LABEL.check(&name).is_ok(), is_dns_label(&name));
+        }
+
+        #[test]
+        fn the_pattern_of_a_secrets_name_says_what_the_type_says(name in "[a-zA-Z0-9. /-]{0,8}|[a-z]{240,260}") {
+            prop_assert_eq!(SECRET_NAME.check(&name).is_ok(), ObjectName::parse(&name).is_some());
         }
     }
 }

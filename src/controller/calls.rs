@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::client::NoAnswer;
 use crate::api::names::FIELD_MANAGER;
+use crate::api::text::shown;
 use crate::plan::writes::Precondition;
 
 /// A call that did not do what it should.
@@ -69,7 +70,8 @@ pub async fn call<T>(
     what: impl Into<String>,
     call: impl Future<Output = kube::Result<T>>,
 ) -> Result<T, CallError> {
-    call.await.map_err(|error| explain(what.into(), &error))
+    call.await
+        .map_err(|error| explain(shown(&what.into()), &error))
 }
 
 /// Only the status code and the reason are taken over: a message may quote what was sent.

@@ -1,5 +1,8 @@
 //! The client of the API server: every call is bounded as a whole, from its first byte to the last of its answer, and the API
-//! server is told to give it up by then, too: a write that NICO no longer waits for must not land long after.
+//! server is told to give it up by then, too: a write that NICO no longer waits for must not land long after. Answers are bounded in
+//! depth.
+
+mod depth;
 
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -12,6 +15,8 @@ use kube::client::{Body, ClientBuilder, DynBody};
 use kube::{Client, Config};
 use tokio::time::timeout;
 use tower::{BoxError, Service, layer::layer_fn};
+
+use depth::Depth;
 
 /// An answer that did not come in time.
 #[derive(Debug, thiserror::Error)]
@@ -52,13 +57,14 @@ where
         };
         let answer = self.inner.call(request);
         let whole = async move {
-            let answer = answer.await?;
-            if watches {
-                return Ok(answer);
-            }
-            let (head, body) = answer.into_parts();
-            let body = Full::new(body.collect().await?.to_bytes());
-            let body: Box<DynBody> = Box::new(body.map_err(BoxError::from));
+            let (head, body) = answer.await?.into_parts();
+            let mut depth = Depth::default();
+            let body: Box<DynBody> = if watches {
+                Box::new(body.map_frame(move |frame| frame.map_data(|bytes| depth.cut(bytes))))
+            } else {
+                let whole = depth.cut(body.collect().await?.to_bytes());
+                Box::new(Full::new(whole).map_err(BoxError::from))
+            };
             Ok(Response::from_parts(head, body))
         };
         let longest = self.longest;

@@ -6,7 +6,11 @@ use tracing::{Instrument as _, debug};
 
 use crate::api::names::{FIELD_MANAGER, GROUP, MachineName};
 use crate::api::status::Role;
+use crate::api::text::shown_in;
 use crate::plan::observed::ClusterView;
+
+/// Most bytes of an event's note (Kubernetes API reference, `Event`: 1 kB).
+const MAX_NOTE: usize = 1024;
 
 /// Something that happened to a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -210,7 +214,7 @@ impl Events {
             type_,
             reason,
             action,
-            note: Some(note.chars().take(1000).collect()),
+            note: Some(shown_in(&note, MAX_NOTE)),
             secondary: happening.machine().map(|machine| ObjectReference {
                 api_version: Some("nio.homystack.com/v1alpha1".to_owned()),
                 kind: Some("Machine".to_owned()),

@@ -7,12 +7,13 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
 use kube::Api;
 use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{Config, Event, watcher};
+use kube::runtime::watcher::{self, Config, Event, watcher};
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
 use super::calls::Object;
 use super::schedule::WATCH_LIFE_IN_RESYNCS;
+use crate::api::text::shown;
 
 /// One watch, until it begins again.
 struct Watch<K: 'static> {
@@ -25,8 +26,10 @@ impl<K: Object + Send + Sync> Watch<K> {
     fn begin(api: &Api<K>) -> Self {
         let events = watcher(api.clone(), Config::default()).default_backoff();
         let logged = events.filter_map(|event| {
-            let failed =
-                |error: &_| warn!(kind = %K::kind(&()), %error, "a watch failed, retrying");
+            let failed = |error: &watcher::Error| {
+                let error = shown(&error.to_string());
+                warn!(kind = %K::kind(&()), error, "a watch failed, retrying");
+            };
             std::future::ready(event.inspect_err(failed).ok())
         });
         Self {

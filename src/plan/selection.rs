@@ -2,7 +2,7 @@
 
 mod obstacle;
 
-pub use obstacle::{Obstacle, ObstacleKind};
+pub use obstacle::{Obstacle, ObstacleKind, malformed_address};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -278,6 +278,7 @@ fn fill(
     };
     let wanted = count + to_be_replaced(observed, pick);
     let mut keyless: Vec<Obstacle> = Vec::new();
+    let mut malformed: Vec<Obstacle> = Vec::new();
     let mut unreachable = 0_usize;
     let mut in_use: BTreeMap<MachineName, Obstacle> = BTreeMap::new();
     for (name, machine) in &observed.machines {
@@ -295,6 +296,9 @@ fn fill(
         match obstacle(observed, name) {
             Some(obstacle) if matches!(obstacle.kind, ObstacleKind::InUse(_)) => {
                 in_use.insert(name.clone(), obstacle);
+            }
+            Some(obstacle) if obstacle.cause.reason == Reason::MachineAddressMalformed => {
+                malformed.push(obstacle);
             }
             Some(_) => unreachable += 1,
             // A hint only, but where there is a choice it is heeded (SPEC 2.1).
@@ -321,8 +325,9 @@ fn fill(
             cause: Cause::new(
                 Reason::TooFewMachines,
                 format!(
-                    "{missing} of {count} {} machines missing: no free Machine matches the selector ({held} in use, {unreachable} not discoverable, {} without a usable SSH key)",
+                    "{missing} of {count} {} machines missing: no free Machine matches the selector ({held} in use, {} not discoverable, {} without a usable SSH key)",
                     role.as_str(),
+                    unreachable + malformed.len(),
                     keyless.len()
                 ),
             ),
@@ -331,7 +336,11 @@ fn fill(
         let rivals = in_use.values().filter_map(Obstacle::rival);
         pick.rivals.extend(rivals.cloned());
         // A few examples tell a person enough; what a person can mend comes first.
-        pick.obstacles.splice(0..0, keyless.into_iter().take(5));
+        let mendable = keyless
+            .into_iter()
+            .take(5)
+            .chain(malformed.into_iter().take(5));
+        pick.obstacles.splice(0..0, mendable);
         pick.obstacles.extend(in_use.into_values().take(5));
     }
 }

@@ -14,7 +14,13 @@ pub fn secret_of<'a>(
     nio: Option<Generation>,
     namespace: &'a str,
 ) -> Result<&'a str, SshKeyView> {
-    let Some((lies_in, secret)) = machine.ssh_key_secret(nio, namespace) else {
+    let named = machine.ssh_key_secret(nio, namespace).map_err(|field| {
+        unusable(
+            Reason::SSHKeyUnusable,
+            format!("{field} of Machine {name} is not a name in Kubernetes: set it to the Secret with the machine's SSH key"),
+        )
+    })?;
+    let Some((lies_in, secret)) = named else {
         return Err(unusable(
             Reason::SSHKeyMissing,
             format!(

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
+use crate::api::host::Address;
 use crate::api::names::MachineName;
+use crate::api::parsed::Form as _;
 use crate::api::status::Role;
 
 use super::cluster_nix::{ClusterNix, NixNode};
@@ -212,7 +214,7 @@ fn join(
     others.min().map(|(_, node)| node.clone())
 }
 
-/// A machine's address; where its Machine object is gone, the one that its configuration was written with.
+/// A machine's address; where its Machine object is gone or names none, the one that its configuration was written with.
 fn address(observed: &Observed, machine: &MachineName) -> String {
     if let Some(address) = observed.machine(machine).and_then(|it| it.address()) {
         return address.to_owned();
@@ -225,5 +227,6 @@ fn address(observed: &Observed, machine: &MachineName) -> String {
             nodes.find(|node| node.name == machine.as_str())
         })
         .map(|node| node.ip)
+        .filter(|address| Address::parse(address).is_some())
         .unwrap_or_default()
 }

@@ -2,7 +2,6 @@
 //! knows of reconciling.
 
 pub mod deadlines;
-pub mod host;
 pub mod known_hosts;
 pub mod kubeconfig;
 pub mod secret;

@@ -18,11 +18,12 @@ use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg, decode_secret_key}
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
+use crate::api::host::Host;
+
 use self::bounded::Bounded;
 use self::error::{unreachable, word};
 use self::host_key::{HostKeyCheck, preferred};
 use super::deadlines::Deadlines;
-use super::host::Host;
 use super::known_hosts::{self, KnownHosts};
 use super::secret::{SecretBytes, SecretText};
 

@@ -14,6 +14,7 @@ use nico::api::nio::{
     Generation, Machine, MachineSpec, MachineStatus, NioCondition, NixosConfiguration,
     NixosConfigurationSpec, NixosConfigurationStatus, SecretRef,
 };
+use nico::api::parsed::Parsed;
 use nico::api::spec::ValidSpec;
 use nico::api::status::Role;
 use nico::plan::desired::{TOKEN_KEY, owner_reference};
@@ -219,11 +220,11 @@ pub fn word(word: Word, names: &[MachineName], control_plane: u8, now: Timestamp
 pub fn machine(name: &MachineName, hidden: bool) -> Machine {
     let mut object = Machine {
         spec: MachineSpec {
-            ip_address: Some(format!("ip-of-{name}")),
-            hostname: Some(name.to_string()),
+            ip_address: Some(Parsed::of(&format!("ip-of-{name}"))),
+            hostname: Some(Parsed::of(name.as_str())),
             ssh_key_secret_ref: Some(SecretRef {
-                name: ssh_key_name(name),
-                namespace: Some("default".to_owned()),
+                name: Some(Parsed::of(&ssh_key_name(name))),
+                namespace: Some(Parsed::of("default")),
             }),
             ..MachineSpec::default()
         },

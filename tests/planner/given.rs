@@ -6,6 +6,7 @@ use nico::api::conditions::{ConditionType, Reason};
 use nico::api::ledger::Ledger;
 use nico::api::names::MachineName;
 use nico::api::nio::{Machine, MachineSpec, MachineStatus, NixosConfiguration, SecretRef};
+use nico::api::parsed::Parsed;
 use nico::api::status::{ClusterCondition, ClusterStatus, MachineState};
 use nico::plan::action::{
     Action, ChildWrite, ConfigurationWrite, FinalizerWrite, KubeconfigWork, LedgerWrite, Mark,
@@ -74,11 +75,11 @@ pub struct MachineBuilder {
 pub fn machine(name: &str) -> MachineBuilder {
     let mut object = Machine {
         spec: MachineSpec {
-            ip_address: Some(format!("ip-of-{name}")),
-            hostname: Some(name.to_owned()),
+            ip_address: Some(Parsed::of(&format!("ip-of-{name}"))),
+            hostname: Some(Parsed::of(name)),
             ssh_key_secret_ref: Some(SecretRef {
-                name: format!("ssh-{name}"),
-                namespace: Some("default".to_owned()),
+                name: Some(Parsed::of(&format!("ssh-{name}"))),
+                namespace: Some(Parsed::of("default")),
             }),
             ..MachineSpec::default()
         },

@@ -21,6 +21,7 @@ mod bringup;
 mod confirmed;
 mod deletion;
 mod facts;
+mod foreign;
 mod founding;
 mod given;
 mod hand_edits;

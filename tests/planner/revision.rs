@@ -2,6 +2,7 @@
 
 use nico::api::names::{MachineName, Revision};
 use nico::api::nio::{Generation, NixosConfiguration};
+use nico::api::parsed::Parsed;
 use nico::plan::cluster_nix::{ClusterNix, NixNode};
 use nico::plan::desired::{Common, Target};
 use nico::plan::observed::SshKeyView;
@@ -264,7 +265,7 @@ fn a_rotated_ssh_key_makes_its_machine_outdated_and_an_unreadable_one_does_not()
 
 #[test]
 fn a_new_address_makes_everyone_outdated() {
-    let seen = changed(|world| world.machine("a").spec.ip_address = Some("10.9.9.9".to_owned()));
+    let seen = changed(|world| world.machine("a").spec.ip_address = Some(Parsed::of("10.9.9.9")));
     assert_eq!(seen.differences("w"), ["control plane members"]);
 }
 

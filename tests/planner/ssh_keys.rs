@@ -6,6 +6,7 @@ use nico::api::conditions::{
     Reason,
 };
 use nico::api::nio::{Generation, Machine, SecretRef};
+use nico::api::parsed::Parsed;
 use nico::plan::facts::{ObjectFacts, SecretFacts};
 use nico::plan::observed::SshKeyView;
 use nico::plan::ssh_key::{judge, secret_of};
@@ -22,8 +23,8 @@ const V1: Option<Generation> = Some(Generation::V1);
 fn names(secret: &str, namespace: Option<&str>) -> Machine {
     let mut machine = machine("w").object;
     machine.spec.ssh_key_secret_ref = Some(SecretRef {
-        name: secret.to_owned(),
-        namespace: namespace.map(str::to_owned),
+        name: (!secret.is_empty()).then(|| Parsed::of(secret)),
+        namespace: namespace.map(Parsed::of),
     });
     machine
 }

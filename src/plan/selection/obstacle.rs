@@ -67,6 +67,17 @@ pub(super) fn released(observed: &Observed, machine: &MachineName) -> bool {
         .is_some_and(|value| value == "true")
 }
 
+/// That what a Machine names as its address is none.
+#[must_use]
+pub fn malformed_address(name: &MachineName, field: &str) -> Cause {
+    Cause::new(
+        Reason::MachineAddressMalformed,
+        format!(
+            "{field} of Machine {name} is neither an IP address nor a plain host name: correct it"
+        ),
+    )
+}
+
 /// Why a machine cannot be claimed now (SPEC 2.1); `None` where it can.
 pub(super) fn obstacle(observed: &Observed, name: &MachineName) -> Option<Obstacle> {
     let found = |reason, message: String, kind| {
@@ -125,6 +136,10 @@ pub(super) fn obstacle(observed: &Observed, name: &MachineName) -> Option<Obstac
             format!("Machine {name} is being deleted"),
             ObstacleKind::Other,
         );
+    }
+    if let Some(field) = machine.malformed_address() {
+        let Cause { reason, message } = malformed_address(name, field);
+        return found(reason, message, ObstacleKind::Other);
     }
     if !observed.discoverable(name) {
         return found(

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use crate::api::conditions::{Cause, ConditionType, Reason};
 use crate::api::names::kubeconfig_name;
 use crate::api::status::{ClusterCondition, Role, RoleStatus};
+use crate::api::text::shown;
 use crate::plan::action::{Plan, Wait};
 use crate::plan::desired::listed;
 use crate::plan::observed::{Observed, SecretView, Works};
@@ -107,19 +108,10 @@ pub(super) fn conditions(
                 observed_generation: Some(observed.cluster.generation),
                 last_transition_time: Some(since.unwrap_or(now)),
                 reason: now_so.cause.reason.to_string(),
-                message: bounded(&now_so.cause.message),
+                message: shown(&now_so.cause.message),
             }
         })
         .collect()
-}
-
-/// Kubernetes allows 32 KiB; a person reads less.
-pub(super) fn bounded(message: &str) -> String {
-    const MOST: usize = 1024;
-    if message.chars().count() <= MOST {
-        return message.to_owned();
-    }
-    message.chars().take(MOST - 1).chain(['…']).collect()
 }
 
 fn sentence(causes: &[&Cause]) -> String {

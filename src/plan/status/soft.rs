@@ -4,11 +4,12 @@ use jiff::Timestamp;
 
 use crate::api::conditions::{Cause, Reason};
 use crate::api::names::MachineName;
+use crate::api::nio::Machine;
 use crate::api::status::Role;
 use crate::plan::observed::{NotWorking, Observed, SecretView, Works};
 use crate::plan::output::Output;
 use crate::plan::patience::{Clock, READY_BEARS_FOR};
-use crate::plan::selection::Selection;
+use crate::plan::selection::{Selection, malformed_address};
 
 /// Something that `Ready` bears, and the clock that says for how long it has been so.
 pub struct Soft {
@@ -74,7 +75,12 @@ pub(super) fn unreachable(observed: &Observed, machine: &MachineName) -> Option<
     if observed.discoverable(machine) {
         return None;
     }
-    Some(if observed.machines.contains_key(machine) {
+    let malformed = observed
+        .machine(machine)
+        .and_then(Machine::malformed_address);
+    Some(if let Some(field) = malformed {
+        malformed_address(machine, field)
+    } else if observed.machines.contains_key(machine) {
         Cause::new(
             Reason::MachineUndiscoverable,
             format!("Machine {machine} is not discoverable: NIO cannot reach it"),

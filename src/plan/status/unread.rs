@@ -4,9 +4,8 @@ use jiff::Timestamp;
 
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::status::{ClusterCondition, ClusterStatus};
+use crate::api::text::shown;
 use crate::plan::observed::ClusterView;
-
-use super::conditions::bounded;
 
 /// The status that says why a cluster cannot be looked at; all else in it stays as it was.
 #[must_use]
@@ -20,7 +19,7 @@ pub fn unread(cluster: &ClusterView, why: &str, now: Timestamp) -> ClusterStatus
             observed_generation: Some(cluster.generation),
             last_transition_time: Some(now),
             reason: Reason::ApiRefused.to_string(),
-            message: bounded(why),
+            message: shown(why),
         };
         let mut conditions = status.conditions.iter_mut();
         match conditions.find(|condition| condition.kind == kind) {

@@ -10,8 +10,8 @@ use super::pem_text::{self, Certificates, PrivateKey};
 pub use super::refusal::{Field, Unsafe};
 use super::server::Server;
 use super::yaml;
+use crate::api::host::Host;
 use crate::api::spec::Endpoint;
-use crate::remote::host::Host;
 use crate::remote::secret::{SecretBytes, SecretText};
 
 /// Most characters of a bearer token.

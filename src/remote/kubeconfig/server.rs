@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::remote::host::Host;
+use crate::api::host::Host;
 
 /// The port of https.
 const HTTPS_PORT: u16 = 443;

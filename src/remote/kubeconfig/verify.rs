@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::pem_text;
 use super::rebuild::{self, Access, Credential, Unsafe};
 use super::server::Server;
-use crate::remote::host::Host;
+use crate::api::host::Host;
 use crate::remote::secret::SecretText;
 
 /// Most bytes of an answer; one Node has at most 1.5 MiB (etcd's limit of a request).

@@ -3,7 +3,10 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::api::names::MAX_LABEL;
+use serde::Serialize;
+
+use super::names::MAX_LABEL;
+use super::parsed::Form;
 
 /// Most characters of a DNS name (RFC 1035).
 const MAX_NAME: usize = 253;
@@ -57,6 +60,26 @@ impl Host {
     }
 }
 
+/// The address of a Machine, as it is written there: a plain host, whose name may hold underscores, as NixOS allows.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct Address(String);
+
+impl Address {
+    /// The same as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Form for Address {
+    fn parse(text: &str) -> Option<Self> {
+        let is_plain = text.len() <= MAX_NAME && Host::parse(&text.replace('_', "-")).is_some();
+        is_plain.then(|| Self(text.to_owned()))
+    }
+}
+
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -68,7 +91,35 @@ impl fmt::Display for Host {
 
 #[cfg(test)]
 mod tests {
-    use super::Host;
+    use super::{Address, Form as _, Host};
+
+    #[test]
+    fn addresses_are_plain_hosts_as_they_are_written() {
+        let longest = format!("{}.lan", ["a"; 125].join("."));
+        for good in ["10.0.0.1", "fd00::1", "CP-01.lan.", "cp_01", &longest] {
+            assert_eq!(Address::parse(good).map(|it| it.0), Some(good.to_owned()));
+        }
+        let (label, name) = ("a".repeat(64), format!("a.{longest}"));
+        for bad in [
+            "",
+            "a b",
+            "[::1]",
+            "10.0.0.1:22",
+            "-a",
+            "_a",
+            "a..b",
+            "a\nb",
+            "\u{1b}[31m",
+            "10.0.0",
+            "fe80::1%eth0",
+            "ä",
+            &label,
+            &name,
+            &"a".repeat(300_000),
+        ] {
+            assert_eq!(Address::parse(bad), None, "{}", bad.escape_debug());
+        }
+    }
 
     #[test]
     fn hosts_that_mean_themselves() {

@@ -1,0 +1,186 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::Generation::{Classic, V1};
+use super::*;
+use crate::api::cluster::RawCluster;
+use crate::api::text::MAX_SHOWN;
+
+fn bytes(object: &impl Serialize) -> usize {
+    serde_json::to_string(object).unwrap().len()
+}
+
+/// A configuration as classic's API server returns it: kopf's copy of the whole and the record of who wrote which field beside it.
+fn configuration(cluster_nix: &str) -> Value {
+    let spec = json!({
+        "gitRepo": "https://git/repo",
+        "flake": "#w",
+        "onRemoveFlake": "#minimal",
+        "machineRef": { "name": "w" },
+        "fullInstall": false,
+        "additionalFiles": [
+            { "path": "cluster.nix", "valueType": "Inline", "inline": cluster_nix },
+            { "path": "join-token", "valueType": "SecretRef", "secretRef": { "name": "prod-worker-token" } },
+        ],
+    });
+    let fields: Value = (0..40)
+        .map(|n| (format!("f:{n}"), json!({ ".": {} })))
+        .collect();
+    json!({
+        "metadata": {
+            "name": "w",
+            "uid": "u",
+            "annotations": {
+                "kopf.zalando.org/last-handled-configuration": json!({ "spec": spec }).to_string(),
+                "kubectl.kubernetes.io/last-applied-configuration": json!({ "spec": spec }).to_string(),
+                "nico.homystack.com/written": "2026-11-27T20:00:00Z",
+            },
+            "managedFields": [{ "manager": "kopf", "fieldsV1": fields }],
+        },
+        "spec": spec,
+    })
+}
+
+#[test]
+fn of_a_configuration_little_more_is_kept_than_its_files() {
+    for nix in [1_000, 60_000] {
+        let sent = configuration(&"x".repeat(nix));
+        let kept: NixosConfiguration = serde_json::from_value(sent.clone()).unwrap();
+        let (sent, kept) = (bytes(&sent), bytes(&kept));
+        println!("a configuration with {nix} bytes of cluster.nix: {sent} bytes sent, {kept} kept");
+        assert!(kept < nix + 700, "{kept}");
+        assert!(sent > 3 * nix, "{sent}");
+    }
+}
+
+#[test]
+fn texts_that_are_not_what_they_should_be_are_not_kept() {
+    let long = "x".repeat(300_000);
+    let machine: Machine = serde_json::from_value(json!({
+        "metadata": { "name": "w", "annotations": { "note": long }, "managedFields": [{ "x": long }] },
+        "spec": {
+            "ipAddress": long,
+            "host": long,
+            "hostname": long,
+            "sshUser": long,
+            "sshKeySecretRef": { "name": long, "namespace": long },
+            "more": long,
+        },
+        "status": { "discoverable": true, "hardwareFacts": long },
+    }))
+    .unwrap();
+    assert!(bytes(&machine) < 300, "{}", bytes(&machine));
+    let configuration: NixosConfiguration = serde_json::from_value(json!({
+        "metadata": { "name": "w" },
+        "spec": { "machineRef": { "name": "w" }, "more": long },
+        "status": { "conditions": [{ "type": "Ready", "message": long }] },
+    }))
+    .unwrap();
+    assert!(bytes(&configuration) < 300 + MAX_SHOWN);
+}
+
+#[test]
+fn a_malformed_address_is_none_and_its_field_is_named() {
+    let machine = |spec: Value| Machine {
+        spec: serde_json::from_value(spec).unwrap(),
+        ..Machine::default()
+    };
+    for (spec, address, malformed) in [
+        (
+            json!({ "hostname": "w.lan", "ipAddress": "10.0.0.1" }),
+            Some("10.0.0.1"),
+            None,
+        ),
+        (
+            json!({ "hostname": "w.lan", "ipAddress": "" }),
+            Some("w.lan"),
+            None,
+        ),
+        (
+            json!({ "hostname": "w.lan", "ipAddress": "10.0.0.1;id" }),
+            None,
+            Some("spec.ipAddress"),
+        ),
+        (json!({ "host": "a b" }), None, Some("spec.host")),
+        (json!({ "hostname": "a\nb" }), None, Some("spec.hostname")),
+        (json!({}), None, None),
+    ] {
+        let machine = machine(spec.clone());
+        assert_eq!(
+            (machine.address(), machine.malformed_address()),
+            (address, malformed),
+            "{spec}"
+        );
+    }
+}
+
+#[test]
+fn a_name_that_no_secret_can_have_is_refused_by_its_field() {
+    let asked = |reference: Value, nio| {
+        let machine = Machine {
+            spec: serde_json::from_value(json!({ "sshKeySecretRef": reference })).unwrap(),
+            ..Machine::default()
+        };
+        let secret = machine.ssh_key_secret(Some(nio), "team");
+        secret.map(|it| it.map(|(namespace, name)| format!("{namespace}/{name}")))
+    };
+    for name in [
+        "a b",
+        "../x",
+        "a/b",
+        "A",
+        "x?y=z",
+        "\u{1b}[31m",
+        &"a".repeat(254),
+    ] {
+        assert_eq!(
+            asked(json!({ "name": name }), V1),
+            Err("spec.sshKeySecretRef.name")
+        );
+        let reference = json!({ "name": "w", "namespace": name });
+        assert_eq!(
+            asked(reference.clone(), Classic),
+            Err("spec.sshKeySecretRef.namespace")
+        );
+        assert_eq!(asked(reference, V1), Ok(Some("team/w".to_owned())));
+    }
+    assert_eq!(
+        asked(json!({ "name": "w.ssh" }), Classic),
+        Ok(Some("default/w.ssh".to_owned()))
+    );
+    assert_eq!(asked(json!({ "name": "" }), V1), Ok(None));
+}
+
+/// JSON of any form, with the names of real fields among its keys.
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "\\PC{0,8}|2026-11-27T20:00:00Z|w".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(5, 60, 6, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            any_object(inner),
+        ]
+    })
+}
+
+fn any_object(inner: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
+    let key = "metadata|spec|status|name|labels|annotations|finalizers|ownerReferences|creationTimestamp|deletionTimestamp|generation|machineRef|additionalFiles|sshKeySecretRef|ipAddress|conditions|type|message|\\PC{0,4}";
+    prop::collection::btree_map(key, inner, 0..8)
+        .prop_map(|fields| Value::Object(fields.into_iter().collect()))
+}
+
+proptest! {
+    /// One odd object must not fail the list or the watch of all.
+    #[test]
+    fn any_object_decodes(metadata in any_object(any_json()), spec in any_json(), status in any_json()) {
+        let text = json!({ "metadata": metadata, "spec": spec, "status": status }).to_string();
+        prop_assert!(serde_json::from_str::<Machine>(&text).is_ok(), "{}", text);
+        prop_assert!(serde_json::from_str::<NixosConfiguration>(&text).is_ok(), "{}", text);
+        prop_assert!(serde_json::from_str::<RawCluster>(&text).is_ok(), "{}", text);
+    }
+}
