@@ -7,12 +7,12 @@ use crate::api::names::{CLUSTER_FINALIZER, join_token_name, ledger_name, worker_
 use crate::api::nio::Generation;
 use crate::api::spec::{RefPolicy, ValidSpec};
 
-use super::Settings;
 use super::action::{Action, ChildWrite, FinalizerWrite};
 use super::desired::Common;
 use super::observed::{LedgerView, Observed, SecretView};
 use super::output::Output;
 use super::selection::Selection;
+use super::settings::Settings;
 use super::writes::Token;
 
 /// What every later step stands on.

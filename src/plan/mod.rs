@@ -4,7 +4,6 @@
 //! property tests and the model checker.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -31,11 +30,14 @@ pub mod quorum;
 pub mod release;
 pub mod rollout;
 pub mod selection;
+pub mod settings;
 pub mod slot;
 pub mod ssh_key;
 pub mod status;
 pub mod targets;
 pub mod writes;
+
+pub use settings::Settings;
 
 use action::{Action, Plan};
 use bringup::Claims;
@@ -43,34 +45,7 @@ use ground::Ground;
 use known::Known;
 use observed::Observed;
 use output::Output;
-use patience::LATE_REQUEST_TIMEOUTS;
 use rollout::Changes;
-
-/// What the operator was told at its start and the planner needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// `gitRepo` of clusters that name none.
-    pub default_git_repo: Option<String>,
-    /// Bounds every call to the API server.
-    pub request_timeout: Duration,
-}
-
-impl Settings {
-    /// How long a request of one's own may still land.
-    #[must_use]
-    pub fn late_requests(&self) -> Duration {
-        self.request_timeout.saturating_mul(LATE_REQUEST_TIMEOUTS)
-    }
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            default_git_repo: None,
-            request_timeout: Duration::from_secs(30),
-        }
-    }
-}
 
 /// The next steps for a cluster. Total and deterministic: the same arguments give the same plan, whatever they hold (INVARIANTS I13).
 #[must_use]
