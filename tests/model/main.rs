@@ -2,7 +2,8 @@
 //! steps of NICO, with the real planner in the middle (INVARIANTS). Nothing of the planner is written again here.
 //!
 //! `compact.rs` is the state, `canonical.rs` its one form; `search.rs` says what may happen in a search, `model.rs` how it goes on.
-//! `texts.rs`, `objects.rs`, `planner.rs` and `steps.rs` show the state to the planner and take its plan; `shell.rs`, `reads.rs` and
+//! `texts.rs`, `facts.rs`, `objects.rs`, `planner.rs` and `steps.rs` show the state to the planner, as facts that it judges, and take
+//! its plan; `shell.rs`, `reads.rs` and
 //! `patience.rs` play the controller call by call, `server.rs` and `estate.rs` the API server, `nio.rs` and `drains.rs` the rest of the
 //! world; `judge.rs` says what must never be, `properties.rs` its names. `searches.rs`, `deletions.rs` and `leaving.rs` walk whole
 //! worlds, `ends.rs` looks for dead ends in them; `protocol.rs` leaves out each step of the slot's protocol, which must be found.

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::given::{PROD, cluster, machine, of_rival, selected, stranger};
-use crate::nonsense::distort;
+use crate::nonsense::{distort, misread};
 use crate::rules;
 use crate::source::{Source, cases, sources};
 use crate::world::{World, unusable_key, usable_key};
@@ -219,5 +219,21 @@ proptest! {
             prop_assert_eq!(&observed.cluster.status, &again);
             prop_assert!(!status::is_significant(&observed.cluster.status, &again));
         }
+    }
+
+    /// Whatever is read is judged, twice alike, and what is needed is met in the end.
+    #[test]
+    fn any_facts_are_judged(mut source in sources(600)) {
+        let mut world = past(&mut source);
+        let mut read = world.facts(PROD).unwrap();
+        world.assemble(&mut read);
+        for _ in 0..source.below(9) {
+            misread(&mut read, &mut source);
+        }
+        let observed = world.assemble(&mut read);
+        prop_assert_eq!(format!("{observed:?}"), format!("{:?}", world.assemble(&mut read)));
+        let plan = nico::plan::plan(&observed, world.now, &world.settings);
+        let kept = rules::check(&observed, &plan, world.now, &world.settings);
+        prop_assert!(kept.is_ok(), "{}\n{plan:#?}\n{observed:#?}", kept.unwrap_err());
     }
 }

@@ -8,6 +8,7 @@ use nico::api::conditions::{Cause, Reason};
 use nico::api::ledger::{Ledger, LedgerError};
 use nico::api::names::{CONFIRMED_ANNOTATION, ClusterId, MachineName, ROLE_LABEL};
 use nico::api::nio::{Generation, NioCondition, NixosConfiguration};
+use nico::plan::facts::{Facts, Freshness, ObjectFacts};
 use nico::plan::observed::{
     AtHand, Fetch, KnownHostsView, LedgerView, Observed, Rival, SecretView, SshKeyView, Stored,
     Works,
@@ -269,6 +270,45 @@ pub fn distort(observed: &mut Observed, source: &mut Source) {
             ]);
             observed.ssh_keys.remove(&name);
             observed.ssh_keys.extend(key.map(|key| (name, key)));
+        }
+    }
+}
+
+/// An object that was read by name is another one, or is gone, or an answer is an old one.
+pub fn misread(facts: &mut Facts, source: &mut Source) {
+    let controllers = [
+        None,
+        Some(facts.cluster.uid.clone()),
+        Some("rival-uid".to_owned()),
+    ];
+    let other = |object: &mut ObjectFacts, source: &mut Source| {
+        object.controller = source.of(&controllers);
+        object.adopt = source.of(&[None, Some("prod".to_owned()), Some(String::new())]);
+        (object.deleting, object.held) = (source.once_in(2), source.once_in(2));
+    };
+    let freshness = source.of(&[Freshness::Live, Freshness::Recent, Freshness::Remembered]);
+    let at = source.below(facts.secrets.len() + facts.maps.len());
+    if let Some(read) = facts.secrets.values_mut().nth(at) {
+        let Some(secret) = &mut read.found else {
+            return;
+        };
+        match source.below(6) {
+            0 => secret.keys.clear(),
+            1 => secret.is_kubeconfig = false,
+            2 => secret.kubeconfig = None,
+            3 => read.freshness = freshness,
+            4 => read.found = None,
+            _ => other(&mut secret.object, source),
+        }
+    } else if let Some(read) = facts.maps.values_mut().nth(at - facts.secrets.len()) {
+        let Some(map) = &mut read.found else {
+            return;
+        };
+        match source.below(4) {
+            0 => map.data.clear(),
+            1 => read.freshness = freshness,
+            2 => read.found = None,
+            _ => other(&mut map.object, source),
         }
     }
 }

@@ -12,7 +12,7 @@ use nico::plan::action::{
 use nico::plan::confirmed::Proof;
 use nico::plan::entered::{Entered, EnteredWrite};
 use nico::plan::observed::{LedgerView, Member, Observed, SecretView, SshKeyView};
-use nico::plan::writes::{Precondition, Rewrite};
+use nico::plan::writes::{Child, Precondition, Rewrite};
 use serde_json::Value;
 
 use super::{known_founded, must};
@@ -113,6 +113,12 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
                 Precondition::of(&held.metadata) == *at,
                 "a quiet write insists on a version",
             )
+        }
+        // A ledger that is being deleted waits for NICO alone, and NIO does not need it.
+        Action::Child(ChildWrite::Delete(Child::Ledger))
+            if !observed.cluster.deleting && matches!(observed.ledger, LedgerView::Leftover) =>
+        {
+            Ok(())
         }
         Action::Child(ChildWrite::Delete(_)) => must(
             observed.belongings().next().is_none(),
