@@ -215,6 +215,8 @@ pub fn secrets(observed: &Observed, ground: &Ground) -> (Secrets, Output) {
         );
         secrets.usable = false;
     }
+    // It is let go in this pass and made anew in the next: until then nothing is written that needs one.
+    secrets.usable &= !matches!(observed.ledger, LedgerView::Leftover);
     if !secrets.usable {
         output.look_for_missing();
     }

@@ -11,7 +11,7 @@ use nico::plan::writes::Child;
 use serde_json::json;
 
 use crate::facts::{self, live};
-use crate::given::{PROD, cluster, given, machine};
+use crate::given::{Given, PROD, cluster, given, kind, machine};
 use crate::rollout::name;
 use crate::world::World;
 
@@ -325,4 +325,30 @@ fn needs_come_in_order() {
     let needs = needs(&world.facts(PROD).unwrap());
     assert_eq!(needs.machines.into_iter().collect::<Vec<_>>(), [name("b")]);
     assert!(needs.secrets.is_empty() && needs.maps.is_empty() && needs.kubeconfig.is_none());
+}
+
+/// A person deleted the ledger: it is let go and made anew, before anything is claimed.
+#[test]
+fn nothing_is_claimed_beside_a_ledger_that_is_left_over() {
+    let mut world = world();
+    world.settle();
+    world.edit(PROD, |spec| {
+        spec["dataPlane"] = json!({ "machines": ["w"] })
+    });
+    let mut world = Given(world).machines(["w"]).0;
+    let mut facts = world.facts(PROD).unwrap();
+    let kinds = |world: &World, facts: &mut Facts| {
+        let observed = world.assemble(facts);
+        let plan = nico::plan::plan(&observed, world.now, &world.settings);
+        let kinds: Vec<_> = plan.actions.iter().map(kind).collect();
+        (kinds, plan.look_again)
+    };
+    let (planned, _) = kinds(&world, &mut facts);
+    assert!(planned.contains(&"Claim"), "{planned:?}");
+    let ledger = facts.maps.get_mut(&ledger_name(PROD)).unwrap();
+    ledger.found.as_mut().unwrap().object.deleting = true;
+    let (planned, again) = kinds(&world, &mut facts);
+    assert!(!planned.contains(&"Claim"), "{planned:?}");
+    assert!(planned.contains(&"DeleteChild"), "{planned:?}");
+    assert!(again.is_some_and(|again| again.as_secs() < 10));
 }
