@@ -47,6 +47,8 @@ pub enum Happening {
     NotReady(String, String),
     /// Nothing goes on without a person: why.
     Stalled(String, String),
+    /// Another program overwrites the status again and again.
+    StatusContested,
     /// A control plane of an even number bears no more failures than one of one machine less.
     EvenControlPlane(usize),
 }
@@ -151,6 +153,11 @@ impl Happening {
             Self::NotReady(reason, message) | Self::Stalled(reason, message) => {
                 warning(reason, "Reconcile", message.clone())
             }
+            Self::StatusContested => warning(
+                "StatusContested",
+                "Reconcile",
+                "another program overwrites this status again and again: look for a second NICO with other flags (kubectl get --show-managed-fields names the writers)".to_owned(),
+            ),
             Self::EvenControlPlane(count) => warning(
                 "EvenControlPlane",
                 "Reconcile",
@@ -183,6 +190,7 @@ impl Happening {
             | Self::Ready
             | Self::NotReady(..)
             | Self::Stalled(..)
+            | Self::StatusContested
             | Self::EvenControlPlane(_) => None,
         }
     }

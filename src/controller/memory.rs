@@ -2,17 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 
-use super::schedule::FAILURES_WHILE_ERRORS_DIFFER;
+use super::schedule::{
+    FAILURES_WHILE_ERRORS_DIFFER, STATUS_BATCH, STATUS_CONTEST_BACKOFF, STATUS_CONTEST_MEMORY,
+};
 use super::stores::older;
 use crate::api::cluster::RawCluster;
 use crate::api::spec::ValidSpec;
+use crate::api::status::ClusterStatus;
 use crate::api::validate::validate;
 use crate::plan::patience::Clock;
+use crate::plan::status::is_significant;
 
 /// The spec as the planner takes it, or what is wrong with it.
 pub type SpecOutcome = Result<Arc<ValidSpec>, Vec<String>>;
@@ -26,8 +30,7 @@ pub struct Memory {
     since: BTreeMap<Clock, Timestamp>,
     /// The newest form of the object that a write of ours returned.
     newest: Option<RawCluster>,
-    /// When the status was last written.
-    pub(super) status_written: Option<Instant>,
+    status: StatusWrites,
     failures: u32,
     last_failure: Option<String>,
 }
@@ -102,6 +105,60 @@ impl Memory {
     }
 }
 
+/// Writes of the status.
+#[derive(Default)]
+struct StatusWrites {
+    /// When it was last written, and what.
+    last: Option<(Instant, ClusterStatus)>,
+    /// How often another program has overwritten it.
+    contests: u32,
+}
+
+impl StatusWrites {
+    /// Whether another program has overwritten what is to be written again.
+    fn is_contested(&self, seen: &ClusterStatus, wanted: &ClusterStatus) -> bool {
+        self.last
+            .as_ref()
+            .is_some_and(|(_, last)| is_significant(last, seen) && !is_significant(last, wanted))
+    }
+}
+
+impl Memory {
+    /// How long a status is held back: changes that nobody waits for are written together, and what another program overwrites
+    /// again and again is written more and more seldom.
+    #[must_use]
+    pub fn status_pause(&self, seen: &ClusterStatus, wanted: &ClusterStatus) -> Option<Duration> {
+        let (written, _) = self.status.last.as_ref()?;
+        let pause = if !is_significant(seen, wanted) {
+            STATUS_BATCH
+        } else if self.status.is_contested(seen, wanted) {
+            let doublings = self.status.contests.checked_sub(1)?.min(10);
+            let (first, longest) = STATUS_CONTEST_BACKOFF.into_inner();
+            first.saturating_mul(1 << doublings).min(longest)
+        } else {
+            return None;
+        };
+        pause
+            .checked_sub(written.elapsed())
+            .filter(|it| !it.is_zero())
+    }
+
+    /// The status was written; how often another program had overwritten it.
+    pub fn wrote_status(&mut self, seen: &ClusterStatus, wanted: &ClusterStatus) -> u32 {
+        let status = &mut self.status;
+        let contested = status.is_contested(seen, wanted);
+        let last = status.last.replace((Instant::now(), wanted.clone()));
+        if contested {
+            status.contests = status.contests.saturating_add(1);
+            return status.contests;
+        }
+        if last.is_some_and(|(written, _)| written.elapsed() > STATUS_CONTEST_MEMORY) {
+            status.contests = 0;
+        }
+        0
+    }
+}
+
 /// The memories of all clusters, by uid.
 #[derive(Default)]
 pub struct Memories(Mutex<HashMap<String, Arc<Mutex<Memory>>>>);
@@ -128,4 +185,64 @@ impl Memories {
 /// Locks what a panic of another pass leaves as right as it was.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::api::status::Phase;
+
+    fn status(phase: Phase) -> ClusterStatus {
+        ClusterStatus {
+            phase: Some(phase),
+            ..ClusterStatus::default()
+        }
+    }
+
+    #[test]
+    fn a_status_that_another_program_overwrites_is_written_more_and_more_seldom() {
+        let (ours, theirs) = (status(Phase::Ready), status(Phase::Failed));
+        let mut memory = Memory::default();
+        assert_eq!(memory.status_pause(&theirs, &ours), None);
+        assert_eq!(memory.wrote_status(&theirs, &ours), 0);
+        assert_eq!(
+            memory.status_pause(&theirs, &ours),
+            None,
+            "an edit is mended at once"
+        );
+        let mut before = Duration::ZERO;
+        for contests in 1..=12 {
+            assert_eq!(memory.wrote_status(&theirs, &ours), contests);
+            let pause = memory.status_pause(&theirs, &ours).unwrap();
+            assert!(
+                pause > before || pause > Duration::from_secs(59),
+                "{pause:?}"
+            );
+            before = pause;
+        }
+        assert!(before <= *STATUS_CONTEST_BACKOFF.end());
+        let news = status(Phase::Deleting);
+        assert_eq!(
+            memory.status_pause(&theirs, &news),
+            None,
+            "news is told at once"
+        );
+        assert_eq!(memory.wrote_status(&ours, &news), 0);
+    }
+
+    #[test]
+    fn changes_that_nobody_waits_for_are_written_together() {
+        let old = status(Phase::Ready);
+        let mut new = old.clone();
+        new.revision = Some("abc".to_owned());
+        let mut memory = Memory::default();
+        assert_eq!(
+            memory.status_pause(&old, &new),
+            None,
+            "nothing was written yet"
+        );
+        memory.wrote_status(&ClusterStatus::default(), &old);
+        assert!(memory.status_pause(&old, &new).unwrap() <= STATUS_BATCH);
+    }
 }

@@ -38,6 +38,13 @@ pub const FAILURE_BACKOFF: RangeInclusive<Duration> =
 pub const FAILURES_WHILE_ERRORS_DIFFER: u32 = 4;
 /// Changes of the status that nobody waits for are written together, at most this often.
 pub const STATUS_BATCH: Duration = Duration::from_secs(5);
+/// First and longest pause before a status is written again that another program has overwritten. It doubles each time.
+pub const STATUS_CONTEST_BACKOFF: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(60);
+/// How long nobody else must have overwritten the status before the pauses begin anew.
+pub const STATUS_CONTEST_MEMORY: Duration = Duration::from_secs(600);
+/// How often the status must be overwritten before an event says so: a person who edits it once is no other program.
+pub const STATUS_CONTESTS_BEFORE_EVENT: u32 = 3;
 
 /// How old the answer to a read by name may be that counts as recent. People create and mend Secrets, and no watch reports it; NIO
 /// applies without a Secret that is missing and reports success. Several writes in a row share one read.

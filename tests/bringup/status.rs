@@ -9,7 +9,8 @@ use rig::world::condition;
 use serde_json::{Value, json};
 
 use crate::common::case::Case;
-use crate::common::{DEADLINE, listed};
+use crate::common::traffic::{RESYNC, resyncs};
+use crate::common::{DEADLINE, listed, nico};
 
 /// The statuses that NICO wrote, each with all that it held then.
 fn statuses(case: &Case) -> Vec<Value> {
@@ -228,4 +229,35 @@ async fn events_tell_what_happened() {
         "{notes:?}"
     );
     case.finish().await;
+}
+
+/// Two operators with other flags disagree about a cluster for ever: they do not write its status without pause, and say so.
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_that_disagree_do_not_flip_a_status_without_pause() {
+    let case = Case::with(&nico().args(&RESYNC)).await;
+    let other = case.world.proxy().await;
+    let repository = ["--default-git-repo", "https://git.example.com/flakes.git"];
+    let second = case.world.nico(&nico().args(&repository), &other).await;
+    let mut spec = listed(&["cp-01"], &[]);
+    spec.as_object_mut().unwrap().remove("gitRepo");
+    case.world.cluster("prod", spec).await.unwrap();
+    let events: Api<Event> = Api::namespaced(case.world.client().clone(), case.world.namespace());
+    let said = || async {
+        let found = events.list(&ListParams::default()).await.ok()?.items;
+        let mut reasons = found.iter().filter_map(|event| event.reason.as_deref());
+        reasons
+            .any(|reason| reason == "StatusContested")
+            .then_some(())
+    };
+    wait_for("an event names the other program", DEADLINE, said).await;
+    let before = statuses(&case).len();
+    let looks = resyncs(&case.proxy, "prod");
+    looks.more("looks at the cluster", 8, DEADLINE).await;
+    let more = statuses(&case).len() - before;
+    assert!(
+        more <= 4,
+        "{more} writes of the status: {}",
+        case.proxy.write_lines()
+    );
+    drop(second);
 }

@@ -1,6 +1,6 @@
 //! The one writer of the status: only where something in it changed, and on top of what the pass itself wrote.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tracing::debug;
@@ -14,12 +14,12 @@ use crate::controller::clock::now;
 use crate::controller::events::Happening;
 use crate::controller::observe::view;
 use crate::controller::pass::Pass;
-use crate::controller::schedule::STATUS_BATCH;
+use crate::controller::schedule::STATUS_CONTESTS_BEFORE_EVENT;
 use crate::plan::action::Plan;
 use crate::plan::observed::{ClusterView, Observed};
-use crate::plan::status::{Refusal, is_significant, status, unread};
+use crate::plan::status::{Refusal, status, unread};
 
-/// Writes the status where it changed; returns how long a change that nobody waits for is held back.
+/// Writes the status where it changed; returns how long a change is held back.
 pub(super) async fn keep_status(
     pass: &Pass<'_>,
     observed: &Observed,
@@ -35,12 +35,9 @@ pub(super) async fn keep_status(
     observed.cluster.status = newest.status.clone().unwrap_or_default();
     let wanted = status(&observed, plan, refusal, now);
     let held = &observed.cluster.status;
-    if wanted != *held
-        && !is_significant(held, &wanted)
-        && let Some(written) = pass.memory().status_written
-        && let Some(rest) = STATUS_BATCH.checked_sub(written.elapsed())
-    {
-        return Ok(Some(rest));
+    let pause = pass.memory().status_pause(held, &wanted);
+    if wanted != *held && pause.is_some() {
+        return Ok(pause);
     }
     write_status(pass, &observed.cluster, &wanted).await?;
     Ok(None)
@@ -80,10 +77,14 @@ pub(super) async fn write_status(
     let body = json!({ "status": merge(&seen.status, wanted) });
     let api = pass.api::<RawCluster>();
     let written = calls::patch_status(&api, &seen.name, &seen.precondition(), body).await?;
-    {
+    let contests = {
         let mut memory = pass.memory();
         memory.saw(written);
-        memory.status_written = Some(Instant::now());
+        memory.wrote_status(&seen.status, wanted)
+    };
+    if contests >= STATUS_CONTESTS_BEFORE_EVENT {
+        pass.context.events.tell(seen, &Happening::StatusContested);
+        return Ok(());
     }
     publish_changes(&pass.context.events, seen, wanted);
     Ok(())
