@@ -36,11 +36,8 @@ impl Host {
                 && !label.starts_with('-')
                 && !label.ends_with('-')
         };
-        // A last label that begins with a digit is an IPv4 address in one of its odd forms (URL standard, "ends in a number").
-        let numeric_end = name
-            .rsplit('.')
-            .next()
-            .is_some_and(|last| last.starts_with(|c: char| c.is_ascii_digit()));
+        // A last label that is a number makes it an IPv4 address in one of its odd forms (URL standard, "ends in a number").
+        let numeric_end = name.rsplit('.').next().is_some_and(is_number);
         (name.len() <= MAX_NAME && name.split('.').all(label) && !numeric_end)
             .then_some(Self::Name(name))
     }
@@ -58,6 +55,12 @@ impl Host {
             }
         }
     }
+}
+
+/// Decimal, octal or hexadecimal.
+fn is_number(label: &str) -> bool {
+    let hexadecimal = |rest: &str| rest.bytes().all(|c| c.is_ascii_hexdigit());
+    label.bytes().all(|c| c.is_ascii_digit()) || label.strip_prefix("0x").is_some_and(hexadecimal)
 }
 
 /// The address of a Machine, as it is written there: a plain host, whose name may hold underscores, as NixOS allows.
@@ -96,7 +99,16 @@ mod tests {
     #[test]
     fn addresses_are_plain_hosts_as_they_are_written() {
         let longest = format!("{}.lan", ["a"; 125].join("."));
-        for good in ["10.0.0.1", "fd00::1", "CP-01.lan.", "cp_01", &longest] {
+        for good in [
+            "10.0.0.1",
+            "fd00::1",
+            "CP-01.lan.",
+            "cp_01",
+            "01-worker",
+            "cp.1a",
+            "3rd",
+            &longest,
+        ] {
             assert_eq!(Address::parse(good).map(|it| it.0), Some(good.to_owned()));
         }
         let (label, name) = ("a".repeat(64), format!("a.{longest}"));
@@ -111,6 +123,7 @@ mod tests {
             "a\nb",
             "\u{1b}[31m",
             "10.0.0",
+            "10.0x7f",
             "fe80::1%eth0",
             "ä",
             &label,

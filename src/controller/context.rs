@@ -19,10 +19,12 @@ use super::health::{Health, mark};
 use super::interest::Interests;
 use super::memory::{Memories, lock};
 use super::named::Named;
+use super::pass::is_first_look;
 use super::schedule::{NIO_CHECK_PAUSE, NIO_MISSES};
 use super::settings::Settings;
 use super::stores::Stores;
 use crate::api::cluster::RawCluster;
+use crate::api::names::CLUSTER_LABEL;
 use crate::api::nio::{Generation, Machine, NixosConfiguration};
 use crate::plan::observed::controller;
 
@@ -55,12 +57,14 @@ pub struct Context {
 }
 
 /// Which NIO was found, and when.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Detected {
     at: Option<Instant>,
     generation: Option<Generation>,
     /// Looks in a row that found none.
     misses: u8,
+    /// When the last look failed, and why.
+    failed: Option<(Instant, calls::CallError)>,
 }
 
 impl Context {
@@ -107,7 +111,7 @@ impl Context {
     pub(crate) async fn nio(&self) -> Result<Option<Generation>, calls::CallError> {
         // One lookup at a time: those who wait take its answer.
         let mut detected = self.nio.lock().await;
-        let known = *detected;
+        let known = detected.clone();
         let age = if known.generation.is_some() && known.misses == 0 {
             self.settings.resync
         } else {
@@ -116,7 +120,14 @@ impl Context {
         if known.at.is_some_and(|at| at.elapsed() < age) {
             return Ok(known.generation);
         }
-        let found = detect::detect(&self.client, self.settings.nio).await?;
+        if let Some((at, error)) = &detected.failed
+            && at.elapsed() < NIO_CHECK_PAUSE
+        {
+            return Err(error.clone());
+        }
+        let found = detect::detect(&self.client, self.settings.nio).await;
+        detected.failed = found.as_ref().err().map(|it| (Instant::now(), it.clone()));
+        let found = found?;
         // An API server that starts may not publish a schema yet that it serves a moment later.
         let misses = if found.is_some() {
             0
@@ -129,6 +140,7 @@ impl Context {
             at: Some(Instant::now()),
             generation,
             misses,
+            failed: None,
         };
         self.tidy();
         Ok(generation)
@@ -151,6 +163,12 @@ impl Context {
     pub(super) fn take_cluster(&self, event: &Event<RawCluster>) {
         let spec = |cluster: &RawCluster| lock(&self.memories.of(cluster)).spec(cluster).ok();
         self.interests.apply(event, spec);
+        if let Event::Apply(cluster) = event
+            && is_first_look(cluster)
+        {
+            let namespace = cluster.namespace().unwrap_or_default();
+            self.gate.promote(&namespace, &cluster.name_any());
+        }
     }
 
     /// Takes a watch event of a Machine in; the clusters that it concerns.
@@ -224,7 +242,12 @@ impl Context {
 }
 
 fn owner_of(configuration: &NixosConfiguration) -> Option<ObjectRef<RawCluster>> {
-    let owner =
-        controller(&configuration.metadata).filter(|owner| owner.kind == "KubernetesCluster")?;
-    Some(ObjectRef::new(&owner.name).within(&configuration.namespace().unwrap_or_default()))
+    let owner = controller(&configuration.metadata);
+    let name = match owner {
+        Some(owner) if owner.kind == "KubernetesCluster" => &owner.name,
+        Some(_) => return None,
+        // One that lost its owner by hand still says whose it is.
+        None => configuration.labels().get(CLUSTER_LABEL)?,
+    };
+    Some(ObjectRef::new(name).within(&configuration.namespace().unwrap_or_default()))
 }

@@ -27,8 +27,8 @@ struct State {
     closed: bool,
     /// Running passes by kind.
     running: [usize; 2],
-    /// Running passes by namespace.
-    of_namespace: BTreeMap<String, usize>,
+    /// Running passes by kind and namespace.
+    of_namespace: [BTreeMap<String, usize>; 2],
     /// Those who wait, by kind.
     waiting: [Queue; 2],
 }
@@ -37,29 +37,49 @@ struct State {
 #[derive(Default)]
 struct Queue {
     turns: VecDeque<String>,
-    waiting: BTreeMap<String, VecDeque<oneshot::Sender<Turn>>>,
+    waiting: BTreeMap<String, VecDeque<Waiter>>,
+}
+
+/// A cluster that waits.
+struct Waiter {
+    cluster: String,
+    admit: oneshot::Sender<Turn>,
 }
 
 /// The turn of one pass. It makes room when it is dropped.
 pub struct Turn {
-    gate: Arc<Mutex<State>>,
+    gate: Option<Arc<Mutex<State>>>,
     namespace: String,
     kind: Kind,
 }
 
 impl Gate {
-    /// Waits for the turn of a cluster of this namespace. `None`: the gate is closed.
-    pub async fn enter(&self, namespace: &str, kind: Kind) -> Option<Turn> {
+    /// Waits for the turn of a cluster. `None`: the gate is closed.
+    pub async fn enter(&self, namespace: &str, cluster: &str, kind: Kind) -> Option<Turn> {
         let (admit, admitted) = oneshot::channel();
         {
             let mut state = lock(&self.0);
             if state.closed {
                 return None;
             }
-            state.waiting[kind as usize].push(namespace, admit);
+            let cluster = cluster.to_owned();
+            state.waiting[kind as usize].push(namespace, Waiter { cluster, admit });
         }
         admit_all(&self.0);
         admitted.await.ok()
+    }
+
+    /// A cluster that may wait with work has a generation that nobody has looked at: it waits with the first looks.
+    pub fn promote(&self, namespace: &str, cluster: &str) {
+        {
+            let mut state = lock(&self.0);
+            let [first_looks, work] = &mut state.waiting;
+            let Some(waiter) = work.take(namespace, cluster) else {
+                return;
+            };
+            first_looks.push(namespace, waiter);
+        }
+        admit_all(&self.0);
     }
 
     /// Admits nobody any more, so that the program can end.
@@ -71,50 +91,63 @@ impl Gate {
 }
 
 impl Queue {
-    fn push(&mut self, namespace: &str, admit: oneshot::Sender<Turn>) {
+    fn push(&mut self, namespace: &str, waiter: Waiter) {
         let waiting = self.waiting.entry(namespace.to_owned()).or_default();
         if waiting.is_empty() {
             self.turns.push_back(namespace.to_owned());
         }
-        waiting.push_back(admit);
+        waiting.push_back(waiter);
     }
 
     /// Takes the first one whose namespace may have another pass.
-    fn pop(
-        &mut self,
-        may_have_another: impl Fn(&str) -> bool,
-    ) -> Option<(String, oneshot::Sender<Turn>)> {
+    fn pop(&mut self, may_have_another: impl Fn(&str) -> bool) -> Option<(String, Waiter)> {
         let position = self.turns.iter().position(|it| may_have_another(it))?;
         let namespace = self.turns.remove(position)?;
         let waiting = self.waiting.get_mut(&namespace)?;
-        let admit = waiting.pop_front()?;
+        let first = waiting.pop_front()?;
         if waiting.is_empty() {
             self.waiting.remove(&namespace);
         } else {
             self.turns.push_back(namespace.clone());
         }
-        Some((namespace, admit))
+        Some((namespace, first))
+    }
+
+    /// Takes a cluster out of its turn.
+    fn take(&mut self, namespace: &str, cluster: &str) -> Option<Waiter> {
+        let waiting = self.waiting.get_mut(namespace)?;
+        let position = waiting.iter().position(|it| it.cluster == cluster)?;
+        let waiter = waiting.remove(position)?;
+        if waiting.is_empty() {
+            self.waiting.remove(namespace);
+            self.turns.retain(|it| it != namespace);
+        }
+        Some(waiter)
     }
 }
 
 impl State {
-    /// The next one that may begin. A namespace gets at most as many passes as it leaves to others, so that a few never take all.
-    fn next(&mut self) -> Option<(String, Kind, oneshot::Sender<Turn>)> {
-        let free = CONCURRENT_PASSES.saturating_sub(self.running.iter().sum());
-        for (kind, most) in [
-            (Kind::FirstLook, CONCURRENT_PASSES),
-            (Kind::Work, CONCURRENT_PASSES - PASSES_KEPT_FOR_FIRST_LOOKS),
+    /// The next one that may begin. Of each kind, a namespace gets at most as many passes as it leaves to others, so that a few never
+    /// take all.
+    fn next(&mut self) -> Option<(String, Kind, Waiter)> {
+        let all: usize = self.running.iter().sum();
+        let free = CONCURRENT_PASSES.saturating_sub(all);
+        let for_work = CONCURRENT_PASSES - PASSES_KEPT_FOR_FIRST_LOOKS;
+        for (kind, free) in [
+            (Kind::FirstLook, free),
+            (
+                Kind::Work,
+                free.min(for_work.saturating_sub(self.running[Kind::Work as usize])),
+            ),
         ] {
-            if self.running[kind as usize] >= most {
-                continue;
-            }
-            let running = &self.of_namespace;
+            let running = &self.of_namespace[kind as usize];
             let may_have_another =
                 |namespace: &str| running.get(namespace).copied().unwrap_or_default() < free;
-            if let Some((namespace, admit)) = self.waiting[kind as usize].pop(may_have_another) {
+            if let Some((namespace, waiter)) = self.waiting[kind as usize].pop(may_have_another) {
                 self.running[kind as usize] += 1;
-                *self.of_namespace.entry(namespace.clone()).or_default() += 1;
-                return Some((namespace, kind, admit));
+                let running = &mut self.of_namespace[kind as usize];
+                *running.entry(namespace.clone()).or_default() += 1;
+                return Some((namespace, kind, waiter));
             }
         }
         None
@@ -122,10 +155,11 @@ impl State {
 
     fn end(&mut self, namespace: &str, kind: Kind) {
         self.running[kind as usize] -= 1;
-        if let Some(running) = self.of_namespace.get_mut(namespace) {
-            *running -= 1;
-            if *running == 0 {
-                self.of_namespace.remove(namespace);
+        let running = &mut self.of_namespace[kind as usize];
+        if let Some(passes) = running.get_mut(namespace) {
+            *passes -= 1;
+            if *passes == 0 {
+                running.remove(namespace);
             }
         }
     }
@@ -133,23 +167,29 @@ impl State {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        lock(&self.gate).end(&self.namespace, self.kind);
-        admit_all(&self.gate);
+        if let Some(gate) = self.gate.take() {
+            lock(&gate).end(&self.namespace, self.kind);
+            admit_all(&gate);
+        }
     }
 }
 
 /// Admits whoever may begin. One that does not wait any more gives its place to the next.
 fn admit_all(gate: &Arc<Mutex<State>>) {
     loop {
-        // Not under the lock: a place that nobody takes is given back in its drop.
-        let Some((namespace, kind, admit)) = lock(gate).next() else {
+        let Some((namespace, kind, waiter)) = lock(gate).next() else {
             return;
         };
-        let _ = admit.send(Turn {
-            gate: Arc::clone(gate),
+        let turn = Turn {
+            gate: Some(Arc::clone(gate)),
             namespace,
             kind,
-        });
+        };
+        if let Err(mut unused) = waiter.admit.send(turn) {
+            // It ends here and not in its drop, which would begin this loop again inside itself.
+            unused.gate = None;
+            lock(gate).end(&unused.namespace, unused.kind);
+        }
     }
 }
 
@@ -164,95 +204,108 @@ mod tests {
 
     use super::*;
 
-    /// Whether a pass of this namespace begins at once.
+    /// A pass of this namespace, where it begins at once.
     fn try_enter(gate: &Gate, namespace: &str, kind: Kind) -> Option<Turn> {
-        gate.enter(namespace, kind).now_or_never().flatten()
+        gate.enter(namespace, "it", kind).now_or_never().flatten()
     }
 
     fn fill(gate: &Gate, namespace: &str, kind: Kind) -> Vec<Turn> {
         std::iter::from_fn(|| try_enter(gate, namespace, kind)).collect()
     }
 
+    /// As many passes as many namespaces get together.
+    fn fill_all(gate: &Gate, kind: Kind) -> Vec<Turn> {
+        let namespaces = (0..100).map(|i| i.to_string());
+        let enter = |namespace: String| try_enter(gate, &namespace, kind);
+        namespaces.filter_map(enter).collect()
+    }
+
     #[test]
     fn no_namespace_takes_all() {
         let gate = Gate::default();
         let greedy = fill(&gate, "a", Kind::Work);
-        assert_eq!(greedy.len(), CONCURRENT_PASSES / 2);
+        assert_eq!(greedy.len(), 12);
         let also = fill(&gate, "b", Kind::Work);
-        assert!(!also.is_empty() && also.len() <= greedy.len() / 2);
-        assert!(try_enter(&gate, "c", Kind::FirstLook).is_some());
-        drop(greedy);
+        assert_eq!(also.len(), 6);
         assert!(try_enter(&gate, "c", Kind::Work).is_some());
+        drop(greedy);
+        assert!(fill(&gate, "c", Kind::Work).len() > 6);
     }
 
     #[test]
-    fn a_first_look_finds_room_beside_any_work_and_goes_before_it() {
+    fn a_first_look_finds_room_beside_any_work() {
+        let one = Gate::default();
+        let _work = fill(&one, "a", Kind::Work);
+        assert!(
+            try_enter(&one, "a", Kind::FirstLook).is_some(),
+            "in one namespace"
+        );
+        let many = Gate::default();
+        let work = fill_all(&many, Kind::Work);
+        assert_eq!(work.len(), 24);
+        assert_eq!(fill_all(&many, Kind::FirstLook).len(), 8);
+    }
+
+    #[test]
+    fn a_first_look_goes_before_work_that_waits_longer() {
         let gate = Gate::default();
-        let namespaces = (0..100).map(|i| i.to_string());
-        let mut work: Vec<Turn> = namespaces
-            .filter_map(|namespace| try_enter(&gate, &namespace, Kind::Work))
-            .collect();
-        assert_eq!(work.len(), CONCURRENT_PASSES - PASSES_KEPT_FOR_FIRST_LOOKS);
-        let _first = fill(&gate, "new", Kind::FirstLook);
-        let _others = fill(&gate, "newer", Kind::FirstLook);
-        let mut more_work = Box::pin(gate.enter("a", Kind::Work));
-        let mut look = Box::pin(gate.enter("b", Kind::FirstLook));
-        // Whatever is left is taken, then both wait.
-        let _rest = ["x", "y", "z"].map(|it| fill(&gate, it, Kind::FirstLook));
-        assert!(more_work.as_mut().now_or_never().is_none());
-        assert!(look.as_mut().now_or_never().is_none());
+        let mut work = fill_all(&gate, Kind::Work);
+        let _looks = fill_all(&gate, Kind::FirstLook);
+        let mut more_work = Box::pin(gate.enter("a", "works", Kind::Work));
+        let mut edited = Box::pin(gate.enter("a", "edited", Kind::Work));
+        let mut look = Box::pin(gate.enter("b", "new", Kind::FirstLook));
+        for waits in [&mut more_work, &mut edited, &mut look] {
+            assert!(waits.as_mut().now_or_never().is_none());
+        }
+        // The spec of one that waits with work was changed.
+        gate.promote("a", "edited");
         work.pop();
-        let looks = look.as_mut().now_or_never().flatten();
-        assert!(looks.is_some());
+        let new = look.as_mut().now_or_never().flatten();
+        assert!(new.is_some());
+        assert!(edited.as_mut().now_or_never().is_none());
+        work.pop();
+        let second = edited.as_mut().now_or_never().flatten();
+        assert!(second.is_some());
         assert!(more_work.as_mut().now_or_never().is_none());
         work.pop();
-        assert!(more_work.as_mut().now_or_never().is_some());
+        assert!(more_work.as_mut().now_or_never().flatten().is_some());
     }
 
     #[test]
     fn namespaces_take_turns_and_each_is_first_come_first_served() {
         let mut queue = Queue::default();
-        let mut receivers: Vec<_> = ["a", "a", "a", "b", "c", "b"]
-            .into_iter()
-            .map(|namespace| {
-                let (admit, admitted) = oneshot::channel::<Turn>();
-                queue.push(namespace, admit);
-                Some(admitted)
-            })
-            .collect();
-        let mut turns = Vec::new();
-        while let Some((namespace, admit)) = queue.pop(|_| true) {
-            // Which of those who wait it is: the one whose receiver hears of the end.
-            drop(admit);
-            let ended = receivers.iter_mut().position(|receiver| {
-                receiver.as_mut().is_some_and(|it| {
-                    matches!(it.try_recv(), Err(oneshot::error::TryRecvError::Closed))
-                })
-            });
-            receivers[ended.unwrap()] = None;
-            turns.push((namespace, ended.unwrap()));
+        for (namespace, cluster) in [
+            ("a", "1"),
+            ("a", "2"),
+            ("a", "3"),
+            ("b", "4"),
+            ("c", "5"),
+            ("b", "6"),
+        ] {
+            let (admit, _) = oneshot::channel();
+            let cluster = cluster.to_owned();
+            queue.push(namespace, Waiter { cluster, admit });
         }
-        let turns: Vec<(&str, usize)> = turns.iter().map(|(it, i)| (it.as_str(), *i)).collect();
-        assert_eq!(
-            turns,
-            [("a", 0), ("b", 3), ("c", 4), ("a", 1), ("b", 5), ("a", 2)]
-        );
+        let order: Vec<String> =
+            std::iter::from_fn(|| Some(queue.pop(|_| true)?.1.cluster)).collect();
+        assert_eq!(order, ["1", "4", "5", "2", "6", "3"]);
     }
 
     #[tokio::test]
     async fn who_waits_no_longer_takes_no_place_and_a_closed_gate_admits_nobody() {
         let gate = Gate::default();
         let running = fill(&gate, "a", Kind::Work);
-        let mut gone = Box::pin(gate.enter("a", Kind::Work));
-        assert!(gone.as_mut().now_or_never().is_none());
-        let mut waits = Box::pin(gate.enter("a", Kind::Work));
+        for _ in 0..10_000 {
+            let mut gone = Box::pin(gate.enter("a", "gone", Kind::Work));
+            assert!(gone.as_mut().now_or_never().is_none());
+        }
+        let mut waits = Box::pin(gate.enter("a", "waits", Kind::Work));
         assert!(waits.as_mut().now_or_never().is_none());
-        drop(gone);
         drop(running);
         assert!(waits.await.is_some());
         assert_eq!(lock(&gate.0).running, [0, 0]);
         let running = fill(&gate, "a", Kind::Work);
-        let waits = gate.enter("a", Kind::Work);
+        let waits = gate.enter("a", "waits", Kind::Work);
         let (waited, ()) = tokio::join!(waits, async { gate.close() });
         assert!(waited.is_none());
         drop(running);

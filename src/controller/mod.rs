@@ -35,7 +35,7 @@ pub mod watch;
 
 use context::Context;
 use health::Health;
-use schedule::DEBOUNCE;
+use schedule::{DEBOUNCE, STARTED_PASSES};
 use settings::Settings;
 use watch::watch;
 
@@ -73,8 +73,12 @@ pub async fn run(
         .flat_map(move |event| futures::stream::iter(of_configurations.take_configuration(event)));
     let (readiness, closing) = (Arc::clone(&context), Arc::clone(&context));
     let work = Controller::for_stream(reflector(writer, clusters).applied_objects(), reader)
-        // Every pass begins at once, and waits for its turn at the gate.
-        .with_config(Config::default().debounce(DEBOUNCE))
+        // Passes begin at once, and wait for their turn at the gate.
+        .with_config(
+            Config::default()
+                .concurrency(STARTED_PASSES)
+                .debounce(DEBOUNCE),
+        )
         .reconcile_on(machines)
         .reconcile_on(configurations)
         .reconcile_on(received(woken))

@@ -28,15 +28,24 @@ use crate::remote::workload::{Member, Question};
 
 /// Port of every member's API server, where the spec names an endpoint whose port may be another (SPEC 4.4).
 const API_PORT: u16 = 6443;
+/// Rounds of reading for one snapshot. Five are needed: what is known at once, members, candidates, their keys, the kubeconfig.
+const MOST_ROUNDS: usize = 64;
 /// Objects read by name at the same time.
 const READS_AT_A_TIME: usize = 16;
 
 /// Reads the cluster and both lists from the API server, now. `None` where the cluster is gone or another of its name.
-pub async fn read_live(pass: &Pass<'_>) -> Result<Option<(RawCluster, Stores)>, CallError> {
+/// Where NIO's resources are not served, there is nothing to list.
+pub async fn read_live(
+    pass: &Pass<'_>,
+    nio: Option<Generation>,
+) -> Result<Option<(RawCluster, Stores)>, CallError> {
     // The cluster first: what is listed after it cannot be older than the spec that it is judged by.
     let Some(live) = read_cluster(pass).await? else {
         return Ok(None);
     };
+    if nio.is_none() {
+        return Ok(Some((live, Stores::of(Vec::new(), Vec::new()))));
+    }
     let machines = calls::list(&pass.api::<Machine>()).await?;
     let configurations = calls::list(&pass.api::<NixosConfiguration>()).await?;
     Ok(Some((live, Stores::of(machines, configurations))))
@@ -107,12 +116,16 @@ async fn complete(
     stores: &Stores,
     facts: &mut Facts,
 ) -> Result<Observed, CallError> {
-    loop {
+    for _ in 0..MOST_ROUNDS {
         match assemble(facts) {
             Ok(observed) => return Ok(observed),
             Err(needs) => read(context, stores, *needs, facts).await?,
         }
     }
+    Err(CallError::Unanswered {
+        what: format!("KubernetesCluster {}", facts.cluster.name),
+        why: "what is read never suffices, a defect of NICO's: report it",
+    })
 }
 
 /// Reads all that is needed. A read that fails is no answer.

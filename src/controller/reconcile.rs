@@ -19,7 +19,7 @@ use super::clock::now;
 use super::context::Context;
 use super::observe::{at_hand, observe, read_ledger, read_live};
 use super::pass::Pass;
-use super::schedule::{PASS_TIMEOUT, STALE_PASSES_BEFORE_BACKOFF, STALE_PAUSE};
+use super::schedule::{STALE_PASSES_BEFORE_BACKOFF, STALE_PAUSE};
 use crate::api::cluster::RawCluster;
 use crate::plan::action::{Action, FinalizerWrite, NodeWork, Plan};
 use crate::plan::observed::Observed;
@@ -37,7 +37,10 @@ pub async fn reconcile(
 ) -> Result<Next, Infallible> {
     let mut pass = Pass::new(&context, cluster);
     let gate = &context.gate;
-    let Some(_turn) = gate.enter(&pass.namespace(), pass.kind()).await else {
+    let Some(_turn) = gate
+        .enter(&pass.namespace(), &pass.name(), pass.kind())
+        .await
+    else {
         return Ok(Next::await_change());
     };
     pass.refresh();
@@ -58,9 +61,10 @@ pub async fn reconcile(
 /// A pass that ends in time and does not take the others with it, whatever defect one cluster brings to light.
 async fn bounded(pass: &Pass<'_>) -> Result<Next, PassError> {
     let steps = AssertUnwindSafe(steps(pass)).catch_unwind();
-    match tokio::time::timeout(PASS_TIMEOUT, steps).await {
+    let longest = pass.context.settings.pass_timeout();
+    match tokio::time::timeout(longest, steps).await {
         Ok(ended) => ended.unwrap_or(Err(PassError::Panicked)),
-        Err(_) => Err(PassError::Timeout),
+        Err(_) => Err(PassError::Timeout(longest)),
     }
 }
 
@@ -108,7 +112,7 @@ async fn steps(pass: &Pass<'_>) -> Result<Next, PassError> {
             let read = read_ledger(context, &cached.cluster).await;
             Some(read.map_err(PassError::Unread)?)
         };
-        let Some((live, stores)) = read_live(pass).await.map_err(PassError::Unread)? else {
+        let Some((live, stores)) = read_live(pass, nio).await.map_err(PassError::Unread)? else {
             pass.forget();
             return Ok(Next::requeue(context.settings.resync));
         };

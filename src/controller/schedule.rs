@@ -3,14 +3,19 @@
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
-/// Clusters reconciled at the same time.
-pub const CONCURRENT_PASSES: usize = 16;
+/// Passes that the runtime's queue starts at the same time; they wait for their turn. It polls all of them at each event.
+pub const STARTED_PASSES: u16 = 512;
+/// Passes at work at the same time. One namespace gets at most 12 of them for work.
+pub const CONCURRENT_PASSES: usize = 32;
 /// Of these, how many are kept for clusters of which nobody has looked at the current generation.
-pub const PASSES_KEPT_FOR_FIRST_LOOKS: usize = 4;
+pub const PASSES_KEPT_FOR_FIRST_LOOKS: usize = 8;
 /// Events that arrive within this time become one pass.
 pub const DEBOUNCE: Duration = Duration::from_millis(20);
-/// Bounds one pass, so that one cluster never holds up another for longer.
-pub const PASS_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bounds one pass, so that one cluster never holds up another for longer: it is ended after so many request timeouts, but never
+/// before [`SHORTEST_PASS_TIMEOUT`].
+pub const PASS_TIMEOUT_IN_REQUESTS: u32 = 10;
+/// See [`PASS_TIMEOUT_IN_REQUESTS`].
+pub const SHORTEST_PASS_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Pause before a pass that looks whether the first lists have ended.
 pub const LIST_CHECK_PAUSE: Duration = Duration::from_millis(250);

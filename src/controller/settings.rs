@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::schedule::{PASS_TIMEOUT_IN_REQUESTS, SHORTEST_PASS_TIMEOUT};
 use crate::api::nio::Generation;
 
 /// Settings of one run of the operator.
@@ -19,4 +20,15 @@ pub struct Settings {
     pub request_timeout: Duration,
     /// Port of the machines' SSH servers.
     pub ssh_port: u16,
+}
+
+impl Settings {
+    /// How long one pass may take.
+    #[must_use]
+    pub fn pass_timeout(&self) -> Duration {
+        let of_requests = self
+            .request_timeout
+            .saturating_mul(PASS_TIMEOUT_IN_REQUESTS);
+        of_requests.max(SHORTEST_PASS_TIMEOUT)
+    }
 }

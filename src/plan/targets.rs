@@ -214,19 +214,25 @@ fn join(
     others.min().map(|(_, node)| node.clone())
 }
 
-/// A machine's address; where its Machine object is gone or names none, the one that its configuration was written with.
+/// A machine's address. Where its Machine object is gone or names none, the one that its configuration was written with, or that of
+/// the others. One that is none, and that all of them hold, stays: an operator upgrade, which may be stricter, rolls nothing.
 fn address(observed: &Observed, machine: &MachineName) -> String {
     if let Some(address) = observed.machine(machine).and_then(|it| it.address()) {
         return address.to_owned();
     }
-    observed
-        .member(machine)
-        .and_then(|member| member.values())
-        .and_then(|values| {
-            let mut nodes = values.control_plane.into_iter().chain(values.workers);
-            nodes.find(|node| node.name == machine.as_str())
-        })
-        .map(|node| node.ip)
-        .filter(|address| Address::parse(address).is_some())
-        .unwrap_or_default()
+    let held = |member: &Member<'_>| {
+        let values = member.values()?;
+        let mut nodes = values.control_plane.into_iter().chain(values.workers);
+        let node = nodes.find(|node| node.name == machine.as_str())?;
+        Some(node.ip)
+    };
+    let is_address = |address: &String| Address::parse(address).is_some();
+    let own = observed.member(machine).and_then(|member| held(&member));
+    if let Some(own) = own.filter(is_address) {
+        return own;
+    }
+    let mut all: BTreeSet<String> = observed.members().filter_map(|it| held(&it)).collect();
+    let usable = all.iter().find(|address| is_address(address)).cloned();
+    let agreed = || all.pop_first().filter(|_| all.is_empty());
+    usable.or_else(agreed).unwrap_or_default()
 }

@@ -108,11 +108,33 @@ fn an_address_that_was_written_by_hand_reaches_no_other_machine() {
         .then(|seen| {
             for machine in ["a", "v"] {
                 let held = seen.held(machine);
-                assert!(
-                    held.workers.iter().all(|node| !node.ip.contains(' ')),
-                    "{held:?}"
-                );
+                let w = held.workers.iter().find(|node| node.name == "w").unwrap();
+                assert_eq!(w.ip, "ip-of-w", "{held:?}");
             }
+        });
+}
+
+/// An operator upgrade rolls nothing: what an older version took for an address stays where every machine holds it.
+#[test]
+fn an_address_that_counts_as_none_today_and_that_all_hold_rolls_nothing() {
+    given(cluster().control_plane(["a"]).workers(["v", "w"]))
+        .machines(["a", "v", "w"])
+        .when(settled)
+        .when(|world| {
+            world.machines.remove(&name("w"));
+            for machine in ["a", "v", "w"] {
+                world.edit_configuration(machine, |held| {
+                    let inline = &mut held.spec.0["additionalFiles"][0]["inline"];
+                    let text = inline.as_str().unwrap();
+                    *inline = json!(text.replace("ip-of-w", "fe80::1%eth0"));
+                });
+            }
+            world.settle();
+        })
+        .then(|seen| {
+            assert!(seen.plan.outdated.is_empty(), "{:?}", seen.plan.outdated);
+            let held = seen.held("v");
+            assert!(held.workers.iter().any(|node| node.ip == "fe80::1%eth0"));
         });
 }
 

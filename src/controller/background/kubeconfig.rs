@@ -1,7 +1,7 @@
 //! The kubeconfig of one cluster: the stored one is verified now and then; where one is missing, or no longer good enough, another
 //! is fetched, verified and kept at hand until it is stored.
 
-use std::collections::BTreeSet;
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -11,6 +11,9 @@ use super::task::Task;
 use crate::api::conditions::{Cause, Reason};
 use crate::plan::observed::{Fetch, NotWorking, Works};
 use crate::plan::patience::KUBECONFIG_TRIED_AGAIN_AFTER;
+
+/// Fetched kubeconfigs that are remembered. One is stored a few rounds after it was fetched, or never.
+const REMEMBERED_ROUNDS: usize = 8;
 
 /// What is known of the stored kubeconfig, and of the one that is to replace it.
 #[derive(Default)]
@@ -43,8 +46,8 @@ pub(super) struct Next {
     /// Why the last round brought none.
     failure: Option<Cause>,
     pub(super) fetched: Option<Fetched>,
-    /// SHA-256 of every kubeconfig that was fetched: a later round may replace one while it is being stored.
-    brought: BTreeSet<String>,
+    /// SHA-256 of the kubeconfigs that were fetched last: a later round may replace one while it is being stored.
+    brought: VecDeque<String>,
     /// Line to be pinned, where a host was unknown.
     pub(super) host_key_line: Option<String>,
 }
@@ -111,7 +114,7 @@ impl Kubeconfig {
     /// A kubeconfig of that digest is stored. Where it was fetched, the search is over: secret bytes go, also those that a later
     /// round brought meanwhile, and what was verified already need not be verified again.
     pub(super) fn note_stored(&mut self, digest: &str) {
-        if !self.next.brought.contains(digest) {
+        if !self.next.brought.iter().any(|it| it == digest) {
             return;
         }
         let fetched = self.next.fetched.take();
@@ -148,7 +151,10 @@ impl Next {
             let verified = |it: &Fetched| it.at_hand.verified.clone();
             let before = self.fetched.as_ref().map(verified);
             let other = before != Some(verified(&fetched));
-            self.brought.insert(fetched.digest());
+            self.brought.push_back(fetched.digest());
+            if self.brought.len() > REMEMBERED_ROUNDS {
+                self.brought.pop_front();
+            }
             self.fetched = Some(fetched);
             other
         });

@@ -26,7 +26,7 @@ pub(super) async fn write_under_entry(
     taken: &Precondition,
 ) -> Result<(), ActError> {
     let context = pass.context;
-    let Some((live, stores)) = read_live(pass).await? else {
+    let Some((live, stores)) = read_live(pass, first.0.nio).await? else {
         return Err(ActError::Lost("the cluster is gone"));
     };
     if live.metadata.generation != Some(first.0.cluster.generation) {

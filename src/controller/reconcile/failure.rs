@@ -1,5 +1,7 @@
 //! What follows from a failed pass: what people are told, and when the next pass begins.
 
+use std::time::Duration;
+
 use kube::runtime::controller::Action as Next;
 use tracing::{debug, trace, warn};
 
@@ -9,7 +11,7 @@ use crate::controller::calls::CallError;
 use crate::controller::observe::read_cluster;
 use crate::controller::pass::Pass;
 use crate::controller::schedule::{
-    FAILURE_BACKOFF, FAILURES_BEFORE_REPORT, LIST_CHECK_PAUSE, LIST_PATIENCE, PASS_TIMEOUT,
+    FAILURE_BACKOFF, FAILURES_BEFORE_REPORT, LIST_CHECK_PAUSE, LIST_PATIENCE,
     STALE_PASSES_BEFORE_BACKOFF, STALE_PASSES_BEFORE_DIRECT_READ, STALE_PAUSE,
 };
 
@@ -26,8 +28,8 @@ pub(super) enum PassError {
     #[error(transparent)]
     Act(#[from] ActError),
     /// The pass took too long.
-    #[error("the pass took longer than {} s", PASS_TIMEOUT.as_secs())]
-    Timeout,
+    #[error("the pass took longer than {} s", .0.as_secs())]
+    Timeout(Duration),
     /// The pass panicked: a defect of NICO's.
     #[error("the pass ended in a defect of NICO's: see its log for `panicked`, and report it")]
     Panicked,
@@ -44,7 +46,7 @@ impl PassError {
         match self {
             Self::Act(error) => error.is_stale(),
             Self::Unread(error) | Self::Status(error) => error.is_stale(),
-            Self::NotListed | Self::Timeout | Self::Panicked => false,
+            Self::NotListed | Self::Timeout(_) | Self::Panicked => false,
         }
     }
 }
@@ -73,7 +75,7 @@ pub(super) async fn failed(pass: &Pass<'_>, error: PassError) -> Next {
             return Next::requeue(LIST_CHECK_PAUSE);
         }
         PassError::Panicked => report_unread(pass, &error.to_string()).await,
-        PassError::Unread(_) | PassError::Timeout => {
+        PassError::Unread(_) | PassError::Timeout(_) => {
             if before >= patience {
                 report_unread(pass, &error.to_string()).await;
             }
