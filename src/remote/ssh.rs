@@ -5,8 +5,10 @@
 mod bounded;
 mod error;
 mod host_key;
+mod key;
 
 pub use error::{KeyError, SshError};
+pub use key::fingerprint_of_public_half;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use std::time::Duration;
 
 use russh::ChannelMsg;
 use russh::client::{self, Handle};
-use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg, decode_secret_key};
+use russh::keys::{HashAlg, PrivateKey};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
@@ -23,8 +25,9 @@ use crate::api::host::Host;
 use self::bounded::Bounded;
 use self::error::{unreachable, word};
 use self::host_key::{HostKeyCheck, preferred};
+use self::key::Signer;
 use super::deadlines::Deadlines;
-use super::known_hosts::{self, KnownHosts};
+use super::known_hosts::KnownHosts;
 use super::secret::{SecretBytes, SecretText};
 
 /// Most bytes of a file (SPEC 6).
@@ -47,24 +50,6 @@ pub struct Login<'a> {
     pub port: u16,
     /// The user.
     pub user: &'a str,
-}
-
-/// The SHA-256 fingerprint (`SHA256:…`) of the public half of a private key (SPEC 3.4).
-pub fn fingerprint_of_public_half(private_key: &SecretText) -> Result<String, KeyError> {
-    parse_key(private_key).map(|key| known_hosts::fingerprint(key.public_key()))
-}
-
-fn parse_key(text: &SecretText) -> Result<PrivateKey, KeyError> {
-    let key = decode_secret_key(text.expose().trim(), None).map_err(|error| match error {
-        russh::keys::Error::KeyIsEncrypted => KeyError::Encrypted,
-        _ if text.expose().contains("ENCRYPTED") => KeyError::Encrypted,
-        _ => KeyError::Unreadable,
-    })?;
-    if key.is_encrypted() {
-        Err(KeyError::Encrypted)
-    } else {
-        Ok(key)
-    }
 }
 
 /// What reading a file gave.
@@ -95,7 +80,7 @@ pub async fn connect(
     new_host_key_line: &mut Option<String>,
 ) -> Result<Session, SshError> {
     let machine = || login.machine.to_owned();
-    let key = parse_key(key).map_err(|why| {
+    let key = key::read(key).await.map_err(|why| {
         let machine = machine();
         SshError::Key { machine, why }
     })?;
@@ -172,8 +157,11 @@ async fn log_in(
     } else {
         None
     };
-    let key = PrivateKeyWithHashAlg::new(Arc::new(key), hash);
-    Ok(handle.authenticate_publickey(user, key).await?.success())
+    let mut signer = Signer::new(key);
+    let public = signer.public_key().clone();
+    let outcome = handle.authenticate_publickey_with(user, public, hash, &mut signer);
+    let outcome = outcome.await.map_err(|_| russh::Error::Inconsistent)?;
+    Ok(outcome.success())
 }
 
 impl Session {
@@ -258,5 +246,7 @@ fn shown(user: &str) -> String {
         .collect()
 }
 
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod tests;

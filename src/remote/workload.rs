@@ -8,7 +8,6 @@ mod pods;
 use std::time::Duration;
 
 use futures::future::join_all;
-use http_body_util::{BodyExt as _, Limited};
 use hyper::Method;
 use jiff::Timestamp;
 use kube::Client;
@@ -17,8 +16,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use super::answer;
 use super::deadlines::{MEMBER_PROBE, NODE_LIST, NODE_WRITE, PROBE_CONNECT};
-use super::kubeconfig::verify::member_client;
+use super::kubeconfig::verify::member_clients;
 use super::secret::SecretText;
 use crate::api::names::{CORDONED_ANNOTATION, DRAINING_ANNOTATION, MachineName};
 use crate::api::workload::{Answer, Workload};
@@ -51,7 +51,7 @@ impl Question {
     /// Asks all members at the same time, and one of those that answer for the Nodes. One that does not answer holds up nothing
     /// for longer than a deadline.
     pub async fn ask(&self) -> Workload {
-        let asked = join_all(self.members.iter().map(|member| self.ask_one(member))).await;
+        let asked = join_all(self.clients().await.into_iter().map(ask_one)).await;
         let mut workload = Workload::default();
         let mut clients = Vec::new();
         for (member, (answer, minor, client)) in self.members.iter().zip(asked) {
@@ -79,31 +79,10 @@ impl Question {
         workload
     }
 
-    async fn ask_one(&self, member: &Member) -> (Answer, Option<u32>, Option<Client>) {
-        let Ok(client) = self.client(member) else {
-            return (Answer::Unreachable, None, None);
-        };
-        let ask = async {
-            let ready = get(&client, "/readyz", MAX_ANSWER).await?;
-            let minor = match get(&client, "/version", MAX_ANSWER).await {
-                Some((200, body)) => serde_json::from_slice::<Version>(&body)
-                    .ok()
-                    .and_then(|version| leading_number(&version.minor)),
-                _ => None,
-            };
-            Some((ready.0, minor))
-        };
-        match timeout(MEMBER_PROBE, ask).await.ok().flatten() {
-            Some((200, minor)) => (Answer::Ready, minor, Some(client)),
-            // What `/readyz` answers where a check fails (Kubernetes, "API health endpoints").
-            Some((500, minor)) => (Answer::NotReady, minor, Some(client)),
-            Some((_, minor)) => (Answer::Refuses, minor, Some(client)),
-            None => (Answer::Unreachable, None, None),
-        }
-    }
-
-    fn client(&self, member: &Member) -> Result<Client, ()> {
-        member_client(&self.kubeconfig, &member.address, self.port, PROBE_CONNECT).map_err(drop)
+    /// A client for each member, in their order; `None` where its address or the kubeconfig is of no use.
+    async fn clients(&self) -> Vec<Option<Client>> {
+        let addresses: Vec<String> = self.members.iter().map(|it| it.address.clone()).collect();
+        member_clients(&self.kubeconfig, addresses, self.port, PROBE_CONNECT).await
     }
 
     /// Deletes the Node of that name and uid through the first member that answers; its HTTP status, `None` where none answered.
@@ -142,15 +121,13 @@ impl Question {
         body: &Value,
         left: impl Fn() -> Duration,
     ) -> Option<u16> {
-        for member in &self.members {
+        for client in self.clients().await.into_iter().flatten() {
             let longest = left().min(NODE_WRITE);
             if longest.is_zero() {
                 break;
             }
-            let request = json_request(method.clone(), &format!("/api/v1/nodes/{name}"), body);
-            let (Ok(client), Some(request)) = (self.client(member), request) else {
-                continue;
-            };
+            let path = format!("/api/v1/nodes/{name}");
+            let request = json_request(method.clone(), &path, body)?;
             // The answer's body is not read: the status tells it all.
             if let Ok(Ok(response)) = timeout(longest, client.send(request)).await {
                 return Some(response.status().as_u16());
@@ -162,13 +139,32 @@ impl Question {
     /// Evicts the pods of a Node, as far as their `PodDisruptionBudgets` let them go (SPEC 4.6). What is left is seen when the
     /// cluster is asked again.
     pub async fn evict_all(&self, node: &str) {
-        for member in &self.members {
-            if let Ok(client) = self.client(member)
-                && pods::evict_all(&client, node).await.is_some()
-            {
+        for client in self.clients().await.into_iter().flatten() {
+            if pods::evict_all(&client, node).await.is_some() {
                 return;
             }
         }
+    }
+}
+
+async fn ask_one(client: Option<Client>) -> (Answer, Option<u32>, Option<Client>) {
+    let ask = async {
+        let client = client.as_ref()?;
+        let ready = get(client, "/readyz", MAX_ANSWER).await?;
+        let minor = match get(client, "/version", MAX_ANSWER).await {
+            Some((200, body)) => answer::json::<Version>(body)
+                .await
+                .and_then(|version| leading_number(&version.minor)),
+            _ => None,
+        };
+        Some((ready.0, minor))
+    };
+    match timeout(MEMBER_PROBE, ask).await.ok().flatten() {
+        Some((200, minor)) => (Answer::Ready, minor, client),
+        // What `/readyz` answers where a check fails (Kubernetes, "API health endpoints").
+        Some((500, minor)) => (Answer::NotReady, minor, client),
+        Some((_, minor)) => (Answer::Refuses, minor, client),
+        None => (Answer::Unreachable, None, None),
     }
 }
 
@@ -227,9 +223,5 @@ async fn get(client: &Client, path: &str, most: usize) -> Option<(u16, Vec<u8>)>
     let request = hyper::Request::get(path).body(Body::empty()).ok()?;
     let response = client.send(request).await.ok()?;
     let status = response.status().as_u16();
-    let body = Limited::new(response.into_body(), most)
-        .collect()
-        .await
-        .ok()?;
-    Some((status, body.to_bytes().to_vec()))
+    Some((status, answer::body(response, most).await?))
 }

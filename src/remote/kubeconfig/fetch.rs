@@ -9,6 +9,7 @@ use crate::api::conditions::Reason;
 use crate::api::spec::Endpoint;
 use crate::remote::deadlines::Deadlines;
 use crate::remote::known_hosts::KnownHosts;
+use crate::remote::offload::ANSWERS;
 use crate::remote::secret::{SecretBytes, SecretText};
 use crate::remote::ssh::{self, FileRead, Login, Session, SshError};
 
@@ -136,7 +137,8 @@ async fn read(request: &FetchRequest<'_>, session: &Session) -> Result<Rebuilt, 
         path: path.to_owned(),
         why,
     };
-    let parsed = rebuild::inspect(content.expose()).map_err(refused)?;
+    let inspect = move || rebuild::inspect(content.expose());
+    let parsed = ANSWERS.offload(inspect).await.map_err(refused)?;
     let mut files = BTreeMap::new();
     for (field, file) in parsed.files() {
         match session.read_file(file).await {
@@ -149,12 +151,18 @@ async fn read(request: &FetchRequest<'_>, session: &Session) -> Result<Rebuilt, 
             Err(error) => return Err(error.into()),
         }
     }
-    let target = Target {
-        cluster: request.cluster,
-        machine_address: request.login.host,
-        endpoint: request.endpoint,
+    let cluster = request.cluster.to_owned();
+    let address = request.login.host.to_owned();
+    let endpoint = request.endpoint.cloned();
+    let finish = move || {
+        let target = Target {
+            cluster: &cluster,
+            machine_address: &address,
+            endpoint: endpoint.as_ref(),
+        };
+        parsed.finish(&files, &target)
     };
-    parsed.finish(&files, &target).map_err(refused)
+    ANSWERS.offload(finish).await.map_err(refused)
 }
 
 /// The first place at which there is a file that can be read.

@@ -3,6 +3,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
+use rustls::InconsistentKeys;
+use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::{PemObject as _, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
@@ -104,15 +106,22 @@ pub(super) fn client_key(
     let (Some((kind, der)), None) = (keys.next(), keys.next()) else {
         return Err(Unsafe::NotKey);
     };
-    let key = PrivateKeyDer::from_pem(kind, der.expose().to_vec()).ok_or(Unsafe::NotKey)?;
-    let chain = certificates
-        .der
-        .iter()
-        .map(|der| CertificateDer::from(der.clone()))
-        .collect();
-    let provider = rustls::crypto::ring::default_provider();
-    CertifiedKey::from_der(chain, key, &provider).map_err(|_| Unsafe::KeyMismatch)?;
-    Ok(PrivateKey { kind, der })
+    // Borrowed: there is no copy of the key to overwrite.
+    let borrowed = match kind {
+        SectionKind::RsaPrivateKey => PrivateKeyDer::Pkcs1(der.expose().into()),
+        SectionKind::EcPrivateKey => PrivateKeyDer::Sec1(der.expose().into()),
+        _ => PrivateKeyDer::Pkcs8(der.expose().into()),
+    };
+    let key = any_supported_type(&borrowed).map_err(|_| Unsafe::KeyMismatch)?;
+    let first = certificates.der.iter().take(1);
+    let chain = first.map(|der| CertificateDer::from(der.clone())).collect();
+    match CertifiedKey::new(chain, key).keys_match() {
+        // Not every kind of key says what its public half is.
+        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {
+            Ok(PrivateKey { kind, der })
+        }
+        Err(_) => Err(Unsafe::KeyMismatch),
+    }
 }
 
 fn certificates(field: Field, blocks: &[Block]) -> Result<Certificates, Unsafe> {
@@ -138,6 +147,7 @@ type Block = (SectionKind, SecretBytes);
 /// The blocks of a PEM text: certificates and private keys. Those of kinds that TLS does not know are passed over, as text is.
 fn blocks(field: Field, bytes: &SecretBytes) -> Result<Vec<Block>, Unsafe> {
     let blocks = <(SectionKind, Vec<u8>)>::pem_slice_iter(bytes.expose())
+        .take(MAX_BLOCKS + 1)
         .map(|block| block.map(|(kind, der)| (kind, SecretBytes::new(der))))
         .collect::<Result<Vec<Block>, _>>()
         .map_err(|_| Unsafe::NotPem { field })?;

@@ -1,10 +1,10 @@
 //! Tries a kubeconfig by listing nodes through it (SPEC 6). The client is built from checked parts of the text alone: no plugin, no
 //! proxy and nothing else of the environment, no retry, and an answer of bounded size, since the server is whatever the machine said.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Limited};
 use kube::client::Body;
 use kube::config::AuthInfo;
 use kube::{Client, Config};
@@ -13,12 +13,13 @@ use tokio::time::timeout;
 
 use super::pem_text;
 use super::rebuild::{self, Access, Credential, Unsafe};
-use super::server::Server;
 use crate::api::host::Host;
+use crate::remote::answer;
+use crate::remote::offload::ANSWERS;
 use crate::remote::secret::SecretText;
 
 /// Most bytes of an answer; one Node has at most 1.5 MiB (etcd's limit of a request).
-const MAX_ANSWER: usize = 4 * 1024 * 1024;
+const MAX_ANSWER: usize = 2 * 1024 * 1024;
 /// A name in the certificate of every API server (Kubernetes, "PKI certificates and requirements").
 const API_SERVER_NAME: &str = "kubernetes";
 /// One Node tells as much as all.
@@ -66,38 +67,46 @@ pub enum VerifyError {
 
 /// Lists nodes through a kubeconfig.
 pub async fn verify(kubeconfig: &SecretText, deadline: Duration) -> Result<(), VerifyError> {
-    let access = access(kubeconfig)?;
-    let server = access.server.to_string();
-    let client = client_of(&access, deadline)?;
+    let kubeconfig = kubeconfig.clone();
+    let read = ANSWERS.offload(move || {
+        let access = access(&kubeconfig)?;
+        Ok((client_of(&access, deadline)?, access.server.to_string()))
+    });
+    let (client, server) = read.await?;
     match timeout(deadline, list_nodes(&client, &server)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(VerifyError::Unreachable { server }),
     }
 }
 
-/// A client for one control plane member: the kubeconfig's authority and credential, the member's own address and port (absent:
-/// the kubeconfig's), and the name that every API server's certificate covers (SPEC 4.4).
-pub fn member_client(
+/// A client for each of these control plane members, `None` where there can be none: the kubeconfig's authority and credential, the
+/// member's own address and port (absent: the kubeconfig's), and the name that every API server's certificate covers (SPEC 4.4).
+pub async fn member_clients(
     kubeconfig: &SecretText,
-    address: &str,
+    addresses: Vec<String>,
     port: Option<u16>,
     deadline: Duration,
-) -> Result<Client, VerifyError> {
-    let mut access = access(kubeconfig)?;
-    let host = Host::parse(address).ok_or(VerifyError::Unsafe(Unsafe::Server))?;
-    access.server = Server {
-        host,
-        port: port.unwrap_or(access.server.port),
-    };
-    access.tls_server_name = Host::parse(API_SERVER_NAME);
-    client_of(&access, deadline)
+) -> Vec<Option<Client>> {
+    let kubeconfig = kubeconfig.clone();
+    let read = ANSWERS.offload(move || {
+        let access = access(&kubeconfig).ok();
+        let client = |address: String| {
+            let mut access = access.clone()?;
+            access.server.host = Host::parse(&address)?;
+            access.server.port = port.unwrap_or(access.server.port);
+            access.tls_server_name = Host::parse(API_SERVER_NAME);
+            client_of(&access, deadline).ok()
+        };
+        addresses.into_iter().map(client).collect()
+    });
+    read.await
 }
 
 fn access(kubeconfig: &SecretText) -> Result<Access, VerifyError> {
     let parsed = rebuild::inspect(kubeconfig.expose().as_bytes()).map_err(VerifyError::Unsafe)?;
     // A stored kubeconfig names no files: those that it might name would be NICO's own.
     parsed
-        .resolve(&std::collections::BTreeMap::new())
+        .resolve(&BTreeMap::new())
         .map_err(VerifyError::Unsafe)
 }
 
@@ -154,14 +163,10 @@ async fn list_nodes(client: &Client, server: &str) -> Result<(), VerifyError> {
         }
         status => return Err(other(format!("HTTP {status}"))),
     }
-    let body = Limited::new(response.into_body(), MAX_ANSWER)
-        .collect()
-        .await;
-    let body = body
-        .map_err(|_| other("its answer broke off or was too long".into()))?
-        .to_bytes();
-    match serde_json::from_slice::<Answer>(&body) {
-        Ok(Answer { kind }) if kind == "NodeList" => Ok(()),
+    let body = answer::body(response, MAX_ANSWER).await;
+    let body = body.ok_or_else(|| other("its answer broke off or was too long".into()))?;
+    match answer::json::<Answer>(body).await {
+        Some(Answer { kind }) if kind == "NodeList" => Ok(()),
         _ => Err(other("it sent something else".into())),
     }
 }

@@ -1,4 +1,4 @@
-//! A TCP stream with an end.
+//! A TCP stream with an end, in time and in bytes.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,17 +7,24 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-/// A stream that fails once its time is over: what keeps a connection from outliving the question, whatever the machine does.
+/// Most bytes that a machine may send: a file at each of the well-known places and all that these name, several times over.
+const MAX_READ: usize = 4 * 1024 * 1024;
+
+/// A stream that fails once its time is over or too much has come: what keeps a connection from outliving the question, whatever the
+/// machine does.
 pub(super) struct Bounded {
     stream: TcpStream,
     end: Pin<Box<Sleep>>,
+    /// Bytes that may still come.
+    left: usize,
 }
 
 impl Bounded {
     /// The stream until `end`.
     pub(super) fn new(stream: TcpStream, end: Instant) -> Self {
         let end = Box::pin(tokio::time::sleep_until(end));
-        Self { stream, end }
+        let left = MAX_READ;
+        Self { stream, end, left }
     }
 
     fn check(&mut self, cx: &mut Context<'_>) -> std::io::Result<()> {
@@ -35,7 +42,14 @@ impl AsyncRead for Bounded {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
         self.check(cx)?;
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let came = buf.filled().len() - before;
+        match self.left.checked_sub(came) {
+            Some(left) => self.left = left,
+            None => return Poll::Ready(Err(std::io::ErrorKind::FileTooLarge.into())),
+        }
+        read
     }
 }
 

@@ -7,9 +7,7 @@ use crate::remote::known_hosts::KNOWN_HOSTS_KEY;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SshError {
     /// The private key is of no use.
-    #[error(
-        "the SSH key of machine {machine} cannot be used: {why}: put another one into its Secret"
-    )]
+    #[error("the SSH key of machine {machine} cannot be used: {why}")]
     Key {
         /// The machine.
         machine: String,
@@ -136,7 +134,7 @@ impl SshError {
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Key { .. } => Reason::SSHKeyMissing,
+            Self::Key { .. } => Reason::SSHKeyUnusable,
             Self::HostKeyChanged { .. } | Self::HostKeyRevoked { .. } => Reason::HostKeyChanged,
             Self::HostKeyUnknown { .. } | Self::HostKeyHashed { .. } => Reason::HostKeyUnknown,
             Self::TooLarge { .. } => Reason::KubeconfigUnsafe,
@@ -150,16 +148,31 @@ impl SshError {
     }
 }
 
-/// Why a private key is not one.
+/// Why a private key cannot be used, and the mend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// It is no private key in a form that is known.
-    #[error("it is not a private key in OpenSSH or PEM form")]
+    #[error(
+        "it is not a private key in OpenSSH or PEM form: put one into the Secret, for example from `ssh-keygen -t ed25519`"
+    )]
     Unreadable,
     /// It has a passphrase.
-    #[error("it is protected by a passphrase")]
+    #[error(
+        "it is protected by a passphrase: take that off with `ssh-keygen -p`, or put another key into the Secret"
+    )]
     Encrypted,
+    /// Its text or one of its numbers is too long to compute with.
+    #[error(
+        "it is larger than {} KiB, or RSA of more than {MAX_BITS} bits: put a smaller one into the Secret, for example from `ssh-keygen -t ed25519`",
+        MAX_TEXT / 1024
+    )]
+    TooLarge,
 }
+
+/// Most bytes of a key's text. An RSA key of [`MAX_BITS`] has about half of that.
+pub(super) const MAX_TEXT: usize = 16 * 1024;
+/// Most bits of an RSA modulus: as many as those of the hosts' keys may have in the `rsa` crate.
+pub(super) const MAX_BITS: usize = 8192;
 
 pub(super) fn unreachable(at: &str, error: &std::io::Error) -> SshError {
     SshError::Unreachable {

@@ -2,11 +2,42 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use russh::client::{self, ChannelOpenHandle, Session};
 use russh::keys::{Algorithm, PublicKey, PublicKeyOrCertificate};
-use russh::{Preferred, client};
+use russh::{Channel, ChannelId, Names, Preferred, kex};
 
 use super::error::SshError;
 use crate::remote::known_hosts::{self, KNOWN_HOSTS_KEY, KnownHosts, Lookup, Policy};
+
+/// Most key exchanges on one connection. NICO asks for one; a server that asks for more has reached a limit of its own.
+const MAX_EXCHANGES: u8 = 4;
+
+/// Key exchanges that are asked for: those over curves, whose arithmetic is quick. A server can repeat an exchange.
+const EXCHANGES: &[kex::Name] = &[
+    kex::MLKEM768X25519_SHA256,
+    kex::CURVE25519,
+    kex::CURVE25519_PRE_RFC_8731,
+    kex::ECDH_SHA2_NISTP256,
+    kex::ECDH_SHA2_NISTP384,
+    kex::ECDH_SHA2_NISTP521,
+    kex::EXTENSION_SUPPORT_AS_CLIENT,
+    kex::EXTENSION_OPENSSH_STRICT_KEX_AS_CLIENT,
+];
+
+/// The connection ends where the server opens a channel of that type: NICO asks for none.
+macro_rules! no_channel {
+    ($name:ident($($argument:ty),*)) => {
+        async fn $name(
+            &mut self,
+            _: Channel<client::Msg>,
+            $(_: $argument,)*
+            _: ChannelOpenHandle,
+            _: &mut Session,
+        ) -> Result<(), Self::Error> {
+            Err(russh::Error::Disconnect)
+        }
+    };
+}
 
 /// What the host's key was found to be.
 struct Verdict {
@@ -20,6 +51,8 @@ pub(super) struct HostKeyCheck {
     port: u16,
     known: KnownHosts,
     verdict: Arc<Mutex<Option<Verdict>>>,
+    /// Key exchanges so far.
+    exchanges: u8,
 }
 
 impl HostKeyCheck {
@@ -39,6 +72,7 @@ impl HostKeyCheck {
                 port,
                 known: known.clone(),
                 verdict,
+                exchanges: 0,
             },
             decision,
         )
@@ -73,6 +107,32 @@ impl client::Handler for HostKeyCheck {
         });
         Ok(accepted)
     }
+
+    async fn kex_done(
+        &mut self,
+        _: Option<&[u8]>,
+        _: &Names,
+        _: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.exchanges += 1;
+        if self.exchanges > MAX_EXCHANGES {
+            return Err(russh::Error::Disconnect);
+        }
+        Ok(())
+    }
+
+    // An error where any type of channel is opened by the server. That of an unknown type would be rejected, and the connection go on.
+    async fn should_accept_unknown_server_channel(&mut self, _: ChannelId, _: &str) -> bool {
+        true
+    }
+    no_channel!(server_channel_open_unknown());
+    no_channel!(server_channel_open_session());
+    no_channel!(server_channel_open_agent_forward());
+    no_channel!(server_channel_open_forwarded_streamlocal(&str));
+    no_channel!(server_channel_open_direct_streamlocal(&str));
+    no_channel!(server_channel_open_x11(&str, u32));
+    no_channel!(server_channel_open_forwarded_tcpip(&str, u32, &str, u32));
+    no_channel!(server_channel_open_direct_tcpip(&str, u32, &str, u32));
 }
 
 /// What the check decided, for after the connection was made or ended.
@@ -169,6 +229,7 @@ pub(super) fn preferred(pinned: &[Algorithm]) -> Preferred {
         .partition(is_pinned);
     keys.extend(others);
     Preferred {
+        kex: EXCHANGES.into(),
         key: keys.into(),
         ..Preferred::DEFAULT
     }

@@ -18,7 +18,7 @@ use crate::api::conditions::Reason;
 use crate::remote::known_hosts::{KnownHosts, Policy, line_for};
 use crate::remote::secret::SecretText;
 
-const PATH: &str = "/etc/rancher/k3s/k3s.yaml";
+pub(super) const PATH: &str = "/etc/rancher/k3s/k3s.yaml";
 /// Keys made by `ssh-keygen`, and the fingerprints that `ssh-keygen -l` gives.
 const KEYS: &[(&str, &str, Result<&str, KeyError>)] = &[
     (
@@ -65,14 +65,14 @@ const KEYS: &[(&str, &str, Result<&str, KeyError>)] = &[
 
 const SHORT: Duration = Duration::from_millis(300);
 
-struct Place {
-    host: MachineHost,
+pub(super) struct Place {
+    pub(super) host: MachineHost,
     key: KeyPair,
     ip: String,
 }
 
 impl Place {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let pool = MachinePool::start(SocketAddr::from(([127, 0, 0, 1], 9))).await;
         Self::on(&pool, KeyPair::generate()).await
     }
@@ -83,7 +83,7 @@ impl Place {
         Self { host, key, ip }
     }
 
-    fn login(&self) -> Login<'_> {
+    pub(super) fn login(&self) -> Login<'_> {
         Login {
             machine: "cp-01",
             host: &self.ip,
@@ -102,14 +102,17 @@ impl Place {
         attempts.iter().all(|attempt| attempt.method == "publickey")
     }
 
-    async fn connect(&self, hosts: &KnownHosts) -> (Result<Session, SshError>, Option<String>) {
+    pub(super) async fn connect(
+        &self,
+        hosts: &KnownHosts,
+    ) -> (Result<Session, SshError>, Option<String>) {
         let key = SecretText::new(self.key.private_pem());
         let mut line = None;
         let outcome = connect(&self.login(), &key, hosts, &Deadlines::DEFAULT, &mut line).await;
         (outcome, line)
     }
 
-    async fn session(&self) -> Session {
+    pub(super) async fn session(&self) -> Session {
         let hosts = known("", Policy::TrustOnFirstUse);
         self.connect(&hosts)
             .await
@@ -122,16 +125,16 @@ impl Place {
     }
 }
 
-fn known(text: &str, policy: Policy) -> KnownHosts {
+pub(super) fn known(text: &str, policy: Policy) -> KnownHosts {
     KnownHosts::parse("prod-known-hosts", text, policy)
 }
 
-fn failed(outcome: Result<Session, SshError>) -> SshError {
+pub(super) fn failed(outcome: Result<Session, SshError>) -> SshError {
     outcome.err().expect("the connection fails")
 }
 
 /// What reading gave, in a word and its bytes.
-fn told(read: Result<FileRead, SshError>) -> Result<Option<Vec<u8>>, &'static str> {
+pub(super) fn told(read: Result<FileRead, SshError>) -> Result<Option<Vec<u8>>, &'static str> {
     match read {
         Ok(FileRead::Content(content)) => Ok(Some(content.expose().to_vec())),
         Ok(FileRead::Missing) => Ok(None),
@@ -359,7 +362,7 @@ async fn bad_keys_and_addresses_connect_nowhere() {
         )
         .await,
     );
-    assert_eq!(error.reason(), Reason::SSHKeyMissing);
+    assert_eq!(error.reason(), Reason::SSHKeyUnusable);
     assert!(!format!("{error} {error:?}").contains("CANARY"));
     let key = SecretText::new(place.key.private_pem());
     for host in [

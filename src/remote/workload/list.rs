@@ -1,27 +1,29 @@
 //! Lists as a cluster's API server sends them, page by page: hostile input, of bounded size.
 
+use std::collections::BTreeMap;
+use std::fmt;
+
 use kube::Client;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::get;
+use crate::remote::answer::decoded;
 
-/// Objects of one page, which no server gets past.
-const PAGE: usize = 100;
+/// Objects of one page, which no server gets past. A Node has some 20 KiB: the names of 50 images, and who manages its fields.
+const PAGE: usize = 50;
 /// Most bytes of one page.
-const MAX_PAGE: usize = 8 * 1024 * 1024;
+const MAX_PAGE: usize = 2 * 1024 * 1024;
 /// Most characters of the token to go on with.
 const MAX_TOKEN: usize = 4096;
 
-/// All objects under a path, which ends in `?` or `&`, as `view` cuts each page down; `None` where they could not all be read, or
-/// `view` takes one page for none.
-pub(super) async fn list<T: DeserializeOwned, V>(
+/// All objects under a path, which ends in `?` or `&`, each cut down as it is decoded; `None` where they could not all be read.
+pub(super) async fn list<T: DeserializeOwned + Send + 'static>(
     client: &Client,
     path: &str,
-    kind: &str,
+    kind: &'static str,
     most_pages: usize,
-    view: impl Fn(Vec<T>) -> Option<Vec<V>>,
-) -> Option<Vec<V>> {
+) -> Option<Vec<T>> {
     let mut token = String::new();
     let mut all = Vec::new();
     for _ in 0..most_pages {
@@ -29,8 +31,8 @@ pub(super) async fn list<T: DeserializeOwned, V>(
         let (200, body) = get(client, &path, MAX_PAGE).await? else {
             return None;
         };
-        let (items, next) = page(&body, kind)?;
-        all.extend(view(items)?);
+        let (items, next) = decoded(body, move |body| page(body, kind)).await?;
+        all.extend(items);
         if next.is_empty() {
             return Some(all);
         }
@@ -64,4 +66,38 @@ struct List<T> {
 struct ListMeta {
     #[serde(rename = "continue")]
     next: Option<String>,
+}
+
+/// Labels or annotations of these names; the others are not kept, of which a server may send any number.
+pub(super) fn named<'de, D: Deserializer<'de>>(
+    from: D,
+    names: &'static [&'static str],
+) -> Result<BTreeMap<String, String>, D::Error> {
+    struct Named(&'static [&'static str]);
+
+    impl<'de> Visitor<'de> for Named {
+        type Value = BTreeMap<String, String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("texts by name")
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(BTreeMap::new())
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Self::Value, A::Error> {
+            let mut kept = BTreeMap::new();
+            while let Some(name) = from.next_key::<String>()? {
+                if self.0.contains(&name.as_str()) {
+                    kept.insert(name, from.next_value()?);
+                } else {
+                    from.next_value::<IgnoredAny>()?;
+                }
+            }
+            Ok(kept)
+        }
+    }
+
+    from.deserialize_any(Named(names))
 }

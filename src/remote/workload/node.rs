@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use kube::Client;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
-use super::list::list;
+use super::list::{list, named};
 use crate::api::names::{CORDONED_ANNOTATION, DRAINING_ANNOTATION, is_dns_label};
 use crate::api::workload::NodeView;
 
@@ -15,7 +15,7 @@ const KIND: &str = "NodeList";
 const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
 const OLD_CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/master";
 /// A cluster has at most 5000 Nodes (Kubernetes, "Considerations for large clusters").
-const MOST_PAGES: usize = 50;
+const MOST_PAGES: usize = 100;
 /// Most characters of a name (Kubernetes, "DNS subdomain names") and of a uid.
 const MAX_NAME: usize = 253;
 const MAX_UID: usize = 64;
@@ -24,11 +24,21 @@ const MOST_ADDRESSES: usize = 16;
 
 /// All Nodes; `None` where they could not all be read, or one of them is none.
 pub(super) async fn list_nodes(client: &Client) -> Option<Vec<NodeView>> {
-    list(client, "/api/v1/nodes?", KIND, MOST_PAGES, views).await
+    let nodes = list::<Listed>(client, "/api/v1/nodes?", KIND, MOST_PAGES).await?;
+    Some(nodes.into_iter().map(|node| node.0).collect())
 }
 
-fn views(nodes: Vec<Node>) -> Option<Vec<NodeView>> {
-    nodes.into_iter().map(view).collect()
+/// A Node, cut down.
+#[derive(Deserialize)]
+#[serde(try_from = "Node")]
+struct Listed(NodeView);
+
+impl TryFrom<Node> for Listed {
+    type Error = &'static str;
+
+    fn try_from(node: Node) -> Result<Self, Self::Error> {
+        view(node).map(Self).ok_or("it is no Node")
+    }
 }
 
 #[derive(Deserialize)]
@@ -45,9 +55,19 @@ struct Node {
 struct Meta {
     name: String,
     uid: String,
-    labels: Option<BTreeMap<String, String>>,
-    annotations: Option<BTreeMap<String, String>>,
+    #[serde(default, deserialize_with = "labels")]
+    labels: BTreeMap<String, String>,
+    #[serde(default, deserialize_with = "annotations")]
+    annotations: BTreeMap<String, String>,
     deletion_timestamp: Option<String>,
+}
+
+fn labels<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
+    named(from, &[CONTROL_PLANE_LABEL, OLD_CONTROL_PLANE_LABEL])
+}
+
+fn annotations<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
+    named(from, &[CORDONED_ANNOTATION, DRAINING_ANNOTATION])
 }
 
 #[derive(Default, Deserialize)]
@@ -91,17 +111,21 @@ fn view(node: Node) -> Option<NodeView> {
         spec,
         status,
     } = node;
-    let plain_name = metadata.name.len() <= MAX_NAME && metadata.name.split('.').all(is_dns_label);
-    let plain_uid = (1..=MAX_UID).contains(&metadata.uid.len())
-        && metadata
-            .uid
+    let Meta {
+        name,
+        uid,
+        labels,
+        annotations,
+        deletion_timestamp,
+    } = metadata;
+    let plain_name = name.len() <= MAX_NAME && name.split('.').all(is_dns_label);
+    let plain_uid = (1..=MAX_UID).contains(&uid.len())
+        && uid
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     if !plain_name || !plain_uid {
         return None;
     }
-    let labels = metadata.labels.unwrap_or_default();
-    let annotations = metadata.annotations.unwrap_or_default();
     let unschedulable = spec.unschedulable == Some(true);
     let is_ready = |condition: &Condition| condition.kind == "Ready" && condition.status == "True";
     let internal = |address: Address| {
@@ -109,8 +133,8 @@ fn view(node: Node) -> Option<NodeView> {
         is_ip.then_some(address.address)
     };
     Some(NodeView {
-        name: metadata.name,
-        uid: metadata.uid,
+        name,
+        uid,
         addresses: status
             .addresses
             .into_iter()
@@ -121,7 +145,7 @@ fn view(node: Node) -> Option<NodeView> {
         ready: status.conditions.iter().flatten().any(is_ready),
         control_plane: labels.contains_key(CONTROL_PLANE_LABEL)
             || labels.contains_key(OLD_CONTROL_PLANE_LABEL),
-        deleting: metadata.deletion_timestamp.is_some(),
+        deleting: deletion_timestamp.is_some(),
         kubelet_minor: status
             .node_info
             .and_then(|info| minor(&info.kubelet_version)),
@@ -151,12 +175,12 @@ pub(super) fn leading_number(text: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::super::list;
-    use super::{KIND, NodeView, leading_number, minor, views};
+    use super::{KIND, Listed, NodeView, leading_number, minor};
     use serde_json::{Value, json};
 
     fn parse(body: &[u8]) -> Option<(Vec<NodeView>, String)> {
-        let (nodes, next) = list::page(body, KIND)?;
-        Some((views(nodes)?, next))
+        let (nodes, next) = list::page::<Listed>(body, KIND)?;
+        Some((nodes.into_iter().map(|node| node.0).collect(), next))
     }
 
     fn page(metadata: &Value, node: &Value) -> Option<(Vec<NodeView>, String)> {

@@ -4,17 +4,17 @@
 use std::collections::BTreeMap;
 
 use kube::Client;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::json;
 use tokio::time::timeout;
 
 use super::json_request;
-use super::list::list;
+use super::list::{list, named};
 use crate::api::names::is_dns_label;
 use crate::remote::deadlines::EVICTION;
 
 /// Pages of a Node; it has at most 110 pods by default (Kubernetes, "Considerations for large clusters").
-const MOST_PAGES: usize = 20;
+const MOST_PAGES: usize = 40;
 const KIND: &str = "PodList";
 const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 /// Most characters of a pod's name (Kubernetes, "DNS subdomain names").
@@ -33,7 +33,25 @@ pub(super) struct PodView {
 /// The pods of a Node that have to go; `None` where they could not all be read. The Node's name is a checked one.
 pub(super) async fn to_evict(client: &Client, node: &str) -> Option<Vec<PodView>> {
     let path = format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{node}&");
-    list(client, &path, KIND, MOST_PAGES, views).await
+    let pods = list::<Listed>(client, &path, KIND, MOST_PAGES).await?;
+    Some(pods.into_iter().filter_map(|pod| pod.0).collect())
+}
+
+/// A pod, cut down, where it has to go.
+#[derive(Deserialize)]
+#[serde(try_from = "Pod")]
+struct Listed(Option<PodView>);
+
+impl TryFrom<Pod> for Listed {
+    type Error = &'static str;
+
+    fn try_from(pod: Pod) -> Result<Self, Self::Error> {
+        if has_to_go(&pod) {
+            Ok(Self(Some(view(pod).ok_or("it is no pod")?)))
+        } else {
+            Ok(Self(None))
+        }
+    }
 }
 
 /// Evicts each pod that is not on its way already. A refusal is a `PodDisruptionBudget`'s, or passes: the next round tries again.
@@ -75,8 +93,13 @@ struct Meta {
     name: String,
     uid: String,
     deletion_timestamp: Option<String>,
-    annotations: Option<BTreeMap<String, String>>,
+    #[serde(default, deserialize_with = "annotations")]
+    annotations: BTreeMap<String, String>,
     owner_references: Option<Vec<Owner>>,
+}
+
+fn annotations<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
+    named(from, &[MIRROR_ANNOTATION])
 }
 
 #[derive(Deserialize)]
@@ -90,11 +113,6 @@ struct Status {
     phase: Option<String>,
 }
 
-/// The pods of a page that have to go.
-fn views(pods: Vec<Pod>) -> Option<Vec<PodView>> {
-    pods.into_iter().filter(has_to_go).map(view).collect()
-}
-
 fn has_to_go(pod: &Pod) -> bool {
     let Meta {
         annotations,
@@ -104,9 +122,7 @@ fn has_to_go(pod: &Pod) -> bool {
     let mut owners = owner_references.iter().flatten();
     let of_daemon_set =
         owners.any(|owner| owner.controller == Some(true) && owner.kind == "DaemonSet");
-    let is_mirror = annotations
-        .as_ref()
-        .is_some_and(|annotations| annotations.contains_key(MIRROR_ANNOTATION));
+    let is_mirror = annotations.contains_key(MIRROR_ANNOTATION);
     let is_over = matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"));
     !(of_daemon_set || is_mirror || is_over)
 }
@@ -138,12 +154,13 @@ fn view(pod: Pod) -> Option<PodView> {
 #[cfg(test)]
 mod tests {
     use super::super::list;
-    use super::{KIND, PodView, views};
+    use super::{KIND, Listed, PodView};
     use serde_json::{Value, json};
 
     fn listed(pod: &Value) -> Option<Vec<PodView>> {
         let list = json!({"kind": "PodList", "metadata": {"continue": ""}, "items": [pod]});
-        views(list::page(list.to_string().as_bytes(), KIND)?.0)
+        let (pods, _) = list::page::<Listed>(list.to_string().as_bytes(), KIND)?;
+        Some(pods.into_iter().filter_map(|pod| pod.0).collect())
     }
 
     fn pod(more: &Value) -> Value {

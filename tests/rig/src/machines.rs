@@ -12,7 +12,7 @@ mod forward;
 mod knobs;
 mod sshd;
 
-pub use knobs::{Answer, AuthAttempt};
+pub use knobs::{Answer, AuthAttempt, ServerChannel};
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use russh::kex;
 use russh::keys::{PrivateKey, PublicKey};
 
 use super::{HostOptions, KeyPair, MachineHost};
@@ -24,6 +25,27 @@ pub enum Answer {
     Hang,
     /// These bytes, and then the channel is closed without an exit status.
     NoStatus(Vec<u8>),
+    /// The machine opens such a channel towards its client, waits for the answer, and gives these bytes.
+    Opens(ServerChannel, Vec<u8>),
+}
+
+/// The channels that an SSH server may open.
+#[derive(Clone, Copy, Debug)]
+pub enum ServerChannel {
+    /// To the client's SSH agent.
+    Agent,
+    /// A session, which only clients open.
+    Session,
+    /// To a port that the client's machine reaches.
+    DirectTcpip,
+    /// To a socket on the client's machine.
+    DirectStreamLocal,
+    /// From a port that the client asked to be forwarded.
+    ForwardedTcpip,
+    /// From a socket that the client asked to be forwarded.
+    ForwardedStreamLocal,
+    /// To the client's display.
+    X11,
 }
 
 /// One attempt to log in.
@@ -48,6 +70,9 @@ pub(super) struct State {
     pub(super) no_sudo: bool,
     pub(super) refuse: bool,
     pub(super) hang: bool,
+    pub(super) rekeys: bool,
+    pub(super) exchange: Option<kex::Name>,
+    pub(super) opened: u64,
     /// It runs a control plane that is up.
     pub(super) api_up: bool,
     pub(super) api_off: bool,
@@ -68,6 +93,9 @@ impl State {
             no_sudo: false,
             refuse: false,
             hang: false,
+            rekeys: false,
+            exchange: None,
+            opened: 0,
             api_up: false,
             api_off: false,
             gone: false,
@@ -163,6 +191,22 @@ impl MachineHost {
     /// Whether new connections to the SSH port are taken and then never answered.
     pub fn hang(&self, hang: bool) {
         self.change(|state| state.hang = hang);
+    }
+
+    /// Whether new connections exchange keys again after each packet.
+    pub fn rekey_always(&self, rekeys: bool) {
+        self.change(|state| state.rekeys = rekeys);
+    }
+
+    /// The one key exchange that the SSH server offers to new connections.
+    pub fn offer_only(&self, exchange: kex::Name) {
+        self.change(|state| state.exchange = Some(exchange));
+    }
+
+    /// How many channels the machine opened that its client accepted.
+    #[must_use]
+    pub fn opened(&self) -> u64 {
+        self.read(|state| state.opened)
     }
 
     /// Whether the machine runs a control plane that is up; without one its API port is closed.

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use russh::keys::PublicKey;
 use russh::server::{Auth, Config, Handle, Handler, Msg, Session, VerifiedPublicKey, run_stream};
-use russh::{Channel, ChannelId, server};
+use russh::{Channel, ChannelId, Limits, Preferred, server};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use super::knobs::{Answer, AuthAttempt, State};
+use super::knobs::{Answer, AuthAttempt, ServerChannel, State};
 
 /// How much an endless answer gives at most, so that a client that reads on for ever does not fill the memory.
 const ENDLESS: usize = 64 << 20;
@@ -54,9 +54,25 @@ async fn connection(state: Arc<watch::Sender<State>>, stream: TcpStream) {
         let _ = watcher.wait_for(|state| !state.hang || state.gone).await;
         return;
     }
-    let key = state.borrow().host_key.clone();
+    let (key, exchange, rekeys) = {
+        let state = state.borrow();
+        (state.host_key.clone(), state.exchange, state.rekeys)
+    };
+    let defaults = Config::default();
     let config = Config {
         keys: vec![key],
+        limits: Limits {
+            rekey_write_limit: if rekeys {
+                1
+            } else {
+                defaults.limits.rekey_write_limit
+            },
+            ..defaults.limits
+        },
+        preferred: Preferred {
+            kex: exchange.map_or(defaults.preferred.kex, |exchange| vec![exchange].into()),
+            ..defaults.preferred
+        },
         auth_rejection_time: Duration::ZERO,
         auth_rejection_time_initial: Some(Duration::ZERO),
         inactivity_timeout: Some(Duration::from_secs(120)),
@@ -145,14 +161,30 @@ impl Handler for Sshd {
         let answer = self.state.borrow().run(&command);
         self.state.send_modify(|state| state.execs.push(command));
         session.channel_success(channel)?;
-        tokio::spawn(reply(session.handle(), channel, answer));
+        tokio::spawn(reply(
+            session.handle(),
+            channel,
+            answer,
+            Arc::clone(&self.state),
+        ));
         Ok(())
     }
 }
 
 /// Sends an answer; errors mean that the client is gone.
-async fn reply(handle: Handle, channel: ChannelId, answer: Answer) {
+async fn reply(
+    handle: Handle,
+    channel: ChannelId,
+    answer: Answer,
+    state: Arc<watch::Sender<State>>,
+) {
     let status = match answer {
+        Answer::Opens(kind, bytes) => {
+            if open(&handle, kind).await {
+                state.send_modify(|state| state.opened += 1);
+            }
+            send(&handle, channel, bytes).await.map(|()| Some(0))
+        }
         Answer::Hang => return,
         Answer::Bytes(bytes) => send(&handle, channel, bytes).await.map(|()| Some(0)),
         Answer::NoStatus(bytes) => send(&handle, channel, bytes).await.map(|()| None),
@@ -177,6 +209,30 @@ async fn reply(handle: Handle, channel: ChannelId, answer: Answer) {
     }
     let _ = handle.eof(channel).await;
     let _ = handle.close(channel).await;
+}
+
+/// Whether the client accepts a channel.
+async fn open(handle: &Handle, kind: ServerChannel) -> bool {
+    let opened = match kind {
+        ServerChannel::Agent => handle.channel_open_agent().await,
+        ServerChannel::Session => handle.channel_open_session().await,
+        ServerChannel::DirectTcpip => {
+            handle
+                .channel_open_direct_tcpip("10.0.0.1", 1, "10.0.0.2", 2)
+                .await
+        }
+        ServerChannel::DirectStreamLocal => handle.channel_open_direct_streamlocal("/run/x").await,
+        ServerChannel::ForwardedTcpip => {
+            handle
+                .channel_open_forwarded_tcpip("10.0.0.1", 1, "10.0.0.2", 2)
+                .await
+        }
+        ServerChannel::ForwardedStreamLocal => {
+            handle.channel_open_forwarded_streamlocal("/run/x").await
+        }
+        ServerChannel::X11 => handle.channel_open_x11("10.0.0.1", 1).await,
+    };
+    opened.is_ok()
 }
 
 async fn send(handle: &Handle, channel: ChannelId, bytes: Vec<u8>) -> Result<(), ()> {
