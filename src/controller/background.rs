@@ -12,18 +12,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use kube::runtime::reflector::ObjectRef;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::clock::now;
 use super::named::secret_value;
-use super::schedule::{PROBE_AGE, SEARCH_EAGERNESS, SEARCH_PAUSES, SEARCH_TIMEOUT};
+use super::schedule::{
+    CONCURRENT_LOGINS, CONCURRENT_PROBES, PROBE_AGE, SEARCH_EAGERNESS, SEARCH_PAUSES,
+    SEARCH_TIMEOUT,
+};
 use crate::api::cluster::RawCluster;
 use crate::api::digest::sha256;
 use crate::api::kubeconfig::VALUE_KEY;
 use crate::api::names::kubeconfig_name;
 use crate::plan::observed::{ClusterView, Fetch, Word, Works};
 use crate::plan::writes::Wanted;
-use fetch::{Fetched, fetch_round, lists_nodes};
+use fetch::{Fetched, Keys, fetch_round, lists_nodes};
 use kubeconfig::Kubeconfig;
 use task::Task;
 
@@ -46,6 +50,10 @@ pub struct Background {
     resync: Duration,
     work: Arc<AllWork>,
     wake: UnboundedSender<ObjectRef<RawCluster>>,
+    /// Places for log-ins to machines, and for questions to clusters. A cluster waits for one of each at a time, and they are given in the
+    /// order in which they were asked for.
+    searching: Arc<Semaphore>,
+    asking: Arc<Semaphore>,
 }
 
 /// Where a task notes what it learned.
@@ -82,6 +90,8 @@ impl Background {
             resync,
             work: Arc::default(),
             wake,
+            searching: Arc::new(Semaphore::new(CONCURRENT_LOGINS)),
+            asking: Arc::new(Semaphore::new(CONCURRENT_PROBES)),
         }
     }
 
@@ -143,10 +153,14 @@ impl Background {
     /// Fetches a kubeconfig, unless that is being done.
     pub fn start_fetch(&self, cluster: &ClusterView, spec: FetchSpec) {
         let (notes, client) = (self.notes(cluster), self.client.clone());
+        let searching = Arc::clone(&self.searching);
         self.with(&cluster.uid, |work| {
             let Kubeconfig { next, since, .. } = &mut work.kubeconfig;
             let since = *since.get_or_insert_with(Instant::now);
-            if next.fetching.start(search(client, spec, since, notes)) {
+            if next
+                .fetching
+                .start(search(client, spec, since, notes, searching))
+            {
                 next.began = Some(now());
             }
         });
@@ -156,7 +170,9 @@ impl Background {
     pub fn start_verify(&self, cluster: &ClusterView) {
         let (notes, client) = (self.notes(cluster), self.client.clone());
         let (namespace, secret) = (cluster.namespace.clone(), kubeconfig_name(&cluster.name));
+        let asking = Arc::clone(&self.asking);
         let verify = async move {
+            let _place = asking.acquire().await;
             let Ok(Some(kubeconfig)) = secret_value(&client, &namespace, &secret, VALUE_KEY).await
             else {
                 return;
@@ -192,7 +208,9 @@ impl Background {
         probe: impl Future<Output = Option<Word>> + Send + 'static,
     ) {
         let notes = self.notes(cluster);
+        let asking = Arc::clone(&self.asking);
         let probe = async move {
+            let _place = asking.acquire().await;
             let began = Instant::now();
             let Some(probe) = probe.await else { return };
             notes.note(|work| {
@@ -244,10 +262,17 @@ impl Background {
 }
 
 /// Fetches until one is found that works; but for the first one, each machine is asked once.
-async fn search(client: kube::Client, spec: FetchSpec, since: Instant, notes: Notes) {
+async fn search(
+    client: kube::Client,
+    spec: FetchSpec,
+    since: Instant,
+    notes: Notes,
+    searching: Arc<Semaphore>,
+) {
+    let mut keys = Keys::default();
     let until = Instant::now() + SEARCH_TIMEOUT;
     loop {
-        let round = fetch_round(&client, &spec).await;
+        let round = fetch_round(&client, &spec, &mut keys, &searching).await;
         let ends = round.works() || spec.wanted != Wanted::First;
         notes.note(|work| {
             let next = &mut work.kubeconfig.next;

@@ -57,6 +57,13 @@ pub const RECENT_READ_AGE: Duration = Duration::from_secs(5);
 /// How old a probe of the cluster may be while a change depends on it.
 pub const PROBE_AGE: Duration = Duration::from_secs(2);
 
+/// Log-ins to machines at the same time, over all clusters. A dead machine takes a minute.
+pub const CONCURRENT_LOGINS: usize = 64;
+/// Clusters that are probed, or whose kubeconfig is verified, at the same time. Each may send a page of Nodes.
+pub const CONCURRENT_PROBES: usize = 32;
+
+/// How long a search remembers a machine's private key, and that there is none.
+pub const KEY_MEMORY: Duration = Duration::from_secs(5);
 /// How long one search for a kubeconfig lasts before the planner names the machines again.
 pub const SEARCH_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause between two rounds of a search that has just begun, and of one that goes on for longer than [`SEARCH_EAGERNESS`].

@@ -15,8 +15,8 @@ use super::observed::{
 use super::output::Output;
 use super::patience::{
     Clock, KUBECONFIG_FAILURES_BEFORE_FETCH, KUBECONFIG_FETCHED_AGAIN_AFTER,
-    KUBECONFIG_RENEWED_AFTER, KUBECONFIG_TRIED_AGAIN_AFTER, NEVER_REACHABLE_AFTER,
-    UNVERIFIED_STORED_AFTER,
+    KUBECONFIG_RENEWED_AFTER, KUBECONFIG_SHORTEST_LIFE, KUBECONFIG_TRIED_AGAIN_AFTER,
+    NEVER_REACHABLE_AFTER, UNVERIFIED_STORED_AFTER,
 };
 use super::writes::Wanted;
 
@@ -176,7 +176,7 @@ impl Renewal {
             Self::Moved | Self::Broken => KUBECONFIG_FETCHED_AGAIN_AFTER,
             // Daily, and oftener where a day would be too late.
             Self::Old(life, _) => {
-                (*life / 10).clamp(KUBECONFIG_TRIED_AGAIN_AFTER, KUBECONFIG_RENEWED_AFTER)
+                (*life / 10).clamp(KUBECONFIG_SHORTEST_LIFE / 2, KUBECONFIG_RENEWED_AFTER)
             }
         }
     }
@@ -296,6 +296,7 @@ fn renewal(known: &Known<'_>, stored: &Stored) -> (Option<Renewal>, Output) {
         Some(Renewal::Moved)
     } else if let Some((from, to)) = stored.client_certificate
         && let Ok(life) = Duration::try_from(to.duration_since(from))
+        && life >= KUBECONFIG_SHORTEST_LIFE
     {
         let rest = (life / 2).saturating_sub(elapsed(from, known.now));
         if !rest.is_zero() {

@@ -74,5 +74,7 @@ pub const KUBECONFIG_TRIED_AGAIN_AFTER: Duration = Duration::from_secs(10);
 pub const KUBECONFIG_FAILURES_BEFORE_FETCH: u32 = 3;
 /// A kubeconfig that could not be replaced: each attempt logs in to every machine.
 pub const KUBECONFIG_FETCHED_AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// A client certificate that lives shorter is not renewed ahead of its end: the Secret would be rewritten again and again.
+pub const KUBECONFIG_SHORTEST_LIFE: Duration = Duration::from_secs(60);
 /// A kubeconfig whose client certificate has passed half of its life.
 pub const KUBECONFIG_RENEWED_AFTER: Duration = Duration::from_secs(24 * 3600);

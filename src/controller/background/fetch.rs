@@ -1,5 +1,9 @@
 //! One round of fetching a kubeconfig: the machines in turn, until one has what is wanted (SPEC 6).
 
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use tokio::sync::Semaphore;
 use tracing::debug;
 
 use crate::api::conditions::{Cause, Reason};
@@ -7,7 +11,9 @@ use crate::api::digest::sha256;
 use crate::api::names::MachineName;
 use crate::api::nio::SSH_KEY;
 use crate::api::spec::Endpoint;
+use crate::controller::calls::CallError;
 use crate::controller::named::secret_value;
+use crate::controller::schedule::KEY_MEMORY;
 use crate::plan::observed::{AtHand, NotWorking};
 use crate::plan::writes::Wanted;
 use crate::remote::deadlines::{Deadlines, KUBECONFIG_VERIFICATION};
@@ -15,6 +21,7 @@ use crate::remote::known_hosts::KnownHosts;
 use crate::remote::kubeconfig::facts;
 use crate::remote::kubeconfig::fetch::{FetchRequest, fetch};
 use crate::remote::kubeconfig::verify::{VerifyError, verify};
+use crate::remote::offload::ANSWERS;
 use crate::remote::secret::SecretText;
 use crate::remote::ssh::Login;
 
@@ -86,12 +93,42 @@ impl Round {
     }
 }
 
+/// The private keys that a search needs, by Secret. They are kept for a while, since a search tries again at once.
+#[derive(Default)]
+pub(super) struct Keys(BTreeMap<String, (Instant, Option<SecretText>)>);
+
+impl Keys {
+    /// The key in that Secret; `None` where it is not there.
+    async fn get(
+        &mut self,
+        client: &kube::Client,
+        namespace: &str,
+        secret: &str,
+    ) -> Result<Option<SecretText>, CallError> {
+        let known = self.0.get(secret);
+        if let Some((_, key)) = known.filter(|(at, _)| at.elapsed() < KEY_MEMORY) {
+            return Ok(key.clone());
+        }
+        let key = secret_value(client, namespace, secret, SSH_KEY).await?;
+        self.0
+            .insert(secret.to_owned(), (Instant::now(), key.clone()));
+        Ok(key)
+    }
+}
+
 /// Fetches from the first machine that has what is wanted. Stops at a host whose key is to be pinned, so that each key is pinned
 /// before the next one is met.
-pub(super) async fn fetch_round(client: &kube::Client, spec: &FetchSpec) -> Round {
+pub(super) async fn fetch_round(
+    client: &kube::Client,
+    spec: &FetchSpec,
+    keys: &mut Keys,
+    searching: &Semaphore,
+) -> Round {
     let mut round = Round::default();
     for source in &spec.sources {
-        let fetched = fetch_from(client, spec, source, &mut round.host_key_line).await;
+        // Taken for each machine: one that is slow holds a place for a minute at most.
+        let _place = searching.acquire().await;
+        let fetched = fetch_from(client, spec, source, keys, &mut round.host_key_line).await;
         match fetched.and_then(|fetched| suitable(spec.wanted, fetched)) {
             Ok(Some(fetched)) if round.fetched.is_none() || fetched.at_hand.works() => {
                 round.fetched = Some(fetched);
@@ -133,9 +170,10 @@ async fn fetch_from(
     client: &kube::Client,
     spec: &FetchSpec,
     source: &Source,
+    keys: &mut Keys,
     host_key_line: &mut Option<String>,
 ) -> Result<Fetched, Cause> {
-    let key = match secret_value(client, &spec.namespace, &source.key, SSH_KEY).await {
+    let key = match keys.get(client, &spec.namespace, &source.key).await {
         Ok(Some(key)) => key,
         Ok(None) => {
             return Err(Cause::new(
@@ -168,10 +206,12 @@ async fn fetch_from(
         .await
         .map_err(|error| Cause::new(error.reason(), error.to_string()))?;
     let kubeconfig = rebuilt.into_text();
+    let text = kubeconfig.clone();
+    let ends = ANSWERS.offload(move || facts::ends(text.expose().as_bytes()));
     Ok(Fetched {
         at_hand: AtHand {
             verified: lists_nodes(&kubeconfig).await,
-            ends: facts::ends(kubeconfig.expose().as_bytes()),
+            ends: ends.await,
         },
         kubeconfig,
     })
