@@ -238,7 +238,7 @@ async fn nothing_of_a_bad_key_or_a_foreign_token_is_seen() {
             "prod",
             "MachinesAvailable",
             "False",
-            "SSHKeyMissing",
+            "SSHKeyUnusable",
             DEADLINE,
         )
         .await;

@@ -303,5 +303,7 @@ fn lock(work: &AllWork) -> MutexGuard<'_, HashMap<String, Work>> {
 }
 
 #[cfg(test)]
+mod bounds_tests;
+#[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;

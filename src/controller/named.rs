@@ -17,8 +17,12 @@ use crate::api::kubeconfig::KUBECONFIG_TYPE;
 use crate::api::nio::SSH_KEY;
 use crate::plan::facts::{Freshness, MapFacts, ObjectFacts, Read, SecretFacts};
 use crate::remote::kubeconfig::facts as kubeconfig;
+use crate::remote::offload::{ANSWERS, KEYS};
 use crate::remote::secret::SecretText;
-use crate::remote::ssh::fingerprint_of_public_half;
+use crate::remote::ssh::{KeyError, MAX_TEXT, fingerprint_of_public_half};
+
+/// Fingerprints that are remembered, of 200 bytes each.
+const MAX_FINGERPRINTS: usize = 10_000;
 
 /// Reads by name.
 pub struct Named {
@@ -26,6 +30,8 @@ pub struct Named {
     resync: Duration,
     secrets: Memory<SecretFacts>,
     maps: Memory<MapFacts>,
+    /// What came of reading private keys, by the digest of their text.
+    fingerprints: Mutex<HashMap<String, Result<String, KeyError>>>,
 }
 
 type Memory<T> = Mutex<HashMap<(String, String), (Instant, Option<T>)>>;
@@ -39,6 +45,7 @@ impl Named {
             resync,
             secrets: Mutex::default(),
             maps: Mutex::default(),
+            fingerprints: Mutex::default(),
         }
     }
 
@@ -63,7 +70,8 @@ impl Named {
         at_least: Freshness,
     ) -> Result<Read<SecretFacts>, CallError> {
         let at = (namespace, name);
-        self.read(&self.secrets, at, at_least, secret_facts).await
+        let facts = async |secret| self.secret_facts(secret).await;
+        self.read(&self.secrets, at, at_least, facts).await
     }
 
     /// A ConfigMap.
@@ -74,7 +82,8 @@ impl Named {
         at_least: Freshness,
     ) -> Result<Read<MapFacts>, CallError> {
         let at = (namespace, name);
-        self.read(&self.maps, at, at_least, map_facts).await
+        self.read(&self.maps, at, at_least, async |map| map_facts(map))
+            .await
     }
 
     async fn read<K, T: Clone>(
@@ -82,7 +91,7 @@ impl Named {
         memory: &Memory<T>,
         (namespace, name): (&str, &str),
         at_least: Freshness,
-        facts: fn(K) -> T,
+        facts: impl AsyncFnOnce(K) -> T,
     ) -> Result<Read<T>, CallError>
     where
         K: calls::Object + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
@@ -101,12 +110,48 @@ impl Named {
             }
         }
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
-        let found = calls::get_opt(&api, name).await?.map(facts);
+        let found = match calls::get_opt(&api, name).await? {
+            Some(object) => Some(facts(object).await),
+            None => None,
+        };
         remember(memory, key, found.clone());
         Ok(Read {
             found,
             freshness: Freshness::Live,
         })
+    }
+
+    async fn secret_facts(&self, secret: Secret) -> SecretFacts {
+        let digest_and_text = |secret: &Secret| {
+            let text = &secret.data.as_ref()?.get(SSH_KEY)?.0;
+            // Too long a one is refused for its length alone: what is not text is as long in this form.
+            let text = String::from_utf8_lossy(&text[..text.len().min(MAX_TEXT + 1)]).into_owned();
+            Some((sha256(text.as_bytes()), SecretText::new(text)))
+        };
+        let fingerprint = match digest_and_text(&secret) {
+            Some((digest, text)) => Some(self.fingerprint(digest, text).await),
+            None => None,
+        };
+        SecretFacts {
+            fingerprint: fingerprint.map(|it| it.map_err(|error| error.to_string())),
+            ..ANSWERS.offload(move || secret_facts(secret)).await
+        }
+    }
+
+    /// The fingerprint of the public half of a private key, computed once for each text.
+    async fn fingerprint(&self, digest: String, text: SecretText) -> Result<String, KeyError> {
+        if let Some(known) = lock(&self.fingerprints).get(&digest) {
+            return known.clone();
+        }
+        let fingerprint = KEYS
+            .offload(move || fingerprint_of_public_half(&text))
+            .await;
+        let mut known = lock(&self.fingerprints);
+        if known.len() >= MAX_FINGERPRINTS {
+            known.clear();
+        }
+        known.insert(digest, fingerprint.clone());
+        fingerprint
     }
 
     /// Takes in what the API server answered to a write of our own.
@@ -145,6 +190,7 @@ fn value_of(mut secret: Secret, key: &str) -> Option<SecretText> {
         .ok()
 }
 
+/// The facts of a Secret but for the fingerprint of its SSH key.
 fn secret_facts(mut secret: Secret) -> SecretFacts {
     let keys = secret
         .data
@@ -152,21 +198,12 @@ fn secret_facts(mut secret: Secret) -> SecretFacts {
         .flatten()
         .map(|(key, value)| (key.clone(), (!value.0.is_empty()).then(|| sha256(&value.0))))
         .collect();
-    let fingerprint = secret
-        .data
-        .as_ref()
-        .and_then(|data| data.get(SSH_KEY))
-        .map(|key| {
-            let text = std::str::from_utf8(&key.0).map_err(|_| "it is not text".to_owned())?;
-            fingerprint_of_public_half(&SecretText::new(text.to_owned()))
-                .map_err(|error| error.to_string())
-        });
     let is_kubeconfig = secret.type_.as_deref() == Some(KUBECONFIG_TYPE);
     let kubeconfig = kubeconfig::of(&secret).filter(|_| is_kubeconfig);
     let facts = SecretFacts {
         object: ObjectFacts::of(&secret.metadata),
         keys,
-        fingerprint,
+        fingerprint: None,
         is_kubeconfig,
         kubeconfig,
     };

@@ -65,7 +65,7 @@ pub fn judge(
         }
         Some(Err(why)) => {
             return unusable(
-                Reason::SSHKeyMissing,
+                Reason::SSHKeyUnusable,
                 format!("Secret {secret} of Machine {name}, key {SSH_KEY}: {why}"),
             );
         }

@@ -43,3 +43,28 @@ pub(super) async fn decoded<T: Send + 'static>(
 pub(super) async fn json<T: DeserializeOwned + Send + 'static>(body: Vec<u8>) -> Option<T> {
     decoded(body, |body| serde_json::from_slice(body).ok()).await
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test")]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn no_answer_is_longer_than_it_may_be() {
+        for (length, most, expected) in [(0, 0, Some(0)), (9, 9, Some(9)), (10, 9, None)] {
+            let response = Response::new(Body::from(vec![b'x'; length]));
+            assert_eq!(body(response, most).await.map(|body| body.len()), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn long_answers_are_decoded_as_short_ones_are() {
+        for length in [1, SHORT, 2 * SHORT] {
+            let text = "x".repeat(length);
+            let answer = json::<String>(format!("\"{text}\"").into_bytes()).await;
+            assert_eq!(answer.as_deref(), Some(text.as_str()));
+            assert_eq!(json::<String>(vec![b'['; length]).await, None);
+        }
+    }
+}

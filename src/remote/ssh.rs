@@ -7,7 +7,7 @@ mod error;
 mod host_key;
 mod key;
 
-pub use error::{KeyError, SshError};
+pub use error::{KeyError, MAX_TEXT, SshError};
 pub use key::fingerprint_of_public_half;
 
 use std::net::SocketAddr;

@@ -22,6 +22,7 @@ use super::kubeconfig::verify::member_clients;
 use super::secret::SecretText;
 use crate::api::names::{CORDONED_ANNOTATION, DRAINING_ANNOTATION, MachineName};
 use crate::api::workload::{Answer, Workload};
+pub use node::nodes_of_page;
 use node::{leading_number, list_nodes};
 
 /// Most bytes of an answer to `/readyz` or `/version`.

@@ -19,13 +19,18 @@ const DAY: i64 = 24 * 3600;
 
 /// A Ready cluster of three; its kubeconfig leads to `b`, with a client certificate of so many days.
 fn stored(days: i64) -> Given {
+    stored_for(days * DAY)
+}
+
+/// The same, of so many seconds.
+fn stored_for(seconds: i64) -> Given {
     given(cluster().control_plane(["a", "b", "c"]))
         .machines(["a", "b", "c"])
         .and(|world| {
             world.settle();
             assert!(world.ready(PROD), "{}", world.story());
             let now = world.now;
-            let ends = now.as_second() + days * DAY;
+            let ends = now.as_second() + seconds;
             let kubeconfig = kubeconfig(world);
             kubeconfig.stored = Some(Stored {
                 version: Precondition {
@@ -153,6 +158,27 @@ fn a_short_life_has_it_read_anew_often_enough() {
         .when(carried_out)
         .when(fetch_ended)
         .when(|world| world.wait(DAY / 10 - 1))
+        .then(|seen| assert_eq!(fetched_from(seen), Vec::<&str>::new()))
+        .when(|world| world.wait(1))
+        .then(|seen| assert_eq!(fetched_from(seen).len(), 3));
+}
+
+/// A machine whose certificates live for seconds would have the Secret rewritten again and again.
+#[test]
+fn a_life_of_seconds_is_not_renewed_ahead_of_its_end() {
+    for seconds in [2, 20, 59] {
+        stored_for(seconds)
+            .when(|world| world.wait(seconds / 2))
+            .then(|seen| assert_eq!(fetched_from(seen), Vec::<&str>::new()))
+            .when(|world| world.wait(100))
+            .then(|seen| assert_eq!(fetched_from(seen), Vec::<&str>::new()));
+    }
+    stored_for(60)
+        .when(|world| world.wait(30))
+        .then(|seen| assert_eq!(fetched_from(seen).len(), 3))
+        .when(carried_out)
+        .when(fetch_ended)
+        .when(|world| world.wait(29))
         .then(|seen| assert_eq!(fetched_from(seen), Vec::<&str>::new()))
         .when(|world| world.wait(1))
         .then(|seen| assert_eq!(fetched_from(seen).len(), 3));

@@ -44,6 +44,24 @@ fn judged(keys: &[&str], nio: Option<Generation>, given: bool) -> SshKeyView {
     judge(&name("w"), "ssh-w", Some(&found), nio, given)
 }
 
+#[test]
+fn a_key_that_cannot_be_read_is_unusable_and_the_mend_is_said() {
+    let found = SecretFacts {
+        object: ObjectFacts::of(&ObjectMeta::default()),
+        keys: [("ssh-privatekey".to_owned(), None)].into(),
+        fingerprint: Some(Err("it is too long: mend it".to_owned())),
+        is_kubeconfig: false,
+        kubeconfig: None,
+    };
+    let view = judge(&name("w"), "ssh-w", Some(&found), CLASSIC, true);
+    let (reason, message) = why(view);
+    assert_eq!(reason, Reason::SSHKeyUnusable);
+    assert_eq!(
+        message,
+        "Secret ssh-w of Machine w, key ssh-privatekey: it is too long: mend it"
+    );
+}
+
 fn why(view: SshKeyView) -> (Reason, String) {
     match view {
         SshKeyView::Unusable(cause) => (cause.reason, cause.message),

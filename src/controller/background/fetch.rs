@@ -99,7 +99,7 @@ pub(super) struct Keys(BTreeMap<String, (Instant, Option<SecretText>)>);
 
 impl Keys {
     /// The key in that Secret; `None` where it is not there.
-    async fn get(
+    pub(super) async fn get(
         &mut self,
         client: &kube::Client,
         namespace: &str,

@@ -10,6 +10,9 @@ pub(super) const MAX_BYTES: usize = 64 * 1024;
 /// Most opening brackets; each one that stays open makes the parser slower for all that follows, and a kubeconfig as JSON has a dozen.
 const MAX_BRACKETS: usize = 500;
 
+/// Most marks that begin or part something in YAML: the parser keeps a kilobyte for each, and a kubeconfig has some hundred.
+const MAX_MARKS: usize = 10_000;
+
 /// Reads the one document. Anchors and aliases are refused unread: no tool writes them into a kubeconfig, and they are how a small file becomes a big one.
 pub(super) fn parse(bytes: &[u8]) -> Result<Value, Unsafe> {
     if bytes.len() > MAX_BYTES {
@@ -28,6 +31,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Value, Unsafe> {
     if text.matches(['[', '{']).count() > MAX_BRACKETS {
         return Err(Unsafe::Nested);
     }
+    if marks(text) > MAX_MARKS {
+        return Err(Unsafe::NotYaml);
+    }
     let value: Value = serde_yaml::from_str(text).map_err(|_| Unsafe::NotYaml)?;
     if value.is_mapping() {
         Ok(value)
@@ -40,6 +46,17 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Value, Unsafe> {
 fn is_odd(c: char) -> bool {
     (c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}')
+}
+
+/// How many entries a text has at most.
+fn marks(text: &str) -> usize {
+    let ends = text.bytes().skip(1).chain([b'\n']);
+    let mark = |(mark, next): &(u8, u8)| match mark {
+        b',' => true,
+        b'-' | b'?' | b':' => next.is_ascii_whitespace(),
+        _ => false,
+    };
+    text.bytes().zip(ends).filter(mark).count()
 }
 
 /// Whether `&` or `*` stands where it could begin an anchor or an alias. A line that begins with `#` is a comment or the inside of a text.

@@ -170,7 +170,7 @@ pub enum KeyError {
 }
 
 /// Most bytes of a key's text. An RSA key of [`MAX_BITS`] has about half of that.
-pub(super) const MAX_TEXT: usize = 16 * 1024;
+pub const MAX_TEXT: usize = 16 * 1024;
 /// Most bits of an RSA modulus: as many as those of the hosts' keys may have in the `rsa` crate.
 pub(super) const MAX_BITS: usize = 8192;
 

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use kube::Client;
 use serde::{Deserialize, Deserializer};
 
-use super::list::{list, named};
+use super::list::{list, named, page};
 use crate::api::names::{CORDONED_ANNOTATION, DRAINING_ANNOTATION, is_dns_label};
 use crate::api::workload::NodeView;
 
@@ -26,6 +26,13 @@ const MOST_ADDRESSES: usize = 16;
 pub(super) async fn list_nodes(client: &Client) -> Option<Vec<NodeView>> {
     let nodes = list::<Listed>(client, "/api/v1/nodes?", KIND, MOST_PAGES).await?;
     Some(nodes.into_iter().map(|node| node.0).collect())
+}
+
+/// The Nodes in a page of a list, and the token of the next one, empty where there is none; `None` where it is no such page.
+#[must_use]
+pub fn nodes_of_page(body: &[u8]) -> Option<(Vec<NodeView>, String)> {
+    let (nodes, next) = page::<Listed>(body, KIND)?;
+    Some((nodes.into_iter().map(|node| node.0).collect(), next))
 }
 
 /// A Node, cut down.
@@ -174,18 +181,12 @@ pub(super) fn leading_number(text: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::list;
-    use super::{KIND, Listed, NodeView, leading_number, minor};
+    use super::{NodeView, leading_number, minor, nodes_of_page};
     use serde_json::{Value, json};
-
-    fn parse(body: &[u8]) -> Option<(Vec<NodeView>, String)> {
-        let (nodes, next) = list::page::<Listed>(body, KIND)?;
-        Some((nodes.into_iter().map(|node| node.0).collect(), next))
-    }
 
     fn page(metadata: &Value, node: &Value) -> Option<(Vec<NodeView>, String)> {
         let list = json!({"kind": "NodeList", "metadata": metadata, "items": [node]});
-        parse(list.to_string().as_bytes())
+        nodes_of_page(list.to_string().as_bytes())
     }
 
     #[test]
@@ -243,6 +244,6 @@ mod tests {
             page(&json!({"continue": "a&limit=1"}), &named("cp-01", "u")),
             None
         );
-        assert_eq!(parse(b"{\"kind\": \"Status\"}"), None);
+        assert_eq!(nodes_of_page(b"{\"kind\": \"Status\"}"), None);
     }
 }
