@@ -236,3 +236,72 @@ fn remember<T>(memory: &Memory<T>, key: (String, String), known: Option<T>) {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test")]
+
+    use std::convert::Infallible;
+
+    use kube::client::Body;
+    use serde_json::json;
+    use tower::service_fn;
+
+    use super::*;
+
+    const KEY: &str = include_str!("../remote/ssh/test_keys/ed25519.openssh");
+
+    /// Secret `key` holds a private key, `giant` one that is too long to compute with, and `data` none.
+    fn named() -> Named {
+        let service = service_fn(|request: hyper::Request<Body>| {
+            let path = request.uri().path();
+            let data = if path.ends_with("/key") {
+                json!({ SSH_KEY: KEY })
+            } else if path.ends_with("/giant") {
+                json!({ SSH_KEY: KEY.repeat(1000) })
+            } else {
+                json!({ "token": "canary" })
+            };
+            let secret: Secret =
+                serde_json::from_value(json!({"metadata": {}, "stringData": data})).unwrap();
+            let data = secret.string_data.into_iter().flatten();
+            let data = data.map(|(key, text)| (key, k8s_openapi::ByteString(text.into_bytes())));
+            let secret = Secret {
+                data: Some(data.collect()),
+                ..Secret::default()
+            };
+            let body = Body::from(serde_json::to_vec(&secret).unwrap());
+            async move { Ok::<_, Infallible>(hyper::Response::new(body)) }
+        });
+        let client = kube::Client::new(service, "default");
+        Named::new(client, Duration::from_secs(300))
+    }
+
+    #[tokio::test]
+    async fn the_fingerprint_of_a_key_is_computed_once_for_its_text() {
+        let named = named();
+        for _ in 0..3 {
+            let read = named.secret("default", "key", Freshness::Live).await;
+            assert_eq!(
+                read.unwrap().found.unwrap().fingerprint.unwrap().as_deref(),
+                Ok("SHA256:wIksy2+1Ja53rCCwklwAidgYvnEZPSCb3qjAbxc7uXk")
+            );
+        }
+        let read = named.secret("default", "data", Freshness::Live).await;
+        assert_eq!(read.unwrap().found.unwrap().fingerprint, None);
+        let digest = sha256(KEY.as_bytes());
+        assert_eq!(lock(&named.fingerprints).len(), 1);
+        // What is remembered is what is said.
+        lock(&named.fingerprints).insert(digest, Ok("remembered".to_owned()));
+        let read = named.secret("default", "key", Freshness::Live).await;
+        let fingerprint = read.unwrap().found.unwrap().fingerprint;
+        assert_eq!(fingerprint, Some(Ok("remembered".to_owned())));
+    }
+
+    #[tokio::test]
+    async fn a_giant_key_is_told_with_its_mend() {
+        let read = named().secret("default", "giant", Freshness::Live).await;
+        let why = read.unwrap().found.unwrap().fingerprint.unwrap();
+        assert_eq!(why, Err(KeyError::TooLarge.to_string()));
+    }
+}
