@@ -3,6 +3,7 @@
 
 mod fetch;
 mod kubeconfig;
+mod places;
 mod task;
 
 pub use fetch::{FetchSpec, Source};
@@ -12,7 +13,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use kube::runtime::reflector::ObjectRef;
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::clock::now;
@@ -29,6 +29,7 @@ use crate::plan::observed::{ClusterView, Fetch, Word, Works};
 use crate::plan::writes::Wanted;
 use fetch::{Fetched, Keys, fetch_round, lists_nodes};
 use kubeconfig::Kubeconfig;
+use places::Places;
 use task::Task;
 
 /// The work for one cluster.
@@ -50,10 +51,9 @@ pub struct Background {
     resync: Duration,
     work: Arc<AllWork>,
     wake: UnboundedSender<ObjectRef<RawCluster>>,
-    /// Places for log-ins to machines, and for questions to clusters. A cluster waits for one of each at a time, and they are given in the
-    /// order in which they were asked for.
-    searching: Arc<Semaphore>,
-    asking: Arc<Semaphore>,
+    /// Places for log-ins to machines, and for questions to clusters.
+    searching: Arc<Places>,
+    asking: Arc<Places>,
 }
 
 /// Where a task notes what it learned.
@@ -90,8 +90,8 @@ impl Background {
             resync,
             work: Arc::default(),
             wake,
-            searching: Arc::new(Semaphore::new(CONCURRENT_LOGINS)),
-            asking: Arc::new(Semaphore::new(CONCURRENT_PROBES)),
+            searching: Arc::new(Places::new(CONCURRENT_LOGINS)),
+            asking: Arc::new(Places::new(CONCURRENT_PROBES)),
         }
     }
 
@@ -172,7 +172,7 @@ impl Background {
         let (namespace, secret) = (cluster.namespace.clone(), kubeconfig_name(&cluster.name));
         let asking = Arc::clone(&self.asking);
         let verify = async move {
-            let _place = asking.acquire().await;
+            let _place = asking.take(&namespace).await;
             let Ok(Some(kubeconfig)) = secret_value(&client, &namespace, &secret, VALUE_KEY).await
             else {
                 return;
@@ -208,9 +208,9 @@ impl Background {
         probe: impl Future<Output = Option<Word>> + Send + 'static,
     ) {
         let notes = self.notes(cluster);
-        let asking = Arc::clone(&self.asking);
+        let (asking, namespace) = (Arc::clone(&self.asking), cluster.namespace.clone());
         let probe = async move {
-            let _place = asking.acquire().await;
+            let _place = asking.take(&namespace).await;
             let began = Instant::now();
             let Some(probe) = probe.await else { return };
             notes.note(|work| {
@@ -267,7 +267,7 @@ async fn search(
     spec: FetchSpec,
     since: Instant,
     notes: Notes,
-    searching: Arc<Semaphore>,
+    searching: Arc<Places>,
 ) {
     let mut keys = Keys::default();
     let until = Instant::now() + SEARCH_TIMEOUT;

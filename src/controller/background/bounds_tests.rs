@@ -14,6 +14,7 @@ use tower::service_fn;
 
 use super::Background;
 use super::fetch::Keys;
+use super::places::Places;
 use crate::controller::schedule::CONCURRENT_PROBES;
 use crate::plan::observed::ClusterView;
 
@@ -62,6 +63,7 @@ async fn few_clusters_are_probed_at_the_same_time_and_each_has_its_turn() {
     let mut ends = Vec::new();
     for number in 0..all {
         let cluster = ClusterView {
+            namespace: (number % 8).to_string(),
             uid: number.to_string(),
             ..ClusterView::default()
         };
@@ -86,4 +88,26 @@ async fn few_clusters_are_probed_at_the_same_time_and_each_has_its_turn() {
     assert_eq!(settled().await, CONCURRENT_PROBES);
     drop(ends);
     assert_eq!(settled().await, all);
+}
+
+/// One tenant with any number of clusters that hang leaves places to others.
+#[tokio::test]
+async fn a_namespace_holds_a_share_of_the_places() {
+    let places = Places::new(8);
+    let mut held = Vec::new();
+    let mut taking = std::pin::pin!(async {
+        loop {
+            held.push(places.take("hostile").await);
+        }
+    });
+    let soon = Duration::from_millis(50);
+    let endless: Result<(), _> = tokio::time::timeout(soon, &mut taking).await;
+    assert!(endless.is_err());
+    for _ in 0..6 {
+        let good = tokio::time::timeout(soon, places.take("good")).await;
+        assert!(good.is_ok(), "it is given back each time");
+    }
+    let others =
+        futures::future::join_all(["a", "b", "c", "d", "e", "f"].map(|it| places.take(it)));
+    assert_eq!(tokio::time::timeout(soon, others).await.unwrap().len(), 6);
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use tokio::sync::Semaphore;
 use tracing::debug;
 
+use super::places::Places;
 use crate::api::conditions::{Cause, Reason};
 use crate::api::digest::sha256;
 use crate::api::names::MachineName;
@@ -122,12 +122,12 @@ pub(super) async fn fetch_round(
     client: &kube::Client,
     spec: &FetchSpec,
     keys: &mut Keys,
-    searching: &Semaphore,
+    searching: &Places,
 ) -> Round {
     let mut round = Round::default();
     for source in &spec.sources {
         // Taken for each machine: one that is slow holds a place for a minute at most.
-        let _place = searching.acquire().await;
+        let _place = searching.take(&spec.namespace).await;
         let fetched = fetch_from(client, spec, source, keys, &mut round.host_key_line).await;
         match fetched.and_then(|fetched| suitable(spec.wanted, fetched)) {
             Ok(Some(fetched)) if round.fetched.is_none() || fetched.at_hand.works() => {
