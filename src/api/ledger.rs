@@ -14,14 +14,55 @@ const FOUNDED: &str = "founded";
 const SLOT: &str = "slot";
 const COMMIT: &str = "commit";
 
+const ACTIVE: &str = "active";
+const RELEASING: &str = "releasing";
+
+/// Most entries: as many as a cluster can have machines.
+const MOST_ENTRIES: usize = 1100;
+/// Most characters of a state.
+const LONGEST_STATE: usize = 32;
+
 /// State of an entry of the slot (SPEC 4.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+///
+/// A later version may add states, and may be taken back while one stands in the ledger. So whoever adds one gives it a word of at
+/// most 32 lower-case letters, and a meaning under which it does no harm that versions which do not know it neither write the machine
+/// nor end the entry.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum EntryState {
     /// The machine may be written under this entry.
     Active,
     /// The entry is about to end; nothing is written under it.
     Releasing,
+    /// A state that this version does not know. The machine counts as in flight; it is not written, and the entry stays as it is.
+    Unknown(String),
+}
+
+impl TryFrom<String> for EntryState {
+    type Error = &'static str;
+
+    fn try_from(state: String) -> Result<Self, Self::Error> {
+        match state.as_str() {
+            ACTIVE => Ok(Self::Active),
+            RELEASING => Ok(Self::Releasing),
+            _ if (1..=LONGEST_STATE).contains(&state.len())
+                && state.bytes().all(|c| c.is_ascii_lowercase()) =>
+            {
+                Ok(Self::Unknown(state))
+            }
+            _ => Err("no state of an entry"),
+        }
+    }
+}
+
+impl From<EntryState> for String {
+    fn from(state: EntryState) -> Self {
+        match state {
+            EntryState::Active => ACTIVE.to_owned(),
+            EntryState::Releasing => RELEASING.to_owned(),
+            EntryState::Unknown(state) => state,
+        }
+    }
 }
 
 /// One machine that may be disrupted now (SPEC 4.2).
@@ -132,12 +173,16 @@ impl Ledger {
     pub fn from_data(data: &BTreeMap<String, String>) -> Result<Self, LedgerError> {
         let id = data.get(ID).ok_or(LedgerError::Missing(ID))?;
         let founded = data.get(FOUNDED).ok_or(LedgerError::Missing(FOUNDED))?;
+        let slot: Slot = json_or_default(data, SLOT)?;
+        if slot.entries.len() > MOST_ENTRIES {
+            return Err(LedgerError::Malformed(SLOT));
+        }
         Ok(Self {
             id: ClusterId::parse(id).ok_or(LedgerError::Malformed(ID))?,
             founded: founded
                 .parse()
                 .map_err(|_| LedgerError::Malformed(FOUNDED))?,
-            slot: json_or_default(data, SLOT)?,
+            slot,
             commit: data.get(COMMIT).cloned(),
         })
     }
@@ -175,6 +220,31 @@ mod tests {
         let mut data = ledger.to_data();
         data.insert("mirrors".to_owned(), "[\"nico-ssh-cp-01\"".to_owned());
         assert_eq!(Ledger::from_data(&data), Ok(ledger));
+    }
+
+    #[test]
+    fn an_entry_in_a_state_of_a_later_version_is_kept_as_it_is() {
+        let mut data = Ledger::new(ClusterId::from_bits(7), true).to_data();
+        let entry = |state: &str| format!(r#"{{"machine":"w","role":"worker","state":"{state}"}}"#);
+        let slot = |entries: &str| format!(r#"{{"entries":[{entries}],"fencing":false}}"#);
+        let text = slot(&entry("draining"));
+        data.insert(SLOT.to_owned(), text.clone());
+        let ledger = Ledger::from_data(&data).unwrap();
+        assert_eq!(
+            ledger.slot.entries[0].state,
+            EntryState::Unknown("draining".to_owned())
+        );
+        assert_eq!(ledger.to_data()[SLOT], text);
+        let many = vec![entry("active"); MOST_ENTRIES + 1].join(",");
+        for text in [
+            slot(&many),
+            slot(&entry("")),
+            slot(&entry("a b")),
+            slot(&entry(&"a".repeat(33))),
+        ] {
+            data.insert(SLOT.to_owned(), text);
+            assert_eq!(Ledger::from_data(&data), Err(LedgerError::Malformed(SLOT)));
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::observed::{Member, Observed, elapsed};
 use super::patience::OLDER_ATTEMPT_RUNS_FOR;
 
 /// A machine that is in flight: by its entry, or because it is not confirmed (SPEC 4.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flight {
     /// Its role.
     pub role: Role,
@@ -55,7 +55,7 @@ impl Observed {
             let held = self.controlled(&entry.machine);
             let flight = Flight {
                 role: held.as_ref().map_or(entry.role, Member::role),
-                entry: Some(entry.state),
+                entry: Some(entry.state.clone()),
                 once_confirmed: held.is_some_and(|held| held.was_confirmed()),
             };
             flights.insert(entry.machine.clone(), flight);

@@ -6,9 +6,9 @@ use nico::api::conditions::{
     ConditionType::{RollingOut, Stalled},
     Reason,
 };
-use nico::api::ledger::EntryState;
+use nico::api::ledger::{Entry, EntryState};
 use nico::api::names::MachineName;
-use nico::api::status::MachineState;
+use nico::api::status::{MachineState, Role};
 use nico::plan::action::{Action, ConfigurationWrite, NodeWork, SlotWrite};
 use nico::plan::entered::EnteredWrite;
 use nico::plan::observed::Fetch;
@@ -645,4 +645,39 @@ fn the_status_mirrors_the_slot() {
             let entries = &seen.observed.ledger.ours().unwrap().slot.entries;
             assert_eq!(entries[0].state, EntryState::Active);
         });
+}
+
+/// A later version of NICO made the entry, and was taken back: nothing is done to the machine, and its entry stays as it is.
+#[test]
+fn an_entry_in_an_unknown_state_is_held_as_in_flight() {
+    let later = EntryState::Unknown("draining".to_owned());
+    for machine in ["a", "v"] {
+        ready()
+            .when(|world| {
+                new_repository(world);
+                let role = if machine == "a" {
+                    Role::ControlPlane
+                } else {
+                    Role::Worker
+                };
+                let (_, ledger) = world.cluster(PROD).ledger.as_mut().unwrap();
+                ledger.slot.entries = vec![Entry {
+                    machine: name(machine),
+                    role,
+                    state: later.clone(),
+                }];
+                world.settle();
+            })
+            .then(|seen| {
+                assert_eq!(rolled(&seen.world), Vec::<String>::new());
+                let entries = &seen.observed.ledger.ours().unwrap().slot.entries;
+                assert_eq!(entries[0].state, later);
+                let told = format!("Machine {machine} in the state draining");
+                seen.says(RollingOut, "True", Reason::InFlight, &told);
+                assert_eq!(
+                    seen.status.rollout.as_ref().unwrap().in_flight[0].machine,
+                    machine
+                );
+            });
+    }
 }

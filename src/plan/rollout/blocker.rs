@@ -20,6 +20,8 @@ pub(super) enum Blocker {
     Contested { by: String },
     /// Its SSH key cannot be used: why.
     SshKey(Cause),
+    /// Its entry is in a state that this version of NICO does not know.
+    UnknownState { state: String },
     /// Another machine is in flight.
     InFlight { other: MachineName },
     /// A machine of the other role comes first.
@@ -132,6 +134,12 @@ impl Blocker {
                 format!(
                     "Machine {machine} is out of date and cannot be written: {}",
                     why.message
+                ),
+            ),
+            Self::UnknownState { state } => (
+                Reason::InFlight,
+                format!(
+                    "the ledger has Machine {machine} in the state {state}, which this version of NICO does not know, so nothing is done to it: run the version that wrote it, or delete the ledger"
                 ),
             ),
             Self::InFlight { other } => (

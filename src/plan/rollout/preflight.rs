@@ -8,6 +8,7 @@ mod turn;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::api::ledger::EntryState;
 use crate::api::names::MachineName;
 use crate::api::spec::RolloutOrder;
 use crate::api::status::Role;
@@ -198,6 +199,11 @@ impl<'a> Preflight<'a> {
 
     /// Whether a machine may be changed now, and how.
     pub(super) fn decide(&self, machine: &MachineName) -> Verdict {
+        let entry = self.observed().entry(machine);
+        if let Some(EntryState::Unknown(state)) = entry.map(|entry| &entry.state) {
+            let state = state.clone();
+            return Verdict::Hold(Blocker::UnknownState { state });
+        }
         let step = match self.step(machine) {
             Verdict::Go(step) => step,
             other => return other,
