@@ -2,6 +2,7 @@
 
 mod conditions;
 mod rows;
+mod size;
 mod soft;
 mod unread;
 
@@ -50,7 +51,7 @@ pub fn status(
         SecretView::Ours | SecretView::Adopted
     );
     let [control_plane, data_plane] = roles;
-    ClusterStatus {
+    size::fit(ClusterStatus {
         phase: Some(phase),
         observed_generation: Some(observed.cluster.generation),
         control_plane: Some(control_plane),
@@ -60,7 +61,7 @@ pub fn status(
         rollout: (!plan.in_flight.is_empty()).then(|| rollout(plan)),
         machines: rows::rows(observed, plan, now),
         conditions,
-    }
+    })
 }
 
 /// Whether a change is one that people and tools wait for; others are gathered for a few seconds.
