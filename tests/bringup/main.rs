@@ -6,6 +6,7 @@
 mod common;
 mod founding;
 mod generations;
+mod hostile;
 mod kubeconfig;
 mod machines;
 mod renewal;
