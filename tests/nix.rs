@@ -10,10 +10,12 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use nico::api::names::ClusterId;
 use nico::api::spec::Endpoint;
-use nico::plan::cluster_nix::{ClusterNix, NixNode, Values, parse};
+use nico::api::status::Role;
+use nico::plan::cluster_nix::{ClusterNix, Lists, NixNode, Values, parse};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -110,8 +112,7 @@ fn cluster() -> impl Strategy<Value = ClusterNix> {
                     bootstrap,
                     join,
                     endpoint,
-                    control_plane,
-                    workers,
+                    lists: Arc::new(Lists::new(&control_plane, &workers)),
                 }
             },
         )
@@ -166,8 +167,8 @@ fn meant(cluster: &ClusterNix) -> Value {
         "bootstrap": cluster.bootstrap.as_deref().map(text),
         "join": cluster.join.as_ref().map(node),
         "endpoint": cluster.endpoint.as_ref().map(|Endpoint { host, port }| json!({"host": text(host), "port": port})),
-        "controlPlane": nodes(&cluster.control_plane),
-        "workers": nodes(&cluster.workers),
+        "controlPlane": nodes(cluster.lists.of(Role::ControlPlane)),
+        "workers": nodes(cluster.lists.of(Role::Worker)),
     })
 }
 
@@ -319,8 +320,10 @@ fn the_readme_shows_cluster_nix_and_sketches_that_nix_can_parse() {
             host: "10.0.0.10".to_owned(),
             port: 6443,
         }),
-        control_plane: vec![node("cp-01", "10.0.0.11")],
-        workers: vec![node("worker-01", "10.0.0.21")],
+        lists: Arc::new(Lists::new(
+            &[node("cp-01", "10.0.0.11")],
+            &[node("worker-01", "10.0.0.21")],
+        )),
     };
     assert_eq!(blocks[0], shown.render());
 

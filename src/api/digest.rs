@@ -21,3 +21,21 @@ pub fn hex(bytes: &[u8]) -> String {
 pub fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
+
+/// SHA-256 of named fields, one after the other.
+#[derive(Clone, Debug, Default)]
+pub struct FieldDigest(Sha256);
+
+impl FieldDigest {
+    /// Takes a field in. Its length keeps one field's text from passing for another's.
+    pub fn add(&mut self, name: &str, value: &str) {
+        self.0
+            .update(format!("{name}={}:{value};", value.len()).as_bytes());
+    }
+
+    /// The digest of all of them.
+    #[must_use]
+    pub fn finish(self) -> String {
+        hex(&self.0.finalize())
+    }
+}

@@ -189,7 +189,7 @@ fn disagrees(known: &Known<'_>) -> bool {
         let target = known.targets.get(machine);
         target
             .zip(held)
-            .is_some_and(|(target, held)| target.nix.values().control_plane != held.control_plane)
+            .is_some_and(|(target, held)| !target.nix.lists_the_same(Role::ControlPlane, &held))
     })
 }
 

@@ -5,12 +5,16 @@
 #[cfg(test)]
 mod tests;
 
+use std::sync::{Arc, OnceLock};
+
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
+use crate::api::digest::FieldDigest;
 use crate::api::names::ClusterId;
 use crate::api::nio::NixosConfiguration;
 use crate::api::spec::Endpoint;
+use crate::api::status::Role;
 
 /// Path of the generated file (SPEC 3.2).
 pub const CLUSTER_NIX: &str = "cluster.nix";
@@ -31,6 +35,80 @@ pub struct NixNode {
     pub ip: String,
 }
 
+/// Both lists of a cluster.nix. The files of one plan share them, and their digest is computed once.
+#[derive(Debug, Default)]
+pub struct Lists {
+    control_plane: Vec<NixNode>,
+    workers: Vec<NixNode>,
+    digested: OnceLock<([(&'static str, String); 3], FieldDigest)>,
+}
+
+impl Lists {
+    /// Lists of these machines, in any order.
+    #[must_use]
+    pub fn new(control_plane: &[NixNode], workers: &[NixNode]) -> Self {
+        Self {
+            control_plane: in_name_order(control_plane),
+            workers: in_name_order(workers),
+            digested: OnceLock::new(),
+        }
+    }
+
+    /// The list of a role, in name order.
+    #[must_use]
+    pub fn of(&self, role: Role) -> &[NixNode] {
+        match role {
+            Role::ControlPlane => &self.control_plane,
+            Role::Worker => &self.workers,
+        }
+    }
+
+    /// The digest of both behind that of the other fields, which are the same for all files of a plan.
+    fn digest(&self, head: [(&'static str, String); 3]) -> FieldDigest {
+        let compute = |head: &[(&'static str, String)]| {
+            let mut digest = FieldDigest::default();
+            for (name, value) in head.iter().chain(&self.revision_fields()) {
+                digest.add(name, value);
+            }
+            digest
+        };
+        match self.digested.get() {
+            Some((of, digest)) if *of == head => digest.clone(),
+            Some(_) => compute(&head),
+            None => {
+                let digest = compute(&head);
+                // Another thread may have been first, with the same.
+                let _ = self.digested.set((head, digest.clone()));
+                digest
+            }
+        }
+    }
+
+    fn revision_fields(&self) -> [(&'static str, String); 2] {
+        let json = |nodes: &[NixNode]| -> Value {
+            let nodes = nodes.iter();
+            nodes
+                .map(|NixNode { name, ip }| json!([name, ip]))
+                .collect()
+        };
+        [
+            (
+                "cluster.controlPlane",
+                json(&self.control_plane).to_string(),
+            ),
+            ("cluster.workers", json(&self.workers).to_string()),
+        ]
+    }
+}
+
+impl PartialEq for Lists {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.control_plane, &self.workers) == (&other.control_plane, &other.workers)
+    }
+}
+
+impl Eq for Lists {}
+
 /// What is to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterNix {
@@ -46,14 +124,16 @@ pub struct ClusterNix {
     pub join: Option<NixNode>,
     /// The address in front of the control plane; absent where the spec gives none.
     pub endpoint: Option<Endpoint>,
-    /// The control plane, in any order.
-    pub control_plane: Vec<NixNode>,
-    /// The workers, in any order.
-    pub workers: Vec<NixNode>,
+    /// The control plane and the workers.
+    pub lists: Arc<Lists>,
 }
 
-/// What a cluster.nix holds, lists in the order of the text. Each attribute has to be there; those that a later version adds are
-/// left out.
+/// What a cluster.nix holds, lists in the order of the text. Each attribute has to be there.
+///
+/// An attribute that this version does not know is left out, here and in every object and list within: a later version may add plain
+/// ones, and a cluster that it wrote stays up to date when it is taken back. So whoever adds an attribute keeps to these rules: none
+/// that is there already changes its name or form; where the new one is absent from a held file, that is no difference; and it becomes
+/// part of the revision only where it has another value than the one that its absence means.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Values {
@@ -85,13 +165,33 @@ impl ClusterNix {
             id: self.id.clone(),
             bootstrap: self.bootstrap.as_deref().map(carried),
             join: self.join.as_ref().map(carried_node),
-            endpoint: self.endpoint.as_ref().map(|endpoint| Endpoint {
-                host: carried(&endpoint.host),
-                port: endpoint.port,
-            }),
-            control_plane: in_name_order(&self.control_plane),
-            workers: in_name_order(&self.workers),
+            endpoint: self.carried_endpoint(),
+            control_plane: self.lists.control_plane.clone(),
+            workers: self.lists.workers.clone(),
         }
+    }
+
+    /// Whether a list of a held file says the same.
+    #[must_use]
+    pub fn lists_the_same(&self, role: Role, held: &Values) -> bool {
+        let held = match role {
+            Role::ControlPlane => &held.control_plane,
+            Role::Worker => &held.workers,
+        };
+        self.lists.of(role) == held
+    }
+
+    /// Whether the endpoint of a held file is the same.
+    #[must_use]
+    pub fn leads_to_the_same(&self, held: &Values) -> bool {
+        self.carried_endpoint() == held.endpoint
+    }
+
+    fn carried_endpoint(&self) -> Option<Endpoint> {
+        self.endpoint.as_ref().map(|endpoint| Endpoint {
+            host: carried(&endpoint.host),
+            port: endpoint.port,
+        })
     }
 
     /// The text of the file.
@@ -115,32 +215,25 @@ impl ClusterNix {
     /// Each value is JSON, which is unambiguous. A release of NICO's must not change it, or every cluster rolls.
     #[must_use]
     pub fn revision_fields(&self) -> Vec<(&'static str, String)> {
-        let Values {
-            name,
-            id,
-            bootstrap: _,
-            join: _,
-            endpoint,
-            control_plane,
-            workers,
-        } = self.values();
-        let nodes = |nodes: Vec<NixNode>| -> Value {
-            nodes
-                .into_iter()
-                .map(|NixNode { name, ip }| json!([name, ip]))
-                .collect()
-        };
+        let lists = self.lists.revision_fields();
+        self.revision_head().into_iter().chain(lists).collect()
+    }
+
+    /// The digest of these fields, to which the caller adds its own.
+    #[must_use]
+    pub fn digest(&self) -> FieldDigest {
+        self.lists.digest(self.revision_head())
+    }
+
+    fn revision_head(&self) -> [(&'static str, String); 3] {
+        let endpoint = self.carried_endpoint();
         let endpoint = endpoint.map(|Endpoint { host, port }| json!([host, port]));
         [
-            ("cluster.name", json!(name)),
-            ("cluster.id", json!(id.as_str())),
+            ("cluster.name", json!(carried(&self.name))),
+            ("cluster.id", json!(self.id.as_str())),
             ("cluster.endpoint", endpoint.unwrap_or_default()),
-            ("cluster.controlPlane", nodes(control_plane)),
-            ("cluster.workers", nodes(workers)),
         ]
-        .into_iter()
         .map(|(field, value)| (field, value.to_string()))
-        .collect()
     }
 }
 

@@ -7,7 +7,6 @@ pub use difference::{Difference, listed};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::api::digest::sha256;
 use crate::api::names::{
     GROUP, MARKER_DIR, MachineName, Marker, REWRITTEN_ANNOTATION, ROLE_LABEL, Revision,
     WRITTEN_ANNOTATION, join_token_name, worker_token_name,
@@ -70,8 +69,8 @@ impl Target {
         };
         let or_none =
             |value: Option<&str>| value.map_or_else(|| "-".to_owned(), |value| format!("+{value}"));
-        let mut fields = self.nix.revision_fields();
-        fields.extend([
+        let mut digest = self.nix.digest();
+        for (name, value) in [
             ("gitRepo", git_repo.clone()),
             ("ref", or_none(git_ref.as_deref())),
             (
@@ -89,14 +88,10 @@ impl Target {
                         .map(|(_, fingerprint)| fingerprint.as_str()),
                 ),
             ),
-        ]);
-        // Lengths keep one field's text from passing for another's.
-        let text: String = fields
-            .into_iter()
-            .map(|(name, value)| format!("{name}={}:{value};", value.len()))
-            .collect::<Vec<_>>()
-            .concat();
-        Revision::from_digest(&sha256(text.as_bytes()))
+        ] {
+            digest.add(name, &value);
+        }
+        Revision::from_digest(&digest.finish())
     }
 
     /// The configuration as it is to be created now (SPEC 2.3, 3.2).
@@ -227,19 +222,17 @@ impl Target {
             .and_then(Value::as_str);
         let mut differences = match held_text.and_then(cluster_nix::parse) {
             Some(held) => {
-                let wanted = self.nix.values();
+                let wanted = &self.nix;
+                let lists = |role| wanted.lists_the_same(role, &held);
                 [
-                    (Difference::ClusterName, wanted.name != held.name),
-                    (Difference::ClusterId, wanted.id != held.id),
-                    (Difference::Endpoint, wanted.endpoint != held.endpoint),
-                    (
-                        Difference::ControlPlaneMembers,
-                        wanted.control_plane != held.control_plane,
-                    ),
-                    (Difference::Workers, wanted.workers != held.workers),
+                    (Difference::ClusterName, wanted.name == held.name),
+                    (Difference::ClusterId, wanted.id == held.id),
+                    (Difference::Endpoint, wanted.leads_to_the_same(&held)),
+                    (Difference::ControlPlaneMembers, lists(Role::ControlPlane)),
+                    (Difference::Workers, lists(Role::Worker)),
                 ]
                 .into_iter()
-                .filter(|(_, differs)| *differs)
+                .filter(|(_, same)| !same)
                 .map(|(what, _)| what)
                 .collect()
             }
@@ -263,7 +256,7 @@ impl Target {
             differences.push(Difference::MarkerFile);
             return differences;
         };
-        let wanted = self.files(&held_marker);
+        let wanted = self.files(&held_marker, "");
         let last = wanted.len() - 1;
         let same = wanted.len() == held_files.len()
             && wanted
@@ -304,7 +297,10 @@ impl Target {
         set("onRemoveFlake", json!(ON_REMOVE_FLAKE));
         set("machineRef", json!({ "name": self.machine }));
         set("fullInstall", json!(false));
-        set("additionalFiles", Value::Array(self.files(marker)));
+        set(
+            "additionalFiles",
+            Value::Array(self.files(marker, &self.nix.render())),
+        );
         if let Some(git_ref) = &self.common.git_ref {
             set("ref", json!(git_ref));
         }
@@ -318,7 +314,7 @@ impl Target {
     }
 
     /// The additional files, in the order that never changes (SPEC 3.2).
-    fn files(&self, marker: &Marker) -> Vec<Value> {
+    fn files(&self, marker: &Marker, cluster_nix: &str) -> Vec<Value> {
         let inline = |path: &str, text: &str| json!({ "path": self.path(path), "valueType": "Inline", "inline": text });
         let secret = |path: &str, name: &str, key: &str| json!({ "path": self.path(path), "valueType": "SecretRef", "secretRef": { "name": name, "key": key } });
         let worker_token = worker_token_name(&self.nix.name);
@@ -327,7 +323,7 @@ impl Target {
             Role::Worker => worker_token.clone(),
         };
         let mut files = vec![
-            inline(CLUSTER_NIX, &self.nix.render()),
+            inline(CLUSTER_NIX, cluster_nix),
             secret(JOIN_TOKEN, &own_token, TOKEN_KEY),
         ];
         if let Some((name, _)) = &self.ssh_key {

@@ -1,6 +1,7 @@
 //! What each member and each joining machine should hold, and who holds something else (SPEC 3.3, 3.4).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -9,7 +10,7 @@ use crate::api::names::MachineName;
 use crate::api::parsed::Form as _;
 use crate::api::status::Role;
 
-use super::cluster_nix::{ClusterNix, NixNode};
+use super::cluster_nix::{ClusterNix, Lists, NixNode};
 use super::desired::{Difference, Target};
 use super::founding::Founding;
 use super::ground::Ground;
@@ -39,7 +40,7 @@ pub fn targets(
         name: machine.to_string(),
         ip: address(observed, machine),
     };
-    let lists = Role::ALL.map(|role| {
+    let [control_plane, workers] = Role::ALL.map(|role| {
         let pick = selection.of(role);
         let claimed = pick.joining.iter().filter(|it| claimed.contains(*it));
         let members: BTreeSet<&MachineName> = pick
@@ -50,31 +51,33 @@ pub fn targets(
             .collect();
         members.into_iter().map(node).collect::<Vec<NixNode>>()
     });
+    let shared = Arc::new(Lists::new(&control_plane, &workers));
     let listed = |role: Role, machine: &MachineName| {
-        let [mut control_plane, mut workers] = lists.clone();
-        let own = match role {
-            Role::ControlPlane => &mut control_plane,
-            Role::Worker => &mut workers,
-        };
-        if let Err(at) = own.binary_search_by(|node| node.name.as_str().cmp(machine.as_str())) {
-            own.insert(at, node(machine));
+        let by_name = |node: &NixNode| node.name.as_str().cmp(machine.as_str());
+        if shared.of(role).binary_search_by(by_name).is_ok() {
+            return Arc::clone(&shared);
         }
-        (control_plane, workers)
+        let with_it = |of: Role| {
+            let own = (of == role).then(|| node(machine));
+            shared.of(of).iter().cloned().chain(own).collect::<Vec<_>>()
+        };
+        let [control_plane, workers] = Role::ALL.map(with_it);
+        Arc::new(Lists::new(&control_plane, &workers))
     };
     let bootstrap = founding.bootstrap.as_ref().map(ToString::to_string);
     selection
         .present()
         .map(|(machine, role)| {
-            let (control_plane, workers) = listed(role, machine);
+            let lists = listed(role, machine);
+            let control_plane = lists.of(Role::ControlPlane);
             let nix = ClusterNix {
                 namespace: observed.cluster.namespace.clone(),
                 name: observed.cluster.name.clone(),
                 id: founding.id.clone(),
-                join: join(observed, &control_plane, bootstrap.as_deref(), machine),
+                join: join(observed, control_plane, bootstrap.as_deref(), machine),
                 bootstrap: bootstrap.clone(),
                 endpoint: ground.spec.endpoint.clone(),
-                control_plane,
-                workers,
+                lists,
             };
             let ssh_key = match observed.ssh_keys.get(machine) {
                 Some(SshKeyView::Usable {
@@ -179,16 +182,15 @@ fn is_unconfigured(member: &Member<'_>) -> bool {
 /// Whether a machine that is not confirmed was told to join nobody, or one that is no member any more, though there is another:
 /// the one change of `join` that counts (SPEC 2.5).
 fn stranded(target: &Target, member: &Member<'_>) -> bool {
-    let Some(held) = member.values() else {
-        return false;
-    };
     let is_member = |name: &str| {
-        let mut nodes = target.nix.control_plane.iter();
+        let mut nodes = target.nix.lists.of(Role::ControlPlane).iter();
         nodes.any(|node| node.name == name)
     };
     !member.is_confirmed()
         && target.nix.join.is_some()
-        && held.join.is_none_or(|join| !is_member(&join.name))
+        && member
+            .values()
+            .is_some_and(|held| held.join.is_none_or(|join| !is_member(&join.name)))
 }
 
 /// Whom a machine joins: while founding the bootstrap machine (for itself too), then another control plane member, a healthy

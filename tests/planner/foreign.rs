@@ -1,11 +1,14 @@
 //! Texts of others: what has not the form that it must have stands in the way of its own machine alone, and of nothing else.
 
+use std::sync::Arc;
+
 use nico::api::conditions::ConditionType::MachinesAvailable;
 use nico::api::conditions::Reason;
 use nico::api::nio::{Generation, Machine};
 use nico::api::status::MachineState;
 use nico::plan::observed::SshKeyView;
 use nico::plan::ssh_key::secret_of;
+use nico::plan::{founding, ground, selection, targets};
 use serde_json::{Value, json};
 
 use crate::given::{MachineBuilder, PROD, cluster, given, machine, planned, settled};
@@ -166,4 +169,23 @@ fn a_key_whose_name_no_secret_can_have_is_the_obstacle_of_its_machine() {
                 seen.says(MachinesAvailable, "False", Reason::SSHKeyUnusable, &named);
             });
     }
+}
+
+/// However long what stands in them is, the lists are there once, not once a machine.
+#[test]
+fn the_targets_of_all_members_share_their_lists() {
+    given(cluster().control_plane(["a", "b", "c"]).workers(["v", "w"]))
+        .machines(["a", "b", "c", "v", "w"])
+        .when(settled)
+        .then(|seen| {
+            let observed = &seen.observed;
+            let spec = ground::spec(observed).unwrap();
+            let selection = selection::choose(observed, spec);
+            let ground = ground::check(observed, spec, &seen.world.settings).unwrap();
+            let founding = founding::founding(observed, &selection).unwrap();
+            let targets = targets::targets(observed, &ground, &founding, &selection);
+            let mut lists = targets.values().map(|target| &target.nix.lists);
+            let first = lists.next().unwrap();
+            assert_eq!(lists.filter(|it| Arc::ptr_eq(it, first)).count(), 4);
+        });
 }

@@ -20,9 +20,20 @@ fn prod() -> ClusterNix {
             host: "10.0.0.10".to_owned(),
             port: 6443,
         }),
-        control_plane: vec![machine("cp-02", "10.0.0.12"), machine("cp-01", "10.0.0.11")],
-        workers: vec![machine("worker-01", "10.0.0.21")],
+        lists: lists(&control_plane(), &workers()),
     }
+}
+
+fn control_plane() -> [NixNode; 2] {
+    [machine("cp-02", "10.0.0.12"), machine("cp-01", "10.0.0.11")]
+}
+
+fn workers() -> [NixNode; 1] {
+    [machine("worker-01", "10.0.0.21")]
+}
+
+fn lists(control_plane: &[NixNode], workers: &[NixNode]) -> Arc<Lists> {
+    Arc::new(Lists::new(control_plane, workers))
 }
 
 #[test]
@@ -71,8 +82,7 @@ fn what_is_absent_is_null() {
         bootstrap: None,
         join: None,
         endpoint: None,
-        control_plane: vec![],
-        workers: vec![],
+        lists: lists(&[], &[]),
         ..prod()
     };
     assert_eq!(
@@ -205,7 +215,7 @@ fn revision_fields_are_for_ever() {
     );
     let bare = ClusterNix {
         endpoint: None,
-        workers: vec![],
+        lists: lists(&control_plane(), &[]),
         ..prod()
     };
     assert_eq!(bare.revision_fields()[2].1, "null");
@@ -253,15 +263,15 @@ fn each_other_value_is_a_difference() {
             ..prod()
         },
         ClusterNix {
-            control_plane: vec![machine("cp-01", "10.0.0.11")],
+            lists: lists(&[machine("cp-01", "10.0.0.11")], &workers()),
             ..prod()
         },
         ClusterNix {
-            workers: vec![machine("worker-01", "10.0.0.22")],
+            lists: lists(&control_plane(), &[machine("worker-01", "10.0.0.22")]),
             ..prod()
         },
         ClusterNix {
-            workers: vec![],
+            lists: lists(&control_plane(), &[]),
             ..prod()
         },
     ];
@@ -274,8 +284,48 @@ fn each_other_value_is_a_difference() {
 #[test]
 fn what_nix_cannot_carry_is_no_difference_for_ever() {
     let odd = ClusterNix {
-        workers: vec![machine("w", "10.0.0.1\0")],
+        lists: lists(&control_plane(), &[machine("w", "10.0.0.1\0")]),
         ..prod()
     };
     assert_eq!(parse(&odd.render()), Some(odd.values()));
+    assert_eq!(odd.values().workers, [machine("w", "10.0.0.1\u{fffd}")]);
+}
+
+/// The files of a plan share their lists, and the digest that was computed once is used for those alone that it fits.
+#[test]
+fn shared_lists_are_digested_once_and_never_for_another_file() {
+    let digest = |nix: &ClusterNix| nix.digest().finish();
+    let alone = |nix: &ClusterNix| {
+        let mut digest = FieldDigest::default();
+        for (name, value) in nix.revision_fields() {
+            digest.add(name, &value);
+        }
+        digest.finish()
+    };
+    let first = prod();
+    let lists = Arc::clone(&first.lists);
+    let files = [
+        ClusterNix {
+            bootstrap: None,
+            ..first.clone()
+        },
+        ClusterNix {
+            id: ClusterId::from_bits(1),
+            ..first.clone()
+        },
+        ClusterNix {
+            endpoint: None,
+            ..first.clone()
+        },
+        ClusterNix {
+            name: "other".to_owned(),
+            ..first.clone()
+        },
+        first,
+    ];
+    for nix in &files {
+        assert!(Arc::ptr_eq(&nix.lists, &lists));
+        assert_eq!(digest(nix), alone(nix));
+        assert_eq!(digest(nix), digest(nix));
+    }
 }
