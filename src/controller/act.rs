@@ -6,8 +6,6 @@ mod configuration;
 mod ledger;
 mod slot;
 
-use std::time::Instant;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Api;
 use kube::api::ResourceExt as _;
@@ -16,6 +14,7 @@ use serde_json::json;
 use tracing::info;
 
 use super::calls::{self, CallError};
+use super::clock::TakenUp;
 use super::context::Context;
 use super::events::Happening;
 use crate::api::cluster::RawCluster;
@@ -69,7 +68,7 @@ pub struct Hand<'a> {
     pub observed: &'a Observed,
     /// The ledger that the plan rests on: as it was read, then as this hand wrote it.
     ledger: Option<Precondition>,
-    taken_up: Instant,
+    taken_up: TakenUp,
 }
 
 impl<'a> Hand<'a> {
@@ -84,7 +83,7 @@ impl<'a> Hand<'a> {
             context,
             observed,
             ledger,
-            taken_up: Instant::now(),
+            taken_up: TakenUp::now(),
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 
+use super::clock::Began;
 use super::schedule::{
     FAILURES_WHILE_ERRORS_DIFFER, STATUS_BATCH, STATUS_CONTEST_BACKOFF, STATUS_CONTEST_MEMORY,
 };
@@ -27,7 +28,7 @@ pub struct Memory {
     /// The spec of a generation.
     spec: Option<(i64, SpecOutcome)>,
     /// Since when each clock of patience runs.
-    since: BTreeMap<Clock, Timestamp>,
+    since: BTreeMap<Clock, Began>,
     /// The newest form of the object that a write of ours returned.
     newest: Option<RawCluster>,
     status: StatusWrites,
@@ -50,17 +51,22 @@ impl Memory {
         }
     }
 
-    /// Since when each clock of patience runs.
+    /// Since when each clock of patience runs, for a plan that is made `now`.
     #[must_use]
-    pub fn clocks(&self) -> &BTreeMap<Clock, Timestamp> {
-        &self.since
+    pub fn clocks(&self, now: Timestamp) -> BTreeMap<Clock, Timestamp> {
+        let since = self.since.iter();
+        since
+            .map(|(clock, began)| (clock.clone(), began.as_seen(now)))
+            .collect()
     }
 
     /// Starts the clocks that run and are not known yet, and stops all others.
     pub fn keep_clocks(&mut self, running: &BTreeSet<Clock>, now: Timestamp) {
         self.since.retain(|clock, _| running.contains(clock));
         for clock in running {
-            self.since.entry(clock.clone()).or_insert(now);
+            self.since
+                .entry(clock.clone())
+                .or_insert_with(|| Began::at(now));
         }
     }
 

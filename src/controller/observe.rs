@@ -7,6 +7,7 @@ use kube::ResourceExt as _;
 use kube::core::SelectorExt as _;
 
 use super::calls::{self, CallError};
+use super::clock::now;
 use super::context::Context;
 use super::named;
 use super::pass::Pass;
@@ -82,7 +83,7 @@ pub fn at_hand(
     let mut facts = Facts::new(view, spec, fresh_id);
     let view = &facts.cluster;
     facts.nio = nio;
-    facts.since = pass.memory().clocks().clone();
+    facts.since = pass.memory().clocks(now());
     (facts.word, facts.word_is_old) = pass.context.background.probed(&view.uid);
     let configurations = &stores.configurations;
     let owned = configurations.find(&view.namespace, &owner_key(&view.uid));

@@ -132,7 +132,7 @@ impl Hand<'_> {
 
     fn time_left(&self) -> Duration {
         let longest = self.context.settings.request_timeout;
-        longest.saturating_sub(self.taken_up.elapsed())
+        longest.saturating_sub(self.taken_up.age())
     }
 
     /// Touches the child; where the answer shows it settled, the entry goes, by the ledger of before the touch.
