@@ -21,7 +21,7 @@ use tokio::{
 };
 use tracing::warn;
 
-use crate::controller::health::Health;
+use crate::controller::readiness::Readiness;
 
 /// Open connections at most, of all peers and of one. A new one closes the oldest, so that idle connections never keep the kubelet out.
 const MOST_CONNECTIONS: usize = 64;
@@ -77,7 +77,7 @@ impl HttpServer {
     }
 
     /// Answers until the task is dropped.
-    pub(super) async fn serve(self, health: Arc<Health>) {
+    pub(super) async fn serve(self, health: Arc<Readiness>) {
         let mut open = Connections::default();
         loop {
             match self.listener.accept().await {
@@ -116,7 +116,7 @@ impl Connections {
     }
 }
 
-async fn serve_one(stream: TcpStream, health: Arc<Health>) {
+async fn serve_one(stream: TcpStream, health: Arc<Readiness>) {
     let service = service_fn(|request| {
         let response = answer(&request, &health);
         async { Ok::<_, Infallible>(response) }
@@ -131,7 +131,7 @@ async fn serve_one(stream: TcpStream, health: Arc<Health>) {
         .await;
 }
 
-fn answer<B>(request: &Request<B>, health: &Health) -> Response<Full<Bytes>> {
+fn answer<B>(request: &Request<B>, health: &Readiness) -> Response<Full<Bytes>> {
     let known = matches!(request.uri().path(), "/healthz" | "/readyz");
     if known && !matches!(*request.method(), Method::GET | Method::HEAD) {
         return text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n".to_owned());
@@ -170,9 +170,9 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::controller::health::mark;
+    use crate::controller::readiness::mark;
 
-    async fn served(health: &Arc<Health>) -> SocketAddr {
+    async fn served(health: &Arc<Readiness>) -> SocketAddr {
         let server = HttpServer::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
         let address = server.address();
         tokio::spawn(server.serve(health.clone()));
@@ -198,7 +198,7 @@ mod tests {
 
     #[tokio::test]
     async fn ready_once_every_mark_is_set_and_alive_all_along() {
-        let health = Arc::new(Health::default());
+        let health = Arc::new(Readiness::default());
         let address = served(&health).await;
         assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200 "));
         for name in mark::ALL {
@@ -220,7 +220,7 @@ mod tests {
 
     #[tokio::test]
     async fn all_else_is_refused() {
-        let address = served(&Arc::new(Health::default())).await;
+        let address = served(&Arc::new(Readiness::default())).await;
         assert!(get(address, "/").await.starts_with("HTTP/1.1 404 "));
         assert!(get(address, "/healthz/").await.starts_with("HTTP/1.1 404 "));
         let post = "POST /healthz HTTP/1.1\r\nHost: nico\r\nContent-Length: 0\r\n\r\n";
@@ -233,7 +233,7 @@ mod tests {
 
     #[tokio::test]
     async fn idle_connections_keep_nobody_out() {
-        let address = served(&Arc::new(Health::default())).await;
+        let address = served(&Arc::new(Readiness::default())).await;
         let mut idle = Vec::new();
         for _ in 0..3 * MOST_CONNECTIONS {
             idle.push(TcpStream::connect(address).await.unwrap());

@@ -26,8 +26,8 @@ use crate::{
     controller::{
         self, RunError,
         client::bounded,
-        health::{Health, mark},
-        settings::Settings,
+        readiness::{Readiness, mark},
+        settings::OperatorSettings,
     },
 };
 
@@ -158,7 +158,7 @@ pub fn main(args: RunArgs) -> ExitCode {
     finish(start(settings, http_addr).map_err(Into::into))
 }
 
-fn start(settings: Settings, http_addr: SocketAddr) -> Result<(), StartError> {
+fn start(settings: OperatorSettings, http_addr: SocketAddr) -> Result<(), StartError> {
     // Two threads: the work is waiting for answers, and a node's core count says nothing about it.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -170,7 +170,7 @@ fn start(settings: Settings, http_addr: SocketAddr) -> Result<(), StartError> {
     result
 }
 
-async fn run(settings: Settings, http_addr: SocketAddr) -> Result<(), StartError> {
+async fn run(settings: OperatorSettings, http_addr: SocketAddr) -> Result<(), StartError> {
     let mut signals = Signals::listen().map_err(StartError::Signals)?;
     let config = kubeconfig::find().await?;
     let server = host_and_port(&config.cluster_url);
@@ -181,7 +181,7 @@ async fn run(settings: Settings, http_addr: SocketAddr) -> Result<(), StartError
         other => StartError::Client(causes(&other)),
     })?;
 
-    let health = Arc::new(Health::default());
+    let health = Arc::new(Readiness::default());
     let http = HttpServer::bind(http_addr).await?;
     info!(address = %http.address(), "serving /healthz and /readyz");
     tokio::spawn(http.serve(health.clone()));
@@ -214,7 +214,7 @@ async fn run(settings: Settings, http_addr: SocketAddr) -> Result<(), StartError
 }
 
 /// The settings that the flags ask for. An empty value, as manifests have it, is as good as none.
-fn settings(args: RunArgs) -> Result<Settings, String> {
+fn settings(args: RunArgs) -> Result<OperatorSettings, String> {
     let RunArgs {
         watch_namespace,
         default_git_repo,
@@ -234,7 +234,7 @@ fn settings(args: RunArgs) -> Result<Settings, String> {
             .check(repository)
             .map_err(|why| format!("--default-git-repo (NICO_DEFAULT_GIT_REPO) {why}"))?;
     }
-    Ok(Settings {
+    Ok(OperatorSettings {
         watch_namespace: given(watch_namespace),
         default_git_repo,
         nio: match nio {
@@ -271,7 +271,7 @@ fn within(text: &str, bounds: &RangeInclusive<Duration>, why: &str) -> Result<Du
 }
 
 /// Looks until the API server answers: one that starts with NICO, or is away for a while, is nothing to exit for.
-async fn wait_for_api_server(client: &Client, server: &str, health: &Health) {
+async fn wait_for_api_server(client: &Client, server: &str, health: &Readiness) {
     let mut pause = *PROBE_PAUSES.start();
     loop {
         let why = match client.apiserver_version().await {

@@ -15,13 +15,13 @@ use super::calls;
 use super::detect;
 use super::events::Events;
 use super::gate::Gate;
-use super::health::{Health, mark};
 use super::interest::Interests;
 use super::memory::{Memories, lock};
-use super::named::Named;
+use super::named::NamedReads;
 use super::pass::is_first_look;
+use super::readiness::{Readiness, mark};
 use super::schedule::{NIO_CHECK_PAUSE, NIO_MISSES};
-use super::settings::Settings;
+use super::settings::OperatorSettings;
 use super::stores::Stores;
 use crate::api::cluster::RawCluster;
 use crate::api::names::CLUSTER_LABEL;
@@ -35,11 +35,11 @@ pub struct Context {
     /// The API server.
     pub client: Client,
     /// Flags.
-    pub settings: Settings,
+    pub settings: OperatorSettings,
     /// What the watches have shown.
     pub stores: Stores,
     /// Objects read by name.
-    pub named: Named,
+    pub named: NamedReads,
     /// SSH and the workload's API.
     pub background: Background,
     /// Whose turn it is.
@@ -52,7 +52,7 @@ pub struct Context {
     pub(crate) interests: Interests,
     wake: UnboundedSender<ObjectRef<RawCluster>>,
     clusters: ClusterStore<RawCluster>,
-    health: Arc<Health>,
+    health: Arc<Readiness>,
     nio: tokio::sync::Mutex<Detected>,
 }
 
@@ -72,8 +72,8 @@ impl Context {
     #[must_use]
     pub fn new(
         client: Client,
-        settings: Settings,
-        health: Arc<Health>,
+        settings: OperatorSettings,
+        health: Arc<Readiness>,
         clusters: ClusterStore<RawCluster>,
         wake: UnboundedSender<ObjectRef<RawCluster>>,
     ) -> Self {
@@ -82,7 +82,7 @@ impl Context {
             events: Events::new(client.clone()),
             gate: Gate::default(),
             started: Instant::now(),
-            named: Named::new(client.clone(), settings.resync),
+            named: NamedReads::new(client.clone(), settings.resync),
             stores: Stores::default(),
             interests: Interests::default(),
             clusters,

@@ -17,10 +17,10 @@ type Key = (String, String);
 
 /// Which Machines each cluster waits for.
 #[derive(Default)]
-pub struct Interests(Mutex<Inner>);
+pub struct Interests(Mutex<Index>);
 
 #[derive(Default)]
-struct Inner {
+struct Index {
     clusters: HashMap<Key, Interest>,
     /// By namespace and Machine: the clusters that list it.
     listing: HashMap<Key, BTreeSet<String>>,
@@ -129,12 +129,12 @@ impl Interests {
             .collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Index> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Inner {
+impl Index {
     fn put(&mut self, key: Key, interest: Interest) {
         self.remove(&key);
         let (namespace, name) = key.clone();

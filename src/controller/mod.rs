@@ -21,12 +21,12 @@ pub mod context;
 pub mod detect;
 pub mod events;
 pub mod gate;
-pub mod health;
 pub mod interest;
 pub mod memory;
 pub mod named;
 pub mod observe;
 pub mod pass;
+pub mod readiness;
 pub mod reconcile;
 pub mod schedule;
 pub mod settings;
@@ -34,9 +34,9 @@ pub mod stores;
 pub mod watch;
 
 use context::Context;
-use health::Health;
+use readiness::Readiness;
 use schedule::{DEBOUNCE, STARTED_PASSES};
-use settings::Settings;
+use settings::OperatorSettings;
 use watch::watch;
 
 /// Why the controller could not run.
@@ -50,8 +50,8 @@ pub enum RunError {
 /// Runs until `shutdown` resolves; what is in hand then is finished first.
 pub async fn run(
     client: Client,
-    settings: Settings,
-    health: Arc<Health>,
+    settings: OperatorSettings,
+    health: Arc<Readiness>,
     shutdown: impl Future<Output = ()> + Send + Sync + 'static,
 ) -> Result<(), RunError> {
     let (wake, woken) = unbounded_channel();
@@ -98,7 +98,7 @@ pub async fn run(
     }
 }
 
-fn api<K>(client: &Client, settings: &Settings) -> Api<K>
+fn api<K>(client: &Client, settings: &OperatorSettings) -> Api<K>
 where
     K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
 {

@@ -25,18 +25,18 @@ use crate::remote::ssh::{KeyError, MAX_TEXT, fingerprint_of_public_half};
 const MAX_FINGERPRINTS: usize = 10_000;
 
 /// Reads by name.
-pub struct Named {
+pub struct NamedReads {
     client: kube::Client,
     resync: Duration,
-    secrets: Memory<SecretFacts>,
-    maps: Memory<MapFacts>,
+    secrets: Remembered<SecretFacts>,
+    maps: Remembered<MapFacts>,
     /// What came of reading private keys, by the digest of their text.
     fingerprints: Mutex<HashMap<String, Result<String, KeyError>>>,
 }
 
-type Memory<T> = Mutex<HashMap<(String, String), (Instant, Option<T>)>>;
+type Remembered<T> = Mutex<HashMap<(String, String), (Instant, Option<T>)>>;
 
-impl Named {
+impl NamedReads {
     /// Remembers nothing yet; what is read is remembered for `resync`.
     #[must_use]
     pub fn new(client: kube::Client, resync: Duration) -> Self {
@@ -88,7 +88,7 @@ impl Named {
 
     async fn read<K, T: Clone>(
         &self,
-        memory: &Memory<T>,
+        memory: &Remembered<T>,
         (namespace, name): (&str, &str),
         at_least: Freshness,
         facts: impl AsyncFnOnce(K) -> T,
@@ -98,16 +98,10 @@ impl Named {
     {
         let key = (namespace.to_owned(), name.to_owned());
         let remembered = lock(memory).get(&key).cloned();
-        if let Some((at, found)) = remembered {
-            let age = at.elapsed();
-            let freshness = if age < RECENT_READ_AGE.min(self.resync) {
-                Freshness::Recent
-            } else {
-                Freshness::Remembered
-            };
-            if age < self.resync && freshness >= at_least {
-                return Ok(Read { found, freshness });
-            }
+        if let Some((at, found)) = remembered
+            && let Some(freshness) = freshness(at.elapsed(), self.resync, at_least)
+        {
+            return Ok(Read { found, freshness });
         }
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
         let found = match calls::get_opt(&api, name).await? {
@@ -167,6 +161,16 @@ impl Named {
     pub fn saw_map(&self, map: ConfigMap) {
         remember(&self.maps, key(&map.metadata), Some(map_facts(map)));
     }
+}
+
+/// How new an answer of this age is, where that is new enough.
+fn freshness(age: Duration, resync: Duration, at_least: Freshness) -> Option<Freshness> {
+    let freshness = if age < RECENT_READ_AGE.min(resync) {
+        Freshness::Recent
+    } else {
+        Freshness::Remembered
+    };
+    (age < resync && freshness >= at_least).then_some(freshness)
 }
 
 /// One value of a Secret: read now and kept by nobody else.
@@ -229,7 +233,7 @@ fn key(meta: &ObjectMeta) -> (String, String) {
     (part(&meta.namespace), part(&meta.name))
 }
 
-fn remember<T>(memory: &Memory<T>, key: (String, String), known: Option<T>) {
+fn remember<T>(memory: &Remembered<T>, key: (String, String), known: Option<T>) {
     lock(memory).insert(key, (Instant::now(), known));
 }
 
@@ -252,7 +256,7 @@ mod tests {
     const KEY: &str = include_str!("../remote/ssh/test_keys/ed25519.openssh");
 
     /// Secret `key` holds a private key, `giant` one that is too long to compute with, and `data` none.
-    fn named() -> Named {
+    fn named() -> NamedReads {
         let service = service_fn(|request: hyper::Request<Body>| {
             let path = request.uri().path();
             let data = if path.ends_with("/key") {
@@ -274,7 +278,7 @@ mod tests {
             async move { Ok::<_, Infallible>(hyper::Response::new(body)) }
         });
         let client = kube::Client::new(service, "default");
-        Named::new(client, Duration::from_secs(300))
+        NamedReads::new(client, Duration::from_secs(300))
     }
 
     #[tokio::test]
@@ -303,5 +307,32 @@ mod tests {
         let read = named().secret("default", "giant", Freshness::Live).await;
         let why = read.unwrap().found.unwrap().fingerprint.unwrap();
         assert_eq!(why, Err(KeyError::TooLarge.to_string()));
+    }
+
+    #[test]
+    fn an_answer_serves_as_long_as_it_is_new_enough() {
+        use Freshness::{Live, Recent, Remembered};
+        let resync = Duration::from_secs(300);
+        let seconds = Duration::from_secs;
+        for (age, at_least, serves) in [
+            (0, Remembered, Some(Recent)),
+            (4, Recent, Some(Recent)),
+            (5, Recent, None),
+            (5, Remembered, Some(Remembered)),
+            (299, Remembered, Some(Remembered)),
+            (300, Remembered, None),
+            (0, Live, None),
+        ] {
+            assert_eq!(
+                freshness(seconds(age), resync, at_least),
+                serves,
+                "{age} s, {at_least:?}"
+            );
+        }
+        assert_eq!(
+            freshness(seconds(1), seconds(1), Remembered),
+            None,
+            "older than a resync"
+        );
     }
 }

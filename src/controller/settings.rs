@@ -7,7 +7,7 @@ use crate::api::nio::Generation;
 
 /// Settings of one run of the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct OperatorSettings {
     /// The one namespace to work in; absent: all.
     pub watch_namespace: Option<String>,
     /// `gitRepo` of clusters that name none.
@@ -22,7 +22,7 @@ pub struct Settings {
     pub ssh_port: u16,
 }
 
-impl Settings {
+impl OperatorSettings {
     /// How long one pass may take.
     #[must_use]
     pub fn pass_timeout(&self) -> Duration {

@@ -17,12 +17,12 @@ const REMEMBERED_GONE: usize = 1024;
 /// Objects of one kind, by namespace and name, with one index.
 #[derive(Debug)]
 pub struct Store<K> {
-    inner: RwLock<Inner<K>>,
+    inner: RwLock<Contents<K>>,
     index: fn(&K) -> Vec<String>,
 }
 
 #[derive(Debug)]
-struct Inner<K> {
+struct Contents<K> {
     objects: BTreeMap<(String, String), Arc<K>>,
     /// Namespace and index key to names.
     indexed: HashMap<(String, String), BTreeSet<String>>,
@@ -38,7 +38,7 @@ impl<K: Resource<DynamicType = ()>> Store<K> {
     #[must_use]
     pub fn new(index: fn(&K) -> Vec<String>) -> Self {
         Self {
-            inner: RwLock::new(Inner {
+            inner: RwLock::new(Contents {
                 objects: BTreeMap::new(),
                 indexed: HashMap::new(),
                 gone: VecDeque::new(),
@@ -184,7 +184,7 @@ impl<K: Resource<DynamicType = ()>> Store<K> {
         })
     }
 
-    fn read<T>(&self, read: impl FnOnce(&Inner<K>) -> T) -> T {
+    fn read<T>(&self, read: impl FnOnce(&Contents<K>) -> T) -> T {
         read(
             &self
                 .inner
@@ -193,7 +193,7 @@ impl<K: Resource<DynamicType = ()>> Store<K> {
         )
     }
 
-    fn write<T>(&self, write: impl FnOnce(&mut Inner<K>) -> T) -> T {
+    fn write<T>(&self, write: impl FnOnce(&mut Contents<K>) -> T) -> T {
         write(
             &mut self
                 .inner
@@ -203,7 +203,7 @@ impl<K: Resource<DynamicType = ()>> Store<K> {
     }
 }
 
-impl<K: Resource<DynamicType = ()>> Inner<K> {
+impl<K: Resource<DynamicType = ()>> Contents<K> {
     fn put(&mut self, object: &Arc<K>, index: fn(&K) -> Vec<String>) -> Option<Arc<K>> {
         let key = key(&**object);
         for index_key in index(object) {

@@ -17,13 +17,13 @@ use super::observed::{
 };
 use super::selection;
 use super::writes::Token;
-use named::Named;
+use named::NamedFacts;
 pub use named::known_hosts;
 
 /// What the planner looks at. `Err`: what has to be read first; once that was added to the facts, they are assembled again.
 pub fn assemble(facts: &Facts) -> Result<Observed, Box<Needs>> {
     let mut observed = blank(facts);
-    let mut named = Named::of(facts);
+    let mut named = NamedFacts::of(facts);
     if facts.cluster.deleting {
         // A deletion asks for nothing else, and must not be held up by a Secret that cannot be read.
         let held = observed.belongings().map(|(name, _)| name.as_str());
@@ -174,7 +174,7 @@ fn rivals(facts: &Facts, observed: &mut Observed, needs: &mut Needs) {
 
 /// The SSH keys of the machines that are members or may become members now. A selector passes over a machine whose key is of no use:
 /// then the next one's is looked at.
-fn ssh_keys(observed: &mut Observed, spec: &ValidSpec, named: &mut Named<'_>) {
+fn ssh_keys(observed: &mut Observed, spec: &ValidSpec, named: &mut NamedFacts<'_>) {
     loop {
         let selection = selection::select(observed, spec);
         let present = selection.present().map(|(name, _)| name);

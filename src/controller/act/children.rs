@@ -23,7 +23,7 @@ use crate::plan::desired::TOKEN_KEY;
 use crate::plan::writes::{Child, Precondition, Token};
 
 /// A child by its kind and name.
-enum Object {
+enum ChildObject {
     Secret(String),
     ConfigMap(String),
 }
@@ -107,36 +107,38 @@ impl Hand<'_> {
             self.while_it_lives().await?;
         }
         match self.object_of(child) {
-            Object::Secret(name) => self.delete_named::<Secret>(&name, lives).await,
-            Object::ConfigMap(name) => self.delete_named::<ConfigMap>(&name, lives).await,
+            ChildObject::Secret(name) => self.delete_named::<Secret>(&name, lives).await,
+            ChildObject::ConfigMap(name) => self.delete_named::<ConfigMap>(&name, lives).await,
         }
     }
 
     /// Puts NICO's finalizer on that version of a child.
     async fn hold(&self, child: Child, version: &Precondition) -> Result<(), ActError> {
         match self.object_of(child) {
-            Object::Secret(name) => self.hold_named::<Secret>(&name, version).await,
-            Object::ConfigMap(name) => self.hold_named::<ConfigMap>(&name, version).await,
+            ChildObject::Secret(name) => self.hold_named::<Secret>(&name, version).await,
+            ChildObject::ConfigMap(name) => self.hold_named::<ConfigMap>(&name, version).await,
         }
     }
 
     /// Takes NICO's finalizer off a child, which stays.
     async fn let_go(&self, child: Child) -> Result<(), ActError> {
         match self.object_of(child) {
-            Object::Secret(name) => drop(self.let_go_named::<Secret>(&name, false).await?),
-            Object::ConfigMap(name) => drop(self.let_go_named::<ConfigMap>(&name, false).await?),
+            ChildObject::Secret(name) => drop(self.let_go_named::<Secret>(&name, false).await?),
+            ChildObject::ConfigMap(name) => {
+                drop(self.let_go_named::<ConfigMap>(&name, false).await?);
+            }
         }
         Ok(())
     }
 
-    fn object_of(&self, child: Child) -> Object {
+    fn object_of(&self, child: Child) -> ChildObject {
         let cluster = &self.observed.cluster.name;
         match child {
-            Child::JoinToken => Object::Secret(join_token_name(cluster)),
-            Child::WorkerToken => Object::Secret(worker_token_name(cluster)),
-            Child::Kubeconfig => Object::Secret(kubeconfig_name(cluster)),
-            Child::KnownHosts => Object::ConfigMap(known_hosts_name(cluster)),
-            Child::Ledger => Object::ConfigMap(ledger_name(cluster)),
+            Child::JoinToken => ChildObject::Secret(join_token_name(cluster)),
+            Child::WorkerToken => ChildObject::Secret(worker_token_name(cluster)),
+            Child::Kubeconfig => ChildObject::Secret(kubeconfig_name(cluster)),
+            Child::KnownHosts => ChildObject::ConfigMap(known_hosts_name(cluster)),
+            Child::Ledger => ChildObject::ConfigMap(ledger_name(cluster)),
         }
     }
 

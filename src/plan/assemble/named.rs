@@ -16,7 +16,7 @@ use crate::plan::writes::{Child, Precondition, Token};
 
 /// The judge of one cluster's objects. What is not as it should be counts only where the answer is recent: people mend it, and no
 /// watch tells.
-pub(super) struct Named<'a> {
+pub(super) struct NamedFacts<'a> {
     facts: &'a Facts,
     /// What is to be read.
     pub(super) needs: Needs,
@@ -24,7 +24,7 @@ pub(super) struct Named<'a> {
     pub(super) unheld: BTreeMap<Child, Precondition>,
 }
 
-impl<'a> Named<'a> {
+impl<'a> NamedFacts<'a> {
     pub(super) fn of(facts: &'a Facts) -> Self {
         Self {
             facts,

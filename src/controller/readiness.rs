@@ -22,11 +22,11 @@ pub mod mark {
 
 /// How far the program is: a set of named marks, ready once each of them is set.
 #[derive(Debug)]
-pub struct Health {
+pub struct Readiness {
     marks: Mutex<BTreeMap<&'static str, bool>>,
 }
 
-impl Default for Health {
+impl Default for Readiness {
     /// Every mark of [`mark::ALL`] is missing.
     fn default() -> Self {
         Self {
@@ -35,7 +35,7 @@ impl Default for Health {
     }
 }
 
-impl Health {
+impl Readiness {
     /// Sets a mark, or takes it away. One that is not of [`mark::ALL`] counts from then on.
     pub fn set(&self, name: &'static str, ready: bool) {
         self.marks
