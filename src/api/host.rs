@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
+use super::form::Form;
 use super::names::MAX_LABEL;
-use super::parsed::Form;
 
 /// Most characters of a DNS name (RFC 1035).
 const MAX_NAME: usize = 253;

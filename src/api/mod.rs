@@ -4,6 +4,7 @@ pub mod cluster;
 pub mod conditions;
 pub mod digest;
 mod errors;
+pub mod form;
 pub mod host;
 pub mod kubeconfig;
 pub mod ledger;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::parsed::Form;
+use super::form::Form;
 
 /// API group of `KubernetesCluster`, and prefix of every label, annotation and finalizer of NICO's.
 pub const GROUP: &str = "nico.homystack.com";

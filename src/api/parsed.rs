@@ -1,14 +1,9 @@
-//! Texts of others that must have a form: each is parsed once, where it is read, and what has not its form is not kept.
+//! Fields that must hold a text of a form. What has another form is not kept.
 
 use serde::{Deserializer, Serialize};
 
+use super::form::Form;
 use super::read::lenient;
-
-/// The form of a text.
-pub trait Form: Sized {
-    /// The text, where it has the form.
-    fn parse(text: &str) -> Option<Self>;
-}
 
 /// A field that should hold a text of a form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

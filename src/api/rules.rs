@@ -340,8 +340,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::api::form::Form as _;
     use crate::api::names::{ObjectName, is_dns_label};
-    use crate::api::parsed::Form as _;
 
     #[test]
     fn every_pattern_compiles() {

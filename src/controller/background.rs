@@ -6,7 +6,7 @@ mod kubeconfig;
 mod places;
 mod task;
 
-pub use fetch::{FetchSpec, Source};
+pub use fetch::{FetchSource, FetchSpec};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};

@@ -14,11 +14,10 @@ use super::background::Background;
 use super::calls;
 use super::detect;
 use super::events::Events;
-use super::gate::Gate;
+use super::gate::{Gate, Kind};
 use super::interest::Interests;
 use super::memory::{Memories, lock};
 use super::named::NamedReads;
-use super::pass::is_first_look;
 use super::readiness::{Readiness, mark};
 use super::schedule::{NIO_CHECK_PAUSE, NIO_MISSES};
 use super::settings::OperatorSettings;
@@ -164,7 +163,7 @@ impl Context {
         let spec = |cluster: &RawCluster| lock(&self.memories.of(cluster)).spec(cluster).ok();
         self.interests.apply(event, spec);
         if let Event::Apply(cluster) = event
-            && is_first_look(cluster)
+            && Kind::of(cluster) == Kind::FirstLook
         {
             let namespace = cluster.namespace().unwrap_or_default();
             self.gate.promote(&namespace, &cluster.name_any());

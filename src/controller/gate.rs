@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
+use crate::api::cluster::RawCluster;
+
 use super::schedule::{CONCURRENT_PASSES, PASSES_KEPT_FOR_FIRST_LOOKS};
 
 /// What a pass is for.
@@ -16,6 +18,20 @@ pub enum Kind {
     FirstLook = 0,
     /// Anything else.
     Work = 1,
+}
+
+impl Kind {
+    /// What a pass for this cluster is for: where its status is of another generation than its spec, a first look.
+    #[must_use]
+    pub fn of(cluster: &RawCluster) -> Self {
+        let status = cluster.status.as_ref();
+        let observed = status.and_then(|status| status.observed_generation);
+        if observed == cluster.metadata.generation {
+            Self::Work
+        } else {
+            Self::FirstLook
+        }
+    }
 }
 
 /// The gate that every pass goes through.

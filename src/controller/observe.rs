@@ -25,7 +25,7 @@ use crate::plan::facts::{
     ClusterFacts, Facts, Freshness, KubeconfigAnswer, KubeconfigQuestion, MapFacts, Needs,
 };
 use crate::plan::observed::{ClusterView, Observed, SecretView, Word, Works};
-use crate::remote::workload::{Member, Question};
+use crate::remote::workload::{ApiServer, Question};
 
 /// Port of every member's API server, where the spec names an endpoint whose port may be another (SPEC 4.4).
 const API_PORT: u16 = 6443;
@@ -260,9 +260,9 @@ pub(super) async fn question(
     let members = observed.control_plane().filter_map(|member| {
         let address = member.machine?.address()?.to_owned();
         let machine = member.name;
-        Some(Member { machine, address })
+        Some(ApiServer { machine, address })
     });
-    let mut members: Vec<Member> = members.collect();
+    let mut members: Vec<ApiServer> = members.collect();
     // A write goes through the first that answers, and its time is short.
     members
         .sort_by_key(|member| observed.word.answer(&member.machine) == Some(&Answer::Unreachable));

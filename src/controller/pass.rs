@@ -40,11 +40,7 @@ impl<'a> Pass<'a> {
     /// What the pass is for.
     #[must_use]
     pub fn kind(&self) -> Kind {
-        if is_first_look(&self.cluster()) {
-            Kind::FirstLook
-        } else {
-            Kind::Work
-        }
+        Kind::of(&self.cluster())
     }
 
     /// `metadata.namespace`.
@@ -101,11 +97,4 @@ impl<'a> Pass<'a> {
         self.context.background.forget(&uid);
         self.context.memories.forget(&uid);
     }
-}
-
-/// Whether the status of a cluster is of another generation than its spec.
-#[must_use]
-pub fn is_first_look(cluster: &RawCluster) -> bool {
-    let status = cluster.status.as_ref();
-    status.and_then(|status| status.observed_generation) != cluster.metadata.generation
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::api::form::Form as _;
 use crate::api::host::Address;
 use crate::api::names::MachineName;
-use crate::api::parsed::Form as _;
 use crate::api::status::Role;
 
 use super::cluster_nix::{ClusterNix, Lists, NixNode};

@@ -30,7 +30,7 @@ const MAX_ANSWER: usize = 64 * 1024;
 
 /// A control plane member to ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
+pub struct ApiServer {
     /// The machine.
     pub machine: MachineName,
     /// Its address.
@@ -43,7 +43,7 @@ pub struct Question {
     /// The stored kubeconfig.
     pub kubeconfig: SecretText,
     /// The control plane members.
-    pub members: Vec<Member>,
+    pub members: Vec<ApiServer>,
     /// Port of their API servers; absent: the kubeconfig's.
     pub port: Option<u16>,
 }

@@ -16,15 +16,15 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use nico::api::spec::Endpoint;
-use nico::remote::kubeconfig::rebuild::{Rebuilt, Target, Unsafe, inspect};
+use nico::remote::kubeconfig::rebuild::{Rebuilt, RebuiltFor, Unsafe, inspect};
 use nico::remote::secret::SecretBytes;
 use proptest::prelude::*;
 use serde_json::json;
 
 use self::table::{Fate, Honest, MARKER, table};
 
-fn target(endpoint: Option<&Endpoint>) -> Target<'_> {
-    Target {
+fn target(endpoint: Option<&Endpoint>) -> RebuiltFor<'_> {
+    RebuiltFor {
         cluster: "prod",
         machine_address: "10.0.0.11",
         endpoint,
@@ -36,7 +36,7 @@ fn file(path: &str) -> Option<&'static str> {
     (path == "/etc/shadow").then_some("root:$6$EVIL:19000:0:99999:7:::\n")
 }
 
-fn rebuild(bytes: &[u8], target: &Target<'_>) -> Result<Rebuilt, Unsafe> {
+fn rebuild(bytes: &[u8], target: &RebuiltFor<'_>) -> Result<Rebuilt, Unsafe> {
     let parsed = inspect(bytes)?;
     let mut files = BTreeMap::new();
     for (field, path) in parsed.files() {
@@ -169,7 +169,7 @@ fn addresses_of_machines() {
         ("a b", None),
         ("", None),
     ] {
-        let target = Target {
+        let target = RebuiltFor {
             machine_address: address,
             ..target(None)
         };

@@ -13,7 +13,7 @@ use crate::api::kubeconfig::{KUBECONFIG_KEY, KUBECONFIG_LABEL, KUBECONFIG_TYPE, 
 use crate::api::names::{
     DIGEST_ANNOTATION, ENDPOINT_ANNOTATION, MachineName, known_hosts_name, kubeconfig_name,
 };
-use crate::controller::background::{FetchSpec, Source};
+use crate::controller::background::{FetchSource, FetchSpec};
 use crate::controller::calls::{self, CallError};
 use crate::controller::events::Happening;
 use crate::plan::action::KubeconfigWork;
@@ -56,7 +56,7 @@ impl Hand<'_> {
             let Some(SshKeyView::Usable { secret, .. }) = self.observed.ssh_keys.get(name) else {
                 return None;
             };
-            Some(Source {
+            Some(FetchSource {
                 machine: name.clone(),
                 host: machine.address()?.to_owned(),
                 user: machine

@@ -44,7 +44,7 @@ impl Fetched {
 
 /// One machine to fetch from.
 #[derive(Clone, Debug)]
-pub struct Source {
+pub struct FetchSource {
     /// The machine.
     pub machine: MachineName,
     /// Its address.
@@ -62,7 +62,7 @@ pub struct FetchSpec {
     /// The cluster's name.
     pub cluster: String,
     /// Machines to try, in this order.
-    pub sources: Vec<Source>,
+    pub sources: Vec<FetchSource>,
     /// Pinned host keys.
     pub known_hosts: KnownHosts,
     /// Port of the machines' SSH servers.
@@ -169,7 +169,7 @@ fn suitable(wanted: Wanted, fetched: Fetched) -> Result<Option<Fetched>, Cause> 
 async fn fetch_from(
     client: &kube::Client,
     spec: &FetchSpec,
-    source: &Source,
+    source: &FetchSource,
     keys: &mut Keys,
     host_key_line: &mut Option<String>,
 ) -> Result<Fetched, Cause> {

@@ -3,7 +3,7 @@
 use crate::api::conditions::{Cause, Reason};
 use crate::api::names::{MachineName, RELEASE_ANNOTATION};
 use crate::api::nio::Machine;
-use crate::plan::observed::{Holder, Observed};
+use crate::plan::observed::{Holder, Observed, SshKeyView};
 
 /// Why a machine, or a number of machines, cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +23,8 @@ pub enum ObstacleKind {
     InUse(Option<String>),
     /// Its SSH key cannot be used.
     UnusableKey,
+    /// What it names as its address is none.
+    MalformedAddress,
     /// Anything else.
     Other,
 }
@@ -33,7 +35,9 @@ impl Obstacle {
     pub fn rival(&self) -> Option<&String> {
         match &self.kind {
             ObstacleKind::InUse(rival) => rival.as_ref(),
-            ObstacleKind::UnusableKey | ObstacleKind::Other => None,
+            ObstacleKind::UnusableKey | ObstacleKind::MalformedAddress | ObstacleKind::Other => {
+                None
+            }
         }
     }
 }
@@ -139,7 +143,7 @@ pub(super) fn obstacle(observed: &Observed, name: &MachineName) -> Option<Obstac
     }
     if let Some(field) = machine.malformed_address() {
         let Cause { reason, message } = malformed_address(name, field);
-        return found(reason, message, ObstacleKind::Other);
+        return found(reason, message, ObstacleKind::MalformedAddress);
     }
     if !observed.discoverable(name) {
         return found(
@@ -156,4 +160,24 @@ pub(super) fn obstacle(observed: &Observed, name: &MachineName) -> Option<Obstac
         );
     }
     None
+}
+
+/// Why the SSH key of a machine cannot be given to it; `None` where it can.
+pub(super) fn key_obstacle(observed: &Observed, machine: &MachineName) -> Option<Obstacle> {
+    let (kind, cause) = match observed.ssh_keys.get(machine) {
+        Some(SshKeyView::Usable { .. }) => return None,
+        Some(SshKeyView::Unusable(cause)) => (ObstacleKind::UnusableKey, cause.clone()),
+        None => (
+            ObstacleKind::Other,
+            Cause::new(
+                Reason::Unknown,
+                format!("the SSH key of Machine {machine} was not read yet"),
+            ),
+        ),
+    };
+    Some(Obstacle {
+        machine: Some(machine.clone()),
+        cause,
+        kind,
+    })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tokio::time::timeout;
 
-use super::rebuild::{self, Rebuilt, Target, Unsafe};
+use super::rebuild::{self, Rebuilt, RebuiltFor, Unsafe};
 use crate::api::conditions::Reason;
 use crate::api::spec::Endpoint;
 use crate::remote::deadlines::Deadlines;
@@ -155,7 +155,7 @@ async fn read(request: &FetchRequest<'_>, session: &Session) -> Result<Rebuilt, 
     let address = request.login.host.to_owned();
     let endpoint = request.endpoint.cloned();
     let finish = move || {
-        let target = Target {
+        let target = RebuiltFor {
             cluster: &cluster,
             machine_address: &address,
             endpoint: endpoint.as_ref(),

@@ -1,6 +1,6 @@
 //! Hostile bytes to a kubeconfig built anew (SPEC 6): pure, total, and nothing of the input gets into an error.
 //!
-//! Two steps, since a kubeconfig may name files: [`inspect`] says which, [`Parsed::finish`] takes their content.
+//! Two steps, since a kubeconfig may name files: [`inspect`] says which, [`Harmless::finish`] takes their content.
 
 use std::collections::BTreeMap;
 
@@ -38,7 +38,7 @@ const CLUSTER_REFUSED: [&str; 2] = ["proxy-url", "insecure-skip-tls-verify"];
 
 /// What the rebuilt kubeconfig is for.
 #[derive(Clone, Copy, Debug)]
-pub struct Target<'a> {
+pub struct RebuiltFor<'a> {
     /// The cluster's name.
     pub cluster: &'a str,
     /// The address of the machine that the kubeconfig comes from.
@@ -48,22 +48,22 @@ pub struct Target<'a> {
 }
 
 /// PEM that is there, or the path of the file that holds it.
-enum Source {
+enum Pem {
     Data(SecretBytes),
     Path(String),
 }
 
-enum ParsedCredential {
-    Certificate { certificate: Source, key: Source },
+enum HarmlessCredential {
+    Certificate { certificate: Pem, key: Pem },
     Token(SecretText),
 }
 
 /// A kubeconfig of which only the harmless parts are left, with files still to be read.
-pub struct Parsed {
+pub struct Harmless {
     server: Server,
     tls_server_name: Option<Host>,
-    authority: Source,
-    credential: ParsedCredential,
+    authority: Pem,
+    credential: HarmlessCredential,
 }
 
 /// How a client shows who it is.
@@ -88,7 +88,7 @@ pub struct Access {
 }
 
 /// Looks into a kubeconfig and keeps what is harmless of its current context.
-pub fn inspect(bytes: &[u8]) -> Result<Parsed, Unsafe> {
+pub fn inspect(bytes: &[u8]) -> Result<Harmless, Unsafe> {
     let root = yaml::parse(bytes)?;
     for (key, expected) in [("kind", "Config"), ("apiVersion", "v1")] {
         if yaml::text(&root, key)?.is_some_and(|found| found != expected) {
@@ -106,7 +106,7 @@ pub fn inspect(bytes: &[u8]) -> Result<Parsed, Unsafe> {
         Some(name) => Some(Host::parse(name).ok_or(Unsafe::TlsServerName)?),
     };
     let authority = source(cluster, Field::Authority)?.ok_or(Unsafe::NoAuthority)?;
-    Ok(Parsed {
+    Ok(Harmless {
         server,
         tls_server_name,
         authority,
@@ -114,12 +114,12 @@ pub fn inspect(bytes: &[u8]) -> Result<Parsed, Unsafe> {
     })
 }
 
-impl Parsed {
+impl Harmless {
     /// The files that [`Self::finish`] needs, by field.
     #[must_use]
     pub fn files(&self) -> Vec<(Field, &str)> {
         let mut sources = vec![(Field::Authority, &self.authority)];
-        if let ParsedCredential::Certificate { certificate, key } = &self.credential {
+        if let HarmlessCredential::Certificate { certificate, key } = &self.credential {
             sources.extend([
                 (Field::ClientCertificate, certificate),
                 (Field::ClientKey, key),
@@ -128,8 +128,8 @@ impl Parsed {
         let paths = sources
             .into_iter()
             .filter_map(|(field, source)| match source {
-                Source::Path(path) => Some((field, path.as_str())),
-                Source::Data(_) => None,
+                Pem::Path(path) => Some((field, path.as_str())),
+                Pem::Data(_) => None,
             });
         paths.collect()
     }
@@ -138,7 +138,7 @@ impl Parsed {
     pub fn finish(
         self,
         files: &BTreeMap<Field, SecretBytes>,
-        target: &Target<'_>,
+        target: &RebuiltFor<'_>,
     ) -> Result<Rebuilt, Unsafe> {
         let mut access = self.resolve(files)?;
         if let Some(endpoint) = target.endpoint {
@@ -159,17 +159,17 @@ impl Parsed {
 
     /// What the kubeconfig gives access to, as it stands.
     pub fn resolve(self, files: &BTreeMap<Field, SecretBytes>) -> Result<Access, Unsafe> {
-        let content = |field: Field, source: Source| match source {
-            Source::Data(bytes) => Ok(bytes),
-            Source::Path(_) => files
+        let content = |field: Field, source: Pem| match source {
+            Pem::Data(bytes) => Ok(bytes),
+            Pem::Path(_) => files
                 .get(&field)
                 .cloned()
                 .ok_or(Unsafe::FileMissing { field }),
         };
         let authority = pem_text::authority(&content(Field::Authority, self.authority)?)?;
         let credential = match self.credential {
-            ParsedCredential::Token(token) => Credential::Token(token),
-            ParsedCredential::Certificate { certificate, key } => {
+            HarmlessCredential::Token(token) => Credential::Token(token),
+            HarmlessCredential::Certificate { certificate, key } => {
                 let certificates =
                     pem_text::client_certificate(&content(Field::ClientCertificate, certificate)?)?;
                 let key = pem_text::client_key(&content(Field::ClientKey, key)?, &certificates)?;
@@ -263,24 +263,24 @@ fn refuse(value: &Value, fields: &[&'static str]) -> Result<(), Unsafe> {
 }
 
 /// The data of a field, else its path (`client-go` prefers the data, too).
-fn source(value: &Value, field: Field) -> Result<Option<Source>, Unsafe> {
+fn source(value: &Value, field: Field) -> Result<Option<Pem>, Unsafe> {
     if let Some(data) = yaml::text(value, field.data_key())? {
-        return pem_text::decode(field, data).map(Source::Data).map(Some);
+        return pem_text::decode(field, data).map(Pem::Data).map(Some);
     }
     match yaml::text(value, field.path_key())? {
         None => Ok(None),
-        Some(path) if is_clean_path(path) => Ok(Some(Source::Path(path.to_owned()))),
+        Some(path) if is_clean_path(path) => Ok(Some(Pem::Path(path.to_owned()))),
         Some(_) => Err(Unsafe::Path { field }),
     }
 }
 
-fn credential(user: &Value) -> Result<ParsedCredential, Unsafe> {
+fn credential(user: &Value) -> Result<HarmlessCredential, Unsafe> {
     match (
         source(user, Field::ClientCertificate)?,
         source(user, Field::ClientKey)?,
     ) {
         (Some(certificate), Some(key)) => {
-            return Ok(ParsedCredential::Certificate { certificate, key });
+            return Ok(HarmlessCredential::Certificate { certificate, key });
         }
         (None, None) => {}
         _ => return Err(Unsafe::NoCredential),
@@ -291,7 +291,7 @@ fn credential(user: &Value) -> Result<ParsedCredential, Unsafe> {
     if token.len() > MAX_TOKEN || !token.bytes().all(plain) {
         return Err(Unsafe::Token);
     }
-    Ok(ParsedCredential::Token(SecretText::new(token.to_owned())))
+    Ok(HarmlessCredential::Token(SecretText::new(token.to_owned())))
 }
 
 /// Whether a path matches `^/[A-Za-z0-9._/-]+$` without `..` (SPEC 1.1).

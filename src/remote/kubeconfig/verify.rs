@@ -165,14 +165,14 @@ async fn list_nodes(client: &Client, server: &str) -> Result<(), VerifyError> {
     }
     let body = answer::body(response, MAX_ANSWER).await;
     let body = body.ok_or_else(|| other("its answer broke off or was too long".into()))?;
-    match answer::json::<Answer>(body).await {
-        Some(Answer { kind }) if kind == "NodeList" => Ok(()),
+    match answer::json::<KindOnly>(body).await {
+        Some(KindOnly { kind }) if kind == "NodeList" => Ok(()),
         _ => Err(other("it sent something else".into())),
     }
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct KindOnly {
     kind: String,
 }
 

@@ -169,7 +169,7 @@ pub enum KeyError {
     TooLarge,
 }
 
-/// Most bytes of a key's text. An RSA key of [`MAX_BITS`] has about half of that.
+/// Most bytes of a key's text. An RSA key of 8192 bits has about half of that.
 pub const MAX_TEXT: usize = 16 * 1024;
 /// Most bits of an RSA modulus: as many as those of the hosts' keys may have in the `rsa` crate.
 pub(super) const MAX_BITS: usize = 8192;

@@ -40,7 +40,7 @@ macro_rules! no_channel {
 }
 
 /// What the host's key was found to be.
-struct Verdict {
+struct Judged {
     key: PublicKey,
     lookup: Lookup,
 }
@@ -50,7 +50,7 @@ pub(super) struct HostKeyCheck {
     host: String,
     port: u16,
     known: KnownHosts,
-    verdict: Arc<Mutex<Option<Verdict>>>,
+    verdict: Arc<Mutex<Option<Judged>>>,
     /// Key exchanges so far.
     exchanges: u8,
 }
@@ -101,7 +101,7 @@ impl client::Handler for HostKeyCheck {
             Lookup::Unknown => self.known.policy() == Policy::TrustOnFirstUse,
             Lookup::Changed { .. } | Lookup::Revoked { .. } | Lookup::Hashed { .. } => false,
         };
-        *verdict = Some(Verdict {
+        *verdict = Some(Judged {
             key: key.clone(),
             lookup,
         });
@@ -141,14 +141,14 @@ pub(super) struct Decision {
     port: u16,
     policy: Policy,
     config_map: String,
-    verdict: Arc<Mutex<Option<Verdict>>>,
+    verdict: Arc<Mutex<Option<Judged>>>,
 }
 
 impl Decision {
     /// The line to be pinned, where the host was unknown and its key was accepted.
     pub(super) fn new_line(&self) -> Option<String> {
         match &*self.verdict.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(Verdict {
+            Some(Judged {
                 key,
                 lookup: Lookup::Unknown,
             }) if self.policy == Policy::TrustOnFirstUse => {
@@ -161,7 +161,7 @@ impl Decision {
     /// The error for a host key that was not accepted, if that is why the connection ended.
     pub(super) fn refusal(&self, at: &str) -> Option<SshError> {
         let verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
-        let Verdict { key, lookup } = verdict.as_ref()?;
+        let Judged { key, lookup } = verdict.as_ref()?;
         let (at, config_map) = (at.to_owned(), self.config_map.clone());
         let fingerprint = known_hosts::fingerprint(key);
         match lookup {

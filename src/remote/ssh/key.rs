@@ -56,15 +56,15 @@ fn decode(text: &SecretText) -> Result<PrivateKey, KeyError> {
     }
     let (form, der) = pem(text.expose()).ok_or(KeyError::Unreadable)?;
     let key = match form {
-        Form::OpenSsh => {
+        Encoding::OpenSsh => {
             check_openssh(der.expose())?;
             decode_openssh(der.expose(), None)
         }
-        Form::Pkcs1 => {
+        Encoding::Pkcs1 => {
             check_der(der.expose(), MAX_DEPTH)?;
             decode_pkcs8(pkcs8_of(&der).expose(), None)
         }
-        Form::Der => {
+        Encoding::Der => {
             check_der(der.expose(), MAX_DEPTH)?;
             decode_pkcs8(der.expose(), None)
         }
@@ -73,22 +73,22 @@ fn decode(text: &SecretText) -> Result<PrivateKey, KeyError> {
 }
 
 #[derive(Clone, Copy)]
-enum Form {
+enum Encoding {
     OpenSsh,
     Pkcs1,
     /// PKCS#8, or SEC 1 of an elliptic curve.
     Der,
 }
 
-const FORMS: [(&str, Form); 4] = [
-    ("OPENSSH PRIVATE KEY", Form::OpenSsh),
-    ("RSA PRIVATE KEY", Form::Pkcs1),
-    ("PRIVATE KEY", Form::Der),
-    ("EC PRIVATE KEY", Form::Der),
+const FORMS: [(&str, Encoding); 4] = [
+    ("OPENSSH PRIVATE KEY", Encoding::OpenSsh),
+    ("RSA PRIVATE KEY", Encoding::Pkcs1),
+    ("PRIVATE KEY", Encoding::Der),
+    ("EC PRIVATE KEY", Encoding::Der),
 ];
 
 /// The first private key in a PEM text.
-fn pem(text: &str) -> Option<(Form, SecretBytes)> {
+fn pem(text: &str) -> Option<(Encoding, SecretBytes)> {
     let mut lines = text.lines().map(str::trim);
     let form = lines.find_map(|line| {
         let label = line.strip_prefix("-----BEGIN ")?.strip_suffix("-----")?;

@@ -24,23 +24,23 @@ const MOST_ADDRESSES: usize = 16;
 
 /// All Nodes; `None` where they could not all be read, or one of them is none.
 pub(super) async fn list_nodes(client: &Client) -> Option<Vec<NodeView>> {
-    let nodes = list::<Listed>(client, "/api/v1/nodes?", KIND, MOST_PAGES).await?;
+    let nodes = list::<ListedNode>(client, "/api/v1/nodes?", KIND, MOST_PAGES).await?;
     Some(nodes.into_iter().map(|node| node.0).collect())
 }
 
 /// The Nodes in a page of a list, and the token of the next one, empty where there is none; `None` where it is no such page.
 #[must_use]
 pub fn nodes_of_page(body: &[u8]) -> Option<(Vec<NodeView>, String)> {
-    let (nodes, next) = page::<Listed>(body, KIND)?;
+    let (nodes, next) = page::<ListedNode>(body, KIND)?;
     Some((nodes.into_iter().map(|node| node.0).collect(), next))
 }
 
 /// A Node, cut down.
 #[derive(Deserialize)]
 #[serde(try_from = "Node")]
-struct Listed(NodeView);
+struct ListedNode(NodeView);
 
-impl TryFrom<Node> for Listed {
+impl TryFrom<Node> for ListedNode {
     type Error = &'static str;
 
     fn try_from(node: Node) -> Result<Self, Self::Error> {
@@ -50,16 +50,16 @@ impl TryFrom<Node> for Listed {
 
 #[derive(Deserialize)]
 struct Node {
-    metadata: Meta,
+    metadata: NodeMeta,
     #[serde(default)]
-    spec: Spec,
+    spec: NodeSpec,
     #[serde(default)]
-    status: Status,
+    status: NodeStatus,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Meta {
+struct NodeMeta {
     name: String,
     uid: String,
     #[serde(default, deserialize_with = "labels")]
@@ -78,29 +78,29 @@ fn annotations<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, St
 }
 
 #[derive(Default, Deserialize)]
-struct Spec {
+struct NodeSpec {
     unschedulable: Option<bool>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Status {
+struct NodeStatus {
     #[serde(default)]
-    addresses: Option<Vec<Address>>,
+    addresses: Option<Vec<NodeAddress>>,
     #[serde(default)]
-    conditions: Option<Vec<Condition>>,
+    conditions: Option<Vec<NodeCondition>>,
     node_info: Option<Info>,
 }
 
 #[derive(Deserialize)]
-struct Address {
+struct NodeAddress {
     #[serde(rename = "type")]
     kind: String,
     address: String,
 }
 
 #[derive(Deserialize)]
-struct Condition {
+struct NodeCondition {
     #[serde(rename = "type")]
     kind: String,
     status: String,
@@ -118,7 +118,7 @@ fn view(node: Node) -> Option<NodeView> {
         spec,
         status,
     } = node;
-    let Meta {
+    let NodeMeta {
         name,
         uid,
         labels,
@@ -134,8 +134,9 @@ fn view(node: Node) -> Option<NodeView> {
         return None;
     }
     let unschedulable = spec.unschedulable == Some(true);
-    let is_ready = |condition: &Condition| condition.kind == "Ready" && condition.status == "True";
-    let internal = |address: Address| {
+    let is_ready =
+        |condition: &NodeCondition| condition.kind == "Ready" && condition.status == "True";
+    let internal = |address: NodeAddress| {
         let is_ip = address.kind == "InternalIP" && address.address.parse::<IpAddr>().is_ok();
         is_ip.then_some(address.address)
     };
@@ -244,6 +245,6 @@ mod tests {
             page(&json!({"continue": "a&limit=1"}), &named("cp-01", "u")),
             None
         );
-        assert_eq!(nodes_of_page(b"{\"kind\": \"Status\"}"), None);
+        assert_eq!(nodes_of_page(b"{\"kind\": \"NodeStatus\"}"), None);
     }
 }

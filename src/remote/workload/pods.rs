@@ -33,16 +33,16 @@ pub(super) struct PodView {
 /// The pods of a Node that have to go; `None` where they could not all be read. The Node's name is a checked one.
 pub(super) async fn to_evict(client: &Client, node: &str) -> Option<Vec<PodView>> {
     let path = format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{node}&");
-    let pods = list::<Listed>(client, &path, KIND, MOST_PAGES).await?;
+    let pods = list::<ListedPod>(client, &path, KIND, MOST_PAGES).await?;
     Some(pods.into_iter().filter_map(|pod| pod.0).collect())
 }
 
 /// A pod, cut down, where it has to go.
 #[derive(Deserialize)]
 #[serde(try_from = "Pod")]
-struct Listed(Option<PodView>);
+struct ListedPod(Option<PodView>);
 
-impl TryFrom<Pod> for Listed {
+impl TryFrom<Pod> for ListedPod {
     type Error = &'static str;
 
     fn try_from(pod: Pod) -> Result<Self, Self::Error> {
@@ -81,14 +81,14 @@ pub(super) async fn evict_all(client: &Client, node: &str) -> Option<()> {
 
 #[derive(Deserialize)]
 struct Pod {
-    metadata: Meta,
+    metadata: PodMeta,
     #[serde(default)]
-    status: Status,
+    status: PodStatus,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Meta {
+struct PodMeta {
     namespace: String,
     name: String,
     uid: String,
@@ -109,12 +109,12 @@ struct Owner {
 }
 
 #[derive(Default, Deserialize)]
-struct Status {
+struct PodStatus {
     phase: Option<String>,
 }
 
 fn has_to_go(pod: &Pod) -> bool {
-    let Meta {
+    let PodMeta {
         annotations,
         owner_references,
         ..
@@ -128,7 +128,7 @@ fn has_to_go(pod: &Pod) -> bool {
 }
 
 fn view(pod: Pod) -> Option<PodView> {
-    let Meta {
+    let PodMeta {
         namespace,
         name,
         uid,
@@ -154,12 +154,12 @@ fn view(pod: Pod) -> Option<PodView> {
 #[cfg(test)]
 mod tests {
     use super::super::list;
-    use super::{KIND, Listed, PodView};
+    use super::{KIND, ListedPod, PodView};
     use serde_json::{Value, json};
 
     fn listed(pod: &Value) -> Option<Vec<PodView>> {
         let list = json!({"kind": "PodList", "metadata": {"continue": ""}, "items": [pod]});
-        let (pods, _) = list::page::<Listed>(list.to_string().as_bytes(), KIND)?;
+        let (pods, _) = list::page::<ListedPod>(list.to_string().as_bytes(), KIND)?;
         Some(pods.into_iter().filter_map(|pod| pod.0).collect())
     }
 

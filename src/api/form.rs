@@ -1,0 +1,7 @@
+//! Texts of others that must have a form.
+
+/// The form of a text: it is parsed once, where it is read.
+pub trait Form: Sized {
+    /// The text, where it has the form.
+    fn parse(text: &str) -> Option<Self>;
+}
