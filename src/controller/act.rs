@@ -144,7 +144,7 @@ impl<'a> Hand<'a> {
     }
 
     /// Whether the cluster is an object's controller.
-    fn owns<K: kube::Resource>(&self, object: &K) -> bool {
+    fn controls<K: kube::Resource>(&self, object: &K) -> bool {
         let owners = object.owner_references();
         owners
             .iter()

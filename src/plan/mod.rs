@@ -25,6 +25,7 @@ pub mod kubeconfig;
 pub mod marks;
 pub mod observed;
 pub mod output;
+pub mod parting;
 pub mod patience;
 pub mod quorum;
 pub mod release;

@@ -7,7 +7,8 @@ use nico::api::names::{ClusterId, ledger_name};
 use nico::plan::assemble::assemble;
 use nico::plan::facts::{Facts, Freshness, MapFacts, Needs, ObjectFacts, Read};
 use nico::plan::observed::{KnownHostsView, LedgerView, Observed, SecretView};
-use nico::plan::writes::Child;
+use nico::plan::parting::{Parting, parting};
+use nico::plan::writes::{Child, Precondition};
 use serde_json::json;
 
 use crate::facts::{self, live};
@@ -351,4 +352,42 @@ fn nothing_is_claimed_beside_a_ledger_that_is_left_over() {
     assert!(!planned.contains(&"Claim"), "{planned:?}");
     assert!(planned.contains(&"DeleteChild"), "{planned:?}");
     assert!(again.is_some_and(|again| again.as_secs() < 10));
+}
+
+/// What is taken off or deleted is ours, or was left behind by one that is gone; nothing of anybody else's is touched.
+#[test]
+fn what_goes_is_ours_or_left_behind() {
+    use Parting::{Deleted, Freed, Untouched};
+    let mut cluster = world().facts(PROD).expect("the cluster is there").cluster;
+    let uid = cluster.uid.clone();
+    let [ours, theirs] = [Some(uid.as_str()), Some("another")];
+    for (controller, deleting, held, living, dying) in [
+        (ours, false, true, Deleted, Deleted),
+        (ours, false, false, Deleted, Deleted),
+        (ours, true, true, Freed, Freed),
+        (None, false, true, Untouched, Freed),
+        (None, true, true, Freed, Freed),
+        (None, true, false, Untouched, Untouched),
+        (theirs, false, true, Untouched, Untouched),
+        (theirs, true, true, Freed, Untouched),
+    ] {
+        let object = ObjectFacts {
+            version: Precondition {
+                uid: "object".to_owned(),
+                resource_version: "1".to_owned(),
+            },
+            deleting,
+            controller: controller.map(str::to_owned),
+            held,
+            adopt: Some(cluster.name.clone()),
+        };
+        for (being_deleted, expected) in [(false, living), (true, dying)] {
+            cluster.deleting = being_deleted;
+            assert_eq!(
+                parting(&object, &cluster),
+                expected,
+                "{being_deleted}: {object:?}"
+            );
+        }
+    }
 }

@@ -114,7 +114,7 @@ impl Hand<'_> {
                 };
                 calls::create(&api, &map).await
             }
-            Some(map) if !self.owns(&map) => {
+            Some(map) if !self.controls(&map) => {
                 self.context.background.discard(&cluster.uid);
                 return Err(ActError::Lost("the known hosts are no longer NICO's"));
             }

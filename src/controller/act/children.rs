@@ -20,6 +20,8 @@ use crate::api::names::{
 use crate::controller::calls::{self, CallError};
 use crate::plan::action::ChildWrite;
 use crate::plan::desired::TOKEN_KEY;
+use crate::plan::facts::ObjectFacts;
+use crate::plan::parting::{Parting, parting};
 use crate::plan::writes::{Child, Precondition, Token};
 
 /// A child by its kind and name.
@@ -163,19 +165,20 @@ impl Hand<'_> {
     where
         K: calls::Object + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
     {
-        let Some(object) = self.let_go_named::<K>(name, only_leftover).await? else {
-            return Ok(());
-        };
-        let leftover = object.meta().deletion_timestamp.is_some();
-        if !leftover && self.owns(&object) {
+        if let Some((object, Parting::Deleted)) =
+            self.let_go_named::<K>(name, only_leftover).await?
+        {
             calls::delete(&self.api::<K>(), name, &Precondition::of(object.meta())).await?;
         }
         Ok(())
     }
 
-    /// Takes NICO's finalizer off an object of ours, or off one that was ours: left by a former cluster and being deleted, or
-    /// orphaned. Returns it where it is still there and was looked at.
-    async fn let_go_named<K>(&self, name: &str, only_leftover: bool) -> Result<Option<K>, ActError>
+    /// Takes NICO's finalizer off an object. Returns it where it is still there and something may be done to it.
+    async fn let_go_named<K>(
+        &self,
+        name: &str,
+        only_leftover: bool,
+    ) -> Result<Option<(K, Parting)>, ActError>
     where
         K: calls::Object + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
     {
@@ -183,29 +186,25 @@ impl Hand<'_> {
         let Some(object) = calls::get_opt(&api, name).await? else {
             return Ok(None);
         };
-        if only_leftover && object.meta().deletion_timestamp.is_none() {
+        let facts = ObjectFacts::of(object.meta());
+        if only_leftover && !facts.deleting {
             self.forget(name);
             return Err(ActError::Lost("what was left over was made again"));
         }
-        let mut finalizers = object.finalizers().iter();
-        let held = finalizers.any(|finalizer| finalizer == IN_USE_FINALIZER);
-        let deleting = self.observed.cluster.deleting;
-        let leftover = object.meta().deletion_timestamp.is_some() && !deleting;
-        let mut owners = object.owner_references().iter();
-        let orphaned = deleting && !owners.any(|owner| owner.controller == Some(true));
-        if !self.owns(&object) && !(held && (leftover || orphaned)) {
+        let parting = parting(&facts, &self.observed.cluster);
+        if parting == Parting::Untouched {
             return Ok(None);
         }
         self.forget(name);
-        if !held {
-            return Ok(Some(object));
+        if !facts.held {
+            return Ok(Some((object, parting)));
         }
         let mut others = object.finalizers().to_vec();
         others.retain(|finalizer| finalizer != IN_USE_FINALIZER);
         let body = json!({"metadata": {"finalizers": others}});
-        match calls::patch(&api, name, &Precondition::of(object.meta()), body).await {
+        match calls::patch(&api, name, &facts.version, body).await {
             Err(CallError::Gone(_)) => Ok(None),
-            patched => Ok(Some(patched?)),
+            patched => Ok(Some((patched?, parting))),
         }
     }
 }

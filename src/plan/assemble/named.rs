@@ -51,7 +51,7 @@ impl<'a> NamedFacts<'a> {
         }
     }
 
-    fn is_ours(&self, object: &ObjectFacts) -> bool {
+    fn controls(&self, object: &ObjectFacts) -> bool {
         object.controller.as_deref() == Some(&self.facts.cluster.uid)
     }
 
@@ -76,7 +76,7 @@ impl<'a> NamedFacts<'a> {
 
     /// What is ours and should carry `in-use`, where somebody took that off.
     fn note_unheld(&mut self, child: Child, object: &ObjectFacts) {
-        if self.is_ours(object) && !object.deleting && !object.held {
+        if self.controls(object) && !object.deleting && !object.held {
             self.unheld.insert(child, object.version.clone());
         }
     }
@@ -88,7 +88,7 @@ impl<'a> NamedFacts<'a> {
         let view = match found {
             None => LedgerView::Absent,
             Some(map) if self.is_leftover(&map.object) => LedgerView::Leftover,
-            Some(map) if !self.is_ours(&map.object) => LedgerView::Foreign,
+            Some(map) if !self.controls(&map.object) => LedgerView::Foreign,
             // Somebody deleted it, as the messages about a ledger of no use advise: it is let go, and made anew.
             Some(map) if map.object.deleting => LedgerView::Leftover,
             Some(map) => match Ledger::from_data(&map.data) {
@@ -135,7 +135,7 @@ impl<'a> NamedFacts<'a> {
         };
         let object = &found.object;
         let adopted = object.adopt.as_deref() == Some(&self.facts.cluster.name);
-        match (self.is_ours(object), adopted) {
+        match (self.controls(object), adopted) {
             (false, false) if self.is_leftover(object) => SecretView::Leftover,
             (false, false) => SecretView::Foreign,
             _ if object.deleting => SecretView::Terminating,
