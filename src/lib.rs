@@ -1,4 +1,4 @@
-//! NICO turns NixOS machines managed by NIO into Kubernetes clusters.
+#![doc = include_str!("README.md")]
 
 pub mod api;
 pub mod cli;
