@@ -1,7 +1,4 @@
-//! The pure core: what should be done next for one cluster, from what was observed (STYLE, "Shape").
-//!
-//! No client, no clock, no randomness, no I/O and no secret byte in here: the same function serves the controller, the
-//! property tests and the model checker.
+#![doc = include_str!("README.md")]
 
 use std::collections::BTreeSet;
 
