@@ -6,7 +6,7 @@ use nico::api::conditions::{
 };
 use nico::api::names::MachineName;
 use nico::api::nio::Generation;
-use nico::api::status::Phase;
+use nico::api::status::{MachineState, Phase};
 use nico::plan::action::{Action, ChildWrite, ConfigurationWrite, FinalizerWrite, Mark, Notice};
 use nico::plan::writes::Child;
 use serde_json::json;
@@ -21,6 +21,14 @@ fn deleted() -> Seen {
         .when(|world| world.delete_cluster(PROD))
 }
 
+/// The machines of which the status says that they are free; all others are said to leave.
+fn let_go(seen: &Seen) -> Vec<&str> {
+    let rows = &seen.status.machines;
+    assert!(rows.iter().all(|row| row.state == MachineState::Leaving));
+    let free = rows.iter().filter(|row| row.message.contains("let go"));
+    free.map(|row| row.name.as_str()).collect()
+}
+
 #[test]
 fn configurations_go_first_all_at_once_and_are_waited_for() {
     deleted()
@@ -28,6 +36,7 @@ fn configurations_go_first_all_at_once_and_are_waited_for() {
             assert_eq!(seen.given_back(), ["a", "w"]);
             assert_eq!(seen.plan.actions.len(), 2);
             assert_eq!(seen.status.phase, Some(Phase::Deleting));
+            assert_eq!(let_go(seen), [""; 0]);
             seen.says(Ready, "False", Reason::Deleting, "").says(
                 Reconciling,
                 "True",
@@ -41,6 +50,7 @@ fn configurations_go_first_all_at_once_and_are_waited_for() {
         })
         .then(|seen| {
             assert!(seen.plan.actions.is_empty());
+            assert_eq!(let_go(seen), ["a"]);
             seen.says(Reconciling, "True", Reason::Deleting, "let go of: w");
         });
 }
