@@ -20,6 +20,7 @@ mod assembled;
 mod bringup;
 mod confirmed;
 mod deletion;
+mod entries;
 mod facts;
 mod foreign;
 mod founding;
