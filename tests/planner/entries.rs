@@ -4,8 +4,8 @@ use nico::api::ledger::{Entry, EntryState};
 use nico::api::status::Role;
 use nico::plan::action::{Action, Notice};
 
-use crate::given::{PROD, Seen};
-use crate::rollout::{name, ready};
+use crate::given::{PROD, Seen, settled};
+use crate::rollout::{name, new_repository, ready, rolled};
 
 /// A cluster at rest, but for the `releasing` entry of a machine that left, and that a pass has seen.
 fn left(role: Role) -> Seen {
@@ -53,4 +53,50 @@ fn a_person_hears_of_a_node_that_may_stay() {
             assert!(seen.ledger_written().is_some(), "{:?}", seen.plan);
             assert!(node_stays(seen));
         });
+}
+
+/// The numbers of the control plane hold up its own machines; workers go on while a quorum is healthy.
+#[test]
+fn workers_are_updated_beside_a_sick_control_plane_machine() {
+    ready()
+        .when(|world| {
+            world.mute.insert(name("c"));
+            world.nodes.get_mut("c").unwrap().ready = false;
+            new_repository(world);
+        })
+        .when(settled)
+        .then(|seen| {
+            let rolled = rolled(&seen.world);
+            assert!(
+                rolled.contains(&"v".to_owned()) && rolled.contains(&"w".to_owned()),
+                "{rolled:?}"
+            );
+            assert!(!rolled.contains(&"a".to_owned()), "{rolled:?}");
+        });
+}
+
+/// An old Node of the control plane may still be an etcd member: it goes before its machine joins anew, as far as the numbers allow.
+#[test]
+fn an_old_control_plane_node_goes_only_as_the_numbers_allow() {
+    for sick in [false, true] {
+        ready()
+            .when(|world| {
+                let mut node = world.nodes["c"].clone();
+                (node.name, node.uid) = ("d".to_owned(), "old".to_owned());
+                (node.addresses, node.ready) = (Vec::new(), false);
+                world.nodes.insert("d".to_owned(), node);
+                if sick {
+                    world.mute.insert(name("c"));
+                    world.nodes.get_mut("c").unwrap().ready = false;
+                }
+                world.edit(PROD, |spec| {
+                    spec["controlPlane"]["machines"] = ["a", "b", "c", "d"].into();
+                });
+            })
+            .when(settled)
+            .then(|seen| {
+                let goes = rolled(&seen.world).contains(&"node d".to_owned());
+                assert_eq!(goes, !sick, "{}", seen.world.story());
+            });
+    }
 }
