@@ -8,7 +8,6 @@ mod slot;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Api;
-use kube::api::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use serde_json::json;
 use tracing::info;
@@ -21,7 +20,7 @@ use crate::api::cluster::RawCluster;
 use crate::api::names::{IN_USE_FINALIZER, MachineName};
 use crate::plan::action::{Action, FinalizerWrite, LedgerWrite, NodeWork, Notice, SlotWrite};
 use crate::plan::desired::owner_reference;
-use crate::plan::observed::{LedgerView, Observed, labels};
+use crate::plan::observed::{LedgerView, Observed, controller, labels};
 use crate::plan::writes::Precondition;
 
 /// Why an action was not carried out.
@@ -145,10 +144,7 @@ impl<'a> Hand<'a> {
 
     /// Whether the cluster is an object's controller.
     fn controls<K: kube::Resource>(&self, object: &K) -> bool {
-        let owners = object.owner_references();
-        owners
-            .iter()
-            .any(|owner| owner.controller == Some(true) && owner.uid == self.observed.cluster.uid)
+        controller(object.meta()).is_some_and(|owner| owner.uid == self.observed.cluster.uid)
     }
 
     fn cluster_ref(&self) -> ObjectRef<RawCluster> {

@@ -9,13 +9,14 @@ mod task;
 pub use fetch::{FetchSource, FetchSpec};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use kube::runtime::reflector::ObjectRef;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::clock::now;
+use super::lock::lock;
 use super::named::secret_value;
 use super::schedule::{
     CONCURRENT_LOGINS, CONCURRENT_PROBES, PROBE_AGE, SEARCH_EAGERNESS, SEARCH_PAUSES,
@@ -296,10 +297,6 @@ async fn search(
             return;
         }
     }
-}
-
-fn lock(work: &AllWork) -> MutexGuard<'_, HashMap<String, Work>> {
-    work.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

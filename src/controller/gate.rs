@@ -3,12 +3,13 @@
 //! The Controller itself starts what its queue happens to show first. So it starts every pass, and each waits here for its turn.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::oneshot;
 
 use crate::api::cluster::RawCluster;
 
+use super::lock::lock;
 use super::schedule::{CONCURRENT_PASSES, PASSES_KEPT_FOR_FIRST_LOOKS};
 
 /// What a pass is for.
@@ -207,10 +208,6 @@ fn admit_all(gate: &Arc<Mutex<State>>) {
             lock(gate).end(&unused.namespace, unused.kind);
         }
     }
-}
-
-fn lock(gate: &Mutex<State>) -> MutexGuard<'_, State> {
-    gate.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

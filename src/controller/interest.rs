@@ -1,13 +1,14 @@
 //! Which clusters a change of a Machine may concern, indexed: an event costs the same beside ten clusters and beside ten thousand.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use kube::ResourceExt as _;
 use kube::core::{Selector, SelectorExt as _};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::Event;
 
+use super::lock::lock;
 use crate::api::cluster::RawCluster;
 use crate::api::names::MachineName;
 use crate::api::spec::{Pool, ValidSpec};
@@ -66,7 +67,7 @@ impl Interests {
             Event::InitApply(cluster) | Event::Apply(cluster) => Some(interest(cluster)),
             Event::Init | Event::InitDone | Event::Delete(_) => None,
         };
-        let mut inner = self.lock();
+        let mut inner = lock(&self.0);
         match (event, shown) {
             (Event::Init, _) => inner.relisted.clear(),
             (Event::InitApply(cluster), Some(interest)) => {
@@ -89,7 +90,7 @@ impl Interests {
     /// Notes whether a cluster wants more of the Machines that its selectors match. Until a pass has found that it does not, it does.
     pub fn note(&self, cluster: &RawCluster, wants_more: bool) {
         let (namespace, name) = key(cluster);
-        let mut inner = self.lock();
+        let mut inner = lock(&self.0);
         let interest = inner.clusters.get(&(namespace.clone(), name.clone()));
         let selects = interest.is_some_and(|interest| !interest.selectors.is_empty());
         if selects && wants_more {
@@ -106,7 +107,7 @@ impl Interests {
         machine: &str,
         labels: Option<&BTreeMap<String, String>>,
     ) -> Vec<ObjectRef<RawCluster>> {
-        let inner = self.lock();
+        let inner = lock(&self.0);
         let listing = inner
             .listing
             .get(&(namespace.to_owned(), machine.to_owned()));
@@ -127,10 +128,6 @@ impl Interests {
             .into_iter()
             .map(|name| ObjectRef::new(name).within(namespace))
             .collect()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Index> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -267,7 +264,7 @@ mod tests {
         interests.apply(&Event::InitDone, spec);
         assert_eq!(woken(&interests, "a", "m", "big"), ["three"]);
         interests.apply(&Event::Delete(listed("three")), spec);
-        let inner = interests.lock();
+        let inner = lock(&interests.0);
         assert!(inner.clusters.is_empty() && inner.listing.is_empty());
         assert!(inner.selecting.is_empty() && inner.relisted.is_empty());
     }

@@ -1,13 +1,14 @@
 //! What is remembered of a cluster from one pass to the next. Nothing in here is needed for being right: it may be lost at any time.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::clock::Began;
+use super::lock::lock;
 use super::schedule::{
     FAILURES_WHILE_ERRORS_DIFFER, STATUS_BATCH, STATUS_CONTEST_BACKOFF, STATUS_CONTEST_MEMORY,
 };
@@ -30,7 +31,7 @@ pub struct Memory {
     /// Since when each clock of patience runs.
     since: BTreeMap<Clock, Began>,
     /// The newest form of the object that a write of ours returned.
-    newest: Option<RawCluster>,
+    newest: Option<Arc<RawCluster>>,
     status: StatusWrites,
     failures: u32,
     last_failure: Option<String>,
@@ -79,12 +80,12 @@ impl Memory {
             .newest
             .as_ref()
             .filter(|newest| older(shown.as_deref(), version(newest).as_deref()));
-        newer.map_or_else(|| Arc::clone(cluster), |newest| Arc::new(newest.clone()))
+        Arc::clone(newer.unwrap_or(cluster))
     }
 
     /// A write of ours, or a read by name, returned this.
     pub fn saw(&mut self, cluster: RawCluster) {
-        self.newest = Some(cluster);
+        self.newest = Some(Arc::new(cluster));
     }
 
     /// Failed passes in a row.
@@ -186,11 +187,6 @@ impl Memories {
     pub fn retain(&self, uids: &BTreeSet<String>) {
         lock(&self.0).retain(|uid, _| uids.contains(uid));
     }
-}
-
-/// Locks what a panic of another pass leaves as right as it was.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

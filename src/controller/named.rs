@@ -2,7 +2,7 @@
 //! would show every one of them (SPEC 7, "Rights"). Of a Secret only facts are kept, never a value.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -11,6 +11,7 @@ use kube::Api;
 use zeroize::Zeroize;
 
 use super::calls::{self, CallError};
+use super::lock::lock;
 use super::schedule::RECENT_READ_AGE;
 use crate::api::digest::sha256;
 use crate::api::kubeconfig::KUBECONFIG_TYPE;
@@ -235,10 +236,6 @@ fn key(meta: &ObjectMeta) -> (String, String) {
 
 fn remember<T>(memory: &Remembered<T>, key: (String, String), known: Option<T>) {
     lock(memory).insert(key, (Instant::now(), known));
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

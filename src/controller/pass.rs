@@ -7,7 +7,8 @@ use kube::{Api, ResourceExt as _};
 
 use super::context::Context;
 use super::gate::Kind;
-use super::memory::{Memory, lock};
+use super::lock::lock;
+use super::memory::Memory;
 use crate::api::cluster::RawCluster;
 
 /// One pass.

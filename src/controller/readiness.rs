@@ -1,7 +1,9 @@
 //! How far the program is: what `/readyz` answers.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
+
+use super::lock::lock;
 
 /// What `/readyz` waits for.
 pub mod mark {
@@ -38,16 +40,13 @@ impl Default for Readiness {
 impl Readiness {
     /// Sets a mark, or takes it away. One that is not of [`mark::ALL`] counts from then on.
     pub fn set(&self, name: &'static str, ready: bool) {
-        self.marks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(name, ready);
+        lock(&self.marks).insert(name, ready);
     }
 
     /// The marks that are still missing, by name; none: ready.
     #[must_use]
     pub fn missing(&self) -> Vec<&'static str> {
-        let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        let marks = lock(&self.marks);
         let missing = marks.iter().filter(|(_, ready)| !**ready);
         missing.map(|(name, _)| *name).collect()
     }

@@ -21,9 +21,10 @@ use super::observe::{at_hand, observe, read_ledger, read_live};
 use super::pass::Pass;
 use super::schedule::{STALE_PASSES_BEFORE_BACKOFF, STALE_PAUSE};
 use crate::api::cluster::RawCluster;
+use crate::api::status::Role;
 use crate::plan::action::{Action, FinalizerWrite, NodeWork, Plan};
 use crate::plan::observed::Observed;
-use crate::plan::selection::short_roles;
+use crate::plan::selection::is_short;
 use crate::plan::status::{Refusal, status};
 use crate::plan::{Settings, plan};
 use entered::write_under_entry;
@@ -139,7 +140,11 @@ async fn steps(pass: &Pass<'_>) -> Result<Next, PassError> {
         (cached, first_plan)
     };
     let spec = observed.spec.as_ref();
-    let wants_more = spec.is_ok_and(|spec| !short_roles(&observed, spec).is_empty());
+    let wants_more = spec.is_ok_and(|spec| {
+        let mut roles = Role::ALL.into_iter();
+        !observed.cluster.deleting
+            && roles.any(|role| is_short(&observed, spec, &plan.selection, role))
+    });
     pass.note_interest(wants_more);
     let failure = carry_out(pass, &observed, &plan, &settings).await;
     if observed.cluster.deleting && removes_finalizer(&plan) && failure.is_none() {

@@ -67,6 +67,12 @@ impl ObjectFacts {
             adopt: annotations.and_then(|all| all.get(ADOPT_ANNOTATION).cloned()),
         }
     }
+
+    /// Whether the object of this uid is its controller.
+    #[must_use]
+    pub fn is_controlled_by(&self, uid: &str) -> bool {
+        self.controller.as_deref() == Some(uid)
+    }
 }
 
 /// A Secret.
@@ -220,7 +226,7 @@ impl Facts {
 }
 
 /// What is still to be read before a cluster can be judged.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Needs {
     /// ConfigMaps by name.
     pub maps: BTreeMap<String, Freshness>,
@@ -242,21 +248,6 @@ impl Needs {
     /// Whether all was read.
     #[must_use]
     pub fn are_met(&self) -> bool {
-        let Self {
-            maps,
-            secrets,
-            machines,
-            candidates,
-            clusters,
-            controllers,
-            kubeconfig,
-        } = self;
-        maps.is_empty()
-            && secrets.is_empty()
-            && machines.is_empty()
-            && candidates.is_empty()
-            && clusters.is_empty()
-            && controllers.is_empty()
-            && kubeconfig.is_none()
+        *self == Self::default()
     }
 }

@@ -17,7 +17,7 @@ pub enum Parting {
 /// What may be done to an object for the sake of a cluster.
 #[must_use]
 pub fn parting(object: &ObjectFacts, cluster: &ClusterView) -> Parting {
-    let ours = object.controller.as_ref() == Some(&cluster.uid);
+    let ours = object.is_controlled_by(&cluster.uid);
     // Left by a former cluster of this name: only NICO's finalizer still holds it.
     let left_over = object.deleting && !cluster.deleting;
     let orphaned = cluster.deleting && object.controller.is_none();

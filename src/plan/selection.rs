@@ -22,14 +22,18 @@ use obstacle::{configured, configured_obstacle, key_obstacle, obstacle, released
 #[must_use]
 pub fn short_roles(observed: &Observed, spec: &ValidSpec) -> Vec<Role> {
     let selection = select(observed, spec);
-    Role::ALL
-        .into_iter()
-        .filter(|role| {
-            let pick = selection.of(*role);
-            matches!(pool(spec, *role), Pool::Selected { .. })
-                && pick.staying.len() < pick.total + to_be_replaced(observed, pick)
-        })
+    let roles = Role::ALL.into_iter();
+    roles
+        .filter(|role| is_short(observed, spec, &selection, *role))
         .collect()
+}
+
+/// Whether the selector of a role asks for more machines than its members.
+#[must_use]
+pub fn is_short(observed: &Observed, spec: &ValidSpec, selection: &Selection, role: Role) -> bool {
+    let pick = selection.of(role);
+    matches!(pool(spec, role), Pool::Selected { .. })
+        && pick.staying.len() < pick.total + to_be_replaced(observed, pick)
 }
 
 /// What the spec asks of a role.

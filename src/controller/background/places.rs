@@ -2,9 +2,11 @@
 //! clusters it has, leaves room to others.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+
+use crate::controller::lock::lock;
 
 /// The part of all places that a namespace may hold at a time.
 const SHARE: usize = 4;
@@ -35,10 +37,7 @@ impl Places {
     /// Waits for a place. Neither semaphore is ever closed.
     pub(super) async fn take(&self, namespace: &str) -> Place<'_> {
         let own = {
-            let mut known = self
-                .of_namespace
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut known = lock(&self.of_namespace);
             // Whoever holds a place or waits for one keeps its semaphore.
             known.retain(|_, semaphore| Arc::strong_count(semaphore) > 1);
             let new = || Arc::new(Semaphore::new(self.share));

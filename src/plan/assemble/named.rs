@@ -52,7 +52,7 @@ impl<'a> NamedFacts<'a> {
     }
 
     fn controls(&self, object: &ObjectFacts) -> bool {
-        object.controller.as_deref() == Some(&self.facts.cluster.uid)
+        object.is_controlled_by(&self.facts.cluster.uid)
     }
 
     /// Left by a former cluster of this name, which is gone since this one has the name: being deleted, held by NICO's
@@ -243,7 +243,7 @@ impl<'a> NamedFacts<'a> {
 pub fn known_hosts(uid: &str, map: Option<&MapFacts>) -> KnownHostsView {
     match map {
         None => KnownHostsView::Absent,
-        Some(map) if map.object.controller.as_deref() == Some(uid) => KnownHostsView::Ours,
+        Some(map) if map.object.is_controlled_by(uid) => KnownHostsView::Ours,
         Some(_) => KnownHostsView::Foreign,
     }
 }
