@@ -16,6 +16,7 @@ use super::calls::{self, CallError};
 use super::clock::TakenUp;
 use super::context::Context;
 use super::events::Happening;
+use super::pass::Pass;
 use crate::api::cluster::RawCluster;
 use crate::api::names::{IN_USE_FINALIZER, MachineName};
 use crate::plan::action::{Action, FinalizerWrite, LedgerWrite, NodeWork, Notice, SlotWrite};
@@ -61,6 +62,8 @@ pub enum Outcome {
 
 /// Carries actions out for one cluster.
 pub struct Hand<'a> {
+    /// The pass.
+    pub pass: &'a Pass<'a>,
     /// The operator.
     pub context: &'a Context,
     /// What the plan was made from.
@@ -73,13 +76,14 @@ pub struct Hand<'a> {
 impl<'a> Hand<'a> {
     /// A hand for one plan.
     #[must_use]
-    pub fn new(context: &'a Context, observed: &'a Observed) -> Self {
+    pub fn new(pass: &'a Pass<'a>, observed: &'a Observed) -> Self {
         let ledger = match &observed.ledger {
             LedgerView::Ours(version, _) => Some(version.clone()),
             _ => None,
         };
         Self {
-            context,
+            pass,
+            context: pass.context,
             observed,
             ledger,
             taken_up: TakenUp::now(),

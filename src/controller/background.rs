@@ -3,7 +3,6 @@
 
 mod fetch;
 mod kubeconfig;
-mod places;
 mod task;
 
 pub use fetch::{FetchSource, FetchSpec};
@@ -14,13 +13,16 @@ use std::time::{Duration, Instant};
 
 use kube::runtime::reflector::ObjectRef;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::timeout;
 
+use super::calls::CallError;
 use super::clock::now;
+use super::gate::{Class, Gate, Turn};
 use super::lock::lock;
 use super::named::secret_value;
 use super::schedule::{
-    CONCURRENT_LOGINS, CONCURRENT_PROBES, PROBE_AGE, SEARCH_EAGERNESS, SEARCH_PAUSES,
-    SEARCH_TIMEOUT,
+    ASK_PATIENCE, CONCURRENT_LOGINS, CONCURRENT_PROBES, LOGINS_KEPT_FOR_FIRST_ROUNDS, PROBE_AGE,
+    PROBES_KEPT_FOR_THE_QUICK, SEARCH_EAGERNESS, SEARCH_PAUSES, SEARCH_TIMEOUT,
 };
 use crate::api::cluster::RawCluster;
 use crate::api::digest::sha256;
@@ -30,7 +32,6 @@ use crate::plan::observed::{ClusterView, Fetch, Word, Works};
 use crate::plan::writes::Wanted;
 use fetch::{Fetched, Keys, fetch_round, lists_nodes};
 use kubeconfig::Kubeconfig;
-use places::Places;
 use task::Task;
 
 /// The work for one cluster.
@@ -52,9 +53,10 @@ pub struct Background {
     resync: Duration,
     work: Arc<AllWork>,
     wake: UnboundedSender<ObjectRef<RawCluster>>,
-    /// Places for log-ins to machines, and for questions to clusters.
-    searching: Arc<Places>,
-    asking: Arc<Places>,
+    /// Log-ins to machines go through this gate.
+    searching: Arc<Gate>,
+    /// Questions to clusters go through this one.
+    asking: Arc<Gate>,
 }
 
 /// Where a task notes what it learned.
@@ -91,8 +93,8 @@ impl Background {
             resync,
             work: Arc::default(),
             wake,
-            searching: Arc::new(Places::new(CONCURRENT_LOGINS)),
-            asking: Arc::new(Places::new(CONCURRENT_PROBES)),
+            searching: Arc::new(Gate::new(CONCURRENT_LOGINS, LOGINS_KEPT_FOR_FIRST_ROUNDS)),
+            asking: Arc::new(Gate::new(CONCURRENT_PROBES, PROBES_KEPT_FOR_THE_QUICK)),
         }
     }
 
@@ -171,9 +173,9 @@ impl Background {
     pub fn start_verify(&self, cluster: &ClusterView) {
         let (notes, client) = (self.notes(cluster), self.client.clone());
         let (namespace, secret) = (cluster.namespace.clone(), kubeconfig_name(&cluster.name));
-        let asking = Arc::clone(&self.asking);
+        let turn = self.turn_to_ask(cluster);
         let verify = async move {
-            let _place = asking.take(&namespace).await;
+            let _turn = turn.await;
             let Ok(Some(kubeconfig)) = secret_value(&client, &namespace, &secret, VALUE_KEY).await
             else {
                 return;
@@ -197,9 +199,39 @@ impl Background {
         })
     }
 
-    /// Notes what a cluster said just now.
-    pub fn note_probe(&self, uid: &str, probe: Word) {
-        self.with(uid, |work| work.probed = Some((Instant::now(), probe)));
+    /// Asks a cluster now, and notes what it said. It may wait for others that are asked, but not for long: a pass waits for this.
+    pub async fn ask(
+        &self,
+        cluster: &ClusterView,
+        ask: impl Future<Output = Result<Word, CallError>>,
+    ) -> Result<Word, CallError> {
+        let turn = timeout(ASK_PATIENCE, self.turn_to_ask(cluster)).await;
+        let _turn = turn.map_err(|_| CallError::Unanswered {
+            what: format!("the API of cluster {}", cluster.name),
+            why: "too many clusters that do not answer are asked at the same time; it is asked again",
+        })?;
+        let word = ask.await?;
+        self.with(&cluster.uid, |work| {
+            work.probed = Some((Instant::now(), word.clone()));
+        });
+        Ok(word)
+    }
+
+    /// A cluster that did not answer the last time, as far as all of its members go, waits for those that did: it may take as long as
+    /// a probe may.
+    fn turn_to_ask(
+        &self,
+        cluster: &ClusterView,
+    ) -> impl Future<Output = Option<Turn>> + Send + use<> {
+        let (word, _) = self.probed(&cluster.uid);
+        let class = if word.is_slow() {
+            Class::Other
+        } else {
+            Class::First
+        };
+        let asking = Arc::clone(&self.asking);
+        let (namespace, name) = (cluster.namespace.clone(), cluster.name.clone());
+        async move { asking.enter(&namespace, &name, class).await }
     }
 
     /// Probes a cluster, unless that is being done; it is looked at again if the answer is another one.
@@ -209,9 +241,9 @@ impl Background {
         probe: impl Future<Output = Option<Word>> + Send + 'static,
     ) {
         let notes = self.notes(cluster);
-        let (asking, namespace) = (Arc::clone(&self.asking), cluster.namespace.clone());
+        let turn = self.turn_to_ask(cluster);
         let probe = async move {
-            let _place = asking.take(&namespace).await;
+            let _turn = turn.await;
             let began = Instant::now();
             let Some(probe) = probe.await else { return };
             notes.note(|work| {
@@ -268,12 +300,14 @@ async fn search(
     spec: FetchSpec,
     since: Instant,
     notes: Notes,
-    searching: Arc<Places>,
+    searching: Arc<Gate>,
 ) {
     let mut keys = Keys::default();
     let until = Instant::now() + SEARCH_TIMEOUT;
+    let mut class = Class::First;
     loop {
-        let round = fetch_round(&client, &spec, &mut keys, &searching).await;
+        let round = fetch_round(&client, &spec, &mut keys, (&searching, class)).await;
+        class = Class::Other;
         let ends = round.works() || spec.wanted != Wanted::First;
         notes.note(|work| {
             let next = &mut work.kubeconfig.next;

@@ -14,13 +14,15 @@ use super::background::Background;
 use super::calls;
 use super::detect;
 use super::events::Events;
-use super::gate::{Gate, Kind};
+use super::gate::{Class, Gate};
 use super::interest::Interests;
 use super::lock::lock;
 use super::memory::Memories;
 use super::named::NamedReads;
 use super::readiness::{Readiness, mark};
-use super::schedule::{NIO_CHECK_PAUSE, NIO_MISSES};
+use super::schedule::{
+    CONCURRENT_PASSES, NIO_CHECK_PAUSE, NIO_MISSES, PASSES_KEPT_FOR_FIRST_LOOKS,
+};
 use super::settings::OperatorSettings;
 use super::stores::Stores;
 use crate::api::cluster::RawCluster;
@@ -42,7 +44,7 @@ pub struct Context {
     pub named: NamedReads,
     /// SSH and the workload's API.
     pub background: Background,
-    /// Whose turn it is.
+    /// Whose pass begins.
     pub(crate) gate: Gate,
     /// Kubernetes Events.
     pub events: Events,
@@ -80,7 +82,7 @@ impl Context {
         Self {
             background: Background::new(client.clone(), settings.resync, wake.clone()),
             events: Events::new(client.clone()),
-            gate: Gate::default(),
+            gate: Gate::new(CONCURRENT_PASSES, PASSES_KEPT_FOR_FIRST_LOOKS),
             started: Instant::now(),
             named: NamedReads::new(client.clone(), settings.resync),
             stores: Stores::default(),
@@ -164,7 +166,7 @@ impl Context {
         let spec = |cluster: &RawCluster| lock(&self.memories.of(cluster)).spec(cluster).ok();
         self.interests.apply(event, spec);
         if let Event::Apply(cluster) = event
-            && Kind::of(cluster) == Kind::FirstLook
+            && Class::of_pass(cluster) == Class::First
         {
             let namespace = cluster.namespace().unwrap_or_default();
             self.gate.promote(&namespace, &cluster.name_any());

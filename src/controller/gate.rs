@@ -1,6 +1,8 @@
-//! Who may begin a pass: first looks before other work, fair shares by namespace, and first come, first served within one.
+//! Whose turn it is, of those who want one of a few places: fair shares by namespace, and first come, first served within one. What is
+//! quick, or must not wait, goes first, and some places are kept for it.
 //!
-//! The Controller itself starts what its queue happens to show first. So it starts every pass, and each waits here for its turn.
+//! Passes go through such a gate: the Controller itself starts what its queue happens to show first, so it starts every pass, and each
+//! waits for its turn. Questions to clusters and log-ins to machines go through others.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -10,43 +12,45 @@ use tokio::sync::oneshot;
 use crate::api::cluster::RawCluster;
 
 use super::lock::lock;
-use super::schedule::{CONCURRENT_PASSES, PASSES_KEPT_FOR_FIRST_LOOKS};
 
-/// What a pass is for.
+/// Who goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Nobody has looked at this generation of the cluster: its status says so at once.
-    FirstLook = 0,
-    /// Anything else.
-    Work = 1,
+pub enum Class {
+    /// Goes first, and may have any place.
+    First = 0,
+    /// Waits for those, and leaves the places that are kept for them.
+    Other = 1,
 }
 
-impl Kind {
-    /// What a pass for this cluster is for: where its status is of another generation than its spec, a first look.
+impl Class {
+    /// The class of a pass for this cluster. One whose status is of another generation than its spec goes first: it is told at once
+    /// that it was seen.
     #[must_use]
-    pub fn of(cluster: &RawCluster) -> Self {
+    pub fn of_pass(cluster: &RawCluster) -> Self {
         let status = cluster.status.as_ref();
         let observed = status.and_then(|status| status.observed_generation);
         if observed == cluster.metadata.generation {
-            Self::Work
+            Self::Other
         } else {
-            Self::FirstLook
+            Self::First
         }
     }
 }
 
-/// The gate that every pass goes through.
-#[derive(Default)]
+/// A gate to a number of places.
 pub struct Gate(Arc<Mutex<State>>);
 
-#[derive(Default)]
 struct State {
+    /// How many there are.
+    places: usize,
+    /// How many of them are kept for the first class.
+    kept: usize,
     closed: bool,
-    /// Running passes by kind.
-    running: [usize; 2],
-    /// Running passes by kind and namespace.
+    /// Places that are taken, by class.
+    taken: [usize; 2],
+    /// Places that are taken, by class and namespace.
     of_namespace: [BTreeMap<String, usize>; 2],
-    /// Those who wait, by kind.
+    /// Those who wait, by class.
     waiting: [Queue; 2],
 }
 
@@ -57,22 +61,35 @@ struct Queue {
     waiting: BTreeMap<String, VecDeque<Waiter>>,
 }
 
-/// A cluster that waits.
+/// Somebody who waits for a cluster.
 struct Waiter {
     cluster: String,
     admit: oneshot::Sender<Turn>,
 }
 
-/// The turn of one pass. It makes room when it is dropped.
+/// A place. It is free again when this is dropped.
 pub struct Turn {
     gate: Option<Arc<Mutex<State>>>,
     namespace: String,
-    kind: Kind,
+    class: Class,
 }
 
 impl Gate {
+    /// A gate to so many places, some of which are kept for the first class.
+    #[must_use]
+    pub fn new(places: usize, kept: usize) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            places,
+            kept,
+            closed: false,
+            taken: Default::default(),
+            of_namespace: Default::default(),
+            waiting: Default::default(),
+        })))
+    }
+
     /// Waits for the turn of a cluster. `None`: the gate is closed.
-    pub async fn enter(&self, namespace: &str, cluster: &str, kind: Kind) -> Option<Turn> {
+    pub async fn enter(&self, namespace: &str, cluster: &str, class: Class) -> Option<Turn> {
         let (admit, admitted) = oneshot::channel();
         {
             let mut state = lock(&self.0);
@@ -80,21 +97,21 @@ impl Gate {
                 return None;
             }
             let cluster = cluster.to_owned();
-            state.waiting[kind as usize].push(namespace, Waiter { cluster, admit });
+            state.waiting[class as usize].push(namespace, Waiter { cluster, admit });
         }
         admit_all(&self.0);
         admitted.await.ok()
     }
 
-    /// A cluster that may wait with work has a generation that nobody has looked at: it waits with the first looks.
+    /// A cluster that may wait with the others waits with the first class from now on.
     pub fn promote(&self, namespace: &str, cluster: &str) {
         {
             let mut state = lock(&self.0);
-            let [first_looks, work] = &mut state.waiting;
-            let Some(waiter) = work.take(namespace, cluster) else {
+            let [first, others] = &mut state.waiting;
+            let Some(waiter) = others.take(namespace, cluster) else {
                 return;
             };
-            first_looks.push(namespace, waiter);
+            first.push(namespace, waiter);
         }
         admit_all(&self.0);
     }
@@ -116,7 +133,7 @@ impl Queue {
         waiting.push_back(waiter);
     }
 
-    /// Takes the first one whose namespace may have another pass.
+    /// Takes the first one whose namespace may have another place.
     fn pop(&mut self, may_have_another: impl Fn(&str) -> bool) -> Option<(String, Waiter)> {
         let position = self.turns.iter().position(|it| may_have_another(it))?;
         let namespace = self.turns.remove(position)?;
@@ -144,39 +161,36 @@ impl Queue {
 }
 
 impl State {
-    /// The next one that may begin. Of each kind, a namespace gets at most as many passes as it leaves to others, so that a few never
-    /// take all.
-    fn next(&mut self) -> Option<(String, Kind, Waiter)> {
-        let all: usize = self.running.iter().sum();
-        let free = CONCURRENT_PASSES.saturating_sub(all);
-        let for_work = CONCURRENT_PASSES - PASSES_KEPT_FOR_FIRST_LOOKS;
-        for (kind, free) in [
-            (Kind::FirstLook, free),
-            (
-                Kind::Work,
-                free.min(for_work.saturating_sub(self.running[Kind::Work as usize])),
-            ),
+    /// The next one whose turn it is. Of each class, a namespace gets at most as many places as it leaves to others, so that a few
+    /// never take all.
+    fn next(&mut self) -> Option<(String, Class, Waiter)> {
+        let free = self.places - self.taken.iter().sum::<usize>().min(self.places);
+        let others = self.places - self.kept;
+        let free_for_others = others.saturating_sub(self.taken[Class::Other as usize]);
+        for (class, free) in [
+            (Class::First, free),
+            (Class::Other, free.min(free_for_others)),
         ] {
-            let running = &self.of_namespace[kind as usize];
+            let taken = &self.of_namespace[class as usize];
             let may_have_another =
-                |namespace: &str| running.get(namespace).copied().unwrap_or_default() < free;
-            if let Some((namespace, waiter)) = self.waiting[kind as usize].pop(may_have_another) {
-                self.running[kind as usize] += 1;
-                let running = &mut self.of_namespace[kind as usize];
-                *running.entry(namespace.clone()).or_default() += 1;
-                return Some((namespace, kind, waiter));
+                |namespace: &str| taken.get(namespace).copied().unwrap_or_default() < free;
+            if let Some((namespace, waiter)) = self.waiting[class as usize].pop(may_have_another) {
+                self.taken[class as usize] += 1;
+                let taken = &mut self.of_namespace[class as usize];
+                *taken.entry(namespace.clone()).or_default() += 1;
+                return Some((namespace, class, waiter));
             }
         }
         None
     }
 
-    fn end(&mut self, namespace: &str, kind: Kind) {
-        self.running[kind as usize] -= 1;
-        let running = &mut self.of_namespace[kind as usize];
-        if let Some(passes) = running.get_mut(namespace) {
-            *passes -= 1;
-            if *passes == 0 {
-                running.remove(namespace);
+    fn end(&mut self, namespace: &str, class: Class) {
+        self.taken[class as usize] -= 1;
+        let of_namespace = &mut self.of_namespace[class as usize];
+        if let Some(taken) = of_namespace.get_mut(namespace) {
+            *taken -= 1;
+            if *taken == 0 {
+                of_namespace.remove(namespace);
             }
         }
     }
@@ -185,7 +199,7 @@ impl State {
 impl Drop for Turn {
     fn drop(&mut self) {
         if let Some(gate) = self.gate.take() {
-            lock(&gate).end(&self.namespace, self.kind);
+            lock(&gate).end(&self.namespace, self.class);
             admit_all(&gate);
         }
     }
@@ -194,18 +208,18 @@ impl Drop for Turn {
 /// Admits whoever may begin. One that does not wait any more gives its place to the next.
 fn admit_all(gate: &Arc<Mutex<State>>) {
     loop {
-        let Some((namespace, kind, waiter)) = lock(gate).next() else {
+        let Some((namespace, class, waiter)) = lock(gate).next() else {
             return;
         };
         let turn = Turn {
             gate: Some(Arc::clone(gate)),
             namespace,
-            kind,
+            class,
         };
         if let Err(mut unused) = waiter.admit.send(turn) {
             // It ends here and not in its drop, which would begin this loop again inside itself.
             unused.gate = None;
-            lock(gate).end(&unused.namespace, unused.kind);
+            lock(gate).end(&unused.namespace, unused.class);
         }
     }
 }
@@ -217,56 +231,60 @@ mod tests {
 
     use super::*;
 
-    /// A pass of this namespace, where it begins at once.
-    fn try_enter(gate: &Gate, namespace: &str, kind: Kind) -> Option<Turn> {
-        gate.enter(namespace, "it", kind).now_or_never().flatten()
+    fn gate() -> Gate {
+        Gate::new(32, 8)
     }
 
-    fn fill(gate: &Gate, namespace: &str, kind: Kind) -> Vec<Turn> {
-        std::iter::from_fn(|| try_enter(gate, namespace, kind)).collect()
+    /// A pass of this namespace, where it begins at once.
+    fn try_enter(gate: &Gate, namespace: &str, class: Class) -> Option<Turn> {
+        gate.enter(namespace, "it", class).now_or_never().flatten()
+    }
+
+    fn fill(gate: &Gate, namespace: &str, class: Class) -> Vec<Turn> {
+        std::iter::from_fn(|| try_enter(gate, namespace, class)).collect()
     }
 
     /// As many passes as many namespaces get together.
-    fn fill_all(gate: &Gate, kind: Kind) -> Vec<Turn> {
+    fn fill_all(gate: &Gate, class: Class) -> Vec<Turn> {
         let namespaces = (0..100).map(|i| i.to_string());
-        let enter = |namespace: String| try_enter(gate, &namespace, kind);
+        let enter = |namespace: String| try_enter(gate, &namespace, class);
         namespaces.filter_map(enter).collect()
     }
 
     #[test]
     fn no_namespace_takes_all() {
-        let gate = Gate::default();
-        let greedy = fill(&gate, "a", Kind::Work);
+        let gate = gate();
+        let greedy = fill(&gate, "a", Class::Other);
         assert_eq!(greedy.len(), 12);
-        let also = fill(&gate, "b", Kind::Work);
+        let also = fill(&gate, "b", Class::Other);
         assert_eq!(also.len(), 6);
-        assert!(try_enter(&gate, "c", Kind::Work).is_some());
+        assert!(try_enter(&gate, "c", Class::Other).is_some());
         drop(greedy);
-        assert!(fill(&gate, "c", Kind::Work).len() > 6);
+        assert!(fill(&gate, "c", Class::Other).len() > 6);
     }
 
     #[test]
     fn a_first_look_finds_room_beside_any_work() {
-        let one = Gate::default();
-        let _work = fill(&one, "a", Kind::Work);
+        let one = gate();
+        let _work = fill(&one, "a", Class::Other);
         assert!(
-            try_enter(&one, "a", Kind::FirstLook).is_some(),
+            try_enter(&one, "a", Class::First).is_some(),
             "in one namespace"
         );
-        let many = Gate::default();
-        let work = fill_all(&many, Kind::Work);
+        let many = gate();
+        let work = fill_all(&many, Class::Other);
         assert_eq!(work.len(), 24);
-        assert_eq!(fill_all(&many, Kind::FirstLook).len(), 8);
+        assert_eq!(fill_all(&many, Class::First).len(), 8);
     }
 
     #[test]
     fn a_first_look_goes_before_work_that_waits_longer() {
-        let gate = Gate::default();
-        let mut work = fill_all(&gate, Kind::Work);
-        let _looks = fill_all(&gate, Kind::FirstLook);
-        let mut more_work = Box::pin(gate.enter("a", "works", Kind::Work));
-        let mut edited = Box::pin(gate.enter("a", "edited", Kind::Work));
-        let mut look = Box::pin(gate.enter("b", "new", Kind::FirstLook));
+        let gate = gate();
+        let mut work = fill_all(&gate, Class::Other);
+        let _looks = fill_all(&gate, Class::First);
+        let mut more_work = Box::pin(gate.enter("a", "works", Class::Other));
+        let mut edited = Box::pin(gate.enter("a", "edited", Class::Other));
+        let mut look = Box::pin(gate.enter("b", "new", Class::First));
         for waits in [&mut more_work, &mut edited, &mut look] {
             assert!(waits.as_mut().now_or_never().is_none());
         }
@@ -306,22 +324,22 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_no_longer_takes_no_place_and_a_closed_gate_admits_nobody() {
-        let gate = Gate::default();
-        let running = fill(&gate, "a", Kind::Work);
+        let gate = gate();
+        let running = fill(&gate, "a", Class::Other);
         for _ in 0..10_000 {
-            let mut gone = Box::pin(gate.enter("a", "gone", Kind::Work));
+            let mut gone = Box::pin(gate.enter("a", "gone", Class::Other));
             assert!(gone.as_mut().now_or_never().is_none());
         }
-        let mut waits = Box::pin(gate.enter("a", "waits", Kind::Work));
+        let mut waits = Box::pin(gate.enter("a", "waits", Class::Other));
         assert!(waits.as_mut().now_or_never().is_none());
         drop(running);
         assert!(waits.await.is_some());
-        assert_eq!(lock(&gate.0).running, [0, 0]);
-        let running = fill(&gate, "a", Kind::Work);
-        let waits = gate.enter("a", "waits", Kind::Work);
+        assert_eq!(lock(&gate.0).taken, [0, 0]);
+        let running = fill(&gate, "a", Class::Other);
+        let waits = gate.enter("a", "waits", Class::Other);
         let (waited, ()) = tokio::join!(waits, async { gate.close() });
         assert!(waited.is_none());
         drop(running);
-        assert!(try_enter(&gate, "a", Kind::Work).is_none());
+        assert!(try_enter(&gate, "a", Class::Other).is_none());
     }
 }

@@ -95,19 +95,20 @@ pub fn at_hand(
 /// Reads until nothing is missing: the snapshot for the planner. Where the planner is to know what the cluster says of itself now, it
 /// is asked last.
 pub async fn observe(
-    context: &Context,
+    pass: &Pass<'_>,
     stores: &Stores,
     facts: &mut Facts,
     ask: bool,
 ) -> Result<Observed, CallError> {
+    let context = pass.context;
     let observed = complete(context, stores, facts).await?;
     let is_asked = ask && !observed.cluster.deleting && observed.spec.is_ok();
     if !is_asked {
         return Ok(observed);
     }
-    let word = word(&context.client, &observed).await?;
-    let uid = &facts.cluster.uid;
-    context.background.note_probe(uid, word.clone());
+    let asking = Box::pin(word(&context.client, &observed));
+    let asked = context.background.ask(&observed.cluster, asking);
+    let word = pass.wait_for(asked).await?;
     (facts.word, facts.word_is_old) = (word, false);
     complete(context, stores, facts).await
 }

@@ -6,7 +6,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt as _};
 
 use super::context::Context;
-use super::gate::Kind;
+use super::gate::{Class, Turn};
 use super::lock::lock;
 use super::memory::Memory;
 use crate::api::cluster::RawCluster;
@@ -17,6 +17,7 @@ pub struct Pass<'a> {
     pub context: &'a Context,
     cluster: Arc<RawCluster>,
     memory: Arc<Mutex<Memory>>,
+    turn: Mutex<Option<Turn>>,
 }
 
 impl<'a> Pass<'a> {
@@ -27,21 +28,44 @@ impl<'a> Pass<'a> {
             memory: context.memories.of(&cluster),
             context,
             cluster,
+            turn: Mutex::default(),
         }
     }
 
+    /// Waits for its turn. `false`: NICO is about to end, and no pass begins.
+    pub async fn begin(&mut self) -> bool {
+        let class = Class::of_pass(&self.cluster());
+        self.enter(class).await;
+        self.refresh();
+        lock(&self.turn).is_some()
+    }
+
+    /// Waits for a machine or for the cluster's own API. Others have its turn meanwhile: a cluster that does not answer holds up none.
+    pub async fn wait_for<T>(&self, answer: impl Future<Output = T>) -> T {
+        self.end_turn();
+        let answer = answer.await;
+        // What has begun goes before what has not. Where NICO is about to end, it is finished without a turn.
+        self.enter(Class::First).await;
+        answer
+    }
+
+    /// Gives its turn to others. The pass itself may go on.
+    pub fn end_turn(&self) {
+        *lock(&self.turn) = None;
+    }
+
+    async fn enter(&self, class: Class) {
+        let (namespace, name) = (self.namespace(), self.name());
+        let turn = self.context.gate.enter(&namespace, &name, class).await;
+        *lock(&self.turn) = turn;
+    }
+
     /// Takes what the watch has shown since the pass was called for.
-    pub fn refresh(&mut self) {
+    fn refresh(&mut self) {
         let shown = self.context.cluster(&self.namespace(), &self.name());
         if let Some(shown) = shown.filter(|it| it.metadata.uid == self.cluster.metadata.uid) {
             self.cluster = shown;
         }
-    }
-
-    /// What the pass is for.
-    #[must_use]
-    pub fn kind(&self) -> Kind {
-        Kind::of(&self.cluster())
     }
 
     /// `metadata.namespace`.
@@ -97,5 +121,88 @@ impl<'a> Pass<'a> {
         let uid = self.uid();
         self.context.background.forget(&uid);
         self.context.memories.forget(&uid);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    use futures::FutureExt as _;
+    use kube::client::Body;
+    use kube::runtime::reflector;
+    use serde_json::json;
+    use tokio::sync::{mpsc, oneshot};
+
+    use super::*;
+    use crate::controller::readiness::Readiness;
+    use crate::controller::settings::OperatorSettings;
+
+    fn context() -> Context {
+        let service = tower::service_fn(|_: hyper::Request<Body>| async {
+            Ok::<_, Infallible>(hyper::Response::new(Body::empty()))
+        });
+        let settings = OperatorSettings {
+            watch_namespace: None,
+            default_git_repo: None,
+            nio: None,
+            resync: Duration::from_secs(300),
+            request_timeout: Duration::from_secs(30),
+            ssh_port: 22,
+        };
+        let (clusters, _) = reflector::store();
+        let (wake, _) = mpsc::unbounded_channel();
+        let client = kube::Client::new(service, "default");
+        Context::new(
+            client,
+            settings,
+            Arc::new(Readiness::default()),
+            clusters,
+            wake,
+        )
+    }
+
+    fn cluster(name: &str) -> Arc<RawCluster> {
+        let cluster = json!({
+            "apiVersion": "nico.homystack.com/v1alpha1",
+            "kind": "KubernetesCluster",
+            "metadata": {"name": name, "namespace": "shared", "uid": name},
+            "spec": {},
+            "status": {"observedGeneration": -1},
+        });
+        Arc::new(serde_json::from_value(cluster).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_pass_that_waits_for_a_machine_leaves_its_turn_to_others() {
+        let context = context();
+        let mut passes: Vec<Pass<'_>> = Vec::new();
+        loop {
+            let mut pass = Pass::new(&context, cluster(&passes.len().to_string()));
+            if pass.begin().now_or_never().is_none() {
+                break;
+            }
+            passes.push(pass);
+        }
+        let mut next = Pass::new(&context, cluster("next"));
+        assert!(next.begin().now_or_never().is_none(), "all turns are taken");
+        let (answer, answered) = oneshot::channel();
+        let waits = passes.pop().unwrap();
+        let mut waiting = Box::pin(waits.wait_for(answered));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        assert_eq!(next.begin().now_or_never(), Some(true));
+        answer.send(()).unwrap();
+        assert!(
+            waiting.as_mut().now_or_never().is_none(),
+            "it waits for a turn"
+        );
+        drop(passes);
+        assert_eq!(waiting.await, Ok(()));
+        context.gate.close();
+        let late = waits.wait_for(std::future::ready("answer")).await;
+        assert_eq!(late, "answer", "what has begun is finished");
+        assert!(!Pass::new(&context, cluster("late")).begin().await);
     }
 }

@@ -19,7 +19,7 @@ use super::clock::now;
 use super::context::Context;
 use super::observe::{at_hand, observe, read_ledger, read_live};
 use super::pass::Pass;
-use super::schedule::{STALE_PASSES_BEFORE_BACKOFF, STALE_PAUSE};
+use super::schedule::{LONGEST_TURN, STALE_PASSES_BEFORE_BACKOFF, STALE_PAUSE};
 use crate::api::cluster::RawCluster;
 use crate::api::status::Role;
 use crate::plan::action::{Action, FinalizerWrite, NodeWork, Plan};
@@ -37,14 +37,9 @@ pub async fn reconcile(
     context: Arc<Context>,
 ) -> Result<Next, Infallible> {
     let mut pass = Pass::new(&context, cluster);
-    let gate = &context.gate;
-    let Some(_turn) = gate
-        .enter(&pass.namespace(), &pass.name(), pass.kind())
-        .await
-    else {
+    if !pass.begin().await {
         return Ok(Next::await_change());
-    };
-    pass.refresh();
+    }
     let span = info_span!("pass", cluster = pass.name(), namespace = pass.namespace());
     let reconciled = async {
         match bounded(&pass).await {
@@ -63,9 +58,17 @@ pub async fn reconcile(
 async fn bounded(pass: &Pass<'_>) -> Result<Next, PassError> {
     let steps = AssertUnwindSafe(steps(pass)).catch_unwind();
     let longest = pass.context.settings.pass_timeout();
-    match tokio::time::timeout(longest, steps).await {
-        Ok(ended) => ended.unwrap_or(Err(PassError::Panicked)),
-        Err(_) => Err(PassError::Timeout(longest)),
+    let slow = async {
+        tokio::time::sleep(LONGEST_TURN).await;
+        pass.end_turn();
+        std::future::pending().await
+    };
+    tokio::select! {
+        ended = tokio::time::timeout(longest, steps) => match ended {
+            Ok(ended) => ended.unwrap_or(Err(PassError::Panicked)),
+            Err(_) => Err(PassError::Timeout(longest)),
+        },
+        never = slow => never,
     }
 }
 
@@ -84,7 +87,7 @@ async fn steps(pass: &Pass<'_>) -> Result<Next, PassError> {
         request_timeout: context.settings.request_timeout,
     };
     let mut facts = at_hand(pass, &pass.cluster(), &context.stores, nio);
-    let cached = observe(context, &context.stores, &mut facts, false)
+    let cached = observe(pass, &context.stores, &mut facts, false)
         .await
         .map_err(PassError::Unread)?;
     let first_plan = plan(&cached, now, &settings);
@@ -125,7 +128,7 @@ async fn steps(pass: &Pass<'_>) -> Result<Next, PassError> {
         facts.writes = first_plan.writes();
         let mut ask = first_plan.asks_cluster;
         loop {
-            let observed = observe(context, &stores, &mut facts, std::mem::take(&mut ask))
+            let observed = observe(pass, &stores, &mut facts, std::mem::take(&mut ask))
                 .await
                 .map_err(PassError::Unread)?;
             let plan = plan(&observed, now, &settings);
@@ -171,7 +174,7 @@ async fn carry_out(
     plan: &Plan,
     settings: &Settings,
 ) -> Option<ActError> {
-    let mut hand = Hand::new(pass.context, observed);
+    let mut hand = Hand::new(pass, observed);
     for action in &plan.actions {
         match hand.act(action).await {
             Ok(Outcome::Cluster(written)) => {

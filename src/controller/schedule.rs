@@ -11,8 +11,9 @@ pub const CONCURRENT_PASSES: usize = 32;
 pub const PASSES_KEPT_FOR_FIRST_LOOKS: usize = 8;
 /// Events that arrive within this time become one pass.
 pub const DEBOUNCE: Duration = Duration::from_millis(20);
-/// Bounds one pass, so that one cluster never holds up another for longer: it is ended after so many request timeouts, but never
-/// before [`SHORTEST_PASS_TIMEOUT`].
+/// How long one pass keeps its turn at most. One that takes longer, because the API server is slow, goes on beside others.
+pub const LONGEST_TURN: Duration = Duration::from_secs(60);
+/// Bounds one pass: it is ended after so many request timeouts, but never before [`SHORTEST_PASS_TIMEOUT`].
 pub const PASS_TIMEOUT_IN_REQUESTS: u32 = 10;
 /// See [`PASS_TIMEOUT_IN_REQUESTS`].
 pub const SHORTEST_PASS_TIMEOUT: Duration = Duration::from_secs(60);
@@ -59,8 +60,14 @@ pub const PROBE_AGE: Duration = Duration::from_secs(2);
 
 /// Log-ins to machines at the same time, over all clusters. A dead machine takes a minute.
 pub const CONCURRENT_LOGINS: usize = 64;
+/// Of these, how many are kept for the first round of a search: those that failed before may be slow again.
+pub const LOGINS_KEPT_FOR_FIRST_ROUNDS: usize = 32;
+/// How long a pass waits for its turn to ask a cluster.
+pub const ASK_PATIENCE: Duration = Duration::from_secs(10);
 /// Clusters that are probed, or whose kubeconfig is verified, at the same time. Each may send a page of Nodes.
 pub const CONCURRENT_PROBES: usize = 32;
+/// Of these, how many are kept for clusters that answered the last time.
+pub const PROBES_KEPT_FOR_THE_QUICK: usize = 16;
 
 /// How long a search remembers a machine's private key, and that there is none.
 pub const KEY_MEMORY: Duration = Duration::from_secs(5);

@@ -68,7 +68,8 @@ impl Hand<'_> {
             }
             EnteredWrite::DeleteNode { name, uid } => {
                 let question = self.question().await?;
-                let status = question.delete_node(name, uid, || self.time_left()).await;
+                let delete = question.delete_node(name, uid, || self.time_left());
+                let status = self.pass.wait_for(delete).await;
                 match written(name, status) {
                     Ok(()) | Err(CallError::Gone(_)) => {}
                     Err(error) => return Err(error.into()),
@@ -99,9 +100,8 @@ impl Hand<'_> {
 
     async fn mark_node(&self, name: &str, uid: &str, marks: &Marks) -> Result<(), ActError> {
         let question = self.question().await?;
-        let status = question
-            .mark_node(name, uid, marks, || self.time_left())
-            .await;
+        let write = question.mark_node(name, uid, marks, || self.time_left());
+        let status = self.pass.wait_for(write).await;
         Ok(written(name, status)?)
     }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -14,9 +15,10 @@ use tower::service_fn;
 
 use super::Background;
 use super::fetch::Keys;
-use super::places::Places;
+use crate::api::names::MachineName;
+use crate::api::workload::{Answer, Workload};
 use crate::controller::schedule::CONCURRENT_PROBES;
-use crate::plan::observed::ClusterView;
+use crate::plan::observed::{ClusterView, Word};
 
 /// A client, and how many requests it sent. `present` is there, nothing else.
 fn client() -> (kube::Client, Arc<AtomicUsize>) {
@@ -63,7 +65,7 @@ async fn few_clusters_are_probed_at_the_same_time_and_each_has_its_turn() {
     let mut ends = Vec::new();
     for number in 0..all {
         let cluster = ClusterView {
-            namespace: (number % 8).to_string(),
+            namespace: number.to_string(),
             uid: number.to_string(),
             ..ClusterView::default()
         };
@@ -90,24 +92,50 @@ async fn few_clusters_are_probed_at_the_same_time_and_each_has_its_turn() {
     assert_eq!(settled().await, all);
 }
 
-/// One tenant with any number of clusters that hang leaves places to others.
+/// A cluster whose members answer nothing takes as long as a probe may, every time. However many there are in a namespace, one whose
+/// members answer is asked at once.
 #[tokio::test]
-async fn a_namespace_holds_a_share_of_the_places() {
-    let places = Places::new(8);
-    let mut held = Vec::new();
-    let mut taking = std::pin::pin!(async {
-        loop {
-            held.push(places.take("hostile").await);
-        }
-    });
-    let soon = Duration::from_millis(50);
-    let endless: Result<(), _> = tokio::time::timeout(soon, &mut taking).await;
-    assert!(endless.is_err());
-    for _ in 0..6 {
-        let good = tokio::time::timeout(soon, places.take("good")).await;
-        assert!(good.is_ok(), "it is given back each time");
+async fn clusters_that_do_not_answer_hold_up_none_that_does() {
+    let (wake, _woken) = mpsc::unbounded_channel();
+    let background = Background::new(client().0, Duration::from_secs(300), wake);
+    let heard = |answer: Answer| {
+        let answers = BTreeMap::from([(MachineName::parse("cp-01").unwrap(), answer)]);
+        Word::Heard(Workload {
+            answers,
+            ..Workload::default()
+        })
+    };
+    let cluster = |uid: &str| ClusterView {
+        namespace: "shared".to_owned(),
+        name: uid.to_owned(),
+        uid: uid.to_owned(),
+        ..ClusterView::default()
+    };
+    let ask = async |uid: &str, word: Word| {
+        background
+            .ask(&cluster(uid), async { Ok(word) })
+            .await
+            .unwrap()
+    };
+    ask("good", heard(Answer::Ready)).await;
+    let silent: Vec<String> = (0..100).map(|number| format!("silent-{number}")).collect();
+    for name in &silent {
+        ask(name, heard(Answer::Unreachable)).await;
     }
-    let others =
-        futures::future::join_all(["a", "b", "c", "d", "e", "f"].map(|it| places.take(it)));
-    assert_eq!(tokio::time::timeout(soon, others).await.unwrap().len(), 6);
+    let asked = Arc::new(AtomicUsize::new(0));
+    for name in &silent {
+        let asked = Arc::clone(&asked);
+        background.start_probe(&cluster(name), async move {
+            asked.fetch_add(1, SeqCst);
+            std::future::pending().await
+        });
+    }
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    let held = asked.load(SeqCst);
+    assert!((1..CONCURRENT_PROBES).contains(&held), "{held}");
+    let good = ask("good", heard(Answer::Ready));
+    let soon = tokio::time::timeout(Duration::from_secs(30), good).await;
+    assert!(soon.is_ok(), "it waits for those that do not answer");
 }

@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use tracing::debug;
 
-use super::places::Places;
 use crate::api::conditions::{Cause, Reason};
 use crate::api::digest::sha256;
 use crate::api::names::MachineName;
 use crate::api::nio::SSH_KEY;
 use crate::api::spec::Endpoint;
 use crate::controller::calls::CallError;
+use crate::controller::gate::{Class, Gate};
 use crate::controller::named::secret_value;
 use crate::controller::schedule::KEY_MEMORY;
 use crate::plan::observed::{AtHand, NotWorking};
@@ -122,12 +122,12 @@ pub(super) async fn fetch_round(
     client: &kube::Client,
     spec: &FetchSpec,
     keys: &mut Keys,
-    searching: &Places,
+    (searching, class): (&Gate, Class),
 ) -> Round {
     let mut round = Round::default();
     for source in &spec.sources {
         // Taken for each machine: one that is slow holds a place for a minute at most.
-        let _place = searching.take(&spec.namespace).await;
+        let _place = searching.enter(&spec.namespace, &spec.cluster, class).await;
         let fetched = fetch_from(client, spec, source, keys, &mut round.host_key_line).await;
         match fetched.and_then(|fetched| suitable(spec.wanted, fetched)) {
             Ok(Some(fetched)) if round.fetched.is_none() || fetched.at_hand.works() => {

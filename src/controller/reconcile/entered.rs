@@ -36,7 +36,7 @@ pub(super) async fn write_under_entry(
     let mut facts = at_hand(pass, &live, &stores, first.0.nio);
     facts.live = true;
     facts.writes = BTreeSet::from([machine.clone()]);
-    observe(context, &stores, &mut facts, first.1.asks_cluster).await?;
+    observe(pass, &stores, &mut facts, first.1.asks_cluster).await?;
     match calls::get_opt(&pass.api::<NixosConfiguration>(), machine.as_str()).await? {
         Some(child) => facts.add_configurations([Arc::new(child)]),
         None => drop(facts.configurations.remove(machine.as_str())),
@@ -50,7 +50,7 @@ pub(super) async fn write_under_entry(
             "the ledger changed since the entry was taken",
         ));
     }
-    let hand = Hand::new(context, &observed);
+    let hand = Hand::new(pass, &observed);
     let plan = plan(&observed, now(), settings);
     let written = plan.actions.iter().find_map(|action| match action {
         Action::Disrupt(disruptive) => Some(disruptive),

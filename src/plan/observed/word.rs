@@ -25,6 +25,18 @@ impl Word {
         }
     }
 
+    /// Whether a member did not answer: to ask the cluster takes long then.
+    #[must_use]
+    pub fn is_slow(&self) -> bool {
+        match self {
+            Self::Heard(workload) => workload
+                .answers
+                .values()
+                .any(|it| *it == Answer::Unreachable),
+            Self::NotAsked | Self::Silent(_) => false,
+        }
+    }
+
     /// What a member's API server answered; `None`: it was not asked.
     #[must_use]
     pub fn answer(&self, machine: &MachineName) -> Option<&Answer> {
