@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::future::Future;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use serde::Serialize;
@@ -12,6 +13,9 @@ use super::client::NoAnswer;
 use crate::api::names::FIELD_MANAGER;
 use crate::api::text::shown;
 use crate::plan::writes::Precondition;
+
+/// Objects on a page of metadata, of about 1 kB each.
+const METADATA_PAGE: u32 = 500;
 
 /// A call that did not do what it should.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -106,29 +110,45 @@ pub async fn get_opt<K: Object>(api: &Api<K>, name: &str) -> Result<Option<K>, C
     call(what::<K>(name), api.get_opt(name)).await
 }
 
-/// LIST of a whole namespace, not from the API server's cache. What is not served at all is no empty list, nor a sign that
-/// something changed.
-pub async fn list<K: Object>(api: &Api<K>) -> Result<Vec<K>, CallError> {
-    list_where(api, &ListParams::default()).await
-}
-
 /// LIST of one object, for what may be listed but not read by name; `None` where there is no such object.
 pub async fn list_one<K: Object>(api: &Api<K>, name: &str) -> Result<Option<K>, CallError> {
     let of_that_name = ListParams::default().fields(&format!("metadata.name={name}"));
     Ok(list_where(api, &of_that_name).await?.pop())
 }
 
-async fn list_where<K: Object>(api: &Api<K>, which: &ListParams) -> Result<Vec<K>, CallError> {
+/// LIST, not from the API server's cache.
+pub async fn list_where<K: Object>(api: &Api<K>, which: &ListParams) -> Result<Vec<K>, CallError> {
+    Ok(listed::<K, _>(api.list(which)).await?.items)
+}
+
+/// LIST of the metadata of all objects, not from the API server's cache. It goes by pages, of which nothing is kept here. All pages
+/// show one moment.
+pub async fn list_metadata<K: Object>(
+    api: &Api<K>,
+    mut take: impl FnMut(ObjectMeta),
+) -> Result<(), CallError> {
+    let mut page = ListParams::default().limit(METADATA_PAGE);
+    loop {
+        let list = listed::<K, _>(api.list_metadata(&page)).await?;
+        list.items.into_iter().for_each(|item| take(item.metadata));
+        match list.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page = page.continue_token(&token),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// What is not served at all is no empty list, nor a sign that something changed.
+async fn listed<K: Object, T>(list: impl Future<Output = kube::Result<T>>) -> Result<T, CallError> {
     let what = format!("list of {}", K::plural(&()));
-    match call(what, api.list(which)).await {
-        Ok(list) => Ok(list.items),
-        Err(CallError::Gone(what)) => Err(CallError::Refused {
+    call(what, list).await.map_err(|error| match error {
+        CallError::Gone(what) => CallError::Refused {
             what,
             code: 404,
             reason: "NotFound".to_owned(),
-        }),
-        Err(error) => Err(error),
-    }
+        },
+        error => error,
+    })
 }
 
 /// POST.

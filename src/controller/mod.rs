@@ -22,6 +22,7 @@ pub mod detect;
 pub mod events;
 pub mod gate;
 pub mod interest;
+pub mod live;
 pub mod lock;
 pub mod memory;
 pub mod named;

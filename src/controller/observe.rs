@@ -1,24 +1,21 @@
 //! Reads what the planner says it needs. No decision is made here: what was read is judged by `plan::assemble`.
 
-use std::collections::BTreeMap;
-
 use futures::{StreamExt as _, TryStreamExt as _};
-use kube::ResourceExt as _;
-use kube::core::SelectorExt as _;
 
 use super::calls::{self, CallError};
 use super::clock::now;
 use super::context::Context;
+use super::live::{READS_AT_A_TIME, Sources};
 use super::named;
 use super::pass::Pass;
-use super::stores::{Stores, label_key, machine_key, owner_key};
+use super::stores::{label_key, owner_key};
 use crate::api::cluster::RawCluster;
 use crate::api::kubeconfig::VALUE_KEY;
 use crate::api::names::{
-    ACCEPT_QUORUM_LOSS_ANNOTATION, ClusterId, FORCE_RELEASE_ANNOTATION, MachineName,
-    kubeconfig_name, ledger_name,
+    ACCEPT_QUORUM_LOSS_ANNOTATION, ClusterId, FORCE_RELEASE_ANNOTATION, kubeconfig_name,
+    ledger_name,
 };
-use crate::api::nio::{Generation, Machine, NixosConfiguration};
+use crate::api::nio::Generation;
 use crate::api::workload::Answer;
 use crate::plan::assemble::assemble;
 use crate::plan::facts::{
@@ -29,27 +26,27 @@ use crate::remote::workload::{ApiServer, Question};
 
 /// Port of every member's API server, where the spec names an endpoint whose port may be another (SPEC 4.4).
 const API_PORT: u16 = 6443;
-/// Rounds of reading for one snapshot. Five are needed: what is known at once, members, candidates, their keys, the kubeconfig.
+/// Rounds of reading for one snapshot. Five are needed: what is known at once, members, candidates, their keys, the kubeconfig; and
+/// one more for each chosen candidate that turns out to be another than the watch has shown.
 const MOST_ROUNDS: usize = 64;
-/// Objects read by name at the same time.
-const READS_AT_A_TIME: usize = 16;
 
-/// Reads the cluster and both lists from the API server, now. `None` where the cluster is gone or another of its name.
-/// Where NIO's resources are not served, there is nothing to list.
-pub async fn read_live(
-    pass: &Pass<'_>,
+/// Reads the cluster and its configurations from the API server, now; `all`: those of the whole namespace. `None` where the cluster
+/// is gone or another of its name. Where NIO's resources are not served, there is nothing to read.
+pub async fn read_live<'a>(
+    pass: &Pass<'a>,
     nio: Option<Generation>,
-) -> Result<Option<(RawCluster, Stores)>, CallError> {
+    all: bool,
+) -> Result<Option<(RawCluster, Sources<'a>)>, CallError> {
     // The cluster first: what is listed after it cannot be older than the spec that it is judged by.
     let Some(live) = read_cluster(pass).await? else {
         return Ok(None);
     };
-    if nio.is_none() {
-        return Ok(Some((live, Stores::of(Vec::new(), Vec::new()))));
-    }
-    let machines = calls::list(&pass.api::<Machine>()).await?;
-    let configurations = calls::list(&pass.api::<NixosConfiguration>()).await?;
-    Ok(Some((live, Stores::of(machines, configurations))))
+    let Context { client, stores, .. } = pass.context;
+    let sources = match nio {
+        None => Sources::none(stores, pass.namespace()),
+        Some(_) => Sources::live(client, stores, &view(&live), all).await?,
+    };
+    Ok(Some((live, sources)))
 }
 
 /// Reads the cluster object, now. `None` where it is gone or another of its name.
@@ -75,7 +72,7 @@ pub async fn read_ledger(
 pub fn at_hand(
     pass: &Pass<'_>,
     cluster: &RawCluster,
-    stores: &Stores,
+    sources: &Sources<'_>,
     nio: Option<Generation>,
 ) -> Facts {
     let (view, spec) = (view(cluster), pass.memory().spec(cluster));
@@ -85,9 +82,8 @@ pub fn at_hand(
     facts.nio = nio;
     facts.since = pass.memory().clocks(now());
     (facts.word, facts.word_is_old) = pass.context.background.probed(&view.uid);
-    let configurations = &stores.configurations;
-    let owned = configurations.find(&view.namespace, &owner_key(&view.uid));
-    let labelled = configurations.find(&view.namespace, &label_key(&view.name));
+    let owned = sources.configurations(&owner_key(&view.uid));
+    let labelled = sources.configurations(&label_key(&view.name));
     facts.add_configurations(owned.into_iter().chain(labelled));
     facts
 }
@@ -96,12 +92,12 @@ pub fn at_hand(
 /// is asked last.
 pub async fn observe(
     pass: &Pass<'_>,
-    stores: &Stores,
+    sources: &mut Sources<'_>,
     facts: &mut Facts,
     ask: bool,
 ) -> Result<Observed, CallError> {
     let context = pass.context;
-    let observed = complete(context, stores, facts).await?;
+    let observed = complete(context, sources, facts).await?;
     let is_asked = ask && !observed.cluster.deleting && observed.spec.is_ok();
     if !is_asked {
         return Ok(observed);
@@ -110,19 +106,27 @@ pub async fn observe(
     let asked = context.background.ask(&observed.cluster, asking);
     let word = pass.wait_for(asked).await?;
     (facts.word, facts.word_is_old) = (word, false);
-    complete(context, stores, facts).await
+    complete(context, sources, facts).await
 }
 
 async fn complete(
     context: &Context,
-    stores: &Stores,
+    sources: &mut Sources<'_>,
     facts: &mut Facts,
 ) -> Result<Observed, CallError> {
+    let mut looks_for_machines = false;
     for _ in 0..MOST_ROUNDS {
         match assemble(facts) {
             Ok(observed) => return Ok(observed),
-            Err(needs) => read(context, stores, *needs, facts).await?,
+            Err(needs) => {
+                looks_for_machines = !needs.machines.is_empty();
+                read(context, sources, *needs, facts).await?;
+            }
         }
+    }
+    if looks_for_machines {
+        // The next pass goes on behind those that this one has looked up.
+        return Err(CallError::Changed("what a selector matches".to_owned()));
     }
     Err(CallError::Unanswered {
         what: format!("KubernetesCluster {}", facts.cluster.name),
@@ -133,7 +137,7 @@ async fn complete(
 /// Reads all that is needed. A read that fails is no answer.
 async fn read(
     context: &Context,
-    stores: &Stores,
+    sources: &mut Sources<'_>,
     needs: Needs,
     facts: &mut Facts,
 ) -> Result<(), CallError> {
@@ -159,18 +163,9 @@ async fn read(
     });
     let secrets: Vec<_> = secrets.buffered(READS_AT_A_TIME).try_collect().await?;
     facts.secrets.extend(secrets);
-    for name in machines {
-        look_up(stores, facts, &name);
-    }
+    sources.look_up(machines, facts).await?;
     for (role, selector) in candidates {
-        let none = BTreeMap::new();
-        let matching = stores.machines.filter(&namespace, |machine| {
-            selector.matches(machine.metadata.labels.as_ref().unwrap_or(&none))
-        });
-        let names = matching.iter().map(|machine| machine.name_any());
-        for name in names.filter_map(|name| MachineName::parse(&name)) {
-            look_up(stores, facts, &name);
-        }
+        sources.candidates(&selector, facts);
         facts.candidates.insert(role);
     }
     for name in clusters {
@@ -187,7 +182,7 @@ async fn read(
         facts.clusters.insert(name, found);
     }
     for uid in controllers {
-        let controlled = stores.configurations.find(&namespace, &owner_key(&uid));
+        let controlled = sources.configurations(&owner_key(&uid));
         facts.controllers.insert(uid, !controlled.is_empty());
     }
     if let Some(question) = kubeconfig {
@@ -195,17 +190,6 @@ async fn read(
         facts.kubeconfig = Some((question, answer));
     }
     Ok(())
-}
-
-/// The Machine, and every configuration that bears its name or names it.
-fn look_up(stores: &Stores, facts: &mut Facts, name: &MachineName) {
-    let namespace = &facts.cluster.namespace;
-    let configurations = &stores.configurations;
-    let of_its_name = configurations.get(namespace, name.as_str());
-    let that_name_it = configurations.find(namespace, &machine_key(name.as_str()));
-    let machine = stores.machines.get(namespace, name.as_str());
-    facts.machines.insert(name.clone(), machine);
-    facts.add_configurations(of_its_name.into_iter().chain(that_name_it));
 }
 
 /// Tells the background work which kubeconfig is stored and what another is fetched for, and asks it how far it is.

@@ -15,8 +15,10 @@ use kube::runtime::controller::Action as Next;
 use tracing::{Instrument as _, info_span};
 
 use super::act::{ActError, Hand, Outcome};
+use super::calls::CallError;
 use super::clock::now;
 use super::context::Context;
+use super::live::Sources;
 use super::observe::{at_hand, observe, read_ledger, read_live};
 use super::pass::Pass;
 use super::schedule::{LONGEST_TURN, STALE_PASSES_BEFORE_BACKOFF, STALE_PAUSE};
@@ -86,8 +88,9 @@ async fn steps(pass: &Pass<'_>) -> Result<Next, PassError> {
         default_git_repo: context.settings.default_git_repo.clone(),
         request_timeout: context.settings.request_timeout,
     };
-    let mut facts = at_hand(pass, &pass.cluster(), &context.stores, nio);
-    let cached = observe(pass, &context.stores, &mut facts, false)
+    let mut sources = Sources::cached(&context.stores, pass.namespace());
+    let mut facts = at_hand(pass, &pass.cluster(), &sources, nio);
+    let cached = observe(pass, &mut sources, &mut facts, false)
         .await
         .map_err(PassError::Unread)?;
     let first_plan = plan(&cached, now, &settings);
@@ -110,35 +113,12 @@ async fn steps(pass: &Pass<'_>) -> Result<Next, PassError> {
         return Ok(Next::requeue(context.settings.resync));
     }
     let (observed, plan) = if first_plan.needs_live_reads() {
-        let ledger = if cached.cluster.deleting {
-            None
-        } else {
-            let read = read_ledger(context, &cached.cluster).await;
-            Some(read.map_err(PassError::Unread)?)
-        };
-        let Some((live, stores)) = read_live(pass, nio).await.map_err(PassError::Unread)? else {
+        let live = plan_from_live_reads(pass, (cached, first_plan), now, &settings).await;
+        let Some(planned) = live.map_err(PassError::Unread)? else {
             pass.forget();
             return Ok(Next::requeue(context.settings.resync));
         };
-        let mut facts = at_hand(pass, &live, &stores, nio);
-        facts.live = true;
-        if let Some(ledger) = ledger {
-            facts.add_ledger(ledger);
-        }
-        facts.writes = first_plan.writes();
-        let mut ask = first_plan.asks_cluster;
-        loop {
-            let observed = observe(pass, &stores, &mut facts, std::mem::take(&mut ask))
-                .await
-                .map_err(PassError::Unread)?;
-            let plan = plan(&observed, now, &settings);
-            // What is seen now may let others be written than those whose Secrets were looked at.
-            let more = plan.writes();
-            if more.is_subset(&facts.writes) {
-                break (observed, plan);
-            }
-            facts.writes.extend(more);
-        }
+        planned
     } else {
         (cached, first_plan)
     };
@@ -164,6 +144,51 @@ async fn steps(pass: &Pass<'_>) -> Result<Next, PassError> {
         return Err(error.into());
     }
     Ok(Next::requeue(next_look(context, &plan, later)))
+}
+
+/// Reads all again from the API server, and plans again. `None` where the cluster is gone.
+async fn plan_from_live_reads(
+    pass: &Pass<'_>,
+    first: (Observed, Plan),
+    now: jiff::Timestamp,
+    settings: &Settings,
+) -> Result<Option<(Observed, Plan)>, CallError> {
+    let context = pass.context;
+    let (mut observed, mut planned) = first;
+    let mut writes = planned.writes();
+    loop {
+        let ledger = if observed.cluster.deleting {
+            None
+        } else {
+            Some(read_ledger(context, &observed.cluster).await?)
+        };
+        let all = planned.rests_on_all_configurations();
+        let read = read_live(pass, observed.nio, all).await?;
+        let Some((live, mut sources)) = read else {
+            return Ok(None);
+        };
+        let mut facts = at_hand(pass, &live, &sources, observed.nio);
+        facts.live = true;
+        if let Some(ledger) = ledger {
+            facts.add_ledger(ledger);
+        }
+        let mut ask = planned.asks_cluster;
+        loop {
+            facts.writes.clone_from(&writes);
+            let ask = std::mem::take(&mut ask);
+            observed = observe(pass, &mut sources, &mut facts, ask).await?;
+            planned = plan(&observed, now, settings);
+            // What is seen now may let others be written than those whose Secrets were looked at.
+            let more = planned.writes();
+            if more.is_subset(&writes) {
+                break;
+            }
+            writes.extend(more);
+        }
+        if sources.has_all_configurations() || !planned.rests_on_all_configurations() {
+            return Ok(Some((observed, planned)));
+        }
+    }
 }
 
 /// Carries the plan out, up to the first action that fails, that writes the cluster, or that takes an entry: what follows rests

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, RwLock};
 
 use kube::Resource;
+use kube::core::{Selector, SelectorExt as _};
 use kube::runtime::watcher::Event;
 
 use crate::api::names::CLUSTER_LABEL;
@@ -47,19 +48,6 @@ impl<K: Resource<DynamicType = ()>> Store<K> {
             }),
             index,
         }
-    }
-
-    /// A store that holds what a live list returned.
-    #[must_use]
-    pub fn of(objects: Vec<K>, index: fn(&K) -> Vec<String>) -> Self {
-        let store = Self::new(index);
-        store.write(|inner| {
-            inner.ready = true;
-            for object in objects {
-                inner.put(&Arc::new(object), index);
-            }
-        });
-        store
     }
 
     /// Whether the first list has ended; before that, absence means nothing (INVARIANTS S5).
@@ -119,8 +107,14 @@ impl<K: Resource<DynamicType = ()>> Store<K> {
         })
     }
 
-    /// Takes in what the API server answered to a write of our own, which the watch may show only later.
-    pub fn saw(&self, object: K) {
+    /// Holds an object, in the place of any other of its name.
+    pub fn put(&self, object: Arc<K>) {
+        self.write(|inner| drop(inner.put(&object, self.index)));
+    }
+
+    /// Takes in what the API server answered to a read or a write, which the watch may show only later.
+    pub fn saw(&self, object: impl Into<Arc<K>>) {
+        let object = object.into();
         self.write(|inner| {
             let gone = object
                 .meta()
@@ -130,10 +124,10 @@ impl<K: Resource<DynamicType = ()>> Store<K> {
             let newer = !gone
                 && inner
                     .objects
-                    .get(&key(&object))
-                    .is_none_or(|old| older(version(&**old), version(&object)));
+                    .get(&key(&*object))
+                    .is_none_or(|old| older(version(&**old), version(&*object)));
             if newer {
-                inner.put(&Arc::new(object), self.index);
+                inner.put(&object, self.index);
             }
         });
     }
@@ -169,19 +163,22 @@ impl<K: Resource<DynamicType = ()>> Store<K> {
         })
     }
 
-    /// Every object of a namespace for which `wanted` holds.
+    /// The objects of a namespace whose labels match.
     #[must_use]
-    pub fn filter(&self, namespace: &str, wanted: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
-        let from = (namespace.to_owned(), String::new());
+    pub fn matching(&self, namespace: &str, selector: &Selector) -> Vec<Arc<K>> {
+        let none = BTreeMap::new();
         self.read(|inner| {
-            inner
-                .objects
-                .range(from..)
-                .take_while(|((of, _), _)| of == namespace)
-                .filter(|(_, object)| wanted(object))
-                .map(|(_, object)| Arc::clone(object))
-                .collect()
+            let objects = inner.of_namespace(namespace);
+            let matches =
+                |object: &&Arc<K>| selector.matches(object.meta().labels.as_ref().unwrap_or(&none));
+            objects.filter(matches).map(Arc::clone).collect()
         })
+    }
+
+    /// Whether a namespace has more objects than that.
+    #[must_use]
+    pub fn holds_more_than(&self, namespace: &str, most: usize) -> bool {
+        self.read(|inner| inner.of_namespace(namespace).nth(most).is_some())
     }
 
     fn read<T>(&self, read: impl FnOnce(&Contents<K>) -> T) -> T {
@@ -204,6 +201,14 @@ impl<K: Resource<DynamicType = ()>> Store<K> {
 }
 
 impl<K: Resource<DynamicType = ()>> Contents<K> {
+    fn of_namespace(&self, namespace: &str) -> impl Iterator<Item = &Arc<K>> {
+        let from = (namespace.to_owned(), String::new());
+        let objects = self.objects.range(from..);
+        objects
+            .take_while(move |((of, _), _)| of == namespace)
+            .map(|(_, object)| object)
+    }
+
     fn put(&mut self, object: &Arc<K>, index: fn(&K) -> Vec<String>) -> Option<Arc<K>> {
         let key = key(&**object);
         for index_key in index(object) {
@@ -304,7 +309,7 @@ pub fn owner_key(uid: &str) -> String {
     format!("owner/{uid}")
 }
 
-/// Machines and configurations together: what the watches have shown, or what one live list did.
+/// Machines and configurations together, as the watches have shown them.
 #[derive(Debug)]
 pub struct Stores {
     /// Machines.
@@ -323,15 +328,6 @@ impl Default for Stores {
 }
 
 impl Stores {
-    /// Stores of what live lists returned.
-    #[must_use]
-    pub fn of(machines: Vec<Machine>, configurations: Vec<NixosConfiguration>) -> Self {
-        Self {
-            machines: Store::of(machines, |_| Vec::new()),
-            configurations: Store::of(configurations, configuration_keys),
-        }
-    }
-
     /// Whether both watches have ended their first list.
     #[must_use]
     pub fn are_ready(&self) -> bool {

@@ -13,7 +13,7 @@ use crate::api::names::{
 use crate::api::status::InFlightRow;
 
 use super::desired::Difference;
-use super::entered::Disruptive;
+use super::entered::{Disruptive, EnteredWrite};
 use super::observed::Member;
 use super::patience::Clock;
 use super::selection::Selection;
@@ -55,6 +55,18 @@ impl Plan {
         // That ends the pass: what follows rests on later reads.
         let mut done = self.actions.iter().take_while(|it| !writes_cluster(it));
         done.any(Action::needs_live_reads)
+    }
+
+    /// Whether it makes the first configuration of a machine, which any other may hold, or says that the cluster has none: that
+    /// rests on all configurations of the namespace.
+    #[must_use]
+    pub fn rests_on_all_configurations(&self) -> bool {
+        self.actions.iter().any(|action| match action {
+            Action::Configuration(ConfigurationWrite::Claim(_))
+            | Action::Finalizer(FinalizerWrite::Remove(..)) => true,
+            Action::Disrupt(disruptive) => matches!(disruptive.write(), EnteredWrite::Join(_)),
+            _ => false,
+        })
     }
 
     /// Machines whose configurations are written by this plan, or under the entry that it takes.

@@ -63,7 +63,7 @@ pub fn assemble(facts: &Facts) -> Result<Observed, Box<Needs>> {
     }
 
     rivals(facts, &mut observed, &mut named.needs);
-    ssh_keys(&mut observed, &spec, &mut named);
+    ssh_keys(facts, &mut observed, &spec, &mut named);
     let question = KubeconfigQuestion {
         circumstances: circumstances(&observed, &spec),
         as_written: stored.is_some()
@@ -174,11 +174,17 @@ fn rivals(facts: &Facts, observed: &mut Observed, needs: &mut Needs) {
 
 /// The SSH keys of the machines that are members or may become members now. A selector passes over a machine whose key is of no use:
 /// then the next one's is looked at.
-fn ssh_keys(observed: &mut Observed, spec: &ValidSpec, named: &mut NamedFacts<'_>) {
+fn ssh_keys(facts: &Facts, observed: &mut Observed, spec: &ValidSpec, named: &mut NamedFacts<'_>) {
     loop {
         let selection = selection::select(observed, spec);
-        let present = selection.present().map(|(name, _)| name);
-        let new: Vec<&MachineName> = present
+        let present = || selection.present().map(|(name, _)| name);
+        // The watch may choose whom to try, and never decides: one that was taken meanwhile is passed over, too.
+        let from_watch = present().filter(|name| facts.from_watch.contains(*name));
+        named.needs.machines.extend(from_watch.cloned());
+        if !named.needs.machines.is_empty() {
+            return;
+        }
+        let new: Vec<&MachineName> = present()
             .filter(|name| !observed.ssh_keys.contains_key(*name))
             .filter(|name| observed.machines.contains_key(*name))
             .collect();

@@ -149,6 +149,8 @@ pub struct Facts {
     pub configurations: BTreeMap<String, Arc<NixosConfiguration>>,
     /// Machines that were looked up, together with the configurations that bear their name, or name them.
     pub machines: BTreeMap<MachineName, Option<Arc<Machine>>>,
+    /// Machines that the watch alone has shown though all else is live: one of these that is chosen is looked up first.
+    pub from_watch: BTreeSet<MachineName>,
     /// Roles for which all Machines that match their selector were looked up.
     pub candidates: BTreeSet<Role>,
     /// Other clusters, by name.
@@ -189,6 +191,7 @@ impl Facts {
             writes: BTreeSet::new(),
             configurations: BTreeMap::new(),
             machines: BTreeMap::new(),
+            from_watch: BTreeSet::new(),
             candidates: BTreeSet::new(),
             clusters: BTreeMap::new(),
             controllers: BTreeMap::new(),

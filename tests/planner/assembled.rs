@@ -328,6 +328,39 @@ fn needs_come_in_order() {
     assert!(needs.secrets.is_empty() && needs.maps.is_empty() && needs.kubeconfig.is_none());
 }
 
+/// The watch chooses whom to try: what it shows of a candidate that is chosen is not believed, one after the other, and one that was
+/// taken or lost meanwhile is passed over.
+#[test]
+fn candidates_of_the_watch_are_looked_up_before_they_are_claimed() {
+    let built = given(cluster().select_control_plane(1)).with(machine("a").cp());
+    let built = built.with(machine("b").cp()).with(machine("c").cp());
+    let mut watch = built.with(machine("d").cp()).0;
+    let mut facts = watch.facts(PROD).unwrap();
+    let mut now = watch.clone();
+    let taken = json!({"metadata": {"name": "else"}, "spec": {"machineRef": {"name": "a"}}});
+    let taken = serde_json::from_value(taken).unwrap();
+    now.configurations.insert("else".to_owned(), taken);
+    now.machines.remove(&name("b"));
+    let mut rounds: Vec<Vec<String>> = Vec::new();
+    let observed = facts::complete(&mut facts, |needs, facts| {
+        if !needs.machines.is_empty() {
+            assert!(needs.secrets.is_empty(), "of no key before that: {needs:?}");
+            rounds.push(needs.machines.iter().map(ToString::to_string).collect());
+            facts.from_watch.retain(|it| !needs.machines.contains(it));
+            now.answer(needs, facts);
+        } else if needs.candidates.is_empty() {
+            now.answer(needs, facts);
+        } else {
+            watch.answer(needs, facts);
+            facts.from_watch = facts.machines.keys().cloned().collect();
+        }
+    });
+    assert_eq!(rounds, [["a"], ["b"], ["c"]], "and of d nothing");
+    let plan = nico::plan::plan(&observed, now.now, &now.settings);
+    assert!(plan.selection.joins(&name("c")), "{:?}", plan.selection);
+    assert!(plan.rests_on_all_configurations());
+}
+
 /// A person deleted the ledger: it is let go and made anew, before anything is claimed.
 #[test]
 fn nothing_is_claimed_beside_a_ledger_that_is_left_over() {

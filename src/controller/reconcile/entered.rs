@@ -26,17 +26,19 @@ pub(super) async fn write_under_entry(
     taken: &Precondition,
 ) -> Result<(), ActError> {
     let context = pass.context;
-    let Some((live, stores)) = read_live(pass, first.0.nio).await? else {
+    // Whether nobody holds a machine that joins, all configurations say.
+    let joins = first.1.selection.joins(machine);
+    let Some((live, mut sources)) = read_live(pass, first.0.nio, joins).await? else {
         return Err(ActError::Lost("the cluster is gone"));
     };
     if live.metadata.generation != Some(first.0.cluster.generation) {
         // The status says so first: no old green beside a new spec (SPEC 1.2).
         return Err(ActError::Lost("the spec changed meanwhile"));
     }
-    let mut facts = at_hand(pass, &live, &stores, first.0.nio);
+    let mut facts = at_hand(pass, &live, &sources, first.0.nio);
     facts.live = true;
     facts.writes = BTreeSet::from([machine.clone()]);
-    observe(pass, &stores, &mut facts, first.1.asks_cluster).await?;
+    observe(pass, &mut sources, &mut facts, first.1.asks_cluster).await?;
     match calls::get_opt(&pass.api::<NixosConfiguration>(), machine.as_str()).await? {
         Some(child) => facts.add_configurations([Arc::new(child)]),
         None => drop(facts.configurations.remove(machine.as_str())),
@@ -59,5 +61,8 @@ pub(super) async fn write_under_entry(
     let Some(disruptive) = written else {
         return Err(ActError::Lost("it may not be written any more"));
     };
+    if plan.rests_on_all_configurations() && !sources.has_all_configurations() {
+        return Err(ActError::Lost("its configuration is gone"));
+    }
     hand.disrupt(disruptive).await
 }
