@@ -134,9 +134,10 @@ impl<'a> Sources<'a> {
 
     /// All Machines that match a selector, as the watches have shown them: one that is chosen is looked up then.
     pub fn candidates(&self, selector: &Selector, facts: &mut Facts) {
-        let machines = match self.machines.all {
-            true => &self.machines.store,
-            false => &self.cached.machines,
+        let machines = if self.machines.all {
+            &self.machines.store
+        } else {
+            &self.cached.machines
         };
         for machine in machines.matching(&self.namespace, selector) {
             let Some(name) = MachineName::parse(&machine.name_any()) else {
@@ -188,10 +189,12 @@ impl<K: Object> Live<K> {
     }
 
     fn get(&self, cached: &Store<K>, namespace: &str, name: &str) -> Option<Arc<K>> {
-        match self.covers(name) {
-            true => self.store.get(namespace, name),
-            false => cached.get(namespace, name),
-        }
+        let store = if self.covers(name) {
+            &self.store
+        } else {
+            cached
+        };
+        store.get(namespace, name)
     }
 
     fn find(&self, cached: &Store<K>, namespace: &str, index_key: &str) -> Vec<Arc<K>> {
@@ -206,7 +209,7 @@ impl<K: Object> Live<K> {
     fn take(&mut self, objects: Vec<K>) {
         for object in objects {
             self.names.insert(object.name_any());
-            self.store.put(Arc::new(object));
+            self.store.put(&Arc::new(object));
         }
     }
 
@@ -251,7 +254,7 @@ impl<K: Object> Live<K> {
                 (Some(found), _) => {
                     // The next pass begins with what this one learned.
                     cached.saw(Arc::clone(&found));
-                    self.store.put(found);
+                    self.store.put(&found);
                 }
                 (None, Some(shown)) => drop(cached.apply(Event::Delete((*shown).clone()))),
                 (None, None) => {}
@@ -282,7 +285,7 @@ impl<K: Object> Live<K> {
                 shown.uid == meta.uid && shown.resource_version == meta.resource_version
             });
             match shown {
-                Some(shown) => self.store.put(shown),
+                Some(shown) => self.store.put(&shown),
                 None => drop(others.insert(name)),
             }
         })
@@ -290,3 +293,7 @@ impl<K: Object> Live<K> {
         Ok(others)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests;

@@ -113,8 +113,8 @@ async fn steps(pass: &Pass<'_>) -> Result<Next, PassError> {
         return Ok(Next::requeue(context.settings.resync));
     }
     let (observed, plan) = if first_plan.needs_live_reads() {
-        let live = plan_from_live_reads(pass, (cached, first_plan), now, &settings).await;
-        let Some(planned) = live.map_err(PassError::Unread)? else {
+        let live = plan_from_live_reads(pass, (cached, first_plan), now, &settings);
+        let Some(planned) = Box::pin(live).await.map_err(PassError::Unread)? else {
             pass.forget();
             return Ok(Next::requeue(context.settings.resync));
         };
@@ -211,7 +211,8 @@ async fn carry_out(
             }
             Ok(Outcome::Taken(machine, taken)) => {
                 let first = (observed, plan);
-                let written = write_under_entry(pass, first, settings, &machine, &taken).await;
+                let written =
+                    Box::pin(write_under_entry(pass, first, settings, &machine, &taken)).await;
                 if written.is_ok() {
                     // No watch tells of the slot, nor of the cluster's own Nodes.
                     pass.wake();

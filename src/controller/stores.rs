@@ -108,8 +108,8 @@ impl<K: Resource<DynamicType = ()>> Store<K> {
     }
 
     /// Holds an object, in the place of any other of its name.
-    pub fn put(&self, object: Arc<K>) {
-        self.write(|inner| drop(inner.put(&object, self.index)));
+    pub fn put(&self, object: &Arc<K>) {
+        self.write(|inner| drop(inner.put(object, self.index)));
     }
 
     /// Takes in what the API server answered to a read or a write, which the watch may show only later.

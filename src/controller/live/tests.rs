@@ -1,0 +1,277 @@
+//! What a look costs, as requests to an API server that holds objects of one namespace.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use kube::client::Body;
+use serde_json::{Value, json};
+use tower::service_fn;
+
+use super::*;
+use crate::api::names::ClusterId;
+
+/// Namespace of all objects.
+const NAMESPACE: &str = "default";
+
+/// An object in the API server: its kind's plural, and it.
+type Objects = Vec<(&'static str, Value)>;
+
+/// A client of an API server that holds these, and what is asked of it: what is listed, and how.
+fn client(objects: Objects) -> (Client, Arc<Mutex<Vec<String>>>) {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&asked);
+    let service = service_fn(move |request: hyper::Request<Body>| {
+        let uri = request.uri().clone();
+        let plural = uri.path().rsplit('/').next().unwrap().to_owned();
+        let query = uri.query().unwrap_or_default().replace("%3D", "=");
+        let query = query.replace("%2F", "/");
+        let asks = |what: &str| {
+            query
+                .split('&')
+                .find_map(|it| it.strip_prefix(what).map(str::to_owned))
+        };
+        let (name, label) = (asks("fieldSelector=metadata.name="), asks("labelSelector="));
+        let bears = |object: &Value| {
+            let label = label.as_ref().and_then(|label| label.split_once('='));
+            label.is_none_or(|(key, value)| object["metadata"]["labels"][key] == value)
+        };
+        let is_asked = |object: &&Value| {
+            name.as_ref()
+                .is_none_or(|name| object["metadata"]["name"] == **name)
+                && bears(object)
+        };
+        let of_kind = objects.iter().filter(|(of, _)| *of == plural);
+        let found: Vec<&Value> = of_kind.map(|(_, it)| it).filter(is_asked).collect();
+        let from: usize = asks("continue=").map_or(0, |token| token.parse().unwrap());
+        let until =
+            asks("limit=").map_or(found.len(), |limit| from + limit.parse::<usize>().unwrap());
+        let page = &found[from.min(found.len())..until.min(found.len())];
+        let more = (until < found.len()).then(|| until.to_string());
+        let accept = request.headers().get("accept");
+        let metadata = accept.is_some_and(|it| it.to_str().unwrap().contains("Partial"));
+        let how = match (&name, &label) {
+            (Some(name), _) => name.clone(),
+            (_, Some(_)) => "of the cluster".to_owned(),
+            _ if metadata => "page".to_owned(),
+            _ => "all".to_owned(),
+        };
+        log.lock().unwrap().push(format!("{plural} {how}"));
+        let list = json!({"metadata": {"continue": more, "resourceVersion": "9"}, "items": page,
+            "apiVersion": "nio.homystack.com/v1alpha1", "kind": "List"});
+        let response = hyper::Response::new(Body::from(list.to_string().into_bytes()));
+        async move { Ok::<_, Infallible>(response) }
+    });
+    (Client::new(service, NAMESPACE), asked)
+}
+
+fn meta(name: &str, version: u32) -> Value {
+    json!({"namespace": NAMESPACE, "name": name, "uid": name, "resourceVersion": version.to_string()})
+}
+
+fn machine(name: &str, version: u32) -> Value {
+    json!({"metadata": meta(name, version), "spec": {"hostname": name}})
+}
+
+fn configuration(name: &str, on: &str, labels: Value, owner: &str) -> Value {
+    let mut object = json!({"metadata": meta(name, 1), "spec": {"machineRef": {"name": on}}});
+    object["metadata"]["labels"] = labels;
+    let owner = json!({"apiVersion": "v1", "kind": "KubernetesCluster", "name": owner, "uid": owner, "controller": true});
+    object["metadata"]["ownerReferences"] = json!([owner]);
+    object
+}
+
+fn labelled() -> Value {
+    json!({ CLUSTER_LABEL: "prod" })
+}
+
+/// Stores as the watches filled them.
+fn stores(objects: &Objects) -> Stores {
+    let stores = Stores::default();
+    for (kind, object) in objects {
+        let object = object.clone();
+        match *kind {
+            "machines" => stores
+                .machines
+                .saw(serde_json::from_value::<Machine>(object).unwrap()),
+            _ => stores
+                .configurations
+                .saw(serde_json::from_value::<NixosConfiguration>(object).unwrap()),
+        }
+    }
+    stores
+}
+
+/// So many machines, each with a configuration of another cluster.
+fn others(count: usize) -> Objects {
+    let object = |n: usize| {
+        let name = format!("other-{n:04}");
+        let held = configuration(&name, &name, json!({}), "other");
+        [
+            ("machines", machine(&name, 1)),
+            ("nixosconfigurations", held),
+        ]
+    };
+    (0..count).flat_map(object).collect()
+}
+
+fn own(names: &[&str]) -> Objects {
+    let object = |name: &&str| {
+        let held = configuration(name, name, labelled(), "ours");
+        [
+            ("machines", machine(name, 1)),
+            ("nixosconfigurations", held),
+        ]
+    };
+    names.iter().flat_map(object).collect()
+}
+
+fn facts() -> Facts {
+    let cluster = ClusterView {
+        namespace: NAMESPACE.to_owned(),
+        name: "prod".to_owned(),
+        uid: "ours".to_owned(),
+        ..ClusterView::default()
+    };
+    Facts::new(cluster, Err(Vec::new()), ClusterId::from_bits(1))
+}
+
+fn names(names: &[&str]) -> BTreeSet<MachineName> {
+    names
+        .iter()
+        .map(|name| MachineName::parse(name).unwrap())
+        .collect()
+}
+
+/// Looks at machines of the cluster; returns what was read, and which requests that took.
+async fn look(
+    objects: Objects,
+    stores: &Stores,
+    all: bool,
+    machines: &[&str],
+) -> (Facts, Vec<String>) {
+    let (client, asked) = client(objects);
+    let mut facts = facts();
+    let mut sources = Sources::live(&client, stores, &facts.cluster, all)
+        .await
+        .unwrap();
+    assert!(sources.has_all_configurations() || !all);
+    facts.add_configurations(sources.configurations(&owner_key("ours")));
+    sources.look_up(names(machines), &mut facts).await.unwrap();
+    // What was read is not read again.
+    sources.look_up(names(machines), &mut facts).await.unwrap();
+    let asked = asked.lock().unwrap().clone();
+    (facts, asked)
+}
+
+#[tokio::test]
+async fn a_small_namespace_is_listed_in_two_requests() {
+    let objects = [own(&["a", "b"]), others(20)].concat();
+    let (facts, asked) = look(objects.clone(), &stores(&objects), false, &["a", "b", "c"]).await;
+    assert_eq!(asked, ["nixosconfigurations all", "machines all"]);
+    assert_eq!((facts.machines.len(), facts.configurations.len()), (3, 2));
+    assert!(facts.from_watch.is_empty());
+}
+
+#[tokio::test]
+async fn a_small_cluster_costs_the_same_among_hundreds_and_among_thousands() {
+    let mut costs = Vec::new();
+    for count in [300, 3000] {
+        let objects = [own(&["a", "b"]), others(count)].concat();
+        let (facts, asked) = look(objects.clone(), &stores(&objects), false, &["a", "b"]).await;
+        assert_eq!((facts.machines.len(), facts.configurations.len()), (2, 2));
+        costs.push(asked);
+    }
+    assert_eq!(
+        costs[0],
+        [
+            "nixosconfigurations of the cluster",
+            "machines a",
+            "machines b"
+        ]
+    );
+    assert_eq!(costs[0], costs[1]);
+}
+
+/// Labels can be taken off, what the watch shows can be gone, and anybody can name our machines.
+#[tokio::test]
+async fn what_the_label_does_not_show_is_read_by_name() {
+    let shown = [own(&["a", "bare", "gone"]), others(300)].concat();
+    let stores = stores(&shown);
+    let mut live = [own(&["a", "new"]), others(300)].concat();
+    live.push((
+        "nixosconfigurations",
+        configuration("bare", "bare", json!({}), "ours"),
+    ));
+    let intruder = configuration("intruder", "a", json!({}), "other");
+    stores
+        .configurations
+        .saw(serde_json::from_value::<NixosConfiguration>(intruder.clone()).unwrap());
+    live.push(("nixosconfigurations", intruder));
+    let (facts, asked) = look(live, &stores, false, &["a"]).await;
+    let held: Vec<_> = facts.configurations.keys().collect();
+    assert_eq!(held, ["a", "bare", "intruder", "new"]);
+    assert_eq!(
+        asked,
+        [
+            "nixosconfigurations of the cluster",
+            "nixosconfigurations bare",
+            "nixosconfigurations gone",
+            "machines a",
+            "nixosconfigurations intruder"
+        ]
+    );
+    assert!(stores.configurations.get(NAMESPACE, "gone").is_none());
+}
+
+#[tokio::test]
+async fn all_configurations_are_pages_of_metadata_and_what_the_watch_shows_otherwise() {
+    let shown = [own(&["a"]), others(1200)].concat();
+    let stores = stores(&shown);
+    let mut live = [own(&["a"]), others(1199)].concat();
+    live.iter_mut()
+        .find(|it| it.1["metadata"]["name"] == "other-0007" && it.0 != "machines")
+        .unwrap()
+        .1["spec"] = json!({"machineRef": {"name": "a"}});
+    live.iter_mut()
+        .filter(|it| it.1["metadata"]["name"] == "other-0007")
+        .for_each(|it| {
+            it.1["metadata"]["resourceVersion"] = json!("7");
+        });
+    let (facts, asked) = look(live, &stores, true, &["a"]).await;
+    let pages = ["nixosconfigurations page"; 3];
+    let rest = ["nixosconfigurations other-0007", "machines a"];
+    assert_eq!(asked, [&pages[..], &rest].concat());
+    let held: Vec<_> = facts.configurations.keys().collect();
+    assert_eq!(
+        held,
+        ["a", "other-0007"],
+        "one that names our machine now is seen"
+    );
+}
+
+#[tokio::test]
+async fn a_candidate_is_as_the_watch_shows_it_until_it_is_looked_up() {
+    let objects = [own(&["a"]), others(300)].concat();
+    let stores = stores(&objects);
+    let (client, asked) = client(Vec::new());
+    let mut facts = facts();
+    let mut sources = Sources::live(&client, &stores, &facts.cluster, false)
+        .await
+        .unwrap();
+    sources.candidates(&Selector::default(), &mut facts);
+    assert_eq!((facts.machines.len(), facts.from_watch.len()), (301, 301));
+    assert_eq!(
+        asked.lock().unwrap().len(),
+        2,
+        "{:?}",
+        asked.lock().unwrap()
+    );
+    sources
+        .look_up(names(&["other-0001"]), &mut facts)
+        .await
+        .unwrap();
+    let one = MachineName::parse("other-0001").unwrap();
+    assert_eq!(facts.machines[&one], None, "it is gone");
+    assert!(!facts.from_watch.contains(&one));
+    assert!(stores.machines.get(NAMESPACE, "other-0001").is_none());
+}
