@@ -191,13 +191,27 @@ impl Nico {
         Some((code, body.unwrap_or_default()))
     }
 
+    /// Where its own HTTP server listens.
+    #[must_use]
+    pub fn http(&self) -> SocketAddr {
+        self.http
+    }
+
     /// Resident memory in bytes.
     #[must_use]
     pub fn rss_bytes(&self) -> Option<u64> {
+        self.memory("VmRSS:")
+    }
+
+    /// The most resident memory so far, in bytes.
+    #[must_use]
+    pub fn peak_rss_bytes(&self) -> Option<u64> {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, field: &str) -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(field))?;
         let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
         Some(kibibytes * 1024)
     }
