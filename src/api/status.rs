@@ -126,6 +126,12 @@ impl Role {
     /// Both roles, in the order in which they are chosen (SPEC 2.2).
     pub const ALL: [Self; 2] = [Self::ControlPlane, Self::Worker];
 
+    /// The one of two roles that has the stricter rules: the control plane's, where either is.
+    #[must_use]
+    pub fn stricter(self, other: Self) -> Self {
+        self.min(other)
+    }
+
     /// The role as the label `role` spells it (SPEC 3.2).
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -54,7 +54,9 @@ impl Observed {
         for entry in self.entries() {
             let held = self.controlled(&entry.machine);
             let flight = Flight {
-                role: held.as_ref().map_or(entry.role, Member::role),
+                role: held
+                    .as_ref()
+                    .map_or(entry.role, |held| held.role().stricter(entry.role)),
                 entry: Some(entry.state.clone()),
                 once_confirmed: held.is_some_and(|held| held.was_confirmed()),
             };
@@ -63,7 +65,8 @@ impl Observed {
         flights
     }
 
-    /// Workers of a founded cluster that get their first configuration at once: those of which no old Node is left over (SPEC 4.5).
+    /// Workers of a founded cluster that get their first configuration at once: those that have no entry, and of which no old Node is
+    /// left over (SPEC 4.5).
     #[must_use]
     pub fn free_to_join(
         &self,
@@ -75,7 +78,7 @@ impl Observed {
             |machine: &MachineName| self.word.nodes().is_some() && self.node(machine).is_none();
         joining
             .iter()
-            .filter(|machine| !asks || (no_node(machine) && self.entry(machine).is_none()))
+            .filter(|machine| self.entry(machine).is_none() && (!asks || no_node(machine)))
             .cloned()
             .collect()
     }

@@ -15,13 +15,18 @@ use super::release::is_left_behind;
 /// Ends the entry of a machine, one step: to `releasing`, then the touch (or the wait where there is no child) and the removal.
 /// The child is settled, or gone, as far as these reads know; the touch's own answer decides. `true`: the step is taken now, not
 /// only waited for.
+///
+/// The entry of a worker without a child is removed at once: a POST that lands later is its first configuration, which disrupts
+/// nothing.
 pub(super) fn end(known: &Known<'_>, entry: &Entry) -> (bool, Output) {
     let observed = known.observed;
     let mut output = Output::default();
     let LedgerView::Ours(version, ledger) = &observed.ledger else {
         return (false, output);
     };
-    if entry.state == EntryState::Active {
+    let child = observed.controlled(&entry.machine);
+    let waits = child.is_some() || entry.role == Role::ControlPlane;
+    if waits && entry.state == EntryState::Active {
         let releasing = Entry {
             state: EntryState::Releasing,
             ..entry.clone()
@@ -32,7 +37,7 @@ pub(super) fn end(known: &Known<'_>, entry: &Entry) -> (bool, Output) {
     }
     let machine = &entry.machine;
     let after = of(ledger, ledger.slot.without(machine));
-    if let Some(child) = observed.controlled(machine) {
+    if let Some(child) = child {
         output.act(Action::Slot(SlotWrite::End {
             machine: machine.clone(),
             child: child.version(),
@@ -43,7 +48,7 @@ pub(super) fn end(known: &Known<'_>, entry: &Entry) -> (bool, Output) {
     }
     // No child to touch: every POST of an older take has landed or failed by then, and the ledger stood still meanwhile.
     let clock = Clock::NoChild(machine.clone(), version.clone());
-    let waited = output.has_run(observed, clock, known.now, known.late_requests);
+    let waited = !waits || output.has_run(observed, clock, known.now, known.late_requests);
     let ends = waited && observed.node_is_gone(entry, known.asks());
     if ends {
         output.act(Action::Ledger(LedgerWrite::Update(version.clone(), after)));
@@ -57,11 +62,13 @@ pub(super) fn end(known: &Known<'_>, entry: &Entry) -> (bool, Output) {
     (ends, output)
 }
 
-/// A take: the entry of a machine made, or renewed (SPEC 4.2).
+/// A take: the entry of a machine made, or renewed (SPEC 4.2). An entry of the control plane stays one until it ends: a POST of
+/// before may still land.
 pub(super) fn take(ledger: &Ledger, machine: &MachineName, role: Role) -> Ledger {
+    let renewed = ledger.slot.entry(machine).map(|entry| entry.role);
     let entry = Entry {
         machine: machine.clone(),
-        role,
+        role: renewed.map_or(role, |before| before.stricter(role)),
         state: EntryState::Active,
     };
     of(ledger, ledger.slot.with(entry))

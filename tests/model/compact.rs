@@ -37,6 +37,8 @@ pub enum Proof {
 /// A configuration as the API server stores it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Child {
+    /// Its role: that of the control plane, or a worker's.
+    pub leads: bool,
     pub held: Attempt,
     pub kept: Kept,
     pub proof: Proof,
@@ -98,6 +100,8 @@ pub struct Machine {
     pub hidden: bool,
     /// Its Node exists.
     pub node: bool,
+    /// Its Node is, or was last, one of the control plane.
+    pub leads: bool,
     /// What is on its Node.
     pub marks: Marks,
     /// A person made its Node unschedulable.
@@ -110,6 +114,8 @@ pub struct Machine {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Entry {
     pub machine: u8,
+    /// Its role is that of the control plane.
+    pub leads: bool,
     pub releasing: bool,
 }
 
@@ -187,10 +193,12 @@ pub enum Word {
     NotAsked,
     /// None of its API servers can be reached.
     Silence,
-    /// Each is a bit: machines that do not answer and whose Node is not Ready, and those that have no Node. The others are well.
+    /// Each is a bit: machines that do not answer and whose Node is not Ready, those that have no Node, and those whose Node is of the
+    /// control plane. The others are well.
     Heard {
         down: u8,
         absent: u8,
+        leads: u8,
         marks: [Marks; MOST],
     },
 }
@@ -264,9 +272,13 @@ pub enum Step {
 }
 
 /// A configuration that is written: disruptively, but where it is a worker's first one.
+// Each is a fact of its own.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Write {
     pub machine: u8,
+    /// Its role is that of the control plane.
+    pub leads: bool,
     pub text: u16,
     pub rewritten: bool,
     /// It is a POST.
@@ -379,6 +391,13 @@ pub enum Broken {
     Uncordoned,
 }
 
+impl Machine {
+    /// Whether it is of the control plane: as its configuration says, or its Node.
+    pub fn is_control_plane(&self) -> bool {
+        self.child.map_or(self.leads, |child| child.leads)
+    }
+}
+
 /// Everything.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct State {
@@ -395,4 +414,17 @@ pub struct State {
     pub crashes: u8,
     pub faults: u8,
     pub broken: Option<Broken>,
+}
+
+impl State {
+    /// Whether a machine is of the control plane.
+    pub fn is_control_plane(&self, machine: u8) -> bool {
+        self.machines[usize::from(machine)].is_control_plane()
+    }
+
+    /// How many control plane configurations there are.
+    pub fn members(&self) -> usize {
+        let held = self.machines.iter().filter_map(|machine| machine.child);
+        held.filter(|child| child.leads).count()
+    }
 }

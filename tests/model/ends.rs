@@ -11,6 +11,7 @@ use crate::compact::{Life, Pc, Reads, State};
 use crate::model::{Fault, Move};
 use crate::planner::View;
 use crate::search::{Search, Sketch};
+use crate::searches::{a_worker_leads, one_joins_as_either};
 
 /// What does not come right by itself in this world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -242,6 +243,15 @@ fn a_control_plane_that_shrinks() {
     let search = Search::of(&[of(3), of(1)]).edits([1]).crashes(1);
     // A person has to say that one of two may go.
     has_no_dead_end("3 to 1", &search, Lasting::Outage);
+}
+
+#[test]
+fn a_role_that_changes() {
+    // A person has to say that one of two may go.
+    let search = a_worker_leads().crashes(1);
+    has_no_dead_end("x leads and works again", &search, Lasting::Outage);
+    let search = one_joins_as_either().crashes(1);
+    has_no_dead_end("x leads, works, and stays out", &search, Lasting::Outage);
 }
 
 #[test]

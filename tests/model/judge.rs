@@ -5,19 +5,21 @@ use crate::search::Search;
 
 /// What a decision knew, from what was read for it.
 pub fn known(search: &Search, reads: &Reads) -> Known {
-    let control_plane = 0..search.planner.control_plane;
     let bits = |is: &dyn Fn(u8) -> bool| -> u8 {
-        let those = control_plane.clone().filter(|index| is(*index));
+        let those = (0..search.machines()).filter(|index| is(*index));
         those.map(|index| 1 << index).sum()
     };
+    let child = |index: u8| reads.children[usize::from(index)];
+    let exist = bits(&|index| child(index).is_some_and(|child| child.leads));
     let answers = match reads.word {
         Word::NotAsked | Word::Silence => 0,
-        Word::Heard { down, absent, .. } => bits(&|index| (down | absent) & (1 << index) == 0),
+        Word::Heard { down, absent, .. } => exist & !(down | absent),
     };
-    let exist = bits(&|index| reads.children[usize::from(index)].is_some());
     let strays = match reads.word {
         // Nodes are listed through whoever answers.
-        Word::Heard { absent, .. } if answers != 0 => bits(&|index| absent & (1 << index) == 0),
+        Word::Heard { absent, leads, .. } if answers != 0 => {
+            bits(&|index| child(index).is_none() && leads & !absent & (1 << index) != 0)
+        }
         _ => 0,
     };
     let all_confirmed = confirmed(reads);
@@ -41,6 +43,7 @@ fn drained(reads: &Reads) -> u8 {
         down,
         absent,
         marks,
+        ..
     } = reads.word
     else {
         return u8::MAX;
@@ -72,7 +75,7 @@ fn confirmed(reads: &Reads) -> u8 {
 
 /// What is wrong with a write, as it arrives.
 pub fn before(search: &Search, state: &State, write: Write, known: Known) -> Option<Broken> {
-    let control_plane = search.is_control_plane(write.machine);
+    let control_plane = write.leads;
     if control_plane && !write.entered {
         return Some(Broken::I3Numbers);
     }
@@ -90,10 +93,12 @@ pub fn before(search: &Search, state: &State, write: Write, known: Known) -> Opt
 
 /// What is wrong with the end of a Node that a machine left behind: it may be the end of a member of etcd.
 pub fn node_goes(search: &Search, state: &State, machine: u8, known: Known) -> Option<Broken> {
-    if !search.is_control_plane(machine) {
+    let now = &state.machines[usize::from(machine)];
+    if !now.node || !now.leads {
         return None;
     }
-    let others = (0..search.planner.control_plane).filter(|other| *other != machine);
+    let others =
+        (0..search.machines()).filter(|other| *other != machine && state.is_control_plane(*other));
     let (n, healthy) = (known.members.count_ones(), known.healthy.count_ones());
     if others
         .into_iter()
@@ -131,13 +136,15 @@ fn numbers_allow(write: Write, known: Known) -> bool {
     }
 }
 
-/// Workers come first: none of those that NIO can reach holds another repository than the one that is rolled out.
+/// Workers come first: none of those that stay and that NIO can reach holds another repository than the one that is rolled out.
 fn workers_are_done(search: &Search, state: &State, write: Write, known: Known) -> bool {
     let wanted = search.planner.repository(write.text);
-    (search.planner.control_plane..search.machines()).all(|worker| {
+    let asked_for = search.workers[usize::from(search.edits[usize::from(state.edit)])];
+    (0..search.machines()).all(|worker| {
         let machine = &state.machines[usize::from(worker)];
         let passed_over = machine.hidden || known.hidden & (1 << worker) != 0;
         passed_over
+            || asked_for & (1 << worker) == 0
             || machine
                 .child
                 .is_none_or(|child| search.planner.repository(child.held.text) == wanted)
@@ -154,12 +161,12 @@ pub fn goes(search: &Search, state: &State, machine: u8, known: Known) -> Option
 /// What is wrong with the departure of a machine, which begins with its drain. Nobody says in these searches that one of two may go.
 pub fn leaves(search: &Search, state: &State, machine: u8, known: Known) -> Option<Broken> {
     let bit = 1 << machine;
-    let is_control_plane = search.is_control_plane(machine);
+    let is_control_plane = state.is_control_plane(machine);
     let left = |other: u8| {
         let now = &state.machines[usize::from(other)];
-        other != machine && now.node && now.child.is_none()
+        other != machine && now.leads && now.node && now.child.is_none()
     };
-    if is_control_plane && (0..search.planner.control_plane).any(left) {
+    if is_control_plane && (0..search.machines()).any(left) {
         return Some(Broken::TwoLeave);
     }
     let (n, healthy) = (known.members.count_ones(), known.healthy.count_ones());
@@ -201,7 +208,7 @@ pub fn cluster_goes(search: &Search, state: &State, known: Known) -> Option<Brok
 
 /// What is wrong with the world, now that a write arrived.
 pub fn after(search: &Search, state: &State, write: Write) -> Option<Broken> {
-    let disrupts = search.is_control_plane(write.machine)
+    let disrupts = write.leads
         || state.machines[usize::from(write.machine)]
             .child
             .is_some_and(|child| child.kept != Kept::Never);
@@ -211,14 +218,14 @@ pub fn after(search: &Search, state: &State, write: Write) -> Option<Broken> {
 
 /// Who is in flight at the same time, and must not be.
 pub fn together(search: &Search, state: &State) -> Option<Broken> {
-    let flying = |machine: &u8| state.machines[usize::from(*machine)].flying;
-    let control_plane = (0..search.planner.control_plane).filter(flying).count();
-    let workers = (search.planner.control_plane..search.machines())
-        .filter(flying)
-        .count();
+    let flying = |leads: bool| {
+        let flying = state.machines.iter().filter(|machine| machine.flying);
+        flying.filter(|it| it.is_control_plane() == leads).count()
+    };
+    let (control_plane, workers) = (flying(true), flying(false));
     if control_plane > 1 {
         Some(Broken::I3Flight)
-    } else if workers > 1 || workers > 0 && control_plane > 0 {
+    } else if workers > search.most_workers || workers > 0 && control_plane > 0 {
         Some(Broken::I4)
     } else {
         None
@@ -230,8 +237,9 @@ pub fn well(search: &Search, state: &State) -> u8 {
     let is_well = |index: &u8| {
         let machine = &state.machines[usize::from(*index)];
         let confirmed = machine.child.is_some_and(|child| child.is_confirmed());
-        !state.silent && confirmed && machine.node && !machine.down
+        let leads = machine.is_control_plane();
+        leads && !state.silent && confirmed && machine.node && !machine.down
     };
-    let well = (0..search.planner.control_plane).filter(is_well);
+    let well = (0..search.machines()).filter(is_well);
     well.map(|machine| 1 << machine).sum()
 }

@@ -154,16 +154,22 @@ impl Model for Search {
     fn init_states(&self) -> Vec<State> {
         let mut machines = [Machine::default(); MOST];
         for index in 0..usize::from(self.machines()) {
-            let Some(text) = self.texts[index] else {
+            let first = self.first[index];
+            machines[index].leads = first.map_or(index < self.leading, |claim| claim.leads);
+            let Some(claim) = first else {
                 continue;
             };
             if self.brings_up {
                 continue;
             }
-            let held = Attempt { text, number: 0 };
+            let held = Attempt {
+                text: claim.text,
+                number: 0,
+            };
             machines[index].node = true;
             machines[index].marks.pods = self.drains;
             machines[index].child = Some(Child {
+                leads: claim.leads,
                 held,
                 kept: Kept::Is(held),
                 proof: Proof::Success(held),

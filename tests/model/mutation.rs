@@ -18,6 +18,8 @@ pub enum Mutation {
     NoVersionOnWrite,
     /// Where there is no child, nobody waits for older POSTs.
     NoWaitWithoutChild,
+    /// An entry of the control plane becomes a worker's where the spec makes its machine one.
+    RoleBySpec,
     /// The removal insists on no version of the ledger from before the touch.
     RemovalByAnyLedger,
     /// The ledger counts as unchanged where its content is the same.

@@ -20,6 +20,7 @@ pub fn applies(state: &mut State, machine: u8) -> Option<()> {
     });
     let now = &mut state.machines[at];
     now.flying &= now.older.is_some();
+    now.leads = child.leads;
     if !std::mem::replace(&mut now.node, true) {
         now.down = false;
         now.marks = Marks::default();

@@ -74,15 +74,10 @@ pub fn version(machine: &MachineName) -> Precondition {
     facts::version(&format!("uid-of-{machine}"), "now")
 }
 
-pub fn ledger(
-    slot: compact::Slot,
-    cluster: &ClusterView,
-    names: &[MachineName],
-    control_plane: u8,
-) -> MapFacts {
+pub fn ledger(slot: compact::Slot, cluster: &ClusterView, names: &[MachineName]) -> MapFacts {
     let entries = slot.entries.iter().flatten().map(|entry| Entry {
         machine: names[usize::from(entry.machine)].clone(),
-        role: role(entry.machine, control_plane),
+        role: role(entry.leads),
         state: if entry.releasing {
             EntryState::Releasing
         } else {
@@ -97,8 +92,8 @@ pub fn ledger(
     facts::ledger(&ledger, cluster, ledger_version("now"))
 }
 
-fn role(machine: u8, control_plane: u8) -> Role {
-    if machine < control_plane {
+fn role(leads: bool) -> Role {
+    if leads {
         Role::ControlPlane
     } else {
         Role::Worker
@@ -112,6 +107,7 @@ pub fn slot(ledger: &Ledger, names: &[MachineName]) -> compact::Slot {
         let at = names.iter().position(|name| *name == entry.machine);
         compact::Entry {
             machine: u8::try_from(at.expect("a machine of this search")).unwrap(),
+            leads: entry.role == Role::ControlPlane,
             releasing: entry.state == EntryState::Releasing,
         }
     });
@@ -167,19 +163,22 @@ pub fn background() -> KubeconfigAnswer {
     }
 }
 
-pub fn word(word: Word, names: &[MachineName], control_plane: u8, now: Timestamp) -> RealWord {
-    let (down, absent, marks) = match word {
+/// What the cluster says; `members`: the control plane, a bit each.
+pub fn word(word: Word, names: &[MachineName], members: u8, now: Timestamp) -> RealWord {
+    let (down, absent, leads, marks) = match word {
         Word::NotAsked => return RealWord::NotAsked,
-        Word::Silence => (u8::MAX, 0, [Marks::default(); compact::MOST]),
+        Word::Silence => (u8::MAX, 0, 0, [Marks::default(); compact::MOST]),
         Word::Heard {
             down,
             absent,
+            leads,
             marks,
-        } => (down | absent, absent, marks),
+        } => (down | absent, absent, leads, marks),
     };
     let ago = |seconds: i64| now - SignedDuration::from_secs(seconds);
     let is_up = |index: usize| down & (1 << index) == 0;
-    let members = || names.iter().enumerate().take(usize::from(control_plane));
+    let is_member = |index: usize| members & (1 << index) != 0;
+    let members = || names.iter().enumerate().filter(|it| is_member(it.0));
     let answers = members().map(|(index, name)| {
         let answer = if is_up(index) {
             Answer::Ready
@@ -196,7 +195,7 @@ pub fn word(word: Word, names: &[MachineName], control_plane: u8, now: Timestamp
         uid: format!("node-{name}"),
         addresses: vec![format!("ip-of-{name}")],
         ready: is_up(index),
-        control_plane: index < usize::from(control_plane),
+        control_plane: leads & (1 << index) != 0,
         deleting: false,
         kubelet_minor: Some(37),
         unschedulable: marks[index].unschedulable,
@@ -254,7 +253,6 @@ pub fn ssh_key(machine: &MachineName, cluster: &ClusterView) -> Read<SecretFacts
 
 pub fn configuration(
     name: &MachineName,
-    role: &str,
     child: &Child,
     texts: &Texts,
     (aged, overdue): (bool, bool),
@@ -286,6 +284,7 @@ pub fn configuration(
     };
     let view = blank(Err(Vec::new()), Estate::whole()).cluster;
     let mut own_labels = labels(CLUSTER);
+    let role = role(child.leads).as_str();
     own_labels.insert("nico.homystack.com/role".to_owned(), role.to_owned());
     let meta = &mut configuration.metadata;
     let version = version(name);

@@ -47,9 +47,10 @@ impl Search {
 
     /// Two minutes go by in which nobody takes an entry: what others decided before has landed or never will.
     fn time_passes(&self, state: &mut State, who: usize, reads: &Reads) {
+        // Nobody waits for the sake of a worker's.
         let without_child = |slot: &Slot| {
             let mut entries = slot.entries.iter().flatten();
-            entries.any(|entry| reads.children[usize::from(entry.machine)].is_none())
+            entries.any(|entry| entry.leads && reads.children[usize::from(entry.machine)].is_none())
         };
         let fences = reads.ledger.is_some_and(|slot| slot.fencing);
         let gives_up = reads.estate.life == Life::Deleting;

@@ -16,7 +16,7 @@ use nico::plan::patience::Clock;
 use nico::plan::{Settings, plan, status};
 use serde_json::Value;
 
-use crate::compact::{Child, Estate, Life, MOST, Slot, Step, Word};
+use crate::compact::{Child, Estate, Life, MOST, Slot, Step, Word, Write};
 use crate::facts;
 use crate::objects;
 use crate::steps::after_its_check;
@@ -43,6 +43,22 @@ pub struct View {
     pub overdue: bool,
 }
 
+impl View {
+    /// The control plane, a bit each: as the configurations say, or the Nodes of machines that have none.
+    fn control_plane(&self) -> u8 {
+        let mut leads = match self.word {
+            Word::Heard { leads, .. } => leads,
+            Word::NotAsked | Word::Silence => 0,
+        };
+        for (index, child) in self.children.iter().enumerate() {
+            if let Some(child) = child {
+                leads = leads & !(1 << index) | u8::from(child.leads) << index;
+            }
+        }
+        leads
+    }
+}
+
 /// What came of it.
 #[derive(Clone, Debug, Default)]
 pub struct Planned {
@@ -60,7 +76,6 @@ pub struct Planned {
 /// The planner, with what it said before.
 pub struct Planner {
     pub names: Vec<MachineName>,
-    pub control_plane: u8,
     specs: Vec<Arc<ValidSpec>>,
     pub now: Timestamp,
     pub texts: Mutex<Texts>,
@@ -69,11 +84,10 @@ pub struct Planner {
 }
 
 impl Planner {
-    pub fn new(names: Vec<MachineName>, control_plane: u8, specs: &[Value]) -> Self {
+    pub fn new(names: Vec<MachineName>, specs: &[Value]) -> Self {
         let valid = |spec| Arc::new(validate(objects::CLUSTER, spec).expect("a valid spec"));
         Self {
             names,
-            control_plane,
             specs: specs.iter().map(valid).collect(),
             now: Timestamp::from_second(1_800_000_000).unwrap(),
             texts: Mutex::default(),
@@ -92,8 +106,8 @@ impl Planner {
         lock(&self.texts).get(text).repository.clone()
     }
 
-    /// The texts of first configurations, as the planner claims them for a new cluster.
-    pub fn first_texts(&self, spec: u8) -> [Option<u16>; MOST] {
+    /// The first configurations, as the planner claims them for a new cluster.
+    pub fn first_claims(&self, spec: u8) -> [Option<Write>; MOST] {
         let view = View {
             spec,
             estate: Estate::whole(),
@@ -109,15 +123,14 @@ impl Planner {
         let mut observed = self.observe(&view);
         observed.kubeconfig.secret = nico::plan::observed::SecretView::Absent;
         let plan = plan(&observed, self.now, &Settings::default());
-        let mut texts = [None; MOST];
+        let mut claims = [None; MOST];
         for action in &plan.actions {
             if let Action::Configuration(ConfigurationWrite::Claim(claim)) = action {
-                let spec = claim.body["spec"].as_object().unwrap().clone();
-                let (text, _) = lock(&self.texts).keep(spec);
-                texts[usize::from(self.index(&claim.machine))] = Some(text);
+                let write = self.written(&view, &claim.machine, &claim.body, false);
+                claims[usize::from(write.machine)] = Some(write);
             }
         }
-        texts
+        claims
     }
 
     /// The plan of a view.
@@ -189,10 +202,9 @@ impl Planner {
         let mut facts = objects::blank(Ok(spec), view.estate);
         let cluster = facts.cluster.clone();
         let ledger = view.ledger;
-        let ledger =
-            ledger.map(|it| objects::ledger(it, &cluster, &self.names, self.control_plane));
+        let ledger = ledger.map(|it| objects::ledger(it, &cluster, &self.names));
         objects::children(&mut facts, view.estate);
-        facts.word = objects::word(view.word, &self.names, self.control_plane, self.now);
+        facts.word = objects::word(view.word, &self.names, view.control_plane(), self.now);
         facts.word_is_old = view.word == Word::NotAsked;
         for (index, name) in self.names.iter().enumerate() {
             let bit = |mask: u8| mask & (1 << index) != 0;
@@ -231,19 +243,7 @@ impl Planner {
         overdue: bool,
     ) -> NixosConfiguration {
         let texts = lock(&self.texts);
-        let role = if index < usize::from(self.control_plane) {
-            "control-plane"
-        } else {
-            "worker"
-        };
-        objects::configuration(
-            &self.names[index],
-            role,
-            child,
-            &texts,
-            (aged, overdue),
-            self.now,
-        )
+        objects::configuration(&self.names[index], child, &texts, (aged, overdue), self.now)
     }
 
     /// Every clock that a plan may ask for, long run out.

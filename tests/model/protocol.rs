@@ -3,6 +3,7 @@
 use crate::model::Fault;
 use crate::mutation::Mutation;
 use crate::search::{Search, Sketch};
+use crate::searches::one_joins_as_either;
 use crate::walk::walk;
 
 fn is_found(mutation: Mutation, search: Search) {
@@ -85,6 +86,13 @@ fn reads_after_the_take() {
 #[test]
 fn the_wait_where_there_is_no_child() {
     is_found(Mutation::NoWaitWithoutChild, joins_and_stays_out());
+}
+
+/// A POST of the control plane may land as long as its entry waits, whatever the spec makes of its machine meanwhile.
+#[test]
+fn the_role_of_an_entry() {
+    let search = one_joins_as_either().crashes(1);
+    is_found(Mutation::RoleBySpec, search);
 }
 
 /// A third machine is asked for, and not any more.

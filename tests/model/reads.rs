@@ -86,15 +86,17 @@ impl Search {
         if state.silent || state.estate.children & Estate::KUBECONFIG == 0 {
             return Word::Silence;
         }
-        let mut word = (0, 0);
+        let mut word = (0, 0, 0);
         for machine in 0..self.machines() {
             let now = &state.machines[usize::from(machine)];
             word.0 |= u8::from(now.down) << machine;
             word.1 |= u8::from(!now.node) << machine;
+            word.2 |= u8::from(now.leads) << machine;
         }
         Word::Heard {
             down: word.0,
             absent: word.1,
+            leads: word.2,
             marks: state.machines.map(|machine| machine.marks),
         }
     }
@@ -104,10 +106,18 @@ impl Search {
         let rewritten = |machine: &u8| {
             reads.children[usize::from(*machine)].is_some_and(|child| child.rewritten)
         };
+        let spec = self.edits[usize::from(reads.edit)];
+        let mut ledger = reads.ledger;
+        if self.mutation == Mutation::RoleBySpec {
+            let entries = ledger.iter_mut().flat_map(|slot| &mut slot.entries);
+            for entry in entries.flatten() {
+                entry.leads &= self.workers[usize::from(spec)] & (1 << entry.machine) == 0;
+            }
+        }
         let view = View {
-            spec: self.edits[usize::from(reads.edit)],
+            spec,
             estate: reads.estate,
-            ledger: reads.ledger,
+            ledger,
             children: reads.children,
             hidden: reads.hidden,
             aged: aged.filter(rewritten).map(|machine| 1 << machine).sum(),

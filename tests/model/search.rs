@@ -1,11 +1,12 @@
 //! A search: which cluster it starts with, what may happen to it, and how much of that.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use nico::api::names::MachineName;
 use serde_json::{Value, json};
 
-use crate::compact::{MOST, State};
+use crate::compact::{MOST, State, Write};
 use crate::model::Fault;
 use crate::mutation::Mutation;
 use crate::objects::DRAIN_SECONDS;
@@ -17,6 +18,13 @@ pub struct Sketch {
     pub repository: &'static str,
     pub control_plane: u8,
     pub workers: u8,
+}
+
+/// A spec with its machines by name.
+struct Roles {
+    repository: &'static str,
+    control_plane: Vec<String>,
+    workers: Vec<String>,
 }
 
 /// A search: where it starts, and how much may happen.
@@ -46,8 +54,14 @@ pub struct Search {
     pub leaves_nothing: bool,
     /// Pods are given time to leave.
     pub drains: bool,
+    /// How many workers may be in flight at once.
+    pub most_workers: usize,
+    /// The workers of each spec, a bit each.
+    pub workers: Vec<u8>,
+    /// The first so many machines are of the control plane at some time.
+    pub leading: usize,
     /// What the machines of the beginning hold.
-    pub texts: [Option<u16>; MOST],
+    pub first: [Option<Write>; MOST],
 }
 
 impl Search {
@@ -64,40 +78,76 @@ impl Search {
     /// A founded cluster at the first of these specs. Those with the most machines have them all.
     pub fn of(sketches: &[Sketch]) -> Self {
         // No pods, and nothing to wait for.
-        Self::with_drains(sketches, 0)
+        Self::sketched(sketches, 0, 1)
     }
 
     /// The same, and the pods of a machine that leaves are given time.
     pub fn draining(sketches: &[Sketch]) -> Self {
+        Self::draining_at_once(sketches, 1)
+    }
+
+    /// The same, and the pods of a machine that leaves are given time.
+    pub fn draining_at_once(sketches: &[Sketch], most_workers: u8) -> Self {
         Self {
             drains: true,
-            ..Self::with_drains(sketches, DRAIN_SECONDS)
+            ..Self::sketched(sketches, DRAIN_SECONDS, most_workers)
         }
     }
 
-    fn with_drains(sketches: &[Sketch], seconds: i64) -> Self {
-        let most = |of: fn(&Sketch) -> u8| sketches.iter().map(of).max().unwrap_or_default();
-        let control_plane = most(|it| it.control_plane);
-        let name = |kind: &str, index: u8| MachineName::parse(&format!("{kind}-{index}")).unwrap();
-        let named = |kind: &str, count: u8| -> Vec<MachineName> {
-            (1..=count).map(|index| name(kind, index)).collect()
+    fn sketched(sketches: &[Sketch], drain_seconds: i64, most_workers: u8) -> Self {
+        let named = |kind: &str, count: u8| -> Vec<String> {
+            (1..=count).map(|index| format!("{kind}-{index}")).collect()
         };
-        let spec = |sketch: &Sketch| -> Value {
-            let mut spec = json!({
-                "gitRepo": format!("https://example.com/{}.git", sketch.repository),
-                "controlPlane": { "machines": named("cp", sketch.control_plane) },
-                "rollout": { "drainTimeoutSeconds": seconds },
+        let specs = sketches.iter().map(|it| Roles {
+            repository: it.repository,
+            control_plane: named("cp", it.control_plane),
+            workers: named("worker", it.workers),
+        });
+        Self::built(&specs.collect::<Vec<_>>(), drain_seconds, most_workers)
+    }
+
+    /// A founded cluster at the first of these specs: repository, control plane and workers.
+    pub fn of_roles(specs: &[(&'static str, &[&str], &[&str])]) -> Self {
+        let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+        let specs = specs
+            .iter()
+            .map(|(repository, control_plane, workers)| Roles {
+                repository,
+                control_plane: owned(control_plane),
+                workers: owned(workers),
             });
-            if sketch.workers > 0 {
-                spec["dataPlane"] = json!({ "machines": named("worker", sketch.workers) });
+        Self::built(&specs.collect::<Vec<_>>(), 0, 1)
+    }
+
+    fn built(specs: &[Roles], drain_seconds: i64, most_workers: u8) -> Self {
+        let all = |of: fn(&Roles) -> &Vec<String>| -> BTreeSet<String> {
+            specs.iter().flat_map(of).cloned().collect()
+        };
+        let (leading, working) = (all(|it| &it.control_plane), all(|it| &it.workers));
+        let names = leading.iter().chain(working.difference(&leading));
+        let names: Vec<_> = names
+            .map(|name| MachineName::parse(name).unwrap())
+            .collect();
+        let workers = specs.iter().map(|spec| {
+            let is_worker = |name: &MachineName| spec.workers.iter().any(|it| it == name.as_str());
+            let bits = names.iter().enumerate();
+            bits.map(|(index, name)| u8::from(is_worker(name)) << index)
+                .sum()
+        });
+        let workers = workers.collect();
+        let spec = |it: &Roles| -> Value {
+            let mut spec = json!({
+                "gitRepo": format!("https://example.com/{}.git", it.repository),
+                "controlPlane": { "machines": it.control_plane },
+                "rollout": { "drainTimeoutSeconds": drain_seconds, "maxUnavailable": most_workers },
+            });
+            if !it.workers.is_empty() {
+                spec["dataPlane"] = json!({ "machines": it.workers });
             }
             spec
         };
-        let specs: Vec<Value> = sketches.iter().map(spec).collect();
-        let mut names = named("cp", control_plane);
-        names.extend(named("worker", most(|it| it.workers)));
-        let planner = Planner::new(names, control_plane, &specs);
-        let texts = planner.first_texts(0);
+        let planner = Planner::new(names, &specs.iter().map(spec).collect::<Vec<_>>());
+        let first = planner.first_claims(0);
         Self {
             planner: Arc::new(planner),
             edits: vec![0],
@@ -113,7 +163,10 @@ impl Search {
             punctual: false,
             leaves_nothing: false,
             drains: false,
-            texts,
+            most_workers: most_workers.into(),
+            workers,
+            leading: leading.len(),
+            first,
         }
     }
 
@@ -177,16 +230,6 @@ impl Search {
 
     pub fn machines(&self) -> u8 {
         u8::try_from(self.planner.names.len()).unwrap()
-    }
-
-    pub fn is_control_plane(&self, machine: u8) -> bool {
-        machine < self.planner.control_plane
-    }
-
-    /// How many control plane configurations there are.
-    pub fn members(&self, state: &State) -> usize {
-        let members = &state.machines[..usize::from(self.planner.control_plane)];
-        members.iter().filter(|it| it.child.is_some()).count()
     }
 
     /// Machines that NIO cannot reach, a bit each.

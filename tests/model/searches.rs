@@ -86,6 +86,50 @@ fn two_workers() {
     holds("1+2", Search::new(1, 2).edits([1, 0]).crashes(1));
 }
 
+/// A worker joins the control plane, and is a worker again after all.
+pub fn a_worker_leads() -> Search {
+    Search::of_roles(&[("a", &["cp-1"], &["x"]), ("a", &["cp-1", "x"], &[])]).edits([1, 0])
+}
+
+/// A machine is asked for as one of the control plane, as a worker, and not any more.
+pub fn one_joins_as_either() -> Search {
+    Search::of_roles(&[
+        ("a", &["cp-1"], &[]),
+        ("a", &["cp-1", "x"], &[]),
+        ("a", &["cp-1"], &["x"]),
+        ("b", &["cp-1"], &[]),
+    ])
+    .edits([1, 2, 3])
+}
+
+#[test]
+fn a_role_that_changes() {
+    holds("x leads and works again", a_worker_leads().crashes(1));
+    holds(
+        "x leads, works, and stays out",
+        one_joins_as_either().crashes(1),
+    );
+    let specs: [(_, &[&str], &[&str]); 2] =
+        [("a", &["cp-1"], &["x", "y"]), ("a", &["cp-1", "x"], &["y"])];
+    holds(
+        "1+2, one leads",
+        Search::of_roles(&specs).edits([1]).crashes(1),
+    );
+}
+
+#[test]
+fn workers_that_leave() {
+    let of = |repository, workers| Sketch {
+        repository,
+        control_plane: 1,
+        workers,
+    };
+    let specs = [of("a", 2), of("a", 0), of("b", 0)];
+    let search = || Search::of(&specs).crashes(1);
+    holds("1+2 to 1 and back", search().edits([1, 0]));
+    holds("1+2 to 1, and another repository", search().edits([1, 2]));
+}
+
 #[test]
 fn a_control_plane_that_shrinks() {
     let specs = [sketch("a", 4), sketch("a", 3), sketch("b", 3)];
@@ -150,6 +194,27 @@ fn full_two_operators() {
         "2+0, two operators, caches",
         Search::new(2, 0).edits([1]).operators(2).caches(),
     );
+}
+
+#[test]
+#[ignore = "the full size"]
+fn full_roles() {
+    holds(
+        "x leads and works again, two operators",
+        a_worker_leads().operators(2),
+    );
+    holds(
+        "x leads, works, and stays out, two crashes",
+        one_joins_as_either().crashes(2),
+    );
+    holds(
+        "x leads, works, and stays out, two operators",
+        one_joins_as_either().operators(2),
+    );
+    let search = one_joins_as_either()
+        .crashes(1)
+        .faults(1, [LedgerLost, ChildLost]);
+    holds("x leads, works, and stays out, a fault", search);
 }
 
 #[test]

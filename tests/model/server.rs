@@ -191,10 +191,9 @@ impl Search {
             text: write.text,
             number: FRESH,
         };
-        let of_three = self.is_control_plane(write.machine) && self.members(state) > 2;
+        let of_three = write.leads && state.members() > 2;
         let machine = &mut state.machines[at];
-        let disrupts = self.is_control_plane(write.machine)
-            || held.is_some_and(|held| held.kept != Kept::Never);
+        let disrupts = write.leads || held.is_some_and(|held| held.kept != Kept::Never);
         if let Some(held) = held {
             // What was not done with may still be running, and end after the new one. One such is as bad as many.
             let unfinished = machine.flying && of_three;
@@ -202,6 +201,7 @@ impl Search {
         }
         machine.child = Some(match held {
             None => Child {
+                leads: write.leads,
                 held: held_now,
                 kept: Kept::Never,
                 proof: Proof::Nothing,

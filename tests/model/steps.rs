@@ -95,7 +95,7 @@ impl Planner {
         })
     }
 
-    fn written(&self, view: &View, name: &MachineName, body: &Value, entered: bool) -> Write {
+    pub fn written(&self, view: &View, name: &MachineName, body: &Value, entered: bool) -> Write {
         let machine = self.index(name);
         let held = view.children[usize::from(machine)];
         let mut spec: Map<String, Value> = body["spec"].as_object().unwrap().clone();
@@ -109,6 +109,8 @@ impl Planner {
         // SPEC 3.4: the marker names the generation that it was written over, and no two writes rest on the same one.
         let number = marker.as_str().rsplit('-').next();
         let is_new = held.is_none() || number == Some(READ_GENERATION.to_string().as_str());
+        let role = &body["metadata"]["labels"]["nico.homystack.com/role"];
+        let leads = held.map_or(role == "control-plane", |held| held.leads);
         let kept = texts.get(text);
         let flaw = if kept.machine != name.as_str() {
             Some(Broken::I1)
@@ -121,6 +123,7 @@ impl Planner {
         };
         Write {
             machine,
+            leads,
             text,
             rewritten: body["metadata"]["annotations"]["nico.homystack.com/rewritten"].is_string(),
             joins: held.is_none(),

@@ -67,8 +67,13 @@ pub fn story(state: &State) -> String {
         None => story.push_str(" lost"),
         Some(slot) => {
             for entry in slot.entries.iter().flatten() {
+                let role = if entry.leads {
+                    "control plane"
+                } else {
+                    "worker"
+                };
                 let releasing = if entry.releasing { " releasing" } else { "" };
-                let _ = write!(story, " {}{releasing}", entry.machine);
+                let _ = write!(story, " {} as {role}{releasing}", entry.machine);
             }
             story.push_str(if slot.fencing { " fencing" } else { "" });
             story.push_str(if slot.founding { " not founded" } else { "" });
@@ -98,6 +103,7 @@ pub fn story(state: &State) -> String {
         let held = attempt(&child.held);
         let _ = write!(story, "\n    {index}: {held} confirmed {kept} NIO {proof}");
         let words = [
+            (child.leads, "control plane"),
             (machine.flying, "in flight"),
             (child.rewritten, "rewritten"),
             (machine.aged, "an hour ago"),

@@ -125,6 +125,12 @@ impl<'a> Preflight<'a> {
         held.or_else(joins).or_else(entered).unwrap_or(Role::Worker)
     }
 
+    /// Whether it joins in the role that it has: an entry of the control plane ends as one before its machine joins as a worker.
+    fn joins(&self, machine: &MachineName) -> bool {
+        let pick = self.known.selection.of(self.role(machine));
+        pick.joining.contains(machine)
+    }
+
     /// Whom to try, in this order (SPEC 4.3): who is in flight already, sick ones that leave, who was changed last and is not
     /// well, who joins, what leads out of a lost quorum, who is outdated, sick ones first, and healthy ones that leave.
     pub(super) fn candidates(&self) -> Vec<MachineName> {
@@ -183,7 +189,7 @@ impl<'a> Preflight<'a> {
         ) {
             (Some(held), Some(_)) => !held.is_confirmed() || held.is_deleting(),
             // One that joins has not begun before its first configuration is there.
-            (None, Some(flight)) => flight.entry.is_some() && !self.known.selection.joins(machine),
+            (None, Some(flight)) => flight.entry.is_some() && !self.joins(machine),
             (_, None) => false,
         }
     }
