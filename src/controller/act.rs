@@ -6,6 +6,8 @@ mod configuration;
 mod ledger;
 mod slot;
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Api;
 use kube::runtime::reflector::ObjectRef;
@@ -19,6 +21,7 @@ use super::events::Happening;
 use super::pass::Pass;
 use crate::api::cluster::RawCluster;
 use crate::api::names::{IN_USE_FINALIZER, MachineName};
+use crate::api::status::Role;
 use crate::plan::action::{Action, FinalizerWrite, LedgerWrite, NodeWork, Notice, SlotWrite};
 use crate::plan::desired::owner_reference;
 use crate::plan::observed::{LedgerView, Observed, controller, labels};
@@ -71,6 +74,8 @@ pub struct Hand<'a> {
     /// The ledger that the plan rests on: as it was read, then as this hand wrote it.
     ledger: Option<Precondition>,
     taken_up: TakenUp,
+    /// What it has claimed and not told yet.
+    claimed: BTreeMap<Role, Vec<MachineName>>,
 }
 
 impl<'a> Hand<'a> {
@@ -87,6 +92,7 @@ impl<'a> Hand<'a> {
             observed,
             ledger,
             taken_up: TakenUp::now(),
+            claimed: BTreeMap::new(),
         }
     }
 

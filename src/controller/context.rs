@@ -41,7 +41,7 @@ pub struct Context {
     /// What the watches have shown.
     pub stores: Stores,
     /// Objects read by name.
-    pub named: NamedReads,
+    pub named: Arc<NamedReads>,
     /// SSH and the workload's API.
     pub background: Background,
     /// Whose pass begins.
@@ -84,7 +84,7 @@ impl Context {
             events: Events::new(client.clone()),
             gate: Gate::new(CONCURRENT_PASSES, PASSES_KEPT_FOR_FIRST_LOOKS),
             started: Instant::now(),
-            named: NamedReads::new(client.clone(), settings.resync),
+            named: Arc::new(NamedReads::new(client.clone(), settings.resync)),
             stores: Stores::default(),
             interests: Interests::default(),
             clusters,

@@ -15,8 +15,8 @@ const MAX_NOTE: usize = 1024;
 /// Something that happened to a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Happening {
-    /// A machine got its first configuration.
-    Claimed(MachineName, Role),
+    /// Machines got their first configuration, in one pass.
+    Claimed(Vec<MachineName>, Role),
     /// NIO applied what a machine holds.
     Confirmed(String),
     /// A configuration was written anew.
@@ -72,11 +72,18 @@ impl Happening {
             )
         };
         match self {
-            Self::Claimed(machine, role) => normal(
-                "Claimed",
-                "Claim",
-                format!("Machine {machine} is taken as {}", role.as_str()),
-            ),
+            Self::Claimed(machines, role) => {
+                let role = role.as_str();
+                let note = match &machines[..] {
+                    [machine] => format!("Machine {machine} is taken as {role}"),
+                    machines => {
+                        let named: Vec<&str> = machines.iter().map(MachineName::as_str).collect();
+                        let (count, named) = (named.len(), named.join(", "));
+                        format!("{count} machines are taken as {role}: {named}")
+                    }
+                };
+                normal("Claimed", "Claim", note)
+            }
             Self::Confirmed(machine) => normal(
                 "Confirmed",
                 "Confirm",
@@ -174,8 +181,11 @@ impl Happening {
     /// The machine that it is about. Events that differ in it are not counted as one.
     fn machine(&self) -> Option<&str> {
         match self {
-            Self::Claimed(machine, _)
-            | Self::Updating(machine)
+            Self::Claimed(machines, _) => match &machines[..] {
+                [machine] => Some(machine.as_str()),
+                _ => None,
+            },
+            Self::Updating(machine)
             | Self::NodeDeleted(machine, _)
             | Self::Draining(machine, _)
             | Self::Undrained(machine, _)

@@ -1,5 +1,6 @@
 //! Objects read by name and remembered until the next resync or NICO's own write: there is no list or watch of Secrets, which
-//! would show every one of them (SPEC 7, "Rights"). Of a Secret only facts are kept, never a value.
+//! would show every one of them (SPEC 7, "Rights"). Of a Secret only facts are kept, never a value, but for the kubeconfig of a cluster
+//! that is asked again and again.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -12,11 +13,12 @@ use zeroize::Zeroize;
 
 use super::calls::{self, CallError};
 use super::lock::lock;
-use super::schedule::RECENT_READ_AGE;
+use super::schedule::{KUBECONFIG_MEMORY, RECENT_READ_AGE};
 use crate::api::digest::sha256;
-use crate::api::kubeconfig::KUBECONFIG_TYPE;
+use crate::api::kubeconfig::{KUBECONFIG_TYPE, VALUE_KEY};
 use crate::api::nio::SSH_KEY;
 use crate::plan::facts::{Freshness, MapFacts, ObjectFacts, Read, SecretFacts};
+use crate::plan::writes::Precondition;
 use crate::remote::kubeconfig::facts as kubeconfig;
 use crate::remote::offload::{ANSWERS, KEYS};
 use crate::remote::secret::SecretText;
@@ -33,6 +35,8 @@ pub struct NamedReads {
     maps: Remembered<MapFacts>,
     /// What came of reading private keys, by the digest of their text.
     fingerprints: Mutex<HashMap<String, Result<String, KeyError>>>,
+    /// The kubeconfigs of the clusters that were asked lately, each with the version of its Secret.
+    kubeconfigs: Remembered<(Precondition, SecretText)>,
 }
 
 type Remembered<T> = Mutex<HashMap<(String, String), (Instant, Option<T>)>>;
@@ -47,6 +51,7 @@ impl NamedReads {
             secrets: Mutex::default(),
             maps: Mutex::default(),
             fingerprints: Mutex::default(),
+            kubeconfigs: Mutex::default(),
         }
     }
 
@@ -61,6 +66,34 @@ impl NamedReads {
     pub fn expire(&self) {
         lock(&self.secrets).retain(|_, (at, _)| at.elapsed() < self.resync);
         lock(&self.maps).retain(|_, (at, _)| at.elapsed() < self.resync);
+        lock(&self.kubeconfigs).retain(|_, (at, _)| at.elapsed() < KUBECONFIG_MEMORY);
+    }
+
+    /// The kubeconfig in a Secret, to ask the cluster. It is read at most every [`KUBECONFIG_MEMORY`] while the Secret is of that
+    /// version: a cluster that changes is asked every few seconds.
+    pub async fn kubeconfig(
+        &self,
+        namespace: &str,
+        name: &str,
+        version: &Precondition,
+    ) -> Result<Option<SecretText>, CallError> {
+        let key = (namespace.to_owned(), name.to_owned());
+        let is_fresh = |at: &Instant| at.elapsed() < KUBECONFIG_MEMORY;
+        if let Some((at, Some((of, kubeconfig)))) = lock(&self.kubeconfigs).get(&key)
+            && is_fresh(at)
+            && of == version
+        {
+            return Ok(Some(kubeconfig.clone()));
+        }
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        let secret = calls::get_opt(&api, name).await?;
+        let read = secret.and_then(|secret| {
+            let version = Precondition::of(&secret.metadata);
+            Some((version, value_of(secret, VALUE_KEY)?))
+        });
+        lock(&self.kubeconfigs).retain(|_, (at, _)| is_fresh(at));
+        remember(&self.kubeconfigs, key, read.clone());
+        Ok(read.map(|(_, kubeconfig)| kubeconfig))
     }
 
     /// A Secret.
@@ -304,6 +337,33 @@ mod tests {
         let read = named().secret("default", "giant", Freshness::Live).await;
         let why = read.unwrap().found.unwrap().fingerprint.unwrap();
         assert_eq!(why, Err(KeyError::TooLarge.to_string()));
+    }
+
+    /// A cluster that is being changed is asked every two seconds, and twice for each machine.
+    #[tokio::test]
+    async fn the_kubeconfig_is_read_once_for_many_questions_and_anew_where_another_is_stored() {
+        let reads = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = std::sync::Arc::clone(&reads);
+        let service = service_fn(move |_: hyper::Request<Body>| {
+            let read = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let version = if read == 0 { "1" } else { "2" };
+            let data = json!({ VALUE_KEY: k8s_openapi::ByteString(version.into()) });
+            let secret =
+                json!({"metadata": {"uid": "u", "resourceVersion": version}, "data": data});
+            let body = Body::from(serde_json::to_vec(&secret).unwrap());
+            async move { Ok::<_, Infallible>(hyper::Response::new(body)) }
+        });
+        let client = kube::Client::new(service, "default");
+        let named = NamedReads::new(client, Duration::from_secs(300));
+        for (version, reads_then) in [("1", 1), ("1", 1), ("2", 2), ("2", 2)] {
+            let version = Precondition {
+                uid: "u".to_owned(),
+                resource_version: version.to_owned(),
+            };
+            let read = named.kubeconfig("default", "kubeconfig", &version).await;
+            assert_eq!(read.unwrap().unwrap().expose(), version.resource_version);
+            assert_eq!(reads.load(std::sync::atomic::Ordering::SeqCst), reads_then);
+        }
     }
 
     #[test]

@@ -6,11 +6,10 @@ use super::calls::{self, CallError};
 use super::clock::now;
 use super::context::Context;
 use super::live::{READS_AT_A_TIME, Sources};
-use super::named;
+use super::named::NamedReads;
 use super::pass::Pass;
 use super::stores::{label_key, owner_key};
 use crate::api::cluster::RawCluster;
-use crate::api::kubeconfig::VALUE_KEY;
 use crate::api::names::{
     ACCEPT_QUORUM_LOSS_ANNOTATION, ClusterId, FORCE_RELEASE_ANNOTATION, kubeconfig_name,
     ledger_name,
@@ -21,7 +20,7 @@ use crate::plan::assemble::assemble;
 use crate::plan::facts::{
     ClusterFacts, Facts, Freshness, KubeconfigAnswer, KubeconfigQuestion, MapFacts, Needs,
 };
-use crate::plan::observed::{ClusterView, Observed, SecretView, Word, Works};
+use crate::plan::observed::{ClusterView, KubeconfigView, Observed, SecretView, Word, Works};
 use crate::remote::workload::{ApiServer, Question};
 
 /// Port of every member's API server, where the spec names an endpoint whose port may be another (SPEC 4.4).
@@ -102,7 +101,7 @@ pub async fn observe(
     if !is_asked {
         return Ok(observed);
     }
-    let asking = Box::pin(word(&context.client, &observed));
+    let asking = Box::pin(word(&context.named, &observed));
     let asked = context.background.ask(&observed.cluster, asking);
     let word = pass.wait_for(asked).await?;
     (facts.word, facts.word_is_old) = (word, false);
@@ -225,7 +224,7 @@ fn ask_background(
 
 /// Whom to ask how the machines are, and with which kubeconfig; or why nobody can be asked.
 pub(super) async fn question(
-    client: &kube::Client,
+    named: &NamedReads,
     observed: &Observed,
 ) -> Result<Result<Question, &'static str>, CallError> {
     let Ok(spec) = &observed.spec else {
@@ -233,13 +232,13 @@ pub(super) async fn question(
     };
     let cluster = &observed.cluster;
     let none = Ok(Err("no kubeconfig is stored yet"));
-    if observed.kubeconfig.secret != SecretView::Ours {
+    let KubeconfigView { secret, stored, .. } = &observed.kubeconfig;
+    let Some(stored) = stored.as_ref().filter(|_| *secret == SecretView::Ours) else {
         return none;
-    }
+    };
     let name = kubeconfig_name(&cluster.name);
-    let Some(kubeconfig) =
-        named::secret_value(client, &cluster.namespace, &name, VALUE_KEY).await?
-    else {
+    let kubeconfig = named.kubeconfig(&cluster.namespace, &name, &stored.version);
+    let Some(kubeconfig) = kubeconfig.await? else {
         return none;
     };
     let members = observed.control_plane().filter_map(|member| {
@@ -259,8 +258,8 @@ pub(super) async fn question(
 }
 
 /// What the cluster says of itself, now.
-pub(super) async fn word(client: &kube::Client, observed: &Observed) -> Result<Word, CallError> {
-    Ok(match question(client, observed).await? {
+pub(super) async fn word(named: &NamedReads, observed: &Observed) -> Result<Word, CallError> {
+    Ok(match question(named, observed).await? {
         Ok(question) if question.members.is_empty() => {
             Word::Silent("no control plane machine has an address to ask".to_owned())
         }

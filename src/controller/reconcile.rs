@@ -200,6 +200,17 @@ async fn carry_out(
     settings: &Settings,
 ) -> Option<ActError> {
     let mut hand = Hand::new(pass, observed);
+    let failure = act_in_order(pass, &mut hand, plan, settings).await;
+    hand.tell_claims();
+    failure
+}
+
+async fn act_in_order(
+    pass: &Pass<'_>,
+    hand: &mut Hand<'_>,
+    plan: &Plan,
+    settings: &Settings,
+) -> Option<ActError> {
     for action in &plan.actions {
         match hand.act(action).await {
             Ok(Outcome::Cluster(written)) => {
@@ -210,7 +221,7 @@ async fn carry_out(
                 return None;
             }
             Ok(Outcome::Taken(machine, taken)) => {
-                let first = (observed, plan);
+                let first = (hand.observed, plan);
                 let written =
                     Box::pin(write_under_entry(pass, first, settings, &machine, &taken)).await;
                 if written.is_ok() {

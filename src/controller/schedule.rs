@@ -55,6 +55,8 @@ pub const STATUS_CONTESTS_BEFORE_EVENT: u32 = 3;
 /// How old the answer to a read by name may be that counts as recent. People create and mend Secrets, and no watch reports it; NIO
 /// applies without a Secret that is missing and reports success. Several writes in a row share one read.
 pub const RECENT_READ_AGE: Duration = Duration::from_secs(5);
+/// How long the kubeconfig is remembered through which a cluster is asked.
+pub const KUBECONFIG_MEMORY: Duration = Duration::from_secs(30);
 /// How old a probe of the cluster may be while a change depends on it.
 pub const PROBE_AGE: Duration = Duration::from_secs(2);
 

@@ -277,6 +277,23 @@ fn what_a_write_refers_to_is_recent() {
     assert_eq!(needed, ["ssh-w"], "and the key of that machine alone");
 }
 
+/// A cluster that changes is looked at every few seconds. What was read before serves until the next resync, but for what is found not
+/// to be as it should.
+#[test]
+fn what_was_not_looked_at_yet_is_not_doubted() {
+    let mut world = world();
+    let mut facts = complete(&mut world);
+    let key = "ssh-a".to_owned();
+    facts.secrets.remove(&key);
+    assert_eq!(
+        needs(&facts).secrets,
+        BTreeMap::from([(key, Freshness::Remembered)])
+    );
+    let Needs { secrets, maps, .. } = needs(&world.facts(PROD).unwrap());
+    let asked: Vec<_> = secrets.into_values().chain(maps.into_values()).collect();
+    assert_eq!(asked, [Freshness::Remembered; 5]);
+}
+
 /// A kubeconfig that another operator stored shows that the cluster is founded: before the founding no memory of its absence will do.
 #[test]
 fn before_the_founding_a_live_plan_reads_the_kubeconfig() {

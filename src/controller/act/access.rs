@@ -102,7 +102,12 @@ impl Hand<'_> {
             .ok_or(ActError::Lost("the host key is no longer at hand"))?;
         let name = known_hosts_name(&cluster.name);
         let api = self.api::<ConfigMap>();
-        let written = match calls::get_opt(&api, &name).await? {
+        // Where there was none, POST finds out whether there still is none.
+        let held = match self.observed.known_hosts {
+            KnownHostsView::Absent => None,
+            _ => calls::get_opt(&api, &name).await?,
+        };
+        let written = match held {
             None => {
                 let map = ConfigMap {
                     metadata: self.child_meta(&name, false)?,

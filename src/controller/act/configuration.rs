@@ -26,15 +26,27 @@ impl Hand<'_> {
             status: None,
         });
         info!(machine = %claim.machine, marker = %claim.marker, "claimed");
-        self.tell(&Happening::Claimed(claim.machine.clone(), claim.role));
         Ok(())
     }
 
-    pub(super) async fn configuration(&self, write: &ConfigurationWrite) -> Result<(), ActError> {
+    /// Tells which machines this hand has claimed: in one event for each role.
+    pub(in crate::controller) fn tell_claims(&mut self) {
+        for (role, machines) in std::mem::take(&mut self.claimed) {
+            self.tell(&Happening::Claimed(machines, role));
+        }
+    }
+
+    pub(super) async fn configuration(
+        &mut self,
+        write: &ConfigurationWrite,
+    ) -> Result<(), ActError> {
         match write {
             ConfigurationWrite::Claim(claim) => {
                 self.ledger_stands().await?;
-                self.post(claim).await
+                self.post(claim).await?;
+                let claimed = self.claimed.entry(claim.role).or_default();
+                claimed.push(claim.machine.clone());
+                Ok(())
             }
             ConfigurationWrite::Rewrite(rewrite) => {
                 self.ledger_stands().await?;

@@ -1,6 +1,7 @@
 //! The slot: entries are taken, written under, and ended (SPEC 4.2). Each write insists on the version that the plan rests on.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ActError, Hand};
@@ -46,7 +47,11 @@ impl Hand<'_> {
         let machine = disruptive.machine().clone();
         match disruptive.write() {
             EnteredWrite::Rewrite(rewrite) => self.rewrite(rewrite).await,
-            EnteredWrite::Join(claim) => self.post(claim).await,
+            EnteredWrite::Join(claim) => {
+                self.post(claim).await?;
+                self.tell(&Happening::Claimed(vec![machine], claim.role));
+                Ok(())
+            }
             EnteredWrite::Drain {
                 name,
                 uid,
@@ -106,18 +111,18 @@ impl Hand<'_> {
     }
 
     async fn question(&self) -> Result<Question, ActError> {
-        let question = question(&self.context.client, self.observed).await?;
+        let question = question(&self.context.named, self.observed).await?;
         question.map_err(ActError::Lost)
     }
 
     /// Evicts the pods of a Node, in the background.
     pub(super) fn evict(&self, node: &str) {
-        let (client, observed) = (self.context.client.clone(), self.observed.clone());
+        let (named, observed) = (Arc::clone(&self.context.named), self.observed.clone());
         let (uid, node) = (observed.cluster.uid.clone(), node.to_owned());
         let evict = {
             let node = node.clone();
             async move {
-                if let Ok(Ok(question)) = question(&client, &observed).await {
+                if let Ok(Ok(question)) = question(&named, &observed).await {
                     question.evict_all(&node).await;
                 }
             }
@@ -161,8 +166,8 @@ impl Hand<'_> {
 
     /// Asks the cluster how its machines are, in the background.
     pub(super) fn ask(&self) {
-        let (client, observed) = (self.context.client.clone(), self.observed.clone());
-        let probe = async move { word(&client, &observed).await.ok() };
+        let (named, observed) = (Arc::clone(&self.context.named), self.observed.clone());
+        let probe = async move { word(&named, &observed).await.ok() };
         self.context
             .background
             .start_probe(&self.observed.cluster, probe);

@@ -41,6 +41,20 @@ impl<'a> NamedFacts<'a> {
         known(&self.facts.maps, &mut self.needs.maps, name, at_least)
     }
 
+    /// Asks for a recent answer about a Secret that was read and is not as it should be.
+    fn doubt_secret(&mut self, name: &str) {
+        if self.facts.secrets.contains_key(name) {
+            self.secret(name, Freshness::Recent);
+        }
+    }
+
+    /// The same of a ConfigMap.
+    fn doubt_map(&mut self, name: &str) {
+        if self.facts.maps.contains_key(name) {
+            self.map(name, Freshness::Recent);
+        }
+    }
+
     /// How new a Secret has to be that is referred to by what is written: NIO applies without one that is missing and calls that
     /// success.
     fn referred_to(is_written: bool) -> Freshness {
@@ -100,7 +114,7 @@ impl<'a> NamedFacts<'a> {
             self.note_unheld(Child::Ledger, &map.object);
         }
         if view.ours().is_none() {
-            self.map(&name, Freshness::Recent);
+            self.doubt_map(&name);
         }
         view
     }
@@ -120,7 +134,7 @@ impl<'a> NamedFacts<'a> {
             self.note_unheld(token.into(), &facts.object);
         }
         if !view.usable() {
-            self.secret(&name, Freshness::Recent);
+            self.doubt_secret(&name);
         }
         view
     }
@@ -153,7 +167,7 @@ impl<'a> NamedFacts<'a> {
             Some(_) => SecretView::Adopted,
         };
         if !view.usable() {
-            self.secret(name, Freshness::Recent);
+            self.doubt_secret(name);
         }
         view
     }
@@ -174,7 +188,7 @@ impl<'a> NamedFacts<'a> {
         let found = self.secret(secret, Self::referred_to(facts.writes.contains(name)));
         let view = ssh_key::judge(name, secret, found, facts.nio, given);
         if !matches!(view, SshKeyView::Usable { .. }) {
-            self.secret(secret, Freshness::Recent);
+            self.doubt_secret(secret);
         }
         (!self.needs.secrets.contains_key(secret)).then_some(view)
     }
@@ -219,7 +233,7 @@ impl<'a> NamedFacts<'a> {
             }
         });
         if !is_ours {
-            self.secret(&name, Freshness::Recent);
+            self.doubt_secret(&name);
         }
         value.filter(|_| view.secret == SecretView::Ours)
     }
@@ -232,7 +246,7 @@ impl<'a> NamedFacts<'a> {
             self.map(&name, Freshness::Remembered),
         );
         if view != KnownHostsView::Ours {
-            self.map(&name, Freshness::Recent);
+            self.doubt_map(&name);
         }
         view
     }
