@@ -66,9 +66,12 @@ struct Shared {
 #[derive(Default)]
 struct State {
     requests: u64,
+    /// Of answers, but for those to watches.
+    bytes: usize,
     writes: usize,
     log: Vec<Call>,
     forbidden: Vec<Call>,
+    missed: Vec<Call>,
     used: BTreeSet<(String, String, String)>,
     faults: Vec<Fault>,
     starting: bool,
@@ -142,6 +145,12 @@ impl Proxy {
         self.shared.state().requests
     }
 
+    /// How many bytes were answered, but for watches.
+    #[must_use]
+    pub fn answered_bytes(&self) -> usize {
+        self.shared.state().bytes
+    }
+
     /// The writes, in the order in which they came; also those that a fault kept from the API server.
     #[must_use]
     pub fn writes(&self) -> Vec<Call> {
@@ -161,6 +170,12 @@ impl Proxy {
     #[must_use]
     pub fn forbidden(&self) -> Vec<Call> {
         self.shared.state().forbidden.clone()
+    }
+
+    /// Calls that the API server answered with 404.
+    #[must_use]
+    pub fn missed(&self) -> Vec<Call> {
+        self.shared.state().missed.clone()
     }
 
     /// What was asked for, as (verb, group, resource): the judge of superfluous rules.
@@ -280,6 +295,7 @@ impl Shared {
             ));
         }
         let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+        self.state().bytes += body.len();
         if let Some(fault) = fault {
             return strike(&fault.effect, Some(&body)).await;
         }
@@ -317,10 +333,15 @@ impl Shared {
     fn answered(&self, call: &Call, status: StatusCode) {
         let mut state = self.state();
         let code = Some(status.as_u16());
-        if status == StatusCode::FORBIDDEN {
+        let kept = match status {
+            StatusCode::FORBIDDEN => Some(&mut state.forbidden),
+            StatusCode::NOT_FOUND => Some(&mut state.missed),
+            _ => None,
+        };
+        if let Some(kept) = kept {
             let mut call = call.clone();
             call.code = code;
-            state.forbidden.push(call);
+            kept.push(call);
         }
         let mut log = state.log.iter_mut();
         if let Some(logged) = log.find(|logged| call.n > 0 && logged.n == call.n) {
