@@ -1,19 +1,19 @@
 //! SHA-256 as the names and comparisons of this program use it: lower-case hexadecimal text.
 
-use std::fmt::Write as _;
-
 use sha2::{Digest, Sha256};
 
 /// Lower-case hexadecimal text of bytes.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            // Writing to a `String` never fails.
-            let _ = write!(text, "{byte:02x}");
-            text
+    let digit = |nibble: u8| {
+        char::from(if nibble < 10 {
+            b'0' + nibble
+        } else {
+            b'a' - 10 + nibble
         })
+    };
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(digit).collect()
 }
 
 /// SHA-256 of bytes.
@@ -29,8 +29,10 @@ pub struct FieldDigest(Sha256);
 impl FieldDigest {
     /// Takes a field in. Its length keeps one field's text from passing for another's.
     pub fn add(&mut self, name: &str, value: &str) {
-        self.0
-            .update(format!("{name}={}:{value};", value.len()).as_bytes());
+        let length = value.len().to_string();
+        for part in [name, "=", &length, ":", value, ";"] {
+            self.0.update(part.as_bytes());
+        }
     }
 
     /// The digest of all of them.

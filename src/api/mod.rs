@@ -1,9 +1,12 @@
 //! What is on the wire: the resource, NIO's resources, the ledger and the names. Knows nothing else of the program.
 
 pub mod cluster;
+pub mod cluster_nix;
 pub mod conditions;
 pub mod digest;
 mod errors;
+pub mod files;
+pub mod files_hash;
 pub mod form;
 pub mod host;
 pub mod kubeconfig;

@@ -1,10 +1,14 @@
 //! NIO's resources, read leniently: a field of a wrong type is as good as absent, in both generations (NIO.md, "Field by field").
 
+use std::sync::OnceLock;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{CustomResource, Resource};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use super::files::File;
+use super::files_hash::additional_files_hash;
 use super::host::Address;
 use super::names::{ObjectName, is_dns_label};
 use super::parsed::{Parsed, parsed};
@@ -179,7 +183,7 @@ const READ_FIELDS: [&str; 9] = [
 ];
 
 /// Spec of a `NixosConfiguration`: the fields that NICO reads, as they are stored, since NIO hashes them so.
-#[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(CustomResource, Clone, Debug, Default)]
 #[kube(
     group = "nio.homystack.com",
     version = "v1alpha1",
@@ -189,17 +193,49 @@ const READ_FIELDS: [&str; 9] = [
     schema = "disabled",
     root = "NixosConfigurationKind"
 )]
-#[serde(transparent)]
-pub struct NixosConfigurationSpec(
-    /// The fields as stored.
-    #[serde(deserialize_with = "read_fields")]
-    pub Map<String, Value>,
-);
+pub struct NixosConfigurationSpec {
+    /// All fields; a list of additional files is empty here.
+    fields: Map<String, Value>,
+    files: Vec<File>,
+    /// The hash by which NIO names the files, once somebody asked for it.
+    files_hash: OnceLock<String>,
+}
 
-fn read_fields<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Map<String, Value>, D::Error> {
-    let mut fields: Map<String, Value> = lenient(deserializer)?;
-    fields.retain(|field, _| READ_FIELDS.contains(&field.as_str()));
-    Ok(fields)
+const ADDITIONAL_FILES: &str = "additionalFiles";
+
+impl From<Map<String, Value>> for NixosConfigurationSpec {
+    fn from(mut fields: Map<String, Value>) -> Self {
+        fields.retain(|field, _| READ_FIELDS.contains(&field.as_str()));
+        let files = match fields.get_mut(ADDITIONAL_FILES) {
+            Some(Value::Array(files)) => std::mem::take(files),
+            _ => Vec::new(),
+        };
+        Self {
+            fields,
+            files: files.into_iter().map(File::from).collect(),
+            files_hash: OnceLock::new(),
+        }
+    }
+}
+
+impl PartialEq for NixosConfigurationSpec {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.fields, &self.files) == (&other.fields, &other.files)
+    }
+}
+
+impl Eq for NixosConfigurationSpec {}
+
+impl<'de> Deserialize<'de> for NixosConfigurationSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        lenient::<_, Map<String, Value>>(deserializer).map(Self::from)
+    }
+}
+
+impl Serialize for NixosConfigurationSpec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.stored().serialize(serializer)
+    }
 }
 
 /// A text that is only shown.
@@ -214,36 +250,55 @@ fn user<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D:
 }
 
 impl NixosConfigurationSpec {
+    /// The fields as they are stored.
+    #[must_use]
+    pub fn stored(&self) -> Map<String, Value> {
+        let mut fields = self.fields.clone();
+        if let Some(Value::Array(files)) = fields.get_mut(ADDITIONAL_FILES) {
+            files.extend(self.files.iter().map(Value::from));
+        }
+        fields
+    }
+
+    /// A field other than the additional files.
+    #[must_use]
+    pub fn get(&self, field: &str) -> Option<&Value> {
+        self.fields.get(field)
+    }
+
     /// A string field, where it is there and a string.
     #[must_use]
     pub fn text(&self, field: &str) -> Option<&str> {
-        self.0.get(field).and_then(Value::as_str)
+        self.get(field).and_then(Value::as_str)
     }
 
     /// Name of the machine that this configuration is for, where it is one that a machine of NICO's can have.
     #[must_use]
     pub fn machine(&self) -> Option<&str> {
-        let name = self.0.get("machineRef")?.get("name")?.as_str()?;
+        let name = self.get("machineRef")?.get("name")?.as_str()?;
         is_dns_label(name).then_some(name)
     }
 
     /// The additional file of that name, in whatever directory it lands.
     #[must_use]
-    pub fn file(&self, name: &str) -> Option<&Value> {
-        self.files().iter().find(|file| {
-            file.get("path")
-                .and_then(Value::as_str)
-                .is_some_and(|path| path.rsplit('/').next() == Some(name))
-        })
+    pub fn file(&self, name: &str) -> Option<&File> {
+        let is_named = |path: &str| path.rsplit('/').next() == Some(name);
+        self.files
+            .iter()
+            .find(|file| file.path().is_some_and(is_named))
     }
 
     /// The additional files as stored; none where the field is absent or no list.
     #[must_use]
-    pub fn files(&self) -> &[Value] {
-        self.0
-            .get("additionalFiles")
-            .and_then(Value::as_array)
-            .map_or(&[], Vec::as_slice)
+    pub fn files(&self) -> &[File] {
+        &self.files
+    }
+
+    /// The hash by which classic NIO names these files.
+    #[must_use]
+    pub fn files_hash(&self) -> &str {
+        self.files_hash
+            .get_or_init(|| additional_files_hash(&self.files))
     }
 }
 

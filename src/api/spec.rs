@@ -76,6 +76,12 @@ impl Pool {
         }
     }
 
+    /// Whether a machine is asked for by name.
+    #[must_use]
+    pub fn lists(&self, machine: &MachineName) -> bool {
+        matches!(self, Self::Listed(machines) if machines.contains(machine))
+    }
+
     /// The machines that are asked for by name.
     pub fn listed(&self) -> impl Iterator<Item = &MachineName> {
         match self {

@@ -1,6 +1,7 @@
 //! What a workload cluster's own API says that NICO asks for: its Nodes, and whether each member's API server is ready.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 
 use jiff::Timestamp;
 
@@ -10,7 +11,7 @@ use super::names::MachineName;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Workload {
     /// All Nodes, through the first member that lists them; `None`: none did.
-    pub nodes: Option<Vec<NodeView>>,
+    pub nodes: Option<Nodes>,
     /// `/readyz` of each control plane member, at its own address.
     pub answers: BTreeMap<MachineName, Answer>,
     /// Minor version of the oldest API server that told it.
@@ -28,6 +29,56 @@ pub enum Answer {
     Refuses,
     /// It does not answer.
     Unreachable,
+}
+
+/// Nodes, found by name and by address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Nodes {
+    all: Vec<NodeView>,
+    by_name: BTreeMap<String, usize>,
+    by_address: BTreeMap<String, usize>,
+}
+
+impl Nodes {
+    /// The first Node of that name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<&NodeView> {
+        self.by_name
+            .get(name)
+            .and_then(|index| self.all.get(*index))
+    }
+
+    /// The first Node with that address.
+    #[must_use]
+    pub fn at(&self, address: &str) -> Option<&NodeView> {
+        let index = self.by_address.get(address)?;
+        self.all.get(*index)
+    }
+}
+
+impl From<Vec<NodeView>> for Nodes {
+    fn from(all: Vec<NodeView>) -> Self {
+        let (mut by_name, mut by_address) = (BTreeMap::new(), BTreeMap::new());
+        for (index, node) in all.iter().enumerate() {
+            by_name.entry(node.name.clone()).or_insert(index);
+            for address in &node.addresses {
+                by_address.entry(address.clone()).or_insert(index);
+            }
+        }
+        Self {
+            all,
+            by_name,
+            by_address,
+        }
+    }
+}
+
+impl Deref for Nodes {
+    type Target = [NodeView];
+
+    fn deref(&self) -> &[NodeView] {
+        &self.all
+    }
 }
 
 /// A Node.

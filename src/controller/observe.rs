@@ -1,5 +1,7 @@
 //! Reads what the planner says it needs. No decision is made here: what was read is judged by `plan::assemble`.
 
+use std::sync::Arc;
+
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::calls::{self, CallError};
@@ -263,7 +265,7 @@ pub(super) async fn word(named: &NamedReads, observed: &Observed) -> Result<Word
         Ok(question) if question.members.is_empty() => {
             Word::Silent("no control plane machine has an address to ask".to_owned())
         }
-        Ok(question) => Word::Heard(question.ask().await),
+        Ok(question) => Word::Heard(Arc::new(question.ask().await)),
         Err(why) => Word::Silent(why.to_owned()),
     })
 }

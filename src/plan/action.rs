@@ -42,7 +42,7 @@ pub struct Plan {
     pub asks_cluster: bool,
     /// The machine whose entry is taken.
     pub next: Option<MachineName>,
-    /// The revision that each member and each joining machine should have.
+    /// The revision that each member should have, and each machine that is claimed in this pass.
     pub targets: BTreeMap<MachineName, Revision>,
 }
 

@@ -4,6 +4,7 @@
 mod named;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
 
 use crate::api::names::MachineName;
 use crate::api::spec::{Pool, ValidSpec};
@@ -111,7 +112,7 @@ fn blank(facts: &Facts) -> Observed {
         worker_token: SecretView::Absent,
         unheld: BTreeMap::new(),
         credentials: None,
-        configurations: facts.configurations.clone(),
+        configurations: Arc::clone(&facts.configurations),
         machines: machines.collect(),
         ssh_keys: BTreeMap::new(),
         rivals: BTreeMap::new(),
@@ -129,6 +130,7 @@ fn blank(facts: &Facts) -> Observed {
         entered: None,
         since: facts.since.clone(),
         fresh_id: facts.fresh_id.clone(),
+        by_address: OnceLock::new(),
     }
 }
 

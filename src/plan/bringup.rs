@@ -189,7 +189,7 @@ fn disagrees(known: &Known<'_>) -> bool {
         let target = known.targets.get(machine);
         target
             .zip(held)
-            .is_some_and(|(target, held)| !target.nix.lists_the_same(Role::ControlPlane, &held))
+            .is_some_and(|(target, held)| !target.nix.lists_the_same(Role::ControlPlane, held))
     })
 }
 

@@ -7,33 +7,15 @@ mod tests;
 
 use std::sync::{Arc, OnceLock};
 
-use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
+use crate::api::cluster_nix::{CLOSING, ESCAPED, OPENING};
+pub use crate::api::cluster_nix::{CLUSTER_NIX, NixNode, Values, parse};
 use crate::api::digest::FieldDigest;
 use crate::api::names::ClusterId;
 use crate::api::nio::NixosConfiguration;
 use crate::api::spec::Endpoint;
 use crate::api::status::Role;
-
-/// Path of the generated file (SPEC 3.2).
-pub const CLUSTER_NIX: &str = "cluster.nix";
-
-/// What stands between the comment and the JSON, and what behind it.
-const OPENING: &str = "builtins.fromJSON ''\n";
-const CLOSING: &str = "''\n";
-
-/// What NICO writes as `\u....` and nowhere else: with these, JSON could end the Nix string around it, or have Nix evaluate something.
-const ESCAPED: [(char, &str); 2] = [('\'', "\\u0027"), ('$', "\\u0024")];
-
-/// A machine as cluster.nix lists it; ordered by name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct NixNode {
-    /// The machine's name, which is its host name too.
-    pub name: String,
-    /// The machine's address: an IP address, or a name where NIO knows it by that.
-    pub ip: String,
-}
 
 /// Both lists of a cluster.nix. The files of one plan share them, and their digest is computed once.
 #[derive(Debug, Default)]
@@ -41,6 +23,7 @@ pub struct Lists {
     control_plane: Vec<NixNode>,
     workers: Vec<NixNode>,
     digested: OnceLock<([(&'static str, String); 3], FieldDigest)>,
+    rendered: OnceLock<String>,
 }
 
 impl Lists {
@@ -51,7 +34,27 @@ impl Lists {
             control_plane: in_name_order(control_plane),
             workers: in_name_order(workers),
             digested: OnceLock::new(),
+            rendered: OnceLock::new(),
         }
+    }
+
+    /// Both as they stand in the file.
+    fn rendered(&self) -> &str {
+        let lines = |nodes: &[NixNode]| {
+            let lines: Vec<String> = nodes.iter().map(node_line).collect();
+            if lines.is_empty() {
+                "[]".to_owned()
+            } else {
+                format!("[\n      {}\n    ]", lines.join(",\n      "))
+            }
+        };
+        self.rendered.get_or_init(|| {
+            format!(
+                "    \"controlPlane\": {},\n    \"workers\": {}\n",
+                lines(&self.control_plane),
+                lines(&self.workers)
+            )
+        })
     }
 
     /// The list of a role, in name order.
@@ -128,34 +131,6 @@ pub struct ClusterNix {
     pub lists: Arc<Lists>,
 }
 
-/// What a cluster.nix holds, lists in the order of the text. Each attribute has to be there.
-///
-/// An attribute that this version does not know is left out, here and in every object and list within: a later version may add plain
-/// ones, and a cluster that it wrote stays up to date when it is taken back. So whoever adds an attribute keeps to these rules: none
-/// that is there already changes its name or form; where the new one is absent from a held file, that is no difference; and it becomes
-/// part of the revision only where it has another value than the one that its absence means.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Values {
-    /// Name of the cluster.
-    pub name: String,
-    /// Id of the founding.
-    pub id: ClusterId,
-    /// The machine that founds the cluster.
-    #[serde(deserialize_with = "or_null")]
-    pub bootstrap: Option<String>,
-    /// The machine to join through.
-    #[serde(deserialize_with = "or_null")]
-    pub join: Option<NixNode>,
-    /// The address in front of the control plane.
-    #[serde(deserialize_with = "or_null")]
-    pub endpoint: Option<Endpoint>,
-    /// The control plane.
-    pub control_plane: Vec<NixNode>,
-    /// The workers.
-    pub workers: Vec<NixNode>,
-}
-
 impl ClusterNix {
     /// The values that the rendered text holds: nodes in name order, each string as Nix can carry it.
     #[must_use]
@@ -194,19 +169,27 @@ impl ClusterNix {
         })
     }
 
-    /// The text of the file.
+    /// The text of the file, one line a machine.
     #[must_use]
     pub fn render(&self) -> String {
-        // Texts and numbers always become JSON.
-        let mut json = serde_json::to_string_pretty(&self.values()).unwrap_or_default();
-        for (character, escape) in ESCAPED {
-            json = json.replace(character, escape);
-        }
-        let json = json.replace('\n', "\n  ");
+        let or_null = |value: Option<String>| value.unwrap_or_else(|| "null".to_owned());
+        let bootstrap = self.bootstrap.as_deref().map(quoted);
+        let join = self.join.as_ref().map(node_line);
+        let endpoint = self.endpoint.as_ref().map(|Endpoint { host, port }| {
+            format!("{{ \"host\": {}, \"port\": {port} }}", quoted(host))
+        });
         format!(
-            "# Generated by NICO for KubernetesCluster {}/{}. Do not edit.\n{OPENING}  {json}\n{CLOSING}",
+            "# Generated by NICO for KubernetesCluster {}/{}. Do not edit.\n{OPENING}  {{\n    \
+             \"name\": {},\n    \"id\": {},\n    \"bootstrap\": {},\n    \"join\": {},\n    \"endpoint\": {},\n\
+             {}  }}\n{CLOSING}",
             in_comment(&self.namespace),
             in_comment(&self.name),
+            quoted(&self.name),
+            quoted(self.id.as_str()),
+            or_null(bootstrap),
+            or_null(join),
+            or_null(endpoint),
+            self.lists.rendered(),
         )
     }
 
@@ -237,38 +220,28 @@ impl ClusterNix {
     }
 }
 
-/// The values that a cluster.nix holds; `None` where it is not one as NICO writes it, in whatever layout the JSON is.
-#[must_use]
-pub fn parse(text: &str) -> Option<Values> {
-    let (comment, rest) = text.split_once('\n')?;
-    let json = rest.strip_prefix(OPENING)?.strip_suffix(CLOSING)?;
-    let comment_ends_early = comment.contains(['\r', '\0']);
-    let nix = ESCAPED
-        .iter()
-        .any(|(character, _)| json.contains(*character));
-    if !comment.starts_with('#') || comment_ends_early || nix {
-        return None;
-    }
-    serde_json::from_str(json).ok()
-}
-
-/// An attribute that may be null; without this, one that is not there would be null, too.
-fn or_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
-    value: D,
-) -> Result<Option<T>, D::Error> {
-    Option::deserialize(value)
-}
-
 /// What the cluster.nix that a configuration holds says.
 #[must_use]
-pub fn held_values(configuration: &NixosConfiguration) -> Option<Values> {
-    let file = configuration.spec.file(CLUSTER_NIX)?;
-    parse(file.get("inline")?.as_str()?)
+pub fn held_values(configuration: &NixosConfiguration) -> Option<&Values> {
+    configuration.spec.file(CLUSTER_NIX)?.inline()?.values()
 }
 
 /// What Nix makes of a string once it is written: a Nix string cannot hold NUL, the replacement character stands for it.
 fn carried(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
+}
+
+/// A text as JSON that means nothing to Nix.
+fn quoted(text: &str) -> String {
+    // A text always becomes JSON.
+    let json = serde_json::to_string(&carried(text)).unwrap_or_default();
+    ESCAPED.iter().fold(json, |json, (character, escape)| {
+        json.replace(*character, escape)
+    })
+}
+
+fn node_line(NixNode { name, ip }: &NixNode) -> String {
+    format!("{{ \"name\": {}, \"ip\": {} }}", quoted(name), quoted(ip))
 }
 
 fn carried_node(node: &NixNode) -> NixNode {

@@ -3,7 +3,6 @@
 use crate::api::names::{CONFIRMED_ANNOTATION, Marker, WITHDRAWN};
 use crate::api::nio::Generation;
 
-use super::files_hash::additional_files_hash;
 use super::observed::Member;
 
 /// What NIO proves of a machine.
@@ -19,7 +18,7 @@ impl Member<'_> {
     /// The marker that it holds: the path of its last additional file.
     #[must_use]
     pub fn marker(&self) -> Option<Marker> {
-        let path = self.held.spec.files().last()?.get("path")?.as_str()?;
+        let path = self.held.spec.files().last()?.path()?;
         Marker::from_path(path)
     }
 
@@ -48,7 +47,7 @@ impl Member<'_> {
         match self.nio? {
             Generation::Classic => {
                 let applied = self.applied_by_classic()?;
-                if applied == additional_files_hash(self.held.spec.files()) {
+                if applied == self.held.spec.files_hash() {
                     self.marker().map(|_| Proof::OfHeld)
                 } else {
                     Some(Proof::OfAnother)

@@ -1,24 +1,28 @@
 //! The configurations as they should be, their revision, and what in a held one differs (SPEC 3.2 to 3.4).
 
 mod difference;
+mod files;
 
 pub use difference::{Difference, listed};
+pub use files::{Compared, TOKEN_KEY};
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use crate::api::digest::FieldDigest;
 use crate::api::names::{
-    GROUP, MARKER_DIR, MachineName, Marker, REWRITTEN_ANNOTATION, ROLE_LABEL, Revision,
-    WRITTEN_ANNOTATION, join_token_name, worker_token_name,
+    GROUP, MachineName, Marker, REWRITTEN_ANNOTATION, ROLE_LABEL, Revision, WRITTEN_ANNOTATION,
 };
-use crate::api::nio::{Generation, SSH_KEY};
+use crate::api::nio::Generation;
 use crate::api::status::Role;
 
-use super::cluster_nix::{self, CLUSTER_NIX, ClusterNix};
-use super::observed::{ClusterView, MACHINE_SSH_KEY, Member, WORKER_TOKEN, labels};
-use super::writes::{Claim, Rewrite};
+use super::cluster_nix::{ClusterNix, Lists};
+use super::observed::{ClusterView, Member, bears_label, bears_labels, labels};
+use super::writes::{Body, Claim, Rewrite};
 
-const JOIN_TOKEN: &str = "join-token";
 /// Branch that classic's schema fills in where `ref` is not sent (NIO.md).
 const CLASSIC_DEFAULT_REF: &str = "main";
 
@@ -52,45 +56,60 @@ pub struct Target {
     pub ssh_key: Option<(String, String)>,
 }
 
+/// The revisions of all targets of one cluster.
+#[must_use]
+pub fn revisions(targets: &BTreeMap<MachineName, Target>) -> BTreeMap<MachineName, Revision> {
+    let mut common: HashMap<*const Lists, FieldDigest> = HashMap::new();
+    let revision = |(machine, target): (&MachineName, &Target)| {
+        let lists = Arc::as_ptr(&target.nix.lists);
+        let digest = common
+            .entry(lists)
+            .or_insert_with(|| target.common_digest());
+        (machine.clone(), target.revision_behind(digest.clone()))
+    };
+    targets.iter().map(revision).collect()
+}
+
+fn or_none(value: Option<&str>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("+{value}"))
+}
+
 impl Target {
     /// The digest of all that should make NIO apply again, from named fields (SPEC 3.4): an upgrade of NICO rolls nothing.
     #[must_use]
     pub fn revision(&self) -> Revision {
+        self.revision_behind(self.common_digest())
+    }
+
+    /// The digest of the fields that all machines of a cluster with these lists have in common.
+    fn common_digest(&self) -> FieldDigest {
         let Common {
-            nio,
+            nio: _,
             git_repo,
             git_ref,
             configuration_subdir,
-            credentials,
+            credentials: _,
         } = &self.common;
-        let generation = match nio {
+        let mut digest = self.nix.digest();
+        digest.add("gitRepo", git_repo);
+        digest.add("ref", &or_none(git_ref.as_deref()));
+        digest.add(
+            "configurationSubdir",
+            &or_none(configuration_subdir.as_deref()),
+        );
+        digest
+    }
+
+    fn revision_behind(&self, mut digest: FieldDigest) -> Revision {
+        let generation = match self.common.nio {
             Generation::Classic => "classic",
             Generation::V1 => "v1",
         };
-        let or_none =
-            |value: Option<&str>| value.map_or_else(|| "-".to_owned(), |value| format!("+{value}"));
-        let mut digest = self.nix.digest();
-        for (name, value) in [
-            ("gitRepo", git_repo.clone()),
-            ("ref", or_none(git_ref.as_deref())),
-            (
-                "configurationSubdir",
-                or_none(configuration_subdir.as_deref()),
-            ),
-            ("flake", self.flake()),
-            ("nio", generation.to_owned()),
-            ("credentials", or_none(credentials.as_deref())),
-            (
-                "sshKey",
-                or_none(
-                    self.ssh_key
-                        .as_ref()
-                        .map(|(_, fingerprint)| fingerprint.as_str()),
-                ),
-            ),
-        ] {
-            digest.add(name, &value);
-        }
+        let fingerprint = self.ssh_key.as_ref().map(|(_, it)| it.as_str());
+        digest.add("flake", &self.flake());
+        digest.add("nio", generation);
+        digest.add("credentials", &or_none(self.common.credentials.as_deref()));
+        digest.add("sshKey", &or_none(fingerprint));
         Revision::from_digest(&digest.finish())
     }
 
@@ -116,7 +135,7 @@ impl Target {
             machine: self.machine.clone(),
             role: self.role,
             marker,
-            body,
+            body: self.body(body),
         }
     }
 
@@ -141,13 +160,23 @@ impl Target {
             machine: self.machine.clone(),
             version: member.version(),
             marker,
-            body: json!({ "metadata": { "annotations": annotations }, "spec": spec }),
+            body: self.body(json!({ "metadata": { "annotations": annotations }, "spec": spec })),
         }
+    }
+
+    fn body(&self, rest: Value) -> Body {
+        let nix = self.nix.clone();
+        Body { rest, nix }
     }
 
     /// The fields of ours in which a held configuration differs in meaning; empty where it is up to date.
     #[must_use]
-    pub fn differences(&self, member: &Member<'_>) -> Vec<Difference> {
+    pub fn differences(
+        &self,
+        member: &Member<'_>,
+        wanted: Option<&Revision>,
+        compared: &mut Compared,
+    ) -> Vec<Difference> {
         let held = member.held;
         let Common {
             nio: _,
@@ -158,11 +187,8 @@ impl Target {
         } = &self.common;
         let text = |field| held.spec.text(field);
         let reference = |field: &str| {
-            held.spec
-                .0
-                .get(field)
-                .and_then(|value| value.get("name"))
-                .and_then(Value::as_str)
+            let value = held.spec.get(field)?;
+            value.get("name")?.as_str()
         };
         let mut differences = Vec::new();
         let mut differs = |field: Difference, is: bool| {
@@ -197,13 +223,13 @@ impl Target {
         differs(
             Difference::FullInstall,
             held.spec
-                .0
                 .get("fullInstall")
                 .is_some_and(|value| *value != Value::Bool(false)),
         );
-        differences.extend(self.file_differences(member));
-        let revision = member.marker().map(|marker| marker.revision());
-        if differences.is_empty() && revision != Some(self.revision()) {
+        let marker = member.marker();
+        differences.extend(self.file_differences(held, marker.as_ref(), compared));
+        let revision = marker.map(|marker| marker.revision());
+        if differences.is_empty() && revision.as_ref() != wanted {
             differences.push(if self.ssh_key.is_some() {
                 Difference::SshKey
             } else {
@@ -213,80 +239,8 @@ impl Target {
         differences
     }
 
-    fn file_differences(&self, member: &Member<'_>) -> Vec<Difference> {
-        let held_files = member.held.spec.files();
-        let held_text = held_files
-            .iter()
-            .find(|file| file.get("path").and_then(Value::as_str) == Some(&self.path(CLUSTER_NIX)))
-            .and_then(|file| file.get("inline"))
-            .and_then(Value::as_str);
-        let mut differences = match held_text.and_then(cluster_nix::parse) {
-            Some(held) => {
-                let wanted = &self.nix;
-                let lists = |role| wanted.lists_the_same(role, &held);
-                [
-                    (Difference::ClusterName, wanted.name == held.name),
-                    (Difference::ClusterId, wanted.id == held.id),
-                    (Difference::Endpoint, wanted.leads_to_the_same(&held)),
-                    (Difference::ControlPlaneMembers, lists(Role::ControlPlane)),
-                    (Difference::Workers, lists(Role::Worker)),
-                ]
-                .into_iter()
-                .filter(|(_, same)| !same)
-                .map(|(what, _)| what)
-                .collect()
-            }
-            None => vec![Difference::ClusterNix],
-        };
-        // The text of cluster.nix was compared by its values, and the marker by its revision.
-        let shape = |file: &Value, is_marker: bool| {
-            let field = |name: &str| file.get(name).cloned().unwrap_or_default();
-            let path = if is_marker {
-                Value::Null
-            } else {
-                field("path")
-            };
-            let secret = file
-                .get("secretRef")
-                .and_then(|secret| secret.get("name"))
-                .cloned();
-            (path, field("valueType"), secret)
-        };
-        let Some(held_marker) = member.marker() else {
-            differences.push(Difference::MarkerFile);
-            return differences;
-        };
-        let wanted = self.files(&held_marker, "");
-        let last = wanted.len() - 1;
-        let same = wanted.len() == held_files.len()
-            && wanted
-                .iter()
-                .zip(held_files)
-                .enumerate()
-                .all(|(index, (wanted, held))| {
-                    shape(wanted, index == last) == shape(held, index == last)
-                })
-            && held_files
-                .last()
-                .and_then(|file| file.get("inline"))
-                .and_then(Value::as_str)
-                .is_none_or(str::is_empty);
-        if !same {
-            differences.push(Difference::AdditionalFiles);
-        }
-        differences
-    }
-
     fn flake(&self) -> String {
         format!("#{}", self.machine)
-    }
-
-    /// Where a file has to be put so that it lands beside the flake: v1 puts files into the repository's root (NIO.md).
-    fn path(&self, file: &str) -> String {
-        match (self.common.nio, &self.common.configuration_subdir) {
-            (Generation::V1, Some(subdir)) => format!("{subdir}/{file}"),
-            _ => file.to_owned(),
-        }
     }
 
     fn spec(&self, marker: &Marker) -> Map<String, Value> {
@@ -297,10 +251,7 @@ impl Target {
         set("onRemoveFlake", json!(ON_REMOVE_FLAKE));
         set("machineRef", json!({ "name": self.machine }));
         set("fullInstall", json!(false));
-        set(
-            "additionalFiles",
-            Value::Array(self.files(marker, &self.nix.render())),
-        );
+        set("additionalFiles", Value::Array(self.files(marker)));
         if let Some(git_ref) = &self.common.git_ref {
             set("ref", json!(git_ref));
         }
@@ -312,34 +263,8 @@ impl Target {
         }
         spec
     }
-
-    /// The additional files, in the order that never changes (SPEC 3.2).
-    fn files(&self, marker: &Marker, cluster_nix: &str) -> Vec<Value> {
-        let inline = |path: &str, text: &str| json!({ "path": self.path(path), "valueType": "Inline", "inline": text });
-        let secret = |path: &str, name: &str, key: &str| json!({ "path": self.path(path), "valueType": "SecretRef", "secretRef": { "name": name, "key": key } });
-        let worker_token = worker_token_name(&self.nix.name);
-        let own_token = match self.role {
-            Role::ControlPlane => join_token_name(&self.nix.name),
-            Role::Worker => worker_token.clone(),
-        };
-        let mut files = vec![
-            inline(CLUSTER_NIX, cluster_nix),
-            secret(JOIN_TOKEN, &own_token, TOKEN_KEY),
-        ];
-        if let Some((name, _)) = &self.ssh_key {
-            files.push(secret(MACHINE_SSH_KEY, name, SSH_KEY));
-        }
-        if self.role == Role::ControlPlane {
-            files.push(secret(WORKER_TOKEN, &worker_token, TOKEN_KEY));
-        }
-        debug_assert!(marker.path().starts_with(MARKER_DIR));
-        files.push(inline(&marker.path(), ""));
-        files
-    }
 }
 
-/// Key of a token Secret (SPEC 3.1).
-pub const TOKEN_KEY: &str = "token";
 const ON_REMOVE_FLAKE: &str = "#minimal";
 
 /// The controller owner reference of every child (SPEC 3.2).
@@ -359,17 +284,14 @@ pub fn owner_reference(cluster: &ClusterView) -> Value {
 /// and ours added (SPEC 3.2).
 #[must_use]
 pub fn lost_metadata(cluster: &ClusterView, member: &Member<'_>) -> Option<Value> {
-    let mut wanted = labels(&cluster.name);
-    wanted.insert(ROLE_LABEL.to_owned(), member.role().as_str().to_owned());
+    let role = member.role().as_str();
     let meta = &member.held.metadata;
-    let has = |(key, value): (&String, &String)| {
-        let labels = meta.labels.as_ref();
-        labels.and_then(|labels| labels.get(key)) == Some(value)
-    };
     let owned = member.controlled;
-    if owned && wanted.iter().all(has) {
+    if owned && bears_labels(meta, &cluster.name) && bears_label(meta, ROLE_LABEL, role) {
         return None;
     }
+    let mut wanted = labels(&cluster.name);
+    wanted.insert(ROLE_LABEL.to_owned(), role.to_owned());
     let mut owners: Vec<Value> = meta
         .owner_references
         .iter()

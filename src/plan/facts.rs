@@ -14,7 +14,7 @@ use crate::api::nio::{Generation, Machine, NixosConfiguration};
 use crate::api::spec::ValidSpec;
 use crate::api::status::Role;
 
-use super::observed::{ClusterView, Fetch, Word, Works, controller};
+use super::observed::{ClusterView, Configurations, Fetch, Word, Works, controller};
 use super::patience::Clock;
 use super::writes::Precondition;
 
@@ -146,7 +146,7 @@ pub struct Facts {
     /// Machines whose configurations are to be written: what these refer to is read afresh.
     pub writes: BTreeSet<MachineName>,
     /// Configurations by name: those that this cluster controls, that bear its label, and those of the machines looked up.
-    pub configurations: BTreeMap<String, Arc<NixosConfiguration>>,
+    pub configurations: Arc<Configurations>,
     /// Machines that were looked up, together with the configurations that bear their name, or name them.
     pub machines: BTreeMap<MachineName, Option<Arc<Machine>>>,
     /// Machines that the watch alone has shown though all else is live: one of these that is chosen is looked up first.
@@ -189,7 +189,7 @@ impl Facts {
             nio: None,
             live: false,
             writes: BTreeSet::new(),
-            configurations: BTreeMap::new(),
+            configurations: Arc::default(),
             machines: BTreeMap::new(),
             from_watch: BTreeSet::new(),
             candidates: BTreeSet::new(),
@@ -208,9 +208,15 @@ impl Facts {
 
     /// Configurations that were read.
     pub fn add_configurations(&mut self, read: impl IntoIterator<Item = Arc<NixosConfiguration>>) {
-        let read = read.into_iter();
-        self.configurations
-            .extend(read.map(|configuration| (configuration.name_any(), configuration)));
+        let all = Arc::make_mut(&mut self.configurations);
+        for configuration in read {
+            all.insert(configuration.name_any(), configuration);
+        }
+    }
+
+    /// A configuration that was read, and is not there.
+    pub fn drop_configuration(&mut self, name: &str) {
+        Arc::make_mut(&mut self.configurations).remove(name);
     }
 
     /// The ledger as it was read for this pass.

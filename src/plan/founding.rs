@@ -45,7 +45,7 @@ pub enum Restart {
 
 /// What is known of the founding, or what a person has to say first.
 pub fn founding(observed: &Observed, selection: &Selection) -> Result<Founding, Output> {
-    let held: Vec<Held> = observed.members().map(|it| Held::of(&it)).collect();
+    let held: Vec<Held<'_>> = observed.members().map(|it| Held::of(&it)).collect();
     let (id, ledger_founded) = match observed.ledger.ours() {
         Some(ledger) => (
             alive_under(&held, ledger).unwrap_or_else(|| ledger.id.clone()),
@@ -74,7 +74,7 @@ pub fn founding(observed: &Observed, selection: &Selection) -> Result<Founding, 
         return Ok(at_rest);
     }
     let pick = &selection.control_plane;
-    let control_plane: Vec<&Held> = held
+    let control_plane: Vec<&Held<'_>> = held
         .iter()
         .filter(|held| held.role == Role::ControlPlane)
         .collect();
@@ -89,7 +89,7 @@ pub fn founding(observed: &Observed, selection: &Selection) -> Result<Founding, 
     }
     let named: BTreeSet<String> = control_plane
         .iter()
-        .filter_map(|held| held.values.as_ref()?.bootstrap.clone())
+        .filter_map(|held| held.values?.bootstrap.clone())
         .collect();
     let bootstrap = named.first().and_then(|name| MachineName::parse(name));
     let other_id = control_plane
@@ -109,15 +109,15 @@ pub fn founding(observed: &Observed, selection: &Selection) -> Result<Founding, 
 }
 
 /// One of our configurations, with what its cluster.nix says.
-struct Held {
+struct Held<'a> {
     machine: MachineName,
     role: Role,
     once_confirmed: bool,
-    values: Option<Values>,
+    values: Option<&'a Values>,
 }
 
-impl Held {
-    fn of(member: &Member<'_>) -> Self {
+impl<'a> Held<'a> {
+    fn of(member: &Member<'a>) -> Self {
         Self {
             machine: member.name.clone(),
             role: member.role(),
@@ -127,18 +127,18 @@ impl Held {
     }
 
     fn says(&self, what: impl Fn(&Values) -> bool) -> bool {
-        self.values.as_ref().is_some_and(what)
+        self.values.is_some_and(what)
     }
 }
 
 /// Whether all first control plane machines were confirmed: those that the founder's own configuration lists, whatever the
 /// spec has come to ask for since (SPEC 2.5).
-fn first_all_confirmed(held: &[Held]) -> bool {
+fn first_all_confirmed(held: &[Held<'_>]) -> bool {
     let founder = held.iter().find(|held| {
         held.says(|values| values.bootstrap.as_deref() == Some(held.machine.as_str()))
     });
     founder
-        .and_then(|founder| founder.values.as_ref())
+        .and_then(|founder| founder.values)
         .is_some_and(|values| {
             !values.control_plane.is_empty()
                 && values.control_plane.iter().all(|node| {
@@ -153,8 +153,8 @@ fn first_all_confirmed(held: &[Held]) -> bool {
 
 /// The id that every configuration bears, some of them confirmed, where the ledger is of another founding that came to nothing:
 /// no configuration bears its id. Another operator wrote that between our ledger and our claims; it is given up (SPEC 3.6).
-fn alive_under(held: &[Held], ledger: &Ledger) -> Option<ClusterId> {
-    let first = &held.first()?.values.as_ref()?.id;
+fn alive_under(held: &[Held<'_>], ledger: &Ledger) -> Option<ClusterId> {
+    let first = &held.first()?.values?.id;
     let agreed = held
         .iter()
         .all(|held| held.says(|values| values.id == *first));
@@ -164,10 +164,10 @@ fn alive_under(held: &[Held], ledger: &Ledger) -> Option<ClusterId> {
 
 /// Stops where configurations that may carry a living cluster are of another founding than the ledger: a person has to say
 /// which of them is right. Nothing that was confirmed is ever given back for a ledger's sake.
-fn other_founding(held: &[Held], id: &ClusterId, founded: bool) -> Result<(), Output> {
+fn other_founding(held: &[Held<'_>], id: &ClusterId, founded: bool) -> Result<(), Output> {
     let ids: BTreeSet<&ClusterId> = held
         .iter()
-        .filter_map(|held| Some(&held.values.as_ref()?.id))
+        .filter_map(|held| Some(&held.values?.id))
         .collect();
     let alive = founded || (ids.len() == 1 && held.iter().any(|held| held.once_confirmed));
     let strangers: Vec<&str> = held
@@ -236,14 +236,14 @@ pub fn drop_leftover(observed: &Observed) -> Output {
 }
 
 /// What a lost ledger said, from the configurations that exist: once confirmed ones first (SPEC 3.6).
-fn remembered(observed: &Observed, held: &[Held]) -> Result<(ClusterId, bool), Output> {
+fn remembered(observed: &Observed, held: &[Held<'_>]) -> Result<(ClusterId, bool), Output> {
     if held.is_empty() {
         return Ok((observed.fresh_id.clone(), false));
     }
     let founded = held.iter().any(|held| held.once_confirmed);
     let id = held
         .iter()
-        .filter_map(|held| Some((!held.once_confirmed, &held.values.as_ref()?.id)))
+        .filter_map(|held| Some((!held.once_confirmed, &held.values?.id)))
         .min_by_key(|(never, _)| *never)
         .map(|(_, id)| id.clone());
     let lost = || {

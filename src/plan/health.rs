@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::api::names::MachineName;
 use crate::api::status::Role;
 
-use super::observed::{Answer, Member, NodeView, Observed, node_of};
+use super::observed::{Answer, Member, NodeView, Observed};
 use super::quorum;
 
 /// How a member is.
@@ -119,30 +119,25 @@ impl Observed {
 
     /// Nodes of the control plane that belong to none of its configurations.
     pub fn strays(&self) -> impl Iterator<Item = &NodeView> {
-        let nodes = self.word.nodes().unwrap_or_default();
-        let of_members: Vec<&str> = self
+        let nodes = self.word.nodes().into_iter().flat_map(|nodes| nodes.iter());
+        let of_members: BTreeSet<&str> = self
             .control_plane()
             .filter_map(|member| self.node(&member.name))
             .map(|node| node.name.as_str())
             .collect();
-        nodes
-            .iter()
-            .filter(move |node| node.control_plane && !of_members.contains(&node.name.as_str()))
+        nodes.filter(move |node| node.control_plane && !of_members.contains(node.name.as_str()))
     }
 
-    /// The Node of a machine, as far as Nodes could be listed. It is not told by an address that another member has, too, nor
-    /// where it bears another member's name.
+    /// The Node of a machine, as far as Nodes could be listed: by name, else by its address (SPEC 4.4). It is not told by an address
+    /// that another member has, too, nor where it bears another member's name.
     #[must_use]
     pub fn node(&self, machine: &MachineName) -> Option<&NodeView> {
-        let address = self.machine(machine).and_then(|it| it.address());
-        let is_theirs = |other: &Member<'_>, node: &NodeView| {
-            let theirs = other.machine;
-            other.name != *machine
-                && (other.name.as_str() == node.name
-                    || theirs.is_some_and(|theirs| theirs.address() == address))
-        };
-        node_of(self.word.nodes()?, machine, address).filter(|node| {
-            node.name == machine.as_str() || !self.members().any(|other| is_theirs(&other, node))
+        let nodes = self.word.nodes()?;
+        nodes.named(machine.as_str()).or_else(|| {
+            let address = self.machine(machine)?.address()?;
+            let node = nodes.at(address)?;
+            let theirs = MachineName::parse(&node.name).and_then(|it| self.member(&it));
+            (theirs.is_none() && !self.shares_address(machine, address)).then_some(node)
         })
     }
 }

@@ -26,7 +26,7 @@ pub struct Known<'a> {
     pub founding: &'a Founding,
     /// Which machines the roles have and want.
     pub selection: &'a Selection,
-    /// What each member and each joining machine should hold.
+    /// What each member should hold, and each machine that is claimed in this pass.
     pub targets: &'a BTreeMap<MachineName, Target>,
     /// Members that hold something else, with what differs.
     pub outdated: &'a BTreeMap<MachineName, Vec<Difference>>,

@@ -12,7 +12,6 @@ pub mod confirmed;
 pub mod desired;
 pub mod entered;
 pub mod facts;
-pub mod files_hash;
 pub mod flight;
 pub mod founding;
 pub mod ground;
@@ -88,11 +87,10 @@ pub fn plan(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
     let (revisions, (outdated, compared)) = if founding.anew {
         Default::default()
     } else {
-        let revisions = targets
-            .iter()
-            .map(|(name, it)| (name.clone(), it.revision()));
-        let compared = targets::compare(observed, &targets, &selection, &overdue, now);
-        (revisions.collect(), compared)
+        let revisions = desired::revisions(&targets);
+        let wanted = (&targets, &revisions);
+        let compared = targets::compare(observed, wanted, &selection, &overdue, now);
+        (revisions, compared)
     };
     let flights = observed.flights(founding.founded, now);
     let known = Known {

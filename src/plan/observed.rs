@@ -1,12 +1,14 @@
 //! The snapshot that one pass works on, and the questions that the steps ask of it.
 
+mod configurations;
 mod member;
 pub mod views;
 mod word;
 
-pub use crate::api::workload::{Answer, NodeView, Workload};
+pub use crate::api::workload::{Answer, NodeView, Nodes, Workload};
+pub use configurations::Configurations;
 pub use member::{MACHINE_SSH_KEY, Member, WORKER_TOKEN};
-pub use word::{Word, node_of};
+pub use word::Word;
 
 pub use views::{
     AtHand, ClusterView, Fetch, KnownHostsView, KubeconfigView, LedgerView, NotWorking, Rival,
@@ -14,7 +16,7 @@ pub use views::{
 };
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -50,7 +52,7 @@ pub struct Observed {
     /// The Secret that `credentialsRef` names; `None` where it names none.
     pub credentials: Option<SecretView>,
     /// By name: all of ours, and those that bear the name of, or name, a machine that matters here.
-    pub configurations: BTreeMap<String, Arc<NixosConfiguration>>,
+    pub configurations: Arc<Configurations>,
     /// By name: those that the spec lists, that we hold, and while a selector is short those that match it.
     pub machines: BTreeMap<MachineName, Arc<Machine>>,
     /// SSH keys of the machines that we hold or may take, as far as they were looked at.
@@ -71,6 +73,8 @@ pub struct Observed {
     pub since: BTreeMap<Clock, Timestamp>,
     /// An id that nobody has used: randomness enters the planner as an argument only.
     pub fresh_id: ClusterId,
+    /// The machines by address, once somebody asked for it.
+    pub(super) by_address: OnceLock<BTreeMap<String, Vec<MachineName>>>,
 }
 
 /// Who holds a machine, as seen from one cluster.
@@ -104,11 +108,8 @@ impl Observed {
     }
 
     fn bears_our_marks(&self, configuration: &NixosConfiguration) -> bool {
-        let own = configuration.metadata.labels.as_ref();
         let name = configuration.metadata.name.as_deref();
-        labels(&self.cluster.name)
-            .iter()
-            .all(|(key, value)| own.and_then(|own| own.get(key)) == Some(value))
+        bears_labels(&configuration.metadata, &self.cluster.name)
             && name.is_some()
             && configuration.spec.machine() == name
     }
@@ -174,6 +175,23 @@ impl Observed {
         self.machines.get(name).map(|machine| &**machine)
     }
 
+    /// Whether another member than this machine has that address, too.
+    pub(super) fn shares_address(&self, machine: &MachineName, address: &str) -> bool {
+        let by_address = self.by_address.get_or_init(|| {
+            let mut all: BTreeMap<String, Vec<MachineName>> = BTreeMap::new();
+            for (name, object) in &self.machines {
+                if let Some(address) = object.address() {
+                    all.entry(address.to_owned())
+                        .or_default()
+                        .push(name.clone());
+                }
+            }
+            all
+        });
+        let mut names = by_address.get(address).into_iter().flatten();
+        names.any(|name| name != machine && self.member(name).is_some())
+    }
+
     /// Whether a Machine exists and NIO can reach it.
     #[must_use]
     pub fn discoverable(&self, name: &MachineName) -> bool {
@@ -193,7 +211,8 @@ impl Observed {
                 _ => Holder::Configuration(name.clone()),
             };
         }
-        self.on(machine).last().map_or(Holder::Nobody, |(_, held)| {
+        let on = self.configurations.on(machine.as_str());
+        on.last().map_or(Holder::Nobody, |(_, held)| {
             let own = self.with_machine(machine.clone(), held);
             Holder::Us(own.role(), own.is_deleting())
         })
@@ -211,19 +230,8 @@ impl Observed {
         &'a self,
         machine: &MachineName,
     ) -> impl Iterator<Item = (&'a String, &'a NixosConfiguration)> {
-        self.on(machine).filter(|(_, held)| !self.belongs(held))
-    }
-
-    /// The configurations that name a machine, or bear its name.
-    fn on<'a>(
-        &'a self,
-        machine: &MachineName,
-    ) -> impl Iterator<Item = (&'a String, &'a NixosConfiguration)> {
-        let all = self.configurations.iter();
-        all.map(|(name, held)| (name, &**held))
-            .filter(|(name, held)| {
-                *name == machine.as_str() || held.spec.machine() == Some(machine.as_str())
-            })
+        let on = self.configurations.on(machine.as_str());
+        on.filter(|(_, held)| !self.belongs(held))
     }
 
     /// The entries of the slot that stand.
@@ -260,6 +268,19 @@ pub fn elapsed(since: Timestamp, now: Timestamp) -> Duration {
 pub fn controller(meta: &ObjectMeta) -> Option<&OwnerReference> {
     let mut owners = meta.owner_references.iter().flatten();
     owners.find(|owner| owner.controller == Some(true))
+}
+
+/// Whether an object bears the labels of a cluster's children.
+pub(super) fn bears_labels(meta: &ObjectMeta, cluster: &str) -> bool {
+    bears_label(meta, MANAGED_BY_LABEL, FIELD_MANAGER) && bears_label(meta, CLUSTER_LABEL, cluster)
+}
+
+pub(super) fn bears_label(meta: &ObjectMeta, key: &str, value: &str) -> bool {
+    let labels = meta.labels.as_ref();
+    labels
+        .and_then(|labels| labels.get(key))
+        .map(String::as_str)
+        == Some(value)
 }
 
 /// The labels of every child (SPEC 3.2).

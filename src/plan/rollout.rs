@@ -71,7 +71,8 @@ fn is_pending(known: &Known<'_>, ledger: &Ledger) -> bool {
         let pick = known.selection.of(*role);
         !pick.joining.is_empty() || !pick.leaving.is_empty()
     });
-    let mut nodes = known.observed.word.nodes().into_iter().flatten();
+    let nodes = known.observed.word.nodes().into_iter();
+    let mut nodes = nodes.flat_map(|nodes| nodes.iter());
     !known.outdated.is_empty()
         || come_and_go
         || !ledger.slot.entries.is_empty()

@@ -119,9 +119,8 @@ fn keep(
 ) -> Pick {
     let pool = pool(spec, role);
     let other = Role::ALL.into_iter().find(|other| *other != role);
-    let listed_elsewhere = |machine: &MachineName| {
-        other.is_some_and(|other| self::pool(spec, other).listed().any(|name| name == machine))
-    };
+    let listed_elsewhere =
+        |machine: &MachineName| other.is_some_and(|other| self::pool(spec, other).lists(machine));
     let mut candidates: Vec<MachineName> = members
         .iter()
         .filter(|machine| !terminating.contains(*machine) && !listed_elsewhere(machine))

@@ -1,5 +1,6 @@
 //! What each member and each joining machine should hold, and who holds something else (SPEC 3.3, 3.4).
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -7,11 +8,12 @@ use jiff::Timestamp;
 
 use crate::api::form::Form as _;
 use crate::api::host::Address;
-use crate::api::names::MachineName;
+use crate::api::names::{MachineName, Revision};
 use crate::api::status::Role;
 
-use super::cluster_nix::{ClusterNix, Lists, NixNode};
-use super::desired::{Difference, Target};
+use super::cluster_nix::{ClusterNix, Lists, NixNode, Values, held_values};
+use super::desired::{Compared, Difference, Target};
+use super::entered::Entered;
 use super::founding::Founding;
 use super::ground::Ground;
 use super::observed::{Member, Observed, SshKeyView};
@@ -19,7 +21,7 @@ use super::output::Output;
 use super::patience::{Clock, WIPED_AFTER};
 use super::selection::Selection;
 
-/// The target of every machine that has a configuration or is to get one.
+/// The target of every machine that has a configuration or gets one in this pass.
 #[must_use]
 pub fn targets(
     observed: &Observed,
@@ -36,9 +38,10 @@ pub fn targets(
             .flat_map(|role| &selection.of(*role).joining);
         joining.cloned().collect()
     };
+    let addresses = Addresses::of(observed);
     let node = |machine: &MachineName| NixNode {
         name: machine.to_string(),
-        ip: address(observed, machine),
+        ip: addresses.get(machine),
     };
     let [control_plane, workers] = Role::ALL.map(|role| {
         let pick = selection.of(role);
@@ -52,29 +55,35 @@ pub fn targets(
         members.into_iter().map(node).collect::<Vec<NixNode>>()
     });
     let shared = Arc::new(Lists::new(&control_plane, &workers));
+    let entered = observed.entered.as_ref().map(Entered::machine);
     let listed = |role: Role, machine: &MachineName| {
         let by_name = |node: &NixNode| node.name.as_str().cmp(machine.as_str());
         if shared.of(role).binary_search_by(by_name).is_ok() {
-            return Arc::clone(&shared);
+            return Some(Arc::clone(&shared));
         }
         let with_it = |of: Role| {
             let own = (of == role).then(|| node(machine));
             shared.of(of).iter().cloned().chain(own).collect::<Vec<_>>()
         };
-        let [control_plane, workers] = Role::ALL.map(with_it);
-        Arc::new(Lists::new(&control_plane, &workers))
+        (entered == Some(machine)).then(|| {
+            let [control_plane, workers] = Role::ALL.map(with_it);
+            Arc::new(Lists::new(&control_plane, &workers))
+        })
     };
     let bootstrap = founding.bootstrap.as_ref().map(ToString::to_string);
+    let leaders = leaders(observed, shared.of(Role::ControlPlane), founding);
     selection
         .present()
-        .map(|(machine, role)| {
-            let lists = listed(role, machine);
-            let control_plane = lists.of(Role::ControlPlane);
+        .filter_map(|(machine, role)| {
+            let lists = listed(role, machine)?;
             let nix = ClusterNix {
                 namespace: observed.cluster.namespace.clone(),
                 name: observed.cluster.name.clone(),
                 id: founding.id.clone(),
-                join: join(observed, control_plane, bootstrap.as_deref(), machine),
+                join: leaders
+                    .iter()
+                    .find(|it| bootstrap.is_some() || it.name != machine.as_str())
+                    .cloned(),
                 bootstrap: bootstrap.clone(),
                 endpoint: ground.spec.endpoint.clone(),
                 lists,
@@ -93,7 +102,7 @@ pub fn targets(
                 nix,
                 ssh_key,
             };
-            (machine.clone(), target)
+            Some((machine.clone(), target))
         })
         .collect()
 }
@@ -102,7 +111,10 @@ pub fn targets(
 /// nobody outdated: one roll carries all of it afterwards (SPEC 4.3).
 pub fn compare(
     observed: &Observed,
-    targets: &BTreeMap<MachineName, Target>,
+    (targets, revisions): (
+        &BTreeMap<MachineName, Target>,
+        &BTreeMap<MachineName, Revision>,
+    ),
     selection: &Selection,
     overdue: &BTreeSet<MachineName>,
     now: Timestamp,
@@ -110,6 +122,7 @@ pub fn compare(
     let gathering = members_change(observed, selection, overdue);
     let mut outdated = BTreeMap::new();
     let mut output = Output::default();
+    let mut compared = Compared::default();
     for (machine, target) in targets {
         let Some(member) = observed.member(machine) else {
             continue;
@@ -117,7 +130,8 @@ pub fn compare(
         if !selection.of(target.role).staying.contains(machine) {
             continue;
         }
-        let mut differences = target.differences(&member);
+        let revision = revisions.get(machine);
+        let mut differences = target.differences(&member, revision, &mut compared);
         if key_is_unknown(observed, &member) {
             // What the machine would be written with cannot be told; it is not called outdated for its key.
             differences.retain(|difference| {
@@ -190,51 +204,86 @@ fn stranded(target: &Target, member: &Member<'_>) -> bool {
         && target.nix.join.is_some()
         && member
             .values()
-            .is_some_and(|held| held.join.is_none_or(|join| !is_member(&join.name)))
+            .is_some_and(|held| held.join.as_ref().is_none_or(|join| !is_member(&join.name)))
 }
 
-/// Whom a machine joins: while founding the bootstrap machine (for itself too), then another control plane member, a healthy
-/// one first, else any once confirmed (SPEC 2.5).
-fn join(
-    observed: &Observed,
-    control_plane: &[NixNode],
-    bootstrap: Option<&str>,
-    machine: &MachineName,
-) -> Option<NixNode> {
-    if let Some(bootstrap) = bootstrap {
-        return control_plane
-            .iter()
-            .find(|node| node.name == bootstrap)
-            .cloned();
+/// Whom machines may join: while founding the bootstrap machine (for itself too), then another control plane member, a healthy one
+/// first, else any once confirmed (SPEC 2.5).
+fn leaders(observed: &Observed, control_plane: &[NixNode], founding: &Founding) -> Vec<NixNode> {
+    if let Some(bootstrap) = &founding.bootstrap {
+        let is_bootstrap = |node: &&NixNode| node.name == bootstrap.as_str();
+        return control_plane.iter().filter(is_bootstrap).cloned().collect();
     }
-    let others = control_plane.iter().filter_map(|node| {
-        let other = observed.member(&MachineName::parse(&node.name)?)?;
-        let usable = other.name != *machine && !other.is_deleting() && other.was_confirmed();
-        let healthy = other.is_confirmed() && other.is_discoverable();
+    let usable = control_plane.iter().filter_map(|node| {
+        let member = observed.member(&MachineName::parse(&node.name)?)?;
+        let healthy = member.is_confirmed() && member.is_discoverable();
+        let usable = !member.is_deleting() && member.was_confirmed();
         usable.then_some((!healthy, node))
     });
-    others.min().map(|(_, node)| node.clone())
+    let usable: BTreeSet<(bool, &NixNode)> = usable.collect();
+    usable.into_iter().map(|(_, node)| node.clone()).collect()
 }
 
-/// A machine's address. Where its Machine object is gone or names none, the one that its configuration was written with, or that of
-/// the others. One that is none, and that all of them hold, stays: an operator upgrade, which may be stricter, rolls nothing.
-fn address(observed: &Observed, machine: &MachineName) -> String {
-    if let Some(address) = observed.machine(machine).and_then(|it| it.address()) {
-        return address.to_owned();
+/// The addresses of machines.
+struct Addresses<'a> {
+    observed: &'a Observed,
+    /// What the members' files say of each machine.
+    told: OnceCell<BTreeMap<&'a str, BTreeSet<&'a str>>>,
+}
+
+impl<'a> Addresses<'a> {
+    fn of(observed: &'a Observed) -> Self {
+        let told = OnceCell::new();
+        Self { observed, told }
     }
-    let held = |member: &Member<'_>| {
-        let values = member.values()?;
-        let mut nodes = values.control_plane.into_iter().chain(values.workers);
-        let node = nodes.find(|node| node.name == machine.as_str())?;
-        Some(node.ip)
-    };
-    let is_address = |address: &String| Address::parse(address).is_some();
-    let own = observed.member(machine).and_then(|member| held(&member));
-    if let Some(own) = own.filter(is_address) {
-        return own;
+
+    /// A machine's address. Where its Machine object is gone or names none, the one that its configuration was written with, or that
+    /// of the others. One that is none, and that all of them hold, stays: an operator upgrade, which may be stricter, rolls nothing.
+    fn get(&self, machine: &MachineName) -> String {
+        if let Some(address) = self.observed.machine(machine).and_then(|it| it.address()) {
+            return address.to_owned();
+        }
+        let is_address = |address: &&str| Address::parse(address).is_some();
+        let own = self.observed.member(machine);
+        let own = own.and_then(|member| {
+            let mut nodes = nodes(member.values()?);
+            let node = nodes.find(|node| node.name == machine.as_str())?;
+            Some(node.ip.as_str())
+        });
+        if let Some(own) = own.filter(is_address) {
+            return own.to_owned();
+        }
+        let told = self.told.get_or_init(|| told(self.observed));
+        let Some(all) = told.get(machine.as_str()) else {
+            return String::new();
+        };
+        let usable = all.iter().copied().find(is_address);
+        let agreed = all.first().copied().filter(|_| all.len() == 1);
+        usable.or(agreed).unwrap_or_default().to_owned()
     }
-    let mut all: BTreeSet<String> = observed.members().filter_map(|it| held(&it)).collect();
-    let usable = all.iter().find(|address| is_address(address)).cloned();
-    let agreed = || all.pop_first().filter(|_| all.is_empty());
-    usable.or_else(agreed).unwrap_or_default()
+}
+
+/// Every address that a member's file gives a machine.
+fn told(observed: &Observed) -> BTreeMap<&str, BTreeSet<&str>> {
+    let held = observed.belongings().filter_map(|(name, held)| {
+        MachineName::parse(name)?;
+        held_values(held)
+    });
+    let mut told: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    // The members share few files: each is looked at once.
+    for values in held.filter(|values| seen.insert(std::ptr::from_ref(*values))) {
+        let mut named = BTreeSet::new();
+        for node in nodes(values) {
+            // Of two of the same name the first counts.
+            if named.insert(node.name.as_str()) {
+                told.entry(&node.name).or_default().insert(&node.ip);
+            }
+        }
+    }
+    told
+}
+
+fn nodes(values: &Values) -> impl Iterator<Item = &NixNode> {
+    values.control_plane.iter().chain(&values.workers)
 }

@@ -2,8 +2,12 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use serde_json::Value;
+
 use crate::api::names::{MachineName, Marker};
 use crate::api::status::Role;
+
+use super::cluster_nix::ClusterNix;
 
 /// One token Secret (SPEC 3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,8 +47,31 @@ pub struct Claim {
     pub role: Role,
     /// The attempt that it names.
     pub marker: Marker,
-    /// The whole object as JSON, but for what the API server fills in.
-    pub body: serde_json::Value,
+    /// The whole object, but for what the API server fills in.
+    pub body: Body,
+}
+
+/// What is written of a configuration. cluster.nix lists every machine, so its text is made when it is written: a plan may claim 1,100
+/// machines at once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Body {
+    /// All of it as JSON; the first additional file lacks its text.
+    pub(super) rest: Value,
+    /// What that text says.
+    pub(super) nix: ClusterNix,
+}
+
+impl Body {
+    /// All of it as JSON.
+    #[must_use]
+    pub fn render(&self) -> Value {
+        let mut whole = self.rest.clone();
+        let text = whole.pointer_mut("/spec/additionalFiles/0/inline");
+        if let Some(text) = text {
+            *text = Value::String(self.nix.render());
+        }
+        whole
+    }
 }
 
 /// A configuration that is written anew: a merge patch.
@@ -57,7 +84,7 @@ pub struct Rewrite {
     /// The attempt that it names.
     pub marker: Marker,
     /// Fields and annotations; null for what is to be absent (SPEC 3.2).
-    pub body: serde_json::Value,
+    pub body: Body,
 }
 
 /// Which kubeconfig is looked for.

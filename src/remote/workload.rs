@@ -21,7 +21,7 @@ use super::deadlines::{MEMBER_PROBE, NODE_LIST, NODE_WRITE, PROBE_CONNECT};
 use super::kubeconfig::verify::member_clients;
 use super::secret::SecretText;
 use crate::api::names::{CORDONED_ANNOTATION, DRAINING_ANNOTATION, MachineName};
-use crate::api::workload::{Answer, Workload};
+use crate::api::workload::{Answer, Nodes, Workload};
 pub use node::nodes_of_page;
 use node::{leading_number, list_nodes};
 
@@ -76,7 +76,8 @@ impl Question {
             }
             None
         };
-        workload.nodes = timeout(NODE_LIST, list).await.ok().flatten();
+        let nodes = timeout(NODE_LIST, list).await.ok().flatten();
+        workload.nodes = nodes.map(Nodes::from);
         workload
     }
 

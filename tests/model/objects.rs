@@ -19,7 +19,6 @@ use nico::api::spec::ValidSpec;
 use nico::api::status::Role;
 use nico::plan::desired::{TOKEN_KEY, owner_reference};
 use nico::plan::facts::{Facts, KubeconfigAnswer, MapFacts, Read, SecretFacts};
-use nico::plan::files_hash::additional_files_hash;
 use nico::plan::observed::{
     Answer, ClusterView, Fetch, KnownHostsView, NodeView, SecretView, SshKeyView, Stored,
     Word as RealWord, Workload, Works, labels,
@@ -209,11 +208,11 @@ pub fn word(word: Word, names: &[MachineName], members: u8, now: Timestamp) -> R
             .draining
             .map(|_| usize::from(marks[index].pods)),
     });
-    RealWord::Heard(Workload {
-        nodes: anyone.then(|| nodes.collect()),
+    RealWord::Heard(Arc::new(Workload {
+        nodes: anyone.then(|| nodes.collect::<Vec<_>>().into()),
         answers: answers.collect(),
         api_minor: anyone.then_some(37),
-    })
+    }))
 }
 
 pub fn machine(name: &MachineName, hidden: bool) -> Machine {
@@ -278,7 +277,7 @@ pub fn configuration(
         );
     }
     let mut configuration = NixosConfiguration {
-        spec: NixosConfigurationSpec(texts.spec(child.held)),
+        spec: NixosConfigurationSpec::from(texts.spec(child.held)),
         status: proof(child, texts, name),
         ..NixosConfiguration::default()
     };
@@ -315,10 +314,10 @@ fn proof(child: &Child, texts: &Texts, name: &MachineName) -> Option<NixosConfig
             ..NixosConfigurationStatus::default()
         }),
         Proof::Success(attempt) => {
-            let spec = NixosConfigurationSpec(texts.spec(attempt));
+            let spec = NixosConfigurationSpec::from(texts.spec(attempt));
             Some(NixosConfigurationStatus {
                 applied_commit: Some("c0ffee".to_owned()),
-                additional_files_hash: Some(additional_files_hash(spec.files())),
+                additional_files_hash: Some(spec.files_hash().to_owned()),
                 target_machine: Some(name.to_string()),
                 conditions: vec![applied("True", "Success")],
                 ..NixosConfigurationStatus::default()

@@ -126,7 +126,7 @@ impl Planner {
         let mut claims = [None; MOST];
         for action in &plan.actions {
             if let Action::Configuration(ConfigurationWrite::Claim(claim)) = action {
-                let write = self.written(&view, &claim.machine, &claim.body, false);
+                let write = self.written(&view, &claim.machine, &claim.body.render(), false);
                 claims[usize::from(write.machine)] = Some(write);
             }
         }

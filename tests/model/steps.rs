@@ -44,10 +44,10 @@ impl Planner {
             Action::Disrupt(disruptive) => match disruptive.write() {
                 EnteredWrite::Rewrite(rewrite) => {
                     read(&rewrite.machine, &rewrite.version);
-                    Step::Write(self.written(view, &rewrite.machine, &rewrite.body, true))
+                    Step::Write(self.written(view, &rewrite.machine, &rewrite.body.render(), true))
                 }
                 EnteredWrite::Join(claim) => {
-                    Step::Write(self.written(view, &claim.machine, &claim.body, true))
+                    Step::Write(self.written(view, &claim.machine, &claim.body.render(), true))
                 }
                 EnteredWrite::DeleteNode { .. } => {
                     Step::DeleteNode(self.index(disruptive.machine()))
@@ -62,10 +62,10 @@ impl Planner {
             Action::Configuration(write) => match write {
                 ConfigurationWrite::Rewrite(rewrite) => {
                     read(&rewrite.machine, &rewrite.version);
-                    Step::Write(self.written(view, &rewrite.machine, &rewrite.body, false))
+                    Step::Write(self.written(view, &rewrite.machine, &rewrite.body.render(), false))
                 }
                 ConfigurationWrite::Claim(claim) => {
-                    Step::Write(self.written(view, &claim.machine, &claim.body, false))
+                    Step::Write(self.written(view, &claim.machine, &claim.body.render(), false))
                 }
                 ConfigurationWrite::GiveBack(name, version) => {
                     Step::GiveBack(read(&named(name), version))

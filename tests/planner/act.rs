@@ -15,7 +15,7 @@ use nico::plan::writes::{Child, Precondition, Token};
 use serde_json::{Value, json};
 
 use crate::given::member;
-use crate::world::{Refused, World, as_stored};
+use crate::world::{Refused, World, as_stored, edit};
 
 fn refused_unless(is: bool) -> Result<(), Refused> {
     is.then_some(()).ok_or(Refused)
@@ -55,10 +55,10 @@ impl World {
                 self.write_ledger(name, Some(ledger), after)?;
             }
             Action::Configuration(write) => match write {
-                ConfigurationWrite::Claim(claim) => self.post(&claim.body)?,
+                ConfigurationWrite::Claim(claim) => self.post(&claim.body.render())?,
                 ConfigurationWrite::Rewrite(rewrite) => {
                     let machine = rewrite.machine.as_str();
-                    self.merge(machine, &rewrite.version, &uid, &rewrite.body)?;
+                    self.merge(machine, &rewrite.version, &uid, &rewrite.body.render())?;
                 }
                 ConfigurationWrite::GiveBack(machine, at) => {
                     self.at(machine, at, &uid)?;
@@ -138,11 +138,16 @@ impl World {
             EnteredWrite::Rewrite(rewrite) => {
                 let role = member(&self.configurations[machine.as_str()]).role();
                 self.judge_disruption(name, machine);
-                self.merge(machine.as_str(), &rewrite.version, uid, &rewrite.body)?;
+                self.merge(
+                    machine.as_str(),
+                    &rewrite.version,
+                    uid,
+                    &rewrite.body.render(),
+                )?;
                 self.takes_off(name, machine, role);
             }
             EnteredWrite::Join(claim) => {
-                self.post(&claim.body)?;
+                self.post(&claim.body.render())?;
                 self.takes_off(name, &claim.machine, claim.role);
             }
             EnteredWrite::Drain {
@@ -329,7 +334,7 @@ impl World {
         let mut object = serde_json::to_value(&*configuration).unwrap();
         json_merge(&mut object, body);
         let mut merged: NixosConfiguration = serde_json::from_value(object).unwrap();
-        as_stored(&mut merged.spec.0);
+        edit(&mut merged.spec, as_stored);
         let meta = &mut merged.metadata;
         meta.resource_version = Some(version.to_string());
         if merged.spec != configuration.spec {

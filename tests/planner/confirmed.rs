@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::given::{PROD, cluster, given, member, planned};
 use crate::revision::changed;
-use crate::world::World;
+use crate::world::{World, edit};
 
 /// A configuration that NIO proved and NICO has not marked yet, of which one thing is changed.
 fn marks(change: impl FnOnce(&mut World)) -> bool {
@@ -69,7 +69,9 @@ fn each_part_of_classics_proof_is_needed() {
     // The list is not the one that NIO hashed.
     assert!(!marks(|world| {
         world.edit_configuration("a", |held| {
-            held.spec.0["additionalFiles"][0]["inline"] = json!("{ }")
+            edit(&mut held.spec, |it| {
+                it["additionalFiles"][0]["inline"] = json!("{ }")
+            })
         });
     }));
 }
@@ -82,11 +84,10 @@ fn confirmed_is_kept_when_the_proof_fades_and_ends_with_another_marker() {
         world.edit_configuration("w", |held| {
             let marker = member(held).marker().unwrap();
             let path = format!(".nico/{}-7", marker.revision());
-            held.spec.0["additionalFiles"]
-                .as_array_mut()
-                .unwrap()
-                .last_mut()
-                .unwrap()["path"] = json!(path);
+            edit(&mut held.spec, |it| {
+                let files = it["additionalFiles"].as_array_mut().unwrap();
+                files.last_mut().unwrap()["path"] = json!(path);
+            });
         });
     })
     .then(|seen| {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::given::{MachineBuilder, PROD, cluster, given, machine, planned, settled};
 use crate::rollout::name;
-use crate::world::usable_key;
+use crate::world::{edit, usable_key};
 
 /// The machine with this spec.
 fn says(name: &str, spec: &Value) -> MachineBuilder {
@@ -102,9 +102,11 @@ fn an_address_that_was_written_by_hand_reaches_no_other_machine() {
         .when(|world| {
             world.machines.remove(&name("w"));
             world.edit_configuration("w", |held| {
-                let inline = &mut held.spec.0["additionalFiles"][0]["inline"];
-                let text = inline.as_str().unwrap();
-                *inline = json!(text.replace("ip-of-w", "10.0.0.1 \\n id"));
+                edit(&mut held.spec, |it| {
+                    let inline = &mut it["additionalFiles"][0]["inline"];
+                    let text = inline.as_str().unwrap();
+                    *inline = json!(text.replace("ip-of-w", "10.0.0.1 \\n id"));
+                });
             });
             world.settle();
         })
@@ -127,9 +129,11 @@ fn an_address_that_counts_as_none_today_and_that_all_hold_rolls_nothing() {
             world.machines.remove(&name("w"));
             for machine in ["a", "v", "w"] {
                 world.edit_configuration(machine, |held| {
-                    let inline = &mut held.spec.0["additionalFiles"][0]["inline"];
-                    let text = inline.as_str().unwrap();
-                    *inline = json!(text.replace("ip-of-w", "fe80::1%eth0"));
+                    edit(&mut held.spec, |it| {
+                        let inline = &mut it["additionalFiles"][0]["inline"];
+                        let text = inline.as_str().unwrap();
+                        *inline = json!(text.replace("ip-of-w", "fe80::1%eth0"));
+                    });
                 });
             }
             world.settle();

@@ -9,7 +9,7 @@ use nico::plan::observed::SecretView;
 use serde_json::json;
 
 use crate::given::{Given, PROD, cluster, given, machine, nix_of, planned, settled};
-use crate::world::World;
+use crate::world::{World, edit};
 
 fn three() -> Given {
     given(cluster().control_plane(["a", "b", "c"]).workers(["w"]))
@@ -18,10 +18,12 @@ fn three() -> Given {
 
 fn rewrite(world: &mut World, name: &str, from: &str, to: &str) {
     world.edit_configuration(name, |held| {
-        let text = &mut held.spec.0["additionalFiles"][0]["inline"];
-        let new = text.as_str().unwrap().replace(from, to);
-        assert_ne!(*text, new);
-        *text = json!(new);
+        edit(&mut held.spec, |it| {
+            let text = &mut it["additionalFiles"][0]["inline"];
+            let new = text.as_str().unwrap().replace(from, to);
+            assert_ne!(*text, new);
+            *text = json!(new);
+        });
     });
 }
 
@@ -175,8 +177,7 @@ fn an_unconfirmed_machine_that_joins_nobody_is_outdated() {
             .when(|world| {
                 world.edit_configuration("w", |held| held.metadata.annotations = None);
                 world.configuration("w").status = None;
-                let joins_a =
-                    "\"join\": {\n      \"name\": \"a\",\n      \"ip\": \"ip-of-a\"\n    }";
+                let joins_a = r#""join": { "name": "a", "ip": "ip-of-a" }"#;
                 rewrite(world, "w", joins_a, to);
             })
             .differences("w")
@@ -355,7 +356,9 @@ fn a_lost_ledger_without_any_cluster_nix_is_not_guessed_at() {
             world.cluster(PROD).ledger = None;
             for name in ["a", "b", "c", "w"] {
                 world.edit_configuration(name, |held| {
-                    held.spec.0.remove("additionalFiles").map(drop).unwrap()
+                    edit(&mut held.spec, |it| it.remove("additionalFiles"))
+                        .map(drop)
+                        .unwrap()
                 });
             }
         })

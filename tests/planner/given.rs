@@ -299,7 +299,8 @@ impl Seen {
 
     /// What the cluster.nix that a configuration holds says.
     pub fn held(&self, machine: &str) -> Values {
-        held_values(&self.observed.configurations[machine]).expect("NICO wrote it")
+        let held = held_values(&self.observed.configurations[machine]);
+        held.cloned().expect("NICO wrote it")
     }
 
     pub fn differences(&self, machine: &str) -> Vec<String> {
@@ -335,7 +336,8 @@ pub fn taken(plan: &Plan) -> Option<&str> {
 
 /// The cluster.nix of a claim.
 pub fn nix_of(claim: &Claim) -> Values {
-    let text = claim.body["spec"]["additionalFiles"][0]["inline"].as_str();
+    let body = claim.body.render();
+    let text = body["spec"]["additionalFiles"][0]["inline"].as_str();
     cluster_nix::parse(text.unwrap()).expect("NICO reads what it writes")
 }
 

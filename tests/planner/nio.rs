@@ -3,7 +3,6 @@
 use nico::api::names::MachineName;
 use nico::api::nio::{NioCondition, NixosConfiguration, NixosConfigurationStatus};
 use nico::api::status::Role;
-use nico::plan::files_hash::additional_files_hash;
 use nico::plan::observed::{AtHand, KnownHostsView, NodeView};
 
 use crate::given::member;
@@ -114,7 +113,7 @@ impl World {
 pub fn proof(configuration: &NixosConfiguration) -> NixosConfigurationStatus {
     NixosConfigurationStatus {
         applied_commit: Some("c0ffee".to_owned()),
-        additional_files_hash: Some(additional_files_hash(configuration.spec.files())),
+        additional_files_hash: Some(configuration.spec.files_hash().to_owned()),
         target_machine: configuration.spec.machine().map(str::to_owned),
         conditions: vec![NioCondition {
             kind: "Applied".to_owned(),

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use nico::api::conditions::{Cause, Reason};
 use nico::api::ledger::{Ledger, LedgerError};
 use nico::api::names::{CONFIRMED_ANNOTATION, ClusterId, MachineName, ROLE_LABEL};
-use nico::api::nio::{Generation, NioCondition, NixosConfiguration};
+use nico::api::nio::{Generation, NioCondition, NixosConfiguration, NixosConfigurationSpec};
 use nico::plan::facts::{Facts, Freshness, ObjectFacts};
 use nico::plan::observed::{
     AtHand, Fetch, KnownHostsView, LedgerView, Observed, Rival, SecretView, SshKeyView, Stored,
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use crate::arbitrary::NAMES;
 use crate::given::stranger;
 use crate::source::Source;
-use crate::world::{rotated_key, unusable_key, usable_key};
+use crate::world::{edit, rotated_key, unusable_key, usable_key};
 
 const SECRETS: [SecretView; 6] = [
     SecretView::Ours,
@@ -58,7 +58,7 @@ fn garble(configuration: &mut NixosConfiguration, source: &mut Source) {
             annotations.insert(CONFIRMED_ANNOTATION.to_owned(), value);
         }
         6 => meta.annotations = None,
-        7 => configuration.spec.0.clear(),
+        7 => configuration.spec = NixosConfigurationSpec::default(),
         8 => {
             let field = source.of(&["additionalFiles", "machineRef", "gitRepo", "flake", "ref"]);
             let value = source.of(&[
@@ -67,20 +67,26 @@ fn garble(configuration: &mut NixosConfiguration, source: &mut Source) {
                 json!([null, 1, {}]),
                 json!({"name": 3}),
             ]);
-            configuration.spec.0.insert(field.to_owned(), value);
+            edit(&mut configuration.spec, |spec| {
+                spec.insert(field.to_owned(), value)
+            });
         }
         9 => {
             let machine = source.of(&NAMES);
             let value = json!({ "name": machine });
-            configuration.spec.0.insert("machineRef".to_owned(), value);
+            edit(&mut configuration.spec, |spec| {
+                spec.insert("machineRef".to_owned(), value)
+            });
         }
         10 => {
             let text = source.of(&["", "{", "{ }", "# x\nbuiltins.fromJSON ''\n{}''\n", "\0"]);
-            if let Some(files) = configuration.spec.0.get_mut("additionalFiles")
-                && let Some(inline) = files.get_mut(0).and_then(|file| file.get_mut("inline"))
-            {
-                *inline = json!(text);
-            }
+            edit(&mut configuration.spec, |spec| {
+                if let Some(files) = spec.get_mut("additionalFiles")
+                    && let Some(inline) = files.get_mut(0).and_then(|file| file.get_mut("inline"))
+                {
+                    *inline = json!(text);
+                }
+            });
         }
         11 => {
             let (from, to) = source.of(&[
@@ -90,12 +96,14 @@ fn garble(configuration: &mut NixosConfiguration, source: &mut Source) {
                 ("\"bootstrap\": \"m-1\"", "\"bootstrap\": null"),
                 ("\"name\": \"m-", "\"name\": \"x-"),
             ]);
-            if let Some(files) = configuration.spec.0.get_mut("additionalFiles")
-                && let Some(Value::String(text)) =
-                    files.get_mut(0).and_then(|file| file.get_mut("inline"))
-            {
-                *text = text.replace(from, to);
-            }
+            edit(&mut configuration.spec, |spec| {
+                if let Some(files) = spec.get_mut("additionalFiles")
+                    && let Some(Value::String(text)) =
+                        files.get_mut(0).and_then(|file| file.get_mut("inline"))
+                {
+                    *text = text.replace(from, to);
+                }
+            });
         }
         12 => configuration.status = None,
         13 => {
@@ -122,10 +130,11 @@ pub fn distort(observed: &mut Observed, source: &mut Source) {
     match source.below(22) {
         0..5 => {
             let keys: Vec<String> = observed.configurations.keys().cloned().collect();
-            if !keys.is_empty()
-                && let Some(held) = observed.configurations.get_mut(&source.of(&keys))
-            {
-                garble(Arc::make_mut(held), source);
+            if !keys.is_empty() {
+                let name = source.of(&keys);
+                let mut held = observed.configurations[&name].clone();
+                garble(Arc::make_mut(&mut held), source);
+                Arc::make_mut(&mut observed.configurations).insert(name, held);
             }
         }
         5 => {
@@ -138,12 +147,10 @@ pub fn distort(observed: &mut Observed, source: &mut Source) {
                 uid: observed.cluster.uid.clone(),
                 ..OwnerReference::default()
             }]);
-            observed
-                .configurations
-                .insert("a.b".to_owned(), Arc::new(odd));
+            Arc::make_mut(&mut observed.configurations).insert("a.b".to_owned(), Arc::new(odd));
         }
         6 => {
-            observed.configurations.clear();
+            observed.configurations = Arc::default();
         }
         7 => {
             observed.machines.remove(&name);

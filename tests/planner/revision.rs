@@ -8,10 +8,10 @@ use nico::api::parsed::Parsed;
 use nico::plan::cluster_nix::{ClusterNix, Lists, NixNode};
 use nico::plan::desired::{Common, Target};
 use nico::plan::observed::SshKeyView;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::given::{PROD, Seen, cluster, given, planned, settled};
-use crate::world::World;
+use crate::world::{World, edit};
 
 fn node(name: &str) -> NixNode {
     NixNode {
@@ -135,7 +135,8 @@ fn the_files_stand_in_their_order_and_a_worker_never_gets_the_join_token() {
         .then(|seen| {
             let files = |index: usize| -> Vec<(String, Value)> {
                 let claim = &seen.claims()[index];
-                let files = claim.body["spec"]["additionalFiles"].as_array().unwrap();
+                let body = claim.body.render();
+                let files = body["spec"]["additionalFiles"].as_array().unwrap();
                 let path = |file: &Value| file["path"].as_str().unwrap().to_owned();
                 files
                     .iter()
@@ -172,7 +173,7 @@ fn a_claim_carries_what_the_spec_says_and_nothing_that_it_does_not() {
     let bare = given(cluster().control_plane(["a"]))
         .machines(["a"])
         .when(planned);
-    let spec = &bare.claims()[0].body["spec"];
+    let spec = &bare.claims()[0].body.render()["spec"];
     for absent in ["ref", "configurationSubdir", "credentialsRef"] {
         assert!(spec.get(absent).is_none(), "{absent}");
     }
@@ -188,7 +189,7 @@ fn a_claim_carries_what_the_spec_says_and_nothing_that_it_does_not() {
         .set("credentialsRef", json!({ "name": "git" }))
         .set("injectSSHKey", json!(false));
     let full = given(full).machines(["a"]).when(planned);
-    let spec = &full.claims()[0].body["spec"];
+    let spec = &full.claims()[0].body.render()["spec"];
     assert_eq!(
         (&spec["ref"], &spec["credentialsRef"]["name"]),
         (&json!("v1"), &json!("git"))
@@ -202,7 +203,7 @@ fn a_child_has_a_controller_that_blocks_no_deletion_and_the_labels() {
     let seen = given(cluster().control_plane(["a"]))
         .machines(["a"])
         .when(planned);
-    let meta = &seen.claims()[0].body["metadata"];
+    let meta = &seen.claims()[0].body.render()["metadata"];
     let owner = &meta["ownerReferences"][0];
     assert_eq!(
         (&owner["controller"], &owner["blockOwnerDeletion"]),
@@ -280,13 +281,19 @@ fn a_new_address_makes_everyone_outdated() {
 
 /// Another text of cluster.nix.
 fn text(held: &mut NixosConfiguration, change: fn(&str) -> String) {
-    let inline = &mut held.spec.0["additionalFiles"][0]["inline"];
-    *inline = json!(change(inline.as_str().unwrap()));
+    edit(&mut held.spec, |it| {
+        let inline = &mut it["additionalFiles"][0]["inline"];
+        *inline = json!(change(inline.as_str().unwrap()));
+    });
 }
 
 #[test]
 fn cluster_nix_is_compared_by_its_values_and_a_hand_edit_is_named() {
     let edited = |edit: fn(&mut NixosConfiguration)| {
+        changed(|world| world.edit_configuration("w", edit)).differences("w")
+    };
+    let stored = |change: fn(&mut Map<String, Value>)| {
+        let edit = |it: &mut NixosConfiguration| edit(&mut it.spec, change);
         changed(|world| world.edit_configuration("w", edit)).differences("w")
     };
     assert!(
@@ -307,35 +314,32 @@ fn cluster_nix_is_compared_by_its_values_and_a_hand_edit_is_named() {
         edited(|it| text(it, |nix| nix.replace("ip-of-w", "10.6.6.6"))),
         ["workers"]
     );
-    assert_eq!(edited(|it| it.spec.0["flake"] = json!("#evil")), ["flake"]);
+    assert_eq!(stored(|it| it["flake"] = json!("#evil")), ["flake"]);
     assert_eq!(
-        edited(|it| it.spec.0["onRemoveFlake"] = json!("#x")),
+        stored(|it| it["onRemoveFlake"] = json!("#x")),
         ["onRemoveFlake"]
     );
     assert_eq!(
-        edited(|it| it.spec.0["fullInstall"] = json!(true)),
+        stored(|it| it["fullInstall"] = json!(true)),
         ["fullInstall"]
     );
     assert_eq!(
-        edited(|it| it.spec.0["machineRef"] = json!({ "name": "b" })),
+        stored(|it| it["machineRef"] = json!({ "name": "b" })),
         ["machineRef"]
     );
-    assert_eq!(edited(|it| it.spec.0["ref"] = json!("other")), ["ref"]);
+    assert_eq!(stored(|it| it["ref"] = json!("other")), ["ref"]);
     assert_eq!(
-        edited(|it| it.spec.0["additionalFiles"][1]["secretRef"]["name"] = json!("prod-join-token")),
+        stored(|it| it["additionalFiles"][1]["secretRef"]["name"] = json!("prod-join-token")),
         ["additionalFiles"]
     );
     assert_eq!(
-        edited(|it| {
-            it.spec.0["additionalFiles"].as_array_mut().unwrap().pop();
+        stored(|it| {
+            it["additionalFiles"].as_array_mut().unwrap().pop();
         }),
         ["marker file"]
     );
     assert_eq!(
-        edited(|it| it.spec.0["additionalFiles"]
-            .as_array_mut()
-            .unwrap()
-            .swap(0, 1)),
+        stored(|it| it["additionalFiles"].as_array_mut().unwrap().swap(0, 1)),
         ["additionalFiles"]
     );
 }
@@ -344,9 +348,9 @@ fn cluster_nix_is_compared_by_its_values_and_a_hand_edit_is_named() {
 fn a_field_that_nico_does_not_send_is_no_difference() {
     let seen = changed(|world| {
         world.edit_configuration("w", |held| {
-            held.spec
-                .0
-                .insert("dayTwoSchedule".to_owned(), json!("* * * * *"));
+            edit(&mut held.spec, |it| {
+                it.insert("dayTwoSchedule".to_owned(), json!("* * * * *"))
+            });
             held.metadata
                 .labels
                 .get_or_insert_default()

@@ -15,7 +15,7 @@ use nico::plan::observed::Fetch;
 use serde_json::json;
 
 use crate::given::{Given, PROD, Seen, cluster, given, settled};
-use crate::world::World;
+use crate::world::{World, edit};
 
 pub fn name(machine: &str) -> MachineName {
     MachineName::parse(machine).unwrap()
@@ -451,7 +451,7 @@ fn a_drift_by_hand_is_mended_through_the_slot() {
     ready()
         .when(|world| {
             world.edit_configuration("b", |held| {
-                held.spec.0.insert("flake".to_owned(), json!("#other"));
+                edit(&mut held.spec, |it| it["flake"] = json!("#other"));
             });
         })
         .when(settled)

@@ -166,13 +166,14 @@ fn check_claim(
             }),
         "I15: the marker of a claim is new",
     )?;
-    let meta = &claim.body["metadata"];
+    let meta = &claim.body.render()["metadata"];
     must(
         meta["annotations"]["nico.homystack.com/written"] == now.to_string()
             && meta["annotations"].get(CONFIRMED_ANNOTATION).is_none(),
         "SPEC 3.4: a claim says when it was written, and confirms nothing",
     )?;
-    let files = claim.body["spec"]["additionalFiles"].as_array();
+    let body = claim.body.render();
+    let files = body["spec"]["additionalFiles"].as_array();
     must(
         files
             .and_then(|files| files.last())

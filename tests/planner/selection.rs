@@ -24,7 +24,7 @@ fn a_configuration_bears_the_name_of_its_machine() {
         .machines(["cp-1"])
         .when(planned)
         .then(|seen| {
-            let body = &seen.claims()[0].body;
+            let body = seen.claims()[0].body.render();
             assert_eq!(body["metadata"]["name"], "cp-1");
             assert_eq!(body["spec"]["machineRef"]["name"], "cp-1");
         });

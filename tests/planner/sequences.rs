@@ -50,7 +50,7 @@ fn assert_one_founding(world: &World) {
                 && let Some(values) = held_values(configuration)
             {
                 ids.insert(values.id.clone());
-                founders.extend(values.bootstrap);
+                founders.extend(values.bootstrap.clone());
             }
         }
         assert!(

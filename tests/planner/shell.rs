@@ -182,11 +182,12 @@ impl World {
             answers.insert(machine, answer);
         }
         let anyone = answers.values().any(|answer| *answer == Answer::Ready);
-        Word::Heard(Workload {
-            nodes: anyone.then(|| self.nodes.values().cloned().collect()),
+        let nodes: Vec<_> = self.nodes.values().cloned().collect();
+        Word::Heard(Arc::new(Workload {
+            nodes: anyone.then(|| nodes.into()),
             answers,
             api_minor: anyone.then_some(37),
-        })
+        }))
     }
 
     /// The write under an entry, as `controller/reconcile/entered.rs`: everything read anew, then planned and written.
@@ -295,7 +296,8 @@ impl World {
         for (name, held) in &self.configurations {
             let owner = controller(&held.metadata).map_or("nobody", |owner| owner.uid.as_str());
             let values = nico::plan::cluster_nix::held_values(held);
-            let (founder, id) = values.map_or((None, None), |it| (it.bootstrap, Some(it.id)));
+            let (founder, id) =
+                values.map_or((None, None), |it| (it.bootstrap.as_ref(), Some(&it.id)));
             let _ = write!(
                 story,
                 "\n  {name} of {owner}: founder {founder:?} of {id:?}, confirmed {:?}, deleted {}",

@@ -94,7 +94,7 @@ fn a_default_repository_serves_a_cluster_that_names_none() {
         .when(planned)
         .then(|seen| {
             assert_eq!(
-                seen.claims()[0].body["spec"]["gitRepo"],
+                seen.claims()[0].body.render()["spec"]["gitRepo"],
                 "https://example.com/d.git"
             )
         });

@@ -12,7 +12,7 @@ use nico::plan::status::{Refusal, is_significant, status, unread};
 use serde_json::json;
 
 use crate::given::{PROD, Seen, cluster, given, kubeconfig_works, not_working, planned, settled};
-use crate::world::World;
+use crate::world::{World, edit};
 
 /// A cluster at rest, Ready.
 pub fn at_rest() -> Seen {
@@ -242,7 +242,11 @@ fn ready_is_given_up_at_once_for_a_machine_that_is_gone_unconfirmed_or_outdated(
             seen.says(Ready, "False", Reason::WaitingForMachines, "0/1 worker");
         });
     at_rest()
-        .when(|world| world.edit_configuration("w", |held| held.spec.0["flake"] = json!("#x")))
+        .when(|world| {
+            world.edit_configuration("w", |held| {
+                edit(&mut held.spec, |it| it["flake"] = json!("#x"))
+            })
+        })
         .then(|seen| {
             seen.says(
                 Ready,

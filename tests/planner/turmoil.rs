@@ -9,7 +9,7 @@ use crate::given::{PROD, cluster, given};
 use crate::rollout::name;
 use crate::sequences::assert_explained;
 use crate::source::cases;
-use crate::world::{World, rotated_key, unusable_key, usable_key};
+use crate::world::{World, edit, rotated_key, unusable_key, usable_key};
 
 const CONTROL_PLANE: [&str; 3] = ["a", "b", "c"];
 const WORKERS: [&str; 2] = ["v", "w"];
@@ -78,10 +78,9 @@ fn happens(world: &mut World, what: u8, which: usize) {
         10 => {
             if world.configurations.contains_key(machine) {
                 world.edit_configuration(machine, |held| {
-                    held.spec.0.insert(
-                        "gitRepo".to_owned(),
-                        json!("https://example.com/by-hand.git"),
-                    );
+                    edit(&mut held.spec, |it| {
+                        it["gitRepo"] = json!("https://example.com/by-hand.git");
+                    });
                 });
             }
         }

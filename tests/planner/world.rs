@@ -8,14 +8,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use nico::api::conditions::{Cause, Reason};
 use nico::api::ledger::Ledger;
 use nico::api::names::MachineName;
-use nico::api::nio::{Generation, Machine, NixosConfiguration};
+use nico::api::nio::{Generation, Machine, NixosConfiguration, NixosConfigurationSpec};
 use nico::api::status::{ClusterStatus, Role};
 use nico::plan::Settings;
 use nico::plan::action::Action;
 use nico::plan::observed::{
     ClusterView, Fetch, KnownHostsView, KubeconfigView, NodeView, SecretView, SshKeyView, Works,
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// Where the clock of every world starts.
 pub const START: i64 = 1_800_000_000;
@@ -205,7 +205,7 @@ impl World {
         if self.configurations.contains_key(&name) {
             return Err(Refused);
         }
-        as_stored(&mut configuration.spec.0);
+        edit(&mut configuration.spec, as_stored);
         let meta = &mut configuration.metadata;
         meta.uid = Some(format!("uid-{}", self.count()));
         meta.resource_version = Some(self.count().to_string());
@@ -217,8 +217,19 @@ impl World {
     }
 }
 
+/// A change of a spec as it is stored.
+pub fn edit<T>(
+    spec: &mut NixosConfigurationSpec,
+    change: impl FnOnce(&mut Map<String, Value>) -> T,
+) -> T {
+    let mut stored = spec.stored();
+    let result = change(&mut stored);
+    *spec = stored.into();
+    result
+}
+
 /// What classic's schema makes of a spec: `ref` is filled in, `secretRef.key` pruned (NIO.md).
-pub fn as_stored(fields: &mut serde_json::Map<String, Value>) {
+pub fn as_stored(fields: &mut Map<String, Value>) {
     fields.entry("ref").or_insert_with(|| json!("main"));
     for file in fields
         .get_mut("additionalFiles")

@@ -16,7 +16,7 @@ use crate::plan::writes::{Claim, Precondition, Rewrite};
 impl Hand<'_> {
     /// POSTs a configuration; the name lets exactly one cluster win (SPEC 2.3).
     pub(super) async fn post(&self, claim: &Claim) -> Result<(), ActError> {
-        let configuration: NixosConfigurationKind = serde_json::from_value(claim.body.clone())
+        let configuration: NixosConfigurationKind = serde_json::from_value(claim.body.render())
             .map_err(|_| ActError::Lost("the configuration cannot be written"))?;
         let NixosConfigurationKind { metadata, spec } =
             calls::create(&self.api(), &configuration).await?;
@@ -83,7 +83,7 @@ impl Hand<'_> {
             marker,
             body,
         } = rewrite;
-        self.patch(machine.as_str(), version, body.clone()).await?;
+        self.patch(machine.as_str(), version, body.render()).await?;
         info!(%machine, %marker, "written anew");
         self.tell(&Happening::Updating(machine.clone()));
         Ok(())

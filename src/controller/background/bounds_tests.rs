@@ -100,10 +100,10 @@ async fn clusters_that_do_not_answer_hold_up_none_that_does() {
     let background = Background::new(client().0, Duration::from_secs(300), wake);
     let heard = |answer: Answer| {
         let answers = BTreeMap::from([(MachineName::parse("cp-01").unwrap(), answer)]);
-        Word::Heard(Workload {
+        Word::Heard(Arc::new(Workload {
             answers,
             ..Workload::default()
-        })
+        }))
     };
     let cluster = |uid: &str| ClusterView {
         namespace: "shared".to_owned(),

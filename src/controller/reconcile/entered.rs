@@ -41,7 +41,7 @@ pub(super) async fn write_under_entry(
     observe(pass, &mut sources, &mut facts, first.1.asks_cluster).await?;
     match calls::get_opt(&pass.api::<NixosConfiguration>(), machine.as_str()).await? {
         Some(child) => facts.add_configurations([Arc::new(child)]),
-        None => drop(facts.configurations.remove(machine.as_str())),
+        None => facts.drop_configuration(machine.as_str()),
     }
     facts.enter(machine, taken, read_ledger(context, &facts.cluster).await?);
     let Ok(observed) = assemble(&facts) else {

@@ -46,29 +46,14 @@ builtins.fromJSON ''
     "name": "prod",
     "id": "9f2c4e1ab0d35c77",
     "bootstrap": "cp-01",
-    "join": {
-      "name": "cp-01",
-      "ip": "10.0.0.11"
-    },
-    "endpoint": {
-      "host": "10.0.0.10",
-      "port": 6443
-    },
+    "join": { "name": "cp-01", "ip": "10.0.0.11" },
+    "endpoint": { "host": "10.0.0.10", "port": 6443 },
     "controlPlane": [
-      {
-        "name": "cp-01",
-        "ip": "10.0.0.11"
-      },
-      {
-        "name": "cp-02",
-        "ip": "10.0.0.12"
-      }
+      { "name": "cp-01", "ip": "10.0.0.11" },
+      { "name": "cp-02", "ip": "10.0.0.12" }
     ],
     "workers": [
-      {
-        "name": "worker-01",
-        "ip": "10.0.0.21"
-      }
+      { "name": "worker-01", "ip": "10.0.0.21" }
     ]
   }
 ''

@@ -1,7 +1,6 @@
 //! One of our configurations, and what stands in it (SPEC 3.2 to 3.6). What NIO proves of it is in `confirmed.rs`.
 
 use jiff::Timestamp;
-use serde_json::Value;
 
 use crate::api::names::{MachineName, REWRITTEN_ANNOTATION, ROLE_LABEL, WRITTEN_ANNOTATION};
 use crate::api::nio::{Generation, Machine, NixosConfiguration};
@@ -88,15 +87,14 @@ impl<'a> Member<'a> {
 
     /// What its cluster.nix says; `None` where that is none of NICO's.
     #[must_use]
-    pub fn values(&self) -> Option<Values> {
+    pub fn values(&self) -> Option<&'a Values> {
         held_values(self.held)
     }
 
     /// The Secret by which it gives its machine the SSH key.
     #[must_use]
     pub fn key_secret(&self) -> Option<&'a str> {
-        let file = self.held.spec.file(MACHINE_SSH_KEY)?;
-        file.get("secretRef")?.get("name").and_then(Value::as_str)
+        self.held.spec.file(MACHINE_SSH_KEY)?.secret()?.as_str()
     }
 
     /// Its role, by its label and by whether it is given the workers' token (SPEC 3.2). Either can be changed by hand: where they

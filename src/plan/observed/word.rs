@@ -1,7 +1,9 @@
 //! What a cluster says of itself through its own API (SPEC 4.4): its Nodes, and whether each member's API server is ready.
 
+use std::sync::Arc;
+
 use crate::api::names::MachineName;
-use crate::api::workload::{Answer, NodeView, Workload};
+use crate::api::workload::{Answer, Nodes, Workload};
 
 /// What was learned when the cluster was asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,15 +14,15 @@ pub enum Word {
     /// Nothing could be asked: why, for a person.
     Silent(String),
     /// What the members' API servers answered.
-    Heard(Workload),
+    Heard(Arc<Workload>),
 }
 
 impl Word {
     /// The Nodes, where they could be listed.
     #[must_use]
-    pub fn nodes(&self) -> Option<&[NodeView]> {
+    pub fn nodes(&self) -> Option<&Nodes> {
         match self {
-            Self::Heard(workload) => workload.nodes.as_deref(),
+            Self::Heard(workload) => workload.nodes.as_ref(),
             Self::NotAsked | Self::Silent(_) => None,
         }
     }
@@ -45,20 +47,4 @@ impl Word {
             Self::NotAsked | Self::Silent(_) => None,
         }
     }
-}
-
-/// The Node of a machine: by name, else by its address (SPEC 4.4).
-#[must_use]
-pub fn node_of<'a>(
-    nodes: &'a [NodeView],
-    machine: &MachineName,
-    address: Option<&str>,
-) -> Option<&'a NodeView> {
-    let by_name = nodes.iter().find(|node| node.name == machine.as_str());
-    by_name.or_else(|| {
-        let address = address.filter(|address| !address.is_empty())?;
-        nodes
-            .iter()
-            .find(|node| node.addresses.iter().any(|it| it == address))
-    })
 }

@@ -5,6 +5,7 @@ mod numbers;
 mod step;
 mod turn;
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -65,6 +66,10 @@ pub(super) struct Preflight<'a> {
     vouched: BTreeSet<MachineName>,
     quorum_lost: bool,
     passed_over: BTreeSet<MachineName>,
+    /// The two members written last of those that are confirmed, the newest first.
+    newest: OnceCell<Vec<MachineName>>,
+    /// The first two workers whose kubelets are newer than the API server.
+    skewed: OnceCell<Vec<(MachineName, u32)>>,
 }
 
 impl<'a> Preflight<'a> {
@@ -89,6 +94,8 @@ impl<'a> Preflight<'a> {
             vouched,
             quorum_lost: false,
             passed_over: BTreeSet::new(),
+            newest: OnceCell::new(),
+            skewed: OnceCell::new(),
         };
         if known.founding.founded && numbers.quorum_is_lost() && !preflight.not_asked() {
             preflight.quorum_lost =
@@ -151,7 +158,7 @@ impl<'a> Preflight<'a> {
         all.extend(self.known.selection.control_plane.joining.iter().cloned());
         all.extend(self.known.selection.workers.joining.iter().cloned());
         let mut outdated: Vec<&MachineName> = self.known.outdated.keys().collect();
-        outdated.sort_by_key(|machine| {
+        outdated.sort_by_cached_key(|machine| {
             let role = self.role(machine);
             let later = match self.order {
                 RolloutOrder::WorkersFirst => role == Role::ControlPlane,

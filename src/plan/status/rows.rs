@@ -1,13 +1,13 @@
 //! One row a machine: how far it is, and why.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
 use crate::api::conditions::{Cause, Reason};
 use crate::api::names::MachineName;
 use crate::api::status::{MachineRow, MachineState, Role};
-use crate::plan::action::Plan;
+use crate::plan::action::{Plan, Wait};
 use crate::plan::desired::listed;
 use crate::plan::observed::Observed;
 use crate::plan::selection;
@@ -19,6 +19,16 @@ use super::soft::unreachable;
 pub(super) fn rows(observed: &Observed, plan: &Plan, now: Timestamp) -> Vec<MachineRow> {
     let mut rows = Vec::new();
     let mut seen = BTreeSet::new();
+    let old = observed.cluster.status.machines.iter();
+    let old: BTreeMap<&str, &MachineRow> = old.map(|row| (row.name.as_str(), row)).collect();
+    let waits = plan.waits.iter().rev();
+    let waits: BTreeMap<&MachineName, &Wait> = waits
+        .filter_map(|wait| Some((wait.machine.as_ref()?, wait)))
+        .collect();
+    let row = |machine: &MachineName, role, state| {
+        let old = old.get(machine.as_str()).copied();
+        row(observed, machine, role, state, old, now)
+    };
     for role in Role::ALL {
         let pick = plan.selection.of(role);
         for machine in pick
@@ -28,8 +38,9 @@ pub(super) fn rows(observed: &Observed, plan: &Plan, now: Timestamp) -> Vec<Mach
             .chain(&pick.joining)
         {
             if seen.insert(machine.to_string()) {
-                let state = row_state(observed, plan, role, machine);
-                rows.push(row(observed, machine, role, state, now));
+                let wait = waits.get(machine).copied();
+                let state = row_state(observed, plan, role, machine, wait);
+                rows.push(row(machine, role, state));
             }
         }
         for obstacle in &pick.obstacles {
@@ -38,7 +49,7 @@ pub(super) fn rows(observed: &Observed, plan: &Plan, now: Timestamp) -> Vec<Mach
             };
             if seen.insert(machine.to_string()) {
                 let state = (MachineState::Unavailable, Some(obstacle.cause.clone()));
-                rows.push(row(observed, machine, role, state, now));
+                rows.push(row(machine, role, state));
             }
         }
     }
@@ -61,6 +72,7 @@ fn row_state(
     plan: &Plan,
     role: Role,
     machine: &MachineName,
+    wait: Option<&Wait>,
 ) -> (MachineState, Option<Cause>) {
     let pick = plan.selection.of(role);
     let state = |state, reason, message: &str| (state, Some(Cause::new(reason, message)));
@@ -72,10 +84,6 @@ fn row_state(
         );
     }
     if pick.joining.contains(machine) {
-        let wait = plan
-            .waits
-            .iter()
-            .find(|wait| wait.machine.as_ref() == Some(machine));
         return match wait {
             Some(wait) => (MachineState::Pending, Some(wait.cause.clone())),
             None => state(
@@ -124,14 +132,10 @@ fn row(
     machine: &MachineName,
     role: Role,
     (state, cause): (MachineState, Option<Cause>),
+    old: Option<&MachineRow>,
     now: Timestamp,
 ) -> MachineRow {
-    let old = observed
-        .cluster
-        .status
-        .machines
-        .iter()
-        .find(|row| row.name == machine.as_str() && row.state == state);
+    let old = old.filter(|row| row.state == state);
     let commit = observed
         .member(machine)
         .and_then(|member| member.held.status.as_ref())

@@ -43,7 +43,7 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
             "I5: no token is made while a configuration refers to one",
         ),
         Action::Configuration(ConfigurationWrite::Claim(claim)) => {
-            check_key(observed, &claim.machine, &claim.body)
+            check_key(observed, &claim.machine, &claim.body.render())
         }
         Action::Kubeconfig(KubeconfigWork::Store(None)) => must(
             observed.kubeconfig.secret == SecretView::Absent,
@@ -180,7 +180,9 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
             )?;
             match disruptive.write() {
                 EnteredWrite::Rewrite(rewrite) => check_rewrite(observed, rewrite),
-                EnteredWrite::Join(claim) => check_key(observed, &claim.machine, &claim.body),
+                EnteredWrite::Join(claim) => {
+                    check_key(observed, &claim.machine, &claim.body.render())
+                }
                 EnteredWrite::Drain { .. }
                 | EnteredWrite::Release(_)
                 | EnteredWrite::DeleteNode { .. } => Ok(()),
@@ -236,7 +238,7 @@ fn check_key(observed: &Observed, machine: &MachineName, body: &Value) -> Result
 fn check_rewrite(observed: &Observed, rewrite: &Rewrite) -> Result<(), String> {
     let held = observed.configurations.get(rewrite.machine.as_str());
     let held = held.ok_or("only what is there is written anew")?;
-    let bootstrap = &rewrite.body["spec"]["additionalFiles"][0]["inline"];
+    let bootstrap = &rewrite.body.render()["spec"]["additionalFiles"][0]["inline"];
     let values = bootstrap.as_str().and_then(nico::plan::cluster_nix::parse);
     must(
         observed.controls(held) && Precondition::of(&held.metadata) == rewrite.version,

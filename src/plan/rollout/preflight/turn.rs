@@ -81,19 +81,20 @@ impl Preflight<'_> {
         if !self.asks || self.order != RolloutOrder::WorkersFirst {
             return None;
         }
+        let skewed = self.skewed.get_or_init(|| {
+            let workers = self.observed().members_of(Role::Worker);
+            let skewed = workers.filter_map(|member| {
+                let kubelet = self.observed().node(&member.name)?.kubelet_minor?;
+                (kubelet > api).then_some((member.name, kubelet))
+            });
+            skewed.take(2).collect()
+        });
         // What takes the worker that is too new back goes on.
-        let mut others = self
-            .observed()
-            .members_of(Role::Worker)
-            .map(|member| member.name)
-            .filter(|it| it != but);
-        others.find_map(|machine| {
-            let kubelet = self.observed().node(&machine)?.kubelet_minor?;
-            (kubelet > api).then_some(Blocker::VersionSkew {
-                worker: machine,
-                kubelet,
-                api,
-            })
+        let (worker, kubelet) = skewed.iter().find(|(worker, _)| worker != but)?.clone();
+        Some(Blocker::VersionSkew {
+            worker,
+            kubelet,
+            api,
         })
     }
 
@@ -118,13 +119,16 @@ impl Preflight<'_> {
 
     /// The member that was written last of those that are confirmed, and whether its Node is Ready.
     fn newest(&self, but: Option<&MachineName>) -> Option<(MachineName, bool)> {
-        let confirmed = self
-            .observed()
-            .members()
-            .filter(|it| but != Some(&it.name) && it.is_confirmed() && !it.is_deleting());
-        let newest = confirmed.max_by_key(|it| (it.written(), it.name.clone()))?;
-        let node = self.observed().node(&newest.name);
-        Some((newest.name, node.is_some_and(|node| node.ready)))
+        let newest = self.newest.get_or_init(|| {
+            let members = self.observed().members();
+            let confirmed = members.filter(|it| it.is_confirmed() && !it.is_deleting());
+            let mut newest: Vec<_> = confirmed.map(|it| (it.written(), it.name)).collect();
+            newest.sort();
+            newest.into_iter().rev().map(|it| it.1).take(2).collect()
+        });
+        let newest = newest.iter().find(|it| but != Some(it))?;
+        let node = self.observed().node(newest);
+        Some((newest.clone(), node.is_some_and(|node| node.ready)))
     }
 
     /// The member written last, where its Node is not Ready: what mends it comes before all else.

@@ -4,40 +4,80 @@
 use std::fmt::Write as _;
 
 use serde_json::Value;
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
+
+use super::digest::hex;
+use super::files::{File, INLINE, Text};
 
 /// The hash of a list of additional files as stored: lower-case hexadecimal, or the empty string for the empty list.
 ///
 /// Take the list from the object that was read back: the API server prunes and defaults what was sent.
 #[must_use]
-pub fn additional_files_hash(files: &[Value]) -> String {
-    if files.is_empty() {
+pub fn additional_files_hash(files: &[File]) -> String {
+    let Some((first, others)) = files.split_first() else {
         return String::new();
-    }
+    };
     let mut text = String::new();
-    dump_list(files, &mut text, dump_file);
-    Sha256::digest(text.as_bytes())
-        .iter()
-        .fold(String::with_capacity(64), |mut hex, byte| {
-            // Writing to a `String` never fails.
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+    // NICO's lists begin with cluster.nix: the long text that many of them share is hashed once.
+    let mut hash = match first.inline() {
+        Some(shared) if is_inline(first) => {
+            dump_fields(fields(first), true, &mut text);
+            shared.hash_begun.get_or_init(|| begin(shared)).clone()
+        }
+        _ => {
+            text.push('[');
+            dump_file(first, &mut text);
+            Sha256::new()
+        }
+    };
+    for file in others {
+        text.push_str(", ");
+        dump_file(file, &mut text);
+    }
+    text.push(']');
+    hash.update(text.as_bytes());
+    hex(&hash.finalize())
+}
+
+/// The hash of a list as far as the text of its first file, which stands first there, since names are in order.
+fn begin(shared: &Text) -> Sha256 {
+    let mut text = format!("[{{\"{INLINE}\": ");
+    dump_text(shared.as_str(), &mut text);
+    let mut hash = Sha256::new();
+    hash.update(text.as_bytes());
+    hash
+}
+
+fn is_inline(file: &File) -> bool {
+    file.get("valueType").and_then(Value::as_str) == Some("Inline")
 }
 
 /// One file as classic sees it: its path, its type, and the one value that goes with the type.
-fn dump_file(file: &Value, out: &mut String) {
-    let field = |name: &str| file.get(name).unwrap_or(&Value::Null);
-    let kind = field("valueType");
-    let empty = Value::String(String::new());
-    let mut fields = vec![("path", field("path")), ("valueType", kind)];
-    match kind.as_str() {
-        Some("Inline") => fields.push(("inline", file.get("inline").unwrap_or(&empty))),
-        Some("SecretRef") => fields.push(("secretRef", field("secretRef"))),
-        Some("NixosFacter") => fields.push(("nixosFacter", field("nixosFacter"))),
+fn dump_file(file: &File, out: &mut String) {
+    out.push('{');
+    let mut follows = false;
+    if is_inline(file) {
+        let _ = write!(out, "\"{INLINE}\": ");
+        match (file.inline(), file.get(INLINE)) {
+            (Some(text), _) => dump_text(text.as_str(), out),
+            (None, Some(odd)) => dump(odd, out),
+            (None, None) => dump_text("", out),
+        }
+        follows = true;
+    }
+    dump_fields(fields(file), follows, out);
+}
+
+/// The fields of a file that count, but for its text.
+fn fields(file: &File) -> Vec<(&str, &Value)> {
+    let field = |name: &'static str| (name, file.get(name).unwrap_or(&Value::Null));
+    let mut fields = vec![field("path"), field("valueType")];
+    match file.get("valueType").and_then(Value::as_str) {
+        Some("SecretRef") => fields.push(field("secretRef")),
+        Some("NixosFacter") => fields.push(field("nixosFacter")),
         _ => {}
     }
-    dump_object(fields, out);
+    fields
 }
 
 /// `json.dumps(value, sort_keys=True)` of Python 3.
@@ -50,7 +90,7 @@ fn dump(value: &Value, out: &mut String) {
             let _ = write!(out, "{number}");
         }
         Value::String(text) => dump_text(text, out),
-        Value::Array(items) => dump_list(items, out, dump),
+        Value::Array(items) => dump_list(items, out),
         Value::Object(fields) => dump_object(
             fields
                 .iter()
@@ -61,25 +101,31 @@ fn dump(value: &Value, out: &mut String) {
     }
 }
 
-fn dump_list(items: &[Value], out: &mut String, dump_item: fn(&Value, &mut String)) {
+fn dump_list(items: &[Value], out: &mut String) {
     out.push('[');
     for (index, item) in items.iter().enumerate() {
         if index > 0 {
             out.push_str(", ");
         }
-        dump_item(item, out);
+        dump(item, out);
     }
     out.push(']');
 }
 
-/// Python sorts names by code point; so does `str`, whose UTF-8 bytes sort alike.
-fn dump_object(mut fields: Vec<(&str, &Value)>, out: &mut String) {
-    fields.sort_by_key(|(name, _)| *name);
+fn dump_object(fields: Vec<(&str, &Value)>, out: &mut String) {
     out.push('{');
-    for (index, (name, value)) in fields.into_iter().enumerate() {
-        if index > 0 {
+    dump_fields(fields, false, out);
+}
+
+/// The fields of an object and its end; others may stand before. Python sorts names by code point; so does `str`, whose UTF-8 bytes
+/// sort alike.
+fn dump_fields(mut fields: Vec<(&str, &Value)>, mut follows: bool, out: &mut String) {
+    fields.sort_by_key(|(name, _)| *name);
+    for (name, value) in fields {
+        if follows {
             out.push_str(", ");
         }
+        follows = true;
         dump_text(name, out);
         out.push_str(": ");
         dump(value, out);
@@ -117,7 +163,8 @@ mod tests {
     use super::*;
 
     fn hash(files: &Value) -> String {
-        additional_files_hash(files.as_array().map_or(&[], Vec::as_slice))
+        let files = files.as_array().into_iter().flatten().cloned();
+        additional_files_hash(&files.map(File::from).collect::<Vec<_>>())
     }
 
     fn dumped(value: &Value) -> String {

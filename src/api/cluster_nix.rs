@@ -1,0 +1,76 @@
+//! The generated file cluster.nix as configurations hold it: JSON in Nix, read by its values and not by its text.
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::names::ClusterId;
+use super::spec::Endpoint;
+
+/// Path of the generated file.
+pub const CLUSTER_NIX: &str = "cluster.nix";
+
+/// What stands between the comment and the JSON.
+pub const OPENING: &str = "builtins.fromJSON ''\n";
+/// What stands behind the JSON.
+pub const CLOSING: &str = "''\n";
+
+/// What NICO writes as `\u....` and nowhere else: with these, JSON could end the Nix string around it, or have Nix evaluate something.
+pub const ESCAPED: [(char, &str); 2] = [('\'', "\\u0027"), ('$', "\\u0024")];
+
+/// A machine as cluster.nix lists it; ordered by name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NixNode {
+    /// The machine's name, which is its host name too.
+    pub name: String,
+    /// The machine's address: an IP address, or a name where NIO knows it by that.
+    pub ip: String,
+}
+
+/// What a cluster.nix holds, lists in the order of the text. Each attribute has to be there.
+///
+/// An attribute that this version does not know is left out, here and in every object and list within: a later version may add plain
+/// ones, and a cluster that it wrote stays up to date when it is taken back. So whoever adds an attribute keeps to these rules: none
+/// that is there already changes its name or form; where the new one is absent from a held file, that is no difference; and it becomes
+/// part of the revision only where it has another value than the one that its absence means.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Values {
+    /// Name of the cluster.
+    pub name: String,
+    /// Id of the founding.
+    pub id: ClusterId,
+    /// The machine that founds the cluster.
+    #[serde(deserialize_with = "or_null")]
+    pub bootstrap: Option<String>,
+    /// The machine to join through.
+    #[serde(deserialize_with = "or_null")]
+    pub join: Option<NixNode>,
+    /// The address in front of the control plane.
+    #[serde(deserialize_with = "or_null")]
+    pub endpoint: Option<Endpoint>,
+    /// The control plane.
+    pub control_plane: Vec<NixNode>,
+    /// The workers.
+    pub workers: Vec<NixNode>,
+}
+
+/// The values that a cluster.nix holds; `None` where it is not one as NICO writes it, in whatever layout the JSON is.
+#[must_use]
+pub fn parse(text: &str) -> Option<Values> {
+    let (comment, rest) = text.split_once('\n')?;
+    let json = rest.strip_prefix(OPENING)?.strip_suffix(CLOSING)?;
+    let comment_ends_early = comment.contains(['\r', '\0']);
+    let nix = ESCAPED
+        .iter()
+        .any(|(character, _)| json.contains(*character));
+    if !comment.starts_with('#') || comment_ends_early || nix {
+        return None;
+    }
+    serde_json::from_str(json).ok()
+}
+
+/// An attribute that may be null; without this, one that is not there would be null, too.
+fn or_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    value: D,
+) -> Result<Option<T>, D::Error> {
+    Option::deserialize(value)
+}

@@ -1,0 +1,171 @@
+//! The additional files of a configuration, as they are stored. Texts are shared: the 1,100 configurations of a large cluster hold the
+//! same list of 1,100 machines, so each text is kept, read and hashed once.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::cluster_nix::{Values, parse};
+
+/// Field of the text of an inline file.
+pub(super) const INLINE: &str = "inline";
+
+/// The text of an inline file, and what was made of it.
+#[derive(Debug)]
+pub struct Text {
+    content: Box<str>,
+    values: OnceLock<Option<Values>>,
+    /// The hash of a list that begins with this text, as far as the text.
+    pub(super) hash_begun: OnceLock<Sha256>,
+}
+
+impl Text {
+    /// The text itself.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.content
+    }
+
+    /// What it says as a cluster.nix; `None` where it is none of NICO's.
+    #[must_use]
+    pub fn values(&self) -> Option<&Values> {
+        self.values.get_or_init(|| parse(&self.content)).as_ref()
+    }
+}
+
+impl PartialEq for Text {
+    fn eq(&self, other: &Self) -> bool {
+        self.content == other.content
+    }
+}
+
+impl Eq for Text {}
+
+/// The texts that somebody holds, by SHA-256.
+struct Texts {
+    known: BTreeMap<[u8; 32], Weak<Text>>,
+    /// Those that nobody holds any more are forgotten once there are so many in all.
+    swept_at: usize,
+}
+
+const SWEPT_AT_LEAST_AT: usize = 64;
+
+static TEXTS: Mutex<Texts> = Mutex::new(Texts {
+    known: BTreeMap::new(),
+    swept_at: SWEPT_AT_LEAST_AT,
+});
+
+fn shared(text: String) -> Arc<Text> {
+    let digest: [u8; 32] = Sha256::digest(text.as_bytes()).into();
+    let mut texts = TEXTS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = texts.known.get(&digest).and_then(Weak::upgrade) {
+        return known;
+    }
+    if texts.known.len() >= texts.swept_at {
+        texts.known.retain(|_, text| text.strong_count() > 0);
+        texts.swept_at = SWEPT_AT_LEAST_AT.max(2 * texts.known.len());
+    }
+    let new = Arc::new(Text {
+        content: text.into(),
+        values: OnceLock::new(),
+        hash_begun: OnceLock::new(),
+    });
+    texts.known.insert(digest, Arc::downgrade(&new));
+    new
+}
+
+/// One additional file: any JSON, since the API server may have let it through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// All but the text.
+    rest: Value,
+    inline: Option<Arc<Text>>,
+}
+
+impl File {
+    /// A field other than the text.
+    #[must_use]
+    pub fn get(&self, field: &str) -> Option<&Value> {
+        self.rest.get(field)
+    }
+
+    /// The text, where it has one.
+    #[must_use]
+    pub fn inline(&self) -> Option<&Arc<Text>> {
+        self.inline.as_ref()
+    }
+
+    /// Where it lands.
+    #[must_use]
+    pub fn path(&self) -> Option<&str> {
+        self.get("path")?.as_str()
+    }
+
+    /// The Secret that it refers to.
+    #[must_use]
+    pub fn secret(&self) -> Option<&Value> {
+        self.get("secretRef")?.get("name")
+    }
+}
+
+impl From<Value> for File {
+    fn from(mut file: Value) -> Self {
+        let inline = match file.as_object_mut() {
+            Some(fields) if fields.get(INLINE).is_some_and(Value::is_string) => {
+                match fields.remove(INLINE) {
+                    Some(Value::String(text)) => Some(shared(text)),
+                    _ => None,
+                }
+            }
+            _ => None,
+        };
+        Self { rest: file, inline }
+    }
+}
+
+impl From<&File> for Value {
+    fn from(file: &File) -> Self {
+        let mut whole = file.rest.clone();
+        if let (Some(text), Some(fields)) = (&file.inline, whole.as_object_mut()) {
+            fields.insert(INLINE.to_owned(), Self::String(text.as_str().to_owned()));
+        }
+        whole
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn equal_texts_are_kept_once_and_those_that_nobody_holds_not_at_all() {
+        let file = |n: usize| File::from(json!({ "path": "a", "inline": format!("text {n}") }));
+        let (one, other) = (file(1), file(1));
+        let texts = one.inline().zip(other.inline());
+        assert!(texts.is_some_and(|(one, other)| Arc::ptr_eq(one, other)));
+        assert_ne!(one, file(2));
+        for n in 0..10_000 {
+            file(n);
+        }
+        let kept = TEXTS.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(kept.known.len() <= kept.swept_at, "{}", kept.known.len());
+        assert!(kept.swept_at < 10_000, "{}", kept.swept_at);
+    }
+
+    #[test]
+    fn a_file_comes_out_as_it_went_in() {
+        for whole in [
+            json!({ "path": "cluster.nix", "valueType": "Inline", "inline": "{ }" }),
+            json!({ "path": "odd", "inline": 7 }),
+            json!({ "secretRef": { "name": "a", "key": "b" } }),
+            json!([null]),
+            json!(null),
+        ] {
+            assert_eq!(Value::from(&File::from(whole.clone())), whole);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The additional files of a configuration: as they are to be, and what differs in held ones (SPEC 3.2).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::{Difference, Target};
+use crate::api::files::{File, Text};
+use crate::api::names::{Marker, join_token_name, worker_token_name};
+use crate::api::nio::{Generation, NixosConfiguration, SSH_KEY};
+use crate::api::status::Role;
+use crate::plan::cluster_nix::{CLUSTER_NIX, ClusterNix, Lists};
+use crate::plan::observed::{MACHINE_SSH_KEY, WORKER_TOKEN};
+
+/// Key of a token Secret (SPEC 3.1).
+pub const TOKEN_KEY: &str = "token";
+
+const JOIN_TOKEN: &str = "join-token";
+const INLINE: &str = "Inline";
+const SECRET_REF: &str = "SecretRef";
+
+/// A file as it is to be: a key of a Secret, or else inline.
+struct Wanted {
+    path: String,
+    secret: Option<(String, &'static str)>,
+}
+
+impl Wanted {
+    fn value_type(&self) -> &'static str {
+        match self.secret {
+            Some(_) => SECRET_REF,
+            None => INLINE,
+        }
+    }
+
+    fn is(&self, held: &File) -> bool {
+        let secret = self.secret.as_ref();
+        held.path() == Some(&self.path)
+            && is_of_type(held, self.value_type())
+            && match (held.secret(), secret) {
+                (Some(held), Some((name, _))) => held.as_str() == Some(name),
+                (held, wanted) => held.is_none() && wanted.is_none(),
+            }
+    }
+
+    /// Without the text, where it is inline.
+    fn render(&self) -> Value {
+        let (path, kind) = (&self.path, self.value_type());
+        match &self.secret {
+            Some((name, key)) => {
+                json!({ "path": path, "valueType": kind, "secretRef": { "name": name, "key": key } })
+            }
+            None => json!({ "path": path, "valueType": kind, "inline": "" }),
+        }
+    }
+}
+
+fn is_of_type(file: &File, value_type: &str) -> bool {
+    file.get("valueType").and_then(Value::as_str) == Some(value_type)
+}
+
+impl Target {
+    /// The additional files, in the order that never changes (SPEC 3.2); cluster.nix, the first, without its text.
+    pub(super) fn files(&self, marker: &Marker) -> Vec<Value> {
+        let marker = Wanted {
+            path: self.path(&marker.path()),
+            secret: None,
+        };
+        let all = self.files_before_marker().into_iter().chain([marker]);
+        all.map(|file| file.render()).collect()
+    }
+
+    fn files_before_marker(&self) -> Vec<Wanted> {
+        let secret = |path, name, key| Wanted {
+            path: self.path(path),
+            secret: Some((name, key)),
+        };
+        let worker_token = worker_token_name(&self.nix.name);
+        let own_token = match self.role {
+            Role::ControlPlane => join_token_name(&self.nix.name),
+            Role::Worker => worker_token.clone(),
+        };
+        let cluster_nix = Wanted {
+            path: self.path(CLUSTER_NIX),
+            secret: None,
+        };
+        let mut files = vec![cluster_nix, secret(JOIN_TOKEN, own_token, TOKEN_KEY)];
+        if let Some((name, _)) = &self.ssh_key {
+            files.push(secret(MACHINE_SSH_KEY, name.clone(), SSH_KEY));
+        }
+        if self.role == Role::ControlPlane {
+            files.push(secret(WORKER_TOKEN, worker_token, TOKEN_KEY));
+        }
+        files
+    }
+
+    /// Where a file has to be put so that it lands beside the flake: v1 puts files into the repository's root (NIO.md).
+    fn path(&self, file: &str) -> String {
+        match (self.common.nio, &self.common.configuration_subdir) {
+            (Generation::V1, Some(subdir)) => format!("{subdir}/{file}"),
+            _ => file.to_owned(),
+        }
+    }
+
+    /// What differs in the files. The text of cluster.nix is compared by its values, and the marker, where there is one, by its revision.
+    pub(super) fn file_differences(
+        &self,
+        held: &NixosConfiguration,
+        marker: Option<&Marker>,
+        compared: &mut Compared,
+    ) -> Vec<Difference> {
+        let files = held.spec.files();
+        let path = self.path(CLUSTER_NIX);
+        let mut texts = files.iter().filter(|file| file.path() == Some(&path));
+        let mut differences = match texts.next().and_then(File::inline) {
+            Some(text) => compared.with(&self.nix, text),
+            None => vec![Difference::ClusterNix],
+        };
+        let Some((last, others)) = files.split_last().filter(|_| marker.is_some()) else {
+            differences.push(Difference::MarkerFile);
+            return differences;
+        };
+        let wanted = self.files_before_marker();
+        let same = wanted.len() == others.len()
+            && wanted.iter().zip(others).all(|(file, held)| file.is(held))
+            && is_of_type(last, INLINE)
+            && last.secret().is_none()
+            && last.inline().is_none_or(|text| text.as_str().is_empty());
+        if !same {
+            differences.push(Difference::AdditionalFiles);
+        }
+        differences
+    }
+}
+
+/// The texts that were compared already with what one cluster wants: most of its configurations hold the same one.
+#[derive(Debug, Default)]
+pub struct Compared(HashMap<(*const Lists, *const Text), Vec<Difference>>);
+
+impl Compared {
+    /// What differs in a cluster.nix, but for `bootstrap` and `join`. Both live as long as this does: so their addresses tell them.
+    fn with(&mut self, wanted: &ClusterNix, held: &Arc<Text>) -> Vec<Difference> {
+        let key = (Arc::as_ptr(&wanted.lists), Arc::as_ptr(held));
+        let compare = || match held.values() {
+            Some(held) => {
+                let lists = |role| wanted.lists_the_same(role, held);
+                [
+                    (Difference::ClusterName, wanted.name == held.name),
+                    (Difference::ClusterId, wanted.id == held.id),
+                    (Difference::Endpoint, wanted.leads_to_the_same(held)),
+                    (Difference::ControlPlaneMembers, lists(Role::ControlPlane)),
+                    (Difference::Workers, lists(Role::Worker)),
+                ]
+                .into_iter()
+                .filter(|(_, same)| !same)
+                .map(|(what, _)| what)
+                .collect()
+            }
+            None => vec![Difference::ClusterNix],
+        };
+        self.0.entry(key).or_insert_with(compare).clone()
+    }
+}
