@@ -121,13 +121,14 @@ pub async fn list_where<K: Object>(api: &Api<K>, which: &ListParams) -> Result<V
     Ok(listed::<K, _>(api.list(which)).await?.items)
 }
 
-/// LIST of the metadata of all objects, not from the API server's cache. It goes by pages, of which nothing is kept here. All pages
+/// LIST of the metadata of objects, not from the API server's cache. It goes by pages, of which nothing is kept here. All pages
 /// show one moment.
 pub async fn list_metadata<K: Object>(
     api: &Api<K>,
+    which: &ListParams,
     mut take: impl FnMut(ObjectMeta),
 ) -> Result<(), CallError> {
-    let mut page = ListParams::default().limit(METADATA_PAGE);
+    let mut page = which.clone().limit(METADATA_PAGE);
     loop {
         let list = listed::<K, _>(api.list_metadata(&page)).await?;
         list.items.into_iter().for_each(|item| take(item.metadata));

@@ -8,7 +8,7 @@
 //! name, and before the first configuration of a machine is made, and before the cluster's finalizer goes, all are read.
 //!
 //! What is read is as new as a LIST without resourceVersion. An object of which a LIST of metadata shows the uid and the
-//! resourceVersion of the watch's one is that one.
+//! resourceVersion of the watch's one is that one: so the LIST by the label shows no more than metadata where a cluster has many.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -78,13 +78,21 @@ impl<'a> Sources<'a> {
         let known = if all || !cached.holds_more_than(&cluster.namespace, FEW) {
             None
         } else {
-            let label = format!("{CLUSTER_LABEL}={}", cluster.name);
-            live.take(calls::list_where(&api, &ListParams::default().labels(&label)).await?);
             let keys = [owner_key(&cluster.uid), label_key(&cluster.name)];
             let known = keys
                 .iter()
                 .flat_map(|key| cached.find(&cluster.namespace, key));
-            Some(known.map(|held| held.name_any()).collect())
+            let known: BTreeSet<String> = known.map(|held| held.name_any()).collect();
+            let label = format!("{CLUSTER_LABEL}={}", cluster.name);
+            let labelled = ListParams::default().labels(&label);
+            if known.len() > FEW {
+                // Each of them lists all machines: those that the watch has shown as they are stay where they are.
+                live.read_listed(&api, cached, &sources.namespace, &labelled)
+                    .await?;
+            } else {
+                live.take(calls::list_where(&api, &labelled).await?);
+            }
+            Some(known)
         };
         live.read(&api, cached, &sources.namespace, known).await?;
         Ok(sources)
@@ -239,11 +247,38 @@ impl<K: Object> Live<K> {
         let one_by_one = match &names {
             Some(names) if is_few(names) => names.clone(),
             _ => {
-                self.read_pages(api, cached, namespace, names.as_ref())
+                let all = ListParams::default();
+                self.read_pages(api, cached, namespace, &all, names.as_ref())
                     .await?
             }
         };
-        let reads = futures::stream::iter(one_by_one).map(async |name| {
+        self.read_by_name(api, cached, namespace, one_by_one)
+            .await?;
+        self.all |= names.is_none();
+        self.names.extend(names.into_iter().flatten());
+        Ok(())
+    }
+
+    /// Reads what a LIST of metadata shows, and of that by name what the watch has not shown as it is.
+    async fn read_listed(
+        &mut self,
+        api: &Api<K>,
+        cached: &Store<K>,
+        namespace: &str,
+        which: &ListParams,
+    ) -> Result<(), CallError> {
+        let others = self.read_pages(api, cached, namespace, which, None).await?;
+        self.read_by_name(api, cached, namespace, others).await
+    }
+
+    async fn read_by_name(
+        &mut self,
+        api: &Api<K>,
+        cached: &Store<K>,
+        namespace: &str,
+        names: BTreeSet<String>,
+    ) -> Result<(), CallError> {
+        let reads = futures::stream::iter(names).map(async |name| {
             let found = calls::list_one(api, &name).await?;
             Ok::<_, CallError>((name, found.map(Arc::new)))
         });
@@ -261,8 +296,6 @@ impl<K: Object> Live<K> {
             }
             self.names.insert(name);
         }
-        self.all |= names.is_none();
-        self.names.extend(names.into_iter().flatten());
         Ok(())
     }
 
@@ -272,10 +305,11 @@ impl<K: Object> Live<K> {
         api: &Api<K>,
         cached: &Store<K>,
         namespace: &str,
+        which: &ListParams,
         names: Option<&BTreeSet<String>>,
     ) -> Result<BTreeSet<String>, CallError> {
         let mut others = BTreeSet::new();
-        calls::list_metadata(api, |meta| {
+        calls::list_metadata(api, which, |meta| {
             let name = meta.name.unwrap_or_default();
             if names.is_some_and(|names| !names.contains(&name)) || self.names.contains(&name) {
                 return;
@@ -285,7 +319,10 @@ impl<K: Object> Live<K> {
                 shown.uid == meta.uid && shown.resource_version == meta.resource_version
             });
             match shown {
-                Some(shown) => self.store.put(&shown),
+                Some(shown) => {
+                    self.store.put(&shown);
+                    self.names.insert(name);
+                }
                 None => drop(others.insert(name)),
             }
         })

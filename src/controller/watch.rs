@@ -15,6 +15,9 @@ use super::calls::Object;
 use super::schedule::WATCH_LIFE_IN_RESYNCS;
 use crate::api::text::shown;
 
+/// Objects on one page of a list. A page is decoded in one piece, and a configuration of the largest cluster is of 100 kB.
+const LISTED_AT_A_TIME: u32 = 100;
+
 /// One watch, until it begins again.
 struct Watch<K: 'static> {
     events: BoxStream<'static, Event<K>>,
@@ -24,7 +27,8 @@ struct Watch<K: 'static> {
 
 impl<K: Object + Send + Sync> Watch<K> {
     fn begin(api: &Api<K>) -> Self {
-        let events = watcher(api.clone(), Config::default()).default_backoff();
+        let config = Config::default().page_size(LISTED_AT_A_TIME);
+        let events = watcher(api.clone(), config).default_backoff();
         let logged = events.filter_map(|event| {
             let failed = |error: &watcher::Error| {
                 let error = shown(&error.to_string());

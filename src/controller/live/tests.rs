@@ -51,6 +51,7 @@ fn client(objects: Objects) -> (Client, Arc<Mutex<Vec<String>>>) {
         let metadata = accept.is_some_and(|it| it.to_str().unwrap().contains("Partial"));
         let how = match (&name, &label) {
             (Some(name), _) => name.clone(),
+            (_, Some(_)) if metadata => "metadata of the cluster".to_owned(),
             (_, Some(_)) => "of the cluster".to_owned(),
             _ if metadata => "page".to_owned(),
             _ => "all".to_owned(),
@@ -190,6 +191,31 @@ async fn a_small_cluster_costs_the_same_among_hundreds_and_among_thousands() {
         ]
     );
     assert_eq!(costs[0], costs[1]);
+}
+
+/// Each configuration of a large cluster lists all machines.
+#[tokio::test]
+async fn of_a_large_cluster_only_what_the_watch_shows_otherwise_is_read_whole() {
+    let many: Vec<String> = (0..80).map(|n| format!("own-{n:02}")).collect();
+    let mut objects = own(&many.iter().map(String::as_str).collect::<Vec<_>>());
+    let stores = stores(&objects);
+    for (_, object) in &mut objects {
+        if object["metadata"]["name"] == "own-07" {
+            object["metadata"]["resourceVersion"] = json!("7");
+        }
+    }
+    let (facts, asked) = look(objects, &stores, false, &["own-00"]).await;
+    assert_eq!(facts.configurations.len(), many.len());
+    let changed = &facts.configurations["own-07"].metadata;
+    assert_eq!(changed.resource_version.as_deref(), Some("7"));
+    assert_eq!(
+        asked,
+        [
+            "nixosconfigurations metadata of the cluster",
+            "nixosconfigurations own-07",
+            "machines own-00"
+        ]
+    );
 }
 
 /// Labels can be taken off, what the watch shows can be gone, and anybody can name our machines.
