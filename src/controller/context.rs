@@ -80,11 +80,11 @@ impl Context {
         wake: UnboundedSender<ObjectRef<RawCluster>>,
     ) -> Self {
         Self {
-            background: Background::new(client.clone(), settings.resync, wake.clone()),
+            background: Background::new(client.clone(), settings.read_memory(), wake.clone()),
             events: Events::new(client.clone()),
             gate: Gate::new(CONCURRENT_PASSES, PASSES_KEPT_FOR_FIRST_LOOKS),
             started: Instant::now(),
-            named: Arc::new(NamedReads::new(client.clone(), settings.resync)),
+            named: Arc::new(NamedReads::new(client.clone(), settings.read_memory())),
             stores: Stores::default(),
             interests: Interests::default(),
             clusters,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt as _};
 use kube::runtime::controller::{Config, Controller};
-use kube::runtime::{WatchStreamExt as _, reflector};
+use kube::runtime::reflector;
 use kube::{Api, Client};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tracing::warn;
@@ -74,7 +74,12 @@ pub async fn run(
     let configurations = configurations
         .flat_map(move |event| futures::stream::iter(of_configurations.take_configuration(event)));
     let (readiness, closing) = (Arc::clone(&context), Arc::clone(&context));
-    let work = Controller::for_stream(reflector(writer, clusters).applied_objects(), reader)
+    let shown = reader.clone();
+    let changed = reflector(writer, clusters).filter_map(move |event| {
+        let changed = event.map(|event| watch::changed(event, &shown));
+        std::future::ready(changed.transpose())
+    });
+    let work = Controller::for_stream(changed, reader)
         // Passes begin at once, and wait for their turn at the gate.
         .with_config(
             Config::default()

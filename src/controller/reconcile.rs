@@ -143,7 +143,7 @@ async fn steps(pass: &Pass<'_>) -> Result<Next, PassError> {
     if let Some(error) = failure {
         return Err(error.into());
     }
-    Ok(Next::requeue(next_look(context, &plan, later)))
+    Ok(Next::requeue(next_look(pass, &plan, later)))
 }
 
 /// Reads all again from the API server, and plans again. `None` where the cluster is gone.
@@ -248,10 +248,10 @@ fn removes_finalizer(plan: &Plan) -> bool {
 }
 
 /// When the cluster is looked at again though nothing happens.
-fn next_look(context: &Context, plan: &Plan, later: Option<Duration>) -> Duration {
+fn next_look(pass: &Pass<'_>, plan: &Plan, later: Option<Duration>) -> Duration {
     [plan.look_again, later]
         .into_iter()
         .flatten()
-        .fold(context.settings.resync, Duration::min)
+        .fold(pass.context.settings.next_look(&pass.uid()), Duration::min)
         .max(STALE_PAUSE)
 }

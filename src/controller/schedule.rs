@@ -22,6 +22,9 @@ pub const SHORTEST_PASS_TIMEOUT: Duration = Duration::from_secs(60);
 pub const LIST_CHECK_PAUSE: Duration = Duration::from_millis(250);
 /// How long the first lists may take before the status says that they have not ended.
 pub const LIST_PATIENCE: Duration = Duration::from_secs(30);
+/// When a cluster is looked at again though nothing happens, in resyncs: at a time of its own in this range, so that clusters that
+/// began together do not look together. What was read by name is remembered for the shortest of these.
+pub const LOOK_IN_RESYNCS: Range<f64> = 0.75..1.0;
 /// Lifetime of a watch after its first list, in resyncs. Each is drawn anew, so that the watches do not list at the same time.
 pub const WATCH_LIFE_IN_RESYNCS: Range<f64> = 1.0..2.0;
 /// How often an absent NIO is looked for.

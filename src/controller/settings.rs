@@ -1,8 +1,10 @@
 //! What the flags of `nico run` say to the controller (SPEC 7).
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::ops::Range;
 use std::time::Duration;
 
-use super::schedule::{PASS_TIMEOUT_IN_REQUESTS, SHORTEST_PASS_TIMEOUT};
+use super::schedule::{LOOK_IN_RESYNCS, PASS_TIMEOUT_IN_REQUESTS, SHORTEST_PASS_TIMEOUT};
 use crate::api::nio::Generation;
 
 /// Settings of one run of the operator.
@@ -23,6 +25,23 @@ pub struct OperatorSettings {
 }
 
 impl OperatorSettings {
+    /// How soon the cluster of that uid is looked at again though nothing happens.
+    #[must_use]
+    pub fn next_look(&self, uid: &str) -> Duration {
+        let mut hasher = DefaultHasher::new();
+        uid.hash(&mut hasher);
+        let share = u16::try_from(hasher.finish() % 1000).unwrap_or_default();
+        let Range { start, end } = LOOK_IN_RESYNCS;
+        self.resync
+            .mul_f64(start + f64::from(share) / 1000.0 * (end - start))
+    }
+
+    /// How long what was read by name is remembered: until any cluster is looked at again.
+    #[must_use]
+    pub fn read_memory(&self) -> Duration {
+        self.resync.mul_f64(LOOK_IN_RESYNCS.start)
+    }
+
     /// How long one pass may take.
     #[must_use]
     pub fn pass_timeout(&self) -> Duration {
@@ -30,5 +49,33 @@ impl OperatorSettings {
             .request_timeout
             .saturating_mul(PASS_TIMEOUT_IN_REQUESTS);
         of_requests.max(SHORTEST_PASS_TIMEOUT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of four hundred that began together, no twentieth of the time sees many more than its share.
+    #[test]
+    fn clusters_that_began_together_do_not_look_together() {
+        let settings = OperatorSettings {
+            watch_namespace: None,
+            default_git_repo: None,
+            nio: None,
+            resync: Duration::from_secs(400),
+            request_timeout: Duration::from_secs(30),
+            ssh_port: 22,
+        };
+        let mut looks = [0; 20];
+        for cluster in 0..400 {
+            let uid = format!("8c5ab95e-0b8c-4d2a-9d1f-{cluster:012}");
+            let look = settings.next_look(&uid);
+            assert_eq!(look, settings.next_look(&uid), "it stays its own");
+            assert!(look >= settings.read_memory() && look <= settings.resync);
+            let after = look.saturating_sub(settings.read_memory()).as_secs();
+            looks[usize::try_from(after / 5).unwrap_or_default().min(19)] += 1;
+        }
+        assert!(looks.iter().all(|looks| *looks < 50), "{looks:?}");
     }
 }

@@ -7,6 +7,7 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
 use kube::Api;
 use kube::runtime::WatchStreamExt as _;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::{self, Config, Event, watcher};
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
@@ -43,6 +44,27 @@ impl<K: Object + Send + Sync> Watch<K> {
     }
 }
 
+/// An object that an event shows changed. A watch that begins again lists all objects: those that `shown` has as they are did not
+/// change, and are not all looked at for it at the same time.
+pub fn changed<K>(event: Event<K>, shown: &Store<K>) -> Option<K>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + 'static,
+{
+    match event {
+        Event::Apply(object) => Some(object),
+        Event::InitApply(object) => {
+            let known = shown.get(&ObjectRef::from_obj(&object));
+            let version = |object: &K| {
+                let meta = object.meta();
+                (meta.uid.clone(), meta.resource_version.clone())
+            };
+            let is_known = known.is_some_and(|known| version(&known) == version(&object));
+            (!is_known).then_some(object)
+        }
+        Event::Init | Event::InitDone | Event::Delete(_) => None,
+    }
+}
+
 /// The events of a kind. Failures are logged, and tried again with backoff.
 pub fn watch<K>(api: Api<K>, resync: Duration) -> impl Stream<Item = Event<K>> + Send
 where
@@ -63,4 +85,49 @@ where
             }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+    use kube::runtime::reflector;
+
+    use super::*;
+
+    fn object(name: &str, version: &str) -> ConfigMap {
+        ConfigMap {
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                namespace: Some("default".to_owned()),
+                uid: Some(name.to_owned()),
+                resource_version: Some(version.to_owned()),
+                ..ObjectMeta::default()
+            },
+            ..ConfigMap::default()
+        }
+    }
+
+    /// Four hundred clusters are not all looked at when their watch begins again.
+    #[test]
+    fn a_watch_that_begins_again_shows_what_changed_meanwhile() {
+        let (shown, mut writer) = reflector::store();
+        let mut see = |event: Event<ConfigMap>| {
+            writer.apply_watcher_event(&event);
+            changed(event, &shown).map(|it| it.metadata.name.unwrap_or_default())
+        };
+        for list in 0..2 {
+            see(Event::Init);
+            let first = (0..400).filter_map(|n| see(Event::InitApply(object(&n.to_string(), "1"))));
+            assert_eq!(first.count(), if list == 0 { 400 } else { 0 });
+            see(Event::InitDone);
+        }
+        see(Event::Init);
+        let mut relisted = ["1", "3", "new"].map(|name| object(name, "1"));
+        relisted[1].metadata.resource_version = Some("2".to_owned());
+        let news = relisted.map(|object| see(Event::InitApply(object)));
+        assert_eq!(news, [None, Some("3".to_owned()), Some("new".to_owned())]);
+        see(Event::InitDone);
+        assert_eq!(see(Event::Apply(object("1", "4"))).as_deref(), Some("1"));
+    }
 }

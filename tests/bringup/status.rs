@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, ListParams};
+use rig::proxy::{Call, Effect, Fault, Moment};
 use rig::wait::wait_for;
 use rig::world::condition;
 use serde_json::{Value, json};
 
 use crate::common::case::Case;
 use crate::common::traffic::{RESYNC, resyncs};
-use crate::common::{DEADLINE, listed, nico};
+use crate::common::{DEADLINE, five, listed, nico, three_and_two};
 
 /// The statuses that NICO wrote, each with all that it held then.
 fn statuses(case: &Case) -> Vec<Value> {
@@ -228,6 +229,37 @@ async fn events_tell_what_happened() {
         notes.contains(&"Machine cp-01 is taken as control-plane".to_owned()),
         "{notes:?}"
     );
+    case.finish().await;
+}
+
+/// NIO annotates a configuration just after it has applied it. The mark that this makes stale is made again at once, from a fresh
+/// read, and the pass goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_that_nio_crosses_is_made_again_and_ends_no_pass() {
+    let case = Case::start().await;
+    five(&case.world).await;
+    let confirms = |call: &Call| {
+        let annotations = call
+            .body
+            .as_ref()
+            .map(|body| &body["metadata"]["annotations"]);
+        call.verb == "patch"
+            && call.name == "w-01"
+            && annotations.is_some_and(|it| it["nico.homystack.com/confirmed"].is_string())
+    };
+    let crossed = Fault::on(confirms, Moment::Before, Effect::Status(409)).times(1);
+    case.proxy.fault(crossed);
+    case.world.cluster("prod", three_and_two()).await.unwrap();
+    case.ready("prod").await;
+    let writes = case.proxy.writes();
+    let marks: Vec<_> = writes.iter().filter(|call| confirms(call)).collect();
+    assert!(marks.len() >= 2, "{}", case.proxy.write_lines());
+    let log = case.nico.output();
+    let mut early = log
+        .lines()
+        .filter(|line| line.contains("the pass ends early"));
+    let crossed = early.find(|line| line.contains("NixosConfiguration w-01 changed"));
+    assert_eq!(crossed, None, "{}", case.proxy.write_lines());
     case.finish().await;
 }
 

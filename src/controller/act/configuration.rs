@@ -7,10 +7,12 @@ use tracing::info;
 
 use super::{ActError, Hand};
 use crate::api::digest::hex;
+use crate::api::names::Marker;
 use crate::api::nio::{NixosConfiguration, NixosConfigurationKind};
 use crate::controller::calls;
 use crate::controller::events::Happening;
 use crate::plan::action::{ConfigurationWrite, Mark};
+use crate::plan::confirmed::Proof;
 use crate::plan::writes::{Claim, Precondition, Rewrite};
 
 impl Hand<'_> {
@@ -100,13 +102,37 @@ impl Hand<'_> {
             self.while_it_lives().await?;
         }
         let body = json!({ "metadata": mark.metadata(&fresh_value()?) });
-        let marked = self.patch(name, version, body).await?;
+        let mut marked = self.patch(name, version, body.clone()).await;
+        if let (Mark::Confirmed(marker), Err(error)) = (mark, &marked)
+            && error.is_stale()
+            && let Some(version) = self.still_proved(name, marker).await?
+        {
+            // NIO annotates what it has just applied.
+            marked = self.patch(name, &version, body).await;
+        }
+        let marked = marked?;
         match mark {
             Mark::Confirmed(_) => self.tell(&Happening::Confirmed(name.to_owned())),
             Mark::Forced(_) => self.tell(&Happening::Forced(name.to_owned())),
             Mark::TakenBack(_) | Mark::Withdrawn | Mark::Touched => {}
         }
         Ok(marked)
+    }
+
+    /// The version of a configuration as it is now, where NIO proves this attempt of it.
+    async fn still_proved(
+        &self,
+        name: &str,
+        marker: &Marker,
+    ) -> Result<Option<Precondition>, ActError> {
+        let Some(now) = calls::get_opt(&self.api::<NixosConfiguration>(), name).await? else {
+            return Ok(None);
+        };
+        let member = self.observed.as_member(&now);
+        Ok(member
+            .filter(|it| it.controlled && it.marker().as_ref() == Some(marker))
+            .filter(|it| it.proof() == Some(Proof::OfHeld))
+            .map(|it| it.version()))
     }
 
     async fn patch(
