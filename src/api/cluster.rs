@@ -235,7 +235,7 @@ pub struct RawCluster {
     #[serde(deserialize_with = "metadata")]
     pub metadata: ObjectMeta,
     /// The spec as stored; null where there is none.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub spec: Value,
     /// The status; absent where it is not what NICO writes.
     #[serde(

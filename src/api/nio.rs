@@ -12,7 +12,7 @@ use super::files_hash::additional_files_hash;
 use super::host::Address;
 use super::names::{ObjectName, is_dns_label};
 use super::parsed::{Parsed, parsed};
-use super::read::{lenient, metadata};
+use super::read::{fields, lenient, metadata, small};
 use super::text::shown;
 
 /// Which NIO is installed (NIO.md).
@@ -228,7 +228,7 @@ impl Eq for NixosConfigurationSpec {}
 
 impl<'de> Deserialize<'de> for NixosConfigurationSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        lenient::<_, Map<String, Value>>(deserializer).map(Self::from)
+        fields(deserializer, &READ_FIELDS).map(Self::from)
     }
 }
 
@@ -322,7 +322,7 @@ pub struct NixosConfigurationStatus {
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
     /// Conditions of both.
-    #[serde(deserialize_with = "lenient")]
+    #[serde(deserialize_with = "small")]
     pub conditions: Vec<NioCondition>,
 }
 

@@ -6,18 +6,49 @@ use std::marker::PhantomData;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, Error, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, Error, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use super::names::GROUP;
 
-/// A value of a wrong type is as good as absent: NIO's schemas differ, and an object must never break the watch.
+/// A value of a wrong type is as good as absent: NIO's schemas differ, and an object must never break the watch. It is decoded from
+/// its text, so that no number is too large for the rest, and what is not kept takes no memory: a tree of values is a hundred times as
+/// large as its text.
 pub(super) fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
-    let value = Value::deserialize(deserializer)?;
-    Ok(serde_json::from_value(value).unwrap_or_default())
+    let text = Box::<RawValue>::deserialize(deserializer)?;
+    Ok(serde_json::from_str(text.get()).unwrap_or_default())
+}
+
+/// Most values in a field that is kept as it is stored; NICO's own list of files has some 20.
+const MOST_VALUES: usize = 1024;
+
+/// As [`lenient`], and a text of very many values is as good as absent, too.
+pub(super) fn small<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    let text = Box::<RawValue>::deserialize(deserializer)?;
+    Ok(few_values(&text).unwrap_or_default())
+}
+
+/// What a text holds, where that are not very many values.
+fn few_values<T: DeserializeOwned>(text: &RawValue) -> Option<T> {
+    let (mut values, mut in_text, mut escaped) = (0, false, false);
+    for byte in text.get().bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => in_text = !in_text,
+            b'{' | b'[' | b',' if !in_text => values += 1,
+            _ => {}
+        }
+    }
+    (values <= MOST_VALUES)
+        .then(|| serde_json::from_str(text.get()).ok())
+        .flatten()
 }
 
 /// The metadata that NICO works with, each field by itself: one that is not as it should be is as good as absent. `managedFields` and
@@ -70,6 +101,39 @@ pub(super) fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Obj
         owner_references: kept.owner_references,
         ..ObjectMeta::default()
     })
+}
+
+/// The fields of these names, each as it is stored; the others, and those of very many values, are passed over. What is no object has none.
+pub(super) fn fields<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    names: &[&str],
+) -> Result<Map<String, Value>, D::Error> {
+    struct Fields<'a>(&'a [&'a str]);
+
+    impl<'de> Visitor<'de> for Fields<'_> {
+        type Value = Map<String, Value>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Self::Value, A::Error> {
+            let mut fields = Map::new();
+            while let Some(name) = from.next_key::<String>()? {
+                if self.0.contains(&name.as_str()) {
+                    let text: Box<RawValue> = from.next_value()?;
+                    fields.extend(few_values(&text).map(|value| (name, value)));
+                } else {
+                    from.next_value::<IgnoredAny>()?;
+                }
+            }
+            Ok(fields)
+        }
+    }
+
+    let text = Box::<RawValue>::deserialize(deserializer)?;
+    let mut from = serde_json::Deserializer::from_str(text.get());
+    Ok(from.deserialize_map(Fields(names)).unwrap_or_default())
 }
 
 /// An object or null, and nothing else: a derived type also takes a list of its fields' values.

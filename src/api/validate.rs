@@ -4,6 +4,7 @@
 //! Fields that are not known are ignored, as the API server prunes them; null is absent, as there.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -35,11 +36,15 @@ pub fn validate(name: &str, spec: &Value) -> Result<ValidSpec, Vec<SpecError>> {
         .ok_or(check.errors)
 }
 
+/// The schema of a spec, in the definition.
+static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
+    let definition = serde_json::to_value(crd()).unwrap_or_default();
+    definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].clone()
+});
+
 /// Says what the field at that path must be, in the words of the definition: serde's own repeat the value.
 fn refuse_type(path: &Path, check: &mut Validator) {
-    let definition = serde_json::to_value(crd()).unwrap_or_default();
-    let root = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
-    let mut schema = &root["properties"]["spec"];
+    let mut schema = &*SCHEMA;
     let mut field = "spec".to_owned();
     for segment in path {
         match segment {

@@ -2,7 +2,7 @@
 //! server is told to give it up by then, too: a write that NICO no longer waits for must not land long after. Answers are bounded in
 //! depth.
 
-mod depth;
+pub mod depth;
 
 use std::task::{Context, Poll};
 use std::time::Duration;

@@ -24,6 +24,7 @@ use crate::api::names::{CORDONED_ANNOTATION, DRAINING_ANNOTATION, MachineName};
 use crate::api::workload::{Answer, Nodes, Workload};
 pub use node::nodes_of_page;
 use node::{leading_number, list_nodes};
+pub use pods::pods_of_page;
 
 /// Most bytes of an answer to `/readyz` or `/version`.
 const MAX_ANSWER: usize = 64 * 1024;

@@ -1,4 +1,6 @@
+use kube::core::{ObjectList, WatchEvent};
 use proptest::prelude::*;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::Generation::{Classic, V1};
@@ -182,5 +184,74 @@ proptest! {
         prop_assert!(serde_json::from_str::<Machine>(&text).is_ok(), "{}", text);
         prop_assert!(serde_json::from_str::<NixosConfiguration>(&text).is_ok(), "{}", text);
         prop_assert!(serde_json::from_str::<RawCluster>(&text).is_ok(), "{}", text);
+    }
+}
+
+/// The text of any value, also of numbers that no f64 holds.
+fn any_text() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        Just("null"),
+        Just("true"),
+        Just("1e999"),
+        Just("-0"),
+        Just("123456789012345678901234567890"),
+        Just("\"x\""),
+        Just("\"\\u0000\""),
+        Just("[]"),
+        Just("{}"),
+    ];
+    leaf.prop_map(str::to_owned)
+        .prop_recursive(3, 16, 4, |inner| {
+            let key = prop::sample::select(vec![
+                "name",
+                "conditions",
+                "type",
+                "machineRef",
+                "additionalFiles",
+                "x",
+            ]);
+            let fields = prop::collection::btree_map(key, inner.clone(), 0..4);
+            let fields = fields.prop_map(|fields| {
+                let fields: Vec<String> = fields
+                    .iter()
+                    .map(|(key, value)| format!("\"{key}\":{value}"))
+                    .collect();
+                format!("{{{}}}", fields.join(","))
+            });
+            let list =
+                prop::collection::vec(inner, 0..4).prop_map(|list| format!("[{}]", list.join(",")));
+            prop_oneof![fields, list]
+        })
+}
+
+/// What a list and a watch make of an object, and of a good one after it.
+fn listed_and_watched<T: DeserializeOwned + Clone>(object: &str, good: &str) -> Vec<T> {
+    let list = format!(
+        r#"{{"kind":"x","apiVersion":"x","metadata":{{"resourceVersion":"1"}},"items":[{object},{good}]}}"#
+    );
+    let list: ObjectList<T> = serde_json::from_str(&list).unwrap();
+    let event = format!(r#"{{"type":"MODIFIED","object":{object}}}"#);
+    let event: WatchEvent<T> = serde_json::from_str(&event).unwrap();
+    assert!(matches!(event, WatchEvent::Modified(_)));
+    list.items
+}
+
+proptest! {
+    #[test]
+    fn no_object_breaks_a_list_or_a_watch(
+        field in prop::sample::select(vec!["name", "labels", "annotations", "finalizers", "ownerReferences", "creationTimestamp",
+            "generation", "managedFields"]),
+        values in prop::collection::vec(any_text(), 4),
+    ) {
+        let [metadata, spec, status, more] = &values[..] else { unreachable!() };
+        let object = format!(r#"{{"metadata":{{"uid":"u","{field}":{metadata}}},"spec":{spec},"status":{status},"x":{more}}}"#);
+        let good = r#"{"metadata":{"name":"good"},"spec":{"hostname":"w","machineRef":{"name":"w"}}}"#;
+        let machines: Vec<Machine> = listed_and_watched(&object, good);
+        prop_assert_eq!(machines[1].address(), Some("w"));
+        let configurations: Vec<NixosConfiguration> = listed_and_watched(&object, good);
+        prop_assert_eq!(configurations[1].spec.machine(), Some("w"));
+        let clusters: Vec<RawCluster> = listed_and_watched(&object, good);
+        prop_assert_eq!(&clusters[1].spec["hostname"], &json!("w"));
+        prop_assert_eq!(machines[0].metadata.uid.as_deref(), Some("u"));
     }
 }

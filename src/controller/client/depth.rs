@@ -8,7 +8,7 @@ const DEEPEST: usize = 100;
 
 /// The place in a stream of JSON texts.
 #[derive(Debug, Default)]
-pub(super) struct Depth {
+pub struct Depth {
     level: usize,
     in_text: bool,
     escaped: bool,
@@ -16,7 +16,8 @@ pub(super) struct Depth {
 
 impl Depth {
     /// The next bytes of the stream, with null for each object or list that lies too deep.
-    pub(super) fn cut(&mut self, bytes: Bytes) -> Bytes {
+    #[must_use]
+    pub fn cut(&mut self, bytes: Bytes) -> Bytes {
         // What is kept so far; `None`: all of it.
         let mut kept = (self.level > DEEPEST).then(Vec::new);
         for (at, byte) in bytes.iter().enumerate() {

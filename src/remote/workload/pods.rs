@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::json_request;
-use super::list::{list, named};
+use super::list::{list, named, page};
 use crate::api::names::is_dns_label;
 use crate::remote::deadlines::EVICTION;
 
@@ -22,7 +22,7 @@ const MAX_NAME: usize = 253;
 
 /// A pod that has to go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct PodView {
+pub struct PodView {
     namespace: String,
     name: String,
     uid: String,
@@ -35,6 +35,13 @@ pub(super) async fn to_evict(client: &Client, node: &str) -> Option<Vec<PodView>
     let path = format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{node}&");
     let pods = list::<ListedPod>(client, &path, KIND, MOST_PAGES).await?;
     Some(pods.into_iter().filter_map(|pod| pod.0).collect())
+}
+
+/// The pods in a page of a list that have to go, and the token of the next page; `None` where it is no such page.
+#[must_use]
+pub fn pods_of_page(body: &[u8]) -> Option<(Vec<PodView>, String)> {
+    let (pods, next) = page::<ListedPod>(body, KIND)?;
+    Some((pods.into_iter().filter_map(|pod| pod.0).collect(), next))
 }
 
 /// A pod, cut down, where it has to go.
@@ -153,14 +160,12 @@ fn view(pod: Pod) -> Option<PodView> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::list;
-    use super::{KIND, ListedPod, PodView};
+    use super::{PodView, pods_of_page};
     use serde_json::{Value, json};
 
     fn listed(pod: &Value) -> Option<Vec<PodView>> {
         let list = json!({"kind": "PodList", "metadata": {"continue": ""}, "items": [pod]});
-        let (pods, _) = list::page::<ListedPod>(list.to_string().as_bytes(), KIND)?;
-        Some(pods.into_iter().filter_map(|pod| pod.0).collect())
+        Some(pods_of_page(list.to_string().as_bytes())?.0)
     }
 
     fn pod(more: &Value) -> Value {

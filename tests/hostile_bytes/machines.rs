@@ -1,9 +1,5 @@
-//! Each decoder of what machines and API servers send, on any bytes: none panics, and none takes more than a fixed multiple of its
-//! input. Memory and steps are counted as the bytes that are allocated in all, so this is one test: others would be counted, too.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
+//! Decoders of what machines and their clusters send.
 
-use std::alloc::System;
-use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
@@ -13,38 +9,9 @@ use nico::remote::known_hosts::{KnownHosts, Policy};
 use nico::remote::kubeconfig::rebuild::inspect;
 use nico::remote::secret::SecretText;
 use nico::remote::ssh::fingerprint_of_public_half;
-use nico::remote::workload::nodes_of_page;
-use proptest::collection::vec;
-use proptest::prelude::*;
-use proptest::sample::select;
-use proptest::test_runner::{TestCaseError, TestRunner};
-use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use nico::remote::workload::{nodes_of_page, pods_of_page};
 
-#[global_allocator]
-static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
-
-const MIB: usize = 1024 * 1024;
-
-struct Decoder {
-    name: &'static str,
-    decode: fn(&[u8]),
-    /// Longest input that is read on: what is longer is refused for its length.
-    longest: usize,
-    /// Bytes that may be allocated whatever the input is: buffers of a parser, and what a refusal says.
-    base: usize,
-    /// Most bytes allocated for each byte of input.
-    times: usize,
-    /// Most bytes allocated for any input.
-    most: usize,
-    /// What such inputs consist of.
-    words: &'static [&'static str],
-    /// Well-formed inputs with one part again and again: what stands before it, the part, and what stands after it.
-    floods: &'static [(&'static str, &'static str, &'static str)],
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
+use crate::{Decoder, MIB, text};
 
 fn kubeconfig(bytes: &[u8]) {
     if let Ok(parsed) = inspect(bytes) {
@@ -75,7 +42,7 @@ fn key(bytes: &[u8]) {
     let _ = fingerprint_of_public_half(&SecretText::new(text(bytes)));
 }
 
-const DECODERS: &[Decoder] = &[
+pub(crate) const DECODERS: &[Decoder] = &[
     Decoder {
         name: "kubeconfig",
         decode: kubeconfig,
@@ -83,6 +50,7 @@ const DECODERS: &[Decoder] = &[
         base: 256 * 1024,
         times: 700,
         most: 16 * MIB,
+        keys: &[],
         floods: &[
             ("a: [", "a,", "]"),
             ("", "a: b\n", ""),
@@ -139,6 +107,7 @@ const DECODERS: &[Decoder] = &[
         base: 256 * 1024,
         times: 60,
         most: 16 * MIB,
+        keys: &[],
         floods: &[
             (
                 "",
@@ -174,6 +143,7 @@ const DECODERS: &[Decoder] = &[
         base: 4 * 1024,
         times: 60,
         most: 16 * MIB,
+        keys: &[],
         floods: &[
             ("", "a ssh-rsa AAAA\n", ""),
             (
@@ -210,6 +180,7 @@ const DECODERS: &[Decoder] = &[
         base: 4 * 1024,
         times: 8,
         most: MIB,
+        keys: &[],
         floods: &[("", "a.", "a")],
         words: &[
             "a",
@@ -234,6 +205,7 @@ const DECODERS: &[Decoder] = &[
         base: 4 * 1024,
         times: 60,
         most: MIB,
+        keys: &[],
         floods: &[
             (
                 "-----BEGIN PRIVATE KEY-----\n",
@@ -275,6 +247,25 @@ const DECODERS: &[Decoder] = &[
         base: 4 * 1024,
         times: 16,
         most: 32 * MIB,
+        keys: &[
+            "kind",
+            "metadata",
+            "continue",
+            "items",
+            "name",
+            "uid",
+            "labels",
+            "annotations",
+            "status",
+            "addresses",
+            "type",
+            "address",
+            "conditions",
+            "nodeInfo",
+            "kubeletVersion",
+            "spec",
+            "unschedulable",
+        ],
         floods: &[
             (
                 r#"{"kind":"NodeList","items":[{"metadata":{"name":"a","uid":"u","labels":{"#,
@@ -330,74 +321,56 @@ const DECODERS: &[Decoder] = &[
             "\"",
         ],
     },
+    Decoder {
+        name: "pages of pods",
+        decode: |bytes| drop(pods_of_page(bytes)),
+        longest: 2 * MIB,
+        base: 4 * 1024,
+        times: 24,
+        most: 48 * MIB,
+        keys: &[
+            "kind",
+            "metadata",
+            "continue",
+            "items",
+            "namespace",
+            "name",
+            "uid",
+            "deletionTimestamp",
+            "annotations",
+            "ownerReferences",
+            "controller",
+            "status",
+            "phase",
+        ],
+        floods: &[
+            (
+                r#"{"kind":"PodList","items":["#,
+                r#"{"metadata":{"namespace":"a","name":"a","uid":""}},"#,
+                r#"{"metadata":{"namespace":"a","name":"a","uid":""}}]}"#,
+            ),
+            (
+                r#"{"kind":"PodList","items":[{"metadata":{"namespace":"a","name":"a","uid":"u","ownerReferences":["#,
+                r#"{"kind":""},"#,
+                r#"{"kind":""}]}}]}"#,
+            ),
+            (
+                r#"{"kind":"PodList","items":[{"metadata":{"namespace":"a","name":"a","uid":"u","annotations":{"#,
+                r#""abc":"","#,
+                r#""b":""}}}]}"#,
+            ),
+        ],
+        words: &[
+            "PodList",
+            "DaemonSet",
+            "Succeeded",
+            "a",
+            "../a",
+            "{",
+            "[",
+            "\"",
+            "true",
+            "1e999",
+        ],
+    },
 ];
-
-/// Decodes, and says how many bytes were allocated for each byte of input.
-fn times(decoder: &Decoder, input: &[u8]) -> Result<usize, TestCaseError> {
-    let region = Region::new(ALLOCATOR);
-    (decoder.decode)(input);
-    let change = region.change();
-    let grown = usize::try_from(change.bytes_reallocated).unwrap_or_default();
-    let allocated = change.bytes_allocated + grown;
-    let times = allocated.saturating_sub(decoder.base) / input.len().max(1);
-    let start = text(&input[..input.len().min(200)]);
-    prop_assert!(
-        times <= decoder.times && allocated <= decoder.most,
-        "{}: {allocated} bytes for {} ({times} times): {start}",
-        decoder.name,
-        input.len()
-    );
-    Ok(times)
-}
-
-#[test]
-fn any_bytes_cost_a_fixed_multiple_of_their_length() {
-    for decoder in DECODERS {
-        let most = Cell::new(0);
-        let config = ProptestConfig {
-            cases: 200,
-            failure_persistence: None,
-            ..ProptestConfig::default()
-        };
-        let bytes = vec(any::<u8>(), 0..4096);
-        let words = vec(select(decoder.words), 0..1500);
-        let words = words.prop_map(|words| words.concat().into_bytes());
-        // One word again and again, between others: what is deep, and what is many.
-        let repeated = (
-            vec(select(decoder.words), 0..8),
-            vec(select(decoder.words), 1..4),
-            1..decoder.longest,
-        );
-        let repeated = repeated.prop_map(|(before, again, length)| {
-            let (mut text, again) = (before.concat(), again.concat());
-            while text.len() + again.len() <= length {
-                text.push_str(&again);
-            }
-            text.into_bytes()
-        });
-        let input = prop_oneof![bytes, words, repeated];
-        let outcome = TestRunner::new(config).run(&input, |input| {
-            most.set(most.get().max(times(decoder, &input)?));
-            Ok(())
-        });
-        println!(
-            "{}: at most {} bytes for each byte",
-            decoder.name,
-            most.get()
-        );
-        outcome.unwrap();
-        for (before, part, after) in decoder.floods {
-            let room = decoder.longest - before.len() - after.len();
-            let input = format!("{before}{}{after}", part.repeat(room / part.len()));
-            let times = times(decoder, input.as_bytes()).unwrap();
-            println!("{}: {times} for {part:?} again and again", decoder.name);
-        }
-        // What is deep, and what is too long to be read on.
-        for word in decoder.words {
-            for longest in [decoder.longest, 4 * decoder.longest] {
-                let input = word.repeat(longest / word.len());
-                times(decoder, input.as_bytes()).unwrap();
-            }
-        }
-    }
-}
