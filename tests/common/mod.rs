@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub(crate) mod case;
+pub(crate) mod deep;
 pub(crate) mod gone;
 pub(crate) mod lives;
 pub(crate) mod steps;
