@@ -26,7 +26,7 @@ impl Report {
     pub(crate) fn figure(&mut self, name: &str, value: f64, unit: &str, goal: &Goal) {
         let (met, wanted) = match goal {
             Goal::None => (None, String::new()),
-            Goal::Most(most) => (Some(value <= *most), format!("goal: at most {most}")),
+            Goal::Most(most) => (Some(value <= *most), format!("goal: at most {most:.2}")),
             Goal::About(about) => {
                 let near = (value - about).abs() <= about.abs() * 0.1;
                 (Some(near), format!("goal: {about:.2}, within 10 %"))

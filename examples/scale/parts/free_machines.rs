@@ -35,7 +35,8 @@ pub(crate) async fn measure(
         let nico = site.nico(None, &[]).await?;
         let pool =
             |count| json!({"machineSelector": {"matchLabels": {"role": "any"}}, "count": count});
-        let spec = json!({"gitRepo": "https://git.example.com/flakes.git", "controlPlane": pool(3), "dataPlane": pool(2)});
+        let spec = json!({"gitRepo": "https://git.example.com/flakes.git", "controlPlane": pool(3), "dataPlane": pool(2),
+            "rollout": {"nodeChecks": false}});
         let ready = |seen: &crate::clusters::Seen| seen.ready == 1;
 
         let meter = site.meter(Some(&nico)).await?;

@@ -45,7 +45,7 @@ pub(crate) async fn measure(
 
     let meter = site.meter(Some(&nico)).await?;
     let mut spec = listed(CLUSTER, control_plane, workers);
-    spec["rollout"] = json!({"maxUnavailable": 20});
+    spec["rollout"] = json!({"maxUnavailable": 20, "nodeChecks": false});
     site.apply(vec![(NAMESPACE.to_owned(), CLUSTER.to_owned(), spec)])
         .await?;
     let ready = site
