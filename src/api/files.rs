@@ -2,10 +2,11 @@
 //! same list of 1,100 machines, so each text is kept, read and hashed once.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, Weak};
 
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
+use sha2::Sha256;
 
 use super::cluster_nix::{Values, parse};
 
@@ -43,9 +44,9 @@ impl PartialEq for Text {
 
 impl Eq for Text {}
 
-/// The texts that somebody holds, by SHA-256.
+/// The texts that somebody holds, by hash. Of two texts of one hash the first is shared.
 struct Texts {
-    known: BTreeMap<[u8; 32], Weak<Text>>,
+    known: BTreeMap<u64, Weak<Text>>,
     /// Those that nobody holds any more are forgotten once there are so many in all.
     swept_at: usize,
 }
@@ -58,10 +59,13 @@ static TEXTS: Mutex<Texts> = Mutex::new(Texts {
 });
 
 fn shared(text: String) -> Arc<Text> {
-    let digest: [u8; 32] = Sha256::digest(text.as_bytes()).into();
+    // Nobody outside can tell the hashes, and make texts of one hash.
+    static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    let hash = HASHER.hash_one(&text);
     let mut texts = TEXTS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(known) = texts.known.get(&digest).and_then(Weak::upgrade) {
-        return known;
+    let known = texts.known.get(&hash).and_then(Weak::upgrade);
+    if let Some(known) = known.as_ref().filter(|known| *known.content == *text) {
+        return Arc::clone(known);
     }
     if texts.known.len() >= texts.swept_at {
         texts.known.retain(|_, text| text.strong_count() > 0);
@@ -72,7 +76,9 @@ fn shared(text: String) -> Arc<Text> {
         values: OnceLock::new(),
         hash_begun: OnceLock::new(),
     });
-    texts.known.insert(digest, Arc::downgrade(&new));
+    if known.is_none() {
+        texts.known.insert(hash, Arc::downgrade(&new));
+    }
     new
 }
 

@@ -13,6 +13,7 @@ use crate::api::cluster::RawCluster;
 use crate::api::nio::{Machine, NixosConfiguration};
 
 pub mod act;
+pub mod aside;
 pub mod background;
 pub mod calls;
 pub mod client;
@@ -37,7 +38,7 @@ pub mod watch;
 
 use context::Context;
 use readiness::Readiness;
-use schedule::{DEBOUNCE, STARTED_PASSES};
+use schedule::{DEBOUNCE, PAGE, SMALL_PAGE, STARTED_PASSES};
 use settings::OperatorSettings;
 use watch::watch;
 
@@ -58,9 +59,13 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let (wake, woken) = unbounded_channel();
     let resync = settings.resync;
-    let clusters = watch(api::<RawCluster>(&client, &settings), resync);
-    let machines = watch(api::<Machine>(&client, &settings), resync);
-    let configurations = watch(api::<NixosConfiguration>(&client, &settings), resync);
+    let clusters = watch(api::<RawCluster>(&client, &settings), resync, SMALL_PAGE);
+    let machines = watch(api::<Machine>(&client, &settings), resync, PAGE);
+    let configurations = watch(
+        api::<NixosConfiguration>(&client, &settings),
+        resync,
+        SMALL_PAGE,
+    );
     let (reader, writer) = reflector::store();
     let context = Arc::new(Context::new(client, settings, health, reader.clone(), wake));
     let of_clusters = Arc::clone(&context);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 
+use super::aside::aside;
 use super::calls::{self, CallError};
 use super::clock::now;
 use super::context::Context;
@@ -117,7 +118,7 @@ async fn complete(
 ) -> Result<Observed, CallError> {
     let mut looks_for_machines = false;
     for _ in 0..MOST_ROUNDS {
-        match assemble(facts) {
+        match aside(facts.machines.len(), || assemble(facts)) {
             Ok(observed) => return Ok(observed),
             Err(needs) => {
                 looks_for_machines = !needs.machines.is_empty();

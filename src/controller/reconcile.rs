@@ -15,6 +15,7 @@ use kube::runtime::controller::Action as Next;
 use tracing::{Instrument as _, info_span};
 
 use super::act::{ActError, Hand, Outcome};
+use super::aside::aside;
 use super::calls::CallError;
 use super::clock::now;
 use super::context::Context;
@@ -93,7 +94,7 @@ async fn steps(pass: &Pass<'_>) -> Result<Next, PassError> {
     let cached = observe(pass, &mut sources, &mut facts, false)
         .await
         .map_err(PassError::Unread)?;
-    let first_plan = plan(&cached, now, &settings);
+    let first_plan = aside(cached.machines.len(), || plan(&cached, now, &settings));
     pass.memory().keep_clocks(&first_plan.clocks, now);
     let evicts = first_plan.actions.iter().filter_map(|action| match action {
         Action::Node(NodeWork::Evict(node)) => Some(node.as_str()),
@@ -107,7 +108,9 @@ async fn steps(pass: &Pass<'_>) -> Result<Next, PassError> {
     let new_generation =
         cached.cluster.status.observed_generation != Some(cached.cluster.generation);
     if new_generation && !cached.cluster.deleting {
-        let wanted = status(&cached, &first_plan, None, now);
+        let wanted = aside(cached.machines.len(), || {
+            status(&cached, &first_plan, None, now)
+        });
         write_status(pass, &cached.cluster, &wanted).await?;
         pass.wake();
         return Ok(Next::requeue(context.settings.resync));
@@ -177,7 +180,7 @@ async fn plan_from_live_reads(
             facts.writes.clone_from(&writes);
             let ask = std::mem::take(&mut ask);
             observed = observe(pass, &mut sources, &mut facts, ask).await?;
-            planned = plan(&observed, now, settings);
+            planned = aside(observed.machines.len(), || plan(&observed, now, settings));
             // What is seen now may let others be written than those whose Secrets were looked at.
             let more = planned.writes();
             if more.is_subset(&writes) {

@@ -83,3 +83,9 @@ pub const SEARCH_PAUSES: RangeInclusive<Duration> =
     Duration::from_millis(500)..=Duration::from_secs(10);
 /// How long a search uses its short pause.
 pub const SEARCH_EAGERNESS: Duration = Duration::from_secs(120);
+
+/// Objects on a page of a first list.
+pub const PAGE: u32 = 500;
+
+/// Where an object may be of 100 kB and more. A page is decoded in one piece.
+pub const SMALL_PAGE: u32 = 50;

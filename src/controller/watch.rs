@@ -16,9 +16,6 @@ use super::calls::Object;
 use super::schedule::WATCH_LIFE_IN_RESYNCS;
 use crate::api::text::shown;
 
-/// Objects on one page of a list. A page is decoded in one piece, and a configuration of the largest cluster is of 100 kB.
-const LISTED_AT_A_TIME: u32 = 100;
-
 /// One watch, until it begins again.
 struct Watch<K: 'static> {
     events: BoxStream<'static, Event<K>>,
@@ -27,8 +24,8 @@ struct Watch<K: 'static> {
 }
 
 impl<K: Object + Send + Sync> Watch<K> {
-    fn begin(api: &Api<K>) -> Self {
-        let config = Config::default().page_size(LISTED_AT_A_TIME);
+    fn begin(api: &Api<K>, page: u32) -> Self {
+        let config = Config::default().page_size(page);
         let events = watcher(api.clone(), config).default_backoff();
         let logged = events.filter_map(|event| {
             let failed = |error: &watcher::Error| {
@@ -65,12 +62,12 @@ where
     }
 }
 
-/// The events of a kind. Failures are logged, and tried again with backoff.
-pub fn watch<K>(api: Api<K>, resync: Duration) -> impl Stream<Item = Event<K>> + Send
+/// The events of a kind; it is listed by pages of so many objects. Failures are logged, and tried again with backoff.
+pub fn watch<K>(api: Api<K>, resync: Duration, page: u32) -> impl Stream<Item = Event<K>> + Send
 where
     K: Object + Send + Sync + 'static,
 {
-    let first = Watch::begin(&api);
+    let first = Watch::begin(&api, page);
     futures::stream::unfold((first, api), move |(mut watch, api)| async move {
         loop {
             let end = watch.ends.unwrap_or_else(Instant::now);
@@ -81,7 +78,7 @@ where
                     }
                     return Some((event, (watch, api)));
                 }
-                () = sleep_until(end), if watch.ends.is_some() => watch = Watch::begin(&api),
+                () = sleep_until(end), if watch.ends.is_some() => watch = Watch::begin(&api, page),
             }
         }
     })

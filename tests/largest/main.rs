@@ -76,7 +76,7 @@ fn show(state: &str, step: &str, cost: Cost) {
 const MOST_BYTES: usize = 24 * 1024;
 const MOST_ALLOCATIONS: usize = 250;
 /// Most bytes that are kept of one configuration.
-const MOST_KEPT: usize = 8 * 1024;
+const MOST_KEPT: usize = 12 * 1024;
 
 #[test]
 fn a_pass_over_the_largest_cluster() {

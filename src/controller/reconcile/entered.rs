@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::api::names::MachineName;
 use crate::api::nio::NixosConfiguration;
 use crate::controller::act::{ActError, Hand};
+use crate::controller::aside::aside;
 use crate::controller::calls;
 use crate::controller::clock::now;
 use crate::controller::observe::{at_hand, observe, read_ledger, read_live};
@@ -44,7 +45,7 @@ pub(super) async fn write_under_entry(
         None => facts.drop_configuration(machine.as_str()),
     }
     facts.enter(machine, taken, read_ledger(context, &facts.cluster).await?);
-    let Ok(observed) = assemble(&facts) else {
+    let Ok(observed) = aside(facts.machines.len(), || assemble(&facts)) else {
         return Err(ActError::Lost("its configuration changed meanwhile"));
     };
     if observed.entered.is_none() {
@@ -53,7 +54,7 @@ pub(super) async fn write_under_entry(
         ));
     }
     let hand = Hand::new(pass, &observed);
-    let plan = plan(&observed, now(), settings);
+    let plan = aside(observed.machines.len(), || plan(&observed, now(), settings));
     let written = plan.actions.iter().find_map(|action| match action {
         Action::Disrupt(disruptive) => Some(disruptive),
         _ => None,

@@ -9,6 +9,7 @@ use super::changes::publish_changes;
 use crate::api::cluster::RawCluster;
 use crate::api::conditions::Reason;
 use crate::api::status::ClusterStatus;
+use crate::controller::aside::aside;
 use crate::controller::calls::{self, CallError};
 use crate::controller::clock::now;
 use crate::controller::events::Happening;
@@ -33,7 +34,8 @@ pub(super) async fn keep_status(
     observed.cluster.resource_version =
         newest.metadata.resource_version.clone().unwrap_or_default();
     observed.cluster.status = newest.status.clone().unwrap_or_default();
-    let wanted = status(&observed, plan, refusal, now);
+    let machines = observed.machines.len();
+    let wanted = aside(machines, || status(&observed, plan, refusal, now));
     let held = &observed.cluster.status;
     let pause = pass.memory().status_pause(held, &wanted);
     if wanted != *held && pause.is_some() {
