@@ -59,8 +59,8 @@ pub enum Outcome {
     Done,
     /// The cluster object was written.
     Cluster(Box<RawCluster>),
-    /// The entry of a machine was taken: the ledger as that left it.
-    Taken(MachineName, Precondition),
+    /// The entries of these machines were taken: the ledger as that left it.
+    Taken(Vec<MachineName>, Precondition),
 }
 
 /// Carries actions out for one cluster.
@@ -101,20 +101,19 @@ impl<'a> Hand<'a> {
         match action {
             Action::Finalizer(write) => return self.finalizer(write).await,
             Action::Slot(SlotWrite::Take {
-                machine,
+                machines,
                 ledger,
                 taken,
                 without_quorum,
             }) => {
-                let taken = self.take(machine, ledger, taken, *without_quorum).await?;
-                return Ok(Outcome::Taken(machine.clone(), taken));
+                let taken = self.take(machines, ledger, taken, *without_quorum).await?;
+                return Ok(Outcome::Taken(machines.clone(), taken));
             }
             Action::Slot(SlotWrite::End {
-                machine,
-                child,
+                children,
                 ledger,
-                after,
-            }) => self.end_entry(machine, child, ledger, after).await?,
+                before,
+            }) => self.end_entries(children, ledger, before).await?,
             // Only what was planned under an entry is written under it.
             Action::Disrupt(_) => return Err(ActError::Lost("the entry is not in hand")),
             Action::Ledger(LedgerWrite::Create(ledger)) => self.create_ledger(ledger).await?,

@@ -30,7 +30,7 @@ use crate::plan::observed::Observed;
 use crate::plan::selection::is_short;
 use crate::plan::status::{Refusal, status};
 use crate::plan::{Settings, plan};
-use entered::write_under_entry;
+use entered::write_under_entries;
 use failure::{PassError, failed};
 use report::{keep_status, write_status};
 
@@ -194,7 +194,7 @@ async fn plan_from_live_reads(
     }
 }
 
-/// Carries the plan out, up to the first action that fails, that writes the cluster, or that takes an entry: what follows rests
+/// Carries the plan out, up to the first action that fails, that writes the cluster, or that takes entries: what follows rests
 /// on reads made after it.
 async fn carry_out(
     pass: &Pass<'_>,
@@ -223,10 +223,10 @@ async fn act_in_order(
                 pass.wake();
                 return None;
             }
-            Ok(Outcome::Taken(machine, taken)) => {
+            Ok(Outcome::Taken(machines, taken)) => {
                 let first = (hand.observed, plan);
-                let written =
-                    Box::pin(write_under_entry(pass, first, settings, &machine, &taken)).await;
+                let written = write_under_entries(pass, first, settings, &machines, &taken);
+                let written = Box::pin(written).await;
                 if written.is_ok() {
                     // No watch tells of the slot, nor of the cluster's own Nodes.
                     pass.wake();

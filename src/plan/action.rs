@@ -40,8 +40,8 @@ pub struct Plan {
     pub in_flight: BTreeMap<MachineName, InFlightRow>,
     /// The plan rests on what the cluster says of itself.
     pub asks_cluster: bool,
-    /// The machine whose entry is taken.
-    pub next: Option<MachineName>,
+    /// The machines whose entries are taken.
+    pub next: Vec<MachineName>,
     /// The revision that each member should have, and each machine that is claimed in this pass.
     pub targets: BTreeMap<MachineName, Revision>,
 }
@@ -69,18 +69,18 @@ impl Plan {
         })
     }
 
-    /// Machines whose configurations are written by this plan, or under the entry that it takes.
+    /// Machines whose configurations are written by this plan, or under the entries that it takes.
     #[must_use]
     pub fn writes(&self) -> BTreeSet<MachineName> {
         let written = |action: &Action| match action {
-            Action::Configuration(ConfigurationWrite::Claim(claim)) => Some(claim.machine.clone()),
+            Action::Configuration(ConfigurationWrite::Claim(claim)) => vec![claim.machine.clone()],
             Action::Configuration(ConfigurationWrite::Rewrite(rewrite)) => {
-                Some(rewrite.machine.clone())
+                vec![rewrite.machine.clone()]
             }
-            Action::Slot(SlotWrite::Take { machine, .. }) => Some(machine.clone()),
-            _ => None,
+            Action::Slot(SlotWrite::Take { machines, .. }) => machines.clone(),
+            _ => Vec::new(),
         };
-        self.actions.iter().filter_map(written).collect()
+        self.actions.iter().flat_map(written).collect()
     }
 }
 
@@ -164,27 +164,25 @@ pub enum LedgerWrite {
 /// A step of the slot's protocol.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SlotWrite {
-    /// Make or renew the entry of a machine, by compare-and-swap; then everything is read again, and planned under it.
+    /// Make or renew the entries of machines, by one compare-and-swap; then everything is read again, and planned under them.
     Take {
-        /// The machine.
-        machine: MachineName,
+        /// One machine of the control plane, or workers.
+        machines: Vec<MachineName>,
         /// The ledger that this rests on.
         ledger: Precondition,
-        /// The ledger with the entry in it.
+        /// The ledger with the entries in it.
         taken: Ledger,
         /// Size of a control plane that cannot keep its quorum meanwhile.
         without_quorum: Option<usize>,
     },
-    /// Touch the child of a `releasing` entry; where the answer shows it settled, remove the entry.
+    /// Touch the children of `releasing` entries; those whose answers show them settled lose their entries, by one compare-and-swap.
     End {
-        /// The machine.
-        machine: MachineName,
-        /// Its configuration.
-        child: Precondition,
-        /// The ledger, read before the touch.
+        /// The machines, and their configurations.
+        children: BTreeMap<MachineName, Precondition>,
+        /// The version of the ledger, read before the touches.
         ledger: Precondition,
-        /// The ledger without the entry.
-        after: Ledger,
+        /// That ledger, with the entries still in it.
+        before: Ledger,
     },
 }
 

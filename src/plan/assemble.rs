@@ -85,9 +85,12 @@ pub fn assemble(facts: &Facts) -> Result<Observed, Box<Needs>> {
         _ => named.needs.kubeconfig = Some(question),
     }
     (observed.word, observed.word_is_old) = (facts.word.clone(), facts.word_is_old);
-    let taken = facts.taken.as_ref();
-    observed.entered =
-        taken.and_then(|(machine, taken)| Entered::new(machine, taken, &observed.ledger));
+    if let Some((machines, taken)) = &facts.taken {
+        let entered = machines
+            .iter()
+            .filter_map(|machine| Entered::new(machine, taken, &observed.ledger));
+        observed.entered = entered.collect();
+    }
     met(named.needs).map(|()| observed)
 }
 
@@ -127,7 +130,7 @@ fn blank(facts: &Facts) -> Observed {
         known_hosts: KnownHostsView::Absent,
         word: Word::NotAsked,
         word_is_old: true,
-        entered: None,
+        entered: Vec::new(),
         since: facts.since.clone(),
         fresh_id: facts.fresh_id.clone(),
         by_address: OnceLock::new(),

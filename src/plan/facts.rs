@@ -171,8 +171,8 @@ pub struct Facts {
     pub since: BTreeMap<Clock, Timestamp>,
     /// An id that nobody has used.
     pub fresh_id: ClusterId,
-    /// The machine whose entry was taken, and the ledger as that left it.
-    pub(super) taken: Option<(MachineName, Precondition)>,
+    /// The machines whose entries were taken, and the ledger as that left it.
+    pub(super) taken: Option<(Vec<MachineName>, Precondition)>,
 }
 
 impl Facts {
@@ -226,10 +226,15 @@ impl Facts {
         self.maps.insert(name, Read { found, freshness });
     }
 
-    /// An entry was taken before all of this was read, the ledger after all of it: the entry stands where that is still the ledger
+    /// Entries were taken before all of this was read, the ledger after all of it: the entries stand where that is still the ledger
     /// that the take returned.
-    pub fn enter(&mut self, machine: &MachineName, taken: &Precondition, ledger: Option<MapFacts>) {
-        self.taken = Some((machine.clone(), taken.clone()));
+    pub fn enter(
+        &mut self,
+        machines: &[MachineName],
+        taken: &Precondition,
+        ledger: Option<MapFacts>,
+    ) {
+        self.taken = Some((machines.to_vec(), taken.clone()));
         self.add_ledger(ledger);
     }
 }

@@ -67,8 +67,8 @@ pub struct Observed {
     pub word: Word,
     /// Whether it is time to ask it again.
     pub word_is_old: bool,
-    /// The entry of the slot under which this plan is made; it was taken before everything else here was read.
-    pub entered: Option<Entered>,
+    /// The entries of the slot under which this plan is made; they were taken, in one write, before everything else here was read.
+    pub entered: Vec<Entered>,
     /// Since when each clock of patience runs.
     pub since: BTreeMap<Clock, Timestamp>,
     /// An id that nobody has used: randomness enters the planner as an argument only.

@@ -1,5 +1,6 @@
-//! A living cluster is changed (SPEC 4.3 to 4.5): who is next, and what it waits for. At most one step a plan; whether it is
-//! taken is decided again under the entry, from reads made after it was taken (SPEC 4.2).
+//! A living cluster is changed (SPEC 4.3 to 4.5): who is next, and what it waits for. At most one step a plan, of one control plane
+//! machine or of several workers; whether it is taken is decided again under the entries, from reads made after they were taken
+//! (SPEC 4.2).
 
 mod blocker;
 mod preflight;
@@ -32,8 +33,8 @@ use preflight::{Preflight, Step, Verdict};
 pub struct Changes {
     /// The plan rests on what the cluster says of itself.
     pub asks_cluster: bool,
-    /// The machine whose entry is taken.
-    pub next: Option<MachineName>,
+    /// The machines whose entries are taken.
+    pub next: Vec<MachineName>,
 }
 
 /// The next change of a living cluster, and of configurations that were never confirmed. `ledger_first`: the ledger is written
@@ -52,13 +53,13 @@ pub fn changes(known: &Known<'_>, claims: &Claims, ledger_first: bool) -> (Chang
     let asks_cluster = pending && known.asks();
     let (next, step) = if ledger.slot.fencing {
         // Workers join meanwhile: what is fenced are writes to what lives.
-        (None, slot::fence(known))
+        (Vec::new(), slot::fence(known))
     } else if pending {
         next_step(known, version, ledger, claims.any || ledger_first)
     } else {
         Default::default()
     };
-    let moves = !known.flights.is_empty() || next.is_some();
+    let moves = !known.flights.is_empty() || !next.is_empty();
     let asked = ask(known, asks_cluster, moves);
     let first = rewrite_first_ones(known, &claims.given_back);
     let changes = Changes { asks_cluster, next };
@@ -98,31 +99,34 @@ fn ask(known: &Known<'_>, asks_cluster: bool, moves: bool) -> Output {
     output
 }
 
-/// The one step that is taken now, and the machine whose entry is taken.
+/// The one step that is taken now, and the machines whose entries are taken.
 fn next_step(
     known: &Known<'_>,
     version: &Precondition,
     ledger: &Ledger,
     others_first: bool,
-) -> (Option<MachineName>, Output) {
-    let (preflight, patience) = Preflight::new(known);
-    if let Some(entered) = &known.observed.entered {
-        let write = match preflight.decide(entered.machine()) {
-            Verdict::Go(step) => entered_write(&preflight, step, entered.machine()),
+) -> (Vec<MachineName>, Output) {
+    let (mut preflight, patience) = Preflight::new(known);
+    if !known.observed.entered.is_empty() {
+        let entered = known.observed.entered.iter();
+        let writes = entered.filter_map(|entered| match preflight.decide(entered.machine()) {
+            Verdict::Go(step) => {
+                let write = entered_write(&preflight, step, entered.machine())?;
+                Some(Action::Disrupt(Box::new(entered.write(write))))
+            }
             Verdict::Hold(_) | Verdict::Stop(_) | Verdict::Nothing => None,
-        };
-        let write = write.map(|write| Action::Disrupt(Box::new(entered.write(write))));
-        let write = write.into_iter().collect();
-        return (None, Output::concat([patience, write]));
+        });
+        let writes = writes.collect();
+        return (Vec::new(), Output::concat([patience, writes]));
     }
     if others_first {
-        return (None, patience);
+        return (Vec::new(), patience);
     }
     let evicted = evict(&preflight);
     let undrained = undrain(&preflight);
     if !undrained.is_empty() {
         let undrained = undrained.into_iter().collect();
-        return (None, Output::concat([patience, evicted, undrained]));
+        return (Vec::new(), Output::concat([patience, evicted, undrained]));
     }
     let Ended {
         ends,
@@ -130,18 +134,20 @@ fn next_step(
         output: ended,
     } = end_entries(&preflight);
     let next = if ends {
-        None
+        Vec::new()
     } else {
-        choose(&preflight, &mut blocked)
+        choose(&mut preflight, &mut blocked)
     };
-    let take = next.as_ref().map(|machine| {
-        let role = preflight.role(machine);
+    let take = (!next.is_empty()).then(|| {
         let n = preflight.numbers.n;
-        let risky = role == Role::ControlPlane && known.founding.founded && !quorum::can_be_kept(n);
+        let roles = next.iter().map(|it| (it, preflight.role(it)));
+        let risky = known.founding.founded
+            && !quorum::can_be_kept(n)
+            && roles.clone().any(|it| it.1 == Role::ControlPlane);
         Action::Slot(SlotWrite::Take {
-            machine: machine.clone(),
+            machines: next.clone(),
             ledger: version.clone(),
-            taken: slot::take(ledger, machine, role),
+            taken: slot::take(ledger, roles),
             without_quorum: risky.then_some(n),
         })
     });
@@ -150,22 +156,26 @@ fn next_step(
     (next, Output::concat([patience, evicted, ended, told, take]))
 }
 
-/// The first machine that may be changed now; notes what keeps those before it from that.
+/// The machines that may be changed now: the first, and all workers that may beside it. Each is judged as if those before it had
+/// their entries already, so that nothing else is found under these. Notes what keeps those before the first from it.
 fn choose(
-    preflight: &Preflight<'_>,
+    preflight: &mut Preflight<'_>,
     blocked: &mut Vec<(MachineName, Blocker)>,
-) -> Option<MachineName> {
-    preflight
-        .candidates()
-        .into_iter()
-        .find(|machine| match preflight.decide(machine) {
-            Verdict::Go(_) => true,
-            Verdict::Hold(blocker) | Verdict::Stop(blocker) => {
-                blocked.push((machine.clone(), blocker));
-                false
+) -> Vec<MachineName> {
+    let mut chosen = Vec::new();
+    for machine in preflight.candidates() {
+        match preflight.decide(&machine) {
+            Verdict::Go(_) => {
+                preflight.enter(&machine);
+                chosen.push(machine);
             }
-            Verdict::Nothing => false,
-        })
+            Verdict::Hold(blocker) | Verdict::Stop(blocker) if chosen.is_empty() => {
+                blocked.push((machine, blocker));
+            }
+            Verdict::Hold(_) | Verdict::Stop(_) | Verdict::Nothing => {}
+        }
+    }
+    chosen
 }
 
 /// What is written for a step.
@@ -249,21 +259,20 @@ fn undrain(preflight: &Preflight<'_>) -> Vec<Action> {
 }
 
 /// How far the entries are that are done with.
-#[derive(Default)]
 struct Ended {
-    /// One is being ended.
+    /// Some are being ended.
     ends: bool,
     /// Who keeps an entry, and why.
     blocked: Vec<(MachineName, Blocker)>,
     output: Output,
 }
 
-/// Ends the first entry that is done with. An entry under which something can be written now, or whose machine is in flight,
-/// stays.
+/// Ends the entries that are done with. An entry under which something can be written now, or whose machine is in flight, stays.
 fn end_entries(preflight: &Preflight<'_>) -> Ended {
     let known = preflight.known;
     let observed = known.observed;
-    let mut ended = Ended::default();
+    let mut blocked = Vec::new();
+    let mut done = Vec::new();
     for entry in observed.entries() {
         match preflight.decide(&entry.machine) {
             Verdict::Go(_) | Verdict::Hold(_) => continue,
@@ -285,19 +294,18 @@ fn end_entries(preflight: &Preflight<'_>) -> Ended {
         } else {
             None
         };
-        if let Some(blocker) = blocker {
-            ended.blocked.push((entry.machine.clone(), blocker));
-            continue;
-        }
-        // One that only waits holds up nothing that may go on beside it.
-        let (ends, step) = slot::end(known, entry);
-        ended.output = Output::concat([ended.output, step]);
-        ended.ends = ends;
-        if ends {
-            break;
+        match blocker {
+            Some(blocker) => blocked.push((entry.machine.clone(), blocker)),
+            None => done.push(entry),
         }
     }
-    ended
+    // One that only waits holds up nothing that may go on beside it.
+    let (ends, output) = slot::end(known, &done);
+    Ended {
+        ends,
+        blocked,
+        output,
+    }
 }
 
 /// Configurations that were never confirmed, of workers or of a cluster that was not founded, are written anew without the

@@ -1,5 +1,7 @@
 //! The slot: the steps by which entries are made and end (SPEC 4.2).
 
+use std::collections::BTreeMap;
+
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::ledger::{Entry, EntryState, Ledger, Slot};
 use crate::api::names::MachineName;
@@ -12,46 +14,53 @@ use super::output::Output;
 use super::patience::Clock;
 use super::release::is_left_behind;
 
-/// Ends the entry of a machine, one step: to `releasing`, then the touch (or the wait where there is no child) and the removal.
-/// The child is settled, or gone, as far as these reads know; the touch's own answer decides. `true`: the step is taken now, not
-/// only waited for.
-///
-/// The entry of a worker without a child is removed at once: a POST that lands later is its first configuration, which disrupts
-/// nothing.
-pub(super) fn end(known: &Known<'_>, entry: &Entry) -> (bool, Output) {
+/// Ends the entries of machines, one step: to `releasing`, then the touch (or, on the control plane, the wait where there is no child)
+/// and the removal. The children are settled, or gone, as far as these reads know; the touch's own answer decides. `true`: a step is
+/// taken now, not only waited for.
+pub(super) fn end(known: &Known<'_>, entries: &[&Entry]) -> (bool, Output) {
     let observed = known.observed;
     let mut output = Output::default();
     let LedgerView::Ours(version, ledger) = &observed.ledger else {
         return (false, output);
     };
-    let child = observed.controlled(&entry.machine);
-    let waits = child.is_some() || entry.role == Role::ControlPlane;
-    if waits && entry.state == EntryState::Active {
-        let releasing = Entry {
-            state: EntryState::Releasing,
-            ..entry.clone()
-        };
-        let ledger = of(ledger, ledger.slot.with(releasing));
-        output.act(Action::Ledger(LedgerWrite::Update(version.clone(), ledger)));
-        return (true, output);
+    let mut slot = ledger.slot.clone();
+    let mut gone = Vec::new();
+    let mut children = BTreeMap::new();
+    for entry in entries {
+        let machine = &entry.machine;
+        match observed.controlled(machine) {
+            _ if entry.state == EntryState::Active => {
+                slot = slot.with(Entry {
+                    state: EntryState::Releasing,
+                    ..(*entry).clone()
+                });
+            }
+            Some(child) => {
+                children.insert(machine.clone(), child.version());
+            }
+            None => {
+                // Every POST of an older take has landed or failed by then, and the ledger stood still meanwhile. A worker's that lands
+                // later makes its first configuration, which disrupts nothing.
+                let clock = Clock::NoChild(machine.clone(), version.clone());
+                let late = known.late_requests;
+                if entry.role == Role::Worker || output.has_run(observed, clock, known.now, late) {
+                    slot = slot.without(machine);
+                    gone.push(machine);
+                }
+            }
+        }
     }
-    let machine = &entry.machine;
-    let after = of(ledger, ledger.slot.without(machine));
-    if let Some(child) = child {
+    if slot != ledger.slot {
+        let update = LedgerWrite::Update(version.clone(), of(ledger, slot));
+        output.act(Action::Ledger(update));
+    } else if !children.is_empty() {
         output.act(Action::Slot(SlotWrite::End {
-            machine: machine.clone(),
-            child: child.version(),
+            children,
             ledger: version.clone(),
-            after,
+            before: ledger.clone(),
         }));
-        return (true, output);
     }
-    // No child to touch: every POST of an older take has landed or failed by then, and the ledger stood still meanwhile.
-    let clock = Clock::NoChild(machine.clone(), version.clone());
-    let waited = !waits || output.has_run(observed, clock, known.now, known.late_requests);
-    let ends = waited && observed.node_is_gone(entry, known.asks());
-    if ends {
-        output.act(Action::Ledger(LedgerWrite::Update(version.clone(), after)));
+    for machine in gone {
         if is_left_behind(observed, machine) {
             output.act(Action::Tell(Notice::LeftBehind(machine.clone())));
         }
@@ -59,19 +68,25 @@ pub(super) fn end(known: &Known<'_>, entry: &Entry) -> (bool, Output) {
             output.act(Action::Tell(Notice::NodeStays(machine.clone())));
         }
     }
-    (ends, output)
+    (!output.actions.is_empty(), output)
 }
 
-/// A take: the entry of a machine made, or renewed (SPEC 4.2). An entry of the control plane stays one until it ends: a POST of
+/// A take: the entries of machines made, or renewed (SPEC 4.2). An entry of the control plane stays one until it ends: a POST of
 /// before may still land.
-pub(super) fn take(ledger: &Ledger, machine: &MachineName, role: Role) -> Ledger {
-    let renewed = ledger.slot.entry(machine).map(|entry| entry.role);
-    let entry = Entry {
-        machine: machine.clone(),
-        role: renewed.map_or(role, |before| before.stricter(role)),
-        state: EntryState::Active,
-    };
-    of(ledger, ledger.slot.with(entry))
+pub(super) fn take<'a>(
+    ledger: &Ledger,
+    machines: impl IntoIterator<Item = (&'a MachineName, Role)>,
+) -> Ledger {
+    let mut slot = ledger.slot.clone();
+    for (machine, role) in machines {
+        let renewed = slot.entry(machine).map(|entry| entry.role);
+        slot = slot.with(Entry {
+            machine: machine.clone(),
+            role: renewed.map_or(role, |before| before.stricter(role)),
+            state: EntryState::Active,
+        });
+    }
+    of(ledger, slot)
 }
 
 /// A ledger made anew in a founded cluster: everything that may still act on the lost one is made to fail (SPEC 4.2).

@@ -55,7 +55,7 @@ pub fn targets(
         members.into_iter().map(node).collect::<Vec<NixNode>>()
     });
     let shared = Arc::new(Lists::new(&control_plane, &workers));
-    let entered = observed.entered.as_ref().map(Entered::machine);
+    let entered: BTreeSet<_> = observed.entered.iter().map(Entered::machine).collect();
     let listed = |role: Role, machine: &MachineName| {
         let by_name = |node: &NixNode| node.name.as_str().cmp(machine.as_str());
         if shared.of(role).binary_search_by(by_name).is_ok() {
@@ -65,7 +65,7 @@ pub fn targets(
             let own = (of == role).then(|| node(machine));
             shared.of(of).iter().cloned().chain(own).collect::<Vec<_>>()
         };
-        (entered == Some(machine)).then(|| {
+        entered.contains(machine).then(|| {
             let [control_plane, workers] = Role::ALL.map(with_it);
             Arc::new(Lists::new(&control_plane, &workers))
         })

@@ -219,3 +219,27 @@ async fn an_annotated_worker_leaves_once_another_has_taken_its_place() {
     )
     .await;
 }
+
+/// Two workers leave together, and nobody waits for late requests of theirs: that would last longer than this test.
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_leave_together_and_without_a_wait() {
+    let slow = [&RESYNC[..], &["--request-timeout", "300s"]].concat();
+    let case = Case::with(&nico().args(&slow)).await;
+    case.world
+        .machines_named(&["cp-01", "w-01", "w-02", "w-03"])
+        .await;
+    let mut spec = listed(&["cp-01"], &["w-01", "w-02", "w-03"]);
+    spec["rollout"] = json!({"maxUnavailable": 2});
+    case.world.cluster("prod", spec).await.unwrap();
+    case.ready("prod").await;
+    let began = case.world.nio().now();
+    case.edit("prod", json!({"dataPlane": {"machines": ["w-01"]}}))
+        .await;
+    consists_of(&case, &["cp-01", "w-01"]).await;
+    left(&case, &["w-02", "w-03"], &["cp-01", "w-01"]).await;
+    let rules = Rules {
+        max_unavailable: 2,
+        ..rolls(vec![began])
+    };
+    case.finish_rolled(&rules).await;
+}

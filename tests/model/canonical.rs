@@ -1,13 +1,15 @@
 //! One state for all that differ in nothing that matters: attempts are numbered anew, and what can only fail is given up at once.
 
-use crate::compact::{Attempt, Child, Kept, MOST, Operator, Pc, Proof, Reads, State, Step, Valid};
+use crate::compact::{Attempt, Child, Kept, MOST, Proof, Reads, Valid};
 use crate::mutation::Mutation;
+use crate::shell::give_up;
+use crate::state::{Operator, Pc, State, Step};
 
 /// The canonical form of a state. `well`: the machines that are well now.
 pub fn canonical(state: &mut State, mutation: Mutation, well: u8) {
     see_who_is_well(state, well);
     for operator in &mut state.operators {
-        give_up(operator, mutation);
+        skip_refused(operator, mutation);
     }
     state
         .late
@@ -34,16 +36,21 @@ fn see_who_is_well(state: &mut State, well: u8) {
     }
 }
 
-/// A pass whose next write can only be refused ends, as the refusal would end it.
-fn give_up(operator: &mut Operator, mutation: Mutation) {
-    let over = match &operator.pc {
-        Pc::Idle | Pc::Look(_) | Pc::Under { .. } => false,
-        Pc::Act { steps, valid, .. } => steps
-            .first()
-            .is_none_or(|step| !can_land(*step, *valid, mutation)),
-    };
-    if over {
-        operator.pc = Pc::Idle;
+/// A write that can only be refused is skipped as the refusal would skip it, and a pass of which no other is left ends.
+fn skip_refused(operator: &mut Operator, mutation: Mutation) {
+    loop {
+        let Pc::Act { steps, valid, .. } = &mut operator.pc else {
+            return;
+        };
+        match steps.first().copied() {
+            None => operator.pc = Pc::Idle,
+            Some(step) if can_land(step, *valid, mutation) => return,
+            Some(Step::End(end)) => drop(steps.splice(..1, end.next(false))),
+            Some(_) => {
+                steps.remove(0);
+                give_up(&mut operator.pc);
+            }
+        }
     }
 }
 
@@ -56,10 +63,10 @@ fn can_land(step: Step, valid: Valid, mutation: Mutation) -> bool {
         | Step::Touch(machine)
         | Step::GiveBack(machine)
         | Step::Release(machine) => child(machine),
-        Step::EndEntry(machine, _) => {
+        Step::End(end) => {
             mutation == Mutation::NoTouch
                 || mutation == Mutation::ConfirmedInCache
-                || child(machine)
+                || child(end.machine)
         }
         Step::UpdateLedger(_) | Step::Take(..) => ledger || mutation == Mutation::EqualContent,
         Step::Remove(..) => {

@@ -1,6 +1,7 @@
 //! The Nodes of machines that are drained: NICO's marks on them, their pods, and a person's hand.
 
-use crate::compact::{Age, Broken, Marks, Pc, State, Step};
+use crate::compact::{Age, Broken, Marks};
+use crate::state::{Pc, State, Step};
 
 /// Marks of a drain arrive, or are taken off. They insist on the Node's uid alone: `nio.rs` drops them where another Node comes.
 pub fn mark_node(state: &mut State, step: Step) -> bool {

@@ -7,11 +7,12 @@ use std::time::Instant;
 use nico::api::conditions::Reason;
 use stateright::Model as _;
 
-use crate::compact::{Life, Pc, Reads, State};
+use crate::compact::{Life, Reads};
 use crate::model::{Fault, Move};
 use crate::planner::View;
 use crate::search::{Search, Sketch};
-use crate::searches::{a_worker_leads, one_joins_as_either};
+use crate::searches::{a_worker_leads, one_joins_as_either, two_together};
+use crate::state::{Pc, State};
 
 /// What does not come right by itself in this world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -243,6 +244,15 @@ fn a_control_plane_that_shrinks() {
     let search = Search::of(&[of(3), of(1)]).edits([1]).crashes(1);
     // A person has to say that one of two may go.
     has_no_dead_end("3 to 1", &search, Lasting::Outage);
+}
+
+#[test]
+fn two_workers_together() {
+    let search = two_together().edits([1, 0]).crashes(1);
+    has_no_dead_end("1+2 together", &search, Lasting::Nothing);
+    has_no_dead_end("1+2 together", &search, Lasting::BadRevision);
+    let search = two_together().edits([2, 0]).crashes(1);
+    has_no_dead_end("1+2 to 1 together", &search, Lasting::Nothing);
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! The cluster object and its children, but for the configurations, at the API server; and what the garbage collector makes of what
 //! is left of a cluster that is gone (Kubernetes, "Garbage collection").
 
-use crate::compact::{Broken, Estate, Known, Life, State, Step};
+use crate::compact::{Broken, Estate, Life};
 use crate::judge;
 use crate::mutation::Mutation;
 use crate::search::Search;
 use crate::server::{change, each_version, forget_ledger};
+use crate::state::{Known, State, Step};
 
 impl Search {
     /// A write to the cluster object or to one of its children arrives. Whether it went through.

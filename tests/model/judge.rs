@@ -1,7 +1,8 @@
 //! What must never happen (INVARIANTS), judged from the world itself and by arithmetic of its own, at every write.
 
-use crate::compact::{Age, Broken, Estate, Kept, Known, Life, Reads, State, Word, Write};
+use crate::compact::{Age, Broken, Estate, Kept, Life, Reads, Word};
 use crate::search::Search;
+use crate::state::{Known, State, Write};
 
 /// What a decision knew, from what was read for it.
 pub fn known(search: &Search, reads: &Reads) -> Known {

@@ -45,6 +45,12 @@ fn a_worker_is_drained_by_two() {
 }
 
 #[test]
+fn two_workers_are_drained_together() {
+    let search = Search::draining_at_once(&[sketch(1, 2), sketch(1, 0)], 2);
+    ends_well("1+2 to 1, together", &search.edits([1]).crashes(1));
+}
+
+#[test]
 fn a_control_plane_machine_is_drained() {
     ends_well(
         "4 to 3 and back, drained",

@@ -1,7 +1,8 @@
 //! The exhaustive model: every way in which edits, crashes, late requests, NIO's faults and a second operator can fall between the
 //! steps of NICO, with the real planner in the middle (INVARIANTS). Nothing of the planner is written again here.
 //!
-//! `compact.rs` is the state, `canonical.rs` its one form; `search.rs` says what may happen in a search, `model.rs` how it goes on.
+//! `compact.rs` and `state.rs` are the state, `canonical.rs` its one form; `search.rs` says what may happen in a search, `model.rs` how
+//! it goes on.
 //! `texts.rs`, `facts.rs`, `objects.rs`, `planner.rs` and `steps.rs` show the state to the planner, as facts that it judges, and take
 //! its plan; `shell.rs`, `reads.rs` and
 //! `patience.rs` play the controller call by call, `server.rs` and `estate.rs` the API server, `nio.rs` and `drains.rs` the rest of the
@@ -47,6 +48,7 @@ mod search;
 mod searches;
 mod server;
 mod shell;
+mod state;
 mod steps;
 mod texts;
 mod walk;

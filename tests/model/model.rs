@@ -3,9 +3,7 @@
 use stateright::{Model, Property};
 
 use crate::canonical::canonical;
-use crate::compact::{
-    Attempt, Child, Estate, Kept, MOST, Machine, Operator, Pc, Proof, Slot, State,
-};
+use crate::compact::{Attempt, Child, Estate, Kept, MOST, Machine, Proof, Slot};
 use crate::drains;
 use crate::estate;
 use crate::judge;
@@ -13,6 +11,7 @@ use crate::mutation::Mutation;
 use crate::nio;
 use crate::properties::properties;
 use crate::search::Search;
+use crate::state::{Operator, Pc, State};
 
 /// Something that goes wrong without NICO's doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

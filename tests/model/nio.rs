@@ -1,11 +1,13 @@
 //! What classic NIO, the machines and people do.
 
-use crate::compact::{Kept, Marks, Pc, Proof, Slot, State, Step};
+use crate::compact::{Kept, Marks, Proof, Slot};
 use crate::drains;
 use crate::model::Fault;
 use crate::mutation::Mutation;
 use crate::search::Search;
 use crate::server::{change, forget_child, forget_ledger, write_ledger};
+use crate::shell::give_up;
+use crate::state::{Pc, State, Step};
 
 /// NIO has applied what a configuration holds, and says so.
 pub fn applies(state: &mut State, machine: u8) -> Option<()> {
@@ -145,8 +147,12 @@ fn another_node(state: &mut State, machine: u8) {
     };
     state.late.retain(|late| !old(&late.step));
     for operator in &mut state.operators {
-        if matches!(&operator.pc, Pc::Act { steps, .. } if steps.first().is_some_and(old)) {
-            operator.pc = Pc::Idle;
+        if let Pc::Act { steps, .. } = &mut operator.pc {
+            let refused = steps.first().is_some_and(old);
+            steps.retain(|step| !(step.is_entered() && old(step)));
+            if refused {
+                give_up(&mut operator.pc);
+            }
         }
     }
 }

@@ -1,9 +1,10 @@
 //! A plan, at once or once the clocks of patience have run out; and what such a wait does to the requests of others.
 
-use crate::compact::{Broken, Life, Pc, Reads, Slot, State, Step};
+use crate::compact::{Broken, Life, Reads, Slot};
 use crate::mutation::Mutation;
 use crate::planner::View;
 use crate::search::Search;
+use crate::state::{Pc, State, Step};
 
 impl Search {
     /// Plans from what was read; with patience only where that makes a difference.

@@ -16,9 +16,10 @@ use nico::plan::patience::Clock;
 use nico::plan::{Settings, plan, status};
 use serde_json::Value;
 
-use crate::compact::{Child, Estate, Life, MOST, Slot, Step, Word, Write};
+use crate::compact::{Child, Estate, Life, MOST, Slot, Word};
 use crate::facts;
 use crate::objects;
+use crate::state::{Step, Write};
 use crate::steps::after_its_check;
 use crate::texts::Texts;
 
@@ -35,7 +36,7 @@ pub struct View {
     /// Machines of which an hour has passed since `rewritten`.
     pub aged: u8,
     pub word: Word,
-    /// Under the entry of a machine, and whether the ledger is still the one of one's own take.
+    /// Under the entries of machines, a bit each, and whether the ledger is still the one of one's own take.
     pub entered: Option<(u8, bool)>,
     /// Whether every clock of patience has run out.
     pub patient: bool,
@@ -224,9 +225,12 @@ impl Planner {
         }
         match view.entered {
             None => facts.add_ledger(ledger),
-            Some((machine, stood)) => {
+            Some((machines, stood)) => {
                 let taken = objects::ledger_version(if stood { "now" } else { "before" });
-                facts.enter(&self.names[usize::from(machine)], &taken, ledger);
+                let entered = self.names.iter().enumerate();
+                let entered = entered.filter(|(index, _)| machines & (1 << index) != 0);
+                let entered: Vec<_> = entered.map(|it| it.1.clone()).collect();
+                facts.enter(&entered, &taken, ledger);
             }
         }
         facts::complete(&mut facts, |needs, facts| {

@@ -2,8 +2,9 @@
 
 use stateright::Property;
 
-use crate::compact::{Broken, State};
+use crate::compact::Broken;
 use crate::search::Search;
+use crate::state::State;
 
 pub fn properties() -> Vec<Property<Search>> {
     vec![

@@ -1,9 +1,10 @@
 //! What an operator reads, in which order, and what the planner is shown of it.
 
-use crate::compact::{Estate, MOST, Reads, State, Word};
+use crate::compact::{Estate, MOST, Reads, Word};
 use crate::mutation::Mutation;
 use crate::planner::View;
 use crate::search::Search;
+use crate::state::State;
 
 /// One thing that is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,10 +15,13 @@ pub enum Read {
     Ledger,
     /// The cluster's own word.
     Word,
-    /// The configuration of the entry's machine.
-    Child,
+    /// The configurations of the machines of the entries.
+    Children,
+    /// The first of them, and the other.
+    FirstChild,
+    OtherChild,
 }
-use Read::{Child, Cluster, Ledger, List, Word as AskWord};
+use Read::{Children, Cluster, FirstChild, Ledger, List, OtherChild, Word as AskWord};
 
 impl Search {
     /// What is read for a plan; each group at one moment.
@@ -29,22 +33,31 @@ impl Search {
         }
     }
 
-    /// What is read under an entry. The child and the ledger after it are one moment where the write insists on both: had the child
-    /// changed in between, the write would be refused.
-    pub fn reads_under(&self) -> &'static [&'static [Read]] {
+    /// What is read under the entries of these machines, a bit each. A child and the ledger after it are one moment where the write
+    /// insists on both: had the child changed in between, the write would be refused.
+    pub fn reads_under(&self, machines: u8) -> &'static [&'static [Read]] {
         match (self.mutation, self.fine) {
             (Mutation::ReadsBeforeTake, _) => &[&[Ledger]],
             (Mutation::LedgerBeforeChild, false) => {
-                &[&[Cluster], &[List, AskWord], &[Ledger], &[Child]]
+                &[&[Cluster], &[List, AskWord], &[Ledger], &[Children]]
             }
-            (_, false) => &[&[Cluster], &[List, AskWord], &[Child, Ledger]],
+            (_, false) => &[&[Cluster], &[List, AskWord], &[Children, Ledger]],
             (Mutation::LedgerBeforeChild, true) => {
-                &[&[Cluster], &[List], &[AskWord], &[Ledger], &[Child]]
+                &[&[Cluster], &[List], &[AskWord], &[Ledger], &[Children]]
             }
-            (_, true) => &[&[Cluster], &[List], &[AskWord], &[Child], &[Ledger]],
+            (_, true) if machines.count_ones() > 1 => &[
+                &[Cluster],
+                &[List],
+                &[AskWord],
+                &[FirstChild],
+                &[OtherChild],
+                &[Ledger],
+            ],
+            (_, true) => &[&[Cluster], &[List], &[AskWord], &[Children], &[Ledger]],
         }
     }
 
+    /// Reads something; `of`: the machines of the entries, a bit each.
     pub fn read(&self, state: &State, read: Read, of: u8, reads: &mut Reads) {
         match read {
             Cluster => {
@@ -68,10 +81,9 @@ impl Search {
                 reads.valid.ledger = true;
             }
             AskWord => reads.word = self.word(state),
-            Child => {
-                reads.children[usize::from(of)] = state.machines[usize::from(of)].child;
-                reads.valid.children |= 1 << of;
-            }
+            Children => read_children(state, of, reads),
+            FirstChild => read_children(state, of & of.wrapping_neg(), reads),
+            OtherChild => read_children(state, of & (of - 1), reads),
         }
     }
 
@@ -137,4 +149,13 @@ impl Search {
             view
         }
     }
+}
+
+fn read_children(state: &State, of: u8, reads: &mut Reads) {
+    for index in 0..MOST {
+        if of & (1 << index) != 0 {
+            reads.children[index] = state.machines[index].child;
+        }
+    }
+    reads.valid.children |= of;
 }

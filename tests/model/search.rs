@@ -6,11 +6,12 @@ use std::sync::Arc;
 use nico::api::names::MachineName;
 use serde_json::{Value, json};
 
-use crate::compact::{MOST, State, Write};
+use crate::compact::MOST;
 use crate::model::Fault;
 use crate::mutation::Mutation;
 use crate::objects::DRAIN_SECONDS;
 use crate::planner::Planner;
+use crate::state::{State, Write};
 
 /// A spec in few words.
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +85,11 @@ impl Search {
     /// The same, and the pods of a machine that leaves are given time.
     pub fn draining(sketches: &[Sketch]) -> Self {
         Self::draining_at_once(sketches, 1)
+    }
+
+    /// Two workers may be changed at once.
+    pub fn two_at_once(sketches: &[Sketch]) -> Self {
+        Self::sketched(sketches, 0, 2)
     }
 
     /// The same, and the pods of a machine that leaves are given time.

@@ -86,6 +86,31 @@ fn two_workers() {
     holds("1+2", Search::new(1, 2).edits([1, 0]).crashes(1));
 }
 
+/// A control plane machine and two workers, which may be changed together; at `a` and `b`, and without the workers.
+pub fn two_together() -> Search {
+    let of = |repository, workers| Sketch {
+        repository,
+        control_plane: 1,
+        workers,
+    };
+    Search::two_at_once(&[of("a", 2), of("b", 2), of("a", 0)])
+}
+
+#[test]
+fn two_workers_together() {
+    let search = two_together;
+    holds("1+2 together", search().edits([1, 0]).crashes(1));
+    holds(
+        "1+2 together, each read",
+        search().edits([1]).crashes(1).fine(),
+    );
+    holds(
+        "1+2 together, two operators",
+        search().edits([1]).operators(2),
+    );
+    holds("1+2 to 1 together", search().edits([2, 0]).crashes(1));
+}
+
 /// A worker joins the control plane, and is a worker again after all.
 pub fn a_worker_leads() -> Search {
     Search::of_roles(&[("a", &["cp-1"], &["x"]), ("a", &["cp-1", "x"], &[])]).edits([1, 0])
@@ -211,10 +236,8 @@ fn full_roles() {
         "x leads, works, and stays out, two operators",
         one_joins_as_either().operators(2),
     );
-    let search = one_joins_as_either()
-        .crashes(1)
-        .faults(1, [LedgerLost, ChildLost]);
-    holds("x leads, works, and stays out, a fault", search);
+    let search = one_joins_as_either().faults(1, [ChildLost]);
+    holds("x leads, works, and stays out, one deleted", search);
 }
 
 #[test]

@@ -1,14 +1,13 @@
 //! The management cluster's API server: a request lands under its preconditions, or is refused; a write makes every version of that
 //! object that somebody holds an old one.
 
-use crate::compact::{
-    Attempt, Broken, Child, Kept, Known, Late, Life, Pc, Proof, Slot, State, Step, Valid, Write,
-};
+use crate::compact::{Attempt, Broken, Child, Kept, Life, Proof, Slot, Valid};
 use crate::drains;
 use crate::estate;
 use crate::judge;
 use crate::mutation::Mutation;
 use crate::search::Search;
+use crate::state::{Known, Late, Pc, State, Step, Write};
 
 /// A request, with what it insists on.
 #[derive(Clone, Copy, Debug)]
@@ -74,20 +73,20 @@ impl Search {
                     true
                 }
             }
-            Step::EndEntry(machine, _) => self.touch(state, *machine, *valid),
+            Step::End(end) => self.touch(state, end.machine, *valid),
             Step::UpdateLedger(slot) | Step::Take(_, slot) => {
                 ledger_stands && {
                     write_ledger(state, *slot);
                     true
                 }
             }
-            Step::Remove(machine, slot) => {
+            Step::Remove(machines, slot) => {
                 let held = state
                     .ledger
                     .filter(|_| ledger_stands || self.mutation == Mutation::RemovalByAnyLedger);
                 held.is_some_and(|held| {
                     let after = match self.mutation {
-                        Mutation::RemovalByAnyLedger => held.without(*machine),
+                        Mutation::RemovalByAnyLedger => held.without_all(*machines),
                         _ => *slot,
                     };
                     write_ledger(state, after);

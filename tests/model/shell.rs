@@ -1,20 +1,33 @@
 //! The shell's part, step by step, each API call a step of its own: what `controller/reconcile.rs`, `reconcile/entered.rs` and
 //! `act/slot.rs` do. A [`Mutation`] does one of them otherwise.
 
-use crate::compact::{Estate, Known, Late, Life, Operator, Pc, Reads, Slot, State, Step, Valid};
+use crate::compact::{Estate, Life, Reads, Slot, Valid};
 use crate::judge;
 use crate::mutation::Mutation;
 use crate::reads::Read;
 use crate::search::Search;
 use crate::server::Request;
+use crate::state::{End, Known, Late, Operator, Pc, State, Step};
 
-/// An entry that was taken, as `Pc::Under` has it.
+/// Entries that were taken, as `Pc::Under` has them.
 #[derive(Clone, Copy)]
 struct Entered {
-    machine: u8,
+    machines: u8,
     stands: bool,
     rests_on: Option<Slot>,
     never_well: u8,
+}
+
+/// The next step of a pass was refused, or can only be. The pass is given up, but for the writes under entries: each of them stands
+/// alone.
+pub fn give_up(pc: &mut Pc) {
+    let Pc::Act { steps, .. } = pc else {
+        return;
+    };
+    steps.retain(Step::is_entered);
+    if steps.is_empty() {
+        *pc = Pc::Idle;
+    }
 }
 
 impl Search {
@@ -47,19 +60,19 @@ impl Search {
                 Some(())
             }
             Pc::Under {
-                machine,
+                machines,
                 reads,
                 stands,
                 rests_on,
                 never_well,
             } => {
-                let entry = Entered {
-                    machine,
+                let entries = Entered {
+                    machines,
                     stands,
                     rests_on,
                     never_well,
                 };
-                self.under(state, who, entry, reads, patient)
+                self.under(state, who, entries, reads, patient)
             }
         }
     }
@@ -136,23 +149,30 @@ impl Search {
             rests_on,
             before: before.clone(),
         };
-        if !self.land(state, &request) {
-            state.operators[who].pc = Pc::Idle;
+        let landed = self.land(state, &request);
+        if let Step::End(end) = request.step {
+            if let Pc::Act { steps, .. } = &mut state.operators[who].pc {
+                steps.splice(..0, end.next(landed));
+            }
+            return;
+        }
+        if !landed {
+            give_up(&mut state.operators[who].pc);
             return;
         }
         match request.step {
-            Step::Take(machine, taken) => {
+            Step::Take(machines, taken) => {
                 let mut under = before.map_or_else(Reads::default, |before| *before);
                 under.done = 0;
                 if self.mutation != Mutation::ReadsBeforeTake {
                     // Nothing can come between the take and the first read that could not as well come before both.
-                    for read in self.reads_under()[0] {
-                        self.read(state, *read, machine, &mut under);
+                    for read in self.reads_under(machines)[0] {
+                        self.read(state, *read, machines, &mut under);
                     }
                     under.done = 1;
                 }
                 state.operators[who].pc = Pc::Under {
-                    machine,
+                    machines,
                     reads: under,
                     stands: true,
                     rests_on: self.by_content(Some(taken)),
@@ -164,12 +184,6 @@ impl Search {
             }
             // The cluster object was written: what follows rests on reads made after that.
             Step::AddFinalizer | Step::RemoveFinalizer => state.operators[who].pc = Pc::Idle,
-            Step::EndEntry(machine, after) => {
-                let remove = Step::Remove(machine, after);
-                if let Pc::Act { steps, .. } = &mut state.operators[who].pc {
-                    steps.insert(0, remove);
-                }
-            }
             _ => {}
         }
     }
@@ -205,34 +219,34 @@ impl Search {
             (Mutation::NoReleasing, Some(entry))
                 if state.machines[usize::from(entry.machine)].child.is_some() =>
             {
-                Step::EndEntry(entry.machine, slot.without(entry.machine))
+                Step::End(End::of(1 << entry.machine, slot))
             }
             _ => step,
         }
     }
 
-    /// Reads the next group under an entry; after the last one it is planned, and the write decided.
+    /// Reads the next group under entries; after the last one it is planned, and the writes decided.
     fn under(
         &self,
         state: &mut State,
         who: usize,
-        entry: Entered,
+        entries: Entered,
         mut reads: Reads,
         patient: bool,
     ) -> Option<()> {
         let Entered {
-            machine,
+            machines,
             stands,
             rests_on,
             never_well,
-        } = entry;
+        } = entries;
         if reads.done == 0 && state.estate.life == Life::Gone {
             state.operators[who].pc = Pc::Idle;
             return (!patient).then_some(());
         }
-        let groups = self.reads_under();
+        let groups = self.reads_under(machines);
         for read in groups[usize::from(reads.done)] {
-            self.read(state, *read, machine, &mut reads);
+            self.read(state, *read, machines, &mut reads);
             if *read == Read::Ledger {
                 reads.stood = match self.mutation {
                     Mutation::EqualContent => reads.ledger == rests_on,
@@ -247,7 +261,7 @@ impl Search {
         reads.done += 1;
         if usize::from(reads.done) < groups.len() {
             state.operators[who].pc = Pc::Under {
-                machine,
+                machines,
                 reads,
                 stands,
                 rests_on,
@@ -255,19 +269,15 @@ impl Search {
             };
             return (!patient).then_some(());
         }
-        let entered = Some((machine, reads.stood));
+        let entered = Some((machines, reads.stood));
         let mut steps = self.plan(state, who, &reads, entered, patient)?;
-        steps.retain(|step| match step {
-            Step::Write(write) => write.entered,
-            Step::Release(_) | Step::DeleteNode(_) | Step::Drain(..) => true,
-            _ => false,
-        });
+        steps.retain(Step::is_entered);
         state.operators[who].pc = Pc::Act {
             steps,
             valid: Valid {
                 cluster: false,
                 ledger: false,
-                children: reads.valid.children & (1 << machine),
+                children: reads.valid.children & machines,
             },
             known: Known {
                 patient,
@@ -287,12 +297,8 @@ impl Search {
             _ => return None,
         };
         let planned = self.planner.plan(&self.view(state, &reads, None));
-        let quiet = |step: &Step| {
-            matches!(
-                step,
-                Step::Confirm(_) | Step::Withdraw(_) | Step::EndEntry(..)
-            )
-        };
+        let quiet =
+            |step: &Step| matches!(step, Step::Confirm(_) | Step::Withdraw(_) | Step::End(_));
         if !planned.steps.iter().all(quiet) {
             return None;
         }

@@ -8,9 +8,10 @@ use nico::plan::entered::EnteredWrite;
 use nico::plan::writes::{Child, Precondition};
 use serde_json::{Map, Value};
 
-use crate::compact::{Broken, Estate, Step, Write};
+use crate::compact::{Broken, Estate};
 use crate::objects::{self, READ_GENERATION};
 use crate::planner::{Planner, View, lock};
+use crate::state::{End, Step, Write};
 
 impl Planner {
     /// A planned action in few bytes; none for what writes nothing.
@@ -32,15 +33,20 @@ impl Planner {
             Action::Ledger(LedgerWrite::Create(ledger)) => {
                 Step::CreateLedger(objects::slot(ledger, &self.names))
             }
-            Action::Slot(SlotWrite::Take { machine, taken, .. }) => {
-                Step::Take(self.index(machine), objects::slot(taken, &self.names))
+            Action::Slot(SlotWrite::Take {
+                machines, taken, ..
+            }) => {
+                let machines = machines.iter().map(|machine| 1 << self.index(machine));
+                Step::Take(machines.sum(), objects::slot(taken, &self.names))
             }
             Action::Slot(SlotWrite::End {
-                machine,
-                child,
-                after,
-                ..
-            }) => Step::EndEntry(read(machine, child), objects::slot(after, &self.names)),
+                children, before, ..
+            }) => {
+                let children = children.iter();
+                let touched = children.map(|(machine, child)| 1 << read(machine, child));
+                let before = objects::slot(before, &self.names);
+                Step::End(End::of(touched.sum(), before))
+            }
             Action::Disrupt(disruptive) => match disruptive.write() {
                 EnteredWrite::Rewrite(rewrite) => {
                     read(&rewrite.machine, &rewrite.version);

@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use stateright::{Checker as _, HasDiscoveries, Model as _};
 
-use crate::compact::{Attempt, Estate, Kept, Pc, Proof, State};
+use crate::compact::{Attempt, Estate, Kept, Proof};
 use crate::model::Move;
 use crate::search::Search;
+use crate::state::{Pc, State};
 
 /// A way to what must never be.
 pub struct Found {
@@ -121,9 +122,9 @@ pub fn story(state: &State) -> String {
             Pc::Idle => "idle".to_owned(),
             Pc::Look(reads) => format!("looks, {} done", reads.done),
             Pc::Act { steps, .. } => format!("does {steps:?}"),
-            Pc::Under { machine, reads, .. } => {
-                format!("under the entry of {machine}, {} done", reads.done)
-            }
+            Pc::Under {
+                machines, reads, ..
+            } => format!("under the entries of {machines:05b}, {} done", reads.done),
         };
         let _ = write!(story, "\n    operator: {pc}");
     }

@@ -22,6 +22,21 @@ fn refused_unless(is: bool) -> Result<(), Refused> {
 }
 
 impl World {
+    /// Touches the child of an entry, and looks whether the answer shows it settled.
+    fn touch(
+        &mut self,
+        name: &str,
+        uid: &str,
+        machine: &MachineName,
+        child: &Precondition,
+    ) -> Result<(), Refused> {
+        self.mark(machine.as_str(), child, uid, &Mark::Touched)?;
+        let observed = self.observe(name).ok_or(Refused)?;
+        let answer = self.configurations.get(machine.as_str()).ok_or(Refused)?;
+        let answer = observed.as_member(answer);
+        refused_unless(answer.is_some_and(|it| it.is_settled(self.now)))
+    }
+
     /// Carries one action out.
     pub fn apply(&mut self, name: &str, action: &Action) -> Result<(), Refused> {
         let uid = self.clusters.get(name).ok_or(Refused)?.view.uid.clone();
@@ -32,27 +47,28 @@ impl World {
                 self.write_ledger(name, Some(at), ledger)?;
             }
             Action::Slot(SlotWrite::Take {
-                machine,
+                machines,
                 ledger,
                 taken,
                 ..
             }) => {
                 self.write_ledger(name, Some(ledger), taken)?;
                 self.written.push((name.to_owned(), action.clone()));
-                return self.enter(name, machine);
+                return self.enter(name, machines);
             }
             Action::Slot(SlotWrite::End {
-                machine,
-                child,
+                children,
                 ledger,
-                after,
+                before,
             }) => {
-                self.mark(machine.as_str(), child, &uid, &Mark::Touched)?;
-                let observed = self.observe(name).ok_or(Refused)?;
-                let answer = self.configurations.get(machine.as_str()).ok_or(Refused)?;
-                let answer = observed.as_member(answer);
-                refused_unless(answer.is_some_and(|it| it.is_settled(self.now)))?;
-                self.write_ledger(name, Some(ledger), after)?;
+                let mut after = before.clone();
+                for (machine, child) in children {
+                    if self.touch(name, &uid, machine, child).is_ok() {
+                        after.slot = after.slot.without(machine);
+                    }
+                }
+                refused_unless(after != *before)?;
+                self.write_ledger(name, Some(ledger), &after)?;
             }
             Action::Configuration(write) => match write {
                 ConfigurationWrite::Claim(claim) => self.post(&claim.body.render())?,

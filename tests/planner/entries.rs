@@ -2,26 +2,20 @@
 
 use nico::api::ledger::{Entry, EntryState};
 use nico::api::status::Role;
-use nico::plan::action::{Action, Notice};
+use nico::plan::action::{Action, Notice, SlotWrite};
 
 use crate::given::{PROD, Seen, settled};
 use crate::rollout::{name, new_repository, ready, rolled};
-use crate::world::World;
-
-/// The entry of a machine that left.
-fn enter(world: &mut World, role: Role, state: EntryState) {
-    let (_, ledger) = world.cluster(PROD).ledger.as_mut().unwrap();
-    ledger.slot.entries = vec![Entry {
-        machine: name("d"),
-        role,
-        state,
-    }];
-}
 
 /// A cluster at rest, but for the `releasing` entry of a machine that left, and that a pass has seen.
 fn left(role: Role) -> Seen {
     ready().when(|world| {
-        enter(world, role, EntryState::Releasing);
+        let (_, ledger) = world.cluster(PROD).ledger.as_mut().unwrap();
+        ledger.slot.entries = vec![Entry {
+            machine: name("d"),
+            role,
+            state: EntryState::Releasing,
+        }];
         world.plan(PROD);
     })
 }
@@ -47,15 +41,10 @@ fn it_outlasts_late_requests() {
         .then(ends);
 }
 
-/// A worker's POST that lands late makes its first configuration, which disrupts nothing: nobody waits for it, in whatever state the
-/// entry is.
+/// A worker's POST that lands late makes its first configuration, which disrupts nothing: nobody waits for it.
 #[test]
 fn that_of_a_worker_ends_at_once() {
-    for state in [EntryState::Active, EntryState::Releasing] {
-        ready()
-            .when(|world| enter(world, Role::Worker, state))
-            .then(ends);
-    }
+    left(Role::Worker).then(ends);
 }
 
 /// Whether a worker's Node is gone cannot be told, and a worker does not wait for that: a person is told.
@@ -89,6 +78,33 @@ fn workers_are_updated_beside_a_sick_control_plane_machine() {
             );
             assert!(!rolled.contains(&"a".to_owned()), "{rolled:?}");
         });
+}
+
+/// It goes under an entry of the control plane, also where its machine is to be a worker now.
+#[test]
+fn an_old_control_plane_node_of_a_worker_goes_by_the_rules_of_the_control_plane() {
+    ready()
+        .when(|world| {
+            let mut node = world.nodes["c"].clone();
+            (node.name, node.uid) = ("d".to_owned(), "old".to_owned());
+            (node.addresses, node.ready) = (Vec::new(), false);
+            world.nodes.insert("d".to_owned(), node);
+            world.edit(PROD, |spec| {
+                spec["dataPlane"]["machines"] = ["d", "v", "w"].into();
+            });
+        })
+        .then(|seen| {
+            let mut actions = seen.plan.actions.iter();
+            let taken = actions.find_map(|action| match action {
+                Action::Slot(SlotWrite::Take { taken, .. }) => Some(taken),
+                _ => None,
+            });
+            let entries = &taken.expect("its entry is taken").slot.entries;
+            assert_eq!(entries[0].machine, name("d"));
+            assert_eq!(entries[0].role, Role::ControlPlane);
+        })
+        .when(settled)
+        .then(|seen| assert!(seen.world.ready(PROD), "{}", seen.world.story()));
 }
 
 /// An old Node of the control plane may still be an etcd member: it goes before its machine joins anew, as far as the numbers allow.

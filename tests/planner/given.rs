@@ -326,12 +326,20 @@ pub fn claims(plan: &Plan) -> Vec<&Claim> {
         .collect()
 }
 
-/// The machine whose entry a plan takes.
+/// The machine whose entry a plan takes, alone.
 pub fn taken(plan: &Plan) -> Option<&str> {
-    plan.actions.iter().find_map(|action| match action {
-        Action::Slot(SlotWrite::Take { machine, .. }) => Some(machine.as_str()),
+    let taken = all_taken(plan);
+    assert!(taken.len() <= 1, "{taken:?}");
+    taken.first().copied()
+}
+
+/// The machines whose entries a plan takes.
+pub fn all_taken(plan: &Plan) -> Vec<&str> {
+    let taken = plan.actions.iter().filter_map(|action| match action {
+        Action::Slot(SlotWrite::Take { machines, .. }) => Some(machines),
         _ => None,
-    })
+    });
+    taken.flatten().map(MachineName::as_str).collect()
 }
 
 /// The cluster.nix of a claim.

@@ -43,5 +43,6 @@ mod source;
 mod ssh_keys;
 mod stalled;
 mod status;
+mod together;
 mod turmoil;
 mod world;

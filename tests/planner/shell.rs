@@ -190,15 +190,16 @@ impl World {
         }))
     }
 
-    /// The write under an entry, as `controller/reconcile/entered.rs`: everything read anew, then planned and written.
-    pub fn enter(&mut self, name: &str, machine: &MachineName) -> Result<(), Refused> {
+    /// The writes under entries, as `controller/reconcile/entered.rs`: everything read anew, then planned and written.
+    pub fn enter(&mut self, name: &str, machines: &[MachineName]) -> Result<(), Refused> {
+        self.lists += 1;
         let mut facts = self.facts(name).ok_or(Refused)?;
         let observed = self.assemble(&mut facts);
         let LedgerView::Ours(taken, _) = &observed.ledger else {
             return Err(Refused);
         };
         let ledger = facts.maps[&ledger_name(name)].found.clone();
-        facts.enter(machine, taken, ledger);
+        facts.enter(machines, taken, ledger);
         let observed = self.assemble(&mut facts);
         let plan = nico::plan::plan(&observed, self.now, &self.settings);
         crate::rules::hold(&observed, &plan, self.now, &self.settings);
@@ -240,6 +241,7 @@ impl World {
         let Some((_, plan)) = self.plan(name) else {
             return false;
         };
+        self.lists += usize::from(plan.needs_live_reads());
         for action in &plan.actions {
             if self.apply(name, action).is_err() {
                 return true;

@@ -57,6 +57,8 @@ pub struct World {
     pub flying: BTreeMap<MachineName, Role>,
     /// Whether the API servers refuse the kubeconfig.
     pub refusing: bool,
+    /// How often everything was read live.
+    pub lists: usize,
     /// Pods of each Node, and those that a `PodDisruptionBudget` holds back.
     pub pods: BTreeMap<String, usize>,
     pub held_back: BTreeMap<String, usize>,
@@ -85,6 +87,7 @@ impl World {
             unwell: BTreeSet::new(),
             flying: BTreeMap::new(),
             refusing: false,
+            lists: 0,
             pods: BTreeMap::new(),
             held_back: BTreeMap::new(),
             mute: BTreeSet::new(),

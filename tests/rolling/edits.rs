@@ -1,10 +1,12 @@
 //! What an edit of the spec rolls, and in which order.
 
 use rig::judge::rollout::{Order, Rules, flights};
+use rig::proxy::{Effect, Moment};
 use serde_json::{Value, json};
 
 use crate::common::DEADLINE;
 use crate::common::case::row;
+use crate::common::steps::{Step, at};
 use crate::{IN_TURN, NEW, OLD, THREE, ready, ready_with, repository};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,6 +103,23 @@ async fn the_control_plane_comes_first_where_asked_and_two_workers_go_at_once() 
     assert!(of("w-03").from < of("w-02").until.unwrap(), "{flights:?}");
     let rules = Rules {
         order: Order::ControlPlaneFirst,
+        max_unavailable: 2,
+        rolls: vec![before],
+        ..Rules::default()
+    };
+    case.finish_rolled(&rules).await;
+}
+
+/// Of two workers that are taken together, one of which the write is refused keeps its entry, holds up no other, and is written next.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_write_is_refused_holds_up_none_of_those_taken_with_it() {
+    let rollout = json!({"rollout": {"maxUnavailable": 2}});
+    let (case, _hosts) = ready_with(&["cp-01"], &["w-01", "w-02"], rollout).await;
+    let refused = at("w-01", Step::Written, Moment::Before, Effect::Status(409));
+    case.proxy.fault(refused);
+    let before = case.roll(repository(NEW)).await;
+    case.ends_with(before, &["w-02", "w-01", "cp-01"]).await;
+    let rules = Rules {
         max_unavailable: 2,
         rolls: vec![before],
         ..Rules::default()

@@ -1,6 +1,6 @@
 //! The slot: entries are taken, written under, and ended (SPEC 4.2). Each write insists on the version that the plan rests on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,16 +18,16 @@ use crate::plan::writes::Precondition;
 use crate::remote::workload::{Marks, Question};
 
 impl Hand<'_> {
-    /// Makes or renews an entry; returns the ledger as that left it.
+    /// Makes or renews entries; returns the ledger as that left it.
     pub(super) async fn take(
         &mut self,
-        machine: &MachineName,
+        machines: &[MachineName],
         version: &Precondition,
         taken: &Ledger,
         without_quorum: Option<usize>,
     ) -> Result<Precondition, ActError> {
         self.update_ledger(version, taken).await?;
-        if let Some(n) = without_quorum {
+        for (machine, n) in machines.iter().zip(without_quorum) {
             self.tell(&Happening::QuorumNotKept(machine.clone(), n));
         }
         let taken = self.ledger.clone();
@@ -140,14 +140,30 @@ impl Hand<'_> {
         longest.saturating_sub(self.taken_up.age())
     }
 
-    /// Touches the child; where the answer shows it settled, the entry goes, by the ledger of before the touch.
-    pub(super) async fn end_entry(
+    /// Touches children; where the answers show them settled, their entries go, by the ledger of before the touches. One that cannot
+    /// be touched, or is in flight again, holds up its own entry alone.
+    pub(super) async fn end_entries(
         &mut self,
-        machine: &MachineName,
-        child: &Precondition,
+        children: &BTreeMap<MachineName, Precondition>,
         ledger: &Precondition,
-        after: &Ledger,
+        before: &Ledger,
     ) -> Result<(), ActError> {
+        let mut after = before.clone();
+        let mut failed = None;
+        for (machine, child) in children {
+            match self.touch(machine, child).await {
+                Ok(()) => after.slot = after.slot.without(machine),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        if after != *before {
+            self.update_ledger(ledger, &after).await?;
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Touches the child of an entry; an error where the answer does not show it settled.
+    async fn touch(&self, machine: &MachineName, child: &Precondition) -> Result<(), ActError> {
         let answer = self.mark(machine.as_str(), child, &Mark::Touched).await?;
         let mut answer = self.observed.as_member(&answer);
         let machine;
@@ -158,10 +174,11 @@ impl Hand<'_> {
             machine = calls::list_one::<Machine>(&self.api(), answer.name.as_str()).await?;
             answer.machine = machine.as_ref();
         }
-        if !answer.is_some_and(|it| it.controlled && it.is_settled(now())) {
-            return Err(ActError::Lost("the machine is in flight again"));
+        if answer.is_some_and(|it| it.controlled && it.is_settled(now())) {
+            Ok(())
+        } else {
+            Err(ActError::Lost("the machine is in flight again"))
         }
-        self.update_ledger(ledger, after).await
     }
 
     /// Asks the cluster how its machines are, in the background.

@@ -1,8 +1,9 @@
-//! The write under an entry (SPEC 4.2): everything that the decision rests on is read after the entry was taken, the child last,
-//! then the ledger once more; and then it is planned anew. Nothing else writes disruptively.
+//! The writes under entries that were taken together (SPEC 4.2): everything that the decisions rest on is read after the take, the
+//! children last, then the ledger once more; and then it is planned anew. Nothing else writes disruptively.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use crate::api::names::MachineName;
 use crate::api::nio::NixosConfiguration;
@@ -10,6 +11,7 @@ use crate::controller::act::{ActError, Hand};
 use crate::controller::aside::aside;
 use crate::controller::calls;
 use crate::controller::clock::now;
+use crate::controller::live::READS_AT_A_TIME;
 use crate::controller::observe::{at_hand, observe, read_ledger, read_live};
 use crate::controller::pass::Pass;
 use crate::plan::action::{Action, Plan};
@@ -18,17 +20,18 @@ use crate::plan::observed::Observed;
 use crate::plan::writes::Precondition;
 use crate::plan::{Settings, plan};
 
-/// Writes what is to be written to the machine of an entry, where everything still says so. A failed read ends it; the entry stays.
-pub(super) async fn write_under_entry(
+/// Writes what is to be written to the machines of these entries, where everything still says so. A failed read ends it; the entries
+/// stay. So does the entry of a machine that cannot be written, and the others are written all the same.
+pub(super) async fn write_under_entries(
     pass: &Pass<'_>,
     first: (&Observed, &Plan),
     settings: &Settings,
-    machine: &MachineName,
+    machines: &[MachineName],
     taken: &Precondition,
 ) -> Result<(), ActError> {
     let context = pass.context;
     // Whether nobody holds a machine that joins, all configurations say.
-    let joins = first.1.selection.joins(machine);
+    let joins = machines.iter().any(|it| first.1.selection.joins(it));
     let Some((live, mut sources)) = read_live(pass, first.0.nio, joins).await? else {
         return Err(ActError::Lost("the cluster is gone"));
     };
@@ -38,32 +41,45 @@ pub(super) async fn write_under_entry(
     }
     let mut facts = at_hand(pass, &live, &sources, first.0.nio);
     facts.live = true;
-    facts.writes = BTreeSet::from([machine.clone()]);
+    facts.writes = machines.iter().cloned().collect();
     observe(pass, &mut sources, &mut facts, first.1.asks_cluster).await?;
-    match calls::get_opt(&pass.api::<NixosConfiguration>(), machine.as_str()).await? {
-        Some(child) => facts.add_configurations([Arc::new(child)]),
-        None => facts.drop_configuration(machine.as_str()),
+    let configurations = pass.api::<NixosConfiguration>();
+    let reads = stream::iter(machines.to_vec())
+        .map(async |machine| calls::get_opt(&configurations, machine.as_str()).await);
+    let children: Vec<_> = reads.buffered(READS_AT_A_TIME).try_collect().await?;
+    for (machine, child) in machines.iter().zip(children) {
+        match child {
+            Some(child) => facts.add_configurations([Arc::new(child)]),
+            None => facts.drop_configuration(machine.as_str()),
+        }
     }
-    facts.enter(machine, taken, read_ledger(context, &facts.cluster).await?);
+    facts.enter(machines, taken, read_ledger(context, &facts.cluster).await?);
     let Ok(observed) = aside(facts.machines.len(), || assemble(&facts)) else {
-        return Err(ActError::Lost("its configuration changed meanwhile"));
+        return Err(ActError::Lost("a configuration changed meanwhile"));
     };
-    if observed.entered.is_none() {
+    if observed.entered.is_empty() {
         return Err(ActError::Lost(
             "the ledger changed since the entry was taken",
         ));
     }
     let hand = Hand::new(pass, &observed);
     let plan = aside(observed.machines.len(), || plan(&observed, now(), settings));
-    let written = plan.actions.iter().find_map(|action| match action {
-        Action::Disrupt(disruptive) => Some(disruptive),
-        _ => None,
-    });
-    let Some(disruptive) = written else {
-        return Err(ActError::Lost("it may not be written any more"));
-    };
     if plan.rests_on_all_configurations() && !sources.has_all_configurations() {
-        return Err(ActError::Lost("its configuration is gone"));
+        return Err(ActError::Lost("a configuration is gone"));
     }
-    hand.disrupt(disruptive).await
+    let mut written = 0;
+    let mut failed = None;
+    for action in &plan.actions {
+        if let Action::Disrupt(disruptive) = action {
+            match hand.disrupt(disruptive).await {
+                Ok(()) => written += 1,
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+    }
+    match failed {
+        Some(error) => Err(error),
+        None if written < machines.len() => Err(ActError::Lost("it may not be written any more")),
+        None => Ok(()),
+    }
 }

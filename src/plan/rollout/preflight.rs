@@ -6,7 +6,7 @@ mod step;
 mod turn;
 
 use std::cell::OnceCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::api::ledger::EntryState;
@@ -57,6 +57,8 @@ pub(super) enum Verdict {
 /// Everything that the rules ask for.
 pub(super) struct Preflight<'a> {
     pub(super) known: &'a Known<'a>,
+    /// Machines in flight, and those that were chosen beside them.
+    flights: BTreeMap<MachineName, Flight>,
     pub(super) numbers: Numbers,
     order: RolloutOrder,
     most_workers: usize,
@@ -84,6 +86,7 @@ impl<'a> Preflight<'a> {
         let numbers = observed.numbers(asks, &vouched);
         let mut preflight = Self {
             known,
+            flights: known.flights.clone(),
             numbers,
             order: rollout.map_or(RolloutOrder::WorkersFirst, |rollout| rollout.order),
             most_workers: rollout.map_or(1, |rollout| rollout.max_unavailable.of(workers)),
@@ -121,7 +124,8 @@ impl<'a> Preflight<'a> {
         self.asks && self.observed().word == Word::NotAsked
     }
 
-    /// The role that a machine has, or is to have.
+    /// The role that a machine has, or is to have. One whose Node of the control plane is left over has that of the control plane until
+    /// the Node is gone: it may still be a member of etcd.
     pub(super) fn role(&self, machine: &MachineName) -> Role {
         let held = self.observed().controlled(machine).map(|it| it.role());
         let entered = || self.observed().entry(machine).map(|it| it.role);
@@ -129,10 +133,30 @@ impl<'a> Preflight<'a> {
             let joining = &self.known.selection.control_plane.joining;
             joining.contains(machine).then_some(Role::ControlPlane)
         };
-        held.or_else(joins).or_else(entered).unwrap_or(Role::Worker)
+        let left_over = || {
+            let node = self.observed().node(machine).filter(|_| self.asks);
+            node.is_some_and(|node| node.control_plane)
+                .then_some(Role::ControlPlane)
+        };
+        held.or_else(joins)
+            .or_else(left_over)
+            .or_else(entered)
+            .unwrap_or(Role::Worker)
     }
 
-    /// Whether it joins in the role that it has: an entry of the control plane ends as one before its machine joins as a worker.
+    /// Judges the others as if a machine that was chosen had its entry already.
+    pub(super) fn enter(&mut self, machine: &MachineName) {
+        let held = self.observed().controlled(machine);
+        let flight = Flight {
+            role: self.role(machine),
+            entry: Some(EntryState::Active),
+            once_confirmed: held.is_some_and(|held| held.was_confirmed()),
+        };
+        self.flights.insert(machine.clone(), flight);
+    }
+
+    /// Whether it joins in the role that it has: what is left of it in the control plane, an entry or a Node, goes before it joins as a
+    /// worker.
     fn joins(&self, machine: &MachineName) -> bool {
         let pick = self.known.selection.of(self.role(machine));
         pick.joining.contains(machine)
@@ -143,7 +167,7 @@ impl<'a> Preflight<'a> {
     pub(super) fn candidates(&self) -> Vec<MachineName> {
         let mut all: Vec<MachineName> = Vec::new();
         let entered = |flight: &Flight| flight.entry.is_some();
-        let flights = || self.known.flights.iter();
+        let flights = || self.flights.iter();
         all.extend(flights().filter(|it| entered(it.1)).map(|it| it.0.clone()));
         all.extend(flights().filter(|it| !entered(it.1)).map(|it| it.0.clone()));
         for role in Role::ALL {
@@ -192,7 +216,7 @@ impl<'a> Preflight<'a> {
     fn in_flight(&self, machine: &MachineName) -> bool {
         match (
             self.observed().controlled(machine),
-            self.known.flights.get(machine),
+            self.flights.get(machine),
         ) {
             (Some(held), Some(_)) => !held.is_confirmed() || held.is_deleting(),
             // One that joins has not begun before its first configuration is there.

@@ -1,9 +1,11 @@
 //! The conditions: what holds, why, and what a person can do about it.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use crate::api::conditions::{Cause, ConditionType, Reason};
-use crate::api::names::kubeconfig_name;
+use crate::api::names::{MachineName, kubeconfig_name};
 use crate::api::status::{ClusterCondition, Role, RoleStatus};
 use crate::api::text::shown;
 use crate::plan::action::{Plan, Wait};
@@ -234,6 +236,18 @@ fn kubeconfig_ready(observed: &Observed, plan: &Plan, was_true: bool, now: Times
     }
 }
 
+/// Machines, few by name and the rest by number, and the verb that goes with them.
+fn they(machines: &[&MachineName], one: &str, several: &str) -> String {
+    const NAMED: usize = 10;
+    let names: Vec<&str> = machines.iter().map(|it| it.as_str()).take(NAMED).collect();
+    let verb = if machines.len() == 1 { one } else { several };
+    let more = match machines.len() - names.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{}{more} {verb}", names.join(", "))
+}
+
 /// What is being changed, what it waits for, and what else is out of date: few machines by name, many by number.
 fn rolling_out(plan: &Plan) -> Condition {
     const NAMED: usize = 5;
@@ -241,12 +255,21 @@ fn rolling_out(plan: &Plan) -> Condition {
         let waits = plan.waits.iter();
         waits.filter(|wait| wait.condition == ConditionType::RollingOut)
     };
-    let mut problems: Vec<String> = plan
-        .in_flight
+    let mut flights: BTreeMap<&str, Vec<&MachineName>> = BTreeMap::new();
+    for (machine, flight) in &plan.in_flight {
+        flights
+            .entry(&flight.waiting_for)
+            .or_default()
+            .push(machine);
+    }
+    let mut problems: Vec<String> = flights
         .iter()
-        .map(|(machine, flight)| format!("{machine} waits for {}", flight.waiting_for))
+        .map(|(what, machines)| format!("{} for {what}", they(machines, "waits", "wait")))
         .collect();
-    problems.extend(plan.next.iter().map(|machine| format!("{machine} is next")));
+    if !plan.next.is_empty() {
+        let next: Vec<_> = plan.next.iter().collect();
+        problems.push(format!("{} next", they(&next, "is", "are")));
+    }
     problems.extend(waits().map(|wait| wait.cause.message.clone()));
     let others = || {
         let mut outdated = plan.outdated.iter();
@@ -261,8 +284,10 @@ fn rolling_out(plan: &Plan) -> Condition {
         problems.push(format!("{more} more are out of date"));
     }
     for role in Role::ALL {
-        let leaving = plan.selection.of(role).leaving.iter();
-        problems.extend(leaving.map(|machine| format!("{machine} is to leave")));
+        let leaving: Vec<_> = plan.selection.of(role).leaving.iter().collect();
+        if !leaving.is_empty() {
+            problems.push(format!("{} to leave", they(&leaving, "is", "are")));
+        }
     }
     if problems.is_empty() {
         return Condition::new("False", Reason::AsExpected, "");

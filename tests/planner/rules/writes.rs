@@ -10,7 +10,7 @@ use nico::plan::action::{
     SlotWrite,
 };
 use nico::plan::confirmed::Proof;
-use nico::plan::entered::{Entered, EnteredWrite};
+use nico::plan::entered::EnteredWrite;
 use nico::plan::observed::{LedgerView, Member, Observed, SecretView, SshKeyView};
 use nico::plan::writes::{Child, Precondition, Rewrite};
 use serde_json::Value;
@@ -175,7 +175,10 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
         }
         Action::Disrupt(disruptive) => {
             must(
-                observed.entered.as_ref().map(Entered::machine) == Some(disruptive.machine()),
+                observed
+                    .entered
+                    .iter()
+                    .any(|it| it.machine() == disruptive.machine()),
                 "SPEC 4.2: nothing is disrupted but under its entry",
             )?;
             match disruptive.write() {
@@ -189,21 +192,27 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
             }
         }
         Action::Slot(SlotWrite::End {
-            machine,
-            child,
+            children,
             ledger,
-            after,
+            before,
         }) => {
-            let held = observed.configurations.get(machine.as_str());
-            let held = held.ok_or("only a child that is there is touched")?;
             must(
-                Precondition::of(&held.metadata) == *child
-                    && member(held).is_confirmed()
-                    && matches!(&observed.ledger, LedgerView::Ours(version, old)
-                        if version == ledger && old.slot.entry(machine).is_some_and(|it| it.state == EntryState::Releasing))
-                    && after.slot.entry(machine).is_none(),
-                "SPEC 4.2: an entry ends from `releasing`, once its machine is confirmed",
-            )
+                matches!(&observed.ledger, LedgerView::Ours(version, old)
+                    if version == ledger && old == before),
+                "SPEC 4.2: what is removed is removed from the ledger that was read",
+            )?;
+            for (machine, child) in children {
+                let held = observed.configurations.get(machine.as_str());
+                let held = held.ok_or("only a child that is there is touched")?;
+                let entry = before.slot.entry(machine);
+                must(
+                    Precondition::of(&held.metadata) == *child
+                        && member(held).is_confirmed()
+                        && entry.is_some_and(|it| it.state == EntryState::Releasing),
+                    "SPEC 4.2: an entry ends from `releasing`, once its machine is confirmed",
+                )?;
+            }
+            Ok(())
         }
         Action::Child(ChildWrite::Hold(child, at)) => must(
             observed.unheld.get(child) == Some(at),

@@ -13,11 +13,11 @@ use crate::plan::targets::key_is_unknown;
 impl Preflight<'_> {
     /// What is to be done to a machine, whether or not it may be done now.
     pub(super) fn step(&self, machine: &MachineName) -> Verdict {
-        let joins = self.joins(machine);
+        let joins = self.known.selection.joins(machine);
         let held = self.observed().controlled(machine);
         let entered = self.observed().entry(machine).is_some();
         if joins || (held.is_none() && entered) {
-            return self.first_step(machine, joins);
+            return self.first_step(machine, self.joins(machine));
         }
         let Some(held) = held.filter(|held| !held.is_deleting()) else {
             return Verdict::Nothing;

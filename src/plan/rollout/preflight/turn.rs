@@ -18,7 +18,7 @@ impl Preflight<'_> {
         let vouched = self.vouched.contains(machine);
         // What a person vouches to be off is in nobody's way but by its entry, nor is anything but an entry in its own.
         let others = || {
-            self.known.flights.iter().filter(|(other, flight)| {
+            self.flights.iter().filter(|(other, flight)| {
                 let only_by_entry = vouched || self.vouched.contains(*other);
                 *other != machine && (flight.entry.is_some() || !only_by_entry)
             })
