@@ -1,4 +1,4 @@
-//! What is on the wire: the resource, NIO's resources, the ledger and the names. Knows nothing else of the program.
+#![doc = include_str!("README.md")]
 
 pub mod cluster;
 pub mod cluster_nix;

@@ -1,4 +1,4 @@
-//! NIO's resources, read leniently: a field of a wrong type is as good as absent, in both generations (NIO.md, "Field by field").
+#![doc = include_str!("nio/README.md")]
 
 use std::sync::OnceLock;
 

@@ -1,5 +1,5 @@
 //! Each decoder of what machines, API servers and tenants send, on any bytes: none panics, and none takes more than a fixed multiple of
-//! its input. Memory and steps are counted as the bytes that are allocated in all, so this is one test: others would be counted, too.
+//! its input (L7). Memory and steps are counted as the bytes that are allocated in all, so this is one test: others would be counted, too.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
 
 mod machines;

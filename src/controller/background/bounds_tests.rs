@@ -92,7 +92,7 @@ async fn few_clusters_are_probed_at_the_same_time_and_each_has_its_turn() {
     assert_eq!(settled().await, all);
 }
 
-/// A cluster whose members answer nothing takes as long as a probe may, every time. However many there are in a namespace, one whose
+/// L6: a cluster whose members answer nothing takes as long as a probe may, every time. However many there are in a namespace, one whose
 /// members answer is asked at once.
 #[tokio::test]
 async fn clusters_that_do_not_answer_hold_up_none_that_does() {
