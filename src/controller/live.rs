@@ -279,18 +279,19 @@ impl<K: Object> Live<K> {
         names: BTreeSet<String>,
     ) -> Result<(), CallError> {
         let reads = futures::stream::iter(names).map(async |name| {
+            let shown = cached.get(namespace, &name);
             let found = calls::list_one(api, &name).await?;
-            Ok::<_, CallError>((name, found.map(Arc::new)))
+            Ok::<_, CallError>((name, shown, found.map(Arc::new)))
         });
         let read: Vec<_> = reads.buffered(READS_AT_A_TIME).try_collect().await?;
-        for (name, found) in read {
-            let shown = cached.get(namespace, &name);
+        for (name, shown, found) in read {
+            // The next pass begins with what this one learned.
             match (found, shown) {
                 (Some(found), _) => {
-                    // The next pass begins with what this one learned.
                     cached.saw(Arc::clone(&found));
                     self.store.put(&found);
                 }
+                // One of its name that the watch has shown since stays.
                 (None, Some(shown)) => drop(cached.apply(Event::Delete((*shown).clone()))),
                 (None, None) => {}
             }
