@@ -1,4 +1,4 @@
-//! NICO killed before and after every single write of a bring-up (INVARIANTS C1, C2, C4): the next one takes it up.
+//! NICO killed before and after every single write of a bring-up (C1, C2, C4): the next one takes it up.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -152,7 +152,7 @@ async fn a_bring_up_survives_a_kill_at_every_write() {
     );
 }
 
-/// Each life commits two writes and is killed before it learns of the second. (With one it could not claim anything: SPEC 2.5 has
+/// Each life commits two writes and is killed before it learns of the second. (With one it could not claim anything: the rules have
 /// a new id written before the first claim, and a life that finds an id and no configuration cannot know that nobody used it.)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bring_up_goes_on_with_two_writes_a_life() {

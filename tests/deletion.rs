@@ -17,7 +17,7 @@ use rig::wait::wait_for;
 use rig::world::{MachineSpec, condition};
 use serde_json::{Value, json};
 
-/// SPEC 5: configurations first, and nothing that NIO needs for them before the last one is gone.
+/// Configurations first, and nothing that NIO needs for them before the last one is gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ready_cluster_is_taken_down_in_order_and_its_machines_are_free() {
     let case = Case::start().await;

@@ -1,5 +1,5 @@
 //! Everything that an API server and its watches can do to a bring-up, once each: it is Ready in the end, and no rule was broken
-//! (INVARIANTS C5, S1 to S5, E1).
+//! (C5, S1 to S5, E1).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -18,7 +18,7 @@ use rig::world::{NicoSetup, RunningNico, World};
 
 /// Worlds side by side.
 const AT_ONCE: usize = 4;
-/// How soon a program that was told to stop has stopped (SPEC 7: "within seconds").
+/// How soon a program that was told to stop has stopped.
 const SOON: Duration = Duration::from_secs(10);
 
 const CONFIGURATIONS: &str = "nixosconfigurations";

@@ -1,4 +1,4 @@
-//! Trying a kubeconfig (SPEC 6) against a real API server: what works, and what each failure is told as.
+//! Trying a kubeconfig against a real API server: what works, and what each failure is told as.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,

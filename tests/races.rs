@@ -1,4 +1,4 @@
-//! Two clusters that want the same machines, 200 rounds: no machine is ever in both, and neither starves (SPEC 2.3, 2.4; INVARIANTS I1, T1).
+//! Two clusters that want the same machines, 200 rounds: no machine is ever in both, and neither starves (I1, T1).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 

@@ -112,3 +112,25 @@ fn every_invariant_is_named_by_a_test() {
         assert!(words.contains(invariant), "no test names {invariant}");
     }
 }
+
+/// Whoever clones the repository has nothing else: no rule may stand in a document that is not here.
+#[test]
+fn nothing_refers_to_a_document_that_is_not_here() {
+    let outside = ["SPEC", "INVARIANTS", "DESIGN", "STYLE", "PRD"];
+    let folders = ["src", "tests", "examples", "deploy", "crds"];
+    let below = folders.iter().flat_map(|it| files(&root().join(it)));
+    let top = ["README.md", "Cargo.toml"].map(|it| root().join(it));
+    let mut read = 0;
+    for path in below.chain(top).filter(|path| !path.ends_with(file!())) {
+        let Ok(text) = std::fs::read_to_string(&path) else {
+            continue;
+        };
+        read += 1;
+        for (number, line) in text.lines().enumerate() {
+            let mut words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            let refers = words.any(|it| outside.contains(&it)) || line.contains("NIO.md");
+            assert!(!refers, "{}:{}: {line}", path.display(), number + 1);
+        }
+    }
+    assert!(read > 100, "{read}");
+}

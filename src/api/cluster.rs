@@ -1,4 +1,4 @@
-//! `KubernetesCluster` on the wire (SPEC 1): its spec as users write it, its definition, and the lenient form that the watch reads.
+//! `KubernetesCluster` on the wire: its spec as users write it, its definition, and the lenient form that the watch reads.
 //!
 //! The program itself works with [`super::spec::ValidSpec`], which [`super::validate::validate`] makes of a spec.
 
@@ -246,7 +246,7 @@ pub struct RawCluster {
     pub status: Option<ClusterStatus>,
 }
 
-/// The definition of `KubernetesCluster`, with all that the API server can check (SPEC 1.1).
+/// The definition of `KubernetesCluster`, with all that the API server can check.
 #[must_use]
 pub fn crd() -> CustomResourceDefinition {
     let mut crd = KubernetesCluster::crd();

@@ -1,4 +1,4 @@
-//! Condition types and reasons, each written once for code, tests, documents and alerts alike (SPEC 1.2).
+//! Condition types and reasons, each written once for code, tests, documents and alerts alike.
 
 use std::fmt;
 
@@ -51,7 +51,7 @@ impl fmt::Display for ConditionType {
 pub enum Reason {
     /// All is as it should be.
     AsExpected,
-    /// The spec breaks a rule of SPEC 1.1.
+    /// The spec breaks a rule of the resource.
     InvalidSpec,
     /// Neither the spec nor the operator names a repository.
     GitRepoMissing,

@@ -1,4 +1,4 @@
-//! The hash by which classic NIO names the `additionalFiles` that it applied (NIO.md, "`additionalFilesHash`"). It is the
+//! The hash by which classic NIO names the `additionalFiles` that it applied. It is the
 //! SHA-256 of what Python's `json.dumps(list, sort_keys=True)` writes, so each byte of that text matters here.
 
 use std::fmt::Write as _;
@@ -178,7 +178,7 @@ mod tests {
         assert_eq!(additional_files_hash(&[]), "");
     }
 
-    // NIO.md, seen with the real program.
+    // Seen with the real program.
     #[test]
     fn the_vectors_of_the_real_program() {
         let first = json!([

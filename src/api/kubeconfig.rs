@@ -2,13 +2,13 @@
 
 use jiff::Timestamp;
 
-/// Secret type by which Cluster API and Flux find a kubeconfig (SPEC 3.1).
+/// Secret type by which Cluster API and Flux find a kubeconfig.
 pub const KUBECONFIG_TYPE: &str = "cluster.x-k8s.io/secret";
-/// Label by which Cluster API and Flux find a kubeconfig: the cluster's name (SPEC 3.1).
+/// Label by which Cluster API and Flux find a kubeconfig: the cluster's name.
 pub const KUBECONFIG_LABEL: &str = "cluster.x-k8s.io/cluster-name";
 /// Key of the kubeconfig in its Secret (Cluster API).
 pub const VALUE_KEY: &str = "value";
-/// The same again, for people (SPEC 3.1).
+/// The same again, for people.
 pub const KUBECONFIG_KEY: &str = "kubeconfig";
 
 /// What is no secret in a Secret with a kubeconfig that is as NICO wrote it.

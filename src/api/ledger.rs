@@ -1,4 +1,4 @@
-//! The ledger: what must be remembered between two passes though the status may be wiped (SPEC 3.6).
+//! The ledger: what must be remembered between two passes though the status may be wiped.
 //!
 //! It is the ConfigMap `<cluster>-nico`. Each key stands alone: a word, or JSON where it is more than a word.
 
@@ -22,7 +22,7 @@ const MOST_ENTRIES: usize = 1100;
 /// Most characters of a state.
 const LONGEST_STATE: usize = 32;
 
-/// State of an entry of the slot (SPEC 4.2).
+/// State of an entry of the slot.
 ///
 /// A later version may add states, and may be taken back while one stands in the ledger. So whoever adds one gives it a word of at
 /// most 32 lower-case letters, and a meaning under which it does no harm that versions which do not know it neither write the machine
@@ -65,7 +65,7 @@ impl From<EntryState> for String {
     }
 }
 
-/// One machine that may be disrupted now (SPEC 4.2).
+/// One machine that may be disrupted now.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Entry {
     /// The machine.
@@ -76,7 +76,7 @@ pub struct Entry {
     pub state: EntryState,
 }
 
-/// The slot: all entries (SPEC 4.2).
+/// The slot: all entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Slot {
     /// One control plane machine, or up to `maxUnavailable` workers.
@@ -117,11 +117,11 @@ impl Slot {
 pub struct Ledger {
     /// Id of this founding.
     pub id: ClusterId,
-    /// Whether the cluster was founded (SPEC 2.5).
+    /// Whether the cluster was founded.
     pub founded: bool,
     /// Who may be disrupted.
     pub slot: Slot,
-    /// The last resolved commit (SPEC 4.7).
+    /// The last resolved commit.
     pub commit: Option<String>,
 }
 

@@ -11,9 +11,9 @@ pub const GROUP: &str = "nico.homystack.com";
 /// Field manager of every write (Kubernetes: server-side apply, "Field management").
 pub const FIELD_MANAGER: &str = "nico";
 
-/// Finalizer of a `KubernetesCluster` (SPEC 5).
+/// Finalizer of a `KubernetesCluster`.
 pub const CLUSTER_FINALIZER: &str = "nico.homystack.com/cluster";
-/// Finalizer of the children that NIO or NICO still needs (SPEC 3.1, 3.6).
+/// Finalizer of the children that NIO or NICO still needs.
 pub const IN_USE_FINALIZER: &str = "nico.homystack.com/in-use";
 
 /// Label that every child carries, with the value [`FIELD_MANAGER`].
@@ -23,34 +23,34 @@ pub const CLUSTER_LABEL: &str = "nico.homystack.com/cluster";
 /// Label of every configuration: `control-plane` or `worker`.
 pub const ROLE_LABEL: &str = "nico.homystack.com/role";
 
-/// On a configuration: the marker that was seen applied (SPEC 3.5).
+/// On a configuration: the marker that was seen applied.
 pub const CONFIRMED_ANNOTATION: &str = "nico.homystack.com/confirmed";
-/// Value of [`CONFIRMED_ANNOTATION`] once NIO's proof spoke of another attempt (SPEC 3.5).
+/// Value of [`CONFIRMED_ANNOTATION`] once NIO's proof spoke of another attempt.
 pub const WITHDRAWN: &str = "withdrawn";
-/// On a configuration: when its marker was written, RFC 3339 (SPEC 3.4).
+/// On a configuration: when its marker was written, RFC 3339.
 pub const WRITTEN_ANNOTATION: &str = "nico.homystack.com/written";
-/// On a configuration: when it was rewritten though its last attempt was not confirmed, RFC 3339; that attempt may still run (NIO.md).
+/// On a configuration: when it was rewritten though its last attempt was not confirmed, RFC 3339; that attempt may still run.
 pub const REWRITTEN_ANNOTATION: &str = "nico.homystack.com/rewritten";
-/// On a configuration: a value never used before, so that every older pending write fails (SPEC 4.2).
+/// On a configuration: a value never used before, so that every older pending write fails.
 pub const TOUCHED_ANNOTATION: &str = "nico.homystack.com/touched";
-/// On a Node: since when NICO drains it, RFC 3339 (SPEC 4.6).
+/// On a Node: since when NICO drains it, RFC 3339.
 pub const DRAINING_ANNOTATION: &str = "nico.homystack.com/draining";
-/// On a Node: `"true"` where NICO made it unschedulable, so that NICO may undo that (SPEC 4.6).
+/// On a Node: `"true"` where NICO made it unschedulable, so that NICO may undo that.
 pub const CORDONED_ANNOTATION: &str = "nico.homystack.com/cordoned";
-/// On a cluster: the control plane machine that may leave a control plane of two (SPEC 4.3).
+/// On a cluster: the control plane machine that may leave a control plane of two.
 pub const ACCEPT_QUORUM_LOSS_ANNOTATION: &str = "nico.homystack.com/accept-quorum-loss";
-/// On a cluster: machines that a person vouches to be off, separated by commas; `all` while the cluster is being deleted (SPEC 5).
+/// On a cluster: machines that a person vouches to be off, separated by commas; `all` while the cluster is being deleted.
 pub const FORCE_RELEASE_ANNOTATION: &str = "nico.homystack.com/force-release";
-/// On a Secret that is not NICO's: the cluster that may use it as its token (SPEC 3.1).
+/// On a Secret that is not NICO's: the cluster that may use it as its token.
 pub const ADOPT_ANNOTATION: &str = "nico.homystack.com/adopt";
-/// On the kubeconfig Secret: SHA-256 of what NICO wrote there, by which a hand's edit is told (SPEC 6).
+/// On the kubeconfig Secret: SHA-256 of what NICO wrote there, by which a hand's edit is told.
 pub const DIGEST_ANNOTATION: &str = "nico.homystack.com/digest";
 /// On the kubeconfig Secret: the endpoint of the spec that it was made for; empty where there was none.
 pub const ENDPOINT_ANNOTATION: &str = "nico.homystack.com/endpoint";
-/// On a Machine: `"true"` keeps a selector from taking it (SPEC 2.2).
+/// On a Machine: `"true"` keeps a selector from taking it.
 pub const RELEASE_ANNOTATION: &str = "nico.homystack.com/release";
 
-/// Most characters of a DNS label (RFC 1123), the form of machine and cluster names (SPEC 1.1).
+/// Most characters of a DNS label (RFC 1123), the form of machine and cluster names.
 pub const MAX_LABEL: usize = 63;
 
 /// Most characters of a DNS subdomain (RFC 1123).
@@ -98,13 +98,13 @@ fn is_lower_hex(text: &str, length: usize) -> bool {
     text.len() == length && text.as_bytes().iter().all(hex)
 }
 
-/// Name of a Machine, which is also the name of its configuration (SPEC 2.3), of its flake output and of its host.
+/// Name of a Machine, which is also the name of its configuration, of its flake output and of its host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct MachineName(String);
 
 impl MachineName {
-    /// The name, where it is a DNS label (SPEC 1.1).
+    /// The name, where it is a DNS label.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         is_dns_label(name).then(|| Self(name.to_owned()))
@@ -131,7 +131,7 @@ impl Form for ObjectName {
     }
 }
 
-/// Id of one founding of a cluster: 16 lower-case hexadecimal characters (SPEC 3.3). Data of another id is not this cluster's.
+/// Id of one founding of a cluster: 16 lower-case hexadecimal characters. Data of another id is not this cluster's.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct ClusterId(String);
@@ -157,7 +157,7 @@ impl<'de> Deserialize<'de> for ClusterId {
     }
 }
 
-/// Digest of all that should make NIO apply again (SPEC 3.4): 12 lower-case hexadecimal characters.
+/// Digest of all that should make NIO apply again: 12 lower-case hexadecimal characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(String);
 
@@ -177,11 +177,11 @@ impl Revision {
     }
 }
 
-/// Name of one attempt: `<revision>-<g>`, where no two attempts of a configuration share a `g` (SPEC 3.4).
+/// Name of one attempt: `<revision>-<g>`, where no two attempts of a configuration share a `g`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Marker(String);
 
-/// Directory of the marker file, which is the last additional file (SPEC 3.4).
+/// Directory of the marker file, which is the last additional file.
 pub const MARKER_DIR: &str = ".nico/";
 
 impl Marker {
@@ -222,31 +222,31 @@ impl Marker {
     }
 }
 
-/// Name of the ConfigMap that is the ledger (SPEC 3.6).
+/// Name of the ConfigMap that is the ledger.
 #[must_use]
 pub fn ledger_name(cluster: &str) -> String {
     format!("{cluster}-nico")
 }
 
-/// Name of the ConfigMap with the pinned SSH host keys (SPEC 6).
+/// Name of the ConfigMap with the pinned SSH host keys.
 #[must_use]
 pub fn known_hosts_name(cluster: &str) -> String {
     format!("{cluster}-known-hosts")
 }
 
-/// Name of the Secret with the admin kubeconfig (SPEC 3.1).
+/// Name of the Secret with the admin kubeconfig.
 #[must_use]
 pub fn kubeconfig_name(cluster: &str) -> String {
     format!("{cluster}-kubeconfig")
 }
 
-/// Name of the control plane's token Secret (SPEC 3.1).
+/// Name of the control plane's token Secret.
 #[must_use]
 pub fn join_token_name(cluster: &str) -> String {
     format!("{cluster}-join-token")
 }
 
-/// Name of the workers' token Secret (SPEC 3.1).
+/// Name of the workers' token Secret.
 #[must_use]
 pub fn worker_token_name(cluster: &str) -> String {
     format!("{cluster}-worker-token")

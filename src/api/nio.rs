@@ -15,7 +15,7 @@ use super::parsed::{Parsed, parsed};
 use super::read::{fields, lenient, metadata, small};
 use super::text::shown;
 
-/// Which NIO is installed (NIO.md).
+/// Which NIO is installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Generation {
     /// homystack/NIO, Python on kopf.
@@ -24,15 +24,15 @@ pub enum Generation {
     V1,
 }
 
-/// The finalizers that NIO puts on configurations: classic's, and v1's (NIO.md).
+/// The finalizers that NIO puts on configurations: classic's, and v1's.
 pub const NIO_FINALIZERS: [&str; 2] = [
     "kopf.zalando.org/KopfFinalizerMarker",
     "nio.homystack.com/finalizer",
 ];
-/// Key of a machine's private key in its SSH Secret (NIO.md).
+/// Key of a machine's private key in its SSH Secret.
 pub const SSH_KEY: &str = "ssh-privatekey";
 
-/// Namespace of an SSH Secret for which classic names none (NIO.md).
+/// Namespace of an SSH Secret for which classic names none.
 const CLASSIC_DEFAULT_NAMESPACE: &str = "default";
 
 /// Spec of a `Machine`.
@@ -112,7 +112,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// The machine's address: ipAddress, else host, else hostname (SPEC 3.3). A malformed one is none, and no other takes its place:
+    /// The machine's address: ipAddress, else host, else hostname. A malformed one is none, and no other takes its place:
     /// NIO would still go by it.
     #[must_use]
     pub fn address(&self) -> Option<&str> {

@@ -1,4 +1,4 @@
-//! The rules of SPEC 1.1, each written once: the resource's schema and CEL rules, and the check in code, are made of them.
+//! The rules of a spec, each written once: the resource's schema and CEL rules, and the check in code, are made of them.
 //!
 //! A pattern is read by RE2 (API server) and by the `regex` crate alike: no look-around, `^` and `$` at both ends.
 
@@ -317,7 +317,7 @@ pub const PORT: RangeInclusive<i64> = 1..=65535;
 pub const DEFAULT_PORT: u16 = 6443;
 /// `spec.rollout.progressDeadlineSeconds`, up to a week.
 pub const PROGRESS_DEADLINE: RangeInclusive<i64> = 1..=604_800;
-/// NIO's own timeout for an apply is 3600 seconds (SPEC 1.1).
+/// NIO's own timeout for an apply is 3600 seconds.
 pub const DEFAULT_PROGRESS_DEADLINE: u32 = 4200;
 /// `spec.rollout.drainTimeoutSeconds`, up to a day.
 pub const DRAIN_TIMEOUT: RangeInclusive<i64> = 0..=86_400;

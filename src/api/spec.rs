@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::names::MachineName;
 
-/// A spec in which every rule of SPEC 1.1 holds, with the defaults filled in.
+/// A spec in which every rule holds, with the defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValidSpec {
     /// Flake repository; absent: the operator's default.
@@ -40,7 +40,7 @@ pub struct ValidSpec {
     pub rollout: Rollout,
 }
 
-/// Who turns `ref` into a commit (SPEC 4.7).
+/// Who turns `ref` into a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RefPolicy {
     /// NIO follows the branch by itself.
@@ -108,7 +108,7 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// How a living cluster is changed (SPEC 4.3).
+/// How a living cluster is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rollout {
     /// Which role is updated first.
@@ -117,7 +117,7 @@ pub struct Rollout {
     pub max_unavailable: MaxUnavailable,
     /// Seconds within which a machine must be confirmed.
     pub progress_deadline_seconds: u32,
-    /// Whether the cluster's own word counts (SPEC 4.4).
+    /// Whether the cluster's own word counts.
     pub node_checks: bool,
     /// Seconds that a leaving machine's pods are given; 0: no drain.
     pub drain_timeout_seconds: u32,
@@ -126,7 +126,7 @@ pub struct Rollout {
 /// Which role is updated first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RolloutOrder {
-    /// As the PRD says (3.2).
+    /// The workers, then the control plane.
     WorkersFirst,
     /// As the Kubernetes version-skew policy asks on a minor upgrade.
     ControlPlaneFirst,

@@ -1,4 +1,4 @@
-//! The status of a `KubernetesCluster` (SPEC 1.2): for people and tools; no decision of NICO's rests on it.
+//! The status of a `KubernetesCluster`: for people and tools; no decision of NICO's rests on it.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -85,7 +85,7 @@ pub struct RoleStatus {
     pub ready_machines: Vec<String>,
 }
 
-/// What is being changed now (SPEC 4.2).
+/// What is being changed now.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RolloutStatus {
@@ -123,7 +123,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// Both roles, in the order in which they are chosen (SPEC 2.2).
+    /// Both roles, in the order in which they are chosen.
     pub const ALL: [Self; 2] = [Self::ControlPlane, Self::Worker];
 
     /// The one of two roles that has the stricter rules: the control plane's, where either is.
@@ -132,7 +132,7 @@ impl Role {
         self.min(other)
     }
 
-    /// The role as the label `role` spells it (SPEC 3.2).
+    /// The role as the label `role` spells it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,5 +1,5 @@
 //! From the stored JSON of a spec to a [`ValidSpec`], whatever the JSON is, since an older definition may have let it through: serde
-//! reads it, then every rule of [`super::rules`] is checked (SPEC 1.1).
+//! reads it, then every rule of [`super::rules`] is checked.
 //!
 //! Fields that are not known are ignored, as the API server prunes them; null is absent, as there.
 
@@ -209,7 +209,7 @@ fn machines(
     machines
 }
 
-/// Lists alone can name a machine twice; a selector leaves out what the other role has (SPEC 2.2).
+/// Lists alone can name a machine twice; a selector leaves out what the other role has.
 fn one_role_each(control_plane: &Pool, data_plane: &Pool, check: &mut Validator) {
     const MOST_NAMED: usize = 5;
     let workers: BTreeSet<&MachineName> = data_plane.listed().collect();

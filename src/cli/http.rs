@@ -1,4 +1,4 @@
-//! `/healthz` and `/readyz` for the kubelet (SPEC 7). Anyone in the pod network can ask, so every connection is bounded in size and time.
+//! `/healthz` and `/readyz` for the kubelet. Anyone in the pod network can ask, so every connection is bounded in size and time.
 
 use std::{
     convert::Infallible,

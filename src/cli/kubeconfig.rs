@@ -39,7 +39,7 @@ pub(super) enum ConfigError {
     ServiceAccount(InClusterError),
 }
 
-/// The configuration of the client, with its timeouts. Its own retries are off: they would repeat a POST (SPEC 4.2).
+/// The configuration of the client, with its timeouts. Its own retries are off: they would repeat a POST.
 pub(super) async fn find() -> Result<Config, ConfigError> {
     let mut config = source().await?;
     config.default_retry = false;

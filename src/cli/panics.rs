@@ -1,4 +1,4 @@
-//! What a panic says: where it was, and nothing that was put together at run time, since that may hold secret bytes (SPEC 7).
+//! What a panic says: where it was, and nothing that was put together at run time, since that may hold secret bytes.
 
 use std::any::Any;
 use std::panic;

@@ -64,7 +64,7 @@ pub enum Outcome {
 }
 
 /// Carries actions out for one cluster.
-pub struct Hand<'a> {
+pub struct Executor<'a> {
     /// The pass.
     pub pass: &'a Pass<'a>,
     /// The operator.
@@ -78,7 +78,7 @@ pub struct Hand<'a> {
     claimed: BTreeMap<Role, Vec<MachineName>>,
 }
 
-impl<'a> Hand<'a> {
+impl<'a> Executor<'a> {
     /// A hand for one plan.
     #[must_use]
     pub fn new(pass: &'a Pass<'a>, observed: &'a Observed) -> Self {
@@ -130,7 +130,7 @@ impl<'a> Hand<'a> {
                 cordoned,
             }) => self.undrain(machine, name, uid, *cordoned).await?,
             Action::Kubeconfig(work) => self.kubeconfig(work).await?,
-            Action::AskCluster => self.ask(),
+            Action::ProbeWorkload => self.ask(),
             Action::Tell(Notice::LeftBehind(machine)) => {
                 self.tell(&Happening::LeftBehind(machine.clone()));
             }

@@ -28,7 +28,7 @@ use crate::api::cluster::RawCluster;
 use crate::api::digest::sha256;
 use crate::api::kubeconfig::VALUE_KEY;
 use crate::api::names::kubeconfig_name;
-use crate::plan::observed::{ClusterView, Fetch, Word, Works};
+use crate::plan::observed::{ClusterView, Fetch, WorkloadHealth, Works};
 use crate::plan::writes::Wanted;
 use fetch::{Fetched, Keys, fetch_round, lists_nodes};
 use kubeconfig::Kubeconfig;
@@ -40,7 +40,7 @@ struct Work {
     kubeconfig: Kubeconfig,
     probing: Task,
     /// What the cluster last said of itself, and when.
-    probed: Option<(Instant, Word)>,
+    probed: Option<(Instant, WorkloadHealth)>,
     /// By Node: one that is held back does not hold up another.
     evicting: BTreeMap<String, Task>,
 }
@@ -192,9 +192,9 @@ impl Background {
 
     /// What a cluster last said of itself, and whether it is time to probe it again.
     #[must_use]
-    pub fn probed(&self, uid: &str) -> (Word, bool) {
+    pub fn probed(&self, uid: &str) -> (WorkloadHealth, bool) {
         self.with(uid, |work| match &work.probed {
-            None => (Word::NotAsked, true),
+            None => (WorkloadHealth::NotProbed, true),
             Some((at, probe)) => (probe.clone(), at.elapsed() >= PROBE_AGE),
         })
     }
@@ -203,8 +203,8 @@ impl Background {
     pub async fn ask(
         &self,
         cluster: &ClusterView,
-        ask: impl Future<Output = Result<Word, CallError>>,
-    ) -> Result<Word, CallError> {
+        ask: impl Future<Output = Result<WorkloadHealth, CallError>>,
+    ) -> Result<WorkloadHealth, CallError> {
         let turn = timeout(ASK_PATIENCE, self.turn_to_ask(cluster)).await;
         let _turn = turn.map_err(|_| CallError::Unanswered {
             what: format!("the API of cluster {}", cluster.name),
@@ -238,7 +238,7 @@ impl Background {
     pub fn start_probe(
         &self,
         cluster: &ClusterView,
-        probe: impl Future<Output = Option<Word>> + Send + 'static,
+        probe: impl Future<Output = Option<WorkloadHealth>> + Send + 'static,
     ) {
         let notes = self.notes(cluster);
         let turn = self.turn_to_ask(cluster);

@@ -168,7 +168,7 @@ pub async fn create<K: Object + Serialize>(api: &Api<K>, object: &K) -> Result<K
     .await
 }
 
-/// JSON merge patch that insists on uid and resourceVersion (SPEC 3.2).
+/// JSON merge patch that insists on uid and resourceVersion.
 pub async fn patch<K: Object>(
     api: &Api<K>,
     name: &str,

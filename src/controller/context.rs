@@ -1,5 +1,5 @@
 //! What all passes share: the stores, what is remembered, and whom a change concerns. Nothing in here is needed for being
-//! right: it may be lost at any time (DESIGN, "The way of the data").
+//! right: it may be lost at any time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Which NIO is there: told by the schema that the API server publishes (NIO.md).
+//! Which NIO is there: told by the schema that the API server publishes.
 
 use hyper::Request;
 use serde_json::Value;

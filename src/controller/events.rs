@@ -1,4 +1,4 @@
-//! Kubernetes Events: what a person would want to see in `kubectl describe` (SPEC 7).
+//! Kubernetes Events: what a person would want to see in `kubectl describe`.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};

@@ -1,4 +1,4 @@
-//! The shell: all I/O, no decisions (DESIGN, "Rooms"). This file holds the streams and the Controller.
+//! The shell: all I/O, no decisions. This file holds the streams and the Controller.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
 //! Objects read by name and remembered until the next resync or NICO's own write: there is no list or watch of Secrets, which
-//! would show every one of them (SPEC 7, "Rights"). Of a Secret only facts are kept, never a value, but for the kubeconfig of a cluster
+//! would show every one of them. Of a Secret only facts are kept, never a value, but for the kubeconfig of a cluster
 //! that is asked again and again.
 
 use std::collections::HashMap;

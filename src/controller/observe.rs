@@ -23,10 +23,12 @@ use crate::plan::assemble::assemble;
 use crate::plan::facts::{
     ClusterFacts, Facts, Freshness, KubeconfigAnswer, KubeconfigQuestion, MapFacts, Needs,
 };
-use crate::plan::observed::{ClusterView, KubeconfigView, Observed, SecretView, Word, Works};
-use crate::remote::workload::{ApiServer, Question};
+use crate::plan::observed::{
+    ClusterView, KubeconfigView, Observed, SecretView, WorkloadHealth, Works,
+};
+use crate::remote::workload::{ApiServer, WorkloadApi};
 
-/// Port of every member's API server, where the spec names an endpoint whose port may be another (SPEC 4.4).
+/// Port of every member's API server, where the spec names an endpoint whose port may be another.
 const API_PORT: u16 = 6443;
 /// Rounds of reading for one snapshot. Five are needed: what is known at once, members, candidates, their keys, the kubeconfig; and
 /// one more for each chosen candidate that turns out to be another than the watch has shown.
@@ -83,7 +85,7 @@ pub fn at_hand(
     let view = &facts.cluster;
     facts.nio = nio;
     facts.since = pass.memory().clocks(now());
-    (facts.word, facts.word_is_old) = pass.context.background.probed(&view.uid);
+    (facts.workload, facts.workload_is_old) = pass.context.background.probed(&view.uid);
     let owned = sources.configurations(&owner_key(&view.uid));
     let labelled = sources.configurations(&label_key(&view.name));
     facts.add_configurations(owned.into_iter().chain(labelled));
@@ -104,10 +106,10 @@ pub async fn observe(
     if !is_asked {
         return Ok(observed);
     }
-    let asking = Box::pin(word(&context.named, &observed));
+    let asking = Box::pin(workload_health(&context.named, &observed));
     let asked = context.background.ask(&observed.cluster, asking);
     let word = pass.wait_for(asked).await?;
-    (facts.word, facts.word_is_old) = (word, false);
+    (facts.workload, facts.workload_is_old) = (word, false);
     complete(context, sources, facts).await
 }
 
@@ -226,10 +228,10 @@ fn ask_background(
 }
 
 /// Whom to ask how the machines are, and with which kubeconfig; or why nobody can be asked.
-pub(super) async fn question(
+pub(super) async fn workload_api(
     named: &NamedReads,
     observed: &Observed,
-) -> Result<Result<Question, &'static str>, CallError> {
+) -> Result<Result<WorkloadApi, &'static str>, CallError> {
     let Ok(spec) = &observed.spec else {
         return Ok(Err("the spec has to be mended first"));
     };
@@ -251,9 +253,10 @@ pub(super) async fn question(
     });
     let mut members: Vec<ApiServer> = members.collect();
     // A write goes through the first that answers, and its time is short.
-    members
-        .sort_by_key(|member| observed.word.answer(&member.machine) == Some(&Answer::Unreachable));
-    Ok(Ok(Question {
+    members.sort_by_key(|member| {
+        observed.workload.answer(&member.machine) == Some(&Answer::Unreachable)
+    });
+    Ok(Ok(WorkloadApi {
         kubeconfig,
         members,
         port: spec.endpoint.is_some().then_some(API_PORT),
@@ -261,13 +264,16 @@ pub(super) async fn question(
 }
 
 /// What the cluster says of itself, now.
-pub(super) async fn word(named: &NamedReads, observed: &Observed) -> Result<Word, CallError> {
-    Ok(match question(named, observed).await? {
-        Ok(question) if question.members.is_empty() => {
-            Word::Silent("no control plane machine has an address to ask".to_owned())
-        }
-        Ok(question) => Word::Heard(Arc::new(question.ask().await)),
-        Err(why) => Word::Silent(why.to_owned()),
+pub(super) async fn workload_health(
+    named: &NamedReads,
+    observed: &Observed,
+) -> Result<WorkloadHealth, CallError> {
+    Ok(match workload_api(named, observed).await? {
+        Ok(api) if api.members.is_empty() => WorkloadHealth::NotReachable(
+            "no control plane machine has an address to ask".to_owned(),
+        ),
+        Ok(api) => WorkloadHealth::Answered(Arc::new(api.probe().await)),
+        Err(why) => WorkloadHealth::NotReachable(why.to_owned()),
     })
 }
 

@@ -1,4 +1,4 @@
-//! One pass for one cluster: observe, plan, act, status (STYLE, "Shape").
+//! One pass for one cluster: observe, plan, act, status.
 
 mod changes;
 mod entered;
@@ -14,7 +14,7 @@ use futures::FutureExt as _;
 use kube::runtime::controller::Action as Next;
 use tracing::{Instrument as _, info_span};
 
-use super::act::{ActError, Hand, Outcome};
+use super::act::{ActError, Executor, Outcome};
 use super::aside::aside;
 use super::calls::CallError;
 use super::clock::now;
@@ -175,7 +175,7 @@ async fn plan_from_live_reads(
         if let Some(ledger) = ledger {
             facts.add_ledger(ledger);
         }
-        let mut ask = planned.asks_cluster;
+        let mut ask = planned.needs_probe;
         loop {
             facts.writes.clone_from(&writes);
             let ask = std::mem::take(&mut ask);
@@ -202,20 +202,20 @@ async fn carry_out(
     plan: &Plan,
     settings: &Settings,
 ) -> Option<ActError> {
-    let mut hand = Hand::new(pass, observed);
-    let failure = act_in_order(pass, &mut hand, plan, settings).await;
-    hand.tell_claims();
+    let mut executor = Executor::new(pass, observed);
+    let failure = act_in_order(pass, &mut executor, plan, settings).await;
+    executor.tell_claims();
     failure
 }
 
 async fn act_in_order(
     pass: &Pass<'_>,
-    hand: &mut Hand<'_>,
+    executor: &mut Executor<'_>,
     plan: &Plan,
     settings: &Settings,
 ) -> Option<ActError> {
     for action in &plan.actions {
-        match hand.act(action).await {
+        match executor.act(action).await {
             Ok(Outcome::Cluster(written)) => {
                 pass.memory().saw(*written);
                 // The API server lets a deletion that had begun take the object away although the finalizer was written meanwhile:
@@ -224,7 +224,7 @@ async fn act_in_order(
                 return None;
             }
             Ok(Outcome::Taken(machines, taken)) => {
-                let first = (hand.observed, plan);
+                let first = (executor.observed, plan);
                 let written = write_under_entries(pass, first, settings, &machines, &taken);
                 let written = Box::pin(written).await;
                 if written.is_ok() {

@@ -1,4 +1,4 @@
-//! What the flags of `nico run` say to the controller (SPEC 7).
+//! What the flags of `nico run` say to the controller.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::Range;

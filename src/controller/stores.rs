@@ -1,5 +1,5 @@
 //! What the watches of Machines and NixosConfigurations have shown, indexed so that a pass costs the same in a namespace of
-//! ten machines and of ten thousand (DESIGN, "Contracts").
+//! ten machines and of ten thousand.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, RwLock};
@@ -50,7 +50,7 @@ impl<K: Resource<DynamicType = ()>> Store<K> {
         }
     }
 
-    /// Whether the first list has ended; before that, absence means nothing (INVARIANTS S5).
+    /// Whether the first list has ended; before that, absence means nothing (S5).
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.read(|inner| inner.ready)

@@ -28,7 +28,7 @@ pub struct Plan {
     pub waits: Vec<Wait>,
     /// When to look again though nothing happened.
     pub look_again: Option<Duration>,
-    /// Clocks of patience that run; all others are reset (DESIGN, "The way of the data").
+    /// Clocks of patience that run; all others are reset.
     pub clocks: BTreeSet<Clock>,
     /// Which machines the roles have and want.
     pub selection: Selection,
@@ -39,7 +39,7 @@ pub struct Plan {
     /// Machines in flight.
     pub in_flight: BTreeMap<MachineName, InFlightRow>,
     /// The plan rests on what the cluster says of itself.
-    pub asks_cluster: bool,
+    pub needs_probe: bool,
     /// The machines whose entries are taken.
     pub next: Vec<MachineName>,
     /// The revision that each member should have, and each machine that is claimed in this pass.
@@ -115,7 +115,7 @@ pub enum Action {
     /// On the kubeconfig, and on what it is read by.
     Kubeconfig(KubeconfigWork),
     /// Ask the cluster through its own API, in the background.
-    AskCluster,
+    ProbeWorkload,
     /// Tell a person.
     Tell(Notice),
 }
@@ -132,7 +132,7 @@ impl Action {
             Self::Slot(write) => matches!(write, SlotWrite::Take { .. }),
             Self::Child(write) => !matches!(write, ChildWrite::Hold(..)),
             Self::Ledger(_) | Self::Disrupt(_) | Self::Node(_) => true,
-            Self::AskCluster | Self::Tell(_) => false,
+            Self::ProbeWorkload | Self::Tell(_) => false,
         }
     }
 
@@ -208,18 +208,18 @@ impl ConfigurationWrite {
     }
 }
 
-/// A quiet write: nothing but metadata of ours (SPEC 4.1).
+/// A quiet write: nothing but metadata of ours.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Mark {
     /// It gets the owner and the labels back that it lost by hand: the whole lists.
     TakenBack(Value),
     /// NIO applied this attempt.
     Confirmed(Marker),
-    /// NIO's proof speaks of another attempt than the confirmed one (SPEC 3.5).
+    /// NIO's proof speaks of another attempt than the confirmed one.
     Withdrawn,
-    /// A value never used before, so that every older pending write fails (SPEC 4.2).
+    /// A value never used before, so that every older pending write fails.
     Touched,
-    /// NIO's finalizers go, since a person declares that its machine is off; these stay (SPEC 5).
+    /// NIO's finalizers go, since a person declares that its machine is off; these stay.
     Forced(Vec<String>),
 }
 

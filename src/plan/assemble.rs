@@ -13,8 +13,8 @@ use crate::api::status::Role;
 use super::entered::Entered;
 use super::facts::{Facts, KubeconfigQuestion, Needs};
 use super::observed::{
-    Fetch, KnownHostsView, KubeconfigView, LedgerView, Observed, Rival, SecretView, Word, Works,
-    controller,
+    Fetch, KnownHostsView, KubeconfigView, LedgerView, Observed, Rival, SecretView, WorkloadHealth,
+    Works, controller,
 };
 use super::selection;
 use super::writes::Token;
@@ -84,7 +84,7 @@ pub fn assemble(facts: &Facts) -> Result<Observed, Box<Needs>> {
         }
         _ => named.needs.kubeconfig = Some(question),
     }
-    (observed.word, observed.word_is_old) = (facts.word.clone(), facts.word_is_old);
+    (observed.workload, observed.workload_is_old) = (facts.workload.clone(), facts.workload_is_old);
     if let Some((machines, taken)) = &facts.taken {
         let entered = machines
             .iter()
@@ -128,8 +128,8 @@ fn blank(facts: &Facts) -> Observed {
             fetch: Fetch::default(),
         },
         known_hosts: KnownHostsView::Absent,
-        word: Word::NotAsked,
-        word_is_old: true,
+        workload: WorkloadHealth::NotProbed,
+        workload_is_old: true,
         entered: Vec::new(),
         since: facts.since.clone(),
         fresh_id: facts.fresh_id.clone(),

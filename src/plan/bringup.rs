@@ -1,5 +1,5 @@
 //! First configurations: the control plane all at once when it can be completed, workers as they come, and what is given
-//! back before the founding (SPEC 2.4, 2.5).
+//! back before the founding.
 
 use std::collections::BTreeSet;
 
@@ -10,11 +10,11 @@ use crate::api::status::Role;
 use super::action::{Action, ConfigurationWrite};
 use super::desired::Target;
 use super::founding::{self, Restart};
-use super::ground::Secrets;
 use super::known::Known;
 use super::observed::Member;
 use super::output::Output;
 use super::patience::{Clock, INCOMPLETE_CLAIMS_HELD_FOR};
+use super::prerequisites::Secrets;
 use super::writes::Precondition;
 
 /// What is claimed and given back in this plan, as far as later steps need it.
@@ -161,7 +161,7 @@ fn give_back(known: &Known<'_>, why: Option<&GivesBack<'_>>) -> (BTreeSet<String
     (given_back, output)
 }
 
-/// Whether everything is given back. But for a restart, nothing is once one of the machines was confirmed (SPEC 2.4).
+/// Whether everything is given back. But for a restart, nothing is once one of the machines was confirmed.
 fn gives_all_back<'a>(known: &Known<'a>) -> (Option<GivesBack<'a>>, Output) {
     let mut output = Output::default();
     let why = if let Some(restart) = &known.founding.restart {

@@ -1,6 +1,6 @@
-//! cluster.nix: the plain attribute set by which NICO tells a flake what its cluster consists of (SPEC 3.3).
+//! cluster.nix: the plain attribute set by which NICO tells a flake what its cluster consists of.
 //!
-//! It is JSON in Nix, so that no string in it is ever more than data to Nix. It is compared by its values, not its text (SPEC 3.4).
+//! It is JSON in Nix, so that no string in it is ever more than data to Nix. It is compared by its values, not its text.
 
 #[cfg(test)]
 mod tests;
@@ -121,7 +121,7 @@ pub struct ClusterNix {
     pub name: String,
     /// Id of this founding.
     pub id: ClusterId,
-    /// The machine that founds the cluster; absent once it is founded (SPEC 2.5).
+    /// The machine that founds the cluster; absent once it is founded.
     pub bootstrap: Option<String>,
     /// The machine to join through; absent where there is nothing to join.
     pub join: Option<NixNode>,
@@ -193,7 +193,7 @@ impl ClusterNix {
         )
     }
 
-    /// The fields that make NIO apply again when they change (SPEC 3.4): all but `bootstrap` and `join`, and not the header.
+    /// The fields that make NIO apply again when they change: all but `bootstrap` and `join`, and not the header.
     ///
     /// Each value is JSON, which is unambiguous. A release of NICO's must not change it, or every cluster rolls.
     #[must_use]

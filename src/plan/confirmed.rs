@@ -1,4 +1,4 @@
-//! Has exactly the attempt that a configuration holds been applied to its machine? (SPEC 3.5; NIO.md, "What proves that a machine is confirmed")
+//! Has exactly the attempt that a configuration holds been applied to its machine?
 
 use crate::api::names::{CONFIRMED_ANNOTATION, Marker, WITHDRAWN};
 use crate::api::nio::Generation;
@@ -58,7 +58,7 @@ impl Member<'_> {
         }
     }
 
-    /// The hash of the list that classic applied to this machine, where all else that proves it is there (NIO.md).
+    /// The hash of the list that classic applied to this machine, where all else that proves it is there.
     fn applied_by_classic(&self) -> Option<&str> {
         let status = self.held.status.as_ref()?;
         let on = self.machine?.status.as_ref()?;
@@ -77,7 +77,7 @@ impl Member<'_> {
         status.additional_files_hash.as_deref().filter(|_| proves)
     }
 
-    /// What NIO has against it, for a person; `None` where it has nothing (SPEC 1.2, Ready).
+    /// What NIO has against it, for a person; `None` where it has nothing.
     #[must_use]
     pub fn complaint(&self) -> Option<String> {
         let status = self.held.status.as_ref()?;

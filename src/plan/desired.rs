@@ -1,4 +1,4 @@
-//! The configurations as they should be, their revision, and what in a held one differs (SPEC 3.2 to 3.4).
+//! The configurations as they should be, their revision, and what in a held one differs.
 
 mod difference;
 mod files;
@@ -23,7 +23,7 @@ use super::cluster_nix::{ClusterNix, Lists};
 use super::observed::{ClusterView, Member, bears_label, bears_labels, labels};
 use super::writes::{Body, Claim, Rewrite};
 
-/// Branch that classic's schema fills in where `ref` is not sent (NIO.md).
+/// Branch that classic's schema fills in where `ref` is not sent.
 const CLASSIC_DEFAULT_REF: &str = "main";
 
 /// What every configuration of a cluster has in common.
@@ -75,7 +75,7 @@ fn or_none(value: Option<&str>) -> String {
 }
 
 impl Target {
-    /// The digest of all that should make NIO apply again, from named fields (SPEC 3.4): an upgrade of NICO rolls nothing.
+    /// The digest of all that should make NIO apply again, from named fields: an upgrade of NICO rolls nothing.
     #[must_use]
     pub fn revision(&self) -> Revision {
         self.revision_behind(self.common_digest())
@@ -113,7 +113,7 @@ impl Target {
         Revision::from_digest(&digest.finish())
     }
 
-    /// The configuration as it is to be created now (SPEC 2.3, 3.2).
+    /// The configuration as it is to be created now.
     #[must_use]
     pub fn claim(&self, cluster: &ClusterView, now: Timestamp) -> Claim {
         let marker = Marker::at_creation(&self.revision(), now.as_second());
@@ -139,8 +139,8 @@ impl Target {
         }
     }
 
-    /// A held configuration as it is to be written anew now (SPEC 3.2, 3.4). Where its last attempt was not confirmed and may
-    /// still run beside this one, that is noted (`over_unconfirmed`; NIO.md).
+    /// A held configuration as it is to be written anew now. Where its last attempt was not confirmed and may
+    /// still run beside this one, that is noted (`over_unconfirmed`).
     #[must_use]
     pub fn rewrite(&self, member: &Member<'_>, over_unconfirmed: bool, now: Timestamp) -> Rewrite {
         let generation = member.held.metadata.generation.unwrap_or_default();
@@ -267,7 +267,7 @@ impl Target {
 
 const ON_REMOVE_FLAKE: &str = "#minimal";
 
-/// The controller owner reference of every child (SPEC 3.2).
+/// The controller owner reference of every child.
 #[must_use]
 pub fn owner_reference(cluster: &ClusterView) -> Value {
     json!({
@@ -281,7 +281,7 @@ pub fn owner_reference(cluster: &ClusterView) -> Value {
 }
 
 /// The owner references and labels of a member as they should be, where some of them are missing: the list is whole, as read
-/// and ours added (SPEC 3.2).
+/// and ours added.
 #[must_use]
 pub fn lost_metadata(cluster: &ClusterView, member: &Member<'_>) -> Option<Value> {
     let role = member.role().as_str();

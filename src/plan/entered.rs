@@ -1,4 +1,4 @@
-//! An entry that is in hand, and the disruptive writes that it alone allows (SPEC 4.2).
+//! An entry that is in hand, and the disruptive writes that it alone allows.
 //!
 //! An [`Entered`] can be had only from a ledger that still stands as one's own take left it, and a [`Disruptive`] write only
 //! from an [`Entered`]: nobody writes disruptively without the slot.
@@ -53,7 +53,7 @@ impl Entered {
     }
 }
 
-/// A disruptive write (SPEC 4.1). Only [`Entered`] makes one.
+/// A disruptive write. Only [`Entered`] makes one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Disruptive {
     machine: MachineName,
@@ -81,7 +81,7 @@ pub enum EnteredWrite {
     Rewrite(Rewrite),
     /// Its first configuration.
     Join(Claim),
-    /// Its Node is made unschedulable, if it is not, and marked as being drained since then (SPEC 4.6).
+    /// Its Node is made unschedulable, if it is not, and marked as being drained since then.
     Drain {
         /// `metadata.name`.
         name: String,
@@ -92,9 +92,9 @@ pub enum EnteredWrite {
         /// Whether NICO makes it unschedulable.
         cordon: bool,
     },
-    /// Its configuration is deleted: the machine leaves (SPEC 4.6).
+    /// Its configuration is deleted: the machine leaves.
     Release(Precondition),
-    /// The Node of that name and uid is deleted: its machine left, or is to join anew (SPEC 4.5, 4.6).
+    /// The Node of that name and uid is deleted: its machine left, or is to join anew.
     DeleteNode {
         /// `metadata.name`.
         name: String,

@@ -14,7 +14,7 @@ use crate::api::nio::{Generation, Machine, NixosConfiguration};
 use crate::api::spec::ValidSpec;
 use crate::api::status::Role;
 
-use super::observed::{ClusterView, Configurations, Fetch, Word, Works, controller};
+use super::observed::{ClusterView, Configurations, Fetch, WorkloadHealth, Works, controller};
 use super::patience::Clock;
 use super::writes::Precondition;
 
@@ -164,9 +164,9 @@ pub struct Facts {
     /// What was last asked about the kubeconfig, and the answer.
     pub kubeconfig: Option<(KubeconfigQuestion, KubeconfigAnswer)>,
     /// What the cluster last said of itself.
-    pub word: Word,
+    pub workload: WorkloadHealth,
     /// Whether it is time to ask it again.
-    pub word_is_old: bool,
+    pub workload_is_old: bool,
     /// Since when each clock of patience runs.
     pub since: BTreeMap<Clock, Timestamp>,
     /// An id that nobody has used.
@@ -198,8 +198,8 @@ impl Facts {
             secrets: BTreeMap::new(),
             maps: BTreeMap::new(),
             kubeconfig: None,
-            word: Word::NotAsked,
-            word_is_old: true,
+            workload: WorkloadHealth::NotProbed,
+            workload_is_old: true,
             since: BTreeMap::new(),
             fresh_id,
             taken: None,

@@ -1,4 +1,4 @@
-//! Who is in flight (SPEC 4.2), and when what was written to a machine is done with.
+//! Who is in flight, and when what was written to a machine is done with.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::confirmed::Proof;
 use super::observed::{Member, Observed, elapsed};
 use super::patience::OLDER_ATTEMPT_RUNS_FOR;
 
-/// A machine that is in flight: by its entry, or because it is not confirmed (SPEC 4.2).
+/// A machine that is in flight: by its entry, or because it is not confirmed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flight {
     /// Its role.
@@ -66,7 +66,7 @@ impl Observed {
     }
 
     /// Workers of a founded cluster that get their first configuration at once: those that have no entry, and of which no old Node is
-    /// left over (SPEC 4.5).
+    /// left over.
     #[must_use]
     pub fn free_to_join(
         &self,
@@ -75,7 +75,7 @@ impl Observed {
     ) -> BTreeSet<MachineName> {
         let asks = self.asks(founded);
         let no_node =
-            |machine: &MachineName| self.word.nodes().is_some() && self.node(machine).is_none();
+            |machine: &MachineName| self.workload.nodes().is_some() && self.node(machine).is_none();
         joining
             .iter()
             .filter(|machine| self.entry(machine).is_none() && (!asks || no_node(machine)))
@@ -88,7 +88,7 @@ impl Observed {
         entry.role == Role::Worker
             || self.cluster.forces(entry.machine.as_str())
             || !asks
-            || (self.word.nodes().is_some() && self.node(&entry.machine).is_none())
+            || (self.workload.nodes().is_some() && self.node(&entry.machine).is_none())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Who founds the cluster, under which id, and whether it was founded already (SPEC 2.5, 3.6).
+//! Who founds the cluster, under which id, and whether it was founded already.
 
 use std::collections::BTreeSet;
 
@@ -132,7 +132,7 @@ impl<'a> Held<'a> {
 }
 
 /// Whether all first control plane machines were confirmed: those that the founder's own configuration lists, whatever the
-/// spec has come to ask for since (SPEC 2.5).
+/// spec has come to ask for since.
 fn first_all_confirmed(held: &[Held<'_>]) -> bool {
     let founder = held.iter().find(|held| {
         held.says(|values| values.bootstrap.as_deref() == Some(held.machine.as_str()))
@@ -152,7 +152,7 @@ fn first_all_confirmed(held: &[Held<'_>]) -> bool {
 }
 
 /// The id that every configuration bears, some of them confirmed, where the ledger is of another founding that came to nothing:
-/// no configuration bears its id. Another operator wrote that between our ledger and our claims; it is given up (SPEC 3.6).
+/// no configuration bears its id. Another operator wrote that between our ledger and our claims; it is given up.
 fn alive_under(held: &[Held<'_>], ledger: &Ledger) -> Option<ClusterId> {
     let first = &held.first()?.values?.id;
     let agreed = held
@@ -210,7 +210,7 @@ pub fn ledger_write(observed: &Observed, founding: &Founding) -> Option<LedgerWr
         }
         LedgerView::Absent => {
             let mut ledger = Ledger::new(founding.id.clone(), founding.founded);
-            // Someone may still act on the lost one: no slot is taken before every child was touched (SPEC 4.2).
+            // Someone may still act on the lost one: no slot is taken before every child was touched.
             ledger.slot.fencing = founding.founded;
             Some(LedgerWrite::Create(ledger))
         }
@@ -235,7 +235,7 @@ pub fn drop_leftover(observed: &Observed) -> Output {
     leftover.then(drop).into_iter().collect()
 }
 
-/// What a lost ledger said, from the configurations that exist: once confirmed ones first (SPEC 3.6).
+/// What a lost ledger said, from the configurations that exist: once confirmed ones first.
 fn remembered(observed: &Observed, held: &[Held<'_>]) -> Result<(ClusterId, bool), Output> {
     if held.is_empty() {
         return Ok((observed.fresh_id.clone(), false));

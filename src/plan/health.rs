@@ -1,4 +1,4 @@
-//! How each member is, and the numbers that come of it (SPEC 4.3, "Numbers"; 4.4).
+//! How each member is, and the numbers that come of it.
 
 use std::collections::BTreeSet;
 
@@ -38,7 +38,7 @@ impl Numbers {
     }
 
     /// Whether fewer than a quorum can be healthy, even if all those were of which nothing can be learned: else the cluster may
-    /// well be alive, and nothing is touched (SPEC 4.3, `ClusterUnreachable`).
+    /// well be alive, and nothing is touched.
     #[must_use]
     pub fn quorum_is_lost(&self) -> bool {
         quorum::can_be_kept(self.n) && self.healthy + self.unknown < quorum::quorum(self.n)
@@ -56,7 +56,7 @@ impl Observed {
                 .is_ok_and(|spec| spec.rollout.node_checks)
     }
 
-    /// How a member is: the first that fits of SPEC 4.4. `asks`: whether the cluster's own word counts.
+    /// How a member is: the first that fits. `asks`: whether what the cluster's own API says counts.
     #[must_use]
     pub fn health(&self, member: &Member<'_>, asks: bool) -> Health {
         if member.is_deleting() || !member.is_confirmed() {
@@ -71,13 +71,13 @@ impl Observed {
         }
         let node = self.node(&member.name);
         if member.role() == Role::Worker {
-            return match (self.word.nodes(), node) {
+            return match (self.workload.nodes(), node) {
                 (None, _) => Health::Unknown,
                 (Some(_), Some(node)) if node.ready => Health::Healthy,
                 (Some(_), _) => Health::Sick,
             };
         }
-        match self.word.answer(&member.name) {
+        match self.workload.answer(&member.name) {
             Some(Answer::Ready) => match node {
                 Some(node) if node.ready => Health::Healthy,
                 Some(_) => Health::Sick,
@@ -86,7 +86,7 @@ impl Observed {
             },
             Some(Answer::Refuses) => Health::Unknown,
             // Others speak, and this one does not.
-            Some(Answer::Unreachable) | None if self.word.nodes().is_none() => Health::Unknown,
+            Some(Answer::Unreachable) | None if self.workload.nodes().is_none() => Health::Unknown,
             Some(Answer::NotReady | Answer::Unreachable) | None => Health::Sick,
         }
     }
@@ -94,10 +94,10 @@ impl Observed {
     /// The control plane in numbers, without the machines that a person vouches to be off. A Node of the control plane that
     /// belongs to no configuration counts as sick.
     #[must_use]
-    pub fn numbers(&self, asks: bool, vouched: &BTreeSet<MachineName>) -> Numbers {
+    pub fn numbers(&self, asks: bool, force_released: &BTreeSet<MachineName>) -> Numbers {
         let mut numbers = Numbers::default();
         for member in self.control_plane() {
-            if vouched.contains(&member.name) {
+            if force_released.contains(&member.name) {
                 continue;
             }
             numbers.n += 1;
@@ -108,18 +108,25 @@ impl Observed {
             }
         }
         if asks {
-            let off: Vec<&NodeView> = vouched
+            let off: Vec<&NodeView> = force_released
                 .iter()
                 .filter_map(|machine| self.node(machine))
                 .collect();
-            numbers.n += self.strays().filter(|node| !off.contains(node)).count();
+            numbers.n += self
+                .unmatched_nodes()
+                .filter(|node| !off.contains(node))
+                .count();
         }
         numbers
     }
 
     /// Nodes of the control plane that belong to none of its configurations.
-    pub fn strays(&self) -> impl Iterator<Item = &NodeView> {
-        let nodes = self.word.nodes().into_iter().flat_map(|nodes| nodes.iter());
+    pub fn unmatched_nodes(&self) -> impl Iterator<Item = &NodeView> {
+        let nodes = self
+            .workload
+            .nodes()
+            .into_iter()
+            .flat_map(|nodes| nodes.iter());
         let of_members: BTreeSet<&str> = self
             .control_plane()
             .filter_map(|member| self.node(&member.name))
@@ -128,11 +135,11 @@ impl Observed {
         nodes.filter(move |node| node.control_plane && !of_members.contains(node.name.as_str()))
     }
 
-    /// The Node of a machine, as far as Nodes could be listed: by name, else by its address (SPEC 4.4). It is not told by an address
+    /// The Node of a machine, as far as Nodes could be listed: by name, else by its address. It is not told by an address
     /// that another member has, too, nor where it bears another member's name.
     #[must_use]
     pub fn node(&self, machine: &MachineName) -> Option<&NodeView> {
-        let nodes = self.word.nodes()?;
+        let nodes = self.workload.nodes()?;
         nodes.named(machine.as_str()).or_else(|| {
             let address = self.machine(machine)?.address()?;
             let node = nodes.at(address)?;

@@ -1,4 +1,4 @@
-//! When the kubeconfig is fetched, stored and tried (SPEC 6).
+//! When the kubeconfig is fetched, stored and tried.
 
 use std::time::Duration;
 
@@ -84,7 +84,7 @@ pub fn kubeconfig(known: &Known<'_>) -> Output {
     output
 }
 
-/// Founded by confirmation alone, and no kubeconfig to be had (SPEC 2.5).
+/// Founded by confirmation alone, and no kubeconfig to be had.
 pub fn never_reachable(known: &Known<'_>) -> Output {
     let observed = known.observed;
     let fetch = &observed.kubeconfig.fetch;
@@ -204,7 +204,7 @@ impl Renewal {
     }
 }
 
-/// Reads a stored kubeconfig anew where that is due, and replaces it by one that works (SPEC 6).
+/// Reads a stored kubeconfig anew where that is due, and replaces it by one that works.
 fn renew(known: &Known<'_>, stored: &Stored) -> Output {
     let observed = known.observed;
     let fetch = &observed.kubeconfig.fetch;

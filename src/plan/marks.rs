@@ -1,4 +1,4 @@
-//! Quiet writes that keep what was seen and put back what was taken off by hand: they disrupt nothing (SPEC 4.1).
+//! Quiet writes that keep what was seen and put back what was taken off by hand: they disrupt nothing.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use super::desired;
 use super::observed::Observed;
 use super::output::Output;
 
-/// Keeps NIO's proof where it is seen, and gives it up where NIO proves another attempt (SPEC 3.5). What is given back in this plan
+/// Keeps NIO's proof where it is seen, and gives it up where NIO proves another attempt. What is given back in this plan
 /// is not marked: the mark would change the version that giving back insists on.
 pub fn confirm(observed: &Observed, given_back: &BTreeSet<String>) -> Output {
     let ours_alone = observed.members().filter(|member| {
@@ -25,7 +25,7 @@ pub fn confirm(observed: &Observed, given_back: &BTreeSet<String>) -> Output {
         .collect()
 }
 
-/// Takes back what lost its owner or its labels by hand (SPEC 2.3, 3.2).
+/// Takes back what lost its owner or its labels by hand.
 pub fn take_back(observed: &Observed) -> Output {
     let ours_alone = observed
         .members()
@@ -38,7 +38,7 @@ pub fn take_back(observed: &Observed) -> Output {
         .collect()
 }
 
-/// Puts NICO's finalizer back on children from which somebody took it (SPEC 3.1).
+/// Puts NICO's finalizer back on children from which somebody took it.
 pub fn hold(observed: &Observed) -> Output {
     let children = observed.unheld.iter();
     children

@@ -14,7 +14,6 @@ pub mod entered;
 pub mod facts;
 pub mod flight;
 pub mod founding;
-pub mod ground;
 pub mod health;
 pub mod known;
 pub mod kubeconfig;
@@ -23,6 +22,7 @@ pub mod observed;
 pub mod output;
 pub mod parting;
 pub mod patience;
+pub mod prerequisites;
 pub mod quorum;
 pub mod release;
 pub mod rollout;
@@ -38,13 +38,13 @@ pub use settings::Settings;
 
 use action::{Action, Plan};
 use bringup::Claims;
-use ground::Ground;
 use known::Known;
 use observed::Observed;
 use output::Output;
+use prerequisites::Prerequisites;
 use rollout::Changes;
 
-/// The next steps for a cluster. Total and deterministic: the same arguments give the same plan, whatever they hold (INVARIANTS I13).
+/// The next steps for a cluster. Total and deterministic: the same arguments give the same plan, whatever they hold (I13).
 #[must_use]
 pub fn plan(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
     if observed.cluster.deleting {
@@ -55,7 +55,7 @@ pub fn plan(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
         };
     }
     let nothing = BTreeSet::new();
-    let spec = match ground::spec(observed) {
+    let spec = match prerequisites::spec(observed) {
         Ok(spec) => spec,
         Err(cause) => {
             let confirmed = marks::confirm(observed, &nothing);
@@ -63,16 +63,16 @@ pub fn plan(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
         }
     };
     let selection = selection::choose(observed, spec);
-    let keys = ground::look_for_keys(&selection);
+    let keys = prerequisites::look_for_keys(&selection);
     let borne = status::keep_soft_clocks(observed, &selection, now);
     let tried = kubeconfig::try_stored(observed);
-    let ground = ground::check(observed, spec, settings);
+    let prerequisites = prerequisites::check(observed, spec, settings);
     let founding = founding::founding(observed, &selection);
-    let (ground, founding) = match (ground, founding) {
-        (Ok(ground), Ok(founding)) => (ground, founding),
-        (ground, founding) => {
+    let (prerequisites, founding) = match (prerequisites, founding) {
+        (Ok(prerequisites), Ok(founding)) => (prerequisites, founding),
+        (prerequisites, founding) => {
             let confirmed = marks::confirm(observed, &nothing);
-            let amiss = Output::concat([ground.err(), founding.err()].into_iter().flatten());
+            let amiss = Output::concat([prerequisites.err(), founding.err()].into_iter().flatten());
             let broken = kubeconfig::not_working(observed);
             let output = Output::concat([confirmed, keys, borne, tried, amiss, broken]);
             return Plan {
@@ -81,7 +81,7 @@ pub fn plan(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
             };
         }
     };
-    let targets = targets::targets(observed, &ground, &founding, &selection);
+    let targets = targets::targets(observed, &prerequisites, &founding, &selection);
     let (overdue, late) = rollout::deadlines(observed, spec, &selection, now);
     // Before the first claim each pass draws another id: what would come of it is nothing to speak of.
     let (revisions, (outdated, compared)) = if founding.anew {
@@ -109,7 +109,7 @@ pub fn plan(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
         let broken = kubeconfig::not_working(observed);
         (Claims::default(), Changes::default(), broken)
     } else {
-        write(&known, &ground)
+        write(&known, &prerequisites)
     };
     let confirmed = marks::confirm(observed, &claims.given_back);
     let output = Output::concat([confirmed, keys, borne, tried, late, compared, written]);
@@ -118,7 +118,7 @@ pub fn plan(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
         outdated,
         overdue,
         in_flight,
-        asks_cluster: changes.asks_cluster,
+        needs_probe: changes.needs_probe,
         next: changes.next,
         targets: revisions,
         ..output.into_plan()
@@ -126,10 +126,10 @@ pub fn plan(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
 }
 
 /// What is written where nothing stands in the way, in this order.
-fn write(known: &Known<'_>, ground: &Ground) -> (Claims, Changes, Output) {
+fn write(known: &Known<'_>, prerequisites: &Prerequisites) -> (Claims, Changes, Output) {
     let observed = known.observed;
     let ledger = founding::ledger_write(observed, known.founding);
-    let (secrets, missing) = ground::secrets(observed, ground);
+    let (secrets, missing) = prerequisites::secrets(observed, prerequisites);
     let (claims, claimed) = bringup::claims(known, &secrets);
     let (unreachable, (changes, changed)) = if secrets.usable {
         let changes = rollout::changes(known, &claims, ledger.is_some());
@@ -138,7 +138,7 @@ fn write(known: &Known<'_>, ground: &Ground) -> (Claims, Changes, Output) {
         Default::default()
     };
     let output = Output::concat([
-        ground::add_finalizer(observed),
+        prerequisites::add_finalizer(observed),
         marks::take_back(observed),
         marks::hold(observed),
         release::strip_forced(observed),

@@ -3,12 +3,12 @@
 mod configurations;
 mod member;
 pub mod views;
-mod word;
+mod workload;
 
 pub use crate::api::workload::{Answer, NodeView, Nodes, Workload};
 pub use configurations::Configurations;
 pub use member::{MACHINE_SSH_KEY, Member, WORKER_TOKEN};
-pub use word::Word;
+pub use workload::WorkloadHealth;
 
 pub use views::{
     AtHand, ClusterView, Fetch, KnownHostsView, KubeconfigView, LedgerView, NotWorking, Rival,
@@ -64,9 +64,9 @@ pub struct Observed {
     /// The pinned host keys.
     pub known_hosts: KnownHostsView,
     /// What the cluster says of itself.
-    pub word: Word,
+    pub workload: WorkloadHealth,
     /// Whether it is time to ask it again.
-    pub word_is_old: bool,
+    pub workload_is_old: bool,
     /// The entries of the slot under which this plan is made; they were taken, in one write, before everything else here was read.
     pub entered: Vec<Entered>,
     /// Since when each clock of patience runs.
@@ -98,7 +98,7 @@ impl Observed {
     }
 
     /// Whether a configuration is one of the cluster's: it controls it, or did until somebody took the owner off by hand, which
-    /// left our labels, our name and the right machine (SPEC 2.3).
+    /// left our labels, our name and the right machine.
     #[must_use]
     pub fn belongs(&self, configuration: &NixosConfiguration) -> bool {
         match controller(&configuration.metadata) {
@@ -199,7 +199,7 @@ impl Observed {
         status.is_some_and(|status| status.discoverable)
     }
 
-    /// Who holds a machine: by a configuration of its name, or one that names it (SPEC 2.1).
+    /// Who holds a machine: by a configuration of its name, or one that names it.
     #[must_use]
     pub fn holder(&self, machine: &MachineName) -> Holder {
         // A foreign configuration beside ours matters more: the machine is not ours alone.
@@ -219,7 +219,7 @@ impl Observed {
     }
 
     /// A configuration that is not ours and names a machine, or bears its name: what we hold of that machine is not ours alone,
-    /// and is not written (INVARIANTS I2).
+    /// and is not written (I2).
     #[must_use]
     pub fn contested_by(&self, machine: &MachineName) -> Option<&str> {
         let strangers = self.strangers_on(machine).last();
@@ -283,7 +283,7 @@ pub(super) fn bears_label(meta: &ObjectMeta, key: &str, value: &str) -> bool {
         == Some(value)
 }
 
-/// The labels of every child (SPEC 3.2).
+/// The labels of every child.
 #[must_use]
 pub fn labels(cluster: &str) -> BTreeMap<String, String> {
     BTreeMap::from([

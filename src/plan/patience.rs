@@ -9,27 +9,27 @@ use super::writes::Precondition;
 /// A clock of patience: how long something has been so, as this process saw it. A restart starts it anew, which only waits longer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Clock {
-    /// Claims are held while the control plane cannot be completed (SPEC 2.4).
+    /// Claims are held while the control plane cannot be completed.
     IncompleteClaims,
-    /// A machine is not discoverable (SPEC 1.2, Ready).
+    /// A machine is not discoverable.
     Undiscoverable(MachineName),
-    /// NIO has something against a machine (SPEC 1.2, Ready).
+    /// NIO has something against a machine.
     Complaint(MachineName),
-    /// The stored kubeconfig does not work, or was not tried yet (SPEC 1.2, Ready).
+    /// The stored kubeconfig does not work, or was not tried yet.
     Kubeconfig,
-    /// The kubeconfig was read and its API server not reached (SPEC 6: ten minutes).
+    /// The kubeconfig was read and its API server not reached.
     Unverified,
-    /// No kubeconfig could be read of a founded cluster that has none (SPEC 2.5).
+    /// No kubeconfig could be read of a founded cluster that has none.
     NeverReachable,
-    /// Fewer than a quorum of the control plane are healthy (SPEC 4.3: three minutes).
+    /// Fewer than a quorum of the control plane are healthy.
     QuorumLost,
-    /// NIO shows a confirmed machine as unconfigured (SPEC 3.6: five minutes).
+    /// NIO shows a confirmed machine as unconfigured.
     Unconfigured(MachineName),
-    /// NIO's proof of a machine was withdrawn (SPEC 3.5).
+    /// NIO's proof of a machine was withdrawn.
     Withdrawn(MachineName),
-    /// An entry without a child is about to end, and the ledger stands as it is (SPEC 4.2).
+    /// An entry without a child is about to end, and the ledger stands as it is.
     NoChild(MachineName, Precondition),
-    /// The ledger of this uid was made anew in a founded cluster (SPEC 4.2).
+    /// The ledger of this uid was made anew in a founded cluster.
     Fencing(String),
 }
 

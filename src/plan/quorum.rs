@@ -1,4 +1,4 @@
-//! The arithmetic of quorum (etcd FAQ, "What is failure tolerance?"; SPEC 4.3, "Numbers").
+//! The arithmetic of quorum (etcd FAQ, "What is failure tolerance?").
 
 /// How many members of `n` must be well, so that the control plane can decide: more than half.
 #[must_use]

@@ -1,4 +1,4 @@
-//! The deletion of a cluster: every machine is given back before anything that NIO needs for it goes (SPEC 5). And what a person
+//! The deletion of a cluster: every machine is given back before anything that NIO needs for it goes. And what a person
 //! vouches to be off is taken out of NIO's hands.
 
 use jiff::Timestamp;
@@ -122,7 +122,7 @@ pub(super) fn held_by(
     format!("{name} ({why}{mend})")
 }
 
-/// Machines that NIO let go of and that still say they are configured: `onRemoveFlake` may not have run (SPEC 5; NIO.md).
+/// Machines that NIO let go of and that still say they are configured: `onRemoveFlake` may not have run.
 fn left_behind(observed: &Observed) -> impl Iterator<Item = Action> {
     let machines = observed.machines.keys();
     machines
@@ -141,7 +141,7 @@ pub(super) fn is_left_behind(observed: &Observed, machine: &MachineName) -> bool
         })
 }
 
-/// Takes NIO's finalizers off what is being deleted and a person vouches to be off (SPEC 5).
+/// Takes NIO's finalizers off what is being deleted and a person vouches to be off.
 pub fn strip_forced(observed: &Observed) -> Output {
     let strip = |(name, held): (&String, &NixosConfiguration)| {
         let finalizers = held.metadata.finalizers.iter().flatten();

@@ -1,6 +1,6 @@
-//! A living cluster is changed (SPEC 4.3 to 4.5): who is next, and what it waits for. At most one step a plan, of one control plane
+//! A living cluster is changed: who is next, and what it waits for. At most one step a plan, of one control plane
 //! machine or of several workers; whether it is taken is decided again under the entries, from reads made after they were taken
-//! (SPEC 4.2).
+//!.
 
 mod blocker;
 mod preflight;
@@ -32,7 +32,7 @@ use preflight::{Preflight, Step, Verdict};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// The plan rests on what the cluster says of itself.
-    pub asks_cluster: bool,
+    pub needs_probe: bool,
     /// The machines whose entries are taken.
     pub next: Vec<MachineName>,
 }
@@ -50,7 +50,7 @@ pub fn changes(known: &Known<'_>, claims: &Claims, ledger_first: bool) -> (Chang
         return Default::default();
     }
     let pending = is_pending(known, ledger);
-    let asks_cluster = pending && known.asks();
+    let needs_probe = pending && known.asks();
     let (next, step) = if ledger.slot.fencing {
         // Workers join meanwhile: what is fenced are writes to what lives.
         (Vec::new(), slot::fence(known))
@@ -60,9 +60,9 @@ pub fn changes(known: &Known<'_>, claims: &Claims, ledger_first: bool) -> (Chang
         Default::default()
     };
     let moves = !known.flights.is_empty() || !next.is_empty();
-    let asked = ask(known, asks_cluster, moves);
+    let asked = ask(known, needs_probe, moves);
     let first = rewrite_first_ones(known, &claims.given_back);
-    let changes = Changes { asks_cluster, next };
+    let changes = Changes { needs_probe, next };
     (changes, Output::concat([first, asked, step]))
 }
 
@@ -72,7 +72,7 @@ fn is_pending(known: &Known<'_>, ledger: &Ledger) -> bool {
         let pick = known.selection.of(*role);
         !pick.joining.is_empty() || !pick.leaving.is_empty()
     });
-    let nodes = known.observed.word.nodes().into_iter();
+    let nodes = known.observed.workload.nodes().into_iter();
     let mut nodes = nodes.flat_map(|nodes| nodes.iter());
     !known.outdated.is_empty()
         || come_and_go
@@ -82,14 +82,14 @@ fn is_pending(known: &Known<'_>, ledger: &Ledger) -> bool {
 
 /// Asks the cluster where a change waits for its word; now and then also while nothing does, since the mark of a drain can land
 /// after the entry that it was decided under has ended, and nothing else would show it.
-fn ask(known: &Known<'_>, asks_cluster: bool, moves: bool) -> Output {
+fn ask(known: &Known<'_>, needs_probe: bool, moves: bool) -> Output {
     let observed = known.observed;
     let mut output = Output::default();
     let looks_again = known.asks() && observed.kubeconfig.try_again;
-    if (asks_cluster || looks_again) && observed.word_is_old {
-        output.act(Action::AskCluster);
+    if (needs_probe || looks_again) && observed.workload_is_old {
+        output.act(Action::ProbeWorkload);
     }
-    if asks_cluster {
+    if needs_probe {
         output.look_again_in(if moves {
             ASKED_AGAIN_AFTER
         } else {
@@ -151,7 +151,7 @@ fn next_step(
             without_quorum: risky.then_some(n),
         })
     });
-    let told = blocker::told(blocked, &known.observed.word);
+    let told = blocker::told(blocked, &known.observed.workload);
     let take = take.into_iter().collect();
     (next, Output::concat([patience, evicted, ended, told, take]))
 }
@@ -234,7 +234,7 @@ fn evict(preflight: &Preflight<'_>) -> Output {
         .collect()
 }
 
-/// Undoes the drain of machines that stay after all (SPEC 4.6).
+/// Undoes the drain of machines that stay after all.
 fn undrain(preflight: &Preflight<'_>) -> Vec<Action> {
     let Known {
         observed,
@@ -284,7 +284,7 @@ fn end_entries(preflight: &Preflight<'_>) -> Ended {
         }
         // Whether its Node bears marks of a drain cannot be told.
         let marks_unknown = preflight.asks
-            && observed.word.nodes().is_none()
+            && observed.workload.nodes().is_none()
             && held.is_some()
             && quorum::can_be_kept(preflight.numbers.n);
         let blocker = if marks_unknown {
@@ -309,7 +309,7 @@ fn end_entries(preflight: &Preflight<'_>) -> Ended {
 }
 
 /// Configurations that were never confirmed, of workers or of a cluster that was not founded, are written anew without the
-/// slot: nothing that lives is disrupted (SPEC 4.1).
+/// slot: nothing that lives is disrupted.
 fn rewrite_first_ones(known: &Known<'_>, given_back: &BTreeSet<String>) -> Output {
     let observed = known.observed;
     let rewrites = known.outdated.iter().filter_map(|(machine, differences)| {

@@ -1,4 +1,4 @@
-//! Which machines each role has, takes and gives up, and why there are too few (SPEC 2).
+//! Which machines each role has, takes and gives up, and why there are too few.
 
 mod obstacle;
 mod pick;
@@ -55,7 +55,7 @@ pub fn choose(observed: &Observed, spec: &ValidSpec) -> Selection {
     selection
 }
 
-/// Chooses: members stay, then explicit lists, then the control plane's selector, then the workers' (SPEC 2.2).
+/// Chooses: members stay, then explicit lists, then the control plane's selector, then the workers'.
 #[must_use]
 pub fn select(observed: &Observed, spec: &ValidSpec) -> Selection {
     let mut members: BTreeMap<Role, BTreeSet<MachineName>> = BTreeMap::new();
@@ -134,7 +134,7 @@ fn keep(
             .collect(),
         Pool::Selected { count, .. } => {
             let unfounded = observed.ledger.ours().is_some_and(|ledger| !ledger.founded);
-            // SPEC 2.6: those annotated `release` leave first, then unhealthy ones, then the last by name.
+            // Those annotated `release` leave first, then unhealthy ones, then the last by name.
             let confirmed = |machine: &MachineName| {
                 let member = observed.member(machine);
                 member.is_some_and(|member| member.is_confirmed())
@@ -213,7 +213,7 @@ fn fill(
                 malformed.push(obstacle);
             }
             Some(_) => unreachable += 1,
-            // A hint only, but where there is a choice it is heeded (SPEC 2.1).
+            // A hint only, but where there is a choice it is heeded.
             None if configured(machine) => {
                 in_use.insert(name.clone(), configured_obstacle(name));
             }
@@ -257,7 +257,7 @@ fn fill(
     }
 }
 
-/// How many members of a living cluster are annotated `release`: each stays until another has taken its place (SPEC 2.2).
+/// How many members of a living cluster are annotated `release`: each stays until another has taken its place.
 fn to_be_replaced(observed: &Observed, pick: &Pick) -> usize {
     let founded = observed.ledger.ours().is_some_and(|ledger| ledger.founded);
     let staying = pick.staying.iter();
@@ -289,7 +289,7 @@ fn leave_out_keyless(observed: &Observed, selection: &mut Selection) {
     }
 }
 
-/// Whether a member no longer matches the selector of its role: it stays, and is reported (SPEC 2.2).
+/// Whether a member no longer matches the selector of its role: it stays, and is reported.
 #[must_use]
 pub fn mismatched(observed: &Observed, role: Role, machine: &MachineName) -> bool {
     let (Ok(spec), Some(object)) = (&observed.spec, observed.machines.get(machine)) else {

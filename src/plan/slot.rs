@@ -1,4 +1,4 @@
-//! The slot: the steps by which entries are made and end (SPEC 4.2).
+//! The slot: the steps by which entries are made and end.
 
 use std::collections::BTreeMap;
 
@@ -64,14 +64,14 @@ pub(super) fn end(known: &Known<'_>, entries: &[&Entry]) -> (bool, Output) {
         if is_left_behind(observed, machine) {
             output.act(Action::Tell(Notice::LeftBehind(machine.clone())));
         }
-        if known.asks() && observed.word.nodes().is_none() {
+        if known.asks() && observed.workload.nodes().is_none() {
             output.act(Action::Tell(Notice::NodeStays(machine.clone())));
         }
     }
     (!output.actions.is_empty(), output)
 }
 
-/// A take: the entries of machines made, or renewed (SPEC 4.2). An entry of the control plane stays one until it ends: a POST of
+/// A take: the entries of machines made, or renewed. An entry of the control plane stays one until it ends: a POST of
 /// before may still land.
 pub(super) fn take<'a>(
     ledger: &Ledger,
@@ -89,7 +89,7 @@ pub(super) fn take<'a>(
     of(ledger, slot)
 }
 
-/// A ledger made anew in a founded cluster: everything that may still act on the lost one is made to fail (SPEC 4.2).
+/// A ledger made anew in a founded cluster: everything that may still act on the lost one is made to fail.
 pub(super) fn fence(known: &Known<'_>) -> Output {
     let mut output = Output::default();
     let LedgerView::Ours(version, ledger) = &known.observed.ledger else {

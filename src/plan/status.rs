@@ -1,4 +1,4 @@
-//! The status of a cluster, from what was observed and planned (SPEC 1.2). Computed always, written only on change.
+//! The status of a cluster, from what was observed and planned. Computed always, written only on change.
 
 mod conditions;
 mod rows;

@@ -1,4 +1,4 @@
-//! What each member and each joining machine should hold, and who holds something else (SPEC 3.3, 3.4).
+//! What each member and each joining machine should hold, and who holds something else.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,21 +15,21 @@ use super::cluster_nix::{ClusterNix, Lists, NixNode, Values, held_values};
 use super::desired::{Compared, Difference, Target};
 use super::entered::Entered;
 use super::founding::Founding;
-use super::ground::Ground;
 use super::observed::{Member, Observed, SshKeyView};
 use super::output::Output;
 use super::patience::{Clock, WIPED_AFTER};
+use super::prerequisites::Prerequisites;
 use super::selection::Selection;
 
 /// The target of every machine that has a configuration or gets one in this pass.
 #[must_use]
 pub fn targets(
     observed: &Observed,
-    ground: &Ground,
+    prerequisites: &Prerequisites,
     founding: &Founding,
     selection: &Selection,
 ) -> BTreeMap<MachineName, Target> {
-    // Members, and those claimed in this pass; one that joins through the slot is claimed in a pass of its own (SPEC 3.3).
+    // Members, and those claimed in this pass; one that joins through the slot is claimed in a pass of its own.
     let claimed = if founding.founded {
         observed.free_to_join(true, &selection.workers.joining)
     } else {
@@ -85,20 +85,22 @@ pub fn targets(
                     .find(|it| bootstrap.is_some() || it.name != machine.as_str())
                     .cloned(),
                 bootstrap: bootstrap.clone(),
-                endpoint: ground.spec.endpoint.clone(),
+                endpoint: prerequisites.spec.endpoint.clone(),
                 lists,
             };
             let ssh_key = match observed.ssh_keys.get(machine) {
                 Some(SshKeyView::Usable {
                     secret,
                     fingerprint,
-                }) if ground.spec.inject_ssh_key => Some((secret.clone(), fingerprint.clone())),
+                }) if prerequisites.spec.inject_ssh_key => {
+                    Some((secret.clone(), fingerprint.clone()))
+                }
                 _ => None,
             };
             let target = Target {
                 machine: machine.clone(),
                 role,
-                common: ground.common.clone(),
+                common: prerequisites.common.clone(),
                 nix,
                 ssh_key,
             };
@@ -108,7 +110,7 @@ pub fn targets(
 }
 
 /// The members that hold something else than their targets, with what differs. While anyone joins or leaves, the lists alone make
-/// nobody outdated: one roll carries all of it afterwards (SPEC 4.3).
+/// nobody outdated: one roll carries all of it afterwards.
 pub fn compare(
     observed: &Observed,
     (targets, revisions): (
@@ -182,7 +184,7 @@ fn members_change(
     })
 }
 
-/// Whether NIO shows a confirmed machine as unconfigured: after a while it was made anew (SPEC 3.6).
+/// Whether NIO shows a confirmed machine as unconfigured: after a while it was made anew.
 fn is_unconfigured(member: &Member<'_>) -> bool {
     let name = Some(member.name.as_str());
     let unconfigured = member.machine.is_some_and(|machine| {
@@ -194,7 +196,7 @@ fn is_unconfigured(member: &Member<'_>) -> bool {
 }
 
 /// Whether a machine that is not confirmed was told to join nobody, or one that is no member any more, though there is another:
-/// the one change of `join` that counts (SPEC 2.5).
+/// the one change of `join` that counts.
 fn stranded(target: &Target, member: &Member<'_>) -> bool {
     let is_member = |name: &str| {
         let mut nodes = target.nix.lists.of(Role::ControlPlane).iter();
@@ -208,7 +210,7 @@ fn stranded(target: &Target, member: &Member<'_>) -> bool {
 }
 
 /// Whom machines may join: while founding the bootstrap machine (for itself too), then another control plane member, a healthy one
-/// first, else any once confirmed (SPEC 2.5).
+/// first, else any once confirmed.
 fn leaders(observed: &Observed, control_plane: &[NixNode], founding: &Founding) -> Vec<NixNode> {
     if let Some(bootstrap) = &founding.bootstrap {
         let is_bootstrap = |node: &&NixNode| node.name == bootstrap.as_str();

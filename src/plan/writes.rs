@@ -9,7 +9,7 @@ use crate::api::status::Role;
 
 use super::cluster_nix::ClusterNix;
 
-/// One token Secret (SPEC 3.1).
+/// One token Secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Token {
     /// `<cluster>-join-token`, for the control plane.
@@ -41,7 +41,7 @@ impl Precondition {
 /// A configuration as it is to be created.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Claim {
-    /// The machine, and so the configuration's name (SPEC 2.3).
+    /// The machine, and so the configuration's name.
     pub machine: MachineName,
     /// Its role.
     pub role: Role,
@@ -83,7 +83,7 @@ pub struct Rewrite {
     pub version: Precondition,
     /// The attempt that it names.
     pub marker: Marker,
-    /// Fields and annotations; null for what is to be absent (SPEC 3.2).
+    /// Fields and annotations; null for what is to be absent.
     pub body: Body,
 }
 
@@ -100,7 +100,7 @@ pub enum Wanted {
     Later(jiff::Timestamp),
 }
 
-/// A child that the cluster's deletion takes away (SPEC 5), in the order of deletion.
+/// A child that the cluster's deletion takes away, in the order of deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Child {
     /// `<cluster>-join-token`.

@@ -1,4 +1,4 @@
-//! Pinned SSH host keys in OpenSSH's `known_hosts` format (sshd(8); SPEC 6): read, asked, added to. No I/O.
+//! Pinned SSH host keys in OpenSSH's `known_hosts` format (sshd(8)): read, asked, added to. No I/O.
 
 use russh::keys::ssh_key::known_hosts::{Entry, HostPatterns, Marker};
 use russh::keys::{Algorithm, HashAlg, PublicKey};
@@ -6,7 +6,7 @@ use russh::keys::{Algorithm, HashAlg, PublicKey};
 /// The port that `known_hosts` leaves out.
 const DEFAULT_PORT: u16 = 22;
 
-/// The ConfigMap key that holds the text (SPEC 6).
+/// The ConfigMap key that holds the text.
 pub const KNOWN_HOSTS_KEY: &str = "known_hosts";
 
 /// What is done with a host that no line names.

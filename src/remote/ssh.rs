@@ -1,4 +1,4 @@
-//! Reading a file from a machine over SSH, in process (SPEC 6): public key only, and only after the host's key was accepted.
+//! Reading a file from a machine over SSH, in process: public key only, and only after the host's key was accepted.
 //!
 //! Each step has a deadline, and what the machine sends (banner, stderr, version) gets into no error and no log.
 
@@ -30,7 +30,7 @@ use super::deadlines::Deadlines;
 use super::known_hosts::KnownHosts;
 use super::secret::{SecretBytes, SecretText};
 
-/// Most bytes of a file (SPEC 6).
+/// Most bytes of a file.
 pub const MAX_FILE: usize = 64 * 1024;
 /// How much a machine may send before it is read on; little more than a file, so that an endless one fills no memory.
 const WINDOW: u32 = 96 * 1024;

@@ -1,4 +1,4 @@
-//! The cluster's own word, through its kubeconfig (SPEC 4.4, 4.5): each member's `/readyz`, the Nodes, and the deletion of one. The
+//! The cluster's own word, through its kubeconfig: each member's `/readyz`, the Nodes, and the deletion of one. The
 //! servers are whatever the machines say they are: answers are of bounded size, and nothing of them gets into a message.
 
 mod list;
@@ -40,7 +40,7 @@ pub struct ApiServer {
 
 /// Whom to ask, and how.
 #[derive(Clone)]
-pub struct Question {
+pub struct WorkloadApi {
     /// The stored kubeconfig.
     pub kubeconfig: SecretText,
     /// The control plane members.
@@ -49,10 +49,10 @@ pub struct Question {
     pub port: Option<u16>,
 }
 
-impl Question {
+impl WorkloadApi {
     /// Asks all members at the same time, and one of those that answer for the Nodes. One that does not answer holds up nothing
     /// for longer than a deadline.
-    pub async fn ask(&self) -> Workload {
+    pub async fn probe(&self) -> Workload {
         let asked = join_all(self.clients().await.into_iter().map(ask_one)).await;
         let mut workload = Workload::default();
         let mut clients = Vec::new();
@@ -139,7 +139,7 @@ impl Question {
         None
     }
 
-    /// Evicts the pods of a Node, as far as their `PodDisruptionBudgets` let them go (SPEC 4.6). What is left is seen when the
+    /// Evicts the pods of a Node, as far as their `PodDisruptionBudgets` let them go. What is left is seen when the
     /// cluster is asked again.
     pub async fn evict_all(&self, node: &str) {
         for client in self.clients().await.into_iter().flatten() {

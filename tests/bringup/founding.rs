@@ -1,4 +1,4 @@
-//! Who founds the cluster, and what happens where it does not (SPEC 2.5).
+//! Who founds the cluster, and what happens where it does not.
 
 use rig::wait::wait_for;
 use rig::world::condition;

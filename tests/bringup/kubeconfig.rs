@@ -1,4 +1,4 @@
-//! The kubeconfig on its way from a machine to its Secret (SPEC 6): where it lies, whose host key is trusted, what is refused.
+//! The kubeconfig on its way from a machine to its Secret: where it lies, whose host key is trusted, what is refused.
 
 use kube::api::{Patch, PatchParams};
 use rig::machines::MachineHost;

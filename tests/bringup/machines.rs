@@ -139,7 +139,7 @@ async fn a_machine_held_by_a_foreign_configuration_is_named_and_left_alone() {
     case.finish().await;
 }
 
-/// SPEC 2.1: `hasConfiguration` is a hint that can be stale: a selector heeds it, a list does not.
+/// `hasConfiguration` is a hint that can be stale: a selector heeds it, a list does not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stale_has_configuration_keeps_a_selector_away_and_no_list() {
     let case = Case::start().await;

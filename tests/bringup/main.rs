@@ -57,7 +57,7 @@ async fn a_cluster_of_listed_machines_becomes_ready() {
     case.finish().await;
 }
 
-/// SPEC 3.1 to 3.3, as it stands on the API server.
+/// What a cluster consists of, as it stands on the API server.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_child_is_as_nio_and_people_expect_it() {
     let case = Case::start().await;

@@ -1,4 +1,4 @@
-//! A stored kubeconfig through the cluster's life (SPEC 6): it is read anew before it ends, where it no longer works, and where
+//! A stored kubeconfig through the cluster's life: it is read anew before it ends, where it no longer works, and where
 //! somebody edited it.
 
 use std::time::Duration;

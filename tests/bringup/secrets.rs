@@ -1,4 +1,4 @@
-//! Secrets that are missing, lost, foreign, adopted, or of a form that NIO would mishandle (SPEC 3.1).
+//! Secrets that are missing, lost, foreign, adopted, or of a form that NIO would mishandle.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Machines chosen by selectors (SPEC 2).
+//! Machines chosen by selectors.
 
 use rig::world::{MachineSpec, condition};
 use serde_json::json;
@@ -65,7 +65,7 @@ async fn all_four_operators_choose_machines() {
     case.finish().await;
 }
 
-/// SPEC 2.4: half a control plane is no quorum.
+/// Half a control plane is no quorum.
 #[tokio::test(flavor = "multi_thread")]
 async fn too_few_machines_claim_nothing_until_one_comes() {
     let case = Case::start().await;
@@ -94,7 +94,7 @@ async fn too_few_machines_claim_nothing_until_one_comes() {
     case.finish().await;
 }
 
-/// SPEC 2.2: members stay, whatever becomes of their labels; and a machine that is to be released is not taken.
+/// Members stay, whatever becomes of their labels; and a machine that is to be released is not taken.
 #[tokio::test(flavor = "multi_thread")]
 async fn members_stay_and_released_machines_are_not_taken() {
     let case = Case::start().await;

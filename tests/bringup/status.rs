@@ -1,4 +1,4 @@
-//! What people and tools see: the first word, the times of conditions, the printer columns, the events (SPEC 1.2, 7).
+//! What people and tools see: the first word, the times of conditions, the printer columns, the events.
 
 use std::collections::BTreeMap;
 

@@ -34,7 +34,7 @@ impl Case {
         assert!(children.is_empty(), "{children:?}\n{lines}");
     }
 
-    /// Since then the configuration was taken off each of these machines, and each time with all of its files there (SPEC 5: NIO
+    /// Since then the configuration was taken off each of these machines, and each time with all of its files there (NIO
     /// needs the Secrets until then).
     pub(crate) fn removed_with_all_files(&self, machines: &[&str], since: Duration) {
         let lines = self.proxy.write_lines();

@@ -68,7 +68,7 @@ pub(crate) fn events(proxy: &Proxy) -> Counter {
     })
 }
 
-/// Waits until three resyncs passed without a write (INVARIANTS L2). NICO must run with [`RESYNC`].
+/// Waits until three resyncs passed without a write (L2). NICO must run with [`RESYNC`].
 pub(crate) async fn settle(proxy: &Proxy, resyncs: &Counter) {
     let quiet = || async {
         let before = proxy.writes().len();

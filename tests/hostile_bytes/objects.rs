@@ -68,7 +68,7 @@ fn depth(bytes: &[u8]) {
 }
 
 /// A spec that every rule looks at.
-pub(crate) const SPEC: &str = r#"{"gitRepo":"https://a/b","ref":"a","configurationSubdir":"a","credentialsRef":{"name":"a"},
+pub(crate) const WHOLE_SPEC: &str = r#"{"gitRepo":"https://a/b","ref":"a","configurationSubdir":"a","credentialsRef":{"name":"a"},
     "controlPlane":{"machines":["a"]},"controlPlaneEndpoint":{"host":"a"},"kubeconfig":{"path":"/a"},
     "rollout":{"maxUnavailable":"5%"}}"#;
 

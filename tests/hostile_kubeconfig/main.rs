@@ -1,4 +1,4 @@
-//! Kubeconfigs as a hostile machine might send them (SPEC 6): each is refused with `KubeconfigUnsafe` or rebuilt harmless, and
+//! Kubeconfigs as a hostile machine might send them: each is refused with `KubeconfigUnsafe` or rebuilt harmless, and
 //! nothing of the machine's own gets into an error or the result.
 #![allow(
     clippy::expect_used,

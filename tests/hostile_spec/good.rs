@@ -1,4 +1,4 @@
-//! Specs that must be taken, those of the PRD among them, and what the API server makes right by itself.
+//! Specs that must be taken, those of the examples among them, and what the API server makes right by itself.
 
 use serde_json::{Value, json};
 
@@ -8,9 +8,9 @@ use super::cases::with;
 pub(crate) fn good() -> Vec<(&'static str, Value)> {
     let mut good = vec![
         ("the smallest", with(json!({}))),
-        ("PRD 2.1, as it stands", prd()),
+        ("the example, as it stands", prd()),
         (
-            "PRD 2.1 by selectors alone",
+            "the example, by selectors alone",
             json!({
                 "controlPlane": { "machineSelector": { "matchLabels": { "role": "control-plane" } }, "count": 3 },
                 "dataPlane": { "machines": [], "machineSelector": { "matchLabels": { "role": "worker" } }, "count": 5 },

@@ -26,7 +26,7 @@ use nico::plan::facts::{
     Facts, Freshness, KubeconfigAnswer, MapFacts, Needs, ObjectFacts, Read, SecretFacts,
 };
 use nico::plan::observed::{
-    Answer, ClusterView, Fetch, Member, NodeView, Observed, Word, Workload, Works,
+    Answer, ClusterView, Fetch, Member, NodeView, Observed, Workload, WorkloadHealth, Works,
 };
 use nico::plan::status::status;
 use nico::plan::writes::Precondition;
@@ -62,7 +62,7 @@ pub struct Life {
     machines: BTreeMap<MachineName, Machine>,
     configurations: BTreeMap<String, Arc<NixosConfiguration>>,
     ledger: Option<Ledger>,
-    word: Word,
+    workload: WorkloadHealth,
     last: Option<Plan>,
     versions: u64,
 }
@@ -112,7 +112,7 @@ impl Life {
             machines: machines.collect(),
             configurations: BTreeMap::new(),
             ledger: None,
-            word: Word::NotAsked,
+            workload: WorkloadHealth::NotProbed,
             last: None,
             versions: 1,
         }
@@ -132,7 +132,7 @@ impl Life {
         );
         facts.nio = Some(Generation::Classic);
         facts.live = true;
-        (facts.word, facts.word_is_old) = (self.word.clone(), false);
+        (facts.workload, facts.workload_is_old) = (self.workload.clone(), false);
         facts.add_configurations(self.configurations.values().cloned());
         loop {
             match assemble(&facts) {
@@ -295,7 +295,7 @@ impl Life {
                 answers.insert(machine, Answer::Ready);
             }
         }
-        self.word = Word::Heard(Arc::new(Workload {
+        self.workload = WorkloadHealth::Answered(Arc::new(Workload {
             nodes: Some(nodes.into()),
             answers,
             api_minor: Some(37),
@@ -338,7 +338,7 @@ impl Life {
     fn unwell(&mut self) {
         let ledger = self.ledger.as_mut().unwrap();
         ledger.slot.entries.clear();
-        let Word::Heard(workload) = &mut self.word else {
+        let WorkloadHealth::Answered(workload) = &mut self.workload else {
             panic!("the cluster was asked");
         };
         let workload = Arc::make_mut(workload);

@@ -208,7 +208,7 @@ async fn replaced(role: &str, listed: Value, pool: [&str; 3], count: usize) {
     case.finish_rolled(&rolls(vec![began])).await;
 }
 
-/// SPEC 2.2: another takes its place first.
+/// Another takes its place first.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_annotated_worker_leaves_once_another_has_taken_its_place() {
     replaced(

@@ -1,4 +1,4 @@
-//! A person vouches that a machine of a living cluster is off (`force-release`; SPEC 4.3, 5).
+//! A person vouches that a machine of a living cluster is off (`force-release`).
 
 use kube::ResourceExt;
 use rig::judge::rollout::{Rules, order};

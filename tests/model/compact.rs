@@ -106,7 +106,7 @@ pub struct Machine {
     pub marks: Marks,
     /// A person made its Node unschedulable.
     pub by_hand: bool,
-    /// It was written disruptively, and NIO has not proved since that exactly this is on it (INVARIANTS, "in flight").
+    /// It was written disruptively, and NIO has not proved since that exactly this is on it.
     pub flying: bool,
 }
 
@@ -242,7 +242,7 @@ pub struct Reads {
     pub valid: Valid,
 }
 
-/// The rules that a write can break (INVARIANTS).
+/// The rules that a write can break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Broken {
     /// A configuration for another machine than its own.

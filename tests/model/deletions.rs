@@ -1,8 +1,8 @@
-//! Searches in which the cluster is deleted, at any step of what goes on (SPEC 5), and their ends: nothing is left of it.
+//! Searches in which the cluster is deleted, at any step of what goes on, and their ends: nothing is left of it.
 //!
-//! SPEC 5 waits for no request of before the deletion, as SPEC 4.2 does. A POST that lands after the last LIST is seen by nobody. Then a
+//! A deletion waits for no request of before it, as the end of an entry does. A POST that lands after the last LIST is seen by nobody. Then a
 //! configuration refers to tokens that are gone: the garbage collector deletes it, since its owner is gone, and NIO lets go of it
-//! (classic skips Secrets that are not there, NIO.md). But a token or a ledger that comes so late bears NICO's own finalizer,
+//! (classic skips Secrets that are not there). But a token or a ledger that comes so late bears NICO's own finalizer,
 //! and nobody takes that off. `what_comes_too_late` shows both, and that a wait of two minutes would keep them from coming.
 
 use crate::compact::Life;

@@ -137,7 +137,7 @@ pub fn begins(step: Step) -> bool {
     }
 }
 
-/// What is wrong with a step that begins something (INVARIANTS, I10).
+/// What is wrong with a step that begins something (I10).
 pub fn begins_too_late(step: Step, known: Known) -> Option<Broken> {
     (known.deleting && begins(step)).then_some(Broken::I10)
 }

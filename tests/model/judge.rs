@@ -1,4 +1,4 @@
-//! What must never happen (INVARIANTS), judged from the world itself and by arithmetic of its own, at every write.
+//! What must never happen, judged from the world itself and by arithmetic of its own, at every write.
 
 use crate::compact::{Age, Broken, Estate, Kept, Life, Reads, Word};
 use crate::search::Search;
@@ -113,7 +113,7 @@ pub fn node_goes(search: &Search, state: &State, machine: u8, known: Known) -> O
     }
 }
 
-/// SPEC 4.3, "Numbers" and "The way out stays open", from what was read after the slot was taken.
+/// The numbers of a control plane, and the way out where its quorum is lost, from what was read after the slot was taken.
 fn numbers_allow(write: Write, known: Known) -> bool {
     let count = |mask: u8| mask.count_ones();
     let (n, healthy, unknown) = (

@@ -1,4 +1,4 @@
-//! Searches in which healthy machines leave and their pods are given time (SPEC 4.6), and their ends: who stays bears no mark of it.
+//! Searches in which healthy machines leave and their pods are given time, and their ends: who stays bears no mark of it.
 
 use crate::ends::{Lasting, has_no_dead_end};
 use crate::model::Fault::{Cordoned, CordonedMeanwhile, Down, Silence};

@@ -1,6 +1,6 @@
-//! The slot's protocol with one of its steps left out (INVARIANTS, "What is known to go wrong"). The search must find what each is for.
+//! The slot's protocol with one of its steps left out. The search must find what each is for.
 
-/// What is done otherwise than SPEC 4.2 says.
+/// What is done otherwise than the protocol of the slot says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mutation {
     /// Nothing.
@@ -34,7 +34,7 @@ pub enum Mutation {
     ReadsBeforeTake,
     /// What was made for a cluster that is gone by then stays.
     NoUnlessGone,
-    /// Two minutes pass in a deletion before anything but configurations goes: what SPEC 5 does not ask for.
+    /// Two minutes pass in a deletion before anything but configurations goes: what no rule asks for.
     DeletionWaits,
     /// What was made while the cluster was being deleted stays: only one that is gone already is heeded.
     UnlessGoneAlone,

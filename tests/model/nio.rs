@@ -55,7 +55,7 @@ pub fn older_ends(state: &mut State, machine: u8, succeeds: bool) -> Option<()> 
     Some(())
 }
 
-/// An hour passes since a machine was rewritten: no older attempt runs that long (NIO.md).
+/// An hour passes since a machine was rewritten: no older attempt runs that long.
 pub fn hour_passes(state: &mut State, machine: u8) -> Option<()> {
     let machine = &mut state.machines[usize::from(machine)];
     let waits = machine.child.is_some_and(|child| child.rewritten);

@@ -20,8 +20,8 @@ use nico::api::status::Role;
 use nico::plan::desired::{TOKEN_KEY, owner_reference};
 use nico::plan::facts::{Facts, KubeconfigAnswer, MapFacts, Read, SecretFacts};
 use nico::plan::observed::{
-    Answer, ClusterView, Fetch, KnownHostsView, NodeView, SecretView, SshKeyView, Stored,
-    Word as RealWord, Workload, Works, labels,
+    Answer, ClusterView, Fetch, KnownHostsView, NodeView, SecretView, SshKeyView, Stored, Workload,
+    WorkloadHealth as RealHealth, Works, labels,
 };
 use nico::plan::writes::Precondition;
 use serde_json::json;
@@ -163,9 +163,9 @@ pub fn background() -> KubeconfigAnswer {
 }
 
 /// What the cluster says; `members`: the control plane, a bit each.
-pub fn word(word: Word, names: &[MachineName], members: u8, now: Timestamp) -> RealWord {
+pub fn word(word: Word, names: &[MachineName], members: u8, now: Timestamp) -> RealHealth {
     let (down, absent, leads, marks) = match word {
-        Word::NotAsked => return RealWord::NotAsked,
+        Word::NotAsked => return RealHealth::NotProbed,
         Word::Silence => (u8::MAX, 0, 0, [Marks::default(); compact::MOST]),
         Word::Heard {
             down,
@@ -208,7 +208,7 @@ pub fn word(word: Word, names: &[MachineName], members: u8, now: Timestamp) -> R
             .draining
             .map(|_| usize::from(marks[index].pods)),
     });
-    RealWord::Heard(Arc::new(Workload {
+    RealHealth::Answered(Arc::new(Workload {
         nodes: anyone.then(|| nodes.collect::<Vec<_>>().into()),
         answers: answers.collect(),
         api_minor: anyone.then_some(37),

@@ -149,7 +149,7 @@ impl Planner {
         let mut observed = self.observe(view);
         let settings = Settings::default();
         let plan = plan(&observed, self.now, &settings);
-        // The status is a report: whatever it says, the same is done (INVARIANTS I3, "also with the status wiped or restored").
+        // The status is a report: whatever it says, the same is done (I3, "also with the status wiped or restored").
         observed.cluster.status = status::status(&observed, &plan, None, self.now);
         let with_status = nico::plan::plan(&observed, self.now, &settings);
         Planned {
@@ -165,7 +165,7 @@ impl Planner {
                 .map(|wait| (wait.cause.reason, wait.condition == ConditionType::Stalled))
                 .collect(),
             settled: is_at_rest(&plan),
-            wants_word: plan.actions.contains(&Action::AskCluster),
+            wants_word: plan.actions.contains(&Action::ProbeWorkload),
             heeds_status: plan.actions != with_status.actions,
         }
     }
@@ -205,8 +205,8 @@ impl Planner {
         let ledger = view.ledger;
         let ledger = ledger.map(|it| objects::ledger(it, &cluster, &self.names));
         objects::children(&mut facts, view.estate);
-        facts.word = objects::word(view.word, &self.names, view.control_plane(), self.now);
-        facts.word_is_old = view.word == Word::NotAsked;
+        facts.workload = objects::word(view.word, &self.names, view.control_plane(), self.now);
+        facts.workload_is_old = view.word == Word::NotAsked;
         for (index, name) in self.names.iter().enumerate() {
             let bit = |mask: u8| mask & (1 << index) != 0;
             let machine = objects::machine(name, bit(view.hidden));
@@ -305,7 +305,7 @@ fn is_at_rest(plan: &Plan) -> bool {
 fn is_a_look(action: &Action) -> bool {
     matches!(
         action,
-        Action::AskCluster | Action::Kubeconfig(KubeconfigWork::Verify)
+        Action::ProbeWorkload | Action::Kubeconfig(KubeconfigWork::Verify)
     )
 }
 

@@ -1,4 +1,4 @@
-//! What must never be, each with its name (INVARIANTS). `judge.rs` finds it.
+//! What must never be, each with its name. `judge.rs` finds it.
 
 use stateright::Property;
 

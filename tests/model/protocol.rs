@@ -1,4 +1,4 @@
-//! Each step of the slot's protocol is needed: without it the search finds what must never be (INVARIANTS, "What is known to go wrong").
+//! Each step of the slot's protocol is needed: without it the search finds what must never be.
 
 use crate::model::Fault;
 use crate::mutation::Mutation;

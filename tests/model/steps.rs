@@ -96,7 +96,7 @@ impl Planner {
             Action::Node(NodeWork::Evict(_))
             | Action::Child(ChildWrite::LetGo(_) | ChildWrite::Hold(..))
             | Action::Kubeconfig(_)
-            | Action::AskCluster
+            | Action::ProbeWorkload
             | Action::Tell(_) => return None,
         })
     }
@@ -112,7 +112,7 @@ impl Planner {
             }
         }
         let (text, marker) = texts.keep(spec);
-        // SPEC 3.4: the marker names the generation that it was written over, and no two writes rest on the same one.
+        // The marker names the generation that it was written over, and no two writes rest on the same one.
         let number = marker.as_str().rsplit('-').next();
         let is_new = held.is_none() || number == Some(READ_GENERATION.to_string().as_str());
         let role = &body["metadata"]["labels"]["nico.homystack.com/role"];

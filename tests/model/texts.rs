@@ -86,7 +86,7 @@ fn set_marker(spec: &mut Map<String, Value>, marker: &Marker) {
     *last_path(spec) = json!(marker.path());
 }
 
-/// What classic's schema makes of a spec: `ref` is filled in, `secretRef.key` pruned, null is absent (NIO.md).
+/// What classic's schema makes of a spec: `ref` is filled in, `secretRef.key` pruned, null is absent.
 fn as_stored(spec: &mut Map<String, Value>) {
     spec.retain(|_, value| !value.is_null());
     spec.entry("ref").or_insert_with(|| json!("main"));

@@ -92,7 +92,7 @@ impl World {
             },
             Action::Node(work) => self.work_on_node(work)?,
             Action::Kubeconfig(work) => self.work_on_kubeconfig(name, work)?,
-            Action::AskCluster | Action::Tell(_) => return Ok(()),
+            Action::ProbeWorkload | Action::Tell(_) => return Ok(()),
         }
         self.written.push((name.to_owned(), action.clone()));
         Ok(())

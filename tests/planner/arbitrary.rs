@@ -195,7 +195,7 @@ proptest! {
         prop_assert!(kept.is_ok(), "{}\n{plan:#?}\n{observed:#?}", kept.unwrap_err());
     }
 
-    /// SPEC 1.2: what a status says of the past changes no deed.
+    /// What a status says of the past changes no deed.
     #[test]
     fn no_action_rests_on_the_status(mut source in sources(400)) {
         let (mut observed, now, settings) = observed(&mut source);
@@ -204,7 +204,7 @@ proptest! {
         prop_assert_eq!(before, nico::plan::plan(&observed, now, &settings));
     }
 
-    /// SPEC 1.2: a status that was written is not written again, and times stand still while nothing changes.
+    /// A status that was written is not written again, and times stand still while nothing changes.
     #[test]
     fn a_status_repeated_is_the_same(mut source in sources(400)) {
         let (mut observed, now, settings) = observed(&mut source);

@@ -1,4 +1,4 @@
-//! SPEC 3.6 and 7: the first writes, what they wait for, and what pauses them.
+//! The first writes, what they wait for, and what pauses them.
 
 use nico::api::conditions::{
     ConditionType::{MachinesAvailable, Paused},

@@ -1,4 +1,4 @@
-//! SPEC 3.5 and NIO.md: what confirms an attempt, and what is remembered of it.
+//! What confirms an attempt, and what is remembered of it.
 
 use nico::api::names::CONFIRMED_ANNOTATION;
 use nico::api::nio::Generation;

@@ -1,4 +1,4 @@
-//! SPEC 5: every machine is given back before anything that NIO needs for it goes.
+//! Every machine is given back before anything that NIO needs for it goes.
 
 use nico::api::conditions::{
     ConditionType::{Ready, Reconciling},

@@ -1,4 +1,4 @@
-//! SPEC 4.2: how an entry ends whose machine has no configuration that could be touched.
+//! How an entry ends whose machine has no configuration that could be touched.
 
 use nico::api::ledger::{Entry, EntryState};
 use nico::api::status::Role;

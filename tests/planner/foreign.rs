@@ -8,7 +8,7 @@ use nico::api::nio::{Generation, Machine};
 use nico::api::status::MachineState;
 use nico::plan::observed::SshKeyView;
 use nico::plan::ssh_key::secret_of;
-use nico::plan::{founding, ground, selection, targets};
+use nico::plan::{founding, prerequisites, selection, targets};
 use serde_json::{Value, json};
 
 use crate::given::{MachineBuilder, PROD, cluster, given, machine, planned, settled};
@@ -183,11 +183,11 @@ fn the_targets_of_all_members_share_their_lists() {
         .when(settled)
         .then(|seen| {
             let observed = &seen.observed;
-            let spec = ground::spec(observed).unwrap();
+            let spec = prerequisites::spec(observed).unwrap();
             let selection = selection::choose(observed, spec);
-            let ground = ground::check(observed, spec, &seen.world.settings).unwrap();
+            let prerequisites = prerequisites::check(observed, spec, &seen.world.settings).unwrap();
             let founding = founding::founding(observed, &selection).unwrap();
-            let targets = targets::targets(observed, &ground, &founding, &selection);
+            let targets = targets::targets(observed, &prerequisites, &founding, &selection);
             let mut lists = targets.values().map(|target| &target.nix.lists);
             let first = lists.next().unwrap();
             assert_eq!(lists.filter(|it| Arc::ptr_eq(it, first)).count(), 4);

@@ -1,4 +1,4 @@
-//! SPEC 2.5 and 3.6: who founds the cluster, when it counts as founded, what the ledger keeps.
+//! Who founds the cluster, when it counts as founded, what the ledger keeps.
 
 use nico::api::conditions::{
     ConditionType::{MachinesAvailable, Stalled},
@@ -406,11 +406,13 @@ fn in_a_founded_cluster_no_machine_joins_itself_and_a_single_one_joins_nobody() 
             .machines(["a", "b"])
             .when(settled);
         let settings = &seen.world.settings;
-        let spec = nico::plan::ground::spec(&seen.observed).unwrap();
-        let ground = nico::plan::ground::check(&seen.observed, spec, settings).unwrap();
-        let selection = nico::plan::selection::select(&seen.observed, &ground.spec);
+        let spec = nico::plan::prerequisites::spec(&seen.observed).unwrap();
+        let prerequisites =
+            nico::plan::prerequisites::check(&seen.observed, spec, settings).unwrap();
+        let selection = nico::plan::selection::select(&seen.observed, &prerequisites.spec);
         let founding = nico::plan::founding::founding(&seen.observed, &selection).unwrap();
-        let targets = nico::plan::targets::targets(&seen.observed, &ground, &founding, &selection);
+        let targets =
+            nico::plan::targets::targets(&seen.observed, &prerequisites, &founding, &selection);
         let joins = targets
             .into_values()
             .map(|target| target.nix.join.map(|node| node.name));

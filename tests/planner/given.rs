@@ -374,7 +374,7 @@ pub fn kind(action: &Action) -> &'static str {
         Action::Slot(SlotWrite::Take { .. }) => "Take",
         Action::Disrupt(_) => "Disrupt",
         Action::Slot(SlotWrite::End { .. }) => "EndEntry",
-        Action::AskCluster => "AskCluster",
+        Action::ProbeWorkload => "ProbeWorkload",
         Action::Node(NodeWork::Evict(_)) => "Evict",
         Action::Node(NodeWork::Undrain { .. }) => "Undrain",
         Action::Kubeconfig(KubeconfigWork::Fetch(..)) => "FetchKubeconfig",

@@ -114,7 +114,7 @@ fn a_member_that_a_foreign_configuration_names_is_told_and_not_written() {
         });
 }
 
-/// INVARIANTS I2: before its turn, and with an entry.
+/// I2: before its turn, and with an entry.
 #[test]
 fn a_roll_passes_by_a_member_that_a_foreign_configuration_names() {
     ready()

@@ -1,4 +1,4 @@
-//! SPEC 6: when the kubeconfig is read, pinned, stored and tried.
+//! When the kubeconfig is read, pinned, stored and tried.
 
 use nico::api::conditions::{
     Cause,

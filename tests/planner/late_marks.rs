@@ -1,7 +1,7 @@
-//! SPEC 4.6: the mark of a drain that lands after its entry has ended is seen, and undone.
+//! The mark of a drain that lands after its entry has ended is seen, and undone.
 
 use nico::plan::action::{Action, KubeconfigWork};
-use nico::plan::observed::Word;
+use nico::plan::observed::WorkloadHealth;
 use nico::plan::plan;
 
 use crate::given::{PROD, Seen, planned, settled};
@@ -10,11 +10,11 @@ use crate::rollout::{ready, rolled};
 #[test]
 fn a_settled_cluster_is_asked_as_often_as_its_kubeconfig_is_tried() {
     let mut seen = ready().when(planned);
-    seen.observed.word = Word::NotAsked;
-    seen.observed.word_is_old = true;
+    seen.observed.workload = WorkloadHealth::NotProbed;
+    seen.observed.workload_is_old = true;
     let actions = |seen: &Seen| {
         let plan = plan(&seen.observed, seen.world.now, &seen.world.settings);
-        assert!(!plan.asks_cluster, "nothing is held up by it");
+        assert!(!plan.needs_probe, "nothing is held up by it");
         plan.actions
     };
     assert_eq!(actions(&seen), []);
@@ -23,10 +23,10 @@ fn a_settled_cluster_is_asked_as_often_as_its_kubeconfig_is_tried() {
         actions(&seen),
         [
             Action::Kubeconfig(KubeconfigWork::Verify),
-            Action::AskCluster
+            Action::ProbeWorkload
         ]
     );
-    seen.observed.word_is_old = false;
+    seen.observed.workload_is_old = false;
     assert_eq!(actions(&seen), [Action::Kubeconfig(KubeconfigWork::Verify)]);
 }
 

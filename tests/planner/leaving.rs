@@ -1,4 +1,4 @@
-//! SPEC 4.3, 4.6: machines leave a living cluster, sick ones before anyone joins it, healthy ones last and drained.
+//! Machines leave a living cluster, sick ones before anyone joins it, healthy ones last and drained.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,7 +30,7 @@ fn asks_for(world: &mut World, control_plane: &[&str], workers: &[&str]) {
     });
 }
 
-/// SPEC 4.3: the dead one leaves before another joins, and is not drained.
+/// The dead one leaves before another joins, and is not drained.
 #[test]
 fn a_dead_control_plane_machine_is_replaced() {
     ready()
@@ -361,7 +361,7 @@ fn an_annotated_member_leaves_once_another_has_taken_its_place() {
         });
 }
 
-/// SPEC 4.3: two of three are off, and a person vouches for it: they are released, and one that stays is enough to go on.
+/// Two of three are off, and a person vouches for it: they are released, and one that stays is enough to go on.
 #[test]
 fn machines_that_a_person_vouches_for_are_released_whatever_the_numbers() {
     ready()
@@ -399,7 +399,7 @@ fn a_member_that_the_spec_asks_for_counts_though_it_is_vouched_for() {
         .then(|seen| assert_eq!(rolled(&seen.world), ["b"], "two of three are well"));
 }
 
-/// SPEC 4.3: they count in no number from then on, also when their Nodes come to light again.
+/// They count in no number from then on, also when their Nodes come to light again.
 #[test]
 fn nodes_of_machines_that_a_person_vouched_for_count_no_more() {
     ready()

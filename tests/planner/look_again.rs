@@ -1,7 +1,7 @@
 //! When a cluster is looked at again though nothing happens: what no watch tells of, each step of the planner asks for itself.
 
 use nico::api::ledger::LedgerError;
-use nico::plan::observed::{LedgerView, SecretView, Word};
+use nico::plan::observed::{LedgerView, SecretView, WorkloadHealth};
 use serde_json::json;
 
 use crate::given::{Given, PROD, Seen, cluster, given, machine, planned};
@@ -60,7 +60,7 @@ fn the_cluster_is_asked_again_sooner_while_a_machine_is_changed() {
         given
     };
     let seen = rolling().when(planned);
-    assert!(seen.plan.asks_cluster && !seen.plan.next.is_empty());
+    assert!(seen.plan.needs_probe && !seen.plan.next.is_empty());
     assert_eq!(seconds(&seen), Some(2), "one is next");
     let seen = rolling()
         .and(|world| assert!(world.pass(PROD)))
@@ -68,8 +68,8 @@ fn the_cluster_is_asked_again_sooner_while_a_machine_is_changed() {
     assert!(!seen.plan.in_flight.is_empty());
     assert_eq!(seconds(&seen), Some(2), "one is in flight");
     let mut seen = rolling().when(planned);
-    seen.observed.word = Word::Silent("down".to_owned());
+    seen.observed.workload = WorkloadHealth::NotReachable("down".to_owned());
     seen.plan = nico::plan::plan(&seen.observed, seen.world.now, &seen.world.settings);
-    assert!(seen.plan.asks_cluster && seen.plan.next.is_empty());
+    assert!(seen.plan.needs_probe && seen.plan.next.is_empty());
     assert_eq!(seconds(&seen), Some(10), "nothing moves");
 }

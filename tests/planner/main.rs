@@ -1,4 +1,4 @@
-//! The planner against the rules of SPEC 1.2 to 6 and of INVARIANTS, without any I/O: thousands of states a second.
+//! The planner against its rules and the invariants, without any I/O: thousands of states a second.
 //!
 //! `given.rs` has the words that the tests are written in; `world.rs`, `shell.rs` and `nio.rs` are a tiny namespace in memory, and
 //! `rules.rs` holds every plan made there to what must always be so. The random states of `arbitrary.rs` are 512 a property, the

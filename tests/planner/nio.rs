@@ -1,4 +1,4 @@
-//! What classic NIO and the machines do, in memory (NIO.md).
+//! What classic NIO and the machines do, in memory.
 
 use nico::api::names::MachineName;
 use nico::api::nio::{NioCondition, NixosConfiguration, NixosConfigurationStatus};
@@ -52,7 +52,7 @@ impl World {
         }
     }
 
-    /// NIO applies one configuration, or lets go of it (NIO.md). Whether anything changed.
+    /// NIO applies one configuration, or lets go of it. Whether anything changed.
     pub fn apply_configuration(&mut self, name: &str) -> bool {
         let Some(configuration) = self.configurations.get_mut(name) else {
             return false;
@@ -63,11 +63,11 @@ impl World {
             .and_then(|machine| self.machines.get_mut(machine));
         if configuration.metadata.deletion_timestamp.is_some() {
             let Some(machine) = machine else {
-                // NIO.md: classic never lets go of a configuration whose Machine object is gone.
+                // Classic never lets go of a configuration whose Machine object is gone.
                 return false;
             };
             let status = machine.status.get_or_insert_default();
-            // NIO.md: a machine out of reach keeps saying that it is configured.
+            // A machine out of reach keeps saying that it is configured.
             if status.discoverable {
                 status.has_configuration = false;
                 status.applied_configuration = None;

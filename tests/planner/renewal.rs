@@ -1,4 +1,4 @@
-//! SPEC 6: when a stored kubeconfig is read anew, and when it is replaced.
+//! When a stored kubeconfig is read anew, and when it is replaced.
 
 use jiff::Timestamp;
 use nico::api::conditions::{

@@ -1,4 +1,4 @@
-//! SPEC 3.2 to 3.4: the configuration, its revision, and what makes it outdated.
+//! The configuration, its revision, and what makes it outdated.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! SPEC 4: a living cluster is changed. Who is next, what stands in the way, and that every way leads out again.
+//! A living cluster is changed. Who is next, what stands in the way, and that every way leads out again.
 
 use std::collections::BTreeSet;
 
@@ -138,7 +138,7 @@ fn a_paused_cluster_is_not_changed_and_then_is() {
         .then(|seen| assert_eq!(rolled(&seen.world).len(), 5));
 }
 
-/// The first machine of a bad revision fails and stops the roll; the fix, or the revert, goes to it first (SPEC 4.3; L5).
+/// The first machine of a bad revision fails and stops the roll; the fix, or the revert, goes to it first.
 #[test]
 fn a_bad_revision_stops_at_its_first_machine_and_the_next_change_goes_there_first() {
     for mend in [good_repository, |world: &mut World| {
@@ -324,7 +324,7 @@ fn api_servers_that_refuse_the_kubeconfig_are_no_lost_quorum() {
         });
 }
 
-/// SPEC 2.5: there is nobody to join through, and no machine is told to make a second cluster.
+/// There is nobody to join through, and no machine is told to make a second cluster.
 #[test]
 fn a_control_plane_that_is_lost_is_joined_by_nobody() {
     for node_checks in [true, false] {
@@ -370,7 +370,7 @@ fn a_role_is_not_what_a_label_says_alone() {
         });
 }
 
-/// SPEC 4.3, "The way out stays open": all three sick, and each of them is written in turn.
+/// All three sick, and each of them is written in turn.
 #[test]
 fn all_three_sick_are_written_one_after_the_other() {
     ready()
@@ -461,7 +461,7 @@ fn a_drift_by_hand_is_mended_through_the_slot() {
         });
 }
 
-/// SPEC 4.2: whoever acted on the lost ledger is waited for before the slot opens.
+/// Whoever acted on the lost ledger is waited for before the slot opens.
 #[test]
 fn a_ledger_lost_in_mid_roll_is_fenced_first() {
     ready()
@@ -490,7 +490,7 @@ fn a_ledger_lost_in_mid_roll_is_fenced_first() {
         .then(|seen| assert!(seen.world.ready(PROD), "{}", seen.world.story()));
 }
 
-/// NIO.md: what was rewritten over an attempt that may still run keeps its entry for an hour, and then NIO's own word counts.
+/// What was rewritten over an attempt that may still run keeps its entry for an hour, and then NIO's own word counts.
 #[test]
 fn an_entry_over_an_older_attempt_is_kept_for_an_hour() {
     ready()
@@ -527,7 +527,7 @@ fn an_entry_over_an_older_attempt_is_kept_for_an_hour() {
         });
 }
 
-/// SPEC 3.5: where NIO proves another attempt than the confirmed one, the mark goes, and comes again with NIO's proof.
+/// Where NIO proves another attempt than the confirmed one, the mark goes, and comes again with NIO's proof.
 #[test]
 fn a_mark_is_withdrawn_where_nio_proves_another_attempt() {
     ready()
@@ -628,7 +628,7 @@ fn a_crash_between_any_two_writes_of_a_roll_still_ends_ready() {
     }
 }
 
-/// The status answers who is in flight, and since when (SPEC 1.2).
+/// The status answers who is in flight, and since when.
 #[test]
 fn the_status_mirrors_the_slot() {
     ready()

@@ -1,4 +1,4 @@
-//! What holds for every plan and every status, whatever was observed (INVARIANTS, I1 to I15). Each world checks each of its plans by it.
+//! What holds for every plan and every status, whatever was observed (I1 to I15). Each world checks each of its plans by it.
 
 mod writes;
 
@@ -82,7 +82,7 @@ fn kinds(observed: &Observed, plan: &Plan) -> Result<(), String> {
         )?;
         must(
             !paused || only(&["Confirm", "Withdraw", "VerifyKubeconfig"]),
-            "SPEC 4.1: when paused nothing is written but `confirmed` and `withdrawn`",
+            "when paused nothing is written but `confirmed` and `withdrawn`",
         )?;
     }
     let position = |kind: &str| kinds.iter().position(|found| *found == kind);
@@ -99,7 +99,7 @@ fn kinds(observed: &Observed, plan: &Plan) -> Result<(), String> {
             if let (Some(earlier), Some(later)) = (last(earlier), position(later)) {
                 must(
                     earlier < later,
-                    "SPEC 3.6: finalizer, ledger, Secrets, configurations, in this order",
+                    "finalizer, ledger, Secrets, configurations, in this order",
                 )?;
             }
         }
@@ -146,7 +146,7 @@ fn check_claim(
     )?;
     must(
         observed.machines.contains_key(machine) && observed.discoverable(machine),
-        "SPEC 2.1: only a machine that exists and is discoverable is claimed",
+        "only a machine that exists and is discoverable is claimed",
     )?;
     let other = match claim.role {
         Role::ControlPlane => Role::Worker,
@@ -170,7 +170,7 @@ fn check_claim(
     must(
         meta["annotations"]["nico.homystack.com/written"] == now.to_string()
             && meta["annotations"].get(CONFIRMED_ANNOTATION).is_none(),
-        "SPEC 3.4: a claim says when it was written, and confirms nothing",
+        "a claim says when it was written, and confirms nothing",
     )?;
     let body = claim.body.render();
     let files = body["spec"]["additionalFiles"].as_array();
@@ -178,7 +178,7 @@ fn check_claim(
         files
             .and_then(|files| files.last())
             .is_some_and(|last| last["path"] == format!("{MARKER_DIR}{marker}")),
-        "SPEC 3.2: the marker file is the last",
+        "the marker file is the last",
     )?;
     let nix = nix_of(claim);
     must(
@@ -191,7 +191,7 @@ fn check_claim(
                 .join
                 .as_ref()
                 .is_none_or(|it| it.name != machine.as_str()),
-        "SPEC 2.5: in a founded cluster a machine joins another",
+        "in a founded cluster a machine joins another",
     )
 }
 
@@ -229,7 +229,7 @@ fn whole(observed: &Observed, plan: &Plan) -> Result<(), String> {
     let ledger = ledger.or(observed.ledger.ours());
     must(
         ledger.is_some_and(|ledger| ledger.id == nix[0].id),
-        "SPEC 2.5: the id is in the ledger before the first claim",
+        "the id is in the ledger before the first claim",
     )?;
     let unfounded = nix[0].bootstrap.is_some();
     if unfounded {
@@ -242,24 +242,24 @@ fn whole(observed: &Observed, plan: &Plan) -> Result<(), String> {
             .collect();
         must(
             present.len() >= pick.total,
-            "SPEC 2.4: a control plane is claimed only when it can be completed",
+            "a control plane is claimed only when it can be completed",
         )?;
         must(
             present
                 .iter()
                 .any(|it| Some(it.to_string()) == nix[0].bootstrap),
-            "SPEC 2.5: the founder is a control plane machine",
+            "the founder is a control plane machine",
         )?;
         let held: Vec<_> = observed.control_plane().collect();
         must(
             held.iter()
                 .filter_map(Member::values)
                 .all(|held| held.id == nix[0].id && held.bootstrap == nix[0].bootstrap),
-            "SPEC 2.5: a claim agrees with the configurations that exist",
+            "a claim agrees with the configurations that exist",
         )?;
         must(
             !held.is_empty() || nix[0].id == observed.fresh_id,
-            "SPEC 2.5: bring-up from nothing has a new id",
+            "bring-up from nothing has a new id",
         )
     } else {
         must(
@@ -338,7 +338,7 @@ fn check_status(observed: &Observed, plan: &Plan, now: Timestamp) -> Result<(), 
     }
     must(
         observed.cluster.status.observed_generation == Some(observed.cluster.generation),
-        "SPEC 1.2: the first word on a new generation is not Ready",
+        "the first word on a new generation is not Ready",
     )?;
     let stored = matches!(
         observed.kubeconfig.secret,

@@ -1,4 +1,4 @@
-//! SPEC 2.1 to 2.4 and 2.6: which machines, and why not.
+//! Which machines, and why not.
 
 use nico::api::conditions::{ConditionType::MachinesAvailable, Reason};
 use nico::api::status::{MachineState, Role};

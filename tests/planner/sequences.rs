@@ -1,5 +1,5 @@
 //! Histories: plans carried out one after the other, with crashes between any two writes, rivals, and edits, until nothing
-//! changes any more (INVARIANTS I1, L1, L2, L3).
+//! changes any more (I1, L1, L2, L3).
 
 use std::collections::BTreeSet;
 
@@ -289,7 +289,7 @@ proptest! {
         prop_assert_eq!(world.configurations.len(), 4);
     }
 
-    /// I1 and SPEC 2.4: two clusters that list the same machines never share one, one becomes Ready, and the other once the first is gone.
+    /// I1: two clusters that list the same machines never share one, one becomes Ready, and the other once the first is gone.
     #[test]
     fn of_two_clusters_one_wins_and_the_other_follows(mut source in sources(160)) {
         let listed = cluster().control_plane(["m-1", "m-2", "m-3"]).0;

@@ -18,8 +18,8 @@ use nico::plan::action::{Action, Plan};
 use nico::plan::desired::TOKEN_KEY;
 use nico::plan::facts::{ClusterFacts, Facts, KubeconfigAnswer, Needs};
 use nico::plan::observed::{
-    Answer, KubeconfigView, LedgerView, Member, Observed, SecretView, Stored, Word, Workload,
-    controller,
+    Answer, KubeconfigView, LedgerView, Member, Observed, SecretView, Stored, Workload,
+    WorkloadHealth, controller,
 };
 use nico::plan::status;
 
@@ -42,7 +42,7 @@ impl World {
         let mut facts = Facts::new(cluster.view.clone(), spec, id);
         facts.nio = self.nio;
         facts.live = true;
-        facts.word_is_old = false;
+        facts.workload_is_old = false;
         facts.since.clone_from(&cluster.since);
         let uid = &cluster.view.uid;
         facts.add_configurations(self.configurations(|it| {
@@ -51,7 +51,7 @@ impl World {
             let owner = controller(&it.metadata);
             label.is_some_and(|label| label == name) || owner.is_some_and(|it| it.uid == *uid)
         }));
-        facts.word = self.word(name, &facts);
+        facts.workload = self.workload(name, &facts);
         Some(facts)
     }
 
@@ -162,9 +162,9 @@ impl World {
     }
 
     /// What the cluster says of itself, where its kubeconfig is stored.
-    fn word(&self, name: &str, facts: &Facts) -> Word {
+    fn workload(&self, name: &str, facts: &Facts) -> WorkloadHealth {
         if self.clusters[name].kubeconfig.secret != SecretView::Ours {
-            return Word::Silent("no kubeconfig is stored yet".to_owned());
+            return WorkloadHealth::NotReachable("no kubeconfig is stored yet".to_owned());
         }
         let mut answers = BTreeMap::new();
         let members = facts.configurations.values();
@@ -183,7 +183,7 @@ impl World {
         }
         let anyone = answers.values().any(|answer| *answer == Answer::Ready);
         let nodes: Vec<_> = self.nodes.values().cloned().collect();
-        Word::Heard(Arc::new(Workload {
+        WorkloadHealth::Answered(Arc::new(Workload {
             nodes: anyone.then(|| nodes.into()),
             answers,
             api_minor: anyone.then_some(37),

@@ -1,4 +1,4 @@
-//! SPEC 3.1: a machine's SSH key lies in the cluster's namespace, and is what NIO hands out; else nothing is written for the machine.
+//! A machine's SSH key lies in the cluster's namespace, and is what NIO hands out; else nothing is written for the machine.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use nico::api::conditions::{

@@ -1,4 +1,4 @@
-//! SPEC 1.1, 1.2 and 3.1: what a person must mend, how it is told, and that nothing is claimed meanwhile.
+//! What a person must mend, how it is told, and that nothing is claimed meanwhile.
 
 use nico::api::conditions::ConditionType::{ControlPlaneReady, Ready, Reconciling, Stalled};
 use nico::api::conditions::Reason;

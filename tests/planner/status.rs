@@ -1,4 +1,4 @@
-//! SPEC 1.2: conditions, phases, counts, and what `Ready` bears for a minute.
+//! Conditions, phases, counts, and what `Ready` bears for a minute.
 
 use jiff::SignedDuration;
 use nico::api::conditions::ConditionType::{

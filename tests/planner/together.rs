@@ -1,4 +1,4 @@
-//! SPEC 4.2, 4.3: several workers that are changed together, up to `maxUnavailable`.
+//! Several workers that are changed together, up to `maxUnavailable`.
 
 use nico::api::conditions::{ConditionType::RollingOut, Reason};
 use nico::api::names::MachineName;

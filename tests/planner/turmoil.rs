@@ -178,7 +178,7 @@ proptest! {
         }
         for _ in 0..6 {
             world.settle();
-            // An older attempt of NIO's may run for an hour (NIO.md).
+            // An older attempt of NIO's may run for an hour.
             world.wait(3600);
         }
         world.settle();

@@ -53,7 +53,7 @@ pub struct World {
     pub nodes: BTreeMap<String, NodeView>,
     /// Machines whose Node is never Ready.
     pub unwell: BTreeSet<MachineName>,
-    /// Machines that NICO disrupted and that NIO has neither proved nor given back since (INVARIANTS, "in flight").
+    /// Machines that NICO disrupted and that NIO has neither proved nor given back since.
     pub flying: BTreeMap<MachineName, Role>,
     /// Whether the API servers refuse the kubeconfig.
     pub refusing: bool,
@@ -231,7 +231,7 @@ pub fn edit<T>(
     result
 }
 
-/// What classic's schema makes of a spec: `ref` is filled in, `secretRef.key` pruned (NIO.md).
+/// What classic's schema makes of a spec: `ref` is filled in, `secretRef.key` pruned.
 pub fn as_stored(fields: &mut Map<String, Value>) {
     fields.entry("ref").or_insert_with(|| json!("main"));
     for file in fields

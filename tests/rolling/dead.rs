@@ -22,8 +22,8 @@ fn first_write(evidence: &Evidence, machine: &str, since: Duration) -> Duration 
     found.unwrap().at
 }
 
-/// SPEC 4.3, 4.6: the dead one leaves first, undrained, its Node after it, and then another joins. Its entry, of which no child is
-/// left, stands for four times the request timeout (SPEC 4.2).
+/// The dead one leaves first, undrained, its Node after it, and then another joins. Its entry, of which no child is
+/// left, stands for four times the request timeout.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_control_plane_machine_is_released_with_its_node_before_another_joins() {
     let (case, _hosts) = ready_with(&THREE, &[], json!({})).await;

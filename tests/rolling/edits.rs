@@ -151,7 +151,7 @@ async fn a_kubelet_newer_than_the_api_server_stops_workers_first() {
     case.finish_rolled(&rules).await;
 }
 
-/// INVARIANTS L5: what is written again has a marker of its own, and the old proof proves nothing.
+/// L5: what is written again has a marker of its own, and the old proof proves nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn there_and_back_again_ends_as_a_fresh_first_one() {
     let (case, _hosts) = ready_with(&["cp-01"], &["w-01", "w-02"], json!({})).await;

@@ -11,7 +11,7 @@ use crate::common::DEADLINE;
 use crate::common::case::row;
 use crate::{BAD, IN_TURN, NEW, OLD, hurried, ready, repository};
 
-/// SPEC 4.3: the next change of the spec goes to it first.
+/// The next change of the spec goes to it first.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_fails_stops_the_roll_and_the_fix_goes_to_it_first() {
     let case = ready().await;
@@ -107,7 +107,7 @@ async fn a_control_plane_machine_out_of_reach_before_the_roll_is_updated_when_it
     case.finish_rolled(&rules).await;
 }
 
-/// SPEC 4.3: a revision that cuts machines off must not take a second one.
+/// A revision that cuts machines off must not take a second one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revision_that_cuts_a_control_plane_machine_off_takes_no_second_one() {
     let case = ready().await;
@@ -133,7 +133,7 @@ async fn a_revision_that_cuts_a_control_plane_machine_off_takes_no_second_one() 
     case.finish_rolled(&rules).await;
 }
 
-/// SPEC 4.4: NIO's success is not enough; the next one starts only when the Node of the last one is Ready.
+/// NIO's success is not enough; the next one starts only when the Node of the last one is Ready.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_stays_not_ready_stops_the_roll_and_what_mends_it_goes_there_first() {
     let case = ready().await;
@@ -162,7 +162,7 @@ async fn a_node_that_stays_not_ready_stops_the_roll_and_what_mends_it_goes_there
     case.finish_rolled(&rules).await;
 }
 
-/// SPEC 4.4: what the cluster says of itself counts only where the spec lets it.
+/// What the cluster says of itself counts only where the spec lets it.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_node_checks_a_node_that_is_not_ready_holds_up_nobody() {
     let case = ready().await;

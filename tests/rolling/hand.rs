@@ -125,7 +125,7 @@ async fn a_drift_is_repaired_through_the_slot_and_foreign_marks_stay() {
     case.finish_rolled(&rules).await;
 }
 
-/// A configuration that is deleted by hand is made again, under an entry, and the Node that it left goes before (SPEC 4.5).
+/// A configuration that is deleted by hand is made again, under an entry, and the Node that it left goes before.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_control_plane_child_deleted_by_hand_is_made_again_through_the_slot() {
     let case = ready().await;

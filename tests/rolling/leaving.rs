@@ -1,4 +1,4 @@
-//! Healthy machines leave: drained, within what `PodDisruptionBudgets` allow (SPEC 4.6).
+//! Healthy machines leave: drained, within what `PodDisruptionBudgets` allow.
 
 use k8s_openapi::api::core::v1::{Node, Pod, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;

@@ -1,4 +1,4 @@
-//! Who joins: at each moment a quorum of the control plane's members is confirmed (SPEC 4.3).
+//! Who joins: at each moment a quorum of the control plane's members is confirmed.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -8,7 +8,7 @@ use crate::common::DEADLINE;
 use crate::common::case::took_effect;
 use crate::{IN_TURN, NEW, OLD, THREE, TWO, ready, ready_with, repository};
 
-/// SPEC 4.1: while paused nothing but status and quiet writes.
+/// While paused nothing but status and quiet writes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_roll_that_is_paused_stops_after_the_machine_in_hand_and_goes_on_afterwards() {
     let case = ready().await;
@@ -42,7 +42,7 @@ async fn a_roll_that_is_paused_stops_after_the_machine_in_hand_and_goes_on_after
     case.finish_rolled(&rules).await;
 }
 
-/// SPEC 4.3, `ClusterUnreachable`: nothing is touched until it answers again, or a person decides.
+/// Nothing is touched until it answers again, or a person decides.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_touched_while_no_api_server_answers_unless_a_person_says_so() {
     let (case, hosts) = ready_with(&THREE, &TWO, json!({})).await;

@@ -1,5 +1,5 @@
 //! What a person who watches a roll can read: who is in flight, since when and why; how far it is; why it stands still and what
-//! to do (SPEC 1.2). And what a wiped or restored status changes: nothing (I3).
+//! to do. And what a wiped or restored status changes: nothing (I3).
 
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};

@@ -1,5 +1,5 @@
 //! A living cluster is changed while everything around NICO fails: its own process, the API server, the machines, and people
-//! (INVARIANTS C, S, E, T1, M1 to M8, U1 to U7). Whatever happens, every write keeps the rules, and the roll ends.
+//! (C, S, E, T1, M1 to M8, U1 to U7). Whatever happens, every write keeps the rules, and the roll ends.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 

@@ -1,4 +1,4 @@
-//! The kubeconfig and the host keys under which it is read (SPEC 6).
+//! The kubeconfig and the host keys under which it is read.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde_json::json;
 use tracing::info;
 use zeroize::Zeroize as _;
 
-use super::{ActError, Hand};
+use super::{ActError, Executor};
 use crate::api::kubeconfig::{KUBECONFIG_KEY, KUBECONFIG_LABEL, KUBECONFIG_TYPE, VALUE_KEY};
 use crate::api::names::{
     DIGEST_ANNOTATION, ENDPOINT_ANNOTATION, MachineName, known_hosts_name, kubeconfig_name,
@@ -23,10 +23,10 @@ use crate::plan::observed::{KnownHostsView, SshKeyView};
 use crate::plan::writes::{Precondition, Wanted};
 use crate::remote::known_hosts::{KNOWN_HOSTS_KEY, KnownHosts, Policy, with_added};
 
-/// User where a Machine names none: v1's default (NIO.md).
+/// User where a Machine names none: v1's default.
 const DEFAULT_USER: &str = "root";
 
-impl Hand<'_> {
+impl Executor<'_> {
     pub(super) async fn kubeconfig(&self, work: &KubeconfigWork) -> Result<(), ActError> {
         match work {
             KubeconfigWork::Fetch(machines, wanted) => self.fetch(machines, *wanted).await,

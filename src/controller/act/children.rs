@@ -1,4 +1,4 @@
-//! Children that are not configurations: made once, and let go when nothing refers to them (SPEC 3.1, 5).
+//! Children that are not configurations: made once, and let go when nothing refers to them.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use rand::rngs::SysRng;
 use serde_json::json;
 use zeroize::Zeroize as _;
 
-use super::{ActError, Hand};
+use super::{ActError, Executor};
 use crate::api::cluster::RawCluster;
 use crate::api::digest::hex;
 use crate::api::names::{
@@ -30,7 +30,7 @@ enum ChildObject {
     ConfigMap(String),
 }
 
-impl Hand<'_> {
+impl Executor<'_> {
     pub(super) async fn child(&self, write: &ChildWrite) -> Result<(), ActError> {
         match write {
             ChildWrite::CreateToken(token) => self.create_token(*token).await,

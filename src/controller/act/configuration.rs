@@ -1,11 +1,11 @@
-//! Configurations: claimed, written anew, marked, given back (SPEC 3.2).
+//! Configurations: claimed, written anew, marked, given back.
 
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use serde_json::json;
 use tracing::info;
 
-use super::{ActError, Hand};
+use super::{ActError, Executor};
 use crate::api::digest::hex;
 use crate::api::names::Marker;
 use crate::api::nio::{NixosConfiguration, NixosConfigurationKind};
@@ -15,8 +15,8 @@ use crate::plan::action::{ConfigurationWrite, Mark};
 use crate::plan::confirmed::Proof;
 use crate::plan::writes::{Claim, Precondition, Rewrite};
 
-impl Hand<'_> {
-    /// POSTs a configuration; the name lets exactly one cluster win (SPEC 2.3).
+impl Executor<'_> {
+    /// POSTs a configuration; the name lets exactly one cluster win.
     pub(super) async fn post(&self, claim: &Claim) -> Result<(), ActError> {
         let configuration: NixosConfigurationKind = serde_json::from_value(claim.body.render())
             .map_err(|_| ActError::Lost("the configuration cannot be written"))?;

@@ -1,18 +1,18 @@
-//! The ledger, by compare-and-swap (SPEC 3.6).
+//! The ledger, by compare-and-swap.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::json;
 
-use super::{ActError, Hand};
+use super::{ActError, Executor};
 use crate::api::ledger::Ledger;
 use crate::api::names::ledger_name;
 use crate::controller::calls;
 use crate::plan::observed::LedgerView;
 use crate::plan::writes::Precondition;
 
-impl Hand<'_> {
+impl Executor<'_> {
     pub(super) async fn create_ledger(&mut self, ledger: &Ledger) -> Result<(), ActError> {
         let name = ledger_name(&self.observed.cluster.name);
         let map = ConfigMap {

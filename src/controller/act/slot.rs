@@ -1,23 +1,23 @@
-//! The slot: entries are taken, written under, and ended (SPEC 4.2). Each write insists on the version that the plan rests on.
+//! The slot: entries are taken, written under, and ended. Each write insists on the version that the plan rests on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ActError, Hand};
+use super::{ActError, Executor};
 use crate::api::ledger::Ledger;
 use crate::api::names::MachineName;
 use crate::api::nio::Machine;
 use crate::controller::calls::{self, CallError};
 use crate::controller::clock::now;
 use crate::controller::events::Happening;
-use crate::controller::observe::{question, word};
+use crate::controller::observe::{workload_api, workload_health};
 use crate::plan::action::Mark;
 use crate::plan::entered::{Disruptive, EnteredWrite};
 use crate::plan::writes::Precondition;
-use crate::remote::workload::{Marks, Question};
+use crate::remote::workload::{Marks, WorkloadApi};
 
-impl Hand<'_> {
+impl Executor<'_> {
     /// Makes or renews entries; returns the ledger as that left it.
     pub(super) async fn take(
         &mut self,
@@ -72,8 +72,8 @@ impl Hand<'_> {
                 Ok(())
             }
             EnteredWrite::DeleteNode { name, uid } => {
-                let question = self.question().await?;
-                let delete = question.delete_node(name, uid, || self.time_left());
+                let api = self.workload_api().await?;
+                let delete = api.delete_node(name, uid, || self.time_left());
                 let status = self.pass.wait_for(delete).await;
                 match written(name, status) {
                     Ok(()) | Err(CallError::Gone(_)) => {}
@@ -104,15 +104,15 @@ impl Hand<'_> {
     }
 
     async fn mark_node(&self, name: &str, uid: &str, marks: &Marks) -> Result<(), ActError> {
-        let question = self.question().await?;
-        let write = question.mark_node(name, uid, marks, || self.time_left());
+        let api = self.workload_api().await?;
+        let write = api.mark_node(name, uid, marks, || self.time_left());
         let status = self.pass.wait_for(write).await;
         Ok(written(name, status)?)
     }
 
-    async fn question(&self) -> Result<Question, ActError> {
-        let question = question(&self.context.named, self.observed).await?;
-        question.map_err(ActError::Lost)
+    async fn workload_api(&self) -> Result<WorkloadApi, ActError> {
+        let api = workload_api(&self.context.named, self.observed).await?;
+        api.map_err(ActError::Lost)
     }
 
     /// Evicts the pods of a Node, in the background.
@@ -122,8 +122,8 @@ impl Hand<'_> {
         let evict = {
             let node = node.clone();
             async move {
-                if let Ok(Ok(question)) = question(&named, &observed).await {
-                    question.evict_all(&node).await;
+                if let Ok(Ok(api)) = workload_api(&named, &observed).await {
+                    api.evict_all(&node).await;
                 }
             }
         };
@@ -184,7 +184,7 @@ impl Hand<'_> {
     /// Asks the cluster how its machines are, in the background.
     pub(super) fn ask(&self) {
         let (named, observed) = (Arc::clone(&self.context.named), self.observed.clone());
-        let probe = async move { word(&named, &observed).await.ok() };
+        let probe = async move { workload_health(&named, &observed).await.ok() };
         self.context
             .background
             .start_probe(&self.observed.cluster, probe);

@@ -18,7 +18,7 @@ use super::fetch::Keys;
 use crate::api::names::MachineName;
 use crate::api::workload::{Answer, Workload};
 use crate::controller::schedule::CONCURRENT_PROBES;
-use crate::plan::observed::{ClusterView, Word};
+use crate::plan::observed::{ClusterView, WorkloadHealth};
 
 /// A client, and how many requests it sent. `present` is there, nothing else.
 fn client() -> (kube::Client, Arc<AtomicUsize>) {
@@ -100,7 +100,7 @@ async fn clusters_that_do_not_answer_hold_up_none_that_does() {
     let background = Background::new(client().0, Duration::from_secs(300), wake);
     let heard = |answer: Answer| {
         let answers = BTreeMap::from([(MachineName::parse("cp-01").unwrap(), answer)]);
-        Word::Heard(Arc::new(Workload {
+        WorkloadHealth::Answered(Arc::new(Workload {
             answers,
             ..Workload::default()
         }))
@@ -111,7 +111,7 @@ async fn clusters_that_do_not_answer_hold_up_none_that_does() {
         uid: uid.to_owned(),
         ..ClusterView::default()
     };
-    let ask = async |uid: &str, word: Word| {
+    let ask = async |uid: &str, word: WorkloadHealth| {
         background
             .ask(&cluster(uid), async { Ok(word) })
             .await

@@ -1,4 +1,4 @@
-//! One round of fetching a kubeconfig: the machines in turn, until one has what is wanted (SPEC 6).
+//! One round of fetching a kubeconfig: the machines in turn, until one has what is wanted.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -28,7 +28,7 @@ use crate::remote::ssh::Login;
 /// A kubeconfig that was fetched.
 #[derive(Clone)]
 pub struct Fetched {
-    /// Built anew (SPEC 6).
+    /// Built anew.
     pub kubeconfig: SecretText,
     /// What the planner may know of it.
     pub at_hand: AtHand,

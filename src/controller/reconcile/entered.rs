@@ -1,4 +1,4 @@
-//! The writes under entries that were taken together (SPEC 4.2): everything that the decisions rest on is read after the take, the
+//! The writes under entries that were taken together: everything that the decisions rest on is read after the take, the
 //! children last, then the ledger once more; and then it is planned anew. Nothing else writes disruptively.
 
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use crate::api::names::MachineName;
 use crate::api::nio::NixosConfiguration;
-use crate::controller::act::{ActError, Hand};
+use crate::controller::act::{ActError, Executor};
 use crate::controller::aside::aside;
 use crate::controller::calls;
 use crate::controller::clock::now;
@@ -36,13 +36,13 @@ pub(super) async fn write_under_entries(
         return Err(ActError::Lost("the cluster is gone"));
     };
     if live.metadata.generation != Some(first.0.cluster.generation) {
-        // The status says so first: no old green beside a new spec (SPEC 1.2).
+        // The status says so first: no old green beside a new spec.
         return Err(ActError::Lost("the spec changed meanwhile"));
     }
     let mut facts = at_hand(pass, &live, &sources, first.0.nio);
     facts.live = true;
     facts.writes = machines.iter().cloned().collect();
-    observe(pass, &mut sources, &mut facts, first.1.asks_cluster).await?;
+    observe(pass, &mut sources, &mut facts, first.1.needs_probe).await?;
     let configurations = pass.api::<NixosConfiguration>();
     let reads = stream::iter(machines.to_vec())
         .map(async |machine| calls::get_opt(&configurations, machine.as_str()).await);
@@ -62,7 +62,7 @@ pub(super) async fn write_under_entries(
             "the ledger changed since the entry was taken",
         ));
     }
-    let hand = Hand::new(pass, &observed);
+    let executor = Executor::new(pass, &observed);
     let plan = aside(observed.machines.len(), || plan(&observed, now(), settings));
     if plan.rests_on_all_configurations() && !sources.has_all_configurations() {
         return Err(ActError::Lost("a configuration is gone"));
@@ -71,7 +71,7 @@ pub(super) async fn write_under_entries(
     let mut failed = None;
     for action in &plan.actions {
         if let Action::Disrupt(disruptive) = action {
-            match hand.disrupt(disruptive).await {
+            match executor.disrupt(disruptive).await {
                 Ok(()) => written += 1,
                 Err(error) => failed = failed.or(Some(error)),
             }

@@ -1,4 +1,4 @@
-//! Objects that are read by name, judged for one cluster: is it there, is it ours, can it be used? (SPEC 3.1, 3.6, 6)
+//! Objects that are read by name, judged for one cluster: is it there, is it ours, can it be used?
 
 use std::collections::BTreeMap;
 
@@ -119,7 +119,7 @@ impl<'a> NamedFacts<'a> {
         view
     }
 
-    /// A token: one key, not empty, since classic hands out the first key of a Secret (NIO.md).
+    /// A token: one key, not empty, since classic hands out the first key of a Secret.
     pub(super) fn token(&mut self, token: Token) -> SecretView {
         let cluster = &self.facts.cluster.name;
         let name = match token {

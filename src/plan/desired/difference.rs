@@ -41,14 +41,14 @@ pub enum Difference {
     SshKey,
     /// The marker names another revision, and nothing else tells why.
     Revision,
-    /// The machine is not confirmed, and was told to join nobody, or one that is no member (SPEC 2.5).
+    /// The machine is not confirmed, and was told to join nobody, or one that is no member.
     Join,
-    /// NIO shows the machine as unconfigured though it is confirmed (SPEC 3.6).
+    /// NIO shows the machine as unconfigured though it is confirmed.
     Reapply,
 }
 
 impl Difference {
-    /// Whether it comes of who is in the cluster alone: such changes are gathered (SPEC 4.3).
+    /// Whether it comes of who is in the cluster alone: such changes are gathered.
     #[must_use]
     pub fn is_of_the_lists(self) -> bool {
         matches!(self, Self::ControlPlaneMembers | Self::Workers)

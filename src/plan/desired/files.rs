@@ -1,4 +1,4 @@
-//! The additional files of a configuration: as they are to be, and what differs in held ones (SPEC 3.2).
+//! The additional files of a configuration: as they are to be, and what differs in held ones.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::api::status::Role;
 use crate::plan::cluster_nix::{CLUSTER_NIX, ClusterNix, Lists};
 use crate::plan::observed::{MACHINE_SSH_KEY, WORKER_TOKEN};
 
-/// Key of a token Secret (SPEC 3.1).
+/// Key of a token Secret.
 pub const TOKEN_KEY: &str = "token";
 
 const JOIN_TOKEN: &str = "join-token";
@@ -61,7 +61,7 @@ fn is_of_type(file: &File, value_type: &str) -> bool {
 }
 
 impl Target {
-    /// The additional files, in the order that never changes (SPEC 3.2); cluster.nix, the first, without its text.
+    /// The additional files, in the order that never changes; cluster.nix, the first, without its text.
     pub(super) fn files(&self, marker: &Marker) -> Vec<Value> {
         let marker = Wanted {
             path: self.path(&marker.path()),
@@ -95,7 +95,7 @@ impl Target {
         files
     }
 
-    /// Where a file has to be put so that it lands beside the flake: v1 puts files into the repository's root (NIO.md).
+    /// Where a file has to be put so that it lands beside the flake: v1 puts files into the repository's root.
     fn path(&self, file: &str) -> String {
         match (self.common.nio, &self.common.configuration_subdir) {
             (Generation::V1, Some(subdir)) => format!("{subdir}/{file}"),

@@ -1,4 +1,4 @@
-//! One of our configurations, and what stands in it (SPEC 3.2 to 3.6). What NIO proves of it is in `confirmed.rs`.
+//! One of our configurations, and what stands in it. What NIO proves of it is in `confirmed.rs`.
 
 use jiff::Timestamp;
 
@@ -97,7 +97,7 @@ impl<'a> Member<'a> {
         self.held.spec.file(MACHINE_SSH_KEY)?.secret()?.as_str()
     }
 
-    /// Its role, by its label and by whether it is given the workers' token (SPEC 3.2). Either can be changed by hand: where they
+    /// Its role, by its label and by whether it is given the workers' token. Either can be changed by hand: where they
     /// do not agree, what its cluster.nix says of it decides, and the control plane where that says nothing.
     #[must_use]
     pub fn role(&self) -> Role {

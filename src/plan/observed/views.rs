@@ -223,7 +223,7 @@ pub struct ClusterView {
 }
 
 impl ClusterView {
-    /// Whether a person vouches that a machine is off (SPEC 5): it is named, or `all` are while the cluster is being deleted.
+    /// Whether a person vouches that a machine is off: it is named, or `all` are while the cluster is being deleted.
     #[must_use]
     pub fn forces(&self, machine: &str) -> bool {
         let named = self.force_release.as_deref().unwrap_or_default();

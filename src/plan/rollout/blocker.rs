@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::api::conditions::{Cause, ConditionType, Reason};
 use crate::api::names::MachineName;
-use crate::plan::observed::Word;
+use crate::plan::observed::WorkloadHealth;
 use crate::plan::output::Output;
 
 /// What keeps a machine from being changed.
@@ -103,14 +103,14 @@ pub(super) enum Quorum {
 }
 
 /// Tells why machines are not changed: for each reason, the first of them.
-pub(super) fn told(blocked: Vec<(MachineName, Blocker)>, word: &Word) -> Output {
+pub(super) fn told(blocked: Vec<(MachineName, Blocker)>, workload: &WorkloadHealth) -> Output {
     let mut output = Output::default();
     let mut told = BTreeSet::new();
     for (machine, blocker) in blocked {
         if matches!(blocker, Blocker::SshKey(_)) {
             output.look_for_missing();
         }
-        let cause = blocker.cause(&machine, word);
+        let cause = blocker.cause(&machine, workload);
         if told.insert(cause.reason) {
             output.wait_for(machine, ConditionType::RollingOut, cause);
         }
@@ -119,10 +119,10 @@ pub(super) fn told(blocked: Vec<(MachineName, Blocker)>, word: &Word) -> Output 
 }
 
 impl Blocker {
-    fn cause(&self, machine: &MachineName, word: &Word) -> Cause {
+    fn cause(&self, machine: &MachineName, workload: &WorkloadHealth) -> Cause {
         let (reason, message) = match self {
-            Self::NotAsked => (Reason::Progressing, why_unknown(word)),
-            Self::Unreachable => (Reason::ClusterUnreachable, why_unknown(word)),
+            Self::NotAsked => (Reason::Progressing, why_unknown(workload)),
+            Self::Unreachable => (Reason::ClusterUnreachable, why_unknown(workload)),
             Self::Contested { by } => (
                 Reason::MachineInUse,
                 format!(
@@ -206,11 +206,11 @@ impl Blocker {
                 let waits = format!(
                     "Machine {machine} is gone, and its Node has to go, too, before another control plane machine is changed"
                 );
-                match word.nodes() {
+                match workload.nodes() {
                     Some(_) => (Reason::NodeLeftOver, waits),
                     None => (
                         Reason::MemberNotRemoved,
-                        format!("{waits}: {}", why_unknown(word)),
+                        format!("{waits}: {}", why_unknown(workload)),
                     ),
                 }
             }
@@ -226,7 +226,7 @@ impl Blocker {
                     "Machine {machine} is one of a control plane of {of}, which has no quorum without it: take it out of etcd, then annotate the cluster nico.homystack.com/accept-quorum-loss: {machine}"
                 ),
             ),
-            Self::Quorum(shortage) => (shortage.reason(), shortage.message(machine, word)),
+            Self::Quorum(shortage) => (shortage.reason(), shortage.message(machine, workload)),
         };
         Cause::new(reason, message)
     }
@@ -242,7 +242,7 @@ impl Shortage {
         }
     }
 
-    fn message(&self, machine: &MachineName, word: &Word) -> String {
+    fn message(&self, machine: &MachineName, workload: &WorkloadHealth) -> String {
         let Self { n, healthy, .. } = self;
         let others = self.others.join(", ");
         let except = if others.is_empty() {
@@ -269,7 +269,7 @@ impl Shortage {
             ),
             Quorum::Unknown(unknown) => format!(
                 "; of {unknown} nothing can be learned: {}",
-                why_unknown(word)
+                why_unknown(workload)
             ),
         };
         format!(
@@ -279,13 +279,13 @@ impl Shortage {
 }
 
 /// Why nothing can be learned of the cluster, for a person.
-fn why_unknown(word: &Word) -> String {
-    match word {
-        Word::NotAsked => "the cluster is being asked how its machines are".to_owned(),
-        Word::Silent(why) => format!(
+fn why_unknown(workload: &WorkloadHealth) -> String {
+    match workload {
+        WorkloadHealth::NotProbed => "the cluster is being asked how its machines are".to_owned(),
+        WorkloadHealth::NotReachable(why) => format!(
             "nothing can be learned through the cluster's own API ({why}); nothing is touched; where that is known to be harmless, set spec.rollout.nodeChecks: false"
         ),
-        Word::Heard(workload) if workload.nodes.is_some() => "their Nodes cannot be told by name or InternalIP, or their API servers do not say how they are; nothing is touched; where Nodes are named otherwise, set spec.rollout.nodeChecks: false".to_owned(),
-        Word::Heard(_) => "no control plane machine lists the cluster's Nodes; nothing is touched; where that is known to be harmless, set spec.rollout.nodeChecks: false".to_owned(),
+        WorkloadHealth::Answered(workload) if workload.nodes.is_some() => "their Nodes cannot be told by name or InternalIP, or their API servers do not say how they are; nothing is touched; where Nodes are named otherwise, set spec.rollout.nodeChecks: false".to_owned(),
+        WorkloadHealth::Answered(_) => "no control plane machine lists the cluster's Nodes; nothing is touched; where that is known to be harmless, set spec.rollout.nodeChecks: false".to_owned(),
     }
 }

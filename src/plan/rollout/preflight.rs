@@ -1,4 +1,4 @@
-//! Whether a machine may be changed now, and how (SPEC 4.3, 4.4): asked for one machine at a time, the same way when a machine is
+//! Whether a machine may be changed now, and how: asked for one machine at a time, the same way when a machine is
 //! chosen and when its entry is in hand. What is to be done to it stands in `step`, what forbids it in `numbers` and `turn`.
 
 mod numbers;
@@ -16,7 +16,7 @@ use crate::api::status::Role;
 use crate::plan::flight::Flight;
 use crate::plan::health::{Health, Numbers};
 use crate::plan::known::Known;
-use crate::plan::observed::{Observed, Word};
+use crate::plan::observed::{Observed, WorkloadHealth};
 use crate::plan::output::Output;
 use crate::plan::patience::{Clock, PASSED_OVER_AFTER, QUORUM_LOST_AFTER};
 
@@ -64,8 +64,8 @@ pub(super) struct Preflight<'a> {
     most_workers: usize,
     pub(super) asks: bool,
     drain_patience: Duration,
-    /// Machines that leave, or left, and that a person vouches to be off (SPEC 4.3, `force-release`).
-    vouched: BTreeSet<MachineName>,
+    /// Machines that leave, or left, and that a person vouches to be off.
+    force_released: BTreeSet<MachineName>,
     quorum_lost: bool,
     passed_over: BTreeSet<MachineName>,
     /// The two members written last of those that are confirmed, the newest first.
@@ -82,8 +82,8 @@ impl<'a> Preflight<'a> {
         let rollout = observed.spec.as_ref().ok().map(|spec| spec.rollout);
         let workers = known.selection.workers.total;
         let asks = known.asks();
-        let vouched = vouched(known);
-        let numbers = observed.numbers(asks, &vouched);
+        let force_released = force_released(known);
+        let numbers = observed.numbers(asks, &force_released);
         let mut preflight = Self {
             known,
             flights: known.flights.clone(),
@@ -94,7 +94,7 @@ impl<'a> Preflight<'a> {
             drain_patience: rollout.map_or(Duration::ZERO, |rollout| {
                 Duration::from_secs(rollout.drain_timeout_seconds.into())
             }),
-            vouched,
+            force_released,
             quorum_lost: false,
             passed_over: BTreeSet::new(),
             newest: OnceCell::new(),
@@ -121,7 +121,7 @@ impl<'a> Preflight<'a> {
     }
 
     fn not_asked(&self) -> bool {
-        self.asks && self.observed().word == Word::NotAsked
+        self.asks && self.observed().workload == WorkloadHealth::NotProbed
     }
 
     /// The role that a machine has, or is to have. One whose Node of the control plane is left over has that of the control plane until
@@ -162,7 +162,7 @@ impl<'a> Preflight<'a> {
         pick.joining.contains(machine)
     }
 
-    /// Whom to try, in this order (SPEC 4.3): who is in flight already, sick ones that leave, who was changed last and is not
+    /// Whom to try, in this order: who is in flight already, sick ones that leave, who was changed last and is not
     /// well, who joins, what leads out of a lost quorum, who is outdated, sick ones first, and healthy ones that leave.
     pub(super) fn candidates(&self) -> Vec<MachineName> {
         let mut all: Vec<MachineName> = Vec::new();
@@ -258,7 +258,7 @@ impl<'a> Preflight<'a> {
 
 /// The machines named in `force-release` that leave, are being let go of, or are gone. One that the spec asks for counts as ever:
 /// the annotation may be of an earlier day.
-fn vouched(known: &Known<'_>) -> BTreeSet<MachineName> {
+fn force_released(known: &Known<'_>) -> BTreeSet<MachineName> {
     let Known {
         observed,
         selection,

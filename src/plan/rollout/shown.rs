@@ -18,7 +18,7 @@ use crate::plan::quorum;
 use crate::plan::release::held_by;
 use crate::plan::selection::Selection;
 
-/// The members that were not confirmed in time (SPEC 1.1, `progressDeadlineSeconds`).
+/// The members that were not confirmed in time.
 pub fn deadlines(
     observed: &Observed,
     spec: &ValidSpec,
@@ -59,7 +59,7 @@ pub fn deadlines(
     (overdue, output)
 }
 
-/// The slot, and who counts as in flight besides, for a person (SPEC 1.2, `status.rollout`).
+/// The slot, and who counts as in flight besides, for a person.
 #[must_use]
 pub fn in_flight(known: &Known<'_>) -> BTreeMap<MachineName, InFlightRow> {
     let Known {

@@ -1,4 +1,4 @@
-//! Why a machine cannot be claimed (SPEC 2.1).
+//! Why a machine cannot be claimed.
 
 use crate::api::conditions::{Cause, Reason};
 use crate::api::names::{MachineName, RELEASE_ANNOTATION};
@@ -82,7 +82,7 @@ pub fn malformed_address(name: &MachineName, field: &str) -> Cause {
     )
 }
 
-/// Why a machine cannot be claimed now (SPEC 2.1); `None` where it can.
+/// Why a machine cannot be claimed now; `None` where it can.
 pub(super) fn obstacle(observed: &Observed, name: &MachineName) -> Option<Obstacle> {
     let found = |reason, message: String, kind| {
         Some(Obstacle {

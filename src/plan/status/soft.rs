@@ -1,4 +1,4 @@
-//! What `Ready` bears for a minute, since it may pass by itself (SPEC 1.2).
+//! What `Ready` bears for a minute, since it may pass by itself.
 
 use jiff::Timestamp;
 
@@ -19,7 +19,7 @@ pub struct Soft {
     pub cause: Cause,
 }
 
-/// What is amiss that `Ready` bears for a minute: discoverability, NIO's complaints, the kubeconfig (SPEC 1.2).
+/// What is amiss that `Ready` bears for a minute: discoverability, NIO's complaints, the kubeconfig.
 #[must_use]
 pub fn soft_problems(observed: &Observed, selection: &Selection) -> Vec<Soft> {
     let mut problems = Vec::new();

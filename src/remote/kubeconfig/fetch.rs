@@ -1,4 +1,4 @@
-//! Fetches the admin kubeconfig from a control plane machine and builds it anew (SPEC 6). It is not tried here: see `verify`.
+//! Fetches the admin kubeconfig from a control plane machine and builds it anew. It is not tried here: see `verify`.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::remote::offload::ANSWERS;
 use crate::remote::secret::{SecretBytes, SecretText};
 use crate::remote::ssh::{self, FileRead, Login, Session, SshError};
 
-/// Where the distributions put the admin kubeconfig, in the order in which they are tried (SPEC 6).
+/// Where the distributions put the admin kubeconfig, in the order in which they are tried.
 pub const WELL_KNOWN: [&str; 5] = [
     "/etc/rancher/k3s/k3s.yaml",
     "/etc/rancher/rke2/rke2.yaml",

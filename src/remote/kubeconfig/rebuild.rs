@@ -1,4 +1,4 @@
-//! Hostile bytes to a kubeconfig built anew (SPEC 6): pure, total, and nothing of the input gets into an error.
+//! Hostile bytes to a kubeconfig built anew: pure, total, and nothing of the input gets into an error.
 //!
 //! Two steps, since a kubeconfig may name files: [`inspect`] says which, [`Harmless::finish`] takes their content.
 
@@ -294,7 +294,7 @@ fn credential(user: &Value) -> Result<HarmlessCredential, Unsafe> {
     Ok(HarmlessCredential::Token(SecretText::new(token.to_owned())))
 }
 
-/// Whether a path matches `^/[A-Za-z0-9._/-]+$` without `..` (SPEC 1.1).
+/// Whether a path matches `^/[A-Za-z0-9._/-]+$` without `..`.
 #[must_use]
 pub fn is_clean_path(path: &str) -> bool {
     let plain = |c: u8| c.is_ascii_alphanumeric() || b"._/-".contains(&c);

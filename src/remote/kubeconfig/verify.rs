@@ -1,4 +1,4 @@
-//! Tries a kubeconfig by listing nodes through it (SPEC 6). The client is built from checked parts of the text alone: no plugin, no
+//! Tries a kubeconfig by listing nodes through it. The client is built from checked parts of the text alone: no plugin, no
 //! proxy and nothing else of the environment, no retry, and an answer of bounded size, since the server is whatever the machine said.
 
 use std::collections::BTreeMap;
@@ -80,7 +80,7 @@ pub async fn verify(kubeconfig: &SecretText, deadline: Duration) -> Result<(), V
 }
 
 /// A client for each of these control plane members, `None` where there can be none: the kubeconfig's authority and credential, the
-/// member's own address and port (absent: the kubeconfig's), and the name that every API server's certificate covers (SPEC 4.4).
+/// member's own address and port (absent: the kubeconfig's), and the name that every API server's certificate covers.
 pub async fn member_clients(
     kubeconfig: &SecretText,
     addresses: Vec<String>,

@@ -4,7 +4,7 @@ use serde_yaml::Value;
 
 use super::refusal::Unsafe;
 
-/// Most bytes of a kubeconfig (SPEC 6).
+/// Most bytes of a kubeconfig.
 pub(super) const MAX_BYTES: usize = 64 * 1024;
 
 /// Most opening brackets; each one that stays open makes the parser slower for all that follows, and a kubeconfig as JSON has a dozen.

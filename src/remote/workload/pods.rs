@@ -1,4 +1,4 @@
-//! The pods of a Node that is drained (SPEC 4.6), as `kubectl drain` sees them: those of `DaemonSets` and mirror pods stay, what has
+//! The pods of a Node that is drained, as `kubectl drain` sees them: those of `DaemonSets` and mirror pods stay, what has
 //! ended holds up nothing. Hostile input, as Nodes are.
 
 use std::collections::BTreeMap;

@@ -69,7 +69,7 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
             )?;
             must(
                 held.metadata.deletion_timestamp.is_some() && observed.cluster.forces(name),
-                "SPEC 5: NIO's finalizer goes only where a person asked for it",
+                "NIO's finalizer goes only where a person asked for it",
             )
         }
         Action::Configuration(ConfigurationWrite::GiveBack(name, at)) => {
@@ -102,7 +102,7 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
             must(
                 member(held).marker().as_ref() == Some(marker)
                     && observed.as_member(held).and_then(|it| it.proof()) == Some(Proof::OfHeld),
-                "SPEC 3.5: only what NIO proves is confirmed",
+                "only what NIO proves is confirmed",
             )
         }
         Action::Configuration(ConfigurationWrite::Mark(name, at, Mark::TakenBack(_))) => {
@@ -122,7 +122,7 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
         }
         Action::Child(ChildWrite::Delete(_)) => must(
             observed.belongings().next().is_none(),
-            "SPEC 5: nothing that NIO needs goes before the last configuration",
+            "nothing that NIO needs goes before the last configuration",
         ),
         Action::Configuration(ConfigurationWrite::Mark(machine, at, Mark::Withdrawn)) => {
             let held = observed.configurations.get(machine.as_str());
@@ -131,7 +131,7 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
                 observed.controls(held)
                     && Precondition::of(&held.metadata) == *at
                     && member(held).is_confirmed(),
-                "SPEC 3.5: only our own confirmed mark is withdrawn",
+                "only our own confirmed mark is withdrawn",
             )
         }
         Action::Configuration(ConfigurationWrite::Mark(machine, at, Mark::Touched)) => {
@@ -139,7 +139,7 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
             let held = held.ok_or("only what is there is touched")?;
             must(
                 observed.controls(held) && Precondition::of(&held.metadata) == *at,
-                "SPEC 4.2: only our own is touched",
+                "only our own is touched",
             )
         }
         Action::Configuration(ConfigurationWrite::Rewrite(rewrite)) => {
@@ -148,14 +148,14 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
             must(
                 !member(held).was_confirmed()
                     && (member(held).role() == Role::Worker || !known_founded(observed)),
-                "SPEC 4.1: only what was never confirmed is written without the slot",
+                "only what was never confirmed is written without the slot",
             )
         }
         Action::Slot(SlotWrite::Take { ledger, taken, .. }) => {
             must(
                 matches!(&observed.ledger, LedgerView::Ours(version, old)
                     if version == ledger && old.id == taken.id && !old.slot.fencing),
-                "SPEC 4.2: an entry is taken by compare-and-swap, and not while fencing",
+                "an entry is taken by compare-and-swap, and not while fencing",
             )?;
             let roles: BTreeSet<_> = taken.slot.entries.iter().map(|it| it.role).collect();
             let most = observed.spec.as_ref().map_or(0, |spec| {
@@ -170,7 +170,7 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
                     && (entries <= most
                         || entries <= before
                         || roles.contains(&Role::ControlPlane)),
-                "SPEC 4.2: one control plane machine, or maxUnavailable workers, never both",
+                "one control plane machine, or maxUnavailable workers, never both",
             )
         }
         Action::Disrupt(disruptive) => {
@@ -179,7 +179,7 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
                     .entered
                     .iter()
                     .any(|it| it.machine() == disruptive.machine()),
-                "SPEC 4.2: nothing is disrupted but under its entry",
+                "nothing is disrupted but under its entry",
             )?;
             match disruptive.write() {
                 EnteredWrite::Rewrite(rewrite) => check_rewrite(observed, rewrite),
@@ -199,7 +199,7 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
             must(
                 matches!(&observed.ledger, LedgerView::Ours(version, old)
                     if version == ledger && old == before),
-                "SPEC 4.2: what is removed is removed from the ledger that was read",
+                "what is removed is removed from the ledger that was read",
             )?;
             for (machine, child) in children {
                 let held = observed.configurations.get(machine.as_str());
@@ -209,7 +209,7 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
                     Precondition::of(&held.metadata) == *child
                         && member(held).is_confirmed()
                         && entry.is_some_and(|it| it.state == EntryState::Releasing),
-                    "SPEC 4.2: an entry ends from `releasing`, once its machine is confirmed",
+                    "an entry ends from `releasing`, once its machine is confirmed",
                 )?;
             }
             Ok(())
@@ -218,7 +218,7 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
             observed.unheld.get(child) == Some(at),
             "what is held again is written at the version that was seen",
         ),
-        Action::AskCluster
+        Action::ProbeWorkload
         | Action::Node(_)
         | Action::Child(ChildWrite::LetGo(_))
         | Action::Kubeconfig(_)
@@ -239,7 +239,7 @@ fn check_key(observed: &Observed, machine: &MachineName, body: &Value) -> Result
     };
     must(
         !given || usable.is_some() && written == usable,
-        "SPEC 7: a machine is written with its own SSH key, or not at all",
+        "a machine is written with its own SSH key, or not at all",
     )
 }
 

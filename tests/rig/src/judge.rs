@@ -1,4 +1,4 @@
-//! A judge of the writes that NICO made through the proxy: the rules of INVARIANTS.md that can be read off them, in their order.
+//! A judge of the writes that NICO made through the proxy: the invariants that can be read off them, in their order.
 //! It knows the objects by their wire form alone, and nothing of NICO's code.
 
 pub mod rollout;

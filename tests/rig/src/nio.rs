@@ -1,5 +1,5 @@
 //! A stand-in for classic NIO: a task on the rig's own runtime that treats NixosConfigurations and Machines field by field as the
-//! real program does (`NIO.md`), with hours shortened to milliseconds, and with knobs for all that it does wrong.
+//! real program does, with hours shortened to milliseconds, and with knobs for all that it does wrong.
 
 mod apply;
 pub mod hash;

@@ -190,7 +190,7 @@ impl Proxy {
     }
 
     /// Says that the API server is away or starts, or that it is ready again: one that starts refuses everyone for a moment, which
-    /// is a fault of its own and no request beyond the rights (SPEC 7; INVARIANTS I12).
+    /// is a fault of its own and no request beyond the rights (I12).
     pub fn server_starts(&self, starting: bool) {
         self.shared.state().starting = starting;
     }

@@ -1,4 +1,4 @@
-//! What the numbers of the control plane forbid (SPEC 4.3, "Numbers").
+//! What the numbers of the control plane forbid.
 
 use super::{Preflight, Step};
 use crate::api::names::MachineName;
@@ -9,10 +9,10 @@ use crate::plan::quorum;
 use crate::plan::rollout::blocker::{Blocker, Purpose, Quorum, Shortage};
 
 impl Preflight<'_> {
-    /// What the numbers of the control plane forbid (SPEC 4.3, "Numbers").
+    /// What the numbers of the control plane forbid.
     pub(super) fn numbers_forbid(&self, machine: &MachineName, step: &Step) -> Option<Blocker> {
         let Numbers { n, healthy, .. } = self.numbers;
-        if !self.known.founding.founded || self.vouched.contains(machine) {
+        if !self.known.founding.founded || self.force_released.contains(machine) {
             return None;
         }
         let few = || !quorum::can_be_kept(n);
@@ -22,8 +22,8 @@ impl Preflight<'_> {
                 (allowed, Purpose::Change)
             }
             Step::DeleteNode { name, .. } => {
-                let mut strays = self.observed().strays();
-                let counts = strays.any(|node| node.name == *name);
+                let mut unmatched_nodes = self.observed().unmatched_nodes();
+                let counts = unmatched_nodes.any(|node| node.name == *name);
                 if counts && few() {
                     return self.would_lose_quorum(machine);
                 }
@@ -83,14 +83,14 @@ impl Preflight<'_> {
         let unwell = members
             .map(|member| member.name)
             .filter(|machine| self.health(machine) != Health::Healthy);
-        let strays = self.observed().strays().filter(|_| self.asks);
+        let unmatched_nodes = self.observed().unmatched_nodes().filter(|_| self.asks);
         unwell
             .map(|machine| machine.to_string())
-            .chain(strays.map(|node| format!("Node {}", node.name)))
+            .chain(unmatched_nodes.map(|node| format!("Node {}", node.name)))
             .collect()
     }
 
-    /// One of a control plane of two leaves only where a person vouches for it; the last one never does (SPEC 4.3).
+    /// One of a control plane of two leaves only where a person vouches for it; the last one never does.
     fn would_lose_quorum(&self, machine: &MachineName) -> Option<Blocker> {
         let n = self.numbers.n;
         let accepted = self.observed().cluster.accept_quorum_loss.as_deref();
@@ -103,12 +103,12 @@ impl Preflight<'_> {
     /// Members whose API servers are ready, and whose Nodes cannot be told though there are some.
     fn unmatched(&self) -> Vec<String> {
         let members = self.observed().control_plane();
-        let listed = self.observed().word.nodes().is_some();
+        let listed = self.observed().workload.nodes().is_some();
         members
             .map(|member| member.name)
             .filter(|machine| {
                 listed
-                    && self.observed().word.answer(machine) == Some(&Answer::Ready)
+                    && self.observed().workload.answer(machine) == Some(&Answer::Ready)
                     && self.observed().node(machine).is_none()
             })
             .map(|machine| machine.to_string())

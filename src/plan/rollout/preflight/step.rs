@@ -23,7 +23,7 @@ impl Preflight<'_> {
             return Verdict::Nothing;
         };
         if let Some(theirs) = self.observed().contested_by(machine) {
-            // What we hold of it is not ours alone: nothing of it is written, and its entry, if any, stays (INVARIANTS I2).
+            // What we hold of it is not ours alone: nothing of it is written, and its entry, if any, stays (I2).
             let by = theirs.to_owned();
             return Verdict::Hold(Blocker::Contested { by });
         }
@@ -55,7 +55,7 @@ impl Preflight<'_> {
         Verdict::Go(Step::Rewrite)
     }
 
-    /// What is done to a machine that leaves: its pods go first, where it is well (SPEC 4.6).
+    /// What is done to a machine that leaves: its pods go first, where it is well.
     fn last_step(&self, machine: &MachineName, entered: bool) -> Verdict {
         let patience = self.drain_patience;
         let node = self.observed().node(machine).filter(|_| self.asks);
@@ -99,14 +99,14 @@ impl Preflight<'_> {
     /// The first step of a machine that joins; or the last of one that is gone and whose Node is left.
     pub(super) fn first_step(&self, machine: &MachineName, joins: bool) -> Verdict {
         if !self.known.founding.founded {
-            // First configurations are claimed all at once (SPEC 3.6).
+            // First configurations are claimed all at once.
             return Verdict::Nothing;
         }
         let is_worker = self.role(machine) == Role::Worker;
         if self.asks {
-            let Some(_) = self.observed().word.nodes() else {
+            let Some(_) = self.observed().workload.nodes() else {
                 if is_worker && !joins {
-                    // A worker's release does not wait for the control plane (SPEC 4.6).
+                    // A worker's release does not wait for the control plane.
                     return Verdict::Nothing;
                 }
                 return if self.not_asked() {
@@ -133,7 +133,7 @@ impl Preflight<'_> {
         let mut members = self.observed().control_plane();
         let leads = members.any(|it| it.was_confirmed() && !it.is_deleting());
         if !leads {
-            // A server that is told to join nobody would make a cluster of its own (SPEC 2.5).
+            // A server that is told to join nobody would make a cluster of its own.
             return Verdict::Stop(Blocker::NobodyToJoin);
         }
         Verdict::Go(Step::Join)

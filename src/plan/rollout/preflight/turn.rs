@@ -1,25 +1,25 @@
-//! Who else stands in the way, and whose turn it is (SPEC 4.2 to 4.4).
+//! Who else stands in the way, and whose turn it is.
 
 use super::{Preflight, Step, Verdict};
 use crate::api::names::MachineName;
 use crate::api::spec::RolloutOrder;
 use crate::api::status::Role;
 use crate::plan::flight::Flight;
-use crate::plan::observed::Word;
+use crate::plan::observed::WorkloadHealth;
 use crate::plan::quorum;
 use crate::plan::rollout::blocker::Blocker;
 
 impl Preflight<'_> {
-    /// Who else is in flight and stands in the way (SPEC 4.2, 4.3).
+    /// Who else is in flight and stands in the way.
     pub(super) fn others(&self, machine: &MachineName) -> Option<Blocker> {
         let role = self.role(machine);
         let goes_on = self.in_flight(machine);
         let leads_out = self.leads_out(machine);
-        let vouched = self.vouched.contains(machine);
+        let force_released = self.force_released.contains(machine);
         // What a person vouches to be off is in nobody's way but by its entry, nor is anything but an entry in its own.
         let others = || {
             self.flights.iter().filter(|(other, flight)| {
-                let only_by_entry = vouched || self.vouched.contains(*other);
+                let only_by_entry = force_released || self.force_released.contains(*other);
                 *other != machine && (flight.entry.is_some() || !only_by_entry)
             })
         };
@@ -53,7 +53,10 @@ impl Preflight<'_> {
 
     /// Why it is not this machine's turn yet. One that was written already goes on.
     pub(super) fn not_its_turn(&self, machine: &MachineName, step: &Step) -> Option<Blocker> {
-        if self.in_flight(machine) || self.leads_out(machine) || self.vouched.contains(machine) {
+        if self.in_flight(machine)
+            || self.leads_out(machine)
+            || self.force_released.contains(machine)
+        {
             return None;
         }
         if *step == Step::Rewrite {
@@ -74,7 +77,7 @@ impl Preflight<'_> {
 
     /// A worker newer than the API server: the order is the wrong one for this step (Kubernetes version-skew policy).
     fn skewed(&self, but: &MachineName) -> Option<Blocker> {
-        let Word::Heard(workload) = &self.observed().word else {
+        let WorkloadHealth::Answered(workload) = &self.observed().workload else {
             return None;
         };
         let api = workload.api_minor?;
@@ -133,13 +136,13 @@ impl Preflight<'_> {
 
     /// The member written last, where its Node is not Ready: what mends it comes before all else.
     pub(super) fn newest_if_unwell(&self) -> Option<MachineName> {
-        self.observed().word.nodes().filter(|_| self.asks)?;
+        self.observed().workload.nodes().filter(|_| self.asks)?;
         self.newest(None)
             .filter(|(_, ready)| !ready)
             .map(|(machine, _)| machine)
     }
 
-    /// The next machine starts only when the Node of the one written last is Ready (SPEC 4.4).
+    /// The next machine starts only when the Node of the one written last is Ready.
     fn newest_is_unwell(&self, machine: &MachineName) -> Option<Blocker> {
         let alone =
             self.role(machine) == Role::ControlPlane && !quorum::can_be_kept(self.numbers.n);
@@ -150,7 +153,7 @@ impl Preflight<'_> {
         if ready {
             return None;
         }
-        if self.observed().word.nodes().is_none() {
+        if self.observed().workload.nodes().is_none() {
             return Some(Blocker::Unreachable);
         }
         let node = self.observed().node(&newest);

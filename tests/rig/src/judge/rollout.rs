@@ -1,4 +1,4 @@
-//! A judge of rolling changes (SPEC 4, I3, I4): which machines were in flight because of NICO and when, read off its writes and what
+//! A judge of rolling changes: which machines were in flight because of NICO and when, read off its writes and what
 //! NIO's stand-in did; and what of that broke the rules. It knows the objects by their wire form alone.
 
 mod reading;
@@ -9,7 +9,7 @@ pub use rules::{Order, Rules};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use self::reading::{Deed, Ledger, deed};
+use self::reading::{Effect, Ledger, effect};
 use crate::nio::{Attempt, Nio, Outcome};
 use crate::proxy::{Call, Proxy};
 
@@ -80,8 +80,8 @@ pub fn broken_rolls(evidence: &Evidence, rules: &Rules) -> Vec<String> {
 pub fn order(evidence: &Evidence, since: Duration) -> Vec<String> {
     let writes = evidence.writes.iter().filter(|call| call.at > since);
     let mut order: Vec<String> = writes
-        .filter_map(|call| match deed(call)? {
-            Deed::Written { machine, .. } | Deed::Deleted { machine } => Some(machine),
+        .filter_map(|call| match effect(call)? {
+            Effect::Written { machine, .. } | Effect::Deleted { machine } => Some(machine),
             _ => None,
         })
         .collect();
@@ -202,28 +202,28 @@ impl Judge {
             self.late_kind = None;
             self.exempt = self.open().map(|flight| flight.machine.clone()).collect();
         }
-        match deed(call) {
-            Some(Deed::Ledger { cluster, data }) => {
+        match effect(call) {
+            Some(Effect::Ledger { cluster, data }) => {
                 let ledger = self.ledgers.entry(cluster).or_default();
                 ledger.founded |= data["founded"] == "true";
                 ledger.active = reading::active(&data);
             }
-            Some(Deed::LedgerGone { cluster }) => self.ended(&cluster, call.at),
-            Some(Deed::Deleting { cluster }) => drop(self.deleting.insert(cluster)),
-            Some(Deed::Written {
+            Some(Effect::LedgerGone { cluster }) => self.ended(&cluster, call.at),
+            Some(Effect::Deleting { cluster }) => drop(self.deleting.insert(cluster)),
+            Some(Effect::Written {
                 machine,
                 cluster,
                 control_plane,
                 marker,
                 made,
             }) => self.written(call, &machine, cluster, control_plane, marker, made),
-            Some(Deed::Confirmed { machine, marker }) => self.confirmed(call, &machine, &marker),
-            Some(Deed::Deleted { machine }) => {
+            Some(Effect::Confirmed { machine, marker }) => self.confirmed(call, &machine, &marker),
+            Some(Effect::Deleted { machine }) => {
                 if let Some(known) = self.configurations.get(&machine).cloned() {
                     self.disrupt(call, &machine, &known, None);
                 }
             }
-            Some(Deed::Released { machine }) => self.went(&machine, call.at),
+            Some(Effect::Released { machine }) => self.went(&machine, call.at),
             None => {}
         }
     }
@@ -308,7 +308,7 @@ impl Judge {
         }
         if !ledger.is_some_and(|ledger| ledger.active.contains(machine)) {
             self.say(
-                "SPEC 4.2",
+                "the slot",
                 call,
                 "the last ledger write before it did not take an entry",
             );

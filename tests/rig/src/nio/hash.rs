@@ -97,7 +97,7 @@ fn dump_text(text: &str, out: &mut String) {
             0x0a => out.push_str("\\n"),
             0x0d => out.push_str("\\r"),
             0x09 => out.push_str("\\t"),
-            // NIO.md: 0x7f is escaped, too.
+            // 0x7f is escaped, too.
             0x20..=0x7e => out.push(char::from(u8::try_from(unit).unwrap_or(b'?'))),
             _ => {
                 let _ = write!(out, "\\u{unit:04x}");

@@ -17,7 +17,7 @@ pub(super) struct Ledger {
 
 /// A write that took effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Deed {
+pub(super) enum Effect {
     Ledger {
         cluster: String,
         data: Value,
@@ -51,7 +51,7 @@ pub(super) enum Deed {
 }
 
 /// What a call does; `None`: it was refused, or is none of these.
-pub(super) fn deed(call: &Call) -> Option<Deed> {
+pub(super) fn effect(call: &Call) -> Option<Effect> {
     if !call.code.is_some_and(|code| (200..300).contains(&code)) {
         return None;
     }
@@ -62,29 +62,29 @@ pub(super) fn deed(call: &Call) -> Option<Deed> {
         ("configmaps", "") => {
             let cluster = name.strip_suffix("-nico")?.to_owned();
             Some(if deleted {
-                Deed::LedgerGone { cluster }
+                Effect::LedgerGone { cluster }
             } else {
                 let data = body["data"].clone();
-                Deed::Ledger { cluster, data }
+                Effect::Ledger { cluster, data }
             })
         }
         ("kubernetesclusters", "status") => {
-            (body["status"]["phase"] == "Deleting").then_some(Deed::Deleting { cluster: name })
+            (body["status"]["phase"] == "Deleting").then_some(Effect::Deleting { cluster: name })
         }
-        ("nixosconfigurations", "") if deleted => Some(Deed::Deleted { machine: name }),
+        ("nixosconfigurations", "") if deleted => Some(Effect::Deleted { machine: name }),
         ("nixosconfigurations", "") => configuration(call, name, body),
         _ => None,
     }
 }
 
-fn configuration(call: &Call, machine: String, body: &Value) -> Option<Deed> {
+fn configuration(call: &Call, machine: String, body: &Value) -> Option<Effect> {
     let metadata = &body["metadata"];
     if let Some(files) = body["spec"]["additionalFiles"].as_array() {
         let marker = files.last()?["path"].as_str()?;
         let inline = files.iter().find(|file| file["path"] == "cluster.nix");
         let cluster = crate::nix::parse(inline?["inline"].as_str()?).ok()?;
         let mut members = cluster["controlPlane"].as_array().into_iter().flatten();
-        return Some(Deed::Written {
+        return Some(Effect::Written {
             control_plane: members.any(|member| member["name"] == *machine),
             cluster: cluster["name"].as_str()?.to_owned(),
             marker: marker.trim_start_matches(".nico/").to_owned(),
@@ -95,11 +95,11 @@ fn configuration(call: &Call, machine: String, body: &Value) -> Option<Deed> {
     let confirmed = metadata["annotations"]["nico.homystack.com/confirmed"].as_str();
     if let Some(marker) = confirmed {
         let marker = marker.to_owned();
-        return Some(Deed::Confirmed { machine, marker });
+        return Some(Effect::Confirmed { machine, marker });
     }
     let finalizers = metadata["finalizers"].as_array()?;
     let released = finalizers.iter().all(|it| *it != KOPF_FINALIZER);
-    released.then_some(Deed::Released { machine })
+    released.then_some(Effect::Released { machine })
 }
 
 /// The machines with an active entry in the slot of a ledger's data.

@@ -289,11 +289,11 @@ fn no_write_without_an_entry() {
     let words = "did not take an entry";
     let mut history = History::brought_up();
     history.write("PATCH", "x", "2");
-    history.one(&Rules::default(), "SPEC 4.2", words);
+    history.one(&Rules::default(), "the slot", words);
     let mut history = History::brought_up();
     history.ledger("true", &["y"]);
     history.delete("x");
-    history.one(&Rules::default(), "SPEC 4.2", words);
+    history.one(&Rules::default(), "the slot", words);
     // The entry is there, but the ledger was written since.
     let mut history = History::brought_up();
     history.ledger("true", &["x"]);
@@ -303,7 +303,7 @@ fn no_write_without_an_entry() {
         json!({"data": {"commit": "1"}}),
     );
     history.write("PATCH", "x", "2");
-    history.one(&Rules::default(), "SPEC 4.2", words);
+    history.one(&Rules::default(), "the slot", words);
     let mut history = History::brought_up();
     let slot = json!({"entries": [{"machine": "x", "state": "releasing"}]}).to_string();
     history.call(
@@ -312,7 +312,7 @@ fn no_write_without_an_entry() {
         json!({"data": {"slot": slot}}),
     );
     history.write("PATCH", "x", "2");
-    history.one(&Rules::default(), "SPEC 4.2", words);
+    history.one(&Rules::default(), "the slot", words);
     // A worker that was never confirmed, or joins, needs none.
     let mut history = History::brought_up();
     history.write("POST", "w", "2");

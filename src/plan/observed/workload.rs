@@ -1,4 +1,4 @@
-//! What a cluster says of itself through its own API (SPEC 4.4): its Nodes, and whether each member's API server is ready.
+//! What a cluster says of itself through its own API: its Nodes, and whether each member's API server is ready.
 
 use std::sync::Arc;
 
@@ -7,23 +7,23 @@ use crate::api::workload::{Answer, Nodes, Workload};
 
 /// What was learned when the cluster was asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Word {
+pub enum WorkloadHealth {
     /// Nobody asked, or too long ago.
     #[default]
-    NotAsked,
+    NotProbed,
     /// Nothing could be asked: why, for a person.
-    Silent(String),
+    NotReachable(String),
     /// What the members' API servers answered.
-    Heard(Arc<Workload>),
+    Answered(Arc<Workload>),
 }
 
-impl Word {
+impl WorkloadHealth {
     /// The Nodes, where they could be listed.
     #[must_use]
     pub fn nodes(&self) -> Option<&Nodes> {
         match self {
-            Self::Heard(workload) => workload.nodes.as_ref(),
-            Self::NotAsked | Self::Silent(_) => None,
+            Self::Answered(workload) => workload.nodes.as_ref(),
+            Self::NotProbed | Self::NotReachable(_) => None,
         }
     }
 
@@ -31,11 +31,11 @@ impl Word {
     #[must_use]
     pub fn is_slow(&self) -> bool {
         match self {
-            Self::Heard(workload) => workload
+            Self::Answered(workload) => workload
                 .answers
                 .values()
                 .any(|it| *it == Answer::Unreachable),
-            Self::NotAsked | Self::Silent(_) => false,
+            Self::NotProbed | Self::NotReachable(_) => false,
         }
     }
 
@@ -43,8 +43,8 @@ impl Word {
     #[must_use]
     pub fn answer(&self, machine: &MachineName) -> Option<&Answer> {
         match self {
-            Self::Heard(workload) => workload.answers.get(machine),
-            Self::NotAsked | Self::Silent(_) => None,
+            Self::Answered(workload) => workload.answers.get(machine),
+            Self::NotProbed | Self::NotReachable(_) => None,
         }
     }
 }

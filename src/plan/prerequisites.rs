@@ -1,4 +1,4 @@
-//! What must hold before anything is planned: a valid spec, an NIO that NICO knows, and a repository (SPEC 1.1, 7).
+//! What must hold before anything is planned: a valid spec, an NIO that NICO knows, and a repository.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::writes::Token;
 
 /// What every later step stands on.
 #[derive(Clone, Debug)]
-pub struct Ground {
+pub struct Prerequisites {
     /// The valid spec.
     pub spec: Arc<ValidSpec>,
     /// What all configurations have in common.
@@ -35,7 +35,7 @@ pub fn check(
     observed: &Observed,
     spec: &Arc<ValidSpec>,
     settings: &Settings,
-) -> Result<Ground, Output> {
+) -> Result<Prerequisites, Output> {
     let mut amiss = Output::default();
     let stalled = ConditionType::Stalled;
     match observed.nio {
@@ -99,7 +99,7 @@ pub fn check(
         amiss.wait_because(stalled, cause);
     }
     match (observed.nio, git_repo) {
-        (Some(nio), Some(git_repo)) if amiss.waits.is_empty() => Ok(Ground {
+        (Some(nio), Some(git_repo)) if amiss.waits.is_empty() => Ok(Prerequisites {
             common: Common {
                 nio,
                 git_repo: git_repo.clone(),
@@ -113,7 +113,7 @@ pub fn check(
     }
 }
 
-/// The finalizer comes before anything that a deletion would have to give back (SPEC 3.6).
+/// The finalizer comes before anything that a deletion would have to give back.
 pub fn add_finalizer(observed: &Observed) -> Output {
     let held = &observed.cluster.finalizers;
     let missing = !held.iter().any(|it| it == CLUSTER_FINALIZER);
@@ -143,8 +143,8 @@ pub struct Secrets {
     pub usable: bool,
 }
 
-/// Looks at the tokens and the credentials, and says what a person must mend (SPEC 3.1, 7).
-pub fn secrets(observed: &Observed, ground: &Ground) -> (Secrets, Output) {
+/// Looks at the tokens and the credentials, and says what a person must mend.
+pub fn secrets(observed: &Observed, prerequisites: &Prerequisites) -> (Secrets, Output) {
     let mut output = Output::default();
     let cluster = &observed.cluster.name;
     let unused = observed.belongings().next().is_none();
@@ -205,7 +205,7 @@ pub fn secrets(observed: &Observed, ground: &Ground) -> (Secrets, Output) {
         output.wait(ConditionType::Stalled, reason, message);
         secrets.usable = false;
     }
-    if let (Some(view), Some(name)) = (observed.credentials, &ground.common.credentials)
+    if let (Some(view), Some(name)) = (observed.credentials, &prerequisites.common.credentials)
         && matches!(view, SecretView::Absent | SecretView::Terminating)
     {
         output.wait(
