@@ -110,11 +110,12 @@ fn next_step(
     if !known.observed.entered.is_empty() {
         let entered = known.observed.entered.iter();
         let writes = entered.filter_map(|entered| match preflight.decide(entered.machine()) {
-            Verdict::Go(step) => {
+            // A control plane machine is not written under a worker's entry, which ends without a wait for late requests.
+            Verdict::Go(step) if preflight.entry_suffices(entered.machine()) => {
                 let write = entered_write(&preflight, step, entered.machine())?;
                 Some(Action::Disrupt(Box::new(entered.write(write))))
             }
-            Verdict::Hold(_) | Verdict::Stop(_) | Verdict::Nothing => None,
+            _ => None,
         });
         let writes = writes.collect();
         return (Vec::new(), Output::concat([patience, writes]));

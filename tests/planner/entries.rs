@@ -4,7 +4,7 @@ use nico::api::ledger::{Entry, EntryState};
 use nico::api::status::Role;
 use nico::plan::action::{Action, Notice, SlotWrite};
 
-use crate::given::{PROD, Seen, settled};
+use crate::given::{PROD, Seen, cluster, given, machine, settled};
 use crate::rollout::{name, new_repository, ready, rolled};
 
 /// A cluster at rest, but for the `releasing` entry of a machine that left, and that a pass has seen.
@@ -131,4 +131,39 @@ fn an_old_control_plane_node_goes_only_as_the_numbers_allow() {
                 assert_eq!(goes, !sick, "{}", seen.world.story());
             });
     }
+}
+
+/// Labels change the role of a machine after its entry was taken for a worker. That entry would end without a wait for the POST.
+#[test]
+fn a_machine_joins_the_control_plane_only_under_an_entry_of_the_control_plane() {
+    let joined = |seen: &Seen| seen.world.configurations.contains_key("d");
+    let mut given = given(cluster().select_control_plane(3).select_workers(1))
+        .cp_machines(["a", "b", "c"])
+        .with(machine("w").worker());
+    given.0.settle();
+    given
+        .with(machine("d").cp())
+        .when(|world| {
+            world.edit(PROD, |spec| spec["controlPlane"]["count"] = 4.into());
+            world.plan(PROD);
+            let (_, ledger) = world.cluster(PROD).ledger.as_mut().unwrap();
+            ledger.slot.entries = vec![Entry {
+                machine: name("d"),
+                role: Role::Worker,
+                state: EntryState::Active,
+            }];
+            let _ = world.enter(PROD, &[name("d")]);
+        })
+        .then(|seen| {
+            assert!(!joined(seen));
+            let mut actions = seen.plan.actions.iter();
+            let taken = actions.find_map(|action| match action {
+                Action::Slot(SlotWrite::Take { taken, .. }) => Some(&taken.slot.entries[0]),
+                _ => None,
+            });
+            let renewed = taken.map(|entry| (&entry.machine, entry.role));
+            assert_eq!(renewed, Some((&name("d"), Role::ControlPlane)));
+        })
+        .when(settled)
+        .then(|seen| assert!(joined(seen)));
 }

@@ -144,6 +144,13 @@ impl<'a> Preflight<'a> {
             .unwrap_or(Role::Worker)
     }
 
+    /// Whether the entry of a machine is of the role that the machine has now, or of a stricter one. Labels can change the role
+    /// after the entry was taken.
+    pub(super) fn entry_suffices(&self, machine: &MachineName) -> bool {
+        let entry = self.observed().entry(machine);
+        entry.is_some_and(|entry| entry.role.stricter(self.role(machine)) == entry.role)
+    }
+
     /// Judges the others as if a machine that was chosen had its entry already.
     pub(super) fn enter(&mut self, machine: &MachineName) {
         let held = self.observed().controlled(machine);
