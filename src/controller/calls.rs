@@ -139,6 +139,18 @@ pub async fn list_metadata<K: Object>(
     }
 }
 
+/// How many objects there are, in one short LIST that is not from the API server's cache; `None` where the answer does not say.
+pub async fn count<K: Object>(api: &Api<K>) -> Result<Option<usize>, CallError> {
+    let one = ListParams::default().limit(1);
+    let list = listed::<K, _>(api.list_metadata(&one)).await?;
+    let is_whole = list.metadata.continue_.is_none_or(|token| token.is_empty());
+    let others = list.metadata.remaining_item_count;
+    let others = others.or_else(|| is_whole.then_some(0));
+    Ok(others
+        .and_then(|others| usize::try_from(others).ok())
+        .map(|others| others + list.items.len()))
+}
+
 /// What is not served at all is no empty list, nor a sign that something changed.
 async fn listed<K: Object, T>(list: impl Future<Output = kube::Result<T>>) -> Result<T, CallError> {
     let what = format!("list of {}", K::plural(&()));

@@ -5,7 +5,10 @@
 //! so each configuration that the watch has shown as the cluster's, or that bears the name of a machine that matters, is read by name
 //! where the LIST does not show it. One that neither shows is nobody's member, and a Node without a configuration counts against the
 //! quorum. A foreign configuration may have any name and any label. One that the watch has shown on a machine that matters is read by
-//! name, and before the first configuration of a machine is made, and before the cluster's finalizer goes, all are read.
+//! name, and before the first configuration of a machine is made, and before the cluster's finalizer goes, all are read. Before any
+//! other write that a foreign configuration of the machine forbids, they are counted: where the watch has fallen silent and the
+//! namespace has more or fewer than it has shown, all are read. While it is silent, two changes stay unseen: one that is made in the
+//! place of one that was deleted, and one whose `machineRef` is edited.
 //!
 //! What is read is as new as a LIST without resourceVersion. An object of which a LIST of metadata shows the uid and the
 //! resourceVersion of the watch's one is that one: so the LIST by the label shows no more than metadata where a cluster has many.
@@ -23,6 +26,7 @@ use super::calls::{self, CallError, Object};
 use super::stores::{Store, Stores, configuration_keys, label_key, machine_key, owner_key};
 use crate::api::names::{CLUSTER_LABEL, MachineName};
 use crate::api::nio::{Machine, NixosConfiguration};
+use crate::plan::action::Scope;
 use crate::plan::facts::Facts;
 use crate::plan::observed::ClusterView;
 
@@ -41,6 +45,8 @@ pub struct Sources<'a> {
     cached: &'a Stores,
     machines: Live<Machine>,
     configurations: Live<NixosConfiguration>,
+    /// The configurations that were asked for.
+    scope: Scope,
 }
 
 impl<'a> Sources<'a> {
@@ -53,6 +59,7 @@ impl<'a> Sources<'a> {
             cached,
             machines: Live::new(|_| Vec::new()),
             configurations: Live::new(configuration_keys),
+            scope: Scope::Cluster,
         }
     }
 
@@ -64,17 +71,19 @@ impl<'a> Sources<'a> {
         none
     }
 
-    /// Reads the configurations now: those of a cluster, or `all` of the namespace. Machines are read when the planner names them.
+    /// Reads the configurations of a scope now. Machines are read when the planner names them.
     pub async fn live(
         client: &Client,
         cached: &'a Stores,
         cluster: &ClusterView,
-        all: bool,
+        scope: Scope,
     ) -> Result<Self, CallError> {
         let mut sources = Self::cached(cached, cluster.namespace.clone());
         let api = Api::namespaced(client.clone(), &sources.namespace);
         sources.client = Some(client.clone());
+        sources.scope = scope;
         let (live, cached) = (&mut sources.configurations, &cached.configurations);
+        let all = scope == Scope::Namespace;
         let known = if all || !cached.holds_more_than(&cluster.namespace, FEW) {
             None
         } else {
@@ -95,13 +104,19 @@ impl<'a> Sources<'a> {
             Some(known)
         };
         live.read(&api, cached, &sources.namespace, known).await?;
+        if scope == Scope::NoOthers && !live.all {
+            let count = calls::count(&api).await?;
+            if count != Some(cached.count(&sources.namespace)) {
+                live.read(&api, cached, &sources.namespace, None).await?;
+            }
+        }
         Ok(sources)
     }
 
-    /// Whether all configurations of the namespace were read.
+    /// Whether what was read serves a plan of this scope.
     #[must_use]
-    pub fn has_all_configurations(&self) -> bool {
-        self.configurations.all
+    pub fn shows(&self, scope: Scope) -> bool {
+        self.configurations.all || scope <= self.scope
     }
 
     /// The configurations under an index key of the store.

@@ -19,6 +19,7 @@ use crate::api::names::{
 };
 use crate::api::nio::Generation;
 use crate::api::workload::Answer;
+use crate::plan::action::Scope;
 use crate::plan::assemble::assemble;
 use crate::plan::facts::{
     ClusterFacts, Facts, Freshness, KubeconfigAnswer, KubeconfigQuestion, MapFacts, Needs,
@@ -34,12 +35,12 @@ const API_PORT: u16 = 6443;
 /// one more for each chosen candidate that turns out to be another than the watch has shown.
 const MOST_ROUNDS: usize = 64;
 
-/// Reads the cluster and its configurations from the API server, now; `all`: those of the whole namespace. `None` where the cluster
-/// is gone or another of its name. Where NIO's resources are not served, there is nothing to read.
+/// Reads the cluster, and the configurations of this scope, from the API server, now. `None` where the cluster is gone or another of
+/// its name. Where NIO's resources are not served, there is nothing to read.
 pub async fn read_live<'a>(
     pass: &Pass<'a>,
     nio: Option<Generation>,
-    all: bool,
+    scope: Scope,
 ) -> Result<Option<(RawCluster, Sources<'a>)>, CallError> {
     // The cluster first: what is listed after it cannot be older than the spec that it is judged by.
     let Some(live) = read_cluster(pass).await? else {
@@ -48,7 +49,7 @@ pub async fn read_live<'a>(
     let Context { client, stores, .. } = pass.context;
     let sources = match nio {
         None => Sources::none(stores, pass.namespace()),
-        Some(_) => Sources::live(client, stores, &view(&live), all).await?,
+        Some(_) => Sources::live(client, stores, &view(&live), scope).await?,
     };
     Ok(Some((live, sources)))
 }

@@ -165,8 +165,8 @@ async fn plan_from_live_reads(
         } else {
             Some(read_ledger(context, &observed.cluster).await?)
         };
-        let all = planned.rests_on_all_configurations();
-        let read = read_live(pass, observed.nio, all).await?;
+        let scope = planned.scope(observed.cluster.deleting);
+        let read = read_live(pass, observed.nio, scope).await?;
         let Some((live, mut sources)) = read else {
             return Ok(None);
         };
@@ -188,7 +188,7 @@ async fn plan_from_live_reads(
             }
             writes.extend(more);
         }
-        if sources.has_all_configurations() || !planned.rests_on_all_configurations() {
+        if sources.shows(planned.scope(observed.cluster.deleting)) {
             return Ok(Some((observed, planned)));
         }
     }

@@ -181,6 +181,12 @@ impl<K: Resource<DynamicType = ()>> Store<K> {
         self.read(|inner| inner.of_namespace(namespace).nth(most).is_some())
     }
 
+    /// How many objects a namespace has.
+    #[must_use]
+    pub fn count(&self, namespace: &str) -> usize {
+        self.read(|inner| inner.of_namespace(namespace).count())
+    }
+
     fn read<T>(&self, read: impl FnOnce(&Contents<K>) -> T) -> T {
         read(
             &self

@@ -46,6 +46,17 @@ pub struct Plan {
     pub targets: BTreeMap<MachineName, Revision>,
 }
 
+/// Which configurations a plan rests on; each includes those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// The cluster's own, and those that the watch has shown on its machines.
+    Cluster,
+    /// It rests on no other configuration naming the machine that it writes.
+    NoOthers,
+    /// All of the namespace.
+    Namespace,
+}
+
 impl Plan {
     /// Whether some action must not rest on a cache: the plan is then made again from live reads before anything is done.
     #[must_use]
@@ -57,16 +68,33 @@ impl Plan {
         done.any(Action::needs_live_reads)
     }
 
-    /// Whether it makes the first configuration of a machine, which any other may hold, or says that the cluster has none: that
-    /// rests on all configurations of the namespace.
+    /// Which configurations it rests on. All of the namespace where it makes the first configuration of a machine, which any other may
+    /// hold, or says that the cluster has none. A cluster that is being deleted gives back what it holds whoever else names it.
+    #[must_use]
+    pub fn scope(&self, deleting: bool) -> Scope {
+        let scope = |action: &Action| match action {
+            Action::Configuration(ConfigurationWrite::Claim(_))
+            | Action::Finalizer(FinalizerWrite::Remove(..)) => Scope::Namespace,
+            Action::Disrupt(disruptive) => match disruptive.write() {
+                EnteredWrite::Join(_) => Scope::Namespace,
+                _ => Scope::NoOthers,
+            },
+            Action::Configuration(
+                ConfigurationWrite::Rewrite(_) | ConfigurationWrite::GiveBack(..),
+            ) if !deleting => Scope::NoOthers,
+            _ => Scope::Cluster,
+        };
+        self.actions
+            .iter()
+            .map(scope)
+            .max()
+            .unwrap_or(Scope::Cluster)
+    }
+
+    /// Whether it rests on all configurations of the namespace.
     #[must_use]
     pub fn rests_on_all_configurations(&self) -> bool {
-        self.actions.iter().any(|action| match action {
-            Action::Configuration(ConfigurationWrite::Claim(_))
-            | Action::Finalizer(FinalizerWrite::Remove(..)) => true,
-            Action::Disrupt(disruptive) => matches!(disruptive.write(), EnteredWrite::Join(_)),
-            _ => false,
-        })
+        self.scope(false) == Scope::Namespace
     }
 
     /// Machines whose configurations are written by this plan, or under the entries that it takes.

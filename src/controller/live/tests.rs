@@ -53,11 +53,13 @@ fn client(objects: Objects) -> (Client, Arc<Mutex<Vec<String>>>) {
             (Some(name), _) => name.clone(),
             (_, Some(_)) if metadata => "metadata of the cluster".to_owned(),
             (_, Some(_)) => "of the cluster".to_owned(),
+            _ if asks("limit=").as_deref() == Some("1") => "count".to_owned(),
             _ if metadata => "page".to_owned(),
             _ => "all".to_owned(),
         };
         log.lock().unwrap().push(format!("{plural} {how}"));
-        let list = json!({"metadata": {"continue": more, "resourceVersion": "9"}, "items": page,
+        let remaining = (until < found.len() && label.is_none()).then(|| found.len() - until);
+        let list = json!({"metadata": {"continue": more, "remainingItemCount": remaining, "resourceVersion": "9"}, "items": page,
             "apiVersion": "nio.homystack.com/v1alpha1", "kind": "List"});
         let response = hyper::Response::new(Body::from(list.to_string().into_bytes()));
         async move { Ok::<_, Infallible>(response) }
@@ -147,15 +149,16 @@ fn names(names: &[&str]) -> BTreeSet<MachineName> {
 async fn look(
     objects: Objects,
     stores: &Stores,
-    all: bool,
+    scope: Scope,
     machines: &[&str],
 ) -> (Facts, Vec<String>) {
     let (client, asked) = client(objects);
     let mut facts = facts();
-    let mut sources = Sources::live(&client, stores, &facts.cluster, all)
+    let mut sources = Sources::live(&client, stores, &facts.cluster, scope)
         .await
         .unwrap();
-    assert!(sources.has_all_configurations() || !all);
+    assert!(sources.shows(scope));
+    assert!(sources.configurations.all || scope < Scope::Namespace);
     facts.add_configurations(sources.configurations(&owner_key("ours")));
     sources.look_up(names(machines), &mut facts).await.unwrap();
     // What was read is not read again.
@@ -167,7 +170,13 @@ async fn look(
 #[tokio::test]
 async fn a_small_namespace_is_listed_in_two_requests() {
     let objects = [own(&["a", "b"]), others(20)].concat();
-    let (facts, asked) = look(objects.clone(), &stores(&objects), false, &["a", "b", "c"]).await;
+    let (facts, asked) = look(
+        objects.clone(),
+        &stores(&objects),
+        Scope::Cluster,
+        &["a", "b", "c"],
+    )
+    .await;
     assert_eq!(asked, ["nixosconfigurations all", "machines all"]);
     assert_eq!((facts.machines.len(), facts.configurations.len()), (3, 2));
     assert!(facts.from_watch.is_empty());
@@ -178,7 +187,13 @@ async fn a_small_cluster_costs_the_same_among_hundreds_and_among_thousands() {
     let mut costs = Vec::new();
     for count in [300, 3000] {
         let objects = [own(&["a", "b"]), others(count)].concat();
-        let (facts, asked) = look(objects.clone(), &stores(&objects), false, &["a", "b"]).await;
+        let (facts, asked) = look(
+            objects.clone(),
+            &stores(&objects),
+            Scope::Cluster,
+            &["a", "b"],
+        )
+        .await;
         assert_eq!((facts.machines.len(), facts.configurations.len()), (2, 2));
         costs.push(asked);
     }
@@ -204,7 +219,7 @@ async fn of_a_large_cluster_only_what_the_watch_shows_otherwise_is_read_whole() 
             object["metadata"]["resourceVersion"] = json!("7");
         }
     }
-    let (facts, asked) = look(objects, &stores, false, &["own-00"]).await;
+    let (facts, asked) = look(objects, &stores, Scope::Cluster, &["own-00"]).await;
     assert_eq!(facts.configurations.len(), many.len());
     let changed = &facts.configurations["own-07"].metadata;
     assert_eq!(changed.resource_version.as_deref(), Some("7"));
@@ -233,7 +248,7 @@ async fn what_the_label_does_not_show_is_read_by_name() {
         .configurations
         .saw(serde_json::from_value::<NixosConfiguration>(intruder.clone()).unwrap());
     live.push(("nixosconfigurations", intruder));
-    let (facts, asked) = look(live, &stores, false, &["a"]).await;
+    let (facts, asked) = look(live, &stores, Scope::Cluster, &["a"]).await;
     let held: Vec<_> = facts.configurations.keys().collect();
     assert_eq!(held, ["a", "bare", "intruder", "new"]);
     assert_eq!(
@@ -247,6 +262,26 @@ async fn what_the_label_does_not_show_is_read_by_name() {
         ]
     );
     assert!(stores.configurations.get(NAMESPACE, "gone").is_none());
+}
+
+/// The watch is silent: what it does not show forbids a write all the same (I2).
+#[tokio::test]
+async fn one_that_names_a_machine_of_ours_is_seen_though_the_watch_is_silent() {
+    let shown = [own(&["a"]), others(300)].concat();
+    let stores = stores(&shown);
+    let (facts, asked) = look(shown.clone(), &stores, Scope::NoOthers, &["a"]).await;
+    let own = [
+        "nixosconfigurations of the cluster",
+        "nixosconfigurations count",
+        "machines a",
+    ];
+    assert_eq!(asked, own);
+    assert_eq!(facts.configurations.len(), 1);
+    let intruder = configuration("intruder", "a", json!({}), "other");
+    let live = [shown, vec![("nixosconfigurations", intruder)]].concat();
+    let (facts, _) = look(live, &stores, Scope::NoOthers, &["a"]).await;
+    let held: Vec<_> = facts.configurations.keys().collect();
+    assert_eq!(held, ["a", "intruder"]);
 }
 
 #[tokio::test]
@@ -263,7 +298,7 @@ async fn all_configurations_are_pages_of_metadata_and_what_the_watch_shows_other
         .for_each(|it| {
             it.1["metadata"]["resourceVersion"] = json!("7");
         });
-    let (facts, asked) = look(live, &stores, true, &["a"]).await;
+    let (facts, asked) = look(live, &stores, Scope::Namespace, &["a"]).await;
     let pages = ["nixosconfigurations page"; 3];
     let rest = ["nixosconfigurations other-0007", "machines a"];
     assert_eq!(asked, [&pages[..], &rest].concat());
@@ -281,7 +316,7 @@ async fn a_candidate_is_as_the_watch_shows_it_until_it_is_looked_up() {
     let stores = stores(&objects);
     let (client, asked) = client(Vec::new());
     let mut facts = facts();
-    let mut sources = Sources::live(&client, &stores, &facts.cluster, false)
+    let mut sources = Sources::live(&client, &stores, &facts.cluster, Scope::Cluster)
         .await
         .unwrap();
     sources.candidates(&Selector::default(), &mut facts);

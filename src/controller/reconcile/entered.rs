@@ -14,7 +14,7 @@ use crate::controller::clock::now;
 use crate::controller::live::READS_AT_A_TIME;
 use crate::controller::observe::{at_hand, observe, read_ledger, read_live};
 use crate::controller::pass::Pass;
-use crate::plan::action::{Action, Plan};
+use crate::plan::action::{Action, Plan, Scope};
 use crate::plan::assemble::assemble;
 use crate::plan::observed::Observed;
 use crate::plan::writes::Precondition;
@@ -32,7 +32,12 @@ pub(super) async fn write_under_entries(
     let context = pass.context;
     // Whether nobody holds a machine that joins, all configurations say.
     let joins = machines.iter().any(|it| first.1.selection.joins(it));
-    let Some((live, mut sources)) = read_live(pass, first.0.nio, joins).await? else {
+    let scope = if joins {
+        Scope::Namespace
+    } else {
+        Scope::NoOthers
+    };
+    let Some((live, mut sources)) = read_live(pass, first.0.nio, scope).await? else {
         return Err(ActError::Lost("the cluster is gone"));
     };
     if live.metadata.generation != Some(first.0.cluster.generation) {
@@ -64,7 +69,7 @@ pub(super) async fn write_under_entries(
     }
     let executor = Executor::new(pass, &observed);
     let plan = aside(observed.machines.len(), || plan(&observed, now(), settings));
-    if plan.rests_on_all_configurations() && !sources.has_all_configurations() {
+    if !sources.shows(plan.scope(observed.cluster.deleting)) {
         return Err(ActError::Lost("a configuration is gone"));
     }
     let mut written = 0;
