@@ -88,7 +88,7 @@ pub struct MachineStatus {
     #[serde(deserialize_with = "lenient")]
     pub has_configuration: bool,
     /// Name of the configuration on it.
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "short", skip_serializing_if = "Option::is_none")]
     pub applied_configuration: Option<String>,
 }
 
@@ -238,6 +238,23 @@ impl Serialize for NixosConfigurationSpec {
     }
 }
 
+/// The metadata of an object, and nothing else of it.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct OnlyMetadata {
+    /// Standard object metadata, as far as NICO works with it.
+    #[serde(default, deserialize_with = "metadata")]
+    pub metadata: ObjectMeta,
+}
+
+/// Longest text of a status that is kept. No name, commit or hash is as long.
+const LONGEST_TEXT: usize = 1024;
+
+/// A text that is compared; one that is too long is as good as absent.
+fn short<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text: Option<String> = lenient(deserializer)?;
+    Ok(text.filter(|text| text.len() <= LONGEST_TEXT))
+}
+
 /// A text that is only shown.
 fn to_show<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     lenient::<_, String>(deserializer).map(|text| shown(&text))
@@ -307,19 +324,19 @@ impl NixosConfigurationSpec {
 #[serde(rename_all = "camelCase", default)]
 pub struct NixosConfigurationStatus {
     /// Classic: commit applied.
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "short", skip_serializing_if = "Option::is_none")]
     pub applied_commit: Option<String>,
     /// Classic: hash of the list applied.
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "short", skip_serializing_if = "Option::is_none")]
     pub additional_files_hash: Option<String>,
     /// Classic: the machine that it was applied to.
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "short", skip_serializing_if = "Option::is_none")]
     pub target_machine: Option<String>,
     /// v1: commit resolved.
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "short", skip_serializing_if = "Option::is_none")]
     pub resolved_revision: Option<String>,
     /// v1: phase.
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "short", skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
     /// Conditions of both.
     #[serde(deserialize_with = "small")]

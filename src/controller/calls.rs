@@ -6,16 +6,19 @@ use std::future::Future;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::{ObjectList, Request};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::client::NoAnswer;
+use super::schedule::PAGE;
 use crate::api::names::FIELD_MANAGER;
+use crate::api::nio::OnlyMetadata;
 use crate::api::text::shown;
 use crate::plan::writes::Precondition;
 
-/// Objects on a page of metadata, of about 1 kB each.
-const METADATA_PAGE: u32 = 500;
+/// Objects on a page of metadata: of about 1 kB each, but a tenant may make them as long as whole objects.
+const METADATA_PAGE: u32 = 250;
 
 /// A call that did not do what it should.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -116,9 +119,18 @@ pub async fn list_one<K: Object>(api: &Api<K>, name: &str) -> Result<Option<K>, 
     Ok(list_where(api, &of_that_name).await?.pop())
 }
 
-/// LIST, not from the API server's cache.
+/// LIST, not from the API server's cache. All pages show one moment.
 pub async fn list_where<K: Object>(api: &Api<K>, which: &ListParams) -> Result<Vec<K>, CallError> {
-    Ok(listed::<K, _>(api.list(which)).await?.items)
+    let mut page = which.clone().limit(PAGE);
+    let mut items = Vec::new();
+    loop {
+        let list = listed::<K, _>(api.list(&page)).await?;
+        items.extend(list.items);
+        match list.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page = page.continue_token(&token),
+            None => return Ok(items),
+        }
+    }
 }
 
 /// LIST of the metadata of objects, not from the API server's cache. It goes by pages, of which nothing is kept here. All pages
@@ -130,7 +142,7 @@ pub async fn list_metadata<K: Object>(
 ) -> Result<(), CallError> {
     let mut page = which.clone().limit(METADATA_PAGE);
     loop {
-        let list = listed::<K, _>(api.list_metadata(&page)).await?;
+        let list = listed::<K, _>(metadata_page(api, &page)).await?;
         list.items.into_iter().for_each(|item| take(item.metadata));
         match list.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => page = page.continue_token(&token),
@@ -139,10 +151,20 @@ pub async fn list_metadata<K: Object>(
     }
 }
 
+/// A page of metadata, of which what is never kept is passed over: as values, `managedFields` take ten times the memory of their text.
+async fn metadata_page<K: Object>(
+    api: &Api<K>,
+    which: &ListParams,
+) -> kube::Result<ObjectList<OnlyMetadata>> {
+    let request = Request::new(api.resource_url()).list_metadata(which);
+    let request = request.map_err(kube::Error::BuildRequest)?;
+    api.clone().into_client().request(request).await
+}
+
 /// How many objects there are, in one short LIST that is not from the API server's cache; `None` where the answer does not say.
 pub async fn count<K: Object>(api: &Api<K>) -> Result<Option<usize>, CallError> {
     let one = ListParams::default().limit(1);
-    let list = listed::<K, _>(api.list_metadata(&one)).await?;
+    let list = listed::<K, _>(metadata_page(api, &one)).await?;
     let is_whole = list.metadata.continue_.is_none_or(|token| token.is_empty());
     let others = list.metadata.remaining_item_count;
     let others = others.or_else(|| is_whole.then_some(0));

@@ -38,7 +38,7 @@ pub mod watch;
 
 use context::Context;
 use readiness::Readiness;
-use schedule::{DEBOUNCE, PAGE, SMALL_PAGE, STARTED_PASSES};
+use schedule::{DEBOUNCE, PAGE, STARTED_PASSES};
 use settings::OperatorSettings;
 use watch::watch;
 
@@ -59,13 +59,9 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let (wake, woken) = unbounded_channel();
     let resync = settings.resync;
-    let clusters = watch(api::<RawCluster>(&client, &settings), resync, SMALL_PAGE);
+    let clusters = watch(api::<RawCluster>(&client, &settings), resync, PAGE);
     let machines = watch(api::<Machine>(&client, &settings), resync, PAGE);
-    let configurations = watch(
-        api::<NixosConfiguration>(&client, &settings),
-        resync,
-        SMALL_PAGE,
-    );
+    let configurations = watch(api::<NixosConfiguration>(&client, &settings), resync, PAGE);
     let (reader, writer) = reflector::store();
     let context = Arc::new(Context::new(client, settings, health, reader.clone(), wake));
     let of_clusters = Arc::clone(&context);

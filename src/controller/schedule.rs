@@ -84,8 +84,5 @@ pub const SEARCH_PAUSES: RangeInclusive<Duration> =
 /// How long a search uses its short pause.
 pub const SEARCH_EAGERNESS: Duration = Duration::from_secs(120);
 
-/// Objects on a page of a first list.
-pub const PAGE: u32 = 500;
-
-/// Where an object may be of 100 kB and more. A page is decoded in one piece.
-pub const SMALL_PAGE: u32 = 50;
+/// Objects on a page of a list. A page is decoded in one piece, and an object may be of 1.5 MB.
+pub const PAGE: u32 = 50;

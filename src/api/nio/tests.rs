@@ -255,3 +255,16 @@ proptest! {
         prop_assert_eq!(machines[0].metadata.uid.as_deref(), Some("u"));
     }
 }
+
+#[test]
+fn a_text_of_a_status_that_is_too_long_is_not_kept() {
+    let status = |length: usize| -> NixosConfiguration {
+        let text = "a".repeat(length);
+        serde_json::from_value(json!({"metadata": {}, "status": {"appliedCommit": text, "targetMachine": text, "phase": text,
+            "additionalFilesHash": text, "resolvedRevision": text}}))
+        .unwrap()
+    };
+    let kept = |length| serde_json::to_string(&status(length).status).unwrap().len();
+    assert!(kept(1024) > 5 * 1024);
+    assert!(kept(1025) < 200, "{}", kept(1025));
+}

@@ -284,6 +284,32 @@ async fn one_that_names_a_machine_of_ours_is_seen_though_the_watch_is_silent() {
     assert_eq!(held, ["a", "intruder"]);
 }
 
+/// Each of them may be of 1.5 MB, and a page is decoded in one piece.
+#[tokio::test]
+async fn whole_objects_are_listed_by_pages() {
+    let objects = others(FEW);
+    let (facts, asked) = look(
+        objects.clone(),
+        &stores(&objects),
+        Scope::Namespace,
+        &["other-0063"],
+    )
+    .await;
+    assert_eq!(
+        asked,
+        [
+            "nixosconfigurations all",
+            "nixosconfigurations all",
+            "machines all",
+            "machines all"
+        ]
+    );
+    assert_eq!(
+        facts.configurations.keys().collect::<Vec<_>>(),
+        ["other-0063"]
+    );
+}
+
 #[tokio::test]
 async fn all_configurations_are_pages_of_metadata_and_what_the_watch_shows_otherwise() {
     let shown = [own(&["a"]), others(1200)].concat();
@@ -299,7 +325,7 @@ async fn all_configurations_are_pages_of_metadata_and_what_the_watch_shows_other
             it.1["metadata"]["resourceVersion"] = json!("7");
         });
     let (facts, asked) = look(live, &stores, Scope::Namespace, &["a"]).await;
-    let pages = ["nixosconfigurations page"; 3];
+    let pages = ["nixosconfigurations page"; 5];
     let rest = ["nixosconfigurations other-0007", "machines a"];
     assert_eq!(asked, [&pages[..], &rest].concat());
     let held: Vec<_> = facts.configurations.keys().collect();
