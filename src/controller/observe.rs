@@ -32,7 +32,8 @@ use crate::remote::workload::{ApiServer, WorkloadApi};
 /// Port of every member's API server, where the spec names an endpoint whose port may be another.
 const API_PORT: u16 = 6443;
 /// Rounds of reading for one snapshot. Five are needed: what is known at once, members, candidates, their keys, the kubeconfig; and
-/// one more for each chosen candidate that turns out to be another than the watch has shown.
+/// one more for each chosen candidate that turns out to be another than the watch has shown, and each time that twice as many keys
+/// turned out to be of no use.
 const MOST_ROUNDS: usize = 64;
 
 /// Reads the cluster, and the configurations of this scope, from the API server, now. `None` where the cluster is gone or another of
@@ -119,18 +120,18 @@ async fn complete(
     sources: &mut Sources<'_>,
     facts: &mut Facts,
 ) -> Result<Observed, CallError> {
-    let mut looks_for_machines = false;
+    let mut searches = false;
     for _ in 0..MOST_ROUNDS {
         match aside(facts.machines.len(), || assemble(facts)) {
             Ok(observed) => return Ok(observed),
             Err(needs) => {
-                looks_for_machines = !needs.machines.is_empty();
+                searches = !needs.machines.is_empty() || !needs.secrets.is_empty();
                 read(context, sources, *needs, facts).await?;
             }
         }
     }
-    if looks_for_machines {
-        // The next pass goes on behind those that this one has looked up.
+    if searches {
+        // The next pass goes on behind those that this one has looked up, and remembers which Secrets it has read.
         return Err(CallError::Changed("what a selector matches".to_owned()));
     }
     Err(CallError::Unanswered {

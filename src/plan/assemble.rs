@@ -13,11 +13,11 @@ use crate::api::status::Role;
 use super::entered::Entered;
 use super::facts::{Facts, KubeconfigQuestion, Needs};
 use super::observed::{
-    Fetch, KnownHostsView, KubeconfigView, LedgerView, Observed, Rival, SecretView, WorkloadHealth,
-    Works, controller,
+    Fetch, KnownHostsView, KubeconfigView, LedgerView, Observed, Rival, SecretView, SshKeyView,
+    WorkloadHealth, Works, controller,
 };
-use super::selection;
 use super::writes::Token;
+use super::{selection, ssh_key};
 use named::NamedFacts;
 pub use named::known_hosts;
 
@@ -180,6 +180,11 @@ fn rivals(facts: &Facts, observed: &mut Observed, needs: &mut Needs) {
 /// The SSH keys of the machines that are members or may become members now. A selector passes over a machine whose key is of no use:
 /// then the next one's is looked at.
 fn ssh_keys(facts: &Facts, observed: &mut Observed, spec: &ValidSpec, named: &mut NamedFacts<'_>) {
+    let others_may_follow = Role::ALL.iter().any(|role| is_selected(spec, *role));
+    let mut read_in_vain = 0;
+    if others_may_follow && spec.inject_ssh_key {
+        read_in_vain = pass_over_keyless(facts, observed, spec, named);
+    }
     loop {
         let selection = selection::select(observed, spec);
         let present = || selection.present().map(|(name, _)| name);
@@ -187,27 +192,70 @@ fn ssh_keys(facts: &Facts, observed: &mut Observed, spec: &ValidSpec, named: &mu
         let from_watch = present().filter(|name| facts.from_watch.contains(*name));
         named.needs.machines.extend(from_watch.cloned());
         if !named.needs.machines.is_empty() {
+            break;
+        }
+        let judged = judge_keys(present(), observed, spec, named);
+        if judged.is_empty() && named.needs.secrets.is_empty() {
             return;
         }
-        let new: Vec<&MachineName> = present()
-            .filter(|name| !observed.ssh_keys.contains_key(*name))
-            .filter(|name| observed.machines.contains_key(*name))
-            .collect();
-        if new.is_empty() {
-            return;
-        }
-        let judged = new.into_iter().filter_map(|name| {
-            let machine = observed.machines.get(name)?;
-            let view = named.ssh_key(name, machine, spec.inject_ssh_key)?;
-            Some((name.clone(), view))
-        });
-        let judged: Vec<_> = judged.collect();
         observed.ssh_keys.extend(judged);
-        let others_may_follow = Role::ALL.iter().any(|role| is_selected(spec, *role));
-        if !others_may_follow || !named.needs.secrets.is_empty() {
+        if !others_may_follow {
             return;
+        }
+        if !named.needs.secrets.is_empty() {
+            break;
         }
     }
+    if read_in_vain > 0 {
+        // As many candidates more as failed so far: the rounds of reading grow with the logarithm of the number of candidates.
+        let ahead = selection::select_ahead(observed, spec, read_in_vain);
+        judge_keys(ahead.present().map(|(name, _)| name), observed, spec, named);
+    }
+}
+
+/// Judges the keys of machines that were not judged yet, as far as their Secrets were read.
+fn judge_keys<'a>(
+    machines: impl Iterator<Item = &'a MachineName>,
+    observed: &Observed,
+    spec: &ValidSpec,
+    named: &mut NamedFacts<'_>,
+) -> Vec<(MachineName, SshKeyView)> {
+    let new = machines.filter(|name| !observed.ssh_keys.contains_key(*name));
+    let judged = new.filter_map(|name| {
+        let machine = observed.machines.get(name)?;
+        let view = named.ssh_key(name, machine, spec.inject_ssh_key)?;
+        Some((name.clone(), view))
+    });
+    judged.collect()
+}
+
+/// Judges all candidates at once whose keys are known to be of no use: they name no Secret, or it was read. Returns how many Secrets
+/// were read in vain.
+fn pass_over_keyless(
+    facts: &Facts,
+    observed: &mut Observed,
+    spec: &ValidSpec,
+    named: &mut NamedFacts<'_>,
+) -> usize {
+    let mut in_vain = BTreeSet::new();
+    let mut keyless = Vec::new();
+    for (name, machine) in &observed.machines {
+        let namespace = &facts.cluster.namespace;
+        let secret = ssh_key::secret_of(name, machine, facts.nio, namespace).ok();
+        let is_known = secret.is_none_or(|secret| facts.secrets.contains_key(secret));
+        let selects = |role: &Role| selection::selects(spec, *role, machine);
+        if !is_known || !Role::ALL.iter().any(selects) {
+            continue;
+        }
+        let view = named.ssh_key(name, machine, true);
+        if !matches!(view, Some(SshKeyView::Usable { .. })) {
+            in_vain.extend(secret);
+            keyless.extend(view.map(|view| (name.clone(), view)));
+        }
+    }
+    let in_vain = in_vain.len();
+    observed.ssh_keys.extend(keyless);
+    in_vain
 }
 
 fn is_selected(spec: &ValidSpec, role: Role) -> bool {

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::conditions::{Cause, Reason};
 use crate::api::names::MachineName;
+use crate::api::nio::Machine;
 use crate::api::spec::{Pool, ValidSpec};
 use crate::api::status::Role;
 
@@ -58,6 +59,12 @@ pub fn choose(observed: &Observed, spec: &ValidSpec) -> Selection {
 /// Chooses: members stay, then explicit lists, then the control plane's selector, then the workers'.
 #[must_use]
 pub fn select(observed: &Observed, spec: &ValidSpec) -> Selection {
+    select_ahead(observed, spec, 0)
+}
+
+/// The same, with so many more for each selector as would follow.
+#[must_use]
+pub fn select_ahead(observed: &Observed, spec: &ValidSpec, ahead: usize) -> Selection {
     let mut members: BTreeMap<Role, BTreeSet<MachineName>> = BTreeMap::new();
     let mut terminating = BTreeSet::new();
     for role in Role::ALL {
@@ -104,7 +111,7 @@ pub fn select(observed: &Observed, spec: &ValidSpec) -> Selection {
             Role::ControlPlane => &mut selection.control_plane,
             Role::Worker => &mut selection.workers,
         };
-        fill(observed, spec, role, &listed, &mut taken, pick);
+        fill(observed, spec, role, ahead, &listed, &mut taken, pick);
     }
     selection
 }
@@ -181,14 +188,15 @@ fn fill(
     observed: &Observed,
     spec: &ValidSpec,
     role: Role,
+    ahead: usize,
     listed: &BTreeSet<&MachineName>,
     taken: &mut BTreeSet<MachineName>,
     pick: &mut Pick,
 ) {
-    let Pool::Selected { selector, count } = pool(spec, role) else {
+    let Pool::Selected { count, .. } = pool(spec, role) else {
         return;
     };
-    let wanted = count + to_be_replaced(observed, pick);
+    let wanted = count + to_be_replaced(observed, pick) + ahead;
     let mut keyless: Vec<Obstacle> = Vec::new();
     let mut malformed: Vec<Obstacle> = Vec::new();
     let mut unreachable = 0_usize;
@@ -197,10 +205,9 @@ fn fill(
         if pick.staying.len() + pick.joining.len() >= wanted {
             break;
         }
-        let labels = machine.metadata.labels.clone().unwrap_or_default();
         if listed.contains(name)
             || taken.contains(name)
-            || !selector.matches(&labels)
+            || !selects(spec, role, machine)
             || released(observed, name)
         {
             continue;
@@ -295,6 +302,13 @@ pub fn mismatched(observed: &Observed, role: Role, machine: &MachineName) -> boo
     let (Ok(spec), Some(object)) = (&observed.spec, observed.machines.get(machine)) else {
         return false;
     };
-    let labels = object.metadata.labels.clone().unwrap_or_default();
-    matches!(pool(spec, role), Pool::Selected { selector, .. } if !selector.matches(&labels))
+    matches!(pool(spec, role), Pool::Selected { .. }) && !selects(spec, role, object)
+}
+
+/// Whether the selector of a role matches a machine.
+#[must_use]
+pub fn selects(spec: &ValidSpec, role: Role, machine: &Machine) -> bool {
+    static NONE: BTreeMap<String, String> = BTreeMap::new();
+    let labels = machine.metadata.labels.as_ref().unwrap_or(&NONE);
+    matches!(pool(spec, role), Pool::Selected { selector, .. } if selector.matches(labels))
 }

@@ -10,6 +10,7 @@
     reason = "a test"
 )]
 
+mod keyless;
 mod life;
 
 use std::alloc::System;
@@ -119,6 +120,17 @@ fn a_pass_over_the_largest_cluster() {
             }
         }
         life.saw(planned, &observed);
+    }
+    let [(some, of_some), (many, of_many)] = [500, 1000].map(|candidates| {
+        let facts = keyless::facts(candidates);
+        let (_, assembling) = cost(|| assemble(&facts).unwrap());
+        show("candidates without an SSH key", "assemble", assembling);
+        (candidates, assembling.allocations)
+    });
+    if of_many / many > of_some / some * 3 / 2 {
+        too_much.push(format!(
+            "candidates without an SSH key: {of_some} allocations for {some}, {of_many} for {many}"
+        ));
     }
     assert!(too_much.is_empty(), "{too_much:#?}");
 }

@@ -12,6 +12,7 @@ use nico::plan::observed::SshKeyView;
 use nico::plan::ssh_key::{judge, secret_of};
 use serde_json::json;
 
+use crate::facts::complete;
 use crate::given::{PROD, cluster, given, machine, member, planned, settled};
 use crate::rollout::{name, rolled};
 use crate::world::{World, rotated_key, usable_key};
@@ -195,4 +196,39 @@ fn a_rotated_key_rolls_its_machine_alone() {
             assert!(seen.world.ready(PROD), "{}", seen.world.story());
             assert_eq!(rolled(&seen.world), ["v"]);
         });
+}
+
+/// What each round of reading asks for while a selector looks for one machine whose Secret is there: the number of Secrets.
+fn rounds(without_secret: usize) -> Vec<usize> {
+    let built = given(cluster().select_control_plane(1));
+    let built = (0..without_secret).fold(built, |built, number| {
+        built.with(machine(&format!("m-{number:04}")).cp().without_key())
+    });
+    let world = &mut built.with(machine("z").cp()).0;
+    let mut facts = world.facts(PROD).unwrap();
+    let mut rounds = Vec::new();
+    let observed = complete(&mut facts, |needs, facts| {
+        rounds.push(
+            needs
+                .secrets
+                .keys()
+                .filter(|it| it.starts_with("ssh-"))
+                .count(),
+        );
+        world.answer(needs, facts);
+    });
+    let plan = nico::plan::plan(&observed, world.now, &world.settings);
+    assert!(plan.selection.joins(&name("z")), "{:?}", plan.selection);
+    rounds.retain(|asked| *asked > 0);
+    rounds
+}
+
+#[test]
+fn the_keys_of_many_candidates_are_read_in_few_rounds() {
+    assert_eq!(rounds(0), [1]);
+    assert_eq!(rounds(1), [1, 1]);
+    assert!(rounds(80).len() <= 8, "{:?}", rounds(80));
+    let many = rounds(1100);
+    assert!(many.len() <= 12, "{many:?}");
+    assert_eq!(many.iter().sum::<usize>(), 1101, "each once");
 }
