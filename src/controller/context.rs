@@ -1,7 +1,7 @@
 //! What all passes share: the stores, what is remembered, and whom a change concerns. Nothing in here is needed for being
 //! right: it may be lost at any time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -178,10 +178,7 @@ impl Context {
         let touched = self.stores.machines.apply(event);
         self.health
             .set(mark::MACHINES, self.stores.machines.is_ready());
-        touched
-            .iter()
-            .flat_map(|machine| self.of_machine(machine))
-            .collect()
+        each_once(touched.iter().map(|machine| self.of_machine(machine)))
     }
 
     /// Takes a watch event of a configuration in; the clusters that it concerns.
@@ -192,10 +189,7 @@ impl Context {
         let touched = self.stores.configurations.apply(event);
         self.health
             .set(mark::CONFIGURATIONS, self.stores.configurations.is_ready());
-        touched
-            .iter()
-            .flat_map(|configuration| self.of_configuration(configuration))
-            .collect()
+        each_once(touched.iter().map(|it| self.of_configuration(it)))
     }
 
     /// Sets the readiness marks that no event sets. Never ends: readiness must not wait for the first cluster.
@@ -243,6 +237,15 @@ impl Context {
     }
 }
 
+/// Each cluster once: a list of thousands of Machines concerns the same clusters again and again.
+fn each_once(
+    concerned: impl Iterator<Item = Vec<ObjectRef<RawCluster>>>,
+) -> Vec<ObjectRef<RawCluster>> {
+    let mut clusters = HashSet::new();
+    concerned.for_each(|some| clusters.extend(some));
+    clusters.into_iter().collect()
+}
+
 fn owner_of(configuration: &NixosConfiguration) -> Option<ObjectRef<RawCluster>> {
     let owner = controller(&configuration.metadata);
     let name = match owner {
@@ -252,4 +255,18 @@ fn owner_of(configuration: &NixosConfiguration) -> Option<ObjectRef<RawCluster>>
         None => configuration.labels().get(CLUSTER_LABEL)?,
     };
     Some(ObjectRef::new(name).within(&configuration.namespace().unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_that_many_machines_concern_is_named_once() {
+        let clusters: Vec<ObjectRef<RawCluster>> = (0..10)
+            .map(|number| ObjectRef::new(&format!("c-{number}")).within("default"))
+            .collect();
+        let concerned = std::iter::repeat_with(|| clusters.clone()).take(1000);
+        assert_eq!(each_once(concerned).len(), clusters.len());
+    }
 }
