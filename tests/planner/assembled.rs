@@ -441,3 +441,13 @@ fn what_goes_is_ours_or_left_behind() {
         }
     }
 }
+
+/// An annotation can hold 256 kB of names; each costs a lookup.
+#[test]
+fn no_more_machines_are_force_released_than_a_cluster_can_have() {
+    let mut view = world().facts(PROD).unwrap().cluster;
+    let names: Vec<String> = (0..45_000).map(|number| format!("m-{number}")).collect();
+    view.force_release = Some(names.join(","));
+    assert_eq!(view.forced().count(), 1100);
+    assert!(view.forces("m-1099") && !view.forces("m-1100"));
+}

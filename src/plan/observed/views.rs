@@ -222,23 +222,25 @@ pub struct ClusterView {
     pub status: ClusterStatus,
 }
 
+/// Names of the annotation `force-release` that count: as many as a cluster can have machines. Those beyond are not looked up.
+const MOST_FORCED: usize = 1100;
+
 impl ClusterView {
     /// Whether a person vouches that a machine is off: it is named, or `all` are while the cluster is being deleted.
     #[must_use]
     pub fn forces(&self, machine: &str) -> bool {
-        let named = self.force_release.as_deref().unwrap_or_default();
-        named
-            .split(',')
-            .map(str::trim)
+        self.force_release_names()
             .any(|name| name == machine || (name == "all" && self.deleting))
     }
 
     /// The machines that a person names as being off.
     pub fn forced(&self) -> impl Iterator<Item = MachineName> {
+        self.force_release_names().filter_map(MachineName::parse)
+    }
+
+    fn force_release_names(&self) -> impl Iterator<Item = &str> {
         let named = self.force_release.as_deref().unwrap_or_default();
-        named
-            .split(',')
-            .filter_map(|name| MachineName::parse(name.trim()))
+        named.split(',').take(MOST_FORCED).map(str::trim)
     }
 
     /// Whether the deletion leaves everything behind (Kubernetes, "Garbage collection": orphaned dependents).
