@@ -14,6 +14,9 @@ const FOUNDED: &str = "founded";
 const SLOT: &str = "slot";
 const COMMIT: &str = "commit";
 
+/// The keys that are read; whatever else stands there is passed over.
+pub const LEDGER_KEYS: [&str; 4] = [ID, FOUNDED, SLOT, COMMIT];
+
 const ACTIVE: &str = "active";
 const RELEASING: &str = "releasing";
 

@@ -16,9 +16,12 @@ use super::lock::lock;
 use super::schedule::{KUBECONFIG_MEMORY, RECENT_READ_AGE};
 use crate::api::digest::sha256;
 use crate::api::kubeconfig::{KUBECONFIG_TYPE, VALUE_KEY};
+use crate::api::ledger::LEDGER_KEYS;
 use crate::api::nio::SSH_KEY;
+use crate::plan::desired::TOKEN_KEY;
 use crate::plan::facts::{Freshness, MapFacts, ObjectFacts, Read, SecretFacts};
 use crate::plan::writes::Precondition;
+use crate::remote::known_hosts::KNOWN_HOSTS_KEY;
 use crate::remote::kubeconfig::facts as kubeconfig;
 use crate::remote::offload::{ANSWERS, KEYS};
 use crate::remote::secret::SecretText;
@@ -26,6 +29,11 @@ use crate::remote::ssh::{KeyError, MAX_TEXT, fingerprint_of_public_half};
 
 /// Fingerprints that are remembered, of 200 bytes each.
 const MAX_FINGERPRINTS: usize = 10_000;
+
+/// Keys of Secrets that are read.
+const SECRET_KEYS: [&str; 3] = [TOKEN_KEY, VALUE_KEY, SSH_KEY];
+/// Keys of ConfigMaps that are read, beside those of the ledger.
+const MAP_KEYS: [&str; 1] = [KNOWN_HOSTS_KEY];
 
 /// Reads by name.
 pub struct NamedReads {
@@ -60,6 +68,7 @@ impl NamedReads {
         let key = (namespace.to_owned(), name.to_owned());
         lock(&self.secrets).remove(&key);
         lock(&self.maps).remove(&key);
+        lock(&self.kubeconfigs).remove(&key);
     }
 
     /// Forgets everything that was read too long ago.
@@ -230,11 +239,19 @@ fn value_of(mut secret: Secret, key: &str) -> Option<SecretText> {
 
 /// The facts of a Secret but for the fingerprint of its SSH key.
 fn secret_facts(mut secret: Secret) -> SecretFacts {
+    // The first two tell which comes first and whether there is one alone; of the others only those that NICO reads are kept.
+    let is_kept =
+        |(at, (key, _)): &(usize, (&String, _))| *at < 2 || SECRET_KEYS.contains(&key.as_str());
     let keys = secret
         .data
         .iter()
         .flatten()
-        .map(|(key, value)| (key.clone(), (!value.0.is_empty()).then(|| sha256(&value.0))))
+        .enumerate()
+        .filter(is_kept)
+        .map(|(_, (key, value))| {
+            let digest = (!value.0.is_empty()).then(|| sha256(&value.0));
+            (key.clone(), digest)
+        })
         .collect();
     let is_kubeconfig = secret.type_.as_deref() == Some(KUBECONFIG_TYPE);
     let kubeconfig = kubeconfig::of(&secret).filter(|_| is_kubeconfig);
@@ -252,7 +269,14 @@ fn secret_facts(mut secret: Secret) -> SecretFacts {
 fn map_facts(map: ConfigMap) -> MapFacts {
     MapFacts {
         object: ObjectFacts::of(&map.metadata),
-        data: map.data.unwrap_or_default(),
+        data: map
+            .data
+            .into_iter()
+            .flatten()
+            .filter(|(key, _)| {
+                MAP_KEYS.contains(&key.as_str()) || LEDGER_KEYS.contains(&key.as_str())
+            })
+            .collect(),
     }
 }
 
@@ -272,124 +296,4 @@ fn remember<T>(memory: &Remembered<T>, key: (String, String), known: Option<T>) 
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test")]
-
-    use std::convert::Infallible;
-
-    use kube::client::Body;
-    use serde_json::json;
-    use tower::service_fn;
-
-    use super::*;
-
-    const KEY: &str = include_str!("../remote/ssh/test_keys/ed25519.openssh");
-
-    /// Secret `key` holds a private key, `giant` one that is too long to compute with, and `data` none.
-    fn named() -> NamedReads {
-        let service = service_fn(|request: hyper::Request<Body>| {
-            let path = request.uri().path();
-            let data = if path.ends_with("/key") {
-                json!({ SSH_KEY: KEY })
-            } else if path.ends_with("/giant") {
-                json!({ SSH_KEY: KEY.repeat(1000) })
-            } else {
-                json!({ "token": "canary" })
-            };
-            let secret: Secret =
-                serde_json::from_value(json!({"metadata": {}, "stringData": data})).unwrap();
-            let data = secret.string_data.into_iter().flatten();
-            let data = data.map(|(key, text)| (key, k8s_openapi::ByteString(text.into_bytes())));
-            let secret = Secret {
-                data: Some(data.collect()),
-                ..Secret::default()
-            };
-            let body = Body::from(serde_json::to_vec(&secret).unwrap());
-            async move { Ok::<_, Infallible>(hyper::Response::new(body)) }
-        });
-        let client = kube::Client::new(service, "default");
-        NamedReads::new(client, Duration::from_secs(300))
-    }
-
-    #[tokio::test]
-    async fn the_fingerprint_of_a_key_is_computed_once_for_its_text() {
-        let named = named();
-        for _ in 0..3 {
-            let read = named.secret("default", "key", Freshness::Live).await;
-            assert_eq!(
-                read.unwrap().found.unwrap().fingerprint.unwrap().as_deref(),
-                Ok("SHA256:wIksy2+1Ja53rCCwklwAidgYvnEZPSCb3qjAbxc7uXk")
-            );
-        }
-        let read = named.secret("default", "data", Freshness::Live).await;
-        assert_eq!(read.unwrap().found.unwrap().fingerprint, None);
-        let digest = sha256(KEY.as_bytes());
-        assert_eq!(lock(&named.fingerprints).len(), 1);
-        // What is remembered is what is said.
-        lock(&named.fingerprints).insert(digest, Ok("remembered".to_owned()));
-        let read = named.secret("default", "key", Freshness::Live).await;
-        let fingerprint = read.unwrap().found.unwrap().fingerprint;
-        assert_eq!(fingerprint, Some(Ok("remembered".to_owned())));
-    }
-
-    #[tokio::test]
-    async fn a_giant_key_is_told_with_its_mend() {
-        let read = named().secret("default", "giant", Freshness::Live).await;
-        let why = read.unwrap().found.unwrap().fingerprint.unwrap();
-        assert_eq!(why, Err(KeyError::TooLarge.to_string()));
-    }
-
-    /// A cluster that is being changed is asked every two seconds, and twice for each machine.
-    #[tokio::test]
-    async fn the_kubeconfig_is_read_once_for_many_questions_and_anew_where_another_is_stored() {
-        let reads = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-        let count = std::sync::Arc::clone(&reads);
-        let service = service_fn(move |_: hyper::Request<Body>| {
-            let read = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-            let version = if read == 0 { "1" } else { "2" };
-            let data = json!({ VALUE_KEY: k8s_openapi::ByteString(version.into()) });
-            let secret =
-                json!({"metadata": {"uid": "u", "resourceVersion": version}, "data": data});
-            let body = Body::from(serde_json::to_vec(&secret).unwrap());
-            async move { Ok::<_, Infallible>(hyper::Response::new(body)) }
-        });
-        let client = kube::Client::new(service, "default");
-        let named = NamedReads::new(client, Duration::from_secs(300));
-        for (version, reads_then) in [("1", 1), ("1", 1), ("2", 2), ("2", 2)] {
-            let version = Precondition {
-                uid: "u".to_owned(),
-                resource_version: version.to_owned(),
-            };
-            let read = named.kubeconfig("default", "kubeconfig", &version).await;
-            assert_eq!(read.unwrap().unwrap().expose(), version.resource_version);
-            assert_eq!(reads.load(std::sync::atomic::Ordering::SeqCst), reads_then);
-        }
-    }
-
-    #[test]
-    fn an_answer_serves_as_long_as_it_is_new_enough() {
-        use Freshness::{Live, Recent, Remembered};
-        let resync = Duration::from_secs(300);
-        let seconds = Duration::from_secs;
-        for (age, at_least, serves) in [
-            (0, Remembered, Some(Recent)),
-            (4, Recent, Some(Recent)),
-            (5, Recent, None),
-            (5, Remembered, Some(Remembered)),
-            (299, Remembered, Some(Remembered)),
-            (300, Remembered, None),
-            (0, Live, None),
-        ] {
-            assert_eq!(
-                freshness(seconds(age), resync, at_least),
-                serves,
-                "{age} s, {at_least:?}"
-            );
-        }
-        assert_eq!(
-            freshness(seconds(1), seconds(1), Remembered),
-            None,
-            "older than a resync"
-        );
-    }
-}
+mod tests;

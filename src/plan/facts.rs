@@ -80,7 +80,7 @@ impl ObjectFacts {
 pub struct SecretFacts {
     /// Its metadata.
     pub object: ObjectFacts,
-    /// Keys, with the SHA-256 digest of each value; `None` where it is empty.
+    /// Keys, with the SHA-256 digest of each value; `None` where it is empty. Of many keys the first two and those that are read.
     pub keys: BTreeMap<String, Option<String>>,
     /// Fingerprint of the public half of its SSH key; `Err` says why there is none. Absent where there is no such key.
     pub fingerprint: Option<Result<String, String>>,
@@ -95,7 +95,7 @@ pub struct SecretFacts {
 pub struct MapFacts {
     /// Its metadata.
     pub object: ObjectFacts,
-    /// Its data.
+    /// Its data, of the keys that are read.
     pub data: BTreeMap<String, String>,
 }
 
