@@ -2,7 +2,7 @@
 
 use nico::api::conditions::{ConditionType::RollingOut, Reason};
 use nico::api::names::MachineName;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::given::{Given, PROD, all_taken, cluster, given, machine, settled};
 use crate::rollout::{new_repository, rolled};
@@ -77,6 +77,50 @@ fn the_rest_of_the_room_is_filled() {
             let rolled = rolled(&seen.world);
             assert_eq!(rolled, ["w-01", "w-02", "w-03", "w-04", "w-05"]);
         });
+}
+
+/// Workers that are in flight already get what mends them, also where `maxUnavailable` allows fewer by now; no other joins them.
+#[test]
+fn those_in_flight_go_on_where_fewer_may_be() {
+    let lowered =
+        |world: &mut World| world.edit(PROD, |it| it["rollout"]["maxUnavailable"] = 1.into());
+    let fewer = |world: &mut World| {
+        world.edit(PROD, |it| {
+            it["dataPlane"]["machines"] = json!(["w-01", "w-02", "w-03"])
+        });
+    };
+    let two_leave = |world: &mut World| {
+        world.edit(PROD, |it| {
+            it["rollout"]["maxUnavailable"] = 1.into();
+            it["dataPlane"]["machines"] = json!(["w-03", "w-04"]);
+        });
+    };
+    let holds = |at_once: Value, edit: fn(&mut World), first: [&str; 2]| {
+        workers(4, 2)
+            .when(|world| world.edit(PROD, |it| it["rollout"]["maxUnavailable"] = at_once))
+            .when(settled)
+            .when(|world| {
+                let broken = ["w-01", "w-02"].map(|it| MachineName::parse(it).unwrap());
+                world.broken.extend(broken);
+                new_repository(world);
+            })
+            .when(settled)
+            .when(|world| {
+                world.written.clear();
+                world.edit(PROD, |it| {
+                    it["gitRepo"] = json!("https://example.com/fixed.git")
+                });
+                edit(world);
+            })
+            .when(settled)
+            .then(|seen| assert_eq!(rolled(&seen.world)[..2], first, "{}", seen.world.story()))
+            .when(|world| world.broken.clear())
+            .when(settled)
+            .then(|seen| assert!(seen.world.ready(PROD), "{}", seen.world.story()));
+    };
+    holds(json!(2), lowered, ["w-01", "w-02"]);
+    holds(json!("50%"), fewer, ["w-01", "w-02"]);
+    holds(json!(2), two_leave, ["w-01 leaves", "w-02 leaves"]);
 }
 
 /// Workers that leave are drained, deleted and done with side by side.

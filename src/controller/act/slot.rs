@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::stream::{self, StreamExt as _};
+
 use super::{ActError, Executor};
 use crate::api::ledger::Ledger;
 use crate::api::names::MachineName;
@@ -16,6 +18,11 @@ use crate::plan::action::Mark;
 use crate::plan::entered::{Disruptive, EnteredWrite};
 use crate::plan::writes::Precondition;
 use crate::remote::workload::{Marks, WorkloadApi};
+
+const TOO_OLD: ActError = ActError::Lost("too much time passed since it was decided");
+
+/// So that a thousand entries end within one pass.
+const TOUCHES_AT_A_TIME: usize = 16;
 
 impl Executor<'_> {
     /// Makes or renews entries; returns the ledger as that left it.
@@ -40,9 +47,8 @@ impl Executor<'_> {
         disruptive: &Disruptive,
     ) -> Result<(), ActError> {
         // A process that slept meanwhile must not act on what it decided before: the wait for late requests counts on it.
-        let too_old = ActError::Lost("too much time passed since it was decided");
         if self.is_too_old() {
-            return Err(too_old);
+            return Err(TOO_OLD);
         }
         let machine = disruptive.machine().clone();
         match disruptive.write() {
@@ -141,7 +147,7 @@ impl Executor<'_> {
     }
 
     /// Touches children; where the answers show them settled, their entries go, by the ledger of before the touches. One that cannot
-    /// be touched, or is in flight again, holds up its own entry alone.
+    /// be touched, or is in flight again, holds up its own entry alone. Those that there was no time for are left to the next pass.
     pub(super) async fn end_entries(
         &mut self,
         children: &BTreeMap<MachineName, Precondition>,
@@ -150,9 +156,18 @@ impl Executor<'_> {
     ) -> Result<(), ActError> {
         let mut after = before.clone();
         let mut failed = None;
-        for (machine, child) in children {
-            match self.touch(machine, child).await {
-                Ok(()) => after.slot = after.slot.without(machine),
+        let touches = stream::iter(children.clone()).map(async |(machine, child)| {
+            let touched = if self.is_too_old() {
+                Err(TOO_OLD)
+            } else {
+                self.touch(&machine, &child).await
+            };
+            (machine, touched)
+        });
+        let touched: Vec<_> = touches.buffered(TOUCHES_AT_A_TIME).collect().await;
+        for (machine, touched) in touched {
+            match touched {
+                Ok(()) => after.slot = after.slot.without(&machine),
                 Err(error) => failed = failed.or(Some(error)),
             }
         }

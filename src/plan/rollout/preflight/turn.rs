@@ -41,8 +41,11 @@ impl Preflight<'_> {
         }
         let of_workers = || others().filter(|(_, flight)| flight.role == Role::Worker);
         let entered = of_workers().filter(|it| it.1.entry.is_some()).count();
-        let full =
-            entered >= self.most_workers || (!goes_on && of_workers().count() >= self.most_workers);
+        // One that is in flight under its own entry adds nobody, also where `maxUnavailable` was lowered meanwhile.
+        let adds = !goes_on || self.observed().entry(machine).is_none();
+        let full = adds
+            && (entered >= self.most_workers
+                || (!goes_on && of_workers().count() >= self.most_workers));
         match of_workers().next() {
             Some((other, _)) if full => Some(Blocker::InFlight {
                 other: other.clone(),
