@@ -1,6 +1,7 @@
 //! Pinned SSH host keys in OpenSSH's `known_hosts` format (sshd(8)): read, asked, added to. No I/O.
 
 use russh::keys::ssh_key::known_hosts::{Entry, HostPatterns, Marker};
+use russh::keys::ssh_key::public::KeyData;
 use russh::keys::{Algorithm, HashAlg, PublicKey};
 
 /// The port that `known_hosts` leaves out.
@@ -8,6 +9,13 @@ const DEFAULT_PORT: u16 = 22;
 
 /// The ConfigMap key that holds the text.
 pub const KNOWN_HOSTS_KEY: &str = "known_hosts";
+
+/// Most bytes of the text that are read. What `ssh-keyscan` says of 99 machines has about 85 KiB.
+pub const MAX_TEXT: usize = 128 * 1024;
+/// Most bytes of patterns with `*`: each may be tried at every place of a host's name.
+pub const MAX_STARS: usize = 4 * 1024;
+/// Most bytes of a pattern that can match. A host's name has at most 253, with brackets and a port 261.
+const MAX_PATTERN: usize = 261;
 
 /// What is done with a host that no line names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,27 +55,46 @@ pub enum Lookup {
 pub struct KnownHosts {
     config_map: String,
     policy: Policy,
-    entries: Vec<(usize, Entry)>,
+    /// `None`: there is more than is read.
+    lines: Option<Vec<Line>>,
+}
+
+/// A line that pins a key, or revokes one.
+#[derive(Clone, Debug)]
+struct Line {
+    /// Counted from 1.
+    number: usize,
+    /// Patterns in lower case, between commas; `None`: the name is hashed.
+    hosts: Option<String>,
+    marker: Option<Marker>,
+    key: KeyData,
+}
+
+/// What a `known_hosts` ConfigMap says of one host.
+#[derive(Clone, Debug)]
+pub struct HostPins {
+    /// The name of the ConfigMap.
+    pub config_map: String,
+    /// What is done where no line names the host.
+    pub policy: Policy,
+    /// The first line with a hashed name.
+    hashed: Option<usize>,
+    /// The lines that name the host.
+    lines: Vec<Line>,
 }
 
 impl KnownHosts {
     /// Reads `text`; comments, blank lines and lines that are not of the format are passed over, as OpenSSH does. `config_map` is the name for messages.
     #[must_use]
     pub fn parse(config_map: &str, text: &str, policy: Policy) -> Self {
-        let entry = |(index, line): (usize, &str)| {
-            let line = line.replace('\t', " ");
-            let line = line.trim();
-            let fields = line.split(' ').filter(|field| !field.is_empty());
-            let line = fields.collect::<Vec<_>>().join(" ");
-            if line.is_empty() || line.starts_with('#') {
-                return None;
-            }
-            line.parse().ok().map(|entry: Entry| (index + 1, entry))
-        };
+        let lines = || text.lines().enumerate().filter_map(Line::parse).collect();
+        let lines = (text.len() <= MAX_TEXT).then(lines);
         Self {
             config_map: config_map.to_owned(),
             policy,
-            entries: text.lines().enumerate().filter_map(entry).collect(),
+            lines: lines.filter(|lines: &Vec<Line>| {
+                lines.iter().map(Line::bytes_with_stars).sum::<usize>() <= MAX_STARS
+            }),
         }
     }
 
@@ -77,29 +104,53 @@ impl KnownHosts {
         &self.config_map
     }
 
-    /// What is done with a host that no line names.
+    /// What is known of a host; `None` where there is more text than is read.
     #[must_use]
-    pub fn policy(&self) -> Policy {
-        self.policy
+    pub fn pins(&self, host: &str, port: u16) -> Option<HostPins> {
+        let lines = self.lines.as_ref()?;
+        let name = host_field(host, port);
+        let hashed = lines.iter().find(|line| line.hosts.is_none());
+        Some(HostPins {
+            config_map: self.config_map.clone(),
+            policy: self.policy,
+            hashed: hashed.map(|line| line.number),
+            lines: lines.iter().filter(|it| it.names(&name)).cloned().collect(),
+        })
     }
 
-    /// What is known of `key` at `host` and `port`. A host that is pinned only to keys of another type counts as changed: it is asked for
-    /// the pinned types first, so that it no longer has them.
+    /// Whether the host that `line` (as [`line_for`] writes it) names is pinned already, or may be: a second key is never trusted beside
+    /// the first.
     #[must_use]
-    pub fn lookup(&self, host: &str, port: u16, key: &PublicKey) -> Lookup {
-        if let Some(line) = self.hashed() {
+    pub fn pins_host_of(&self, line: &str) -> bool {
+        let Some(host) = line.split_whitespace().next() else {
+            return false;
+        };
+        let pins = |it: &Line| it.hosts.is_none() || it.marker.is_none() && it.names(host);
+        self.lines
+            .as_ref()
+            .is_none_or(|lines| lines.iter().any(pins))
+    }
+}
+
+impl HostPins {
+    /// What is known of `key`. A host that is pinned only to keys of another type counts as changed: it is asked for the pinned types
+    /// first, so that it no longer has them.
+    #[must_use]
+    pub fn lookup(&self, key: &PublicKey) -> Lookup {
+        if let Some(line) = self.hashed {
             return Lookup::Hashed { line };
         }
         let mut lines = Vec::new();
         let mut known = false;
-        for (line, entry) in self.of(host, port) {
-            let same = entry.public_key().key_data() == key.key_data();
-            match entry.marker() {
-                Some(Marker::Revoked) if same => return Lookup::Revoked { line },
+        for line in &self.lines {
+            let same = line.key == *key.key_data();
+            let line_number = line.number;
+            match line.marker {
+                Some(Marker::Revoked) if same => return Lookup::Revoked { line: line_number },
                 Some(Marker::Revoked | Marker::CertAuthority) => {}
                 None => {
                     known |= same;
-                    lines.push(line);
+                    lines.push(line_number);
                 }
             }
         }
@@ -110,44 +161,55 @@ impl KnownHosts {
         }
     }
 
-    /// The types of the keys that are pinned for a host, in the order of the lines.
+    /// The types of the keys that are pinned, in the order of the lines.
     #[must_use]
-    pub fn pinned_types(&self, host: &str, port: u16) -> Vec<Algorithm> {
-        let pinned = self
-            .of(host, port)
-            .filter(|(_, entry)| entry.marker().is_none());
-        pinned
-            .map(|(_, entry)| entry.public_key().algorithm())
-            .collect()
+    pub fn types(&self) -> Vec<Algorithm> {
+        let pinned = self.lines.iter().filter(|line| line.marker.is_none());
+        pinned.map(|line| line.key.algorithm()).collect()
     }
+}
 
-    /// Whether the host that `line` (as [`line_for`] writes it) names is pinned already, or may be: a second key is never trusted beside
-    /// the first.
-    #[must_use]
-    pub fn pins_host_of(&self, line: &str) -> bool {
-        let Some(host) = line.split_whitespace().next() else {
-            return false;
+impl Line {
+    fn parse((index, line): (usize, &str)) -> Option<Self> {
+        let fields = line.split([' ', '\t']).filter(|field| !field.is_empty());
+        let line = fields.collect::<Vec<_>>().join(" ");
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            return None;
+        }
+        let entry: Entry = line.parse().ok()?;
+        let hosts = match entry.host_patterns() {
+            HostPatterns::HashedName { .. } => None,
+            HostPatterns::Patterns(patterns) => Some(patterns.join(",").to_ascii_lowercase()),
         };
-        self.hashed().is_some()
-            || self
-                .entries
-                .iter()
-                .any(|(_, entry)| entry.marker().is_none() && names(entry.host_patterns(), host))
-    }
-
-    /// The first line with a hashed name.
-    fn hashed(&self) -> Option<usize> {
-        self.entries.iter().find_map(|(line, entry)| {
-            matches!(entry.host_patterns(), HostPatterns::HashedName { .. }).then_some(*line)
+        Some(Self {
+            number: index + 1,
+            hosts,
+            marker: entry.marker().copied(),
+            key: entry.public_key().key_data().clone(),
         })
     }
 
-    fn of(&self, host: &str, port: u16) -> impl Iterator<Item = (usize, &Entry)> {
-        let name = host_field(host, port);
-        self.entries
-            .iter()
-            .filter(move |(_, entry)| names(entry.host_patterns(), &name))
-            .map(|(line, entry)| (*line, entry))
+    /// How many bytes its patterns with `*` have, as far as they can match.
+    fn bytes_with_stars(&self) -> usize {
+        let patterns = self.hosts.iter().flat_map(|hosts| hosts.split(','));
+        patterns
+            .filter(|it| it.contains('*') && it.len() <= MAX_PATTERN)
+            .map(str::len)
+            .sum()
+    }
+
+    /// Whether it names `host` (in the form of [`host_field`]).
+    fn names(&self, host: &str) -> bool {
+        let mut named = false;
+        for pattern in self.hosts.iter().flat_map(|hosts| hosts.split(',')) {
+            match pattern.strip_prefix('!') {
+                Some(negated) if matches(negated.as_bytes(), host.as_bytes()) => return false,
+                Some(_) => {}
+                None => named |= matches(pattern.as_bytes(), host.as_bytes()),
+            }
+        }
+        named
     }
 }
 
@@ -190,31 +252,18 @@ fn host_field(host: &str, port: u16) -> String {
     }
 }
 
-/// Whether the hosts field of a line names `host` (in the form of [`host_field`]).
-fn names(patterns: &HostPatterns, host: &str) -> bool {
-    match patterns {
-        HostPatterns::HashedName { .. } => false,
-        HostPatterns::Patterns(patterns) => {
-            let mut named = false;
-            for pattern in patterns {
-                let pattern = pattern.to_ascii_lowercase();
-                match pattern.strip_prefix('!') {
-                    Some(negated) if matches(negated.as_bytes(), host.as_bytes()) => return false,
-                    Some(_) => {}
-                    None => named |= matches(pattern.as_bytes(), host.as_bytes()),
-                }
-            }
-            named
-        }
-    }
-}
-
-/// Whether `text` fits `pattern`, in which `*` stands for any characters and `?` for one.
+/// Whether `text` fits `pattern`, in which `*` stands for any characters and `?` for one. It takes at most as many steps as `text` has
+/// bytes, and with a `*` so many for each byte of the pattern.
 fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    if pattern.len() > MAX_PATTERN {
+        return false;
+    }
     let (mut at, mut here) = (0, 0);
     // Where to go on when the last `*` takes one character more.
     let mut star: Option<(usize, usize)> = None;
     while here < text.len() {
+        #[cfg(test)]
+        tests::STEPS.set(tests::STEPS.get() + 1);
         match pattern.get(at) {
             Some(b'*') => {
                 star = Some((at, here));
@@ -240,137 +289,5 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::expect_used, reason = "a test")]
-
-    use super::*;
-
-    const ONE: &str =
-        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMPVPDA40Ivsb6Rw+cwwO9TW0tLFVmtbIvRnCW2vEkHj";
-    const TWO: &str =
-        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBj6K8fVVPVY0/W8YhH1SUUc02jqc1eR5nLzpCxMIYM8";
-
-    fn key(text: &str) -> PublicKey {
-        text.parse().expect("the key is well-formed")
-    }
-
-    fn lookup(text: &str, host: &str, port: u16) -> Lookup {
-        KnownHosts::parse("prod-known-hosts", text, Policy::PinnedOnly).lookup(
-            host,
-            port,
-            &key(ONE),
-        )
-    }
-
-    #[test]
-    fn hosts_ports_and_other_lines() {
-        let text = format!(
-            "# a comment\n\n10.0.0.11 {ONE} root@cp-01\n[10.0.0.11]:2222 {TWO}\ngarbage\ncp-02,10.0.0.12\t{TWO}\n"
-        );
-        assert_eq!(lookup(&text, "10.0.0.11", 22), Lookup::Known);
-        assert_eq!(
-            lookup(&text, "10.0.0.11", 2222),
-            Lookup::Changed { lines: vec![4] }
-        );
-        assert_eq!(
-            lookup(&text, "10.0.0.12", 22),
-            Lookup::Changed { lines: vec![6] }
-        );
-        assert_eq!(
-            lookup(&text, "CP-02", 22),
-            Lookup::Changed { lines: vec![6] }
-        );
-        assert_eq!(lookup(&text, "10.0.0.1", 22), Lookup::Unknown);
-        assert_eq!(lookup(&text, "10.0.0.11", 23), Lookup::Unknown);
-        assert_eq!(lookup("", "10.0.0.11", 22), Lookup::Unknown);
-    }
-
-    #[test]
-    fn a_host_is_pinned_by_any_line_that_names_it() {
-        let pins = |text: &str, host: &str| {
-            let line = line_for(host, 22, &key(TWO));
-            KnownHosts::parse("c", text, Policy::TrustOnFirstUse).pins_host_of(&line)
-        };
-        for text in ["10.0.0.11", "cp-01,10.0.0.11", "10.0.0.*"] {
-            assert!(
-                pins(&format!("# of NICO's\n{text} {ONE}\n"), "10.0.0.11"),
-                "{text}"
-            );
-        }
-        for text in ["10.0.0.1", "[10.0.0.11]:2222", "@cert-authority *"] {
-            assert!(!pins(&format!("{text} {ONE}\n"), "10.0.0.11"), "{text}");
-        }
-    }
-
-    #[test]
-    fn several_keys_of_a_host() {
-        let text = format!("cp {TWO}\ncp {ONE}\n");
-        assert_eq!(lookup(&text, "cp", 22), Lookup::Known);
-        let known = KnownHosts::parse("c", &text, Policy::TrustOnFirstUse);
-        assert_eq!(
-            known.pinned_types("cp", 22),
-            [Algorithm::Ed25519, Algorithm::Ed25519]
-        );
-    }
-
-    #[test]
-    fn revoked_keys_and_authorities() {
-        let revoked = format!("cp {ONE}\n@revoked * {ONE}\n");
-        assert_eq!(lookup(&revoked, "cp", 22), Lookup::Revoked { line: 2 });
-        let authority = format!("@cert-authority * {ONE}\n");
-        assert_eq!(lookup(&authority, "cp", 22), Lookup::Unknown);
-        assert_eq!(
-            lookup(&format!("@revoked * {TWO}\n"), "cp", 22),
-            Lookup::Unknown
-        );
-    }
-
-    #[test]
-    fn patterns() {
-        assert_eq!(
-            lookup(&format!("10.0.0.* {ONE}"), "10.0.0.11", 22),
-            Lookup::Known
-        );
-        assert_eq!(lookup(&format!("cp-0? {ONE}"), "cp-01", 22), Lookup::Known);
-        assert_eq!(
-            lookup(&format!("cp-*,!cp-01 {ONE}"), "cp-01", 22),
-            Lookup::Unknown
-        );
-        assert_eq!(
-            lookup(&format!("!cp-01,cp-* {ONE}"), "cp-02", 22),
-            Lookup::Known
-        );
-        assert_eq!(lookup(&format!("*a*b {ONE}"), "xaxxb", 22), Lookup::Known);
-        assert_eq!(
-            lookup(&format!("*a*b {ONE}"), "xaxxbc", 22),
-            Lookup::Unknown
-        );
-    }
-
-    #[test]
-    fn a_hashed_name_hides_whom_it_pins() {
-        // As OpenSSH's `ssh-keygen -H` made it of a line for cp-01.
-        let hashed = format!("|1|08oFISMPwTogL009WBp6CDk1M8s=|KYGH803fcOYtyGg0IQfQGWxbjFI= {ONE}");
-        let hidden = |line| Lookup::Hashed { line };
-        for host in ["cp-01", "cp-02"] {
-            assert_eq!(lookup(&hashed, host, 22), hidden(1));
-            let beside = format!("{host} {ONE}\n{hashed}\n");
-            assert_eq!(lookup(&beside, host, 22), hidden(2));
-            let revoked = format!("{host} {ONE}\n\n@revoked {hashed}\n");
-            assert_eq!(lookup(&revoked, host, 22), hidden(3));
-            let line = line_for(host, 22, &key(TWO));
-            assert!(KnownHosts::parse("c", &hashed, Policy::TrustOnFirstUse).pins_host_of(&line));
-        }
-    }
-
-    #[test]
-    fn a_line_is_added_once() {
-        let line = line_for("fd00::1", 2222, &key(&format!("{ONE} a comment")));
-        assert_eq!(line, format!("[fd00::1]:2222 {ONE}"));
-        let text = with_added("cp x", &line);
-        assert_eq!(text, format!("cp x\n{line}\n"));
-        assert_eq!(with_added(&text, &line), text);
-        assert_eq!(lookup(&text, "fd00::1", 2222), Lookup::Known);
-        assert_eq!(line_for("CP", 22, &key(ONE)), format!("cp {ONE}"));
-    }
-}
+#[allow(clippy::expect_used, reason = "a test")]
+mod tests;

@@ -28,6 +28,7 @@ use self::host_key::{HostKeyCheck, preferred};
 use self::key::Signer;
 use super::deadlines::Deadlines;
 use super::known_hosts::KnownHosts;
+use super::offload::ANSWERS;
 use super::secret::{SecretBytes, SecretText};
 
 /// Most bytes of a file.
@@ -75,7 +76,7 @@ pub struct Session {
 pub async fn connect(
     login: &Login<'_>,
     key: &SecretText,
-    known: &KnownHosts,
+    known: &Arc<KnownHosts>,
     deadlines: &Deadlines,
     new_host_key_line: &mut Option<String>,
 ) -> Result<Session, SshError> {
@@ -87,11 +88,19 @@ pub async fn connect(
     let host = Host::parse(login.host).ok_or_else(|| SshError::Address { machine: machine() })?;
     let at = format!("{} ({host} port {})", login.machine, login.port);
     let host_name = host.to_string();
-    let (check, decision) = HostKeyCheck::new(&host_name, login.port, known);
+    let pins = {
+        let (known, name, port) = (Arc::clone(known), host_name.clone(), login.port);
+        ANSWERS.offload(move || known.pins(&name, port)).await
+    };
+    let pins = pins.ok_or_else(|| SshError::KnownHostsTooLarge {
+        config_map: known.config_map().to_owned(),
+    })?;
+    let preferred = preferred(&pins.types());
+    let (check, decision) = HostKeyCheck::new(&host_name, login.port, pins);
     let config = Arc::new(client::Config {
         window_size: WINDOW,
         inactivity_timeout: Some(deadlines.whole),
-        preferred: preferred(&known.pinned_types(&host_name, login.port)),
+        preferred,
         ..client::Config::default()
     });
     let end = Instant::now() + deadlines.whole;

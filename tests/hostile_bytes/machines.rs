@@ -34,7 +34,8 @@ fn known_hosts(bytes: &[u8]) {
     const KEY: &str =
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMPVPDA40Ivsb6Rw+cwwO9TW0tLFVmtbIvRnCW2vEkHj";
     let hosts = KnownHosts::parse("prod-known-hosts", &text(bytes), Policy::PinnedOnly);
-    let _ = hosts.lookup("10.0.0.1", 22, &KEY.parse().unwrap());
+    let pins = hosts.pins("10.0.0.1", 22);
+    let _ = pins.map(|pins| pins.lookup(&KEY.parse().unwrap()));
     let _ = hosts.pins_host_of(&format!("10.0.0.1 {KEY}"));
 }
 

@@ -1,6 +1,7 @@
 //! The same, and how it is fetched, from a machine over SSH.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nico::api::conditions::Reason;
@@ -23,7 +24,7 @@ struct Machine {
     host: MachineHost,
     key: SecretText,
     ip: String,
-    known: KnownHosts,
+    known: Arc<KnownHosts>,
 }
 
 impl Machine {
@@ -37,7 +38,7 @@ impl Machine {
             host,
             key: SecretText::new(key.private_pem()),
             ip,
-            known,
+            known: Arc::new(known),
         }
     }
 

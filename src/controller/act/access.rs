@@ -1,6 +1,7 @@
 //! The kubeconfig and the host keys under which it is read.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -22,6 +23,7 @@ use crate::plan::facts::Freshness;
 use crate::plan::observed::{KnownHostsView, SshKeyView};
 use crate::plan::writes::{Precondition, Wanted};
 use crate::remote::known_hosts::{KNOWN_HOSTS_KEY, KnownHosts, Policy, with_added};
+use crate::remote::offload::ANSWERS;
 
 /// User where a Machine names none: v1's default.
 const DEFAULT_USER: &str = "root";
@@ -73,17 +75,18 @@ impl Executor<'_> {
         let live = Freshness::Live;
         let map = named.map(&cluster.namespace, &map_name, live).await?.found;
         let whose = assemble::known_hosts(&cluster.uid, map.as_ref());
-        let text = map.as_ref().and_then(|map| map.data.get(KNOWN_HOSTS_KEY));
-        let text = text.map_or("", String::as_str);
+        let text = map.and_then(|map| map.data.get(KNOWN_HOSTS_KEY).cloned());
+        let text = text.unwrap_or_default();
         let policy = match whose {
             KnownHostsView::Foreign => Policy::PinnedOnly,
             KnownHostsView::Absent | KnownHostsView::Ours => Policy::TrustOnFirstUse,
         };
+        let known_hosts = ANSWERS.offload(move || KnownHosts::parse(&map_name, &text, policy));
         let spec = FetchSpec {
             namespace: cluster.namespace.clone(),
             cluster: cluster.name.clone(),
             sources: sources.collect(),
-            known_hosts: KnownHosts::parse(&map_name, text, policy),
+            known_hosts: Arc::new(known_hosts.await),
             ssh_port: self.context.settings.ssh_port,
             path: spec.kubeconfig_path.clone(),
             endpoint: spec.endpoint.clone(),
@@ -133,8 +136,13 @@ impl Executor<'_> {
                     self.pinned();
                     return Ok(());
                 }
-                let known = KnownHosts::parse(&name, text, Policy::TrustOnFirstUse);
-                if known.pins_host_of(&line) {
+                let is_pinned = {
+                    let (text, line) = (text.to_owned(), line.clone());
+                    ANSWERS.offload(move || {
+                        KnownHosts::parse("", &text, Policy::TrustOnFirstUse).pins_host_of(&line)
+                    })
+                };
+                if is_pinned.await {
                     self.context.background.discard(&cluster.uid);
                     return Err(ActError::Lost("another key of that host is pinned"));
                 }

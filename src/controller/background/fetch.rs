@@ -1,6 +1,7 @@
 //! One round of fetching a kubeconfig: the machines in turn, until one has what is wanted.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tracing::debug;
@@ -64,7 +65,7 @@ pub struct FetchSpec {
     /// Machines to try, in this order.
     pub sources: Vec<FetchSource>,
     /// Pinned host keys.
-    pub known_hosts: KnownHosts,
+    pub known_hosts: Arc<KnownHosts>,
     /// Port of the machines' SSH servers.
     pub ssh_port: u16,
     /// `spec.kubeconfig.path`.

@@ -1,6 +1,7 @@
 //! Fetches the admin kubeconfig from a control plane machine and builds it anew. It is not tried here: see `verify`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tokio::time::timeout;
 
@@ -32,7 +33,7 @@ pub struct FetchRequest<'a> {
     /// The machine's private key.
     pub key: &'a SecretText,
     /// The pinned host keys.
-    pub known_hosts: &'a KnownHosts,
+    pub known_hosts: &'a Arc<KnownHosts>,
     /// `spec.kubeconfig.path`; absent: the well-known places.
     pub path: Option<&'a str>,
     /// `spec.controlPlaneEndpoint`.

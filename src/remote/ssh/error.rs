@@ -1,7 +1,7 @@
 //! What hinders SSH, in words for a person: never the machine's own (banner, stderr, version), and never a key.
 
 use crate::api::conditions::Reason;
-use crate::remote::known_hosts::KNOWN_HOSTS_KEY;
+use crate::remote::known_hosts::{self, KNOWN_HOSTS_KEY};
 
 /// What hinders SSH. Each message names the machine and what a person can do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -85,6 +85,17 @@ pub enum SshError {
         /// The ConfigMap.
         config_map: String,
     },
+    /// The known hosts are more than NICO reads.
+    #[error(
+        "key `{KNOWN_HOSTS_KEY}` in ConfigMap {config_map} has more than {} KiB, or more than {} KiB of patterns with `*`: NICO logs in to no machine. \
+         Remove the lines of hosts that are no control plane machines of this cluster, and write names or addresses in the place of patterns",
+        known_hosts::MAX_TEXT / 1024,
+        known_hosts::MAX_STARS / 1024
+    )]
+    KnownHostsTooLarge {
+        /// The ConfigMap.
+        config_map: String,
+    },
     /// The machine does not let us in.
     #[error(
         "machine {at} refuses the SSH key of its Secret for user {user}: add the public half to that user's authorized keys, or mend the Machine object"
@@ -136,7 +147,9 @@ impl SshError {
         match self {
             Self::Key { .. } => Reason::SSHKeyUnusable,
             Self::HostKeyChanged { .. } | Self::HostKeyRevoked { .. } => Reason::HostKeyChanged,
-            Self::HostKeyUnknown { .. } | Self::HostKeyHashed { .. } => Reason::HostKeyUnknown,
+            Self::HostKeyUnknown { .. }
+            | Self::HostKeyHashed { .. }
+            | Self::KnownHostsTooLarge { .. } => Reason::HostKeyUnknown,
             Self::TooLarge { .. } => Reason::KubeconfigUnsafe,
             Self::Address { .. }
             | Self::Unreachable { .. }

@@ -7,7 +7,7 @@ use russh::keys::{Algorithm, PublicKey, PublicKeyOrCertificate};
 use russh::{Channel, ChannelId, Names, Preferred, kex};
 
 use super::error::SshError;
-use crate::remote::known_hosts::{self, KNOWN_HOSTS_KEY, KnownHosts, Lookup, Policy};
+use crate::remote::known_hosts::{self, HostPins, KNOWN_HOSTS_KEY, Lookup, Policy};
 
 /// Most key exchanges on one connection. NICO asks for one; a server that asks for more has reached a limit of its own.
 const MAX_EXCHANGES: u8 = 4;
@@ -47,9 +47,7 @@ struct Judged {
 
 /// Decides on the host's key, before anything of ours is sent.
 pub(super) struct HostKeyCheck {
-    host: String,
-    port: u16,
-    known: KnownHosts,
+    pins: HostPins,
     verdict: Arc<Mutex<Option<Judged>>>,
     /// Key exchanges so far.
     exchanges: u8,
@@ -57,20 +55,18 @@ pub(super) struct HostKeyCheck {
 
 impl HostKeyCheck {
     /// The check for one connection, and where its decision can be read.
-    pub(super) fn new(host: &str, port: u16, known: &KnownHosts) -> (Self, Decision) {
+    pub(super) fn new(host: &str, port: u16, pins: HostPins) -> (Self, Decision) {
         let verdict = Arc::new(Mutex::new(None));
         let decision = Decision {
             host: host.to_owned(),
             port,
-            policy: known.policy(),
-            config_map: known.config_map().to_owned(),
+            policy: pins.policy,
+            config_map: pins.config_map.clone(),
             verdict: Arc::clone(&verdict),
         };
         (
             Self {
-                host: host.to_owned(),
-                port,
-                known: known.clone(),
+                pins,
                 verdict,
                 exchanges: 0,
             },
@@ -95,10 +91,10 @@ impl client::Handler for HostKeyCheck {
         if let Some(first) = &*verdict {
             return Ok(first.key.key_data() == key.key_data());
         }
-        let lookup = self.known.lookup(&self.host, self.port, key);
+        let lookup = self.pins.lookup(key);
         let accepted = match lookup {
             Lookup::Known => true,
-            Lookup::Unknown => self.known.policy() == Policy::TrustOnFirstUse,
+            Lookup::Unknown => self.pins.policy == Policy::TrustOnFirstUse,
             Lookup::Changed { .. } | Lookup::Revoked { .. } | Lookup::Hashed { .. } => false,
         };
         *verdict = Some(Judged {

@@ -104,7 +104,7 @@ impl Place {
 
     pub(super) async fn connect(
         &self,
-        hosts: &KnownHosts,
+        hosts: &Arc<KnownHosts>,
     ) -> (Result<Session, SshError>, Option<String>) {
         let key = SecretText::new(self.key.private_pem());
         let mut line = None;
@@ -120,13 +120,13 @@ impl Place {
             .expect("the machine lets us in")
     }
 
-    async fn failure(&self, hosts: &KnownHosts) -> SshError {
+    async fn failure(&self, hosts: &Arc<KnownHosts>) -> SshError {
         failed(self.connect(hosts).await.0)
     }
 }
 
-pub(super) fn known(text: &str, policy: Policy) -> KnownHosts {
-    KnownHosts::parse("prod-known-hosts", text, policy)
+pub(super) fn known(text: &str, policy: Policy) -> Arc<KnownHosts> {
+    Arc::new(KnownHosts::parse("prod-known-hosts", text, policy))
 }
 
 pub(super) fn failed(outcome: Result<Session, SshError>) -> SshError {
