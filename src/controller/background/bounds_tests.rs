@@ -16,7 +16,7 @@ use tower::service_fn;
 use super::Background;
 use super::fetch::Keys;
 use crate::api::names::MachineName;
-use crate::api::workload::{Answer, Workload};
+use crate::api::workload::{Answer, Nodes, Workload};
 use crate::controller::schedule::CONCURRENT_PROBES;
 use crate::plan::observed::{ClusterView, WorkloadHealth};
 
@@ -98,10 +98,11 @@ async fn few_clusters_are_probed_at_the_same_time_and_each_has_its_turn() {
 async fn clusters_that_do_not_answer_hold_up_none_that_does() {
     let (wake, _woken) = mpsc::unbounded_channel();
     let background = Background::new(client().0, Duration::from_secs(300), wake);
-    let heard = |answer: Answer| {
+    let heard = |answer: Answer, nodes: Option<Nodes>| {
         let answers = BTreeMap::from([(MachineName::parse("cp-01").unwrap(), answer)]);
         WorkloadHealth::Answered(Arc::new(Workload {
             answers,
+            nodes,
             ..Workload::default()
         }))
     };
@@ -117,10 +118,16 @@ async fn clusters_that_do_not_answer_hold_up_none_that_does() {
             .await
             .unwrap()
     };
-    ask("good", heard(Answer::Ready)).await;
+    ask("good", heard(Answer::Ready, Some(Nodes::default()))).await;
     let silent: Vec<String> = (0..100).map(|number| format!("silent-{number}")).collect();
-    for name in &silent {
-        ask(name, heard(Answer::Unreachable)).await;
+    for (number, name) in silent.iter().enumerate() {
+        // Half of them answer, but for the list of Nodes.
+        let word = if number % 2 == 0 {
+            heard(Answer::Unreachable, Some(Nodes::default()))
+        } else {
+            heard(Answer::Ready, None)
+        };
+        ask(name, word).await;
     }
     let asked = Arc::new(AtomicUsize::new(0));
     for name in &silent {
@@ -135,7 +142,7 @@ async fn clusters_that_do_not_answer_hold_up_none_that_does() {
     }
     let held = asked.load(SeqCst);
     assert!((1..CONCURRENT_PROBES).contains(&held), "{held}");
-    let good = ask("good", heard(Answer::Ready));
+    let good = ask("good", heard(Answer::Ready, Some(Nodes::default())));
     let soon = tokio::time::timeout(Duration::from_secs(30), good).await;
     assert!(soon.is_ok(), "it waits for those that do not answer");
 }

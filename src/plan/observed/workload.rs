@@ -27,14 +27,14 @@ impl WorkloadHealth {
         }
     }
 
-    /// Whether a member did not answer: to ask the cluster takes long then.
+    /// Whether a member did not answer, or the Nodes could not be listed: to ask the cluster takes long then.
     #[must_use]
     pub fn is_slow(&self) -> bool {
         match self {
-            Self::Answered(workload) => workload
-                .answers
-                .values()
-                .any(|it| *it == Answer::Unreachable),
+            Self::Answered(workload) => {
+                let mut answers = workload.answers.values();
+                workload.nodes.is_none() || answers.any(|it| *it == Answer::Unreachable)
+            }
             Self::NotProbed | Self::NotReachable(_) => false,
         }
     }
