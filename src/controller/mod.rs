@@ -81,12 +81,7 @@ pub async fn run(
         std::future::ready(changed.transpose())
     });
     let work = Controller::for_stream(changed, reader)
-        // Passes begin at once, and wait for their turn at the gate.
-        .with_config(
-            Config::default()
-                .concurrency(STARTED_PASSES)
-                .debounce(DEBOUNCE),
-        )
+        .with_config(queue())
         .reconcile_on(machines)
         .reconcile_on(configurations)
         .reconcile_on(received(woken))
@@ -106,6 +101,13 @@ pub async fn run(
     }
 }
 
+/// Passes begin at once, and wait for their turn at the gate.
+fn queue() -> Config {
+    Config::default()
+        .concurrency(STARTED_PASSES)
+        .debounce(DEBOUNCE)
+}
+
 fn api<K>(client: &Client, settings: &OperatorSettings) -> Api<K>
 where
     K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
@@ -120,4 +122,57 @@ fn received<T>(receiver: UnboundedReceiver<T>) -> impl Stream<Item = T> {
     futures::stream::unfold(receiver, |mut receiver| async move {
         receiver.recv().await.map(|item| (item, receiver))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::time::Duration;
+
+    use kube::runtime::controller::Action;
+    use kube::runtime::watcher::{self, Event};
+    use serde_json::json;
+
+    use super::*;
+
+    /// Those of one namespace that wait, for the gate or for their cluster, keep no pass out.
+    #[tokio::test]
+    async fn all_passes_of_many_clusters_begin() {
+        const CLUSTERS: usize = 2000;
+        let clusters = (0..CLUSTERS).filter_map(|number| {
+            let metadata = json!({"name": number.to_string(), "namespace": "greedy"});
+            serde_json::from_value::<RawCluster>(json!({"metadata": metadata, "spec": {}})).ok()
+        });
+        let listed = std::iter::once(Event::Init)
+            .chain(clusters.map(Event::InitApply))
+            .chain([Event::InitDone]);
+        let (reader, writer) = reflector::store();
+        let shown = reflector(writer, futures::stream::iter(listed.map(Ok)));
+        let shown = shown.filter_map(|event: Result<_, watcher::Error>| {
+            std::future::ready(match event {
+                Ok(Event::InitApply(cluster)) => Some(Ok(cluster)),
+                _ => None,
+            })
+        });
+        let begun = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&begun);
+        let waits = move |_, _| {
+            count.fetch_add(1, SeqCst);
+            std::future::pending::<Result<Action, Infallible>>()
+        };
+        let work = Controller::for_stream(shown.chain(futures::stream::pending()), reader)
+            .with_config(queue())
+            .run(waits, |_, error, _| match *error {}, Arc::new(()))
+            .for_each(|_| std::future::ready(()));
+        let all = async {
+            while begun.load(SeqCst) < CLUSTERS {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let in_time = tokio::time::timeout(Duration::from_secs(60), all);
+        let in_time = futures::future::select(Box::pin(work), Box::pin(in_time)).await;
+        drop(in_time);
+        assert_eq!(begun.load(SeqCst), CLUSTERS);
+    }
 }

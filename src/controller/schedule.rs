@@ -3,8 +3,9 @@
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
-/// Passes that the runtime's queue starts at the same time; they wait for their turn. It polls all of them at each event.
-pub const STARTED_PASSES: u16 = 512;
+/// Passes that the runtime's queue starts at the same time: as many as it can, since those of one namespace that wait would keep all
+/// others out. Each waits in a task of its own, and to look whether a task has ended is cheap.
+pub const STARTED_PASSES: u16 = u16::MAX;
 /// Passes at work at the same time. One namespace gets at most 12 of them for work.
 pub const CONCURRENT_PASSES: usize = 32;
 /// Of these, how many are kept for clusters of which nobody has looked at the current generation.
