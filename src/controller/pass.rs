@@ -1,9 +1,12 @@
 //! One pass for one cluster: the object that it begins with, and what is remembered of it.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt as _};
+use tokio::time::Instant;
 
 use super::context::Context;
 use super::gate::{Class, Turn};
@@ -17,7 +20,8 @@ pub struct Pass<'a> {
     pub context: &'a Context,
     cluster: Arc<RawCluster>,
     memory: Arc<Mutex<Memory>>,
-    turn: Mutex<Option<Turn>>,
+    /// Its turn, and since when it has it.
+    turn: Mutex<Option<(Turn, Instant)>>,
 }
 
 impl<'a> Pass<'a> {
@@ -54,10 +58,23 @@ impl<'a> Pass<'a> {
         *lock(&self.turn) = None;
     }
 
+    /// Ends each turn that takes longer, also one that began after a wait.
+    pub async fn end_turns(&self, longest: Duration) -> Infallible {
+        let began = || lock(&self.turn).as_ref().map(|(_, began)| *began);
+        loop {
+            let turn = began();
+            let end = turn.unwrap_or_else(Instant::now) + longest;
+            tokio::time::sleep_until(end).await;
+            if turn.is_some() && began() == turn {
+                self.end_turn();
+            }
+        }
+    }
+
     async fn enter(&self, class: Class) {
         let (namespace, name) = (self.namespace(), self.name());
         let turn = self.context.gate.enter(&namespace, &name, class).await;
-        *lock(&self.turn) = turn;
+        *lock(&self.turn) = turn.map(|turn| (turn, Instant::now()));
     }
 
     /// Takes what the watch has shown since the pass was called for.
@@ -127,9 +144,6 @@ impl<'a> Pass<'a> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::convert::Infallible;
-    use std::time::Duration;
-
     use futures::FutureExt as _;
     use kube::client::Body;
     use kube::runtime::reflector;
@@ -173,6 +187,29 @@ mod tests {
             "status": {"observedGeneration": -1},
         });
         Arc::new(serde_json::from_value(cluster).unwrap())
+    }
+
+    #[tokio::test]
+    async fn each_turn_of_a_pass_ends_in_time() {
+        let context = context();
+        let mut pass = Pass::new(&context, cluster("slow"));
+        assert!(pass.begin().await);
+        let work = async {
+            for _ in 0..3 {
+                while lock(&pass.turn).is_some() {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                pass.wait_for(tokio::task::yield_now()).await;
+            }
+        };
+        let ends = pass.end_turns(Duration::from_millis(20));
+        let ended = tokio::time::timeout(Duration::from_secs(60), async {
+            tokio::select! {
+                () = work => {}
+                never = ends => match never {},
+            }
+        });
+        assert!(ended.await.is_ok(), "a turn after a wait goes on for ever");
     }
 
     #[tokio::test]

@@ -61,17 +61,12 @@ pub async fn reconcile(
 async fn bounded(pass: &Pass<'_>) -> Result<Next, PassError> {
     let steps = AssertUnwindSafe(steps(pass)).catch_unwind();
     let longest = pass.context.settings.pass_timeout();
-    let slow = async {
-        tokio::time::sleep(LONGEST_TURN).await;
-        pass.end_turn();
-        std::future::pending().await
-    };
     tokio::select! {
         ended = tokio::time::timeout(longest, steps) => match ended {
             Ok(ended) => ended.unwrap_or(Err(PassError::Panicked)),
             Err(_) => Err(PassError::Timeout(longest)),
         },
-        never = slow => never,
+        never = pass.end_turns(LONGEST_TURN) => match never {},
     }
 }
 
