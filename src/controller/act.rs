@@ -7,6 +7,7 @@ mod ledger;
 mod slot;
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Api;
@@ -71,6 +72,8 @@ pub struct Executor<'a> {
     pub context: &'a Context,
     /// What the plan was made from.
     pub observed: &'a Observed,
+    /// The same for work in the background, once some was started.
+    shared: OnceLock<Arc<Observed>>,
     /// The ledger that the plan rests on: as it was read, then as this hand wrote it.
     ledger: Option<Precondition>,
     taken_up: TakenUp,
@@ -90,6 +93,7 @@ impl<'a> Executor<'a> {
             pass,
             context: pass.context,
             observed,
+            shared: OnceLock::new(),
             ledger,
             taken_up: TakenUp::now(),
             claimed: BTreeMap::new(),

@@ -160,9 +160,10 @@ impl Background {
         self.with(&cluster.uid, |work| {
             let Kubeconfig { next, since, .. } = &mut work.kubeconfig;
             let since = *since.get_or_insert_with(Instant::now);
+            let class = next.class();
             if next
                 .fetching
-                .start(search(client, spec, since, notes, searching))
+                .start(search(client, spec, since, notes, (searching, class)))
             {
                 next.began = Some(now());
             }
@@ -260,15 +261,32 @@ impl Background {
         self.with(&cluster.uid, |work| work.probing.start(probe));
     }
 
-    /// Evicts the pods of a Node, unless that is being done.
+    /// Whether pods of a Node are being evicted.
+    #[must_use]
+    pub fn evicts(&self, uid: &str, node: &str) -> bool {
+        self.with(uid, |work| {
+            work.evicting.get(node).is_some_and(Task::is_running)
+        })
+    }
+
+    /// Evicts the pods of a Node, unless that is being done. Each round waits for its turn with those that may take long.
     pub fn start_evict(
         &self,
-        uid: &str,
-        node: String,
+        cluster: &ClusterView,
+        node: &str,
         evict: impl Future<Output = ()> + Send + 'static,
     ) {
-        self.with(uid, |work| {
-            work.evicting.entry(node).or_default().start(evict)
+        let asking = Arc::clone(&self.asking);
+        let (namespace, name) = (cluster.namespace.clone(), cluster.name.clone());
+        let evict = async move {
+            let _turn = asking.enter(&namespace, &name, Class::Other).await;
+            evict.await;
+        };
+        self.with(&cluster.uid, |work| {
+            work.evicting
+                .entry(node.to_owned())
+                .or_default()
+                .start(evict)
         });
     }
 
@@ -300,11 +318,10 @@ async fn search(
     spec: FetchSpec,
     since: Instant,
     notes: Notes,
-    searching: Arc<Gate>,
+    (searching, mut class): (Arc<Gate>, Class),
 ) {
     let mut keys = Keys::default();
     let until = Instant::now() + SEARCH_TIMEOUT;
-    let mut class = Class::First;
     loop {
         let round = fetch_round(&client, &spec, &mut keys, (&searching, class)).await;
         class = Class::Other;

@@ -142,9 +142,14 @@ impl WorkloadApi {
     /// Evicts the pods of a Node, as far as their `PodDisruptionBudgets` let them go. What is left is seen when the
     /// cluster is asked again.
     pub async fn evict_all(&self, node: &str) {
-        for client in self.clients().await.into_iter().flatten() {
-            if pods::evict_all(&client, node).await.is_some() {
-                return;
+        for member in &self.members {
+            let addresses = vec![member.address.clone()];
+            let client =
+                member_clients(&self.kubeconfig, addresses, self.port, PROBE_CONNECT).await;
+            for client in client.into_iter().flatten() {
+                if pods::evict_all(&client, node).await.is_some() {
+                    return;
+                }
             }
         }
     }

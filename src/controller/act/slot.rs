@@ -12,10 +12,12 @@ use crate::api::names::MachineName;
 use crate::api::nio::Machine;
 use crate::controller::calls::{self, CallError};
 use crate::controller::clock::now;
+use crate::controller::context::Context;
 use crate::controller::events::Happening;
 use crate::controller::observe::{workload_api, workload_health};
 use crate::plan::action::Mark;
 use crate::plan::entered::{Disruptive, EnteredWrite};
+use crate::plan::observed::Observed;
 use crate::plan::writes::Precondition;
 use crate::remote::workload::{Marks, WorkloadApi};
 
@@ -123,17 +125,29 @@ impl Executor<'_> {
 
     /// Evicts the pods of a Node, in the background.
     pub(super) fn evict(&self, node: &str) {
-        let (named, observed) = (Arc::clone(&self.context.named), self.observed.clone());
-        let (uid, node) = (observed.cluster.uid.clone(), node.to_owned());
-        let evict = {
-            let node = node.clone();
-            async move {
-                if let Ok(Ok(api)) = workload_api(&named, &observed).await {
-                    api.evict_all(&node).await;
-                }
+        let Context {
+            background, named, ..
+        } = self.context;
+        let cluster = &self.observed.cluster;
+        if background.evicts(&cluster.uid, node) {
+            return;
+        }
+        let (named, observed) = (Arc::clone(named), self.shared());
+        let evicted = node.to_owned();
+        let evict = async move {
+            let api = workload_api(&named, &observed).await;
+            drop(observed);
+            if let Ok(Ok(api)) = api {
+                api.evict_all(&evicted).await;
             }
         };
-        self.context.background.start_evict(&uid, node, evict);
+        background.start_evict(cluster, node, evict);
+    }
+
+    /// What the plan was made from, for all that is started in the background.
+    fn shared(&self) -> Arc<Observed> {
+        let shared = || Arc::new(self.observed.clone());
+        Arc::clone(self.shared.get_or_init(shared))
     }
 
     /// Whether so much time has passed since the plan was taken up that nothing may rest on it any more.
@@ -198,7 +212,7 @@ impl Executor<'_> {
 
     /// Asks the cluster how its machines are, in the background.
     pub(super) fn ask(&self) {
-        let (named, observed) = (Arc::clone(&self.context.named), self.observed.clone());
+        let (named, observed) = (Arc::clone(&self.context.named), self.shared());
         let probe = async move { workload_health(&named, &observed).await.ok() };
         self.context
             .background

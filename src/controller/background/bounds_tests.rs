@@ -101,8 +101,8 @@ async fn clusters_that_do_not_answer_hold_up_none_that_does() {
     let heard = |answer: Answer, nodes: Option<Nodes>| {
         let answers = BTreeMap::from([(MachineName::parse("cp-01").unwrap(), answer)]);
         WorkloadHealth::Answered(Arc::new(Workload {
-            answers,
             nodes,
+            answers,
             ..Workload::default()
         }))
     };
@@ -145,4 +145,26 @@ async fn clusters_that_do_not_answer_hold_up_none_that_does() {
     let good = ask("good", heard(Answer::Ready, Some(Nodes::default())));
     let soon = tokio::time::timeout(Duration::from_secs(30), good).await;
     assert!(soon.is_ok(), "it waits for those that do not answer");
+}
+
+#[tokio::test]
+async fn many_nodes_are_drained_in_turns_and_each_once() {
+    let (wake, _woken) = mpsc::unbounded_channel();
+    let background = Background::new(client().0, Duration::from_secs(300), wake);
+    let cluster = ClusterView::default();
+    let began = Arc::new(AtomicUsize::new(0));
+    for number in 0..1000 {
+        let (began, node) = (Arc::clone(&began), number.to_string());
+        assert!(!background.evicts(&cluster.uid, &node));
+        background.start_evict(&cluster, &node, async move {
+            began.fetch_add(1, SeqCst);
+            std::future::pending::<()>().await;
+        });
+        assert!(background.evicts(&cluster.uid, &node));
+    }
+    for _ in 0..10_000 {
+        tokio::task::yield_now().await;
+    }
+    let began = began.load(SeqCst);
+    assert!((1..CONCURRENT_PROBES / 2).contains(&began), "{began}");
 }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::fetch::{Fetched, Round};
 use super::task::Task;
 use crate::api::conditions::{Cause, Reason};
+use crate::controller::gate::Class;
 use crate::plan::observed::{Fetch, NotWorking, Works};
 use crate::plan::patience::KUBECONFIG_TRIED_AGAIN_AFTER;
 
@@ -131,6 +132,14 @@ impl Kubeconfig {
 }
 
 impl Next {
+    /// The class of the first round. Where one failed, the next may be slow again.
+    pub(super) fn class(&self) -> Class {
+        match self.failure {
+            None => Class::First,
+            Some(_) => Class::Other,
+        }
+    }
+
     /// Notes what a round brought; whether that is news.
     pub(super) fn note_round(&mut self, round: Round) -> bool {
         let new_key = round.host_key_line.is_some() && self.host_key_line != round.host_key_line;

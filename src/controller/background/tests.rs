@@ -10,6 +10,7 @@ use super::kubeconfig::Kubeconfig;
 use super::task::Task;
 use crate::api::conditions::{Cause, Reason};
 use crate::api::digest::sha256;
+use crate::controller::gate::Class;
 use crate::plan::observed::{AtHand, NotWorking, Works};
 use crate::remote::secret::SecretText;
 
@@ -173,6 +174,19 @@ fn a_round_is_news_once() {
         next.note_round(round(fetched("config", Ok(())))),
         "it works now"
     );
+}
+
+/// A search is started again and again; a machine that does not answer takes as long each time.
+#[test]
+fn only_a_search_that_has_not_failed_goes_first() {
+    let mut known = Kubeconfig::default();
+    assert_eq!(known.next.class(), Class::First);
+    known.next.note_round(failed(Reason::KubeconfigUnreadable));
+    assert_eq!(known.next.class(), Class::Other);
+    known.next.note_pinned();
+    assert_eq!(known.next.class(), Class::Other);
+    known.next.note_round(round(fetched("config", Ok(()))));
+    assert_eq!(known.next.class(), Class::First);
 }
 
 /// A host that is not who it was may have sent what was fetched before.
