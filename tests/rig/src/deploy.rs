@@ -63,6 +63,21 @@ fn namespaced(client: &Client, namespace: &str, resource: &ApiResource) -> Api<D
     Api::namespaced_with(client.clone(), namespace, resource)
 }
 
+/// The environment variables of the shipped Deployment that are about memory: what NICO takes is measured as it is deployed.
+#[must_use]
+pub fn memory_settings() -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let deployment = documents(include_str!("../../../deploy/40-deployment.yaml"));
+    let variables = deployment.iter().flat_map(|document| {
+        let env = document.pointer("/spec/template/spec/containers/0/env");
+        env.and_then(Value::as_array).into_iter().flatten()
+    });
+    variables
+        .map(|variable| (text(&variable["name"]), text(&variable["value"])))
+        .filter(|(name, _)| name.starts_with("MALLOC_"))
+        .collect()
+}
+
 /// The texts of all `*.yaml` files of a directory, in the order of their names (`kustomization.yaml` is none of them);
 /// none where there is no such directory.
 #[must_use]

@@ -100,6 +100,7 @@ impl Nico {
             .args(&options.args)
             .env("KUBECONFIG", &kubeconfig)
             .env("RUST_BACKTRACE", "1")
+            .envs(crate::deploy::memory_settings())
             .env(
                 "NICO_REQUEST_TIMEOUT",
                 format!("{}s", REQUEST_TIMEOUT.as_secs()),
