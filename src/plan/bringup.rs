@@ -141,8 +141,16 @@ fn give_back(known: &Known<'_>, why: Option<&GivesBack<'_>>) -> (BTreeSet<String
     for (name, held) in observed.belongings() {
         let member = MachineName::parse(name).and_then(|it| observed.member(&it));
         let goes = why.is_some() || member.as_ref().is_some_and(unwanted);
+        // What is not ours alone stays until the other configuration of the machine is gone (I2).
+        let contested = member
+            .as_ref()
+            .is_some_and(|it| observed.contested_by(&it.name).is_some());
         // What lost its owner by hand is taken back first.
-        if goes && held.metadata.deletion_timestamp.is_none() && observed.controls(held) {
+        if goes
+            && !contested
+            && held.metadata.deletion_timestamp.is_none()
+            && observed.controls(held)
+        {
             let version = Precondition::of(&held.metadata);
             given_back.insert(name.clone());
             output.act(Action::Configuration(ConfigurationWrite::GiveBack(

@@ -217,3 +217,28 @@ fn a_worker_without_a_key_holds_up_nobody_else() {
         .when(planned)
         .then(|seen| assert_eq!(seen.claimed(), ["a", "w"]));
 }
+
+/// NIO would clear the machine, which another party configures.
+#[test]
+fn a_claim_that_another_configuration_contests_is_given_back_once_that_is_gone() {
+    given(cluster().control_plane(["a"]).workers(["v", "w"]))
+        .machines(["a", "v", "w"])
+        .when(|world| {
+            world.pass(PROD);
+            world.pass(PROD);
+            assert!(world.configurations.contains_key("w"));
+            world.post(&stranger("legacy", "w")).unwrap();
+            world.edit(PROD, |spec| spec["dataPlane"]["machines"] = json!(["v"]));
+            world.pass(PROD);
+            world.pass(PROD);
+        })
+        .then(|seen| {
+            let held = &seen.world.configurations["w"];
+            assert!(held.metadata.deletion_timestamp.is_none());
+        })
+        .when(|world| {
+            world.configurations.remove("legacy");
+            world.settle();
+        })
+        .then(|seen| assert!(!seen.world.configurations.contains_key("w")));
+}
