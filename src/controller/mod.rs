@@ -38,7 +38,7 @@ pub mod watch;
 
 use context::Context;
 use readiness::Readiness;
-use schedule::{DEBOUNCE, PAGE, STARTED_PASSES};
+use schedule::{DEBOUNCE, MACHINES_PAGE, PAGE, STARTED_PASSES};
 use settings::OperatorSettings;
 use watch::watch;
 
@@ -60,7 +60,7 @@ pub async fn run(
     let (wake, woken) = unbounded_channel();
     let resync = settings.resync;
     let clusters = watch(api::<RawCluster>(&client, &settings), resync, PAGE);
-    let machines = watch(api::<Machine>(&client, &settings), resync, PAGE);
+    let machines = watch(api::<Machine>(&client, &settings), resync, MACHINES_PAGE);
     let configurations = watch(api::<NixosConfiguration>(&client, &settings), resync, PAGE);
     let (reader, writer) = reflector::store();
     let context = Arc::new(Context::new(client, settings, health, reader.clone(), wake));
