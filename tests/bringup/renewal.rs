@@ -19,8 +19,9 @@ use crate::common::{DEADLINE, listed, nico};
 /// How long a server is given to answer.
 const ANSWER: Duration = Duration::from_secs(10);
 const ELSEWHERE: &str = "/srv/admin.conf";
-/// Half of it is long enough for a slow machine, and the whole short enough for a test.
-const LIFE: Duration = Duration::from_secs(60);
+/// Half of it is long enough for a slow machine: NICO reads again after half of it, and once more half a minute later where the machine
+/// was not quick enough. The whole is short enough for a test.
+const LIFE: Duration = Duration::from_secs(90);
 
 /// Another kubeconfig on the machine, with a client certificate that lives from now on for [`LIFE`]; when that ends.
 fn renewed(case: &Case, host: &MachineHost) -> Timestamp {
