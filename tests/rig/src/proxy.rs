@@ -296,6 +296,7 @@ impl Shared {
         }
         let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
         self.state().bytes += body.len();
+        self.note_confirmed(&call, &body);
         if let Some(fault) = fault {
             return strike(&fault.effect, Some(&body)).await;
         }
@@ -328,6 +329,19 @@ impl Shared {
             state.log.push(call.clone());
         }
         fault
+    }
+
+    /// Keeps what the answer to a write shows of a configuration.
+    fn note_confirmed(&self, call: &Call, body: &Bytes) {
+        if call.n == 0 || call.resource != "nixosconfigurations" {
+            return;
+        }
+        let answer: Value = serde_json::from_slice(body).unwrap_or_default();
+        let confirmed = answer["metadata"]["annotations"]["nico.homystack.com/confirmed"].as_str();
+        let mut state = self.state();
+        if let Some(logged) = state.log.iter_mut().find(|logged| logged.n == call.n) {
+            logged.confirmed = confirmed.map(str::to_owned);
+        }
     }
 
     fn answered(&self, call: &Call, status: StatusCode) {

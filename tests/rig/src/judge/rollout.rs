@@ -226,6 +226,19 @@ impl Judge {
             Some(Effect::Released { machine }) => self.went(&machine, call.at),
             None => {}
         }
+        self.shown(call);
+    }
+
+    /// A confirmation whose own answer was lost shows in the answer to a later write.
+    fn shown(&mut self, call: &Call) {
+        let Some(marker) = &call.confirmed else {
+            return;
+        };
+        let machine = call.object_name();
+        let held = self.configurations.get(machine);
+        if held.is_some_and(|held| held.marker == *marker) {
+            self.confirmed(call, machine, marker);
+        }
     }
 
     fn written(

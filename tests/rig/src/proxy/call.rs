@@ -33,6 +33,8 @@ pub struct Call {
     pub body: Option<Value>,
     /// The status code that the API server answered; `None` while it has not, or was never asked.
     pub code: Option<u16>,
+    /// The annotation `confirmed` of the configuration that the API server answered with, where it answered with one.
+    pub confirmed: Option<String>,
     /// Whether a fault befell it, or it came while the API server was starting.
     pub faulted: bool,
 }

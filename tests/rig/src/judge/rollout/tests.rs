@@ -89,6 +89,10 @@ impl History {
         self.call("PATCH", &format!("nixosconfigurations/{machine}"), body);
     }
 
+    fn last(&mut self) -> &mut Call {
+        self.evidence.writes.last_mut().unwrap()
+    }
+
     fn delete(&mut self, machine: &str) {
         let path = format!("nixosconfigurations/{machine}");
         self.call("DELETE", &path, Value::Null);
@@ -282,6 +286,27 @@ fn the_machine_that_failed_is_mended_first() {
     assert_eq!(broken_rolls(&history.evidence, &rules), [""; 0]);
     history.update("y", "3");
     history.one(&rules, "I4", "y is updated after b");
+}
+
+/// The API server goes away after it has taken a confirmation, and before it says so.
+#[test]
+fn a_confirmation_whose_answer_was_lost_counts_once_it_shows() {
+    for shows in [false, true] {
+        let mut history = History::brought_up();
+        history.take_and_write(&["x"], "x", "2");
+        history.apply("x", "2");
+        history.confirm("x", "2");
+        history.last().code = None;
+        let touch = json!({"metadata": {"annotations": {"nico.homystack.com/touched": "1"}}});
+        history.call("PATCH", "nixosconfigurations/x", touch);
+        history.last().confirmed = shows.then(|| "2".to_owned());
+        history.update("a", "2");
+        if shows {
+            assert_eq!(history.broken(), Vec::<String>::new());
+        } else {
+            history.one(&Rules::default(), "I4", "while x of the other kind");
+        }
+    }
 }
 
 #[test]
