@@ -190,11 +190,7 @@ impl<'a> Site<'a> {
                 .await?;
             Ok(())
         };
-        futures::stream::iter(names)
-            .map(make)
-            .buffer_unordered(SIDE_BY_SIDE)
-            .try_collect()
-            .await
+        side_by_side(names, make).await
     }
 
     /// Makes clusters, as (namespace, name, spec).
@@ -210,11 +206,7 @@ impl<'a> Site<'a> {
                 .await?;
             Ok(())
         };
-        futures::stream::iter(clusters)
-            .map(make)
-            .buffer_unordered(SIDE_BY_SIDE)
-            .try_collect()
-            .await
+        side_by_side(clusters, make).await
     }
 
     /// Deletes clusters, as (namespace, name), without waiting.
@@ -225,11 +217,16 @@ impl<'a> Site<'a> {
                 .await?;
             Ok(())
         };
-        futures::stream::iter(clusters)
-            .map(delete)
-            .buffer_unordered(SIDE_BY_SIDE)
-            .try_collect()
-            .await
+        side_by_side(clusters, delete).await
+    }
+
+    /// Changes the repository of a cluster, so that it is rolled.
+    pub(crate) async fn change(&self, namespace: &str, name: &str) -> Result<(), Failure> {
+        let other = json!({"spec": {"gitRepo": "https://git.example.com/other.git"}});
+        crds::clusters(&self.client, namespace)
+            .patch(name, &PatchParams::default(), &Patch::Merge(other))
+            .await?;
+        Ok(())
     }
 
     /// Changes a cluster without changing its spec, so that it is looked at once: so many times, with this pause after each.
@@ -252,4 +249,15 @@ impl<'a> Site<'a> {
         }
         Ok(())
     }
+}
+
+async fn side_by_side<T>(
+    all: Vec<T>,
+    each: impl AsyncFn(T) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    futures::stream::iter(all)
+        .map(|one| each(one))
+        .buffer_unordered(SIDE_BY_SIDE)
+        .try_collect()
+        .await
 }

@@ -74,7 +74,7 @@ pub struct Executor<'a> {
     pub observed: &'a Observed,
     /// The same for work in the background, once some was started.
     shared: OnceLock<Arc<Observed>>,
-    /// The ledger that the plan rests on: as it was read, then as this hand wrote it.
+    /// The ledger that the plan rests on: as it was read, then as this executor wrote it.
     ledger: Option<Precondition>,
     taken_up: TakenUp,
     /// What it has claimed and not told yet.
@@ -82,7 +82,7 @@ pub struct Executor<'a> {
 }
 
 impl<'a> Executor<'a> {
-    /// A hand for one plan.
+    /// An executor of one plan.
     #[must_use]
     pub fn new(pass: &'a Pass<'a>, observed: &'a Observed) -> Self {
         let ledger = match &observed.ledger {

@@ -174,7 +174,7 @@ impl Background {
     pub fn start_verify(&self, cluster: &ClusterView) {
         let (notes, client) = (self.notes(cluster), self.client.clone());
         let (namespace, secret) = (cluster.namespace.clone(), kubeconfig_name(&cluster.name));
-        let turn = self.turn_to_ask(cluster);
+        let turn = self.turn_to_ask(cluster, self.class(cluster));
         let verify = async move {
             let _turn = turn.await;
             let Ok(Some(kubeconfig)) = secret_value(&client, &namespace, &secret, VALUE_KEY).await
@@ -206,30 +206,36 @@ impl Background {
         cluster: &ClusterView,
         ask: impl Future<Output = Result<WorkloadHealth, CallError>>,
     ) -> Result<WorkloadHealth, CallError> {
-        let turn = timeout(ASK_PATIENCE, self.turn_to_ask(cluster)).await;
+        let turn = self.turn_to_ask(cluster, self.class(cluster));
+        let turn = timeout(ASK_PATIENCE, turn).await;
         let _turn = turn.map_err(|_| CallError::Unanswered {
             what: format!("the API of cluster {}", cluster.name),
             why: "too many clusters that do not answer are asked at the same time; it is asked again",
         })?;
-        let word = ask.await?;
+        let health = ask.await?;
         self.with(&cluster.uid, |work| {
-            work.probed = Some((Instant::now(), word.clone()));
+            work.probed = Some((Instant::now(), health.clone()));
         });
-        Ok(word)
+        Ok(health)
     }
 
     /// A cluster that did not answer the last time, as far as all of its members go, waits for those that did: it may take as long as
     /// a probe may.
-    fn turn_to_ask(
-        &self,
-        cluster: &ClusterView,
-    ) -> impl Future<Output = Option<Turn>> + Send + use<> {
-        let (word, _) = self.probed(&cluster.uid);
-        let class = if word.is_slow() {
+    fn class(&self, cluster: &ClusterView) -> Class {
+        let (health, _) = self.probed(&cluster.uid);
+        if health.is_slow() {
             Class::Other
         } else {
             Class::First
-        };
+        }
+    }
+
+    /// The turn of a cluster to be asked something.
+    fn turn_to_ask(
+        &self,
+        cluster: &ClusterView,
+        class: Class,
+    ) -> impl Future<Output = Option<Turn>> + Send + use<> {
         let asking = Arc::clone(&self.asking);
         let (namespace, name) = (cluster.namespace.clone(), cluster.name.clone());
         async move { asking.enter(&namespace, &name, class).await }
@@ -242,7 +248,7 @@ impl Background {
         probe: impl Future<Output = Option<WorkloadHealth>> + Send + 'static,
     ) {
         let notes = self.notes(cluster);
-        let turn = self.turn_to_ask(cluster);
+        let turn = self.turn_to_ask(cluster, self.class(cluster));
         let probe = async move {
             let _turn = turn.await;
             let began = Instant::now();
@@ -276,10 +282,9 @@ impl Background {
         node: &str,
         evict: impl Future<Output = ()> + Send + 'static,
     ) {
-        let asking = Arc::clone(&self.asking);
-        let (namespace, name) = (cluster.namespace.clone(), cluster.name.clone());
+        let turn = self.turn_to_ask(cluster, Class::Other);
         let evict = async move {
-            let _turn = asking.enter(&namespace, &name, Class::Other).await;
+            let _turn = turn.await;
             evict.await;
         };
         self.with(&cluster.uid, |work| {

@@ -11,14 +11,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::client::NoAnswer;
-use super::schedule::PAGE;
+use super::schedule::{METADATA_PAGE, PAGE};
 use crate::api::names::FIELD_MANAGER;
 use crate::api::nio::OnlyMetadata;
 use crate::api::text::shown;
 use crate::plan::writes::Precondition;
-
-/// Objects on a page of metadata: of about 1 kB each, but a tenant may make them as long as whole objects.
-const METADATA_PAGE: u32 = 250;
 
 /// A call that did not do what it should.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -121,16 +118,21 @@ pub async fn list_one<K: Object>(api: &Api<K>, name: &str) -> Result<Option<K>, 
 
 /// LIST, not from the API server's cache. All pages show one moment.
 pub async fn list_where<K: Object>(api: &Api<K>, which: &ListParams) -> Result<Vec<K>, CallError> {
-    let mut page = which.clone().limit(PAGE);
     let mut items = Vec::new();
-    loop {
-        let list = listed::<K, _>(api.list(&page)).await?;
+    let mut page = Some(which.clone().limit(PAGE));
+    while let Some(asked) = page {
+        let list = listed::<K, _>(api.list(&asked)).await?;
+        page = next_page(&asked, &list);
         items.extend(list.items);
-        match list.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => page = page.continue_token(&token),
-            None => return Ok(items),
-        }
     }
+    Ok(items)
+}
+
+/// What asks for the page behind this one; `None` where it is the last.
+fn next_page<T: Clone>(asked: &ListParams, list: &ObjectList<T>) -> Option<ListParams> {
+    let token = list.metadata.continue_.as_ref();
+    let token = token.filter(|token| !token.is_empty())?;
+    Some(asked.clone().continue_token(token))
 }
 
 /// LIST of the metadata of objects, not from the API server's cache. It goes by pages, of which nothing is kept here. All pages
@@ -140,15 +142,13 @@ pub async fn list_metadata<K: Object>(
     which: &ListParams,
     mut take: impl FnMut(ObjectMeta),
 ) -> Result<(), CallError> {
-    let mut page = which.clone().limit(METADATA_PAGE);
-    loop {
-        let list = listed::<K, _>(metadata_page(api, &page)).await?;
+    let mut page = Some(which.clone().limit(METADATA_PAGE));
+    while let Some(asked) = page {
+        let list = listed::<K, _>(metadata_page(api, &asked)).await?;
+        page = next_page(&asked, &list);
         list.items.into_iter().for_each(|item| take(item.metadata));
-        match list.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => page = page.continue_token(&token),
-            None => return Ok(()),
-        }
     }
+    Ok(())
 }
 
 /// A page of metadata, of which what is never kept is passed over: as values, `managedFields` take ten times the memory of their text.
@@ -165,7 +165,7 @@ async fn metadata_page<K: Object>(
 pub async fn count<K: Object>(api: &Api<K>) -> Result<Option<usize>, CallError> {
     let one = ListParams::default().limit(1);
     let list = listed::<K, _>(metadata_page(api, &one)).await?;
-    let is_whole = list.metadata.continue_.is_none_or(|token| token.is_empty());
+    let is_whole = next_page(&one, &list).is_none();
     let others = list.metadata.remaining_item_count;
     let others = others.or_else(|| is_whole.then_some(0));
     Ok(others

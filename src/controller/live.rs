@@ -29,6 +29,7 @@ use crate::api::nio::{Machine, NixosConfiguration};
 use crate::plan::action::Scope;
 use crate::plan::facts::Facts;
 use crate::plan::observed::ClusterView;
+use crate::plan::writes::Precondition;
 
 /// A kind of which a namespace has at most so many objects is listed as a whole, in one request.
 const FEW: usize = 64;
@@ -39,12 +40,8 @@ pub(super) const READS_AT_A_TIME: usize = 16;
 
 /// Where a pass takes Machines and configurations from: what was read for it, and for all else what the watches have shown.
 pub struct Sources<'a> {
-    /// The API server, in a pass from live reads.
-    client: Option<Client>,
-    namespace: String,
-    cached: &'a Stores,
-    machines: Live<Machine>,
-    configurations: Live<NixosConfiguration>,
+    machines: Live<'a, Machine>,
+    configurations: Live<'a, NixosConfiguration>,
     /// The configurations that were asked for.
     scope: Scope,
 }
@@ -54,11 +51,8 @@ impl<'a> Sources<'a> {
     #[must_use]
     pub fn cached(cached: &'a Stores, namespace: String) -> Self {
         Self {
-            client: None,
-            namespace,
-            cached,
-            machines: Live::new(|_| Vec::new()),
-            configurations: Live::new(configuration_keys),
+            machines: Live::new(&cached.machines, namespace.clone(), |_| Vec::new()),
+            configurations: Live::new(&cached.configurations, namespace, configuration_keys),
             scope: Scope::Cluster,
         }
     }
@@ -78,36 +72,34 @@ impl<'a> Sources<'a> {
         cluster: &ClusterView,
         scope: Scope,
     ) -> Result<Self, CallError> {
-        let mut sources = Self::cached(cached, cluster.namespace.clone());
-        let api = Api::namespaced(client.clone(), &sources.namespace);
-        sources.client = Some(client.clone());
+        let namespace = &cluster.namespace;
+        let mut sources = Self::cached(cached, namespace.clone());
         sources.scope = scope;
+        sources.machines.api = Some(Api::namespaced(client.clone(), namespace));
+        let api = Api::namespaced(client.clone(), namespace);
+        sources.configurations.api = Some(api.clone());
         let (live, cached) = (&mut sources.configurations, &cached.configurations);
-        let all = scope == Scope::Namespace;
-        let known = if all || !cached.holds_more_than(&cluster.namespace, FEW) {
-            None
+        if scope == Scope::Namespace || !cached.holds_more_than(namespace, FEW) {
+            live.read(None).await?;
+            return Ok(sources);
+        }
+        let keys = [owner_key(&cluster.uid), label_key(&cluster.name)];
+        let known = keys.iter().flat_map(|key| cached.find(namespace, key));
+        let known: BTreeSet<String> = known.map(|held| held.name_any()).collect();
+        let label = format!("{CLUSTER_LABEL}={}", cluster.name);
+        let labelled = ListParams::default().labels(&label);
+        if known.len() > FEW {
+            // Each of them lists all machines: those that the watch has shown as they are stay where they are.
+            let others = live.read_pages(&api, &labelled, None).await?;
+            live.read_by_name(&api, others).await?;
         } else {
-            let keys = [owner_key(&cluster.uid), label_key(&cluster.name)];
-            let known = keys
-                .iter()
-                .flat_map(|key| cached.find(&cluster.namespace, key));
-            let known: BTreeSet<String> = known.map(|held| held.name_any()).collect();
-            let label = format!("{CLUSTER_LABEL}={}", cluster.name);
-            let labelled = ListParams::default().labels(&label);
-            if known.len() > FEW {
-                // Each of them lists all machines: those that the watch has shown as they are stay where they are.
-                live.read_listed(&api, cached, &sources.namespace, &labelled)
-                    .await?;
-            } else {
-                live.take(calls::list_where(&api, &labelled).await?);
-            }
-            Some(known)
-        };
-        live.read(&api, cached, &sources.namespace, known).await?;
+            live.take(calls::list_where(&api, &labelled).await?);
+        }
+        live.read(Some(known)).await?;
         if scope == Scope::NoOthers && !live.all {
             let count = calls::count(&api).await?;
-            if count != Some(cached.count(&sources.namespace)) {
-                live.read(&api, cached, &sources.namespace, None).await?;
+            if count != Some(cached.count(namespace)) {
+                live.read(None).await?;
             }
         }
         Ok(sources)
@@ -122,8 +114,7 @@ impl<'a> Sources<'a> {
     /// The configurations under an index key of the store.
     #[must_use]
     pub fn configurations(&self, index_key: &str) -> Vec<Arc<NixosConfiguration>> {
-        let cached = &self.cached.configurations;
-        self.configurations.find(cached, &self.namespace, index_key)
+        self.configurations.find(index_key)
     }
 
     /// Machines, with every configuration that bears the name of one or names it.
@@ -132,23 +123,12 @@ impl<'a> Sources<'a> {
         machines: BTreeSet<MachineName>,
         facts: &mut Facts,
     ) -> Result<(), CallError> {
-        if let Some(client) = self.client.clone() {
-            let names = || machines.iter().map(ToString::to_string);
-            let api = Api::namespaced(client.clone(), &self.namespace);
-            let cached = &self.cached.machines;
-            let read = self
-                .machines
-                .read(&api, cached, &self.namespace, Some(names().collect()));
-            read.await?;
-            let api = Api::namespaced(client, &self.namespace);
-            let cached = &self.cached.configurations;
-            let naming = machines
-                .iter()
-                .flat_map(|machine| cached.find(&self.namespace, &machine_key(machine.as_str())));
-            let on = names().chain(naming.map(|held| held.name_any())).collect();
-            let live = &mut self.configurations;
-            live.read(&api, cached, &self.namespace, Some(on)).await?;
-        }
+        let names: BTreeSet<String> = machines.iter().map(ToString::to_string).collect();
+        self.machines.read(Some(names.clone())).await?;
+        let shown = |name: &String| self.configurations.shown(&machine_key(name));
+        let naming = names.iter().flat_map(shown).map(|held| held.name_any());
+        let on = naming.chain(names.iter().cloned()).collect();
+        self.configurations.read(Some(on)).await?;
         for machine in machines {
             self.show(machine, facts);
         }
@@ -157,12 +137,7 @@ impl<'a> Sources<'a> {
 
     /// All Machines that match a selector, as the watches have shown them: one that is chosen is looked up then.
     pub fn candidates(&self, selector: &Selector, facts: &mut Facts) {
-        let machines = if self.machines.all {
-            &self.machines.store
-        } else {
-            &self.cached.machines
-        };
-        for machine in machines.matching(&self.namespace, selector) {
+        for machine in self.machines.matching(selector) {
             let Some(name) = MachineName::parse(&machine.name_any()) else {
                 continue;
             };
@@ -174,13 +149,11 @@ impl<'a> Sources<'a> {
     }
 
     fn show(&self, name: MachineName, facts: &mut Facts) {
-        let (cached, namespace) = (self.cached, &self.namespace);
-        let (live, machine) = (&self.configurations, name.as_str());
-        let of_its_name = live.get(&cached.configurations, namespace, machine);
-        facts.add_configurations(of_its_name);
+        let machine = name.as_str();
+        facts.add_configurations(self.configurations.get(machine));
         facts.add_configurations(self.configurations(&machine_key(machine)));
-        let found = self.machines.get(&cached.machines, namespace, machine);
-        if self.client.is_some() && !self.machines.covers(machine) {
+        let found = self.machines.get(machine);
+        if self.machines.api.is_some() && !self.machines.covers(machine) {
             facts.from_watch.insert(name.clone());
         } else {
             facts.from_watch.remove(&name);
@@ -189,8 +162,12 @@ impl<'a> Sources<'a> {
     }
 }
 
-/// What was read of one kind.
-struct Live<K> {
+/// Objects of one kind in one namespace: what was read of them, beside what the watch has shown.
+struct Live<'a, K: kube::Resource<DynamicType = ()>> {
+    /// The API server; `None`: nothing is read.
+    api: Option<Api<K>>,
+    cached: &'a Store<K>,
+    namespace: String,
     store: Store<K>,
     /// What was asked for by name, also where there is no such object, and what was listed.
     names: BTreeSet<String>,
@@ -198,9 +175,12 @@ struct Live<K> {
     all: bool,
 }
 
-impl<K: Object> Live<K> {
-    fn new(index: fn(&K) -> Vec<String>) -> Self {
+impl<'a, K: Object> Live<'a, K> {
+    fn new(cached: &'a Store<K>, namespace: String, index: fn(&K) -> Vec<String>) -> Self {
         Self {
+            api: None,
+            cached,
+            namespace,
             store: Store::new(index),
             names: BTreeSet::new(),
             all: false,
@@ -211,22 +191,32 @@ impl<K: Object> Live<K> {
         self.all || self.names.contains(name)
     }
 
-    fn get(&self, cached: &Store<K>, namespace: &str, name: &str) -> Option<Arc<K>> {
+    fn get(&self, name: &str) -> Option<Arc<K>> {
         let store = if self.covers(name) {
             &self.store
         } else {
-            cached
+            self.cached
         };
-        store.get(namespace, name)
+        store.get(&self.namespace, name)
     }
 
-    fn find(&self, cached: &Store<K>, namespace: &str, index_key: &str) -> Vec<Arc<K>> {
-        let mut found = self.store.find(namespace, index_key);
+    fn find(&self, index_key: &str) -> Vec<Arc<K>> {
+        let mut found = self.store.find(&self.namespace, index_key);
         if !self.all {
-            let shown = cached.find(namespace, index_key).into_iter();
+            let shown = self.shown(index_key).into_iter();
             found.extend(shown.filter(|shown| !self.names.contains(&shown.name_any())));
         }
         found
+    }
+
+    /// What the watch has shown under an index key.
+    fn shown(&self, index_key: &str) -> Vec<Arc<K>> {
+        self.cached.find(&self.namespace, index_key)
+    }
+
+    fn matching(&self, selector: &Selector) -> Vec<Arc<K>> {
+        let store = if self.all { &self.store } else { self.cached };
+        store.matching(&self.namespace, selector)
     }
 
     fn take(&mut self, objects: Vec<K>) {
@@ -237,13 +227,10 @@ impl<K: Object> Live<K> {
     }
 
     /// Reads the objects of these names, or all of the namespace, in the cheapest way. What was read before is not read again.
-    async fn read(
-        &mut self,
-        api: &Api<K>,
-        cached: &Store<K>,
-        namespace: &str,
-        names: Option<BTreeSet<String>>,
-    ) -> Result<(), CallError> {
+    async fn read(&mut self, names: Option<BTreeSet<String>>) -> Result<(), CallError> {
+        let Some(api) = self.api.clone() else {
+            return Ok(());
+        };
         let names = names.map(|mut names| {
             names.retain(|name| !self.names.contains(name));
             names
@@ -251,48 +238,33 @@ impl<K: Object> Live<K> {
         if self.all || names.as_ref().is_some_and(BTreeSet::is_empty) {
             return Ok(());
         }
-        if !cached.holds_more_than(namespace, FEW) {
-            self.take(calls::list_where(api, &ListParams::default()).await?);
+        let has_more = |most| self.cached.holds_more_than(&self.namespace, most);
+        if !has_more(FEW) {
+            self.take(calls::list_where(&api, &ListParams::default()).await?);
             self.all = true;
             return Ok(());
         }
-        let is_few = |names: &BTreeSet<String>| {
-            cached.holds_more_than(namespace, names.len().saturating_mul(OBJECTS_FOR_A_READ))
-        };
         let one_by_one = match &names {
-            Some(names) if is_few(names) => names.clone(),
+            Some(names) if has_more(names.len().saturating_mul(OBJECTS_FOR_A_READ)) => {
+                names.clone()
+            }
             _ => {
                 let all = ListParams::default();
-                self.read_pages(api, cached, namespace, &all, names.as_ref())
-                    .await?
+                self.read_pages(&api, &all, names.as_ref()).await?
             }
         };
-        self.read_by_name(api, cached, namespace, one_by_one)
-            .await?;
+        self.read_by_name(&api, one_by_one).await?;
         self.all |= names.is_none();
         self.names.extend(names.into_iter().flatten());
         Ok(())
     }
 
-    /// Reads what a LIST of metadata shows, and of that by name what the watch has not shown as it is.
-    async fn read_listed(
-        &mut self,
-        api: &Api<K>,
-        cached: &Store<K>,
-        namespace: &str,
-        which: &ListParams,
-    ) -> Result<(), CallError> {
-        let others = self.read_pages(api, cached, namespace, which, None).await?;
-        self.read_by_name(api, cached, namespace, others).await
-    }
-
     async fn read_by_name(
         &mut self,
         api: &Api<K>,
-        cached: &Store<K>,
-        namespace: &str,
         names: BTreeSet<String>,
     ) -> Result<(), CallError> {
+        let (cached, namespace) = (self.cached, &self.namespace);
         let reads = futures::stream::iter(names).map(async |name| {
             let shown = cached.get(namespace, &name);
             let found = calls::list_one(api, &name).await?;
@@ -315,26 +287,22 @@ impl<K: Object> Live<K> {
         Ok(())
     }
 
-    /// Goes through pages of metadata. Returns the names of the objects that the watch has not shown as they are.
+    /// Goes through pages of metadata, of these names or all. Returns the names of the objects that the watch has not shown as they are.
     async fn read_pages(
         &mut self,
         api: &Api<K>,
-        cached: &Store<K>,
-        namespace: &str,
         which: &ListParams,
         names: Option<&BTreeSet<String>>,
     ) -> Result<BTreeSet<String>, CallError> {
         let mut others = BTreeSet::new();
         calls::list_metadata(api, which, |meta| {
+            let version = Precondition::of(&meta);
             let name = meta.name.unwrap_or_default();
             if names.is_some_and(|names| !names.contains(&name)) || self.names.contains(&name) {
                 return;
             }
-            let shown = cached.get(namespace, &name).filter(|shown| {
-                let shown = shown.meta();
-                shown.uid == meta.uid && shown.resource_version == meta.resource_version
-            });
-            match shown {
+            let shown = self.cached.get(&self.namespace, &name);
+            match shown.filter(|shown| Precondition::of(shown.meta()) == version) {
                 Some(shown) => {
                     self.store.put(&shown);
                     self.names.insert(name);

@@ -32,8 +32,6 @@ const MAX_FINGERPRINTS: usize = 10_000;
 
 /// Keys of Secrets that are read.
 const SECRET_KEYS: [&str; 3] = [TOKEN_KEY, VALUE_KEY, SSH_KEY];
-/// Keys of ConfigMaps that are read, beside those of the ledger.
-const MAP_KEYS: [&str; 1] = [KNOWN_HOSTS_KEY];
 
 /// Reads by name.
 pub struct NamedReads {
@@ -273,9 +271,7 @@ fn map_facts(map: ConfigMap) -> MapFacts {
             .data
             .into_iter()
             .flatten()
-            .filter(|(key, _)| {
-                MAP_KEYS.contains(&key.as_str()) || LEDGER_KEYS.contains(&key.as_str())
-            })
+            .filter(|(key, _)| key == KNOWN_HOSTS_KEY || LEDGER_KEYS.contains(&key.as_str()))
             .collect(),
     }
 }

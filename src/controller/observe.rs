@@ -110,8 +110,7 @@ pub async fn observe(
     }
     let asking = Box::pin(workload_health(&context.named, &observed));
     let asked = context.background.ask(&observed.cluster, asking);
-    let word = pass.wait_for(asked).await?;
-    (facts.workload, facts.workload_is_old) = (word, false);
+    (facts.workload, facts.workload_is_old) = (pass.wait_for(asked).await?, false);
     complete(context, sources, facts).await
 }
 

@@ -158,14 +158,7 @@ mod tests {
         let service = tower::service_fn(|_: hyper::Request<Body>| async {
             Ok::<_, Infallible>(hyper::Response::new(Body::empty()))
         });
-        let settings = OperatorSettings {
-            watch_namespace: None,
-            default_git_repo: None,
-            nio: None,
-            resync: Duration::from_secs(300),
-            request_timeout: Duration::from_secs(30),
-            ssh_port: 22,
-        };
+        let settings = OperatorSettings::of_a_test(Duration::from_secs(300));
         let (clusters, _) = reflector::store();
         let (wake, _) = mpsc::unbounded_channel();
         let client = kube::Client::new(service, "default");

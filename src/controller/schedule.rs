@@ -87,5 +87,7 @@ pub const SEARCH_EAGERNESS: Duration = Duration::from_secs(120);
 
 /// Objects on a page of a list. A page is decoded in one piece, and an object may be of 1.5 MB.
 pub const PAGE: u32 = 50;
+/// Objects on a page of metadata: of about 1 kB each, but a tenant may make them as long as whole objects.
+pub const METADATA_PAGE: u32 = 250;
 /// Machines on a page of their watch. They are small, and there may be ten thousand: fewer on a page would make many requests.
 pub const MACHINES_PAGE: u32 = 200;

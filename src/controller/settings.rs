@@ -53,20 +53,28 @@ impl OperatorSettings {
 }
 
 #[cfg(test)]
+impl OperatorSettings {
+    /// The defaults of the flags, with another `--resync`.
+    pub(super) fn of_a_test(resync: Duration) -> Self {
+        Self {
+            watch_namespace: None,
+            default_git_repo: None,
+            nio: None,
+            resync,
+            request_timeout: Duration::from_secs(30),
+            ssh_port: 22,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     /// Of four hundred that began together, no twentieth of the time sees many more than its share.
     #[test]
     fn clusters_that_began_together_do_not_look_together() {
-        let settings = OperatorSettings {
-            watch_namespace: None,
-            default_git_repo: None,
-            nio: None,
-            resync: Duration::from_secs(400),
-            request_timeout: Duration::from_secs(30),
-            ssh_port: 22,
-        };
+        let settings = OperatorSettings::of_a_test(Duration::from_secs(400));
         let mut looks = [0; 20];
         for cluster in 0..400 {
             let uid = format!("8c5ab95e-0b8c-4d2a-9d1f-{cluster:012}");

@@ -15,6 +15,7 @@ use tracing::warn;
 use super::calls::Object;
 use super::schedule::WATCH_LIFE_IN_RESYNCS;
 use crate::api::text::shown;
+use crate::plan::writes::Precondition;
 
 /// One watch, until it begins again.
 struct Watch<K: 'static> {
@@ -51,10 +52,7 @@ where
         Event::Apply(object) => Some(object),
         Event::InitApply(object) => {
             let known = shown.get(&ObjectRef::from_obj(&object));
-            let version = |object: &K| {
-                let meta = object.meta();
-                (meta.uid.clone(), meta.resource_version.clone())
-            };
+            let version = |object: &K| Precondition::of(object.meta());
             let is_known = known.is_some_and(|known| version(&known) == version(&object));
             (!is_known).then_some(object)
         }

@@ -91,12 +91,6 @@ impl Plan {
             .unwrap_or(Scope::Cluster)
     }
 
-    /// Whether it rests on all configurations of the namespace.
-    #[must_use]
-    pub fn rests_on_all_configurations(&self) -> bool {
-        self.scope(false) == Scope::Namespace
-    }
-
     /// Machines whose configurations are written by this plan, or under the entries that it takes.
     #[must_use]
     pub fn writes(&self) -> BTreeSet<MachineName> {

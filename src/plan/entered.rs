@@ -94,7 +94,7 @@ pub enum EnteredWrite {
     },
     /// Its configuration is deleted: the machine leaves.
     Release(Precondition),
-    /// The Node of that name and uid is deleted: its machine left, or is to join anew.
+    /// The Node of that name and uid is deleted: its machine left, or is to join again.
     DeleteNode {
         /// `metadata.name`.
         name: String,

@@ -1,6 +1,6 @@
 //! A living cluster is changed: who is next, and what it waits for. At most one step a plan, of one control plane
-//! machine or of several workers; whether it is taken is decided again under the entries, from reads made after they were taken
-//!.
+//! machine or of several workers; whether it is taken is decided again under the entries, from reads made after they were
+//! taken.
 
 mod blocker;
 mod preflight;

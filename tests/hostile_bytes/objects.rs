@@ -165,6 +165,19 @@ const FLOODS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// What the decoders of objects have in common.
+const OBJECTS: Decoder = Decoder {
+    name: "objects",
+    decode: |_| {},
+    longest: OBJECT,
+    base: 4 * 1024,
+    times: 50,
+    most: 256 * MIB,
+    keys: METADATA,
+    floods: FLOODS,
+    words: WORDS,
+};
+
 pub(crate) const DECODERS: &[Decoder] = &[
     Decoder {
         name: "cluster.nix",
@@ -205,45 +218,26 @@ pub(crate) const DECODERS: &[Decoder] = &[
     Decoder {
         name: "Machines",
         decode: |bytes| object::<Machine>(bytes).for_each(drop),
-        longest: OBJECT,
-        base: 4 * 1024,
-        times: 50,
-        most: 256 * MIB,
-        keys: METADATA,
-        floods: FLOODS,
-        words: WORDS,
+        ..OBJECTS
     },
     Decoder {
         name: "NixosConfigurations",
         decode: |bytes| object::<NixosConfiguration>(bytes).for_each(drop),
-        longest: OBJECT,
-        base: 4 * 1024,
-        times: 50,
-        most: 256 * MIB,
-        keys: METADATA,
-        floods: FLOODS,
-        words: WORDS,
+        ..OBJECTS
     },
     Decoder {
         name: "KubernetesClusters",
         decode: cluster,
-        longest: OBJECT,
         base: 512 * 1024,
         times: 160,
         most: 768 * MIB,
-        keys: METADATA,
-        floods: FLOODS,
-        words: WORDS,
+        ..OBJECTS
     },
     Decoder {
         name: "the depth of answers",
         decode: depth,
         longest: MIB,
-        base: 4 * 1024,
         times: 4,
-        most: 256 * MIB,
-        keys: METADATA,
-        floods: FLOODS,
-        words: WORDS,
+        ..OBJECTS
     },
 ];

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use nico::api::cluster::RawCluster;
 use nico::api::names::{ClusterId, MachineName};
-use nico::api::nio::{Generation, Machine, MachineSpec, MachineStatus};
-use nico::api::parsed::Parsed;
+use nico::api::nio::Generation;
 use nico::api::status::Role;
 use nico::api::validate::validate;
 use nico::plan::assemble::assemble;
 use nico::plan::facts::{Facts, Freshness, KubeconfigAnswer, Read};
 use nico::plan::observed::{ClusterView, Fetch, Works};
 use serde_json::json;
+
+use crate::life::discoverable;
 
 /// All is read, and that many candidates are at hand.
 pub fn facts(candidates: usize) -> Facts {
@@ -33,18 +34,7 @@ pub fn facts(candidates: usize) -> Facts {
     facts.nio = Some(Generation::Classic);
     for number in 0..candidates {
         let name = MachineName::parse(&format!("m-{number:05}")).unwrap();
-        let mut machine = Machine {
-            spec: MachineSpec {
-                ip_address: Some(Parsed::of("10.0.0.1")),
-                ..MachineSpec::default()
-            },
-            status: Some(MachineStatus {
-                discoverable: true,
-                ..MachineStatus::default()
-            }),
-            ..Machine::default()
-        };
-        machine.metadata.name = Some(name.to_string());
+        let mut machine = discoverable(name.as_str(), "10.0.0.1");
         machine.metadata.labels = Some([("a".to_owned(), "b".to_owned())].into());
         facts.machines.insert(name, Some(Arc::new(machine)));
     }

@@ -67,6 +67,23 @@ pub struct Life {
     versions: u64,
 }
 
+/// A Machine that NIO reaches, without an SSH key.
+pub fn discoverable(name: &str, address: &str) -> Machine {
+    let mut machine = Machine {
+        spec: MachineSpec {
+            ip_address: Some(Parsed::of(address)),
+            ..MachineSpec::default()
+        },
+        status: Some(MachineStatus {
+            discoverable: true,
+            ..MachineStatus::default()
+        }),
+        ..Machine::default()
+    };
+    machine.metadata.name = Some(name.to_owned());
+    machine
+}
+
 impl Life {
     pub fn new(control_plane: usize, workers: usize) -> Self {
         let name = |role: &str, n: usize| format!("{role}-{n:04}");
@@ -79,22 +96,11 @@ impl Life {
         });
         let all = names("cp", control_plane).chain(names("worker", workers));
         let machines = all.enumerate().map(|(n, name)| {
-            let mut object = Machine {
-                spec: MachineSpec {
-                    ip_address: Some(Parsed::of(&address(n))),
-                    ssh_key_secret_ref: Some(SecretRef {
-                        name: Some(Parsed::of(&format!("ssh-{name}"))),
-                        namespace: Some(Parsed::of("default")),
-                    }),
-                    ..MachineSpec::default()
-                },
-                status: Some(MachineStatus {
-                    discoverable: true,
-                    ..MachineStatus::default()
-                }),
-                ..Machine::default()
-            };
-            object.metadata.name = Some(name.clone());
+            let mut object = discoverable(&name, &address(n));
+            object.spec.ssh_key_secret_ref = Some(SecretRef {
+                name: Some(Parsed::of(&format!("ssh-{name}"))),
+                namespace: Some(Parsed::of("default")),
+            });
             (MachineName::parse(&name).unwrap(), object)
         });
         Self {

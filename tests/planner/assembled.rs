@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use nico::api::ledger::Ledger;
 use nico::api::names::{ClusterId, ledger_name};
+use nico::plan::action::Scope;
 use nico::plan::assemble::assemble;
 use nico::plan::facts::{Facts, Freshness, MapFacts, Needs, ObjectFacts, Read};
 use nico::plan::observed::{KnownHostsView, LedgerView, Observed, SecretView};
@@ -375,7 +376,7 @@ fn candidates_of_the_watch_are_looked_up_before_they_are_claimed() {
     assert_eq!(rounds, [["a"], ["b"], ["c"]], "and of d nothing");
     let plan = nico::plan::plan(&observed, now.now, &now.settings);
     assert!(plan.selection.joins(&name("c")), "{:?}", plan.selection);
-    assert!(plan.rests_on_all_configurations());
+    assert_eq!(plan.scope(false), Scope::Namespace);
 }
 
 /// A person deleted the ledger: it is let go and made anew, before anything is claimed.

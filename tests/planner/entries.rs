@@ -6,6 +6,7 @@ use nico::plan::action::{Action, Notice, SlotWrite};
 
 use crate::given::{PROD, Seen, cluster, given, machine, settled};
 use crate::rollout::{name, new_repository, ready, rolled};
+use crate::world::World;
 
 /// A cluster at rest, but for the `releasing` entry of a machine that left, and that a pass has seen.
 fn left(role: Role) -> Seen {
@@ -80,15 +81,20 @@ fn workers_are_updated_beside_a_sick_control_plane_machine() {
         });
 }
 
+/// A Node of the control plane that an earlier life of machine d left over.
+fn left_over_node(world: &mut World) {
+    let mut node = world.nodes["c"].clone();
+    (node.name, node.uid) = ("d".to_owned(), "old".to_owned());
+    (node.addresses, node.ready) = (Vec::new(), false);
+    world.nodes.insert("d".to_owned(), node);
+}
+
 /// It goes under an entry of the control plane, also where its machine is to be a worker now.
 #[test]
 fn an_old_control_plane_node_of_a_worker_goes_by_the_rules_of_the_control_plane() {
     ready()
         .when(|world| {
-            let mut node = world.nodes["c"].clone();
-            (node.name, node.uid) = ("d".to_owned(), "old".to_owned());
-            (node.addresses, node.ready) = (Vec::new(), false);
-            world.nodes.insert("d".to_owned(), node);
+            left_over_node(world);
             world.edit(PROD, |spec| {
                 spec["dataPlane"]["machines"] = ["d", "v", "w"].into();
             });
@@ -113,10 +119,7 @@ fn an_old_control_plane_node_goes_only_as_the_numbers_allow() {
     for sick in [false, true] {
         ready()
             .when(|world| {
-                let mut node = world.nodes["c"].clone();
-                (node.name, node.uid) = ("d".to_owned(), "old".to_owned());
-                (node.addresses, node.ready) = (Vec::new(), false);
-                world.nodes.insert("d".to_owned(), node);
+                left_over_node(world);
                 if sick {
                     world.mute.insert(name("c"));
                     world.nodes.get_mut("c").unwrap().ready = false;

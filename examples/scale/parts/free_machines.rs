@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use super::{deadline, number};
@@ -53,11 +52,7 @@ pub(crate) async fn measure(
         let passes = site.usage(&meter, Some(&nico)).await?;
 
         let meter = site.meter(Some(&nico)).await?;
-        let other = Patch::Merge(json!({"spec": {"gitRepo": "https://git.example.com/other.git"}}));
-        let clusters = rig::crds::clusters(&site.client, NAMESPACE);
-        clusters
-            .patch(CLUSTER, &PatchParams::default(), &other)
-            .await?;
+        site.change(NAMESPACE, CLUSTER).await?;
         site.clusters
             .wait("the change is seen", deadline(5), |seen| seen.ready == 0)
             .await?;

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use super::{deadline, listed, machines_of, number};
@@ -111,11 +110,7 @@ pub(crate) async fn measure(
 
     forget_peak(&nico);
     let meter = site.meter(Some(&nico)).await?;
-    let other = Patch::Merge(json!({"spec": {"gitRepo": "https://git.example.com/other.git"}}));
-    let clusters = rig::crds::clusters(&site.client, NAMESPACE);
-    clusters
-        .patch(CLUSTER, &PatchParams::default(), &other)
-        .await?;
+    site.change(NAMESPACE, CLUSTER).await?;
     let _ended = tokio::time::timeout(ROLL, async {
         site.clusters.wait("", ROLL, |seen| seen.ready == 0).await?;
         site.clusters.wait("", ROLL, |seen| seen.ready == 1).await

@@ -1,4 +1,4 @@
-//! Configurations: claimed, written anew, marked, given back.
+//! Configurations: created, written again, annotated and deleted.
 
 use rand::TryRng as _;
 use rand::rngs::SysRng;
@@ -31,7 +31,7 @@ impl Executor<'_> {
         Ok(())
     }
 
-    /// Tells which machines this hand has claimed: in one event for each role.
+    /// Tells which machines this executor has claimed: in one event for each role.
     pub(in crate::controller) fn tell_claims(&mut self) {
         for (role, machines) in std::mem::take(&mut self.claimed) {
             self.tell(&Happening::Claimed(machines, role));

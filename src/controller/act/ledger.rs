@@ -26,7 +26,7 @@ impl Executor<'_> {
         self.unless_gone::<ConfigMap>(&name).await
     }
 
-    /// What follows rests on the ledger as this hand wrote it.
+    /// What follows rests on the ledger as this executor wrote it.
     fn rest_on(&mut self, ledger: ConfigMap) {
         self.ledger = Some(Precondition::of(&ledger.metadata));
         self.context.named.saw_map(ledger);

@@ -43,7 +43,7 @@ impl Executor<'_> {
         taken.ok_or(ActError::Lost("the ledger is not at hand"))
     }
 
-    /// A write under the entry that this hand's plan was made with; everything that the plan rests on was read just before.
+    /// A write under the entry that this executor's plan was made with; everything that the plan rests on was read just before.
     pub(in crate::controller) async fn disrupt(
         &self,
         disruptive: &Disruptive,

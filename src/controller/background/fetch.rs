@@ -29,7 +29,7 @@ use crate::remote::ssh::Login;
 /// A kubeconfig that was fetched.
 #[derive(Clone)]
 pub struct Fetched {
-    /// Built anew.
+    /// Built from the parts that were read, not as the machine sent it.
     pub kubeconfig: SecretText,
     /// What the planner may know of it.
     pub at_hand: AtHand,

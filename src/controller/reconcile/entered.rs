@@ -1,5 +1,5 @@
 //! The writes under entries that were taken together: everything that the decisions rest on is read after the take, the
-//! children last, then the ledger once more; and then it is planned anew. Nothing else writes disruptively.
+//! children last, then the ledger once more; and then a new plan is made. Nothing else writes disruptively.
 
 use std::sync::Arc;
 

@@ -64,7 +64,7 @@ pub(super) struct Preflight<'a> {
     most_workers: usize,
     pub(super) asks: bool,
     drain_patience: Duration,
-    /// Machines that leave, or left, and that a person vouches to be off.
+    /// Machines that leave, or left, and that a person declares to be off.
     force_released: BTreeSet<MachineName>,
     quorum_lost: bool,
     passed_over: BTreeSet<MachineName>,

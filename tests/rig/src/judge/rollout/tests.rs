@@ -89,8 +89,11 @@ impl History {
         self.call("PATCH", &format!("nixosconfigurations/{machine}"), body);
     }
 
-    fn last(&mut self) -> &mut Call {
-        self.evidence.writes.last_mut().unwrap()
+    /// What came back from the last call: the code, and what the configuration is confirmed as.
+    fn answer(&mut self, code: Option<u16>, confirmed: Option<&str>) {
+        if let Some(call) = self.evidence.writes.last_mut() {
+            (call.code, call.confirmed) = (code, confirmed.map(str::to_owned));
+        }
     }
 
     fn delete(&mut self, machine: &str) {
@@ -296,10 +299,10 @@ fn a_confirmation_whose_answer_was_lost_counts_once_it_shows() {
         history.take_and_write(&["x"], "x", "2");
         history.apply("x", "2");
         history.confirm("x", "2");
-        history.last().code = None;
+        history.answer(None, None);
         let touch = json!({"metadata": {"annotations": {"nico.homystack.com/touched": "1"}}});
         history.call("PATCH", "nixosconfigurations/x", touch);
-        history.last().confirmed = shows.then(|| "2".to_owned());
+        history.answer(Some(200), shows.then_some("2"));
         history.update("a", "2");
         if shows {
             assert_eq!(history.broken(), Vec::<String>::new());
