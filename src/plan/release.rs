@@ -1,6 +1,8 @@
 //! The deletion of a cluster: every machine is given back before anything that NIO needs for it goes. And what a person
 //! vouches to be off is taken out of NIO's hands.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::api::conditions::{ConditionType, Reason};
@@ -55,6 +57,10 @@ fn next_step(observed: &Observed, now: Timestamp) -> Output {
     let mut waiting_for = Vec::new();
     for (name, held) in observed.belongings() {
         waiting_for.push(held_by(observed, name, held, now));
+        let rest = NIO_LATE_AFTER.saturating_sub(deleting_for(held, now));
+        if !rest.is_zero() {
+            output.look_again_in(rest);
+        }
         if held.metadata.deletion_timestamp.is_none() {
             let version = Precondition::of(&held.metadata);
             output.act(Action::Configuration(ConfigurationWrite::GiveBack(
@@ -68,7 +74,6 @@ fn next_step(observed: &Observed, now: Timestamp) -> Output {
         let all = left_behind(observed).chain(children);
         return all.chain([without_finalizer(observed)]).collect();
     }
-    output.look_again_in(NIO_LATE_AFTER);
     output.wait(
         ConditionType::Reconciling,
         Reason::Deleting,
@@ -91,6 +96,12 @@ fn without_finalizer(observed: &Observed) -> Action {
     Action::Finalizer(FinalizerWrite::Remove(cluster.precondition(), others))
 }
 
+/// How long a configuration has been deleted and not let go of.
+fn deleting_for(configuration: &NixosConfiguration, now: Timestamp) -> Duration {
+    let since = configuration.metadata.deletion_timestamp.as_ref();
+    since.map_or(Duration::ZERO, |since| elapsed(since.0, now))
+}
+
 /// Who is waited for, and why it takes so long, where that can be told.
 pub(super) fn held_by(
     observed: &Observed,
@@ -98,10 +109,9 @@ pub(super) fn held_by(
     configuration: &NixosConfiguration,
     now: Timestamp,
 ) -> String {
-    let Some(since) = &configuration.metadata.deletion_timestamp else {
+    if configuration.metadata.deletion_timestamp.is_none() {
         return name.to_owned();
-    };
-    let waited = elapsed(since.0, now);
+    }
     let mend = format!(
         "; where the machine is off for good, annotate the cluster nico.homystack.com/force-release: {name}"
     );
@@ -114,7 +124,7 @@ pub(super) fn held_by(
         Some(_) if !machine.is_some_and(|machine| observed.discoverable(&machine)) => {
             "NIO cannot reach the machine"
         }
-        _ if waited >= NIO_LATE_AFTER => {
+        _ if deleting_for(configuration, now) >= NIO_LATE_AFTER => {
             "NIO has not reacted: is it running, and are the Secrets there that the machine was given?"
         }
         _ => return name.to_owned(),

@@ -4,7 +4,7 @@ use nico::api::ledger::LedgerError;
 use nico::plan::observed::{LedgerView, SecretView, WorkloadHealth};
 use serde_json::json;
 
-use crate::given::{Given, PROD, Seen, cluster, given, machine, planned};
+use crate::given::{Given, PROD, Seen, cluster, given, machine, planned, settled};
 use crate::rollout::{new_repository, ready};
 
 #[track_caller]
@@ -72,4 +72,23 @@ fn the_cluster_is_asked_again_sooner_while_a_machine_is_changed() {
     seen.plan = nico::plan::plan(&seen.observed, seen.world.now, &seen.world.settings);
     assert!(seen.plan.needs_probe && seen.plan.next.is_empty());
     assert_eq!(seconds(&seen), Some(10), "nothing moves");
+}
+
+/// However late the look comes, the next is when NIO is late, and not as long again.
+#[test]
+fn a_deletion_is_looked_at_when_nio_is_late() {
+    let waits = |seconds: i64| {
+        let deleting = given(cluster().control_plane(["a"]))
+            .machines(["a"])
+            .when(settled)
+            .when(|world| {
+                world.delete_cluster(PROD);
+                world.pass(PROD);
+                world.wait(seconds);
+            });
+        self::seconds(&deleting)
+    };
+    assert_eq!(waits(0), Some(240));
+    assert_eq!(waits(230), Some(10));
+    assert_eq!(waits(240), None, "it is said that NIO is late");
 }
