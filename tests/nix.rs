@@ -299,8 +299,8 @@ fn command(nix: &Path, directory: &Path) -> Command {
 }
 
 #[test]
-fn the_readme_shows_cluster_nix_and_sketches_that_nix_can_parse() {
-    let blocks: Vec<&str> = include_str!("../README.md")
+fn the_page_of_flakes_holds_what_nix_can_parse() {
+    let blocks: Vec<&str> = include_str!("../examples/README.md")
         .split("```nix\n")
         .skip(1)
         .filter_map(|block| Some(block.split_once("```")?.0))
@@ -327,8 +327,7 @@ fn the_readme_shows_cluster_nix_and_sketches_that_nix_can_parse() {
     };
     assert_eq!(blocks[0], shown.render());
 
-    let Some(nix) = nix_or_skip("the_readme_shows_cluster_nix_and_sketches_that_nix_can_parse")
-    else {
+    let Some(nix) = nix_or_skip("the_page_of_flakes_holds_what_nix_can_parse") else {
         return;
     };
     let directory =

@@ -1,4 +1,4 @@
-//! What the README promises: no flag, condition or reason is missing, and its YAML is a cluster.
+//! What the pages promise: no condition or reason is missing, their YAML is a cluster, and no reference leads nowhere.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeSet;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-const README: &str = include_str!("../README.md");
+const OPERATIONS: &str = include_str!("../deploy/OPERATIONS.md");
 const CONDITIONS: &str = include_str!("../src/api/conditions.rs");
 
 /// The variants of an enum in the source of the conditions.
@@ -26,19 +26,88 @@ fn every_condition_and_reason_is_explained() {
         let variants = variants(kind);
         assert!(variants.len() > 5, "{kind}: {variants:?}");
         for variant in variants {
-            assert!(README.contains(&format!("`{variant}`")), "{kind} {variant}");
+            assert!(
+                OPERATIONS.contains(&format!("| `{variant}`"))
+                    || OPERATIONS.contains(&format!("`, `{variant}`")),
+                "{kind} {variant}"
+            );
         }
     }
 }
 
-#[test]
-fn the_example_obeys_the_rules() {
-    let (_, example) = README.split_once("```yaml\n").unwrap();
-    let (example, _) = example.split_once("```").unwrap();
-    let cluster: Value = serde_yaml::from_str(example).unwrap();
-    let name = cluster["metadata"]["name"].as_str().unwrap();
-    nico::api::validate::validate(name, &cluster["spec"]).unwrap();
+/// The KubernetesClusters among the YAML blocks of a page.
+fn clusters(page: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(root().join(page)).unwrap();
+    let blocks = text.split("```yaml\n").skip(1);
+    let objects = blocks.map(|block| serde_yaml::from_str(block.split_once("```").unwrap().0));
+    objects
+        .map(|object: Result<Value, _>| object.unwrap())
+        .filter(|object| object["kind"] == "KubernetesCluster")
+        .collect()
 }
+
+#[test]
+fn the_examples_obey_the_rules() {
+    for page in ["README.md", "examples/README.md"] {
+        let clusters = clusters(page);
+        assert!(!clusters.is_empty(), "{page}");
+        for cluster in clusters {
+            let name = cluster["metadata"]["name"].as_str().unwrap();
+            nico::api::validate::validate(name, &cluster["spec"]).unwrap();
+        }
+    }
+}
+
+/// The heading's anchor, as GitHub makes it.
+fn anchor(heading: &str) -> String {
+    let heading = heading.trim_start_matches('#').trim().to_lowercase();
+    heading
+        .chars()
+        .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
+        .map(|c| if c == ' ' { '-' } else { c })
+        .collect()
+}
+
+/// A link to a file of the repository names one that is there, and a heading that it has.
+#[test]
+fn every_link_leads_somewhere() {
+    let mut followed = 0;
+    for page in USER_PAGES.into_iter().chain(PAGES) {
+        let text = std::fs::read_to_string(root().join(page)).unwrap();
+        let folder = root().join(page).parent().unwrap().to_owned();
+        let links = text.split("](").skip(1);
+        let links = links.filter_map(|rest| Some(rest.split_once(')')?.0));
+        // Links to items of the source are rustdoc's to check.
+        for link in links.filter(|it| !it.contains("://") && !it.contains("::")) {
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            if file.contains('(') {
+                continue;
+            }
+            followed += 1;
+            let target = if file.is_empty() {
+                root().join(page)
+            } else {
+                folder.join(file)
+            };
+            assert!(target.exists(), "{page}: {link}");
+            if !heading.is_empty() {
+                let text = std::fs::read_to_string(&target).unwrap();
+                let mut headings = text.lines().filter(|line| line.starts_with('#'));
+                let is_there = headings.any(|line| anchor(line) == heading);
+                assert!(is_there, "{page}: {link}");
+            }
+        }
+    }
+    assert!(followed > 8, "{followed}");
+}
+
+/// The pages of those who use NICO.
+const USER_PAGES: [&str; 4] = [
+    "README.md",
+    "deploy/README.md",
+    "deploy/OPERATIONS.md",
+    "examples/README.md",
+];
 
 /// The pages that explain the source.
 const PAGES: [&str; 5] = [
