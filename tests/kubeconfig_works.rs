@@ -9,6 +9,7 @@
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use nico::remote::kubeconfig::rebuild::Unsafe;
 use nico::remote::kubeconfig::verify::{VerifyError, verify};
 use nico::remote::secret::SecretText;
@@ -75,6 +76,51 @@ async fn a_server_that_another_authority_signed_is_not_trusted() {
     assert!(matches!(error, VerifyError::Tls { .. }), "{error}");
     assert!(
         error.to_string().contains("authority in the kubeconfig"),
+        "{error}"
+    );
+}
+
+/// The server only says 401, or ends the handshake; the certificate says why.
+#[tokio::test]
+async fn a_client_certificate_that_is_not_valid_now_is_named() {
+    let api = api().await;
+    let now = Timestamp::now();
+    let hour = Duration::from_secs(3600);
+    for (from, to, cause) in [
+        (now - 2 * hour, now - hour, "it expired on"),
+        (now + hour, now + 2 * hour, "it is not valid before"),
+    ] {
+        let validity = Validity {
+            not_before: from,
+            not_after: to,
+        };
+        let text = api.client_cert_kubeconfig(None, "admin", Some("system:masters"), validity);
+        let error = tried(&text.unwrap()).await.unwrap_err();
+        assert!(
+            matches!(error, VerifyError::ClientCertificate { .. }),
+            "{error}"
+        );
+        let message = error.to_string();
+        assert!(
+            message.contains(cause) && message.contains("NICO's clock says"),
+            "{message}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_authority_that_is_none_is_named() {
+    let api = api().await;
+    let mut config: Value = serde_yaml::from_str(api.admin_kubeconfig()).unwrap();
+    let other = Authority::new("kubernetes").unwrap();
+    let leaf = other.client("admin", None, Validity::default()).unwrap();
+    let data = k8s_openapi::ByteString(leaf.certificate.into_bytes());
+    config["clusters"][0]["cluster"]["certificate-authority-data"] = json!(data);
+    let error = tried(&serde_yaml::to_string(&config).unwrap())
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("is no certificate authority"),
         "{error}"
     );
 }

@@ -37,10 +37,10 @@ pub enum Happening {
     QuorumNotKept(MachineName, usize),
     /// A configuration was deleted.
     GivenBack(String),
-    /// The kubeconfig Secret was written.
-    KubeconfigStored,
-    /// The stored kubeconfig was replaced.
-    KubeconfigRenewed,
+    /// The kubeconfig Secret was written: from which file of which machine.
+    KubeconfigStored(String),
+    /// The stored kubeconfig was replaced: by which file of which machine.
+    KubeconfigRenewed(String),
     /// The cluster became Ready.
     Ready,
     /// The cluster is no longer Ready: why.
@@ -142,15 +142,15 @@ impl Happening {
                 "GiveBack",
                 format!("the configuration of Machine {machine} is deleted"),
             ),
-            Self::KubeconfigStored => normal(
+            Self::KubeconfigStored(origin) => normal(
                 "KubeconfigStored",
                 "Store",
-                "the kubeconfig is stored".to_owned(),
+                format!("the kubeconfig is stored, from {origin}"),
             ),
-            Self::KubeconfigRenewed => normal(
+            Self::KubeconfigRenewed(origin) => normal(
                 "KubeconfigRenewed",
                 "Store",
-                "the stored kubeconfig was read anew and replaced".to_owned(),
+                format!("the stored kubeconfig is replaced by {origin}"),
             ),
             Self::Ready => normal(
                 "Ready",
@@ -195,8 +195,8 @@ impl Happening {
             Self::Confirmed(machine) | Self::GivenBack(machine) | Self::Forced(machine) => {
                 Some(machine)
             }
-            Self::KubeconfigStored
-            | Self::KubeconfigRenewed
+            Self::KubeconfigStored(_)
+            | Self::KubeconfigRenewed(_)
             | Self::Ready
             | Self::NotReady(..)
             | Self::Stalled(..)

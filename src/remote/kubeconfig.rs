@@ -1,6 +1,7 @@
 //! The admin kubeconfig: fetched from a control plane machine, built anew from what is harmless in it, and tried.
 //! What a machine sends is hostile input: nothing of it gets into an error, a log or a Secret unchecked.
 
+mod cause;
 pub mod facts;
 pub mod fetch;
 mod pem_text;

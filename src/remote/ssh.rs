@@ -3,6 +3,7 @@
 //! Each step has a deadline, and what the machine sends (banner, stderr, version) gets into no error and no log.
 
 mod bounded;
+mod command;
 mod error;
 mod host_key;
 mod key;
@@ -23,6 +24,7 @@ use tokio::time::{Instant, timeout};
 use crate::api::host::Host;
 
 use self::bounded::Bounded;
+use self::command::As;
 use self::error::{unreachable, word};
 use self::host_key::{HostKeyCheck, preferred};
 use self::key::Signer;
@@ -176,25 +178,38 @@ async fn log_in(
 impl Session {
     /// Reads a file: as the user, then with `sudo`, which may not ask for a password. At most [`MAX_FILE`] bytes.
     pub async fn read_file(&self, path: &str) -> Result<FileRead, SshError> {
-        let quoted = path.replace('\'', "'\\''");
-        for sudo in ["", "sudo -n "] {
-            let command = format!("{sudo}cat -- '{quoted}'");
-            let read = timeout(self.command, self.run(&command, path)).await;
-            match read.map_err(|_| SshError::Timeout {
-                at: self.at.clone(),
-                during: "to send a file",
-            })?? {
-                FileRead::Denied => {}
-                read => return Ok(read),
-            }
+        let ran = self.run(&command::read(path, As::User), path).await?;
+        match ran.status {
+            0 => return Ok(FileRead::Content(ran.content)),
+            _ if ran.not_there => return Ok(FileRead::Missing),
+            _ => {}
         }
-        Ok(FileRead::Denied)
+        let ran = self.run(&command::read(path, As::Root), path).await?;
+        if ran.status == 0 {
+            return Ok(FileRead::Content(ran.content));
+        }
+        match self.run(&command::exists(path), path).await?.status {
+            command::MISSING => Ok(FileRead::Missing),
+            _ => Ok(FileRead::Denied),
+        }
     }
 
-    async fn run(&self, command: &str, path: &str) -> Result<FileRead, SshError> {
+    async fn run(&self, command: &str, path: &str) -> Result<Ran, SshError> {
+        let ran = timeout(self.command, self.exec(command, path)).await;
+        ran.map_err(|_| SshError::Timeout {
+            at: self.at.clone(),
+            during: "to send a file",
+        })?
+    }
+
+    async fn exec(&self, command: &str, path: &str) -> Result<Ran, SshError> {
         let cut = || SshError::CutOff {
             at: self.at.clone(),
             path: path.to_owned(),
+        };
+        let no_commands = || SshError::NoCommands {
+            at: self.at.clone(),
+            user: self.user.clone(),
         };
         let mut channel = self
             .handle
@@ -202,49 +217,62 @@ impl Session {
             .await
             .map_err(|_| cut())?;
         channel.exec(true, command).await.map_err(|_| cut())?;
-        let mut content = Vec::new();
+        // What the login shell prints comes first, and is dropped.
+        let (mut content, mut begun) = (Vec::new(), false);
         let mut stderr: Vec<u8> = Vec::new();
         let mut status = None;
         while let Some(message) = channel.wait().await {
             match message {
                 ChannelMsg::Data { data } => {
-                    if content.len() + data.len() > MAX_FILE {
+                    content.extend_from_slice(&data);
+                    if !begun && let Some(begin) = command::begin(&content) {
+                        begun = true;
+                        content.drain(..begin);
+                    }
+                    if content.len() > MAX_FILE {
                         drop(SecretBytes::new(content));
+                        let _ = channel.close().await;
                         return Err(SshError::TooLarge {
                             at: self.at.clone(),
                             path: path.to_owned(),
                         });
                     }
-                    content.extend_from_slice(&data);
                 }
                 ChannelMsg::ExtendedData { data, .. } => {
-                    let room = MAX_STDERR.saturating_sub(stderr.len());
-                    stderr.extend(data.iter().take(room));
+                    stderr.extend_from_slice(&data);
+                    if let Some(begin) = command::last_begin(&stderr) {
+                        stderr.drain(..begin);
+                    }
+                    // The newest is what counts: errors stand last.
+                    stderr.drain(..stderr.len().saturating_sub(MAX_STDERR));
                 }
                 ChannelMsg::ExitStatus { exit_status } => status = Some(exit_status),
-                ChannelMsg::Failure => {
-                    return Err(SshError::NoCommands {
-                        at: self.at.clone(),
-                        user: self.user.clone(),
-                    });
-                }
+                ChannelMsg::Failure => return Err(no_commands()),
                 ChannelMsg::Close => break,
                 _ => {}
             }
         }
         let content = SecretBytes::new(content);
-        let not_there = || {
-            stderr
-                .windows(NOT_THERE.len())
-                .any(|part| part == NOT_THERE)
-        };
-        match status {
-            Some(0) => Ok(FileRead::Content(content)),
-            Some(_) if not_there() => Ok(FileRead::Missing),
-            Some(_) => Ok(FileRead::Denied),
-            None => Err(cut()),
+        let status = status.ok_or_else(cut)?;
+        if !begun {
+            return Err(no_commands());
         }
+        let mut parts = stderr.windows(NOT_THERE.len());
+        Ok(Ran {
+            status,
+            content,
+            not_there: parts.any(|part| part == NOT_THERE),
+        })
     }
+}
+
+/// What came of a command.
+struct Ran {
+    status: u32,
+    /// What it printed.
+    content: SecretBytes,
+    /// Whether it said that there is no such file.
+    not_there: bool,
 }
 
 /// A user's name as it may stand in a message.
@@ -255,6 +283,8 @@ fn shown(user: &str) -> String {
         .collect()
 }
 
+#[cfg(test)]
+mod file_tests;
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]

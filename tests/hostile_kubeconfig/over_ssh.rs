@@ -7,8 +7,9 @@ use std::time::Duration;
 use nico::api::conditions::Reason;
 use nico::remote::deadlines::Deadlines;
 use nico::remote::known_hosts::{KnownHosts, Policy};
-use nico::remote::kubeconfig::fetch::{FetchError, FetchRequest, WELL_KNOWN, fetch};
+use nico::remote::kubeconfig::fetch::{FetchError, FetchRequest, Fetched, WELL_KNOWN, fetch};
 use nico::remote::kubeconfig::rebuild::Rebuilt;
+use nico::remote::kubeconfig::verify::VerifyError;
 use nico::remote::secret::SecretText;
 use nico::remote::ssh::Login;
 use rig::machines::{Answer, HostOptions, KeyPair, MachineHost, MachinePool};
@@ -48,6 +49,17 @@ impl Machine {
         path: Option<&str>,
         deadlines: Deadlines,
     ) -> (Result<Rebuilt, FetchError>, Option<String>) {
+        let (fetched, line) = self.search(path, deadlines, async |_| Ok(())).await;
+        (fetched.map(|it| it.kubeconfig), line)
+    }
+
+    /// The same, where not every kubeconfig works.
+    async fn search(
+        &self,
+        path: Option<&str>,
+        deadlines: Deadlines,
+        works: impl AsyncFn(&SecretText) -> Result<(), VerifyError>,
+    ) -> (Result<Fetched, FetchError>, Option<String>) {
         let login = Login {
             machine: "cp-01",
             host: &self.ip,
@@ -64,7 +76,7 @@ impl Machine {
             deadlines,
         };
         let mut line = None;
-        (fetch(&request, &mut line).await, line)
+        (fetch(&request, &mut line, works).await, line)
     }
 
     async fn fetched(&self) -> Result<Rebuilt, FetchError> {
@@ -105,7 +117,8 @@ async fn the_same_over_ssh() {
         .host
         .execs()
         .into_iter()
-        .filter(|command| command.contains("..") || command.contains(';'))
+        .filter_map(|command| Some(command.rsplit_once("' '")?.1.to_owned()))
+        .filter(|path| path.contains("..") || path.contains(';'))
         .collect();
     assert_eq!(read, Vec::<String>::new());
 }
@@ -144,6 +157,79 @@ async fn the_well_known_places_are_tried_in_order() {
         "{message}"
     );
     assert_clean("stderr", &format!("{error} {error:?}"));
+}
+
+/// What an earlier distribution left on the machine is passed over while another place has a kubeconfig that works.
+#[tokio::test]
+async fn a_file_that_is_no_good_is_passed_over() {
+    const GOOD: &str = "/etc/kubernetes/admin.conf";
+    let (honest, other) = (Honest::new(), Honest::new());
+    let machine = Machine::new().await;
+    machine.host.put_file(GOOD, honest.changed(|_| {}));
+    let good = machine.fetched().await.unwrap().text().expose().to_owned();
+    let server = || "https://10.0.0.1:6443".to_owned();
+    let refused = VerifyError::Unauthorised {
+        server: server(),
+        status: 401,
+    };
+    let silent = VerifyError::Unreachable { server: server() };
+    let left: [(&str, Answer); 5] = [
+        ("authority", Answer::Bytes(other.changed(|_| {}))),
+        ("it is empty", Answer::Bytes(vec![])),
+        ("context", Answer::Bytes(b"{}".to_vec())),
+        ("YAML", Answer::Bytes(b"a: [".to_vec())),
+        ("larger than", Answer::Bytes(vec![b'x'; 70_000])),
+    ];
+    for (why, answer) in left {
+        machine.host.answer(PATH, answer);
+        let works = async |text: &SecretText| {
+            if text.expose() == good {
+                Ok(())
+            } else {
+                Err(VerifyError::Tls {
+                    server: server(),
+                    why: "another authority".to_owned(),
+                })
+            }
+        };
+        let found = machine.search(None, Deadlines::DEFAULT, works).await.0;
+        let found = found.unwrap_or_else(|error| panic!("{why}: {error}"));
+        assert_eq!(found.kubeconfig.text().expose(), good, "{why}");
+        assert_eq!((found.verified.clone(), &*found.path), (Ok(()), GOOD));
+        let passed_over = found.passed_over();
+        assert!(
+            passed_over.contains(PATH) && passed_over.contains(why),
+            "{passed_over}"
+        );
+    }
+    // Where none works, the one whose server may still come up is kept at hand.
+    machine.host.put_file(PATH, other.changed(|_| {}));
+    let works = async |text: &SecretText| {
+        if text.expose() == good {
+            Err(silent.clone())
+        } else {
+            Err(refused.clone())
+        }
+    };
+    let found = machine
+        .search(None, Deadlines::DEFAULT, works)
+        .await
+        .0
+        .unwrap();
+    assert_eq!(
+        (found.verified.clone(), &*found.path),
+        (Err(silent.clone()), GOOD)
+    );
+    // And where each is refused, the message names them all.
+    machine.host.put_file(GOOD, "{}");
+    machine.host.put_file(PATH, "");
+    let error = machine.failure().await;
+    assert_eq!(error.reason(), Reason::KubeconfigUnsafe);
+    let message = error.to_string();
+    assert!(
+        message.contains(PATH) && message.contains(GOOD),
+        "{message}"
+    );
 }
 
 #[tokio::test]
@@ -223,8 +309,18 @@ async fn a_machine_that_dawdles_is_left() {
     assert!(error.to_string().contains("took too long"), "{error}");
     assert!(line.is_some());
     machine.host.answer(PATH, Answer::Endless);
-    let error = machine.failure().await;
+    let error = machine.fetch(None, deadlines).await.0.err().unwrap();
     assert_eq!(error.reason(), Reason::KubeconfigUnsafe);
+    // A pipe in one place keeps nobody from another.
+    machine.host.answer(PATH, Answer::Hang);
+    machine
+        .host
+        .put_file("/etc/kubernetes/admin.conf", Honest::new().changed(|_| {}));
+    let deadlines = Deadlines {
+        command: Duration::from_secs(2),
+        ..Deadlines::DEFAULT
+    };
+    assert!(machine.fetch(None, deadlines).await.0.is_ok());
 }
 
 #[tokio::test]

@@ -95,8 +95,21 @@ pub(crate) fn table(honest: &Honest) -> Vec<(&'static str, Vec<u8>, Fate)> {
     let text = honest.text();
     let cert = &honest.client.certificate;
     let foreign_key = KeyPair::generate().private_pem();
+    // A certificate and its key in one text.
+    let with = |pem: &str| {
+        honest.changed(|config| {
+            config["users"][0]["user"] =
+                json!({"client-certificate-data": base64(pem), "client-key-data": base64(pem)});
+        })
+    };
+    let kind = |kind: &str| {
+        Refused(Unsafe::KeyKind {
+            kind: kind.to_owned(),
+        })
+    };
     vec![
         ("what k3s writes", honest.changed(|_| {}), Harmless(HERE)),
+        ("a byte order mark", [b"\xef\xbb\xbf", &*honest.changed(|_| {})].concat(), Harmless(HERE)),
         ("what kubeadm writes", honest.changed(|config| {
             config["clusters"][0]["name"] = json!("kubernetes");
             config["users"][0]["name"] = json!("kubernetes-admin");
@@ -135,6 +148,11 @@ pub(crate) fn table(honest: &Honest) -> Vec<(&'static str, Vec<u8>, Fate)> {
         ("another's key", honest.user("client-key-data", json!(base64(&honest.other.key))), Refused(Unsafe::KeyMismatch)),
         ("an SSH key for a key", honest.user("client-key-data", json!(base64(&foreign_key))), Refused(Unsafe::NotPem { field: Field::ClientKey })),
         ("two keys", honest.user("client-key-data", json!(base64(&format!("{}{}", honest.client.key, honest.other.key)))), Refused(Unsafe::NotKey)),
+        ("a key of a curve that ring does not know", with(include_str!("certificates/p521.pem")), kind("ECDSA P-521")),
+        ("a key of Bitcoin's curve", with(include_str!("certificates/secp256k1.pem")), kind("ECDSA secp256k1")),
+        ("a key of another Edwards curve", with(include_str!("certificates/ed448.pem")), kind("Ed448")),
+        ("a short RSA key", with(include_str!("certificates/rsa1024.pem")), kind("RSA with 1024 bits")),
+        ("a certificate of version 1", with(include_str!("certificates/version1.pem")), Refused(Unsafe::CertificateVersion)),
         ("a key without certificate", honest.user("client-certificate-data", json!(null)), Refused(Unsafe::NoCredential)),
         ("no credential", honest.changed(|config| config["users"][0]["user"] = json!({})), Refused(Unsafe::NoCredential)),
         ("a token", honest.changed(|config| config["users"][0]["user"] = json!({"token": "abc.DEF-123_~+/="})), Harmless(HERE)),

@@ -218,10 +218,10 @@ impl Executor<'_> {
         self.forget(&name);
         self.context.named.saw_secret(written?);
         self.context.background.note_stored(&cluster.uid, &digest);
-        info!("kubeconfig stored");
+        info!(from = fetched.origin, "kubeconfig stored");
         self.tell(&match version {
-            None => Happening::KubeconfigStored,
-            Some(_) => Happening::KubeconfigRenewed,
+            None => Happening::KubeconfigStored(fetched.origin.clone()),
+            Some(_) => Happening::KubeconfigRenewed(fetched.origin.clone()),
         });
         self.context.wake(self.cluster_ref());
         Ok(())

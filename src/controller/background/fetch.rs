@@ -33,6 +33,8 @@ pub struct Fetched {
     pub kubeconfig: SecretText,
     /// What the planner may know of it.
     pub at_hand: AtHand,
+    /// The file and the machine, and which files were passed over, for an event.
+    pub origin: String,
 }
 
 impl Fetched {
@@ -203,27 +205,41 @@ async fn fetch_from(
         endpoint: spec.endpoint.as_ref(),
         deadlines: Deadlines::DEFAULT,
     };
-    let rebuilt = fetch(&request, host_key_line)
+    let works = async |text: &SecretText| verify(text, KUBECONFIG_VERIFICATION).await;
+    let fetched = fetch(&request, host_key_line, works)
         .await
         .map_err(|error| Cause::new(error.reason(), error.to_string()))?;
-    let kubeconfig = rebuilt.into_text();
+    let passed_over = fetched.passed_over();
+    let origin = format!(
+        "{} of machine {}{passed_over}",
+        fetched.path, source.machine
+    );
+    let kubeconfig = fetched.kubeconfig.into_text();
     let text = kubeconfig.clone();
     let ends = ANSWERS.offload(move || facts::ends(text.expose().as_bytes()));
+    let verified = fetched.verified.map_err(|error| NotWorking {
+        why: format!("{error} (from {origin})"),
+        ..not_working(&error)
+    });
     Ok(Fetched {
         at_hand: AtHand {
-            verified: lists_nodes(&kubeconfig).await,
+            verified,
             ends: ends.await,
         },
         kubeconfig,
+        origin,
     })
 }
 
 /// Whether nodes can be listed through a kubeconfig.
 pub(super) async fn lists_nodes(kubeconfig: &SecretText) -> Result<(), NotWorking> {
-    verify(kubeconfig, KUBECONFIG_VERIFICATION)
-        .await
-        .map_err(|error| NotWorking {
-            unreachable: matches!(error, VerifyError::Unreachable { .. }),
-            why: error.to_string(),
-        })
+    let verified = verify(kubeconfig, KUBECONFIG_VERIFICATION).await;
+    verified.map_err(|error| not_working(&error))
+}
+
+fn not_working(error: &VerifyError) -> NotWorking {
+    NotWorking {
+        unreachable: matches!(error, VerifyError::Unreachable { .. }),
+        why: error.to_string(),
+    }
 }

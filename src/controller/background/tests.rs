@@ -87,6 +87,7 @@ fn fetched(text: &str, verified: Result<(), NotWorking>) -> Fetched {
     Fetched {
         kubeconfig: SecretText::new(text.to_owned()),
         at_hand: AtHand { verified, ends },
+        origin: String::new(),
     }
 }
 

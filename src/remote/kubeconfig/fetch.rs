@@ -1,11 +1,13 @@
-//! Fetches the admin kubeconfig from a control plane machine and builds it anew. It is not tried here: see `verify`.
+//! Fetches the admin kubeconfig from a control plane machine, and builds it again from its parts.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::Arc;
 
 use tokio::time::timeout;
 
 use super::rebuild::{self, Rebuilt, RebuiltFor, Unsafe};
+use super::verify::VerifyError;
 use crate::api::conditions::Reason;
 use crate::api::spec::Endpoint;
 use crate::remote::deadlines::Deadlines;
@@ -48,15 +50,13 @@ pub enum FetchError {
     /// The machine cannot be asked.
     #[error(transparent)]
     Ssh(#[from] SshError),
-    /// What the machine sent is refused.
-    #[error("the kubeconfig at {path} of machine {machine} is refused: {why}")]
+    /// All that the machine sent is refused.
+    #[error("no kubeconfig of machine {machine} can be used: {}", listed(.refused))]
     Unsafe {
         /// The machine.
         machine: String,
-        /// The file.
-        path: String,
-        /// Why.
-        why: Unsafe,
+        /// The files, each with why it is refused.
+        refused: Vec<(String, Unsafe)>,
     },
     /// There is no kubeconfig where it was looked for.
     #[error("no admin kubeconfig can be read on machine {machine}: {}; set `kubeconfig.path` where it lies elsewhere", tried(.missing, .denied))]
@@ -101,12 +101,43 @@ fn tried(missing: &[String], denied: &[String]) -> String {
     parts.join("; ")
 }
 
-/// Logs in, reads the kubeconfig and the files that it names, and builds it anew. Where the host was unknown and its key was
-/// accepted, the line to be pinned is put into `new_host_key_line`, whatever comes of the rest.
+fn listed<E: Display>(files: &[(String, E)]) -> String {
+    let each = files.iter().map(|(path, why)| format!("{path}: {why}"));
+    each.collect::<Vec<_>>().join("; ")
+}
+
+/// A kubeconfig that was fetched.
+pub struct Fetched {
+    /// Built from the parts that were read.
+    pub kubeconfig: Rebuilt,
+    /// Whether it works; else why not.
+    pub verified: Result<(), VerifyError>,
+    /// The file.
+    pub path: String,
+    /// The files before it that are refused or do not work, each with the reason.
+    pub passed_over: Vec<(String, String)>,
+}
+
+impl Fetched {
+    /// The files that were passed over, for a message; empty where there are none.
+    #[must_use]
+    pub fn passed_over(&self) -> String {
+        match listed(&self.passed_over) {
+            files if files.is_empty() => files,
+            files => format!("; passed over {files}"),
+        }
+    }
+}
+
+/// Logs in, reads kubeconfigs and the files that they name, and builds them again from their parts, until `works` says that one does.
+/// A place whose file is refused or does not work is passed over while another has one that works; where none works, it is the first
+/// whose server does not answer, else the first of all. Where the host was unknown and its key was accepted, the line to be pinned is
+/// put into `new_host_key_line`, whatever comes of the rest.
 pub async fn fetch(
     request: &FetchRequest<'_>,
     new_host_key_line: &mut Option<String>,
-) -> Result<Rebuilt, FetchError> {
+    works: impl AsyncFn(&SecretText) -> Result<(), VerifyError>,
+) -> Result<Fetched, FetchError> {
     let FetchRequest {
         login,
         key,
@@ -120,36 +151,138 @@ pub async fn fetch(
     {
         return Err(FetchError::Path);
     }
+    let mut search = Search::default();
     let all = async {
         let session = ssh::connect(login, key, known_hosts, deadlines, new_host_key_line).await?;
-        read(request, &session).await
+        search.all(request, &session, works).await
     };
-    timeout(deadlines.whole, all).await.unwrap_or_else(|_| {
+    let ended = timeout(deadlines.whole, all).await.unwrap_or_else(|_| {
         let at = format!("{} ({})", login.machine, login.host);
         let during = "to send its kubeconfig";
-        Err(SshError::Timeout { at, during }.into())
-    })
+        Err(SshError::Timeout { at, during })
+    });
+    search.found(login.machine, ended)
 }
 
-async fn read(request: &FetchRequest<'_>, session: &Session) -> Result<Rebuilt, FetchError> {
-    let (path, content) = find(request, session).await?;
-    let refused = |why| FetchError::Unsafe {
-        machine: request.login.machine.to_owned(),
-        path: path.to_owned(),
-        why,
-    };
+/// What was found in the places so far.
+#[derive(Default)]
+struct Search {
+    tried: Vec<(String, Rebuilt, Result<(), VerifyError>)>,
+    refused: Vec<(String, Unsafe)>,
+    missing: Vec<String>,
+    denied: Vec<String>,
+    too_slow: Option<SshError>,
+}
+
+impl Search {
+    /// Goes through the places until a kubeconfig works.
+    async fn all(
+        &mut self,
+        request: &FetchRequest<'_>,
+        session: &Session,
+        works: impl AsyncFn(&SecretText) -> Result<(), VerifyError>,
+    ) -> Result<(), SshError> {
+        let places = match &request.path {
+            Some(path) => std::slice::from_ref(path),
+            None => &WELL_KNOWN[..],
+        };
+        for path in places {
+            let content = match session.read_file(path).await {
+                Ok(FileRead::Content(content)) => content,
+                Ok(FileRead::Missing) => {
+                    self.missing.push((*path).to_owned());
+                    continue;
+                }
+                Ok(FileRead::Denied) => {
+                    self.denied.push((*path).to_owned());
+                    continue;
+                }
+                Err(SshError::TooLarge { .. }) => {
+                    self.refused.push(((*path).to_owned(), Unsafe::TooLarge));
+                    continue;
+                }
+                // A pipe, say, which never ends. The connection stands.
+                Err(error @ SshError::Timeout { .. }) => {
+                    self.too_slow.get_or_insert(error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            match rebuilt(request, session, content).await? {
+                Ok(kubeconfig) => {
+                    let verified = works(kubeconfig.text()).await;
+                    let done = verified.is_ok();
+                    self.tried.push(((*path).to_owned(), kubeconfig, verified));
+                    if done {
+                        break;
+                    }
+                }
+                Err(why) => self.refused.push(((*path).to_owned(), why)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The best of what was found.
+    fn found(mut self, machine: &str, ended: Result<(), SshError>) -> Result<Fetched, FetchError> {
+        let at = |works: fn(&Result<(), VerifyError>) -> bool| {
+            self.tried.iter().position(|(_, _, it)| works(it))
+        };
+        let best = at(Result::is_ok)
+            .or_else(|| at(|it| matches!(it, Err(VerifyError::Unreachable { .. }))))
+            .or_else(|| at(|_| true));
+        let machine = machine.to_owned();
+        let Some(best) = best else {
+            if !self.refused.is_empty() {
+                let refused = self.refused;
+                return Err(FetchError::Unsafe { machine, refused });
+            }
+            ended?;
+            self.too_slow.map_or(Ok(()), Err)?;
+            return Err(FetchError::NotFound {
+                machine,
+                missing: self.missing,
+                denied: self.denied,
+            });
+        };
+        let (path, kubeconfig, verified) = self.tried.remove(best);
+        let refused = self.refused.into_iter();
+        let mut passed_over: Vec<_> = refused.map(|(path, why)| (path, why.to_string())).collect();
+        let others = self.tried.into_iter().filter_map(|(path, _, verified)| {
+            let why = verified.err()?;
+            Some((path, why.to_string()))
+        });
+        passed_over.extend(others);
+        Ok(Fetched {
+            kubeconfig,
+            verified,
+            path,
+            passed_over,
+        })
+    }
+}
+
+/// A kubeconfig built again from the harmless parts of `content` and of the files that it names.
+async fn rebuilt(
+    request: &FetchRequest<'_>,
+    session: &Session,
+    content: SecretBytes,
+) -> Result<Result<Rebuilt, Unsafe>, SshError> {
     let inspect = move || rebuild::inspect(content.expose());
-    let parsed = ANSWERS.offload(inspect).await.map_err(refused)?;
+    let parsed = match ANSWERS.offload(inspect).await {
+        Ok(parsed) => parsed,
+        Err(why) => return Ok(Err(why)),
+    };
     let mut files = BTreeMap::new();
     for (field, file) in parsed.files() {
         match session.read_file(file).await {
             Ok(FileRead::Content(content)) => drop(files.insert(field, content)),
-            // An error of the last two kinds would quote the path, which is the machine's word.
+            // An error of the last two kinds would quote the path, which the machine chose.
             Ok(FileRead::Missing | FileRead::Denied)
             | Err(SshError::TooLarge { .. } | SshError::CutOff { .. }) => {
-                return Err(refused(Unsafe::FileMissing { field }));
+                return Ok(Err(Unsafe::FileMissing { field }));
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         }
     }
     let cluster = request.cluster.to_owned();
@@ -163,29 +296,5 @@ async fn read(request: &FetchRequest<'_>, session: &Session) -> Result<Rebuilt, 
         };
         parsed.finish(&files, &target)
     };
-    ANSWERS.offload(finish).await.map_err(refused)
-}
-
-/// The first place at which there is a file that can be read.
-async fn find<'a>(
-    request: &FetchRequest<'a>,
-    session: &Session,
-) -> Result<(&'a str, SecretBytes), FetchError> {
-    let (mut missing, mut denied) = (Vec::new(), Vec::new());
-    let paths = match &request.path {
-        Some(path) => std::slice::from_ref(path),
-        None => &WELL_KNOWN[..],
-    };
-    for path in paths {
-        match session.read_file(path).await? {
-            FileRead::Content(content) => return Ok((path, content)),
-            FileRead::Missing => missing.push((*path).to_owned()),
-            FileRead::Denied => denied.push((*path).to_owned()),
-        }
-    }
-    Err(FetchError::NotFound {
-        machine: request.login.machine.to_owned(),
-        missing,
-        denied,
-    })
+    Ok(ANSWERS.offload(finish).await)
 }

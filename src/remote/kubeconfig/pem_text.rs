@@ -8,9 +8,10 @@ use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::{PemObject as _, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
-use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
+use super::cause;
 use super::refusal::{Field, Unsafe};
 use crate::remote::secret::{SecretBytes, SecretText};
 
@@ -37,8 +38,8 @@ impl Certificates {
     pub(super) fn validity(&self) -> Option<(Timestamp, Timestamp)> {
         let (_, first) = X509Certificate::from_der(self.der.first()?).ok()?;
         let validity = first.validity();
-        let at = |time: ASN1Time| Timestamp::from_second(time.timestamp()).ok();
-        Some((at(validity.not_before)?, at(validity.not_after)?))
+        let (from, to) = (validity.not_before, validity.not_after);
+        Some((cause::timestamp(from)?, cause::timestamp(to)?))
     }
 }
 
@@ -92,7 +93,15 @@ pub(super) fn authority(bytes: &SecretBytes) -> Result<Certificates, Unsafe> {
 /// The certificate of a client and those that lead from it to its authority. Its key may stand in the same text, as the kubelet writes it.
 pub(super) fn client_certificate(bytes: &SecretBytes) -> Result<Certificates, Unsafe> {
     let field = Field::ClientCertificate;
-    certificates(field, &blocks(field, bytes)?)
+    let certificates = certificates(field, &blocks(field, bytes)?)?;
+    if certificates
+        .der
+        .iter()
+        .any(|der| cause::is_of_old_version(der))
+    {
+        return Err(Unsafe::CertificateVersion);
+    }
+    Ok(certificates)
 }
 
 /// The one private key of a client, which must belong to the first of `certificates`.
@@ -112,15 +121,19 @@ pub(super) fn client_key(
         SectionKind::EcPrivateKey => PrivateKeyDer::Sec1(der.expose().into()),
         _ => PrivateKeyDer::Pkcs8(der.expose().into()),
     };
+    let first = certificates.der.first().ok_or(Unsafe::NotKey)?;
+    if let Some(kind) = cause::unusable_kind(first) {
+        return Err(Unsafe::KeyKind { kind });
+    }
     let key = any_supported_type(&borrowed).map_err(|_| Unsafe::KeyMismatch)?;
-    let first = certificates.der.iter().take(1);
-    let chain = first.map(|der| CertificateDer::from(der.clone())).collect();
+    let chain = vec![CertificateDer::from(first.clone())];
     match CertifiedKey::new(chain, key).keys_match() {
         // Not every kind of key says what its public half is.
         Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {
             Ok(PrivateKey { kind, der })
         }
-        Err(_) => Err(Unsafe::KeyMismatch),
+        Err(rustls::Error::InconsistentKeys(_)) => Err(Unsafe::KeyMismatch),
+        Err(_) => Err(Unsafe::CertificateUnusable),
     }
 }
 

@@ -125,10 +125,22 @@ pub enum Unsafe {
     #[error("`client-key` is not one unencrypted private key")]
     NotKey,
     /// The client key does not belong to the client certificate.
-    #[error(
-        "`client-key` does not belong to `client-certificate`, or is of a kind that TLS clients do not use"
-    )]
+    #[error("`client-key` does not belong to `client-certificate`")]
     KeyMismatch,
+    /// The client certificate's key is of a kind that cannot be used.
+    #[error(
+        "the key of `client-certificate` is of a kind that NICO cannot use: {kind}; it uses ECDSA P-256 and P-384, Ed25519, and RSA of 2048 to 4096 bits"
+    )]
+    KeyKind {
+        /// The kind.
+        kind: String,
+    },
+    /// A client certificate is not of version 3 of X.509.
+    #[error("`client-certificate` is not of version 3 of X.509, which TLS needs")]
+    CertificateVersion,
+    /// A client certificate that TLS cannot use for another reason.
+    #[error("`client-certificate` cannot be used for TLS")]
+    CertificateUnusable,
     /// The machine's own address is not a plain host. This is not the machine's word but that of the Machine object.
     #[error(
         "the Machine's address is not a plain host name or IP address, and the kubeconfig needs one"

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kube::client::Body;
 use kube::config::AuthInfo;
 use kube::{Client, Config};
 use serde::Deserialize;
 use tokio::time::timeout;
 
+use super::cause;
 use super::pem_text;
 use super::rebuild::{self, Access, Credential, Unsafe};
 use crate::api::host::Host;
@@ -53,7 +55,15 @@ pub enum VerifyError {
         /// Its URL.
         server: String,
         /// What is wrong, in NICO's words.
-        why: &'static str,
+        why: String,
+    },
+    /// The client certificate is not valid now.
+    #[error("the API server at {server} refuses the kubeconfig's client certificate: {why}")]
+    ClientCertificate {
+        /// Its URL.
+        server: String,
+        /// Since or until when.
+        why: String,
     },
     /// The server answers otherwise than an API server does.
     #[error("the API server at {server} did not list its nodes ({why})")]
@@ -70,12 +80,47 @@ pub async fn verify(kubeconfig: &SecretText, deadline: Duration) -> Result<(), V
     let kubeconfig = kubeconfig.clone();
     let read = ANSWERS.offload(move || {
         let access = access(&kubeconfig)?;
-        Ok((client_of(&access, deadline)?, access.server.to_string()))
+        Ok((client_of(&access, deadline)?, access))
     });
-    let (client, server) = read.await?;
+    let (client, access) = read.await?;
+    let server = access.server.to_string();
     match timeout(deadline, list_nodes(&client, &server)).await {
-        Ok(outcome) => outcome,
+        Ok(outcome) => outcome.map_err(|error| explained(error, &access)),
         Err(_) => Err(VerifyError::Unreachable { server }),
+    }
+}
+
+/// The same error, or the cause that the kubeconfig's own certificates show.
+fn explained(error: VerifyError, access: &Access) -> VerifyError {
+    let now = Timestamp::now();
+    match (error, &access.credential) {
+        (
+            VerifyError::Unauthorised { server, status },
+            Credential::Certificate { certificates, .. },
+        ) => match cause::not_valid(certificates, now) {
+            Some(why) => VerifyError::ClientCertificate { server, why },
+            None => VerifyError::Unauthorised { server, status },
+        },
+        (VerifyError::Tls { server, why }, credential) => {
+            if let Credential::Certificate { certificates, .. } = credential
+                && why == ALERT
+                && let Some(why) = cause::not_valid(certificates, now)
+            {
+                return VerifyError::ClientCertificate { server, why };
+            }
+            let of_authority = if cause::is_no_authority(&access.authority) {
+                Some("the authority in the kubeconfig is no certificate authority".to_owned())
+            } else {
+                let not_valid = cause::not_valid(&access.authority, now);
+                not_valid.map(|why| format!("the authority in the kubeconfig is not valid: {why}"))
+            };
+            let why = match of_authority {
+                Some(cause) => format!("{why}; {cause}"),
+                None => why,
+            };
+            VerifyError::Tls { server, why }
+        }
+        (error, _) => error,
     }
 }
 
@@ -182,7 +227,7 @@ fn classify(server: &str, error: &kube::Error) -> VerifyError {
     match find_tls(error) {
         Some(error) => VerifyError::Tls {
             server,
-            why: tls_word(error),
+            why: tls_cause(error),
         },
         None => VerifyError::Unreachable { server },
     }
@@ -206,9 +251,12 @@ fn find_tls<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     None
 }
 
-fn tls_word(error: &rustls::Error) -> &'static str {
+/// What the server says where it refuses the client's certificate.
+const ALERT: &str = "it refuses the client certificate";
+
+fn tls_cause(error: &rustls::Error) -> String {
     use rustls::{CertificateError as Certificate, Error as Tls};
-    match error {
+    let cause = match error {
         Tls::InvalidCertificate(error) => match error {
             Certificate::UnknownIssuer | Certificate::BadSignature => {
                 "its certificate is not signed by the authority in the kubeconfig"
@@ -217,14 +265,35 @@ fn tls_word(error: &rustls::Error) -> &'static str {
                 "its certificate does not cover that address; the flake's certificates must"
             }
             Certificate::Expired | Certificate::ExpiredContext { .. } => {
-                "its certificate is expired"
+                let now = Timestamp::now();
+                return format!("its certificate is expired, and NICO's clock says {now:.0}");
             }
             Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => {
-                "its certificate is not valid yet"
+                let now = Timestamp::now();
+                return format!("its certificate is not valid yet, and NICO's clock says {now:.0}");
+            }
+            Certificate::BadEncoding => "its certificate is malformed",
+            Certificate::UnsupportedSignatureAlgorithmContext { .. }
+            | Certificate::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+                "its certificate is signed by an algorithm that NICO does not support: ECDSA P-256 and P-384, Ed25519, and RSA from 2048 bits on with SHA-2 are"
+            }
+            Certificate::InvalidPurpose | Certificate::InvalidPurposeContext { .. } => {
+                "its certificate is not one of a server"
+            }
+            Certificate::UnhandledCriticalExtension => {
+                "its certificate has a critical extension that NICO does not know"
+            }
+            // The library's own errors are names alone.
+            Certificate::Other(error) if error.to_string().contains("UnsupportedCertVersion") => {
+                "its certificate is not of version 3 of X.509"
+            }
+            Certificate::Other(error) if error.to_string().contains("CaUsedAsEndEntity") => {
+                "its certificate is that of an authority, not of a server"
             }
             _ => "its certificate is not valid",
         },
-        Tls::AlertReceived(_) => "it refuses the client certificate",
+        Tls::AlertReceived(_) => ALERT,
         _ => "it does not speak TLS as it should",
-    }
+    };
+    cause.to_owned()
 }

@@ -19,6 +19,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Value, Unsafe> {
         return Err(Unsafe::TooLarge);
     }
     let text = std::str::from_utf8(bytes).map_err(|_| Unsafe::NotText)?;
+    // As kubectl does, and some editors write it.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.chars().any(is_odd) {
         return Err(Unsafe::NotText);
     }

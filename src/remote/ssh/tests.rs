@@ -11,8 +11,7 @@ use russh::keys::ssh_key::LineEnding;
 use russh::keys::{Algorithm, PrivateKey};
 
 use super::{
-    Deadlines, FileRead, KeyError, Login, MAX_FILE, Session, SshError, connect,
-    fingerprint_of_public_half,
+    Deadlines, FileRead, KeyError, Login, Session, SshError, connect, fingerprint_of_public_half,
 };
 use crate::api::conditions::Reason;
 use crate::remote::known_hosts::{KnownHosts, Policy, line_for};
@@ -92,12 +91,12 @@ impl Place {
         }
     }
 
-    fn line(&self) -> String {
+    pub(super) fn line(&self) -> String {
         line_for(&self.ip, self.host.ssh_port(), &self.host.host_key())
     }
 
     /// Whether every login that the machine saw was by a public key.
-    fn saw_only_public_keys(&self) -> bool {
+    pub(super) fn saw_only_public_keys(&self) -> bool {
         let attempts = self.host.auths();
         attempts.iter().all(|attempt| attempt.method == "publickey")
     }
@@ -144,79 +143,6 @@ pub(super) fn told(read: Result<FileRead, SshError>) -> Result<Option<Vec<u8>>, 
         Err(SshError::Timeout { .. }) => Err("timeout"),
         Err(_) => Err("other"),
     }
-}
-
-#[tokio::test]
-async fn a_file_is_read() {
-    let place = Place::new().await;
-    place.host.put_file(PATH, "content");
-    let (session, line) = place.connect(&known("", Policy::TrustOnFirstUse)).await;
-    let session = session.expect("the machine lets us in");
-    assert_eq!(
-        told(session.read_file(PATH).await),
-        Ok(Some(b"content".to_vec()))
-    );
-    assert_eq!(place.host.execs(), [format!("cat -- '{PATH}'")]);
-    assert!(place.saw_only_public_keys());
-    assert_eq!(line, Some(place.line()));
-}
-
-#[tokio::test]
-async fn sudo_is_asked_second() {
-    let place = Place::new().await;
-    place.host.put_file(PATH, "content");
-    place.host.need_sudo(true);
-    let session = place.session().await;
-    assert_eq!(
-        told(session.read_file(PATH).await),
-        Ok(Some(b"content".to_vec()))
-    );
-    assert_eq!(
-        place.host.execs(),
-        [
-            format!("cat -- '{PATH}'"),
-            format!("sudo -n cat -- '{PATH}'")
-        ]
-    );
-    place.host.no_sudo(true);
-    assert_eq!(told(session.read_file(PATH).await), Err("denied"));
-    assert_eq!(told(session.read_file("/none").await), Ok(None));
-}
-
-#[tokio::test]
-async fn quotes_do_not_end_the_word() {
-    let place = Place::new().await;
-    place.host.put_file("/it's; id", "x");
-    let session = place.session().await;
-    assert_eq!(
-        told(session.read_file("/it's; id").await),
-        Ok(Some(b"x".to_vec()))
-    );
-}
-
-#[tokio::test]
-async fn no_more_than_64_kib() {
-    let place = Place::new().await;
-    let session = place.session().await;
-    place.host.put_file("/full", vec![b'x'; MAX_FILE]);
-    assert_eq!(
-        told(session.read_file("/full").await).map(|read| read.map(|bytes| bytes.len())),
-        Ok(Some(MAX_FILE))
-    );
-    place.host.put_file("/more", vec![b'x'; MAX_FILE + 1]);
-    assert_eq!(told(session.read_file("/more").await), Err("too large"));
-    place.host.answer("/endless", Answer::Endless);
-    assert_eq!(told(session.read_file("/endless").await), Err("too large"));
-}
-
-#[tokio::test]
-async fn a_command_without_a_status_is_no_file() {
-    let place = Place::new().await;
-    place.host.answer(PATH, Answer::NoStatus(b"half".to_vec()));
-    assert_eq!(
-        told(place.session().await.read_file(PATH).await),
-        Err("cut off")
-    );
 }
 
 #[tokio::test]

@@ -68,6 +68,9 @@ pub(super) struct State {
     pub(super) files: BTreeMap<String, Answer>,
     pub(super) need_sudo: bool,
     pub(super) no_sudo: bool,
+    /// What the login shell prints before each command.
+    pub(super) greeting: Vec<u8>,
+    pub(super) speaks_french: bool,
     pub(super) refuse: bool,
     pub(super) hang: bool,
     pub(super) rekeys: bool,
@@ -91,6 +94,8 @@ impl State {
             files: BTreeMap::new(),
             need_sudo: false,
             no_sudo: false,
+            greeting: Vec::new(),
+            speaks_french: false,
             refuse: false,
             hang: false,
             rekeys: false,
@@ -110,26 +115,60 @@ impl State {
         self.api_up && !self.api_off && !self.gone
     }
 
-    /// What a command line gives: only `cat -- <path>` and `sudo -n cat -- <path>` are known.
-    pub(super) fn run(&self, command: &str) -> Answer {
+    /// What a command line gives: only `cat -- <path>`, the same with `sudo -n`, and a look whether there is such a file are known,
+    /// bare or in a script of `sh -c` that gets the path as its argument and begins with `echo`, whose word it prints first.
+    pub(super) fn run(&self, command: &str) -> (Vec<u8>, Answer) {
         let fail = |stderr: String, status| Answer::Fail { stderr, status };
-        let (sudo, rest) = match command.strip_prefix("sudo -n ") {
-            Some(rest) => (true, rest),
-            None => (false, command),
+        let unknown = || {
+            let stderr = format!("sh: command not found: {command}\n");
+            (self.greeting.clone(), fail(stderr, 127))
         };
-        let Some(path) = rest.strip_prefix("cat -- ").and_then(unquote) else {
-            return fail(format!("sh: command not found: {command}\n"), 127);
+        let script = command.strip_prefix("sh -c '");
+        let script = script.and_then(|rest| rest.split_once("' '"));
+        let (script, path) = match script {
+            Some((script, path)) => (script, unquote(&format!("'{path}"))),
+            None => match command.rsplit_once("cat -- ") {
+                Some((_, path)) => (command, unquote(path)),
+                None => return unknown(),
+            },
         };
-        if sudo && self.no_sudo {
-            return fail("sudo: a password is required\n".into(), 1);
+        let Some(path) = path else { return unknown() };
+        let mut before = self.greeting.clone();
+        let echo = script.split_once("; echo ");
+        if let Some((word, _)) = echo.and_then(|(_, rest)| rest.split_once(';')) {
+            before.extend_from_slice(word.as_bytes());
+            before.push(b'\n');
         }
-        match self.files.get(&path) {
-            Some(_) if self.need_sudo && !sudo => {
-                fail(format!("cat: {path}: Permission denied\n"), 1)
+        let sudo = script.contains("sudo -n cat");
+        let english = !self.speaks_french || script.contains("LC_ALL=C");
+        let says = |english_text: &str, french: &str| {
+            let text = if english { english_text } else { french };
+            fail(format!("cat: {path}: {text}\n"), 1)
+        };
+        let file = self.files.get(&path);
+        let answer = if let Some((_, status)) = script.rsplit_once("&& exit ") {
+            // There is such a file, or none, and nobody is kept from looking.
+            let missing = status.split_once(';').and_then(|(it, _)| it.parse().ok());
+            let there = script
+                .rsplit_once("exit ")
+                .and_then(|(_, it)| it.parse().ok());
+            let status = if file.is_none() { missing } else { there };
+            fail(String::new(), status.unwrap_or(127))
+        } else if sudo && self.no_sudo {
+            fail("sudo: a password is required\n".into(), 1)
+        } else {
+            match file {
+                Some(_) if self.need_sudo && !sudo => {
+                    says("Permission denied", "Permission non accordée")
+                }
+                Some(answer) => answer.clone(),
+                None => says(
+                    "No such file or directory",
+                    "Aucun fichier ou dossier de ce nom",
+                ),
             }
-            Some(answer) => answer.clone(),
-            None => fail(format!("cat: {path}: No such file or directory\n"), 1),
-        }
+        };
+        (before, answer)
     }
 }
 
@@ -181,6 +220,16 @@ impl MachineHost {
     /// Whether sudo asks for a password, which nobody can give.
     pub fn no_sudo(&self, no: bool) {
         self.change(|state| state.no_sudo = no);
+    }
+
+    /// What the login shell prints before each command.
+    pub fn greets_with(&self, greeting: &str) {
+        self.change(|state| state.greeting = greeting.into());
+    }
+
+    /// Whether commands report errors in French where no locale is asked for.
+    pub fn speak_french(&self, french: bool) {
+        self.change(|state| state.speaks_french = french);
     }
 
     /// Whether connections to the SSH port are refused (open ones stay).

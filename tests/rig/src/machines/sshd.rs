@@ -158,26 +158,29 @@ impl Handler for Sshd {
         session: &mut Session,
     ) -> Result<(), Self::Error> {
         let command = String::from_utf8_lossy(data).into_owned();
-        let answer = self.state.borrow().run(&command);
+        let (before, answer) = self.state.borrow().run(&command);
         self.state.send_modify(|state| state.execs.push(command));
         session.channel_success(channel)?;
         tokio::spawn(reply(
             session.handle(),
             channel,
-            answer,
+            (before, answer),
             Arc::clone(&self.state),
         ));
         Ok(())
     }
 }
 
-/// Sends an answer; errors mean that the client is gone.
+/// Sends what is printed before, and an answer; errors mean that the client is gone.
 async fn reply(
     handle: Handle,
     channel: ChannelId,
-    answer: Answer,
+    (before, answer): (Vec<u8>, Answer),
     state: Arc<watch::Sender<State>>,
 ) {
+    if send(&handle, channel, before).await.is_err() {
+        return;
+    }
     let status = match answer {
         Answer::Opens(kind, bytes) => {
             if open(&handle, kind).await {
