@@ -10,7 +10,7 @@ use kube::core::{ObjectList, Request};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::client::NoAnswer;
+use super::client::{NoAnswer, TooLong};
 use super::schedule::{METADATA_PAGE, PAGE};
 use crate::api::names::FIELD_MANAGER;
 use crate::api::nio::OnlyMetadata;
@@ -89,6 +89,9 @@ fn explain(what: String, error: &kube::Error) -> CallError {
         kube::Error::Service(error) if error.is::<NoAnswer>() => {
             unanswered(what, "no answer in time")
         }
+        kube::Error::Service(error) if error.is::<TooLong>() => {
+            unanswered(what, "the answer is longer than NICO reads")
+        }
         kube::Error::HyperError(_) | kube::Error::Service(_) => {
             unanswered(what, "the API server could not be reached")
         }
@@ -118,21 +121,14 @@ pub async fn list_one<K: Object>(api: &Api<K>, name: &str) -> Result<Option<K>, 
 
 /// LIST, not from the API server's cache. All pages show one moment.
 pub async fn list_where<K: Object>(api: &Api<K>, which: &ListParams) -> Result<Vec<K>, CallError> {
-    let mut items = Vec::new();
+    let mut all = Vec::new();
     let mut page = Some(which.clone().limit(PAGE));
     while let Some(asked) = page {
-        let list = listed::<K, _>(api.list(&asked)).await?;
-        page = next_page(&asked, &list);
-        items.extend(list.items);
+        let (items, next) = turned::<K, _>(asked.clone(), api.list(&asked).await)?;
+        page = next;
+        all.extend(items);
     }
-    Ok(items)
-}
-
-/// What asks for the page behind this one; `None` where it is the last.
-fn next_page<T: Clone>(asked: &ListParams, list: &ObjectList<T>) -> Option<ListParams> {
-    let token = list.metadata.continue_.as_ref();
-    let token = token.filter(|token| !token.is_empty())?;
-    Some(asked.clone().continue_token(token))
+    Ok(all)
 }
 
 /// LIST of the metadata of objects, not from the API server's cache. It goes by pages, of which nothing is kept here. All pages
@@ -144,14 +140,52 @@ pub async fn list_metadata<K: Object>(
 ) -> Result<(), CallError> {
     let mut page = Some(which.clone().limit(METADATA_PAGE));
     while let Some(asked) = page {
-        let list = listed::<K, _>(metadata_page(api, &asked)).await?;
-        page = next_page(&asked, &list);
-        list.items.into_iter().for_each(|item| take(item.metadata));
+        let answer: kube::Result<ObjectList<OnlyMetadata>> = metadata_page(api, &asked).await;
+        let (items, next) = turned::<K, _>(asked, answer)?;
+        page = next;
+        for item in items {
+            take(item.metadata);
+        }
     }
     Ok(())
 }
 
-/// A page of metadata, of which what is never kept is passed over: as values, `managedFields` take ten times the memory of their text.
+/// What a page shows, and what asks for the next one, if there is one. One that is longer than an answer may be shows nothing, and is
+/// asked for again with fewer objects.
+fn turned<K: Object, T: Clone>(
+    asked: ListParams,
+    answer: kube::Result<ObjectList<T>>,
+) -> Result<(Vec<T>, Option<ListParams>), CallError> {
+    if answer.as_ref().is_err_and(is_too_long)
+        && let Some(fewer) = asked.limit.and_then(fewer)
+    {
+        return Ok((Vec::new(), Some(asked.limit(fewer))));
+    }
+    let list = listed::<K, _>(answer)?;
+    let next = next_page(&asked, &list);
+    Ok((list.items, next))
+}
+
+/// Whether a call failed because its answer is longer than NICO reads.
+#[must_use]
+pub fn is_too_long(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Service(error) if error.is::<TooLong>())
+}
+
+/// How many objects a page has that is asked for again since it was too long; `None` where it had one alone. Five of the largest
+/// objects that etcd stores are shorter than an answer may be.
+#[must_use]
+pub fn fewer(limit: u32) -> Option<u32> {
+    (limit > 1).then(|| (limit / 10).max(1))
+}
+
+/// What asks for the page behind this one; `None` where it is the last.
+fn next_page<T: Clone>(asked: &ListParams, list: &ObjectList<T>) -> Option<ListParams> {
+    let token = list.metadata.continue_.as_ref();
+    let token = token.filter(|token| !token.is_empty())?;
+    Some(asked.clone().continue_token(token))
+}
+
 async fn metadata_page<K: Object>(
     api: &Api<K>,
     which: &ListParams,
@@ -164,7 +198,7 @@ async fn metadata_page<K: Object>(
 /// How many objects there are, in one short LIST that is not from the API server's cache; `None` where the answer does not say.
 pub async fn count<K: Object>(api: &Api<K>) -> Result<Option<usize>, CallError> {
     let one = ListParams::default().limit(1);
-    let list = listed::<K, _>(metadata_page(api, &one)).await?;
+    let list = listed::<K, _>(metadata_page(api, &one).await)?;
     let is_whole = next_page(&one, &list).is_none();
     let others = list.metadata.remaining_item_count;
     let others = others.or_else(|| is_whole.then_some(0));
@@ -174,9 +208,9 @@ pub async fn count<K: Object>(api: &Api<K>) -> Result<Option<usize>, CallError> 
 }
 
 /// What is not served at all is no empty list, nor a sign that something changed.
-async fn listed<K: Object, T>(list: impl Future<Output = kube::Result<T>>) -> Result<T, CallError> {
+fn listed<K: Object, T>(list: kube::Result<T>) -> Result<T, CallError> {
     let what = format!("list of {}", K::plural(&()));
-    call(what, list).await.map_err(|error| match error {
+    list.map_err(|error| match explain(what, &error) {
         CallError::Gone(what) => CallError::Refused {
             what,
             code: 404,
@@ -267,5 +301,38 @@ impl Manager for PatchParams {
             field_manager: Some(FIELD_MANAGER.to_owned()),
             ..Self::default()
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_page_that_is_too_long_is_asked_for_again_with_fewer_objects() {
+        let mut asked = ListParams::default().limit(METADATA_PAGE);
+        asked = asked.continue_token("token");
+        for limit in [25, 2, 1] {
+            let too_long = Err(kube::Error::Service(TooLong.into()));
+            let turned = turned::<ConfigMap, ConfigMap>(asked, too_long).unwrap();
+            assert!(turned.0.is_empty());
+            asked = turned.1.unwrap();
+            assert_eq!(asked.limit, Some(limit));
+            assert_eq!(asked.continue_token.as_deref(), Some("token"));
+        }
+        let list = json!({"metadata": {"continue": "next"}, "items": [{"metadata": {}}]});
+        let list: ObjectList<ConfigMap> = serde_json::from_value(list).unwrap();
+        let (items, next) = turned::<ConfigMap, _>(asked.clone(), Ok(list)).unwrap();
+        assert_eq!((items.len(), next.unwrap().limit), (1, Some(1)));
+        let too_long = Err(kube::Error::Service(TooLong.into()));
+        let error = turned::<ConfigMap, ConfigMap>(asked, too_long).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "list of configmaps: the answer is longer than NICO reads"
+        );
     }
 }

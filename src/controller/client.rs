@@ -1,18 +1,21 @@
 //! The client of the API server: every call is bounded as a whole, from its first byte to the last of its answer, and the API
 //! server is told to give it up by then, too: a write that NICO no longer waits for must not land long after. Answers are bounded in
-//! depth.
+//! depth and in length, and few long ones are held at the same time.
 
 pub mod depth;
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Bytes;
 use hyper::http::uri::PathAndQuery;
 use hyper::{Request, Response, Uri};
 use kube::client::{Body, ClientBuilder, DynBody};
 use kube::{Client, Config};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tower::{BoxError, Service, layer::layer_fn};
 
@@ -23,15 +26,34 @@ use depth::Depth;
 #[error("no answer within {} s", .0.as_secs())]
 pub struct NoAnswer(Duration);
 
+/// Most bytes of an answer that is no watch. etcd stores objects of 1.5 MB, and a byte of them becomes at most six in JSON.
+pub const LONGEST_ANSWER: usize = 10 * 1024 * 1024;
+/// Most bytes of an answer that waits for no other. An object of NICO's or NIO's is shorter, a page of them often longer.
+const SHORT_ANSWER: usize = 256 * 1024;
+/// Longer answers that are held at the same time, until they are decoded: together at most as long as this many of the longest.
+const LONG_ANSWERS: usize = 4;
+
+/// An answer that is longer than [`LONGEST_ANSWER`].
+#[derive(Debug, thiserror::Error)]
+#[error("the answer is longer than {LONGEST_ANSWER} bytes")]
+pub struct TooLong;
+
 /// A client whose calls take at most `longest` each. A watch has to begin in that time; it may last.
 pub fn bounded(config: Config, longest: Duration) -> kube::Result<Client> {
-    let layer = layer_fn(|inner| BoundedCalls { inner, longest });
+    let long_answers = Arc::new(Semaphore::new(LONG_ANSWERS));
+    let layer = layer_fn(move |inner| BoundedCalls {
+        inner,
+        longest,
+        long_answers: Arc::clone(&long_answers),
+    });
     Ok(ClientBuilder::try_from(config)?.with_layer(&layer).build())
 }
 
 struct BoundedCalls<S> {
     inner: S,
     longest: Duration,
+    /// Room for long answers.
+    long_answers: Arc<Semaphore>,
 }
 
 impl<S> Service<Request<Body>> for BoundedCalls<S>
@@ -56,14 +78,19 @@ where
             within(request, self.longest)
         };
         let answer = self.inner.call(request);
+        let long_answers = Arc::clone(&self.long_answers);
         let whole = async move {
             let (head, body) = answer.await?.into_parts();
             let mut depth = Depth::default();
             let body: Box<DynBody> = if watches {
                 Box::new(body.map_frame(move |frame| frame.map_data(|bytes| depth.cut(bytes))))
             } else {
-                let whole = depth.cut(body.collect().await?.to_bytes());
-                Box::new(Full::new(whole).map_err(BoxError::from))
+                let (bytes, room) = collect(body, long_answers).await?;
+                let held = Full::new(depth.cut(bytes)).map_frame(move |frame| {
+                    let _until_decoded = &room;
+                    frame
+                });
+                Box::new(held.map_err(BoxError::from))
             };
             Ok(Response::from_parts(head, body))
         };
@@ -73,6 +100,28 @@ where
             timeout(longest, whole).await.unwrap_or_else(late)
         })
     }
+}
+
+/// The bytes of an answer, and its room among the long ones where it is one. What waits for room stays with the API server.
+async fn collect(
+    mut body: Box<DynBody>,
+    long_answers: Arc<Semaphore>,
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), BoxError> {
+    let (mut bytes, mut room) = (Vec::new(), None);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else {
+            continue;
+        };
+        let length = bytes.len().saturating_add(data.len());
+        if length > LONGEST_ANSWER {
+            return Err(TooLong.into());
+        }
+        if length > SHORT_ANSWER && room.is_none() {
+            room = Some(Arc::clone(&long_answers).acquire_owned().await?);
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok((bytes.into(), room))
 }
 
 /// The same request with the API server's own parameter `timeout`.
@@ -94,8 +143,9 @@ fn within(mut request: Request<Body>, longest: Duration) -> Request<Body> {
 mod tests {
     use std::convert::Infallible;
 
+    use futures::StreamExt as _;
     use http_body_util::StreamBody;
-    use hyper::body::{Bytes, Frame};
+    use hyper::body::Frame;
     use tower::{ServiceExt as _, service_fn};
 
     use super::*;
@@ -115,6 +165,7 @@ mod tests {
         let service = BoundedCalls {
             inner: service_fn(answer),
             longest: Duration::from_millis(50),
+            long_answers: Arc::new(Semaphore::new(1)),
         };
         let request = Request::get(uri).body(Body::empty()).unwrap();
         service.oneshot(request).await.map(drop)
@@ -153,9 +204,62 @@ mod tests {
                     Ok::<_, BoxError>(Response::new(body))
                 }),
                 longest: Duration::from_millis(1500),
+                long_answers: Arc::new(Semaphore::new(1)),
             };
             let request = Request::get(uri).body(Body::empty()).unwrap();
             assert!(service.oneshot(request).await.is_ok());
         }
+    }
+
+    /// An answer of so many frames of 64 KiB, and how many of them are taken.
+    fn long(frames: usize) -> (Box<DynBody>, Arc<std::sync::atomic::AtomicUsize>) {
+        let taken = Arc::<std::sync::atomic::AtomicUsize>::default();
+        let count = Arc::clone(&taken);
+        let frames = futures::stream::iter(0..frames).map(move |_| {
+            count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            Ok::<_, Infallible>(Frame::data(Bytes::from(vec![b' '; 64 * 1024])))
+        });
+        (
+            Box::new(StreamBody::new(frames).map_err(BoxError::from)),
+            taken,
+        )
+    }
+
+    #[tokio::test]
+    async fn what_is_longer_than_any_object_is_not_read_to_its_end() {
+        let room = || Arc::new(Semaphore::new(1));
+        let most = LONGEST_ANSWER / (64 * 1024);
+        let (bytes, _) = collect(long(most).0, room()).await.unwrap();
+        assert_eq!(bytes.len(), LONGEST_ANSWER);
+        let (body, taken) = long(100 * most);
+        let error = collect(body, room()).await.unwrap_err();
+        assert!(error.is::<TooLong>(), "{error}");
+        let taken = taken.load(std::sync::atomic::Ordering::SeqCst);
+        assert_eq!(taken, most + 1);
+    }
+
+    /// A namespace has 192 Secrets read at the same time, of 1.5 MB each.
+    #[tokio::test]
+    async fn few_long_answers_are_held_until_they_are_decoded() {
+        let service = || BoundedCalls {
+            inner: service_fn(|request: Request<Body>| async move {
+                let is_long = request.uri().path() == "/long";
+                Ok::<_, BoxError>(Response::new(long(if is_long { 16 } else { 4 }).0))
+            }),
+            longest: Duration::from_millis(50),
+            long_answers: Arc::new(Semaphore::new(LONG_ANSWERS)),
+        };
+        let mut service = service();
+        let mut ask = |path| service.call(Request::get(path).body(Body::empty()).unwrap());
+        let mut held = Vec::new();
+        for _ in 0..LONG_ANSWERS {
+            held.push(ask("/long").await.unwrap());
+        }
+        let late = ask("/long").await.map(drop).unwrap_err();
+        assert!(late.is::<NoAnswer>(), "{late}");
+        assert!(ask("/short").await.is_ok());
+        let decoded = held.pop().unwrap().into_body().collect().await.unwrap();
+        assert_eq!(decoded.to_bytes().len(), 1024 * 1024);
+        assert!(ask("/long").await.is_ok());
     }
 }

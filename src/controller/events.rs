@@ -1,8 +1,12 @@
 //! Kubernetes Events: what a person would want to see in `kubectl describe`.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use tracing::{Instrument as _, debug};
+use tokio::sync::Semaphore;
+use tracing::{Instrument as _, debug, warn};
 
 use crate::api::names::{FIELD_MANAGER, GROUP, MachineName};
 use crate::api::status::Role;
@@ -206,10 +210,16 @@ impl Happening {
     }
 }
 
+/// Events under way at the same time, of some 10 kB each. What happens to the largest cluster in one pass is told in fewer.
+const EVENTS_UNDER_WAY: usize = 2048;
+
 /// Writes events in the background.
 #[derive(Clone)]
 pub struct Events {
     recorder: Recorder,
+    room: Arc<Semaphore>,
+    /// Events that found no room, since the last one that did.
+    dropped: Arc<AtomicUsize>,
 }
 
 impl Events {
@@ -222,11 +232,23 @@ impl Events {
         };
         Self {
             recorder: Recorder::new(client, reporter),
+            room: Arc::new(Semaphore::new(EVENTS_UNDER_WAY)),
+            dropped: Arc::default(),
         }
     }
 
-    /// Tells what happened to a cluster. A lost event is only logged.
+    /// Tells what happened to a cluster. A lost event is only logged, and of many in a row the first and their number.
     pub fn tell(&self, cluster: &ClusterView, happening: &Happening) {
+        let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
+            if self.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
+                warn!("events are lost: the API server takes them more slowly than they happen");
+            }
+            return;
+        };
+        let dropped = self.dropped.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            warn!(events = dropped, "events were lost");
+        }
         let (type_, reason, action, note) = happening.event();
         let event = Event {
             type_,
@@ -251,10 +273,40 @@ impl Events {
         };
         let recorder = self.recorder.clone();
         let publish = async move {
+            let _room = room;
             if recorder.publish(&event, &reference).await.is_err() {
                 debug!(reason = event.reason, "an event was lost");
             }
         };
         tokio::spawn(publish.in_current_span());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::future::pending;
+
+    use kube::client::Body;
+    use tower::service_fn;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_api_server_that_takes_no_events_holds_a_bounded_number_of_them() {
+        let service = service_fn(|_: hyper::Request<Body>| {
+            pending::<Result<hyper::Response<Body>, Infallible>>()
+        });
+        let events = Events::new(kube::Client::new(service, "default"));
+        let cluster = ClusterView::default();
+        let at_first = tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks();
+        for _ in 0..EVENTS_UNDER_WAY + 7 {
+            events.tell(&cluster, &Happening::Ready);
+        }
+        let metrics = tokio::runtime::Handle::current().metrics();
+        assert!(metrics.num_alive_tasks() <= at_first + EVENTS_UNDER_WAY);
+        assert_eq!(events.dropped.load(Ordering::Relaxed), 7);
     }
 }

@@ -12,14 +12,16 @@ use kube::runtime::watcher::{self, Config, Event, watcher};
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
-use super::calls::Object;
+use super::calls::{Object, fewer, is_too_long};
 use super::schedule::WATCH_LIFE_IN_RESYNCS;
 use crate::api::text::shown;
 use crate::plan::writes::Precondition;
 
 /// One watch, until it begins again.
 struct Watch<K: 'static> {
-    events: BoxStream<'static, Event<K>>,
+    events: BoxStream<'static, watcher::Result<Event<K>>>,
+    /// Objects on a page of its list.
+    page: u32,
     /// When it begins again; `None` while its list goes on, which is not cut short, however long it takes.
     ends: Option<Instant>,
 }
@@ -27,18 +29,19 @@ struct Watch<K: 'static> {
 impl<K: Object + Send + Sync> Watch<K> {
     fn begin(api: &Api<K>, page: u32) -> Self {
         let config = Config::default().page_size(page);
-        let events = watcher(api.clone(), config).default_backoff();
-        let logged = events.filter_map(|event| {
-            let failed = |error: &watcher::Error| {
-                let error = shown(&error.to_string());
-                warn!(kind = %K::kind(&()), error, "a watch failed, retrying");
-            };
-            std::future::ready(event.inspect_err(failed).ok())
-        });
         Self {
-            events: logged.boxed(),
+            events: watcher(api.clone(), config).default_backoff().boxed(),
+            page,
             ends: None,
         }
+    }
+}
+
+/// How many objects are to be on a page of a list that failed for its length.
+fn shorter_page(page: u32, error: &watcher::Error) -> Option<u32> {
+    match error {
+        watcher::Error::InitialListFailed(error) if is_too_long(error) => fewer(page),
+        _ => None,
     }
 }
 
@@ -60,7 +63,8 @@ where
     }
 }
 
-/// The events of a kind; it is listed by pages of so many objects. Failures are logged, and tried again with backoff.
+/// The events of a kind; it is listed by pages of so many objects, and of fewer where those are too long. Failures are logged, and
+/// tried again with backoff.
 pub fn watch<K>(api: Api<K>, resync: Duration, page: u32) -> impl Stream<Item = Event<K>> + Send
 where
     K: Object + Send + Sync + 'static,
@@ -70,12 +74,22 @@ where
         loop {
             let end = watch.ends.unwrap_or_else(Instant::now);
             tokio::select! {
-                Some(event) = watch.events.next() => {
-                    if matches!(event, Event::InitDone) {
-                        watch.ends = Some(Instant::now() + resync.mul_f64(rand::random_range(WATCH_LIFE_IN_RESYNCS)));
+                Some(event) = watch.events.next() => match event {
+                    Ok(event) => {
+                        if matches!(event, Event::InitDone) {
+                            watch.ends = Some(Instant::now() + resync.mul_f64(rand::random_range(WATCH_LIFE_IN_RESYNCS)));
+                        }
+                        return Some((event, (watch, api)));
                     }
-                    return Some((event, (watch, api)));
-                }
+                    Err(error) => {
+                        let page = shorter_page(watch.page, &error);
+                        let error = shown(&error.to_string());
+                        warn!(kind = %K::kind(&()), error, "a watch failed, retrying");
+                        if let Some(page) = page {
+                            watch = Watch::begin(&api, page);
+                        }
+                    }
+                },
                 () = sleep_until(end), if watch.ends.is_some() => watch = Watch::begin(&api, page),
             }
         }
@@ -84,11 +98,18 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use k8s_openapi::api::core::v1::ConfigMap;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+    use kube::client::Body;
     use kube::runtime::reflector;
+    use serde_json::json;
+    use tower::{BoxError, service_fn};
 
     use super::*;
+    use crate::controller::client::TooLong;
 
     fn object(name: &str, version: &str) -> ConfigMap {
         ConfigMap {
@@ -124,5 +145,38 @@ mod tests {
         assert_eq!(news, [None, Some("3".to_owned()), Some("new".to_owned())]);
         see(Event::InitDone);
         assert_eq!(see(Event::Apply(object("1", "4"))).as_deref(), Some("1"));
+    }
+
+    /// One tenant's long objects do not blind NICO for all others.
+    #[tokio::test]
+    async fn a_list_whose_pages_are_too_long_goes_on_by_shorter_ones() {
+        let asked = Arc::<AtomicUsize>::default();
+        let service = service_fn(move |request: hyper::Request<Body>| {
+            let count = asked.fetch_add(1, Ordering::SeqCst);
+            async move {
+                let query = request.uri().query().unwrap_or_default();
+                let items = match query.split('&').any(|part| part == "limit=5") {
+                    true => vec![object("a", "1")],
+                    // The test ends all the same.
+                    false if count > 1 => Vec::new(),
+                    false => return Err(BoxError::from(TooLong)),
+                };
+                let list = json!({"metadata": {"resourceVersion": "1"}, "items": items});
+                let body = Body::from(list.to_string().into_bytes());
+                Ok(hyper::Response::new(body))
+            }
+        });
+        let api = Api::<ConfigMap>::all(kube::Client::new(service, "default"));
+        let mut events = std::pin::pin!(watch(api, Duration::from_secs(300), 50));
+        let mut shown = Vec::new();
+        while let Some(event) = events.next().await {
+            match event {
+                Event::Init => shown.clear(),
+                Event::InitApply(object) => shown.extend(object.metadata.name),
+                Event::InitDone => break,
+                Event::Apply(_) | Event::Delete(_) => {}
+            }
+        }
+        assert_eq!(shown, ["a"]);
     }
 }
