@@ -15,7 +15,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::read::{lenient, metadata, object, whole};
+use super::metadata::cluster_metadata;
+use super::read::{lenient, object, whole};
 use super::rules;
 use super::schema;
 use super::spec::{RefPolicy, RolloutOrder};
@@ -232,7 +233,7 @@ pub struct RolloutSpec {
 #[resource(inherit = KubernetesCluster)]
 pub struct RawCluster {
     /// Standard object metadata, as far as NICO works with it.
-    #[serde(deserialize_with = "metadata")]
+    #[serde(deserialize_with = "cluster_metadata")]
     pub metadata: ObjectMeta,
     /// The spec as stored; null where there is none.
     #[serde(default, deserialize_with = "lenient")]

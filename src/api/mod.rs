@@ -11,6 +11,7 @@ pub mod form;
 pub mod host;
 pub mod kubeconfig;
 pub mod ledger;
+pub mod metadata;
 pub mod names;
 pub mod nio;
 pub mod parsed;

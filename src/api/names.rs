@@ -16,6 +16,14 @@ pub const CLUSTER_FINALIZER: &str = "nico.homystack.com/cluster";
 /// Finalizer of the children that NIO or NICO still needs.
 pub const IN_USE_FINALIZER: &str = "nico.homystack.com/in-use";
 
+/// The finalizers that NIO puts on configurations: classic's, and v1's.
+pub const NIO_FINALIZERS: [&str; 2] = [
+    "kopf.zalando.org/KopfFinalizerMarker",
+    "nio.homystack.com/finalizer",
+];
+/// On what is deleted while its dependents stay (Kubernetes, "Garbage collection").
+pub const ORPHAN_FINALIZER: &str = "orphan";
+
 /// Label that every child carries, with the value [`FIELD_MANAGER`].
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// Label of every child: the cluster's name.
@@ -47,9 +55,6 @@ pub const ADOPT_ANNOTATION: &str = "nico.homystack.com/adopt";
 pub const DIGEST_ANNOTATION: &str = "nico.homystack.com/digest";
 /// On the kubeconfig Secret: the endpoint of the spec that it was made for; empty where there was none.
 pub const ENDPOINT_ANNOTATION: &str = "nico.homystack.com/endpoint";
-/// On the kubeconfig Secret: when it was stored, RFC 3339. Its renewal goes by what remained of the client certificate's life then:
-/// kubeadm dates certificates back to the birth of their authority.
-pub const STORED_ANNOTATION: &str = "nico.homystack.com/stored";
 /// On a Machine: `"true"` keeps a selector from taking it.
 pub const RELEASE_ANNOTATION: &str = "nico.homystack.com/release";
 

@@ -1,19 +1,25 @@
 #![doc = include_str!("nio/README.md")]
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{CustomResource, Resource};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
 
 use super::files::File;
 use super::files_hash::additional_files_hash;
 use super::host::Address;
-use super::names::{ObjectName, is_dns_label};
+use super::metadata::{CUT, metadata};
+use super::names::{CLUSTER_LABEL, ObjectName, is_dns_label};
 use super::parsed::{Parsed, parsed};
-use super::read::{fields, lenient, metadata, small};
-use super::text::shown;
+use super::read::{few_values, fields, lenient, short};
+
+mod status;
+
+pub use status::{NioCondition, NixosConfigurationStatus};
 
 /// Which NIO is installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,11 +30,6 @@ pub enum Generation {
     V1,
 }
 
-/// The finalizers that NIO puts on configurations: classic's, and v1's.
-pub const NIO_FINALIZERS: [&str; 2] = [
-    "kopf.zalando.org/KopfFinalizerMarker",
-    "nio.homystack.com/finalizer",
-];
 /// Key of a machine's private key in its SSH Secret.
 pub const SSH_KEY: &str = "ssh-privatekey";
 
@@ -177,9 +178,9 @@ const READ_FIELDS: [&str; 9] = [
     "credentialsRef",
     "flake",
     "onRemoveFlake",
-    "machineRef",
+    MACHINE_REF,
     "fullInstall",
-    "additionalFiles",
+    ADDITIONAL_FILES,
 ];
 
 /// Spec of a `NixosConfiguration`: the fields that NICO reads, as they are stored, since NIO hashes them so.
@@ -202,6 +203,33 @@ pub struct NixosConfigurationSpec {
 }
 
 const ADDITIONAL_FILES: &str = "additionalFiles";
+const MACHINE_REF: &str = "machineRef";
+
+/// Most bytes of the JSON of the additional files. The longest that NICO writes has 800 kB: 1,100 machines that take the place of as
+/// many, with the longest names and addresses.
+const LONGEST_FILES: usize = 1024 * 1024;
+/// Most bytes of the JSON of another field. The longest that NICO writes is `gitRepo`, of 2,048 characters.
+const LONGEST_FIELD: usize = 4 * 1024;
+
+/// A field as it is kept. In the place of one that NICO cannot have written stands what it never writes; but whom the configuration
+/// is for is always kept.
+fn kept(name: &str, text: &RawValue) -> Value {
+    let longest = match name {
+        ADDITIONAL_FILES => LONGEST_FILES,
+        _ => LONGEST_FIELD,
+    };
+    let is_short = text.get().len() <= longest;
+    if let Some(value) = is_short.then(|| few_values(text)).flatten() {
+        return value;
+    }
+    let reference: SecretRef = serde_json::from_str(text.get()).unwrap_or_default();
+    match reference.name {
+        Some(Parsed::Good(machine)) if name == MACHINE_REF => {
+            json!({ "name": machine, CUT: null })
+        }
+        _ => Value::from(CUT),
+    }
+}
 
 impl From<Map<String, Value>> for NixosConfigurationSpec {
     fn from(mut fields: Map<String, Value>) -> Self {
@@ -228,7 +256,7 @@ impl Eq for NixosConfigurationSpec {}
 
 impl<'de> Deserialize<'de> for NixosConfigurationSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        fields(deserializer, &READ_FIELDS).map(Self::from)
+        fields(deserializer, &READ_FIELDS, kept).map(Self::from)
     }
 }
 
@@ -244,20 +272,6 @@ pub struct OnlyMetadata {
     /// Standard object metadata, as far as NICO works with it.
     #[serde(default, deserialize_with = "metadata")]
     pub metadata: ObjectMeta,
-}
-
-/// Longest text of a status that is kept. No name, commit or hash is as long.
-const LONGEST_TEXT: usize = 1024;
-
-/// A text that is compared; one that is too long is as good as absent.
-fn short<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    let text: Option<String> = lenient(deserializer)?;
-    Ok(text.filter(|text| text.len() <= LONGEST_TEXT))
-}
-
-/// A text that is only shown.
-fn to_show<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    lenient::<_, String>(deserializer).map(|text| shown(&text))
 }
 
 /// The name of a user; one that no system has is none.
@@ -292,7 +306,7 @@ impl NixosConfigurationSpec {
     /// Name of the machine that this configuration is for, where it is one that a machine of NICO's can have.
     #[must_use]
     pub fn machine(&self) -> Option<&str> {
-        let name = self.get("machineRef")?.get("name")?.as_str()?;
+        let name = self.get(MACHINE_REF)?.get("name")?.as_str()?;
         is_dns_label(name).then_some(name)
     }
 
@@ -319,74 +333,51 @@ impl NixosConfigurationSpec {
     }
 }
 
-/// Status of a `NixosConfiguration`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct NixosConfigurationStatus {
-    /// Classic: commit applied.
-    #[serde(deserialize_with = "short", skip_serializing_if = "Option::is_none")]
-    pub applied_commit: Option<String>,
-    /// Classic: hash of the list applied.
-    #[serde(deserialize_with = "short", skip_serializing_if = "Option::is_none")]
-    pub additional_files_hash: Option<String>,
-    /// Classic: the machine that it was applied to.
-    #[serde(deserialize_with = "short", skip_serializing_if = "Option::is_none")]
-    pub target_machine: Option<String>,
-    /// v1: commit resolved.
-    #[serde(deserialize_with = "short", skip_serializing_if = "Option::is_none")]
-    pub resolved_revision: Option<String>,
-    /// v1: phase.
-    #[serde(deserialize_with = "short", skip_serializing_if = "Option::is_none")]
-    pub phase: Option<String>,
-    /// Conditions of both.
-    #[serde(deserialize_with = "small")]
-    pub conditions: Vec<NioCondition>,
-}
-
-/// A condition that NIO wrote.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct NioCondition {
-    /// Its type.
-    #[serde(rename = "type", deserialize_with = "lenient")]
-    pub kind: String,
-    /// `True`, `False` or `Unknown`.
-    #[serde(deserialize_with = "to_show")]
-    pub status: String,
-    /// Why, in one word.
-    #[serde(deserialize_with = "to_show")]
-    pub reason: String,
-    /// Why, for a person.
-    #[serde(deserialize_with = "to_show")]
-    pub message: String,
-}
-
-/// What is to be applied to a machine. One without a spec decodes too.
+/// What is to be applied to a machine. One without a spec decodes too. Of one that is no cluster's, only the machine is kept of its spec.
 #[derive(Resource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[resource(inherit = NixosConfigurationKind)]
+#[serde(from = "Sent")]
 pub struct NixosConfiguration {
     /// Standard object metadata, as far as NICO works with it.
-    #[serde(deserialize_with = "metadata")]
     pub metadata: ObjectMeta,
     /// What is to be applied.
-    #[serde(default, deserialize_with = "lenient")]
     pub spec: NixosConfigurationSpec,
     /// What NIO says of it.
-    #[serde(
-        default,
-        deserialize_with = "lenient",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<NixosConfigurationStatus>,
 }
 
-impl NixosConfigurationStatus {
-    /// The condition of that type, if NIO wrote it.
-    #[must_use]
-    pub fn condition(&self, kind: &str) -> Option<&NioCondition> {
-        self.conditions
-            .iter()
-            .find(|condition| condition.kind == kind)
+/// A configuration as it comes.
+#[derive(Deserialize)]
+struct Sent {
+    #[serde(deserialize_with = "metadata")]
+    metadata: ObjectMeta,
+    #[serde(default, deserialize_with = "lenient")]
+    spec: NixosConfigurationSpec,
+    #[serde(default, deserialize_with = "lenient")]
+    status: Option<NixosConfigurationStatus>,
+}
+
+impl From<Sent> for NixosConfiguration {
+    fn from(sent: Sent) -> Self {
+        let Sent {
+            metadata,
+            mut spec,
+            status,
+        } = sent;
+        let mut owners = metadata.owner_references.iter().flatten();
+        let is_labelled = |labels: &BTreeMap<_, _>| labels.contains_key(CLUSTER_LABEL);
+        let of_a_cluster = owners.any(|owner| owner.kind == "KubernetesCluster")
+            || metadata.labels.as_ref().is_some_and(is_labelled);
+        if !of_a_cluster {
+            spec.fields.retain(|field, _| field == MACHINE_REF);
+            spec.files = Vec::new();
+        }
+        Self {
+            metadata,
+            spec,
+            status,
+        }
     }
 }
 

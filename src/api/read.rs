@@ -1,17 +1,13 @@
 //! How fields of JSON are read where serde's own way is too strict, or not strict enough.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, Error, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-
-use super::names::GROUP;
 
 /// A value of a wrong type is as good as absent: NIO's schemas differ, and an object must never break the watch. It is decoded from
 /// its text, so that no number is too large for the rest, and what is not kept takes no memory: a tree of values is a hundred times as
@@ -35,7 +31,14 @@ pub(super) fn small<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
 }
 
 /// What a text holds, where that are not very many values.
-fn few_values<T: DeserializeOwned>(text: &RawValue) -> Option<T> {
+pub(super) fn few_values<T: DeserializeOwned>(text: &RawValue) -> Option<T> {
+    of_few_values(text, MOST_VALUES)
+        .then(|| serde_json::from_str(text.get()).ok())
+        .flatten()
+}
+
+/// Whether a text has at most so many values.
+pub(super) fn of_few_values(text: &RawValue, most: usize) -> bool {
     let (mut values, mut in_text, mut escaped) = (0, false, false);
     for byte in text.get().bytes() {
         match byte {
@@ -46,69 +49,27 @@ fn few_values<T: DeserializeOwned>(text: &RawValue) -> Option<T> {
             _ => {}
         }
     }
-    (values <= MOST_VALUES)
-        .then(|| serde_json::from_str(text.get()).ok())
-        .flatten()
+    values <= most
 }
 
-/// The metadata that NICO works with, each field by itself: one that is not as it should be is as good as absent. `managedFields` and
-/// the annotations of others are never kept: they are as large as the object, and a merge patch leaves them as they are.
-pub(super) fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    #[derive(Default, Deserialize)]
-    #[serde(rename_all = "camelCase", default)]
-    struct Kept {
-        #[serde(deserialize_with = "lenient")]
-        name: Option<String>,
-        #[serde(deserialize_with = "lenient")]
-        namespace: Option<String>,
-        #[serde(deserialize_with = "lenient")]
-        uid: Option<String>,
-        #[serde(deserialize_with = "lenient")]
-        resource_version: Option<String>,
-        #[serde(deserialize_with = "lenient")]
-        generation: Option<i64>,
-        #[serde(deserialize_with = "lenient")]
-        creation_timestamp: Option<Time>,
-        #[serde(deserialize_with = "lenient")]
-        deletion_timestamp: Option<Time>,
-        #[serde(deserialize_with = "lenient")]
-        finalizers: Option<Vec<String>>,
-        #[serde(deserialize_with = "lenient")]
-        labels: Option<BTreeMap<String, String>>,
-        #[serde(deserialize_with = "lenient")]
-        annotations: Option<BTreeMap<String, String>>,
-        #[serde(deserialize_with = "lenient")]
-        owner_references: Option<Vec<OwnerReference>>,
-    }
+/// Longest text of a status that is kept. No name, commit or hash is as long.
+const LONGEST_TEXT: usize = 1024;
 
-    let kept = object::<D, Kept>(deserializer)?.unwrap_or_default();
-    let own = |key: &str| key.split_once('/').is_some_and(|(group, _)| group == GROUP);
-    let annotations = kept.annotations.map(|mut annotations| {
-        annotations.retain(|key, _| own(key));
-        annotations
-    });
-    Ok(ObjectMeta {
-        name: kept.name,
-        namespace: kept.namespace,
-        uid: kept.uid,
-        resource_version: kept.resource_version,
-        generation: kept.generation,
-        creation_timestamp: kept.creation_timestamp,
-        deletion_timestamp: kept.deletion_timestamp,
-        finalizers: kept.finalizers,
-        labels: kept.labels,
-        annotations: annotations.filter(|annotations| !annotations.is_empty()),
-        owner_references: kept.owner_references,
-        ..ObjectMeta::default()
-    })
+/// A text that is compared; one that is too long is as good as absent.
+pub(super) fn short<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<String>, D::Error> {
+    let text: Option<String> = lenient(deserializer)?;
+    Ok(text.filter(|text| text.len() <= LONGEST_TEXT))
 }
 
-/// The fields of these names, each as it is stored; the others, and those of very many values, are passed over. What is no object has none.
+/// The fields of these names, each as `kept` reads it; the others are passed over. What is no object has none.
 pub(super) fn fields<'de, D: Deserializer<'de>>(
     deserializer: D,
     names: &[&str],
+    kept: fn(&str, &RawValue) -> Value,
 ) -> Result<Map<String, Value>, D::Error> {
-    struct Fields<'a>(&'a [&'a str]);
+    struct Fields<'a>(&'a [&'a str], fn(&str, &RawValue) -> Value);
 
     impl<'de> Visitor<'de> for Fields<'_> {
         type Value = Map<String, Value>;
@@ -122,7 +83,8 @@ pub(super) fn fields<'de, D: Deserializer<'de>>(
             while let Some(name) = from.next_key::<String>()? {
                 if self.0.contains(&name.as_str()) {
                     let text: Box<RawValue> = from.next_value()?;
-                    fields.extend(few_values(&text).map(|value| (name, value)));
+                    let value = (self.1)(&name, &text);
+                    fields.insert(name, value);
                 } else {
                     from.next_value::<IgnoredAny>()?;
                 }
@@ -133,7 +95,9 @@ pub(super) fn fields<'de, D: Deserializer<'de>>(
 
     let text = Box::<RawValue>::deserialize(deserializer)?;
     let mut from = serde_json::Deserializer::from_str(text.get());
-    Ok(from.deserialize_map(Fields(names)).unwrap_or_default())
+    Ok(from
+        .deserialize_map(Fields(names, kept))
+        .unwrap_or_default())
 }
 
 /// An object or null, and nothing else: a derived type also takes a list of its fields' values.

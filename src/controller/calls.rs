@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::client::{NoAnswer, TooLong};
 use super::schedule::{METADATA_PAGE, PAGE};
+use crate::api::metadata::CUT;
 use crate::api::names::FIELD_MANAGER;
 use crate::api::nio::OnlyMetadata;
 use crate::api::text::shown;
@@ -243,6 +244,12 @@ pub async fn patch<K: Object>(
     version: &Precondition,
     mut body: serde_json::Value,
 ) -> Result<K, CallError> {
+    if is_cut(&body) {
+        return Err(CallError::Unanswered {
+            what: what::<K>(name),
+            why: "not written: it has more finalizers or owners than NICO keeps, and a write would take them off",
+        });
+    }
     insist(&mut body, version);
     call(
         what::<K>(name),
@@ -283,6 +290,13 @@ pub async fn delete<K: Object>(
         Ok(_) | Err(CallError::Gone(_)) => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Whether a list that a patch writes as a whole is not all of what was read.
+fn is_cut(body: &serde_json::Value) -> bool {
+    ["finalizers", "ownerReferences"]
+        .iter()
+        .any(|list| body["metadata"][list].to_string().contains(CUT))
 }
 
 fn insist(body: &mut serde_json::Value, version: &Precondition) {
@@ -334,5 +348,28 @@ mod tests {
             error.to_string(),
             "list of configmaps: the answer is longer than NICO reads"
         );
+    }
+
+    #[tokio::test]
+    async fn a_list_of_which_a_part_was_not_kept_is_not_written() {
+        let service = tower::service_fn(|_: hyper::Request<kube::client::Body>| async move {
+            Err::<hyper::Response<kube::client::Body>, _>(tower::BoxError::from("asked"))
+        });
+        let api = Api::<ConfigMap>::all(kube::Client::new(service, "default"));
+        let version = Precondition::of(&ObjectMeta::default());
+        for (metadata, is_written) in [
+            (
+                json!({"finalizers": ["nico.homystack.com/in-use", CUT]}),
+                false,
+            ),
+            (json!({"ownerReferences": [{"uid": CUT}]}), false),
+            (json!({"finalizers": ["nico.homystack.com/in-use"]}), true),
+            (json!({"annotations": {"a": "b"}}), true),
+        ] {
+            let body = json!({ "metadata": metadata });
+            let error = patch(&api, "a", &version, body).await.unwrap_err();
+            let asked = error.to_string().contains("could not be reached");
+            assert_eq!(asked, is_written, "{metadata}: {error}");
+        }
     }
 }

@@ -26,6 +26,7 @@ use super::schedule::{
 use super::settings::OperatorSettings;
 use super::stores::Stores;
 use crate::api::cluster::RawCluster;
+use crate::api::metadata::labels;
 use crate::api::names::CLUSTER_LABEL;
 use crate::api::nio::{Generation, Machine, NixosConfiguration};
 use crate::plan::observed::controller;
@@ -206,8 +207,7 @@ impl Context {
 
     fn of_machine(&self, machine: &Machine) -> Vec<ObjectRef<RawCluster>> {
         let namespace = machine.namespace().unwrap_or_default();
-        let labels = machine.metadata.labels.clone().unwrap_or_default();
-        self.concerned(&namespace, &machine.name_any(), Some(&labels))
+        self.concerned(&namespace, &machine.name_any(), labels(&machine.metadata))
     }
 
     fn of_configuration(&self, configuration: &NixosConfiguration) -> Vec<ObjectRef<RawCluster>> {
@@ -217,8 +217,8 @@ impl Context {
         let machines = of_its_name.into_iter().chain(named_in_it);
         let concerned = machines.flat_map(|machine| {
             let object = self.stores.machines.get(&namespace, &machine);
-            let labels = object.map(|it| it.metadata.labels.clone().unwrap_or_default());
-            self.concerned(&namespace, &machine, labels.as_ref())
+            let labels = object.as_ref().and_then(|it| labels(&it.metadata));
+            self.concerned(&namespace, &machine, labels)
         });
         concerned.chain(owner_of(configuration)).collect()
     }

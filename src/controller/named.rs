@@ -2,6 +2,8 @@
 //! would show every one of them. Of a Secret only facts are kept, never a value, but for the kubeconfig of a cluster
 //! that is asked again and again.
 
+mod kept;
+
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -26,6 +28,7 @@ use crate::remote::kubeconfig::facts as kubeconfig;
 use crate::remote::offload::{ANSWERS, KEYS};
 use crate::remote::secret::SecretText;
 use crate::remote::ssh::{KeyError, MAX_TEXT, fingerprint_of_public_half};
+use kept::{KeptMap, KeptSecret};
 
 /// Fingerprints that are remembered, of 200 bytes each.
 const MAX_FINGERPRINTS: usize = 10_000;
@@ -92,9 +95,9 @@ impl NamedReads {
         {
             return Ok(Some(kubeconfig.clone()));
         }
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        let api: Api<KeptSecret> = Api::namespaced(self.client.clone(), namespace);
         let secret = calls::get_opt(&api, name).await?;
-        let read = secret.and_then(|secret| {
+        let read = secret.map(Secret::from).and_then(|secret| {
             let version = Precondition::of(&secret.metadata);
             Some((version, value_of(secret, VALUE_KEY)?))
         });
@@ -111,7 +114,7 @@ impl NamedReads {
         at_least: Freshness,
     ) -> Result<Read<SecretFacts>, CallError> {
         let at = (namespace, name);
-        let facts = async |secret| self.secret_facts(secret).await;
+        let facts = async |secret: KeptSecret| self.secret_facts(secret.into()).await;
         self.read(&self.secrets, at, at_least, facts).await
     }
 
@@ -123,8 +126,8 @@ impl NamedReads {
         at_least: Freshness,
     ) -> Result<Read<MapFacts>, CallError> {
         let at = (namespace, name);
-        self.read(&self.maps, at, at_least, async |map| map_facts(map))
-            .await
+        let facts = async |map: KeptMap| map_facts(map.into());
+        self.read(&self.maps, at, at_least, facts).await
     }
 
     async fn read<K, T: Clone>(
@@ -221,9 +224,9 @@ pub async fn secret_value(
     name: &str,
     key: &str,
 ) -> Result<Option<SecretText>, CallError> {
-    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let api: Api<KeptSecret> = Api::namespaced(client.clone(), namespace);
     let secret = calls::get_opt(&api, name).await?;
-    Ok(secret.and_then(|secret| value_of(secret, key)))
+    Ok(secret.and_then(|secret| value_of(secret.into(), key)))
 }
 
 fn value_of(mut secret: Secret, key: &str) -> Option<SecretText> {

@@ -8,6 +8,7 @@ use kube::Resource;
 use kube::core::{Selector, SelectorExt as _};
 use kube::runtime::watcher::Event;
 
+use crate::api::metadata::labels;
 use crate::api::names::CLUSTER_LABEL;
 use crate::api::nio::{Machine, NixosConfiguration};
 use crate::plan::observed::controller;
@@ -163,14 +164,14 @@ impl<K: Resource<DynamicType = ()>> Store<K> {
         })
     }
 
-    /// The objects of a namespace whose labels match.
+    /// The objects of a namespace whose labels match. Where not all labels are kept, none does.
     #[must_use]
     pub fn matching(&self, namespace: &str, selector: &Selector) -> Vec<Arc<K>> {
-        let none = BTreeMap::new();
         self.read(|inner| {
             let objects = inner.of_namespace(namespace);
-            let matches =
-                |object: &&Arc<K>| selector.matches(object.meta().labels.as_ref().unwrap_or(&none));
+            let matches = |object: &&Arc<K>| {
+                labels(object.meta()).is_some_and(|labels| selector.matches(labels))
+            };
             objects.filter(matches).map(Arc::clone).collect()
         })
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::api::conditions::{ConditionType, Reason};
-use crate::api::names::{CLUSTER_FINALIZER, MachineName};
-use crate::api::nio::{Generation, NIO_FINALIZERS, NixosConfiguration};
+use crate::api::names::{CLUSTER_FINALIZER, MachineName, NIO_FINALIZERS};
+use crate::api::nio::{Generation, NixosConfiguration};
 use crate::api::status::Role;
 
 use super::action::{Action, ChildWrite, ConfigurationWrite, FinalizerWrite, Mark, Notice};

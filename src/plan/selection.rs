@@ -9,6 +9,7 @@ pub use pick::{Pick, Selection};
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::conditions::{Cause, Reason};
+use crate::api::metadata::labels;
 use crate::api::names::MachineName;
 use crate::api::nio::Machine;
 use crate::api::spec::{Pool, ValidSpec};
@@ -151,9 +152,6 @@ fn keep(
                 let member = observed.member(machine);
                 member.is_some_and(|it| it.is_discoverable() && it.was_confirmed())
             };
-            // One that is to be replaced and is off leaves first: a control plane of three with a dead member takes in no other.
-            let is_off = |machine: &MachineName| observed.cluster.forces(machine.as_str());
-            candidates.retain(|machine| !(released(observed, machine) && is_off(machine)));
             // Who is on its way out stays so, whatever a probe says of another.
             let drains = |machine: &MachineName| {
                 let node = observed.node(machine);
@@ -308,10 +306,11 @@ pub fn mismatched(observed: &Observed, role: Role, machine: &MachineName) -> boo
     matches!(pool(spec, role), Pool::Selected { .. }) && !selects(spec, role, object)
 }
 
-/// Whether the selector of a role matches a machine.
+/// Whether the selector of a role matches a machine. It matches none whose labels are more than NICO keeps.
 #[must_use]
 pub fn selects(spec: &ValidSpec, role: Role, machine: &Machine) -> bool {
-    static NONE: BTreeMap<String, String> = BTreeMap::new();
-    let labels = machine.metadata.labels.as_ref().unwrap_or(&NONE);
+    let Some(labels) = labels(&machine.metadata) else {
+        return false;
+    };
     matches!(pool(spec, role), Pool::Selected { selector, .. } if selector.matches(labels))
 }

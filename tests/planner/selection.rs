@@ -1,6 +1,7 @@
 //! Which machines, and why not.
 
 use nico::api::conditions::{ConditionType::MachinesAvailable, Reason};
+use nico::api::metadata::CUT;
 use nico::api::status::{MachineState, Role};
 use serde_json::json;
 
@@ -229,6 +230,34 @@ fn a_member_that_stops_matching_stays_and_is_reported() {
                 Reason::SelectorMismatch.to_string()
             );
             assert!(seen.world.ready(PROD));
+        });
+}
+
+/// Without the labels that are not kept, it would match.
+#[test]
+fn no_selector_matches_a_machine_whose_labels_are_not_all_kept() {
+    let selector = json!({ "matchExpressions": [{ "key": "old", "operator": "DoesNotExist" }] });
+    let selected = json!({ "machineSelector": selector, "count": 1 });
+    given(cluster().set("controlPlane", selected))
+        .with(machine("a").label(CUT, ""))
+        .machines(["b"])
+        .when(settled)
+        .then(|seen| {
+            let held: Vec<&String> = seen.world.configurations.keys().collect();
+            assert_eq!(held, ["b"]);
+        })
+        .when(|world| {
+            let labels = [(CUT.to_owned(), String::new())];
+            world.machine("b").metadata.labels = Some(labels.into());
+        })
+        .then(|seen| {
+            assert!(seen.plan.actions.is_empty() && seen.world.ready(PROD));
+            let row = &seen.status.machines[0];
+            assert_eq!(row.reason, Reason::SelectorMismatch.to_string());
+            assert!(
+                row.message.contains("more labels than NICO reads"),
+                "{row:?}"
+            );
         });
 }
 

@@ -268,3 +268,67 @@ fn a_text_of_a_status_that_is_too_long_is_not_kept() {
     assert!(kept(1024) > 5 * 1024);
     assert!(kept(1025) < 200, "{}", kept(1025));
 }
+
+fn stored(spec: &Value, metadata: &Value) -> NixosConfiguration {
+    serde_json::from_str(&json!({ "metadata": metadata, "spec": spec }).to_string()).unwrap()
+}
+
+/// A tenant may have many configurations of the size that etcd stores.
+#[test]
+fn of_a_configuration_that_is_no_clusters_only_its_machine_is_kept() {
+    let spec = |files: usize| {
+        let file = |n: usize| json!({"path": n.to_string(), "inline": "x".repeat(130_000)});
+        let files: Vec<Value> = (0..files).map(file).collect();
+        json!({"gitRepo": "https://git/repo", "machineRef": {"name": "w"}, "additionalFiles": files})
+    };
+    let foreign = stored(&spec(5), &json!({"name": "other"}));
+    assert_eq!(foreign.spec.machine(), Some("w"));
+    assert!(bytes(&foreign) < 200, "{}", bytes(&foreign));
+    let other =
+        json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "p", "controller": true});
+    let owned = stored(
+        &spec(5),
+        &json!({"name": "other", "ownerReferences": [other]}),
+    );
+    assert!(bytes(&owned) < 300, "{}", bytes(&owned));
+    // One that claims to be a cluster's.
+    let labels = json!({"nico.homystack.com/cluster": "prod"});
+    let labelled = stored(&spec(10), &json!({"name": "w", "labels": labels}));
+    assert_eq!(labelled.spec.files(), []);
+    assert_eq!(
+        labelled.spec.get("gitRepo"),
+        Some(&json!("https://git/repo"))
+    );
+    assert!(bytes(&labelled) < 300, "{}", bytes(&labelled));
+}
+
+#[test]
+fn a_field_that_nico_cannot_have_written_is_neither_kept_nor_absent() {
+    let labels = json!({"nico.homystack.com/cluster": "prod"});
+    let long = "x".repeat(100_000);
+    let many: Vec<usize> = (0..10_000).collect();
+    let spec = json!({"gitRepo": long, "ref": many, "machineRef": {"name": "w", "more": long}, "additionalFiles": many});
+    let held = stored(&spec, &json!({"name": "w", "labels": labels}));
+    assert_eq!(held.spec.machine(), Some("w"));
+    assert_ne!(held.spec.get("machineRef"), Some(&json!({"name": "w"})));
+    for field in ["gitRepo", "ref", "additionalFiles"] {
+        assert_eq!(held.spec.get(field), Some(&json!(CUT)), "{field}");
+    }
+    assert!(bytes(&held) < 500, "{}", bytes(&held));
+}
+
+#[test]
+fn of_conditions_the_first_of_each_type_is_kept() {
+    let condition =
+        |kind: &str, n: usize| json!({"type": kind, "status": "True", "message": n.to_string()});
+    let long = "x".repeat(6000);
+    let mut conditions: Vec<Value> = (0..200).map(|n| condition(&long, n)).collect();
+    conditions.extend((0..20).flat_map(|n| ["Applied", "Stalled"].map(|kind| condition(kind, n))));
+    let held: NixosConfiguration = serde_json::from_str(
+        &json!({"metadata": {}, "status": {"conditions": conditions}}).to_string(),
+    )
+    .unwrap();
+    let status = held.status.unwrap();
+    assert_eq!(status.conditions.len(), 2);
+    assert_eq!(status.condition("Applied").unwrap().message, "0");
+}

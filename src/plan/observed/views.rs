@@ -4,12 +4,9 @@ use jiff::Timestamp;
 
 use crate::api::conditions::Cause;
 use crate::api::ledger::{Ledger, LedgerError};
-use crate::api::names::MachineName;
+use crate::api::names::{MachineName, ORPHAN_FINALIZER};
 use crate::api::status::ClusterStatus;
 use crate::plan::writes::{Precondition, Wanted};
-
-/// The finalizer of a deletion that orphans (Kubernetes, "Garbage collection").
-const ORPHAN_FINALIZER: &str = "orphan";
 
 /// A Secret as found: never its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +89,7 @@ pub struct Stored {
     pub host: Option<String>,
     /// The endpoint that it was made for, as [`Endpoint`](crate::api::spec::Endpoint) is written; empty where there was none.
     pub endpoint: String,
-    /// From when to when its client certificate is in use: since it was stored, as long as it is valid; `None` where it has none.
+    /// From when to when its client certificate is valid; `None` where it has none.
     pub client_certificate: Option<(Timestamp, Timestamp)>,
 }
 

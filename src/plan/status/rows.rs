@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use crate::api::conditions::{Cause, Reason};
+use crate::api::metadata::labels;
 use crate::api::names::MachineName;
 use crate::api::status::{MachineRow, MachineState, Role};
 use crate::plan::action::{Plan, Wait};
@@ -112,10 +113,16 @@ fn row_state(
     }
     if confirmed(observed, machine) {
         if selection::mismatched(observed, role, machine) {
+            let object = observed.machines.get(machine);
+            let labels_are_kept = object.is_none_or(|it| labels(&it.metadata).is_some());
             return state(
                 MachineState::Confirmed,
                 Reason::SelectorMismatch,
-                "its labels no longer match the selector; it stays",
+                if labels_are_kept {
+                    "its labels no longer match the selector; it stays"
+                } else {
+                    "it has more labels than NICO reads, so no selector matches it; it stays"
+                },
             );
         }
         return (MachineState::Confirmed, None);
