@@ -40,6 +40,18 @@ pub fn configuration_resource() -> ApiResource {
     nio_resource("NixosConfiguration", "nixosconfigurations")
 }
 
+/// The resource `NixCronJob` of NIO v1 for dynamic objects.
+#[must_use]
+pub fn cron_resource() -> ApiResource {
+    nio_resource("NixCronJob", "nixcronjobs")
+}
+
+/// The resource `NixJob` of NIO v1 for dynamic objects.
+#[must_use]
+pub fn job_resource() -> ApiResource {
+    nio_resource("NixJob", "nixjobs")
+}
+
 /// The resource `KubernetesCluster` for dynamic objects.
 #[must_use]
 pub fn cluster_resource() -> ApiResource {
@@ -71,7 +83,7 @@ pub fn clusters(client: &Client, namespace: &str) -> Api<DynamicObject> {
     Api::namespaced_with(client.clone(), namespace, &cluster_resource())
 }
 
-/// NIO's definitions of one generation, YAML.
+/// NIO's definitions of `Machine` and `NixosConfiguration` in one generation, YAML.
 #[must_use]
 pub fn definitions(generation: Generation) -> &'static str {
     match generation {
@@ -80,9 +92,14 @@ pub fn definitions(generation: Generation) -> &'static str {
     }
 }
 
-/// Installs NIO's definitions of one generation and waits until they are served.
+/// Installs NIO's definitions of `Machine` and `NixosConfiguration` and waits until they are served.
 pub async fn install_crds(client: &Client, generation: Generation) {
     install_crd_text(client, definitions(generation)).await;
+}
+
+/// Installs the definitions of all that NIO v1 makes for a configuration.
+pub async fn install_children(client: &Client) {
+    install_crd_text(client, include_str!("crds/v1-children.yaml")).await;
 }
 
 /// Installs every definition of a YAML text (or updates it) and waits until it is established and its resource answers a list.

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use crate::control_plane::{self, ControlPlane};
-use crate::crds::{Generation, install_crd_text, install_crds};
+use crate::crds::{Generation, install_children, install_crd_text, install_crds};
 use crate::deploy;
 use crate::machines::MachinePool;
 use crate::runtime;
@@ -36,6 +36,8 @@ pub fn repository() -> PathBuf {
 
 /// What a management cluster with machines consists of, but for what lives in a namespace.
 pub struct Environment {
+    /// Which NIO it was started with.
+    pub generation: Generation,
     /// The management control plane.
     pub control_plane: ControlPlane,
     /// An administrator's client of the rig's own runtime.
@@ -60,6 +62,9 @@ impl Environment {
             let control_plane = control_plane.expect("the management control plane starts");
             let client = control_plane.client();
             install_crds(&client, generation).await;
+            if generation == Generation::V1 {
+                install_children(&client).await;
+            }
             for (_, text) in deploy::manifests(&repository().join("crds")) {
                 install_crd_text(&client, &text).await;
             }
@@ -76,6 +81,7 @@ impl Environment {
             let namespace_rights = deploy::rights(&repository().join("deploy/one-namespace"));
             let pool = MachinePool::start(workload.address()).await;
             Self {
+                generation,
                 control_plane,
                 client,
                 workload: Arc::new(workload),
@@ -89,10 +95,18 @@ impl Environment {
 
     /// The environment of this process with classic NIO, started when it is first asked for.
     pub async fn shared() -> &'static Self {
-        static SHARED: OnceCell<Environment> = OnceCell::const_new();
-        SHARED
-            .get_or_init(|| Self::start(Generation::Classic))
-            .await
+        Self::of(Generation::Classic).await
+    }
+
+    /// The environment of this process with this NIO, started when it is first asked for.
+    pub async fn of(generation: Generation) -> &'static Self {
+        static CLASSIC: OnceCell<Environment> = OnceCell::const_new();
+        static V1: OnceCell<Environment> = OnceCell::const_new();
+        let shared = match generation {
+            Generation::Classic => &CLASSIC,
+            Generation::V1 => &V1,
+        };
+        shared.get_or_init(|| Self::start(generation)).await
     }
 
     /// A kubeconfig with which the shipped `ServiceAccount`, which has its rights everywhere, reaches the API server at `url`.

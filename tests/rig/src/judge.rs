@@ -104,7 +104,7 @@ impl Judge {
             .last()
             .and_then(|file| file["path"].as_str())
             .unwrap_or_default();
-        if !marker.starts_with(".nico/") {
+        if rollout::reading::marker(marker).is_none() {
             self.say("I15", call, "the last file is no marker");
         }
         if !self
@@ -119,7 +119,9 @@ impl Judge {
     }
 
     fn cluster_nix(&mut self, call: &Call, machine: &str, files: &[Value]) {
-        let inline = files.iter().find(|file| file["path"] == "cluster.nix");
+        let inline = files
+            .iter()
+            .find(|file| rollout::reading::is_cluster_nix(file));
         let text = inline
             .and_then(|file| file["inline"].as_str())
             .unwrap_or_default();

@@ -1,11 +1,13 @@
-//! A stand-in for classic NIO: a task on the rig's own runtime that treats NixosConfigurations and Machines field by field as the
-//! real program does, with hours shortened to milliseconds, and with knobs for all that it does wrong.
+//! A stand-in for NIO in both generations: a task on the rig's own runtime that treats NixosConfigurations and Machines field by
+//! field as the real program does, with hours shortened to milliseconds, and with knobs for all that it does wrong.
 
 mod apply;
+mod classic;
 pub mod hash;
 mod history;
 mod knobs;
 mod remove;
+mod v1;
 
 pub use history::{Applied, Attempt, Outcome};
 pub use knobs::Knobs;
@@ -23,7 +25,7 @@ use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::sync::{RwLock, watch};
 
-use crate::crds::{configuration_resource, machine_resource};
+use crate::crds::{Generation, configuration_resource, machine_resource};
 use crate::runtime;
 
 /// The finalizer that kopf puts on what it handles.
@@ -31,25 +33,37 @@ pub const KOPF_FINALIZER: &str = "kopf.zalando.org/KopfFinalizerMarker";
 /// The annotation in which kopf keeps what it handled last.
 pub const KOPF_ANNOTATION: &str = "kopf.zalando.org/last-handled-configuration";
 
+/// The finalizer that v1 puts on configurations.
+pub const V1_FINALIZER: &str = "nio.homystack.com/finalizer";
+
 /// How the stand-in runs.
 #[derive(Clone, Debug)]
 pub struct NioOptions {
+    /// Which NIO it stands in for.
+    pub generation: Generation,
     /// The namespace it looks at; `None`: all of them.
     pub namespace: Option<String>,
     /// The time between two looks without an event (120 s in the original).
     pub tick: Duration,
     /// How long an apply takes, but where a machine's knob says otherwise.
     pub delay: Duration,
+    /// v1: the time from one run of `* * * * *` to the next.
+    pub minute: Duration,
+    /// v1: the time from one run of `*/30 * * * *`, its default, to the next.
+    pub half_hour: Duration,
 }
 
 impl NioOptions {
-    /// One namespace, a tick of half a second, applies of a tenth.
+    /// Classic, one namespace, a tick of half a second, applies of a tenth; v1's minute is half a second, too.
     #[must_use]
     pub fn namespace(namespace: &str) -> Self {
         Self {
+            generation: Generation::Classic,
             namespace: Some(namespace.to_owned()),
             tick: Duration::from_millis(500),
             delay: Duration::from_millis(100),
+            minute: Duration::from_millis(500),
+            half_hour: Duration::from_secs(15),
         }
     }
 }
@@ -111,6 +125,7 @@ struct State {
     ticks: u64,
     /// When the stand-in let go of a configuration that is being deleted, or saw that one is gone.
     let_go: Vec<(Duration, String)>,
+    v1: v1::Memory,
 }
 
 impl Nio {
@@ -133,12 +148,18 @@ impl Nio {
         }
     }
 
+    /// Which NIO it stands in for.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.shared.options.generation
+    }
+
     /// Ends it for good.
     pub fn stop(&self) {
         self.stop.0.send_replace(true);
     }
 
-    /// While paused it does nothing at all, as where its pod is gone.
+    /// While paused it does nothing at all, as where its pod is gone. v1's `CronJob`s go on: they are Kubernetes' own.
     pub fn pause(&self, paused: bool) {
         self.shared.state().paused = paused;
     }
@@ -154,11 +175,17 @@ impl Nio {
         );
     }
 
-    /// A push to the default branch: everything is applied again within a tick. Returns the new head.
+    /// A push to the default branch: everything that follows it is applied again within a tick. Returns the new head.
     #[allow(clippy::must_use_candidate, reason = "the push is the point")]
     pub fn push(&self) -> String {
         self.shared.state().pushes += 1;
         self.head()
+    }
+
+    /// v1: Kubernetes deletes every Job that has ended, as it does in time.
+    pub async fn prune_jobs(&self) {
+        let namespace = self.shared.options.namespace.clone().unwrap_or_default();
+        let _ = self.shared.prune(&namespace).await;
     }
 
     /// The head of the default branch.
@@ -206,7 +233,8 @@ impl Nio {
     /// Clears the status of a configuration and of its machine, as someone's `kubectl edit` or a restored backup would.
     pub async fn wipe_status(&self, namespace: &str, machine: &str) {
         let nothing = json!({"status": {"appliedCommit": null, "additionalFilesHash": null, "configurationHash": null,
-            "targetMachine": null, "lastAppliedTime": null, "conditions": null}});
+            "targetMachine": null, "lastAppliedTime": null, "conditions": null, "phase": null,
+            "resolvedRevision": null, "observedGeneration": null}});
         let _ = self
             .shared
             .patch_status(&configuration_resource(), namespace, machine, nothing)
@@ -222,14 +250,22 @@ impl Nio {
 async fn run(shared: Arc<Shared>) {
     let mut configurations = Box::pin(shared.watch(&configuration_resource()));
     let mut machines = Box::pin(shared.watch(&machine_resource()));
-    let mut tick = tokio::time::interval(shared.options.tick);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let every = |time: Duration| {
+        let mut interval = tokio::time::interval_at((Instant::now() + time).into(), time);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        interval
+    };
+    let mut tick = every(shared.options.tick);
+    let mut minute = every(shared.options.minute);
+    let mut half_hour = every(shared.options.half_hour);
     let mut stopped = shared.stopped.clone();
     loop {
         tokio::select! {
             Some(event) = configurations.next() => shared.configuration_event(event),
             Some(event) = machines.next() => shared.machine_event(event),
             _ = tick.tick() => shared.tick(),
+            _ = minute.tick() => shared.start_due(v1::EVERY_MINUTE),
+            _ = half_hour.tick() => shared.start_due(v1::EVERY_HALF_HOUR),
             _ = stopped.wait_for(|stopped| *stopped) => return,
         }
     }
@@ -301,6 +337,9 @@ impl Shared {
                 let key = key_of(&object);
                 self.state().machines.insert(key.clone(), object);
                 self.probe(&key);
+                if self.options.generation == Generation::V1 {
+                    self.reconcile_machine(&key);
+                }
             }
             Ok(watcher::Event::Delete(object)) => {
                 self.state().machines.remove(&key_of(&object));
@@ -309,7 +348,7 @@ impl Shared {
         }
     }
 
-    /// What kopf's timers do: look at everything again, and try again what failed.
+    /// Time passes: look at everything again, and try again what failed.
     fn tick(self: &Arc<Self>) {
         let (configurations, machines): (Vec<DynamicObject>, Vec<Key>) = {
             let mut state = self.state();
@@ -323,73 +362,22 @@ impl Shared {
             self.probe(&key);
         }
         for object in configurations {
-            let key = key_of(&object);
-            self.react(&key);
-            if object.metadata.deletion_timestamp.is_none() && has_finalizer(&object) {
-                self.spawn_look(&key);
+            self.react(&key_of(&object));
+            if self.options.generation == Generation::Classic {
+                self.timer(&object);
             }
         }
     }
 
-    /// kopf's handlers: the finalizer first, then creation, change or deletion, one at a time for each object.
+    /// Something about a configuration may ask for work.
     fn react(self: &Arc<Self>, key: &Key) {
-        let object = {
-            let mut state = self.state();
-            if state.paused {
-                return;
-            }
-            let Some(object) = state.configurations.get(key).cloned() else {
-                return;
-            };
-            let deleted = object.metadata.deletion_timestamp.is_some();
-            let idle = if deleted {
-                !has_finalizer(&object)
-            } else {
-                has_finalizer(&object) && apply::handled(&object)
-            };
-            if idle || !state.handling.insert(key.clone()) {
-                return;
-            }
-            object
-        };
-        let (shared, key) = (Arc::clone(self), key.clone());
-        tokio::spawn(async move {
-            if object.metadata.deletion_timestamp.is_some() {
-                shared.remove(&key).await;
-            } else if has_finalizer(&object) {
-                if !object.annotations().contains_key(KOPF_ANNOTATION) {
-                    // Each creation starts two applies at once: the handler and the timer's first run.
-                    shared.spawn_look(&key);
-                }
-                if shared.look(&key).await {
-                    shared.mark_handled(&key, &object).await;
-                }
-            } else {
-                shared
-                    .change_finalizers(&key, |finalizers| {
-                        // What was seen may be older than its last look.
-                        if !finalizers.iter().any(|it| it == KOPF_FINALIZER) {
-                            finalizers.push(KOPF_FINALIZER.to_owned());
-                        }
-                    })
-                    .await;
-            }
-            shared.state().handling.remove(&key);
-            // What came while this ran has had its event: look at the newest state once more.
-            if shared.changed_since(&key, &object) {
-                shared.react(&key);
-            }
-        });
+        match self.options.generation {
+            Generation::Classic => self.handle(key),
+            Generation::V1 => self.reconcile(key),
+        }
     }
 }
 
 fn key_of(object: &DynamicObject) -> Key {
     (object.namespace().unwrap_or_default(), object.name_any())
-}
-
-fn has_finalizer(object: &DynamicObject) -> bool {
-    object
-        .finalizers()
-        .iter()
-        .any(|finalizer| finalizer == KOPF_FINALIZER)
 }

@@ -23,7 +23,7 @@ use kube::Client;
 use kube::api::{Api, DynamicObject, ListParams, ObjectMeta, PostParams};
 use serde_json::{Value, json};
 
-use crate::crds;
+use crate::crds::{self, Generation};
 use crate::deploy;
 use crate::environment::Environment;
 use crate::machines::KeyPair;
@@ -61,6 +61,11 @@ impl World {
         Self::make(environment, None, change).await
     }
 
+    /// A fresh namespace of the shared management cluster with this NIO.
+    pub async fn of(generation: Generation, change: impl FnOnce(&mut NioOptions)) -> Self {
+        Self::on(Environment::of(generation).await, change).await
+    }
+
     /// A fresh namespace, and a workload API server of its own as long as the world lasts: Nodes have the machines' names, and
     /// those of the control plane its label. There are six in a process: a test that asks while all are in use waits.
     pub async fn alone() -> Self {
@@ -69,7 +74,12 @@ impl World {
 
     /// As [`World::alone`], with a NIO whose options were changed.
     pub async fn alone_with(change: impl FnOnce(&mut NioOptions)) -> Self {
-        let (environment, lease) = tokio::join!(Environment::shared(), Lease::take());
+        Self::alone_of(Generation::Classic, change).await
+    }
+
+    /// As [`World::alone`], of the management cluster with this NIO.
+    pub async fn alone_of(generation: Generation, change: impl FnOnce(&mut NioOptions)) -> Self {
+        let (environment, lease) = tokio::join!(Environment::of(generation), Lease::take());
         Self::make(environment, Some(lease), change).await
     }
 
@@ -100,6 +110,7 @@ impl World {
             ),
         };
         let mut options = NioOptions::namespace(&namespace);
+        options.generation = environment.generation;
         change(&mut options);
         let nio = Nio::start(environment.client.clone(), options, flake.hook());
         Self {

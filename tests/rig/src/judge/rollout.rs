@@ -1,7 +1,7 @@
 //! A judge of rolling changes: which machines were in flight because of NICO and when, read off its writes and what
 //! NIO's stand-in did; and what of that broke the rules. It knows the objects by their wire form alone.
 
-mod reading;
+pub(super) mod reading;
 mod rules;
 
 pub use rules::{Order, Rules};
@@ -140,9 +140,9 @@ impl Judge {
         for attempt in &evidence.attempts {
             let one = &attempt.applied;
             if attempt.outcome == Outcome::Success && !one.removal {
-                let marker = one.marker.clone().unwrap_or_default();
+                let marker = one.marker.as_deref().and_then(reading::marker);
                 applied
-                    .entry((one.machine.clone(), marker))
+                    .entry((one.machine.clone(), marker.unwrap_or_default().to_owned()))
                     .or_insert(attempt.ended);
             }
         }
@@ -288,9 +288,7 @@ impl Judge {
             );
             return;
         }
-        let applied = self
-            .applied
-            .get(&(machine.to_owned(), format!(".nico/{marker}")));
+        let applied = self.applied.get(&(machine.to_owned(), marker.to_owned()));
         if applied.is_none_or(|ended| *ended > call.at) {
             self.say("I3", call, "NIO has not applied what is confirmed");
         }

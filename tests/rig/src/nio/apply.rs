@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::hash::{additional_files_hash, hex};
 use super::{Aftermath, Applied, Attempt, KOPF_ANNOTATION, Key, Knobs, Outcome, Shared};
-use crate::crds::{configuration_resource, machine_resource};
+use crate::crds::{Generation, configuration_resource, machine_resource};
 
 impl Shared {
     /// Reports whether a machine can be reached.
@@ -37,10 +37,16 @@ impl Shared {
             )
         };
         let mut patch = json!({});
-        if status["discoverable"] != json!(wanted) {
-            patch["discoverable"] = json!(wanted);
+        let wanted = match self.options.generation {
+            Generation::Classic => json!(wanted),
+            // What is false is absent.
+            Generation::V1 => json!(wanted.then_some(true)),
+        };
+        if status["discoverable"] != wanted {
+            patch["discoverable"] = wanted;
         }
-        if !status["hasConfiguration"].is_boolean() {
+        let classic = self.options.generation == Generation::Classic;
+        if classic && !status["hasConfiguration"].is_boolean() {
             patch["hasConfiguration"] = json!(false);
         }
         if patch != json!({}) {
@@ -210,7 +216,7 @@ impl Shared {
         }))
     }
 
-    async fn secret(
+    pub(super) async fn secret(
         &self,
         namespace: &str,
         name: &str,
@@ -297,7 +303,7 @@ impl Shared {
         let view = |object: &DynamicObject| {
             (
                 object.metadata.deletion_timestamp.is_some(),
-                super::has_finalizer(object),
+                super::classic::has_finalizer(object),
                 essence(object),
             )
         };

@@ -32,7 +32,10 @@ impl Applied {
     /// What cluster.nix says, read as plain data.
     #[must_use]
     pub fn cluster(&self) -> Option<Value> {
-        let text = std::str::from_utf8(self.files.get("cluster.nix")?).ok()?;
+        // With v1 it stands in `configurationSubdir`.
+        let named = |path: &str| path.rsplit('/').next() == Some("cluster.nix");
+        let (_, content) = self.files.iter().find(|(path, _)| named(path))?;
+        let text = std::str::from_utf8(content).ok()?;
         crate::nix::parse(text).ok()
     }
 }

@@ -12,14 +12,16 @@ pub struct Knobs {
     pub fails: bool,
     /// Nothing is done for this machine's configuration, deletion included (N1).
     pub never_reacts: bool,
-    /// NIO cannot reach the machine: not discoverable, `Applied=False`, `appliedCommit` taken away.
+    /// NIO cannot reach the machine: not discoverable; with classic `Applied=False` and `appliedCommit` taken away, with v1 `Blocked`.
     pub unreachable: bool,
+    /// v1: a Job that runs does not end, until this is turned back.
+    pub hangs: bool,
     /// `discoverable` changes at every tick (N4).
     pub flapping: bool,
     /// What `discoverable` says whatever the truth is.
     pub discoverable: Option<bool>,
-    /// Success is reported with the hash of an older list (N3).
+    /// Classic: success is reported with the hash of an older list (N3). v1 claims `Ready` of older lists without a knob.
     pub claims_older_hash: bool,
-    /// `targetMachine` names another machine (N6).
+    /// `targetMachine` names another machine (N6); with v1 the Machine says that this configuration was applied.
     pub names_other_machine: Option<String>,
 }

@@ -6,6 +6,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use super::World;
+use crate::crds::Generation;
 use crate::deploy;
 use crate::machines::{HostOptions, MachineHost};
 
@@ -74,17 +75,27 @@ impl World {
             .set(name, |knobs| knobs.unreachable = !spec.discoverable);
         let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": format!("ssh-{name}")},
             "stringData": {"ssh-privatekey": self.key.private_pem()}});
+        let key = format!("ssh-{name}");
+        let (machine, status) = match self.nio.generation() {
+            Generation::Classic => (
+                json!({"hostname": name, "ipAddress": ip, "sshUser": "nixos",
+                    "sshKeySecretRef": {"name": key, "namespace": namespace}}),
+                json!({"discoverable": spec.discoverable, "hasConfiguration": false}),
+            ),
+            // What is false is absent.
+            Generation::V1 => (
+                json!({"host": ip, "sshUser": "nixos", "sshKeySecretRef": {"name": key}}),
+                json!({"discoverable": spec.discoverable.then_some(true)}),
+            ),
+        };
         let machine = json!({"apiVersion": "nio.homystack.com/v1alpha1", "kind": "Machine",
-            "metadata": {"name": name, "labels": spec.labels},
-            "spec": {"hostname": name, "ipAddress": ip, "sshUser": "nixos",
-                "sshKeySecretRef": {"name": format!("ssh-{name}"), "namespace": namespace}}});
+            "metadata": {"name": name, "labels": spec.labels}, "spec": machine});
         for object in [secret, machine] {
             deploy::apply_value(&self.client, namespace, object)
                 .await
                 .expect("a machine's objects can be made");
         }
-        let status =
-            json!({"status": {"discoverable": spec.discoverable, "hasConfiguration": false}});
+        let status = json!({ "status": status });
         self.machines()
             .patch_status(name, &PatchParams::default(), &Patch::Merge(status))
             .await

@@ -6,6 +6,7 @@
 mod machines;
 mod nio;
 mod proxy;
+mod v1;
 
 use std::time::Duration;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::nio::KOPF_FINALIZER;
+use crate::nio::{KOPF_FINALIZER, V1_FINALIZER};
 use crate::proxy::Call;
 
 /// What the ledger of a cluster says.
@@ -80,14 +80,14 @@ pub(super) fn effect(call: &Call) -> Option<Effect> {
 fn configuration(call: &Call, machine: String, body: &Value) -> Option<Effect> {
     let metadata = &body["metadata"];
     if let Some(files) = body["spec"]["additionalFiles"].as_array() {
-        let marker = files.last()?["path"].as_str()?;
-        let inline = files.iter().find(|file| file["path"] == "cluster.nix");
+        let marker = marker(files.last()?["path"].as_str()?)?;
+        let inline = files.iter().find(|file| is_cluster_nix(file));
         let cluster = crate::nix::parse(inline?["inline"].as_str()?).ok()?;
         let mut members = cluster["controlPlane"].as_array().into_iter().flatten();
         return Some(Effect::Written {
             control_plane: members.any(|member| member["name"] == *machine),
             cluster: cluster["name"].as_str()?.to_owned(),
-            marker: marker.trim_start_matches(".nico/").to_owned(),
+            marker: marker.to_owned(),
             made: call.verb == "create",
             machine,
         });
@@ -98,8 +98,23 @@ fn configuration(call: &Call, machine: String, body: &Value) -> Option<Effect> {
         return Some(Effect::Confirmed { machine, marker });
     }
     let finalizers = metadata["finalizers"].as_array()?;
-    let released = finalizers.iter().all(|it| *it != KOPF_FINALIZER);
+    let nio = |it: &Value| *it == KOPF_FINALIZER || *it == V1_FINALIZER;
+    let released = !finalizers.iter().any(nio);
     released.then_some(Effect::Released { machine })
+}
+
+/// The marker in the path of a configuration's last file; v1's paths begin with its `configurationSubdir`.
+pub(in crate::judge) fn marker(path: &str) -> Option<&str> {
+    match path.split_once(".nico/")? {
+        ("", marker) => Some(marker),
+        (subdir, marker) => subdir.ends_with('/').then_some(marker),
+    }
+}
+
+/// Whether an additional file is cluster.nix, in whatever directory.
+pub(in crate::judge) fn is_cluster_nix(file: &Value) -> bool {
+    let path = file["path"].as_str().unwrap_or_default();
+    path.rsplit('/').next() == Some("cluster.nix")
 }
 
 /// The machines with an active entry in the slot of a ledger's data.
@@ -113,4 +128,17 @@ pub(super) fn active(data: &Value) -> BTreeSet<String> {
         .filter(|entry| entry["state"] == "active")
         .filter_map(|entry| entry["machine"].as_str().map(str::to_owned))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::marker;
+
+    #[test]
+    fn a_marker_is_known_in_every_directory() {
+        assert_eq!(marker(".nico/abc"), Some("abc"));
+        assert_eq!(marker("some/where/.nico/abc"), Some("abc"));
+        assert_eq!(marker("not.nico/abc"), None);
+        assert_eq!(marker("cluster.nix"), None);
+    }
 }
