@@ -55,6 +55,9 @@ pub const ADOPT_ANNOTATION: &str = "nico.homystack.com/adopt";
 pub const DIGEST_ANNOTATION: &str = "nico.homystack.com/digest";
 /// On the kubeconfig Secret: the endpoint of the spec that it was made for; empty where there was none.
 pub const ENDPOINT_ANNOTATION: &str = "nico.homystack.com/endpoint";
+/// On the kubeconfig Secret: when it was stored, RFC 3339. Its renewal goes by what remained of the client certificate's life then:
+/// kubeadm dates certificates back to the birth of their authority.
+pub const STORED_ANNOTATION: &str = "nico.homystack.com/stored";
 /// On a Machine: `"true"` keeps a selector from taking it.
 pub const RELEASE_ANNOTATION: &str = "nico.homystack.com/release";
 

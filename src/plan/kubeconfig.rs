@@ -164,7 +164,7 @@ enum Renewal {
     Moved,
     /// It does not work.
     Broken,
-    /// Its client certificate has passed half of its life: how long that is, and when it ends.
+    /// Half of what remained of its client certificate's life has passed: how long it lives, and when it ends.
     Old(Duration, Timestamp),
 }
 
@@ -298,7 +298,10 @@ fn renewal(known: &Known<'_>, stored: &Stored) -> (Option<Renewal>, Output) {
         && let Ok(life) = Duration::try_from(to.duration_since(from))
         && life >= KUBECONFIG_SHORTEST_LIFE
     {
-        let rest = (life / 2).saturating_sub(elapsed(from, known.now));
+        // What remained when it was stored: kubeadm dates certificates back to the birth of their authority.
+        let since = stored.stored.map_or(from, |stored| stored.max(from));
+        let remained = Duration::try_from(to.duration_since(since)).unwrap_or_default();
+        let rest = (remained / 2).saturating_sub(elapsed(since, known.now));
         if !rest.is_zero() {
             output.look_again_in(rest.max(Duration::from_secs(1)));
         }

@@ -152,6 +152,9 @@ fn keep(
                 let member = observed.member(machine);
                 member.is_some_and(|it| it.is_discoverable() && it.was_confirmed())
             };
+            // One that is to be replaced and is off leaves first: a control plane of three with a dead member takes in no other.
+            let is_off = |machine: &MachineName| observed.cluster.forces(machine.as_str());
+            candidates.retain(|machine| !(released(observed, machine) && is_off(machine)));
             // Who is on its way out stays so, whatever a probe says of another.
             let drains = |machine: &MachineName| {
                 let node = observed.node(machine);

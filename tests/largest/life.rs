@@ -180,6 +180,7 @@ impl Life {
                         host: address(0),
                         endpoint: String::new(),
                         client_certificate: None,
+                        stored: None,
                     }),
                     ..self.secret(VALUE_KEY)
                 })

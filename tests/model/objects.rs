@@ -137,6 +137,7 @@ pub fn children(facts: &mut Facts, estate: Estate) {
         host: Some("10.0.0.1".to_owned()),
         endpoint: String::new(),
         client_certificate: None,
+        stored: None,
     };
     let found = facts::kubeconfig(secret(2), &cluster, &stored);
     let name = kubeconfig_name(CLUSTER);

@@ -322,6 +322,7 @@ impl World {
                 kubeconfig.stored = Some(Stored {
                     version: crate::facts::version("kubeconfig", &version.to_string()),
                     client_certificate: at_hand.ends.map(|ends| (now, ends)),
+                    stored: Some(now),
                     ..made
                 });
                 kubeconfig.works = at_hand.verified.map_or_else(Works::No, |()| Works::Yes);

@@ -93,6 +93,7 @@ pub fn kubeconfig(view: SecretView, cluster: &ClusterView, stored: &Stored) -> O
         host,
         endpoint: stored.endpoint.clone(),
         client_certificate: stored.client_certificate,
+        stored: stored.stored,
     });
     Some(facts)
 }

@@ -361,6 +361,34 @@ fn an_annotated_member_leaves_once_another_has_taken_its_place() {
         });
 }
 
+/// A dead one of three that a selector chose: nobody joins before it is gone, and it goes once a person says that it is off.
+#[test]
+fn a_dead_member_of_a_selector_is_replaced_once_it_is_named_as_off() {
+    let mut given = given(cluster().select_control_plane(3))
+        .cp_machines(["a", "b", "c"])
+        .with(machine("d").cp().undiscoverable());
+    given.0.settle();
+    assert!(given.0.ready(PROD), "{}", given.0.story());
+    given.0.written.clear();
+    given
+        .when(|world| {
+            die(world, "b");
+            let annotation = ("nico.homystack.com/release".to_owned(), "true".to_owned());
+            world.machine("b").metadata.annotations = Some(BTreeMap::from([annotation]));
+            let status = &mut world.machine("d").status;
+            status.get_or_insert_default().discoverable = true;
+        })
+        .when(settled)
+        .then(|seen| assert_eq!(rolled(&seen.world), Vec::<String>::new()))
+        .when(|world| world.cluster(PROD).view.force_release = Some("b".to_owned()))
+        .when(settled)
+        .then(|seen| {
+            assert!(seen.world.ready(PROD), "{}", seen.world.story());
+            let rolled = rolled(&seen.world);
+            assert_eq!(rolled[..3], ["b leaves", "node b", "d"]);
+        });
+}
+
 /// Two of three are off, and a person vouches for it: they are released, and one that stays is enough to go on.
 #[test]
 fn machines_that_a_person_vouches_for_are_released_whatever_the_numbers() {

@@ -40,6 +40,7 @@ fn stored_for(seconds: i64) -> Given {
                 host: Some("ip-of-b".to_owned()),
                 endpoint: String::new(),
                 client_certificate: Some((now, Timestamp::from_second(ends).unwrap())),
+                stored: Some(now),
             });
         })
 }
@@ -148,6 +149,25 @@ fn one_that_is_half_way_through_its_life_is_read_anew_daily_where_it_came_from()
         .then(|seen| assert_eq!(fetched_from(seen), Vec::<&str>::new()))
         .when(|world| world.wait(1))
         .then(|seen| assert_eq!(fetched_from(seen), ["b", "a", "c"]));
+}
+
+/// kubeadm dates a client certificate back to the birth of its authority: what remained when it was stored counts.
+#[test]
+fn one_that_is_dated_back_is_not_read_again_every_day() {
+    let given = stored(100).when(|world| {
+        let born = world.now - std::time::Duration::from_secs(900 * DAY.unsigned_abs());
+        let stored = kubeconfig(world).stored.as_mut().unwrap();
+        stored.client_certificate.as_mut().unwrap().0 = born;
+    });
+    given
+        .when(|world| world.wait(50 * DAY - 1))
+        .then(|seen| assert_eq!(fetched_from(seen), Vec::<&str>::new()))
+        .when(|world| world.wait(1))
+        .then(|seen| assert!(!fetched_from(seen).is_empty()))
+        // An older version did not note when it stored it.
+        .when(|world| kubeconfig(world).stored.as_mut().unwrap().stored = None)
+        .when(|world| world.wait(1))
+        .then(|seen| assert!(!fetched_from(seen).is_empty()));
 }
 
 /// A day would be too late for one that lives shorter than ten.

@@ -158,6 +158,7 @@ impl World {
             host: Some("10.0.0.1".to_owned()),
             endpoint: endpoint.unwrap_or_default(),
             client_certificate: None,
+            stored: None,
         }
     }
 

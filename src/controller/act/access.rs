@@ -12,10 +12,12 @@ use zeroize::Zeroize as _;
 use super::{ActError, Executor};
 use crate::api::kubeconfig::{KUBECONFIG_KEY, KUBECONFIG_LABEL, KUBECONFIG_TYPE, VALUE_KEY};
 use crate::api::names::{
-    DIGEST_ANNOTATION, ENDPOINT_ANNOTATION, MachineName, known_hosts_name, kubeconfig_name,
+    DIGEST_ANNOTATION, ENDPOINT_ANNOTATION, MachineName, STORED_ANNOTATION, known_hosts_name,
+    kubeconfig_name,
 };
 use crate::controller::background::{FetchSource, FetchSpec};
 use crate::controller::calls::{self, CallError};
+use crate::controller::clock;
 use crate::controller::events::Happening;
 use crate::plan::action::KubeconfigWork;
 use crate::plan::assemble;
@@ -191,6 +193,7 @@ impl Executor<'_> {
                 ENDPOINT_ANNOTATION.to_owned(),
                 endpoint.map(ToString::to_string).unwrap_or_default(),
             ),
+            (STORED_ANNOTATION.to_owned(), clock::now().to_string()),
         ]));
         let value = || ByteString(bytes.to_vec());
         let mut secret = Secret {

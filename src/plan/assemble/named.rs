@@ -230,6 +230,7 @@ impl<'a> NamedFacts<'a> {
                 host: as_written.map(|it| it.host.clone()),
                 endpoint: as_written.map(|it| it.endpoint.clone()).unwrap_or_default(),
                 client_certificate: as_written.and_then(|it| it.client_certificate),
+                stored: as_written.and_then(|it| it.stored),
             }
         });
         if !is_ours {

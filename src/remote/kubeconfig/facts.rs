@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Secret;
 use super::rebuild::{self, Access, Credential};
 use crate::api::digest::sha256;
 use crate::api::kubeconfig::{KUBECONFIG_KEY, KUBECONFIG_LABEL, KubeconfigFacts, VALUE_KEY};
-use crate::api::names::{DIGEST_ANNOTATION, ENDPOINT_ANNOTATION};
+use crate::api::names::{DIGEST_ANNOTATION, ENDPOINT_ANNOTATION, STORED_ANNOTATION};
 
 /// The facts of a Secret; `None` where it is not as NICO wrote it.
 #[must_use]
@@ -29,6 +29,7 @@ pub fn of(secret: &Secret) -> Option<KubeconfigFacts> {
         host: access.server.host.to_string(),
         endpoint: annotation(ENDPOINT_ANNOTATION).unwrap_or_default(),
         client_certificate: validity(&access),
+        stored: annotation(STORED_ANNOTATION).and_then(|it| it.parse().ok()),
     })
 }
 
