@@ -1,6 +1,7 @@
 //! What a workload cluster's own API says that NICO asks for: its Nodes, and whether each member's API server is ready.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::Deref;
 
 use jiff::Timestamp;
@@ -10,7 +11,7 @@ use super::names::MachineName;
 /// The answers of the members' API servers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Workload {
-    /// All Nodes, through the first member that lists them; `None`: none did.
+    /// The Nodes, through the first member that lists them; `None`: none did, or not as the machines are now.
     pub nodes: Option<Nodes>,
     /// `/readyz` of each control plane member, at its own address.
     pub answers: BTreeMap<MachineName, Answer>,
@@ -37,9 +38,21 @@ pub struct Nodes {
     all: Vec<NodeView>,
     by_name: BTreeMap<String, usize>,
     by_address: BTreeMap<String, usize>,
+    /// Hashes of the names and addresses of Nodes that are not kept, in order.
+    others: Vec<u64>,
 }
 
 impl Nodes {
+    /// Whether a Node that is not kept has that name or address: these Nodes were listed for other machines.
+    #[must_use]
+    pub fn hide(&self, name: &str, address: Option<&str>) -> bool {
+        if self.others.is_empty() {
+            return false;
+        }
+        let is_hidden = |hash: u64| self.others.binary_search(&hash).is_ok();
+        is_hidden(hash_of_name(name)) || address.is_some_and(|it| is_hidden(hash_of_address(it)))
+    }
+
     /// The first Node of that name.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&NodeView> {
@@ -69,8 +82,88 @@ impl From<Vec<NodeView>> for Nodes {
             all,
             by_name,
             by_address,
+            others: Vec::new(),
         }
     }
+}
+
+/// The machines for which Nodes are listed, by name and by address.
+#[derive(Clone, Debug, Default)]
+pub struct NodesOf {
+    /// Their names.
+    pub names: BTreeSet<String>,
+    /// Their addresses.
+    pub addresses: BTreeSet<String>,
+}
+
+/// Nodes that are kept though no machine has their name or address: those of the control plane, and those with NICO's marks.
+const MOST_STRANGERS: usize = 256;
+
+/// The Nodes of a list, as they come: a cluster may send 5,000, with 16 addresses each. Those are kept that the planner asks for.
+#[derive(Debug)]
+pub struct NodeList<'a> {
+    of: &'a NodesOf,
+    /// What is kept.
+    pub kept: Vec<NodeView>,
+    others: Vec<u64>,
+}
+
+impl<'a> NodeList<'a> {
+    /// An empty list for these machines.
+    #[must_use]
+    pub fn new(of: &'a NodesOf) -> Self {
+        Self {
+            of,
+            kept: Vec::new(),
+            others: Vec::new(),
+        }
+    }
+
+    /// Takes a Node in; `None` where more are to be kept than are kept.
+    pub fn add(&mut self, mut node: NodeView) -> Option<()> {
+        let addresses = std::mem::take(&mut node.addresses).into_iter();
+        let (of_machines, others): (Vec<String>, Vec<String>) =
+            addresses.partition(|address| self.of.addresses.contains(address));
+        self.others
+            .extend(others.iter().map(|address| hash_of_address(address)));
+        node.addresses = of_machines;
+        let is_of_machine = self.of.names.contains(&node.name) || !node.addresses.is_empty();
+        if is_of_machine || node.control_plane || node.draining_since.is_some() {
+            self.kept.push(node);
+        } else {
+            self.others.push(hash_of_name(&node.name));
+        }
+        let of_machines = self.of.names.len() + self.of.addresses.len();
+        (self.kept.len() <= of_machines + MOST_STRANGERS).then_some(())
+    }
+}
+
+impl From<NodeList<'_>> for Nodes {
+    fn from(list: NodeList<'_>) -> Self {
+        let mut others = list.others;
+        others.sort_unstable();
+        others.dedup();
+        others.shrink_to_fit();
+        Self {
+            others,
+            ..Self::from(list.kept)
+        }
+    }
+}
+
+fn hash_of_name(name: &str) -> u64 {
+    hash("name", name)
+}
+
+fn hash_of_address(address: &str) -> u64 {
+    hash("address", address)
+}
+
+/// The same in every process: who makes two of one hash in a cluster has it asked again.
+fn hash(what: &str, text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (what, text).hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Deref for Nodes {
@@ -108,4 +201,80 @@ pub struct NodeView {
     pub draining_since: Option<Timestamp>,
     /// How many pods are still to be evicted, where NICO drains it and they could be listed.
     pub pods_left: Option<usize>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(n: usize) -> NodeView {
+        NodeView {
+            name: format!("n-{n}"),
+            addresses: (0..16)
+                .map(|a| format!("10.{a}.{}.{}", n / 256, n % 256))
+                .collect(),
+            ..NodeView::default()
+        }
+    }
+
+    fn of(names: &[&str], addresses: &[&str]) -> NodesOf {
+        let set = |texts: &[&str]| texts.iter().map(|it| (*it).to_owned()).collect();
+        NodesOf {
+            names: set(names),
+            addresses: set(addresses),
+        }
+    }
+
+    #[test]
+    fn of_many_nodes_those_of_the_machines_are_kept() {
+        let of = of(&["n-7"], &["10.3.0.9"]);
+        let mut list = NodeList::new(&of);
+        for n in 0..5000 {
+            let mut node = node(n);
+            node.control_plane = n == 20;
+            node.draining_since = (n == 21).then_some(Timestamp::UNIX_EPOCH);
+            assert!(list.add(node).is_some());
+        }
+        let nodes = Nodes::from(list);
+        let kept: Vec<&str> = nodes.iter().map(|node| &*node.name).collect();
+        assert_eq!(kept, ["n-7", "n-9", "n-20", "n-21"]);
+        assert_eq!(nodes.at("10.3.0.9").map(|node| &*node.name), Some("n-9"));
+        assert!(nodes.named("n-7").is_some());
+        // A hash for each of what is not kept, and no text.
+        assert_eq!(nodes.others.len(), 5000 * 17 - 5);
+        assert!(nodes.iter().all(|node| node.addresses.len() <= 1));
+    }
+
+    #[test]
+    fn a_machine_that_came_later_is_not_told_to_have_no_node() {
+        let of = of(&["n-7"], &[]);
+        let mut list = NodeList::new(&of);
+        for n in 0..10 {
+            assert!(list.add(node(n)).is_some());
+        }
+        let nodes = Nodes::from(list);
+        assert!(!nodes.hide("n-7", None));
+        assert!(nodes.hide("n-8", None));
+        assert!(nodes.hide("m", Some("10.3.0.8")));
+        assert!(!nodes.hide("m", Some("10.3.0.99")));
+        // An address of a Node that is kept by its name.
+        assert!(nodes.hide("m", Some("10.3.0.7")));
+        assert!(!Nodes::from(vec![node(1)]).hide("n-2", Some("10.3.0.2")));
+    }
+
+    #[test]
+    fn a_list_of_too_many_strangers_is_not_read() {
+        let of = of(&["n-7"], &[]);
+        let mut list = NodeList::new(&of);
+        let mut taken = 0;
+        for n in 0..5000 {
+            let control_plane = true;
+            let node = NodeView {
+                control_plane,
+                ..node(n)
+            };
+            taken += usize::from(list.add(node).is_some());
+        }
+        assert_eq!(taken, MOST_STRANGERS + 1);
+    }
 }

@@ -20,7 +20,7 @@ use crate::api::names::{
 use crate::api::nio::Generation;
 use crate::api::workload::Answer;
 use crate::plan::action::Scope;
-use crate::plan::assemble::assemble;
+use crate::plan::assemble::{assemble, nodes_of};
 use crate::plan::facts::{
     ClusterFacts, Facts, Freshness, KubeconfigAnswer, KubeconfigQuestion, MapFacts, Needs,
 };
@@ -273,7 +273,12 @@ pub(super) async fn workload_health(
         Ok(api) if api.members.is_empty() => WorkloadHealth::NotReachable(
             "no control plane machine has an address to ask".to_owned(),
         ),
-        Ok(api) => WorkloadHealth::Answered(Arc::new(api.probe().await)),
+        Ok(api) => {
+            let spec = observed.spec.as_ref();
+            let of = spec.map(|spec| nodes_of(observed, spec));
+            let answered = api.probe(&of.unwrap_or_default()).await;
+            WorkloadHealth::Answered(Arc::new(answered))
+        }
         Err(why) => WorkloadHealth::NotReachable(why.to_owned()),
     })
 }

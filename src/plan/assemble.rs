@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use crate::api::names::MachineName;
 use crate::api::spec::{Pool, ValidSpec};
 use crate::api::status::Role;
+use crate::api::workload::NodesOf;
 
 use super::entered::Entered;
 use super::facts::{Facts, KubeconfigQuestion, Needs};
@@ -84,7 +85,11 @@ pub fn assemble(facts: &Facts) -> Result<Observed, Box<Needs>> {
         }
         _ => named.needs.kubeconfig = Some(question),
     }
-    (observed.workload, observed.workload_is_old) = (facts.workload.clone(), facts.workload_is_old);
+    (observed.workload, observed.workload_is_old) = if nodes_are_of_others(facts) {
+        (facts.workload.without_nodes(), true)
+    } else {
+        (facts.workload.clone(), facts.workload_is_old)
+    };
     if let Some((machines, taken)) = &facts.taken {
         let entered = machines
             .iter()
@@ -137,6 +142,22 @@ fn blank(facts: &Facts) -> Observed {
     }
 }
 
+/// The machines whose Nodes the planner asks for.
+#[must_use]
+pub fn nodes_of(observed: &Observed, spec: &ValidSpec) -> NodesOf {
+    let names = of_interest(observed, spec);
+    let machines = observed.machines.values();
+    let addresses = machines.filter_map(|machine| machine.address());
+    NodesOf {
+        names: names
+            .iter()
+            .chain(observed.machines.keys())
+            .map(ToString::to_string)
+            .collect(),
+        addresses: addresses.map(str::to_owned).collect(),
+    }
+}
+
 /// The machines that matter whatever a selector says: members, those that the spec lists, and those that left, whose Node is still to
 /// be found, by its address where it bears another name.
 fn of_interest(observed: &Observed, spec: &ValidSpec) -> Vec<MachineName> {
@@ -148,6 +169,18 @@ fn of_interest(observed: &Observed, spec: &ValidSpec) -> Vec<MachineName> {
         .chain(known)
         .chain(observed.cluster.forced())
         .collect()
+}
+
+/// Whether a machine that matters may have a Node that was not kept, since the Nodes were listed for others. It counts as not listed
+/// then, and the cluster is asked again.
+fn nodes_are_of_others(facts: &Facts) -> bool {
+    let Some(nodes) = facts.workload.nodes() else {
+        return false;
+    };
+    facts.machines.iter().any(|(name, machine)| {
+        let address = machine.as_ref().and_then(|machine| machine.address());
+        nodes.hide(name.as_str(), address)
+    })
 }
 
 fn look_up(facts: &Facts, machines: impl IntoIterator<Item = MachineName>, needs: &mut Needs) {

@@ -21,7 +21,7 @@ use super::deadlines::{MEMBER_PROBE, NODE_LIST, NODE_WRITE, PROBE_CONNECT};
 use super::kubeconfig::verify::member_clients;
 use super::secret::SecretText;
 use crate::api::names::{CORDONED_ANNOTATION, DRAINING_ANNOTATION, MachineName};
-use crate::api::workload::{Answer, Nodes, Workload};
+use crate::api::workload::{Answer, Nodes, NodesOf, Workload};
 pub use node::nodes_of_page;
 use node::{leading_number, list_nodes};
 pub use pods::pods_of_page;
@@ -51,8 +51,8 @@ pub struct WorkloadApi {
 
 impl WorkloadApi {
     /// Asks all members at the same time, and one of those that answer for the Nodes. One that does not answer holds up nothing
-    /// for longer than a deadline.
-    pub async fn probe(&self) -> Workload {
+    /// for longer than a deadline. The Nodes are those of these machines.
+    pub async fn probe(&self, of: &NodesOf) -> Workload {
         let asked = join_all(self.clients().await.into_iter().map(ask_one)).await;
         let mut workload = Workload::default();
         let mut clients = Vec::new();
@@ -65,8 +65,8 @@ impl WorkloadApi {
         }
         let list = async {
             for client in clients {
-                if let Some(mut nodes) = list_nodes(&client).await {
-                    for node in &mut nodes {
+                if let Some(mut nodes) = list_nodes(&client, of).await {
+                    for node in &mut nodes.kept {
                         if node.draining_since.is_some() {
                             let pods = pods::to_evict(&client, &node.name).await;
                             node.pods_left = pods.map(|pods| pods.len());

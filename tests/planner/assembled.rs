@@ -1,13 +1,17 @@
 //! What is made of the objects that were read: whose they are, whether they are of use, and what has to be read besides.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use nico::api::ledger::Ledger;
 use nico::api::names::{ClusterId, ledger_name};
+use nico::api::workload::{NodeList, NodesOf};
 use nico::plan::action::Scope;
-use nico::plan::assemble::assemble;
+use nico::plan::assemble::{assemble, nodes_of};
 use nico::plan::facts::{Facts, Freshness, MapFacts, Needs, ObjectFacts, Read};
-use nico::plan::observed::{KnownHostsView, LedgerView, Observed, SecretView};
+use nico::plan::observed::{
+    KnownHostsView, LedgerView, NodeView, Observed, SecretView, Workload, WorkloadHealth,
+};
 use nico::plan::parting::{Parting, parting};
 use nico::plan::writes::{Child, Precondition};
 use serde_json::json;
@@ -451,4 +455,36 @@ fn no_more_machines_are_force_released_than_a_cluster_can_have() {
     view.force_release = Some(names.join(","));
     assert_eq!(view.forced().count(), 1100);
     assert!(view.forces("m-1099") && !view.forces("m-1100"));
+}
+
+#[test]
+fn nodes_that_were_listed_for_other_machines_count_as_not_listed() {
+    let mut facts = complete(&mut world());
+    let settled = observed(&facts);
+    let of_all = nodes_of(&settled, settled.spec.as_ref().unwrap());
+    let address = settled.machines[&name("a")].address().unwrap().to_owned();
+    assert!(of_all.names.contains("a") && of_all.addresses.contains(&address));
+    let node = |name: &str| NodeView {
+        name: name.to_owned(),
+        addresses: vec![address.clone()],
+        ..NodeView::default()
+    };
+    for (of, node_name, listed) in [
+        (&of_all, "a", true),
+        (&of_all, "node-of-a", true),
+        (&NodesOf::default(), "a", false),
+        (&NodesOf::default(), "node-of-a", false),
+    ] {
+        let mut list = NodeList::new(of);
+        list.add(node(node_name)).unwrap();
+        facts.workload = WorkloadHealth::Answered(Arc::new(Workload {
+            nodes: Some(list.into()),
+            ..Workload::default()
+        }));
+        facts.workload_is_old = false;
+        let seen = observed(&facts);
+        let found = seen.node(&name("a")).is_some();
+        assert_eq!(seen.workload.nodes().is_some(), listed, "{node_name}");
+        assert_eq!((found, seen.workload_is_old), (listed, !listed));
+    }
 }

@@ -27,6 +27,19 @@ impl WorkloadHealth {
         }
     }
 
+    /// The same, but for the Nodes.
+    #[must_use]
+    pub fn without_nodes(&self) -> Self {
+        match self {
+            Self::Answered(workload) => Self::Answered(Arc::new(Workload {
+                nodes: None,
+                answers: workload.answers.clone(),
+                api_minor: workload.api_minor,
+            })),
+            other => other.clone(),
+        }
+    }
+
     /// Whether a member did not answer, or the Nodes could not be listed: to ask the cluster takes long then.
     #[must_use]
     pub fn is_slow(&self) -> bool {

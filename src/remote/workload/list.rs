@@ -17,24 +17,25 @@ const MAX_PAGE: usize = 2 * 1024 * 1024;
 /// Most characters of the token to go on with.
 const MAX_TOKEN: usize = 4096;
 
-/// All objects under a path, which ends in `?` or `&`, each cut down as it is decoded; `None` where they could not all be read.
+/// Takes in all objects under a path, which ends in `?` or `&`, page by page, each cut down as it is decoded; `None` where they could
+/// not all be read, or `take` ends it.
 pub(super) async fn list<T: DeserializeOwned + Send + 'static>(
     client: &Client,
     path: &str,
     kind: &'static str,
     most_pages: usize,
-) -> Option<Vec<T>> {
+    mut take: impl FnMut(Vec<T>) -> Option<()>,
+) -> Option<()> {
     let mut token = String::new();
-    let mut all = Vec::new();
     for _ in 0..most_pages {
         let path = format!("{path}limit={PAGE}&continue={token}");
         let (200, body) = get(client, &path, MAX_PAGE).await? else {
             return None;
         };
         let (items, next) = decoded(body, move |body| page(body, kind)).await?;
-        all.extend(items);
+        take(items)?;
         if next.is_empty() {
-            return Some(all);
+            return Some(());
         }
         token = next;
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::list::{list, named, page};
 use crate::api::names::{CORDONED_ANNOTATION, DRAINING_ANNOTATION, is_dns_label};
-use crate::api::workload::NodeView;
+use crate::api::workload::{NodeList, NodeView, NodesOf};
 
 const KIND: &str = "NodeList";
 const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
@@ -22,10 +22,12 @@ const MAX_UID: usize = 64;
 /// Addresses of a Node that are looked at.
 const MOST_ADDRESSES: usize = 16;
 
-/// All Nodes; `None` where they could not all be read, or one of them is none.
-pub(super) async fn list_nodes(client: &Client) -> Option<Vec<NodeView>> {
-    let nodes = list::<ListedNode>(client, "/api/v1/nodes?", KIND, MOST_PAGES).await?;
-    Some(nodes.into_iter().map(|node| node.0).collect())
+/// The Nodes of these machines; `None` where they could not all be read, or one of them is none.
+pub(super) async fn list_nodes<'a>(client: &Client, of: &'a NodesOf) -> Option<NodeList<'a>> {
+    let mut nodes = NodeList::new(of);
+    let take = |page: Vec<ListedNode>| page.into_iter().try_for_each(|node| nodes.add(node.0));
+    list(client, "/api/v1/nodes?", KIND, MOST_PAGES, take).await?;
+    Some(nodes)
 }
 
 /// The Nodes in a page of a list, and the token of the next one, empty where there is none; `None` where it is no such page.

@@ -33,8 +33,13 @@ pub struct PodView {
 /// The pods of a Node that have to go; `None` where they could not all be read. The Node's name is a checked one.
 pub(super) async fn to_evict(client: &Client, node: &str) -> Option<Vec<PodView>> {
     let path = format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{node}&");
-    let pods = list::<ListedPod>(client, &path, KIND, MOST_PAGES).await?;
-    Some(pods.into_iter().filter_map(|pod| pod.0).collect())
+    let mut pods = Vec::new();
+    let take = |page: Vec<ListedPod>| {
+        pods.extend(page.into_iter().filter_map(|pod| pod.0));
+        Some(())
+    };
+    list(client, &path, KIND, MOST_PAGES, take).await?;
+    Some(pods)
 }
 
 /// The pods in a page of a list that have to go, and the token of the next page; `None` where it is no such page.
