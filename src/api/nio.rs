@@ -33,9 +33,6 @@ pub enum Generation {
 /// Key of a machine's private key in its SSH Secret.
 pub const SSH_KEY: &str = "ssh-privatekey";
 
-/// Namespace of an SSH Secret for which classic names none.
-const CLASSIC_DEFAULT_NAMESPACE: &str = "default";
-
 /// Spec of a `Machine`.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[kube(
@@ -142,31 +139,6 @@ impl Machine {
         ]
         .into_iter()
         .find_map(|(field, address)| Some((field, address.as_ref()?)))
-    }
-
-    /// Namespace and name of the Secret with the machine's SSH key, for a Machine of this namespace; `None` where it names none, an
-    /// error with the field that is no such name.
-    pub fn ssh_key_secret<'a>(
-        &'a self,
-        nio: Option<Generation>,
-        namespace: &'a str,
-    ) -> Result<Option<(&'a str, &'a str)>, &'static str> {
-        let Some(reference) = &self.spec.ssh_key_secret_ref else {
-            return Ok(None);
-        };
-        let namespace = match (nio, &reference.namespace) {
-            (Some(Generation::Classic), Some(Parsed::Good(namespace))) => namespace.as_str(),
-            (Some(Generation::Classic), Some(Parsed::Malformed)) => {
-                return Err("spec.sshKeySecretRef.namespace");
-            }
-            (Some(Generation::Classic), None) => CLASSIC_DEFAULT_NAMESPACE,
-            (Some(Generation::V1) | None, _) => namespace,
-        };
-        match &reference.name {
-            Some(Parsed::Good(name)) => Ok(Some((namespace, name.as_str()))),
-            Some(Parsed::Malformed) => Err("spec.sshKeySecretRef.name"),
-            None => Ok(None),
-        }
     }
 }
 

@@ -5,7 +5,11 @@ use std::{
     process::ExitCode, sync::Arc, time::Duration,
 };
 
-use clap::{Args, ValueEnum, error::ErrorKind};
+use clap::{
+    Args,
+    builder::{PossibleValue, PossibleValuesParser},
+    error::ErrorKind,
+};
 use kube::{Client, client::AuthError};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -22,13 +26,14 @@ use super::{
     panics,
 };
 use crate::{
-    api::{names::is_dns_label, nio::Generation, rules},
+    api::{names::is_dns_label, rules},
     controller::{
         self, RunError,
         client::bounded,
         readiness::{Readiness, mark},
         settings::OperatorSettings,
     },
+    plan::nio,
 };
 
 /// How long the controller may finish what it has in hand after the first signal.
@@ -64,9 +69,10 @@ pub struct RunArgs {
         env = "NICO_NIO",
         hide_env_values = true,
         value_name = "NIO",
-        default_value = "auto"
+        default_value = "auto",
+        value_parser = generations()
     )]
-    nio: NioChoice,
+    nio: String,
 
     /// How often every cluster is looked at without an event, and Secrets are read anew; 1s to 24h
     #[arg(long, env = "NICO_RESYNC", hide_env_values = true, value_name = "DURATION", default_value = "300s", value_parser = parse_resync)]
@@ -111,15 +117,12 @@ pub struct RunArgs {
     log: String,
 }
 
-/// Which NIO is installed, as far as the flag says.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum NioChoice {
-    /// Told by the API server's schema of `Machine`.
-    Auto,
-    /// homystack/NIO.
-    Classic,
-    /// kitsunoff/NIO 1.0.
-    V1,
+/// The values of `--nio`.
+fn generations() -> PossibleValuesParser {
+    let auto = PossibleValue::new("auto").help("Told by the API server's schema of `Machine`");
+    let named = nio::ALL.map(nio::of);
+    let named = named.map(|nio| PossibleValue::new(nio.name()).help(nio.project()));
+    PossibleValuesParser::new(std::iter::once(auto).chain(named))
 }
 
 /// Why the program could not start, or did not go on: one sentence with the mend.
@@ -218,7 +221,7 @@ fn settings(args: RunArgs) -> Result<OperatorSettings, String> {
     let RunArgs {
         watch_namespace,
         default_git_repo,
-        nio,
+        nio: chosen,
         resync,
         request_timeout,
         ssh_port,
@@ -237,11 +240,9 @@ fn settings(args: RunArgs) -> Result<OperatorSettings, String> {
     Ok(OperatorSettings {
         watch_namespace: given(watch_namespace),
         default_git_repo,
-        nio: match nio {
-            NioChoice::Auto => None,
-            NioChoice::Classic => Some(Generation::Classic),
-            NioChoice::V1 => Some(Generation::V1),
-        },
+        nio: nio::ALL
+            .into_iter()
+            .find(|it| nio::of(*it).name() == chosen),
         resync,
         request_timeout,
         ssh_port: ssh_port.get(),

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::calls::{self, CallError};
 use crate::api::nio::Generation;
+use crate::plan::nio;
 
 const PATH: &str = "/openapi/v3/apis/nio.homystack.com/v1alpha1";
 
@@ -29,7 +30,7 @@ fn http_request() -> Result<Request<Vec<u8>>, hyper::http::Error> {
     Request::get(PATH).body(Vec::new())
 }
 
-/// `Machine.spec.properties` has `hostname` in classic and `host` in v1.
+/// The generation whose `Machine` the schema shows.
 fn generation(document: &Value) -> Option<Generation> {
     let schemas = document.get("components")?.get("schemas")?.as_object()?;
     let machine = schemas.values().find(|schema| {
@@ -42,11 +43,7 @@ fn generation(document: &Value) -> Option<Generation> {
             .any(|kind| kind.get("kind").and_then(Value::as_str) == Some("Machine"))
     })?;
     let spec = machine.get("properties")?.get("spec")?.get("properties")?;
-    if spec.get("hostname").is_some() {
-        Some(Generation::Classic)
-    } else {
-        spec.get("host").map(|_| Generation::V1)
-    }
+    nio::told_by(|property| spec.get(property).is_some())
 }
 
 #[cfg(test)]

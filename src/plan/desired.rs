@@ -20,6 +20,7 @@ use crate::api::nio::Generation;
 use crate::api::status::Role;
 
 use super::cluster_nix::{ClusterNix, Lists};
+use super::nio;
 use super::observed::{ClusterView, Member, bears_label, bears_labels, labels};
 use super::writes::{Body, Claim, Rewrite};
 
@@ -101,13 +102,9 @@ impl Target {
     }
 
     fn revision_behind(&self, mut digest: FieldDigest) -> Revision {
-        let generation = match self.common.nio {
-            Generation::Classic => "classic",
-            Generation::V1 => "v1",
-        };
         let fingerprint = self.ssh_key.as_ref().map(|(_, it)| it.as_str());
         digest.add("flake", &self.flake());
-        digest.add("nio", generation);
+        digest.add("nio", nio::of(self.common.nio).name());
         digest.add("credentials", &or_none(self.common.credentials.as_deref()));
         digest.add("sshKey", &or_none(fingerprint));
         Revision::from_digest(&digest.finish())

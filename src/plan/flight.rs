@@ -10,6 +10,7 @@ use crate::api::names::MachineName;
 use crate::api::status::Role;
 
 use super::confirmed::Proof;
+use super::nio;
 use super::observed::{Member, Observed, elapsed};
 use super::patience::OLDER_ATTEMPT_RUNS_FOR;
 
@@ -102,11 +103,15 @@ impl Member<'_> {
     /// How long an older attempt of NIO's may still run on its machine; `None`: it has ended, and NIO's proof of today says so.
     #[must_use]
     pub fn older_attempt(&self, now: Timestamp) -> Option<Duration> {
+        let runs_for = match self.nio {
+            Some(nio) => nio::of(nio).older_attempt_runs_for()?,
+            None => OLDER_ATTEMPT_RUNS_FOR,
+        };
         // What a person wrote there is no time: NIO's proof alone counts then.
         let ran = self
             .rewritten()?
-            .map_or(OLDER_ATTEMPT_RUNS_FOR, |since| elapsed(since, now));
-        let rest = OLDER_ATTEMPT_RUNS_FOR.saturating_sub(ran);
+            .map_or(runs_for, |since| elapsed(since, now));
+        let rest = runs_for.saturating_sub(ran);
         (!rest.is_zero() || self.proof() != Some(Proof::OfHeld)).then_some(rest)
     }
 }

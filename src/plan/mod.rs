@@ -18,6 +18,7 @@ pub mod health;
 pub mod known;
 pub mod kubeconfig;
 pub mod marks;
+pub mod nio;
 pub mod observed;
 pub mod output;
 pub mod parting;

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use crate::api::conditions::{Cause, ConditionType, Reason};
 use crate::api::names::{CLUSTER_FINALIZER, join_token_name, ledger_name, worker_token_name};
-use crate::api::nio::Generation;
 use crate::api::spec::{RefPolicy, ValidSpec};
 
 use super::action::{Action, ChildWrite, FinalizerWrite};
 use super::desired::Common;
+use super::nio;
 use super::observed::{LedgerView, Observed, SecretView};
 use super::output::Output;
 use super::selection::Selection;
@@ -47,25 +47,22 @@ pub fn check(
                 "the API server does not serve NIO's Machine and NixosConfiguration: install NIO",
             );
         }
-        Some(Generation::V1) => amiss.wait(
-            stalled,
-            Reason::NIONotSupported,
-            "this release of NICO works with classic NIO only; nothing is written beside NIO v1",
-        ),
-        Some(Generation::Classic) => {
-            if spec.ref_policy == Some(RefPolicy::Pin) {
-                amiss.wait(
-                    stalled,
-                    Reason::PinNotSupported,
-                    "spec.refPolicy: classic NIO cannot pin a commit: set it to Follow or leave it out",
-                );
+        Some(nio) => {
+            let nio = nio::of(nio);
+            if let Some(why) = nio.unsupported() {
+                amiss.wait(stalled, Reason::NIONotSupported, why);
             }
-            if spec.full_install {
-                amiss.wait(
-                    stalled,
-                    Reason::FullInstallUnsafe,
-                    "spec.fullInstall: classic NIO would wipe the disks again on every later apply: set it to false, and install the machines before NICO takes them",
-                );
+            if spec.ref_policy == Some(RefPolicy::Pin)
+                && let Some(why) = nio.refuses_pin()
+            {
+                let message = format!("spec.refPolicy: {why}");
+                amiss.wait(stalled, Reason::PinNotSupported, message);
+            }
+            if spec.full_install
+                && let Some(why) = nio.refuses_full_install()
+            {
+                let message = format!("spec.fullInstall: {why}");
+                amiss.wait(stalled, Reason::FullInstallUnsafe, message);
             }
         }
     }

@@ -7,10 +7,11 @@ use jiff::Timestamp;
 
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::names::{CLUSTER_FINALIZER, MachineName, NIO_FINALIZERS};
-use crate::api::nio::{Generation, NixosConfiguration};
+use crate::api::nio::NixosConfiguration;
 use crate::api::status::Role;
 
 use super::action::{Action, ChildWrite, ConfigurationWrite, FinalizerWrite, Mark, Notice};
+use super::nio;
 use super::observed::{Holder, Observed, elapsed};
 use super::output::Output;
 use super::patience::NIO_LATE_AFTER;
@@ -117,11 +118,10 @@ pub(super) fn held_by(
     );
     let machine = MachineName::parse(name);
     let object = machine.as_ref().and_then(|it| observed.machine(it));
-    let why = match object {
-        None if observed.nio == Some(Generation::Classic) => {
-            "its Machine object is gone, and classic NIO never lets go without it: create it again"
-        }
-        Some(_) if !machine.is_some_and(|machine| observed.discoverable(&machine)) => {
+    let keeps = || nio::of(observed.nio?).keeps_without_machine();
+    let why = match (object, keeps()) {
+        (None, Some(why)) => why,
+        (Some(_), _) if !machine.is_some_and(|machine| observed.discoverable(&machine)) => {
             "NIO cannot reach the machine"
         }
         _ if deleting_for(configuration, now) >= NIO_LATE_AFTER => {

@@ -3,8 +3,10 @@
 use crate::api::conditions::{Cause, Reason};
 use crate::api::names::MachineName;
 use crate::api::nio::{Generation, Machine, SSH_KEY};
+use crate::api::parsed::Parsed;
 
 use super::facts::SecretFacts;
+use super::nio;
 use super::observed::SshKeyView;
 
 /// The Secret of the cluster's namespace that a Machine names; else why it is of no use. One of another namespace is not read.
@@ -14,7 +16,7 @@ pub fn secret_of<'a>(
     nio: Option<Generation>,
     namespace: &'a str,
 ) -> Result<&'a str, SshKeyView> {
-    let named = machine.ssh_key_secret(nio, namespace).map_err(|field| {
+    let named = named_secret(machine, nio, namespace).map_err(|field| {
         unusable(
             Reason::SSHKeyUnusable,
             format!("{field} of Machine {name} is not a name in Kubernetes: set it to the Secret with the machine's SSH key"),
@@ -37,6 +39,27 @@ pub fn secret_of<'a>(
             "the SSH key of Machine {name} is in Secret {secret} of namespace {lies_in}: copy it into a Secret of namespace {namespace}, and set spec.sshKeySecretRef.namespace of the Machine to {namespace}"
         ),
     ))
+}
+
+/// Namespace and name of the Secret that a Machine of this namespace names; `None` where it names none, an error with the field that is
+/// no such name.
+fn named_secret<'a>(
+    machine: &'a Machine,
+    nio: Option<Generation>,
+    own: &'a str,
+) -> Result<Option<(&'a str, &'a str)>, &'static str> {
+    let Some(reference) = &machine.spec.ssh_key_secret_ref else {
+        return Ok(None);
+    };
+    let namespace = match nio {
+        Some(nio) => nio::of(nio).key_namespace(reference.namespace.as_ref(), own)?,
+        None => own,
+    };
+    match &reference.name {
+        Some(Parsed::Good(name)) => Ok(Some((namespace, name.as_str()))),
+        Some(Parsed::Malformed) => Err("spec.sshKeySecretRef.name"),
+        None => Ok(None),
+    }
 }
 
 /// Whether the key in the Secret that a Machine names can be used, and `given` to the machine where it is to be.
@@ -72,13 +95,18 @@ pub fn judge(
         Some(Ok(fingerprint)) => fingerprint.clone(),
     };
     match found.keys.keys().next() {
-        // Classic hands out the first key of a Secret, whichever that is.
-        Some(first) if first != SSH_KEY && given && nio == Some(Generation::Classic) => unusable(
-            Reason::SSHKeyUnusable,
-            format!(
-                "Secret {secret} of Machine {name} holds the key {first} before {SSH_KEY}, and classic NIO gives machines the first one: move {first} into a Secret of its own"
-            ),
-        ),
+        Some(first)
+            if first != SSH_KEY
+                && given
+                && nio.is_some_and(|nio| nio::of(nio).gives_first_key()) =>
+        {
+            unusable(
+                Reason::SSHKeyUnusable,
+                format!(
+                    "Secret {secret} of Machine {name} holds the key {first} before {SSH_KEY}, and classic NIO gives machines the first one: move {first} into a Secret of its own"
+                ),
+            )
+        }
         _ => SshKeyView::Usable {
             secret: secret.to_owned(),
             fingerprint,
@@ -88,4 +116,50 @@ pub fn judge(
 
 fn unusable(reason: Reason, message: String) -> SshKeyView {
     SshKeyView::Unusable(Cause::new(reason, message))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::api::nio::Generation::{Classic, V1};
+
+    #[test]
+    fn a_name_that_no_secret_can_have_is_refused_by_its_field() {
+        let asked = |reference: Value, nio| {
+            let machine = Machine {
+                spec: serde_json::from_value(json!({ "sshKeySecretRef": reference })).unwrap(),
+                ..Machine::default()
+            };
+            let secret = named_secret(&machine, Some(nio), "team");
+            secret.map(|it| it.map(|(namespace, name)| format!("{namespace}/{name}")))
+        };
+        for name in [
+            "a b",
+            "../x",
+            "a/b",
+            "A",
+            "x?y=z",
+            "\u{1b}[31m",
+            &"a".repeat(254),
+        ] {
+            assert_eq!(
+                asked(json!({ "name": name }), V1),
+                Err("spec.sshKeySecretRef.name")
+            );
+            let reference = json!({ "name": "w", "namespace": name });
+            assert_eq!(
+                asked(reference.clone(), Classic),
+                Err("spec.sshKeySecretRef.namespace")
+            );
+            assert_eq!(asked(reference, V1), Ok(Some("team/w".to_owned())));
+        }
+        assert_eq!(
+            asked(json!({ "name": "w.ssh" }), Classic),
+            Ok(Some("default/w.ssh".to_owned()))
+        );
+        assert_eq!(asked(json!({ "name": "" }), V1), Ok(None));
+    }
 }

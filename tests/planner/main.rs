@@ -24,6 +24,7 @@ mod entries;
 mod facts;
 mod foreign;
 mod founding;
+mod generations;
 mod given;
 mod hand_edits;
 mod kubeconfig;

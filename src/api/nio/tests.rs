@@ -3,7 +3,6 @@ use proptest::prelude::*;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::Generation::{Classic, V1};
 use super::*;
 use crate::api::cluster::RawCluster;
 use crate::api::text::MAX_SHOWN;
@@ -114,43 +113,6 @@ fn a_malformed_address_is_none_and_its_field_is_named() {
             "{spec}"
         );
     }
-}
-
-#[test]
-fn a_name_that_no_secret_can_have_is_refused_by_its_field() {
-    let asked = |reference: Value, nio| {
-        let machine = Machine {
-            spec: serde_json::from_value(json!({ "sshKeySecretRef": reference })).unwrap(),
-            ..Machine::default()
-        };
-        let secret = machine.ssh_key_secret(Some(nio), "team");
-        secret.map(|it| it.map(|(namespace, name)| format!("{namespace}/{name}")))
-    };
-    for name in [
-        "a b",
-        "../x",
-        "a/b",
-        "A",
-        "x?y=z",
-        "\u{1b}[31m",
-        &"a".repeat(254),
-    ] {
-        assert_eq!(
-            asked(json!({ "name": name }), V1),
-            Err("spec.sshKeySecretRef.name")
-        );
-        let reference = json!({ "name": "w", "namespace": name });
-        assert_eq!(
-            asked(reference.clone(), Classic),
-            Err("spec.sshKeySecretRef.namespace")
-        );
-        assert_eq!(asked(reference, V1), Ok(Some("team/w".to_owned())));
-    }
-    assert_eq!(
-        asked(json!({ "name": "w.ssh" }), Classic),
-        Ok(Some("default/w.ssh".to_owned()))
-    );
-    assert_eq!(asked(json!({ "name": "" }), V1), Ok(None));
 }
 
 /// JSON of any form, with the names of real fields among its keys.

@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use super::{Difference, Target};
 use crate::api::files::{File, Text};
 use crate::api::names::{Marker, join_token_name, worker_token_name};
-use crate::api::nio::{Generation, NixosConfiguration, SSH_KEY};
+use crate::api::nio::{NixosConfiguration, SSH_KEY};
 use crate::api::status::Role;
 use crate::plan::cluster_nix::{CLUSTER_NIX, ClusterNix, Lists};
+use crate::plan::nio;
 use crate::plan::observed::{MACHINE_SSH_KEY, WORKER_TOKEN};
 
 /// Key of a token Secret.
@@ -95,12 +96,10 @@ impl Target {
         files
     }
 
-    /// Where a file has to be put so that it lands beside the flake: v1 puts files into the repository's root.
+    /// Where a file has to be put so that it lands beside the flake.
     fn path(&self, file: &str) -> String {
-        match (self.common.nio, &self.common.configuration_subdir) {
-            (Generation::V1, Some(subdir)) => format!("{subdir}/{file}"),
-            _ => file.to_owned(),
-        }
+        let subdir = self.common.configuration_subdir.as_deref();
+        nio::of(self.common.nio).path(subdir, file)
     }
 
     /// What differs in the files. The text of cluster.nix is compared by its values, and the marker, where there is one, by its revision.

@@ -1,0 +1,116 @@
+//! Classic: homystack/NIO, Python on kopf.
+
+use std::time::Duration;
+
+use crate::api::names::ObjectName;
+use crate::api::parsed::Parsed;
+use crate::plan::observed::Member;
+use crate::plan::patience::OLDER_ATTEMPT_RUNS_FOR;
+
+use super::{Nio, Proof};
+
+/// Namespace of an SSH Secret for which a Machine names none.
+const DEFAULT_NAMESPACE: &str = "default";
+
+/// Classic.
+pub(super) struct Classic;
+
+impl Nio for Classic {
+    fn name(&self) -> &'static str {
+        "classic"
+    }
+
+    fn project(&self) -> &'static str {
+        "homystack/NIO"
+    }
+
+    fn address_property(&self) -> &'static str {
+        "hostname"
+    }
+
+    fn refuses_pin(&self) -> Option<&'static str> {
+        Some("classic NIO cannot pin a commit: set it to Follow or leave it out")
+    }
+
+    fn refuses_full_install(&self) -> Option<&'static str> {
+        Some(
+            "classic NIO would wipe the disks again on every later apply: set it to false, and install the machines before NICO takes them",
+        )
+    }
+
+    fn path(&self, _: Option<&str>, file: &str) -> String {
+        file.to_owned()
+    }
+
+    fn key_namespace<'a>(
+        &self,
+        named: Option<&'a Parsed<ObjectName>>,
+        _: &'a str,
+    ) -> Result<&'a str, &'static str> {
+        match named {
+            Some(Parsed::Good(namespace)) => Ok(namespace.as_str()),
+            Some(Parsed::Malformed) => Err("spec.sshKeySecretRef.namespace"),
+            None => Ok(DEFAULT_NAMESPACE),
+        }
+    }
+
+    fn gives_first_key(&self) -> bool {
+        true
+    }
+
+    fn proof(&self, member: &Member<'_>) -> Option<Proof> {
+        let applied = applied(member)?;
+        if applied == member.held.spec.files_hash() {
+            member.marker().map(|_| Proof::OfHeld)
+        } else {
+            Some(Proof::OfAnother)
+        }
+    }
+
+    fn complaint(&self, member: &Member<'_>) -> Option<String> {
+        let applied = member.held.status.as_ref()?.condition("Applied")?;
+        (applied.status == "False")
+            .then(|| format!("NIO says Applied=False ({})", word(&applied.reason)))
+    }
+
+    fn older_attempt_runs_for(&self) -> Option<Duration> {
+        Some(OLDER_ATTEMPT_RUNS_FOR)
+    }
+
+    fn finalizer(&self) -> &'static str {
+        "kopf.zalando.org/KopfFinalizerMarker"
+    }
+
+    fn keeps_without_machine(&self) -> Option<&'static str> {
+        Some(
+            "its Machine object is gone, and classic NIO never lets go without it: create it again",
+        )
+    }
+}
+
+/// The hash of the list that was applied to the machine, where all else that proves it is there.
+fn applied<'a>(member: &Member<'a>) -> Option<&'a str> {
+    let status = member.held.status.as_ref()?;
+    let on = member.machine?.status.as_ref()?;
+    let name = Some(member.name.as_str());
+    let applied = status
+        .condition("Applied")
+        .is_some_and(|applied| applied.status == "True" && applied.reason == "Success");
+    let says = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    let proves = !member.is_deleting()
+        && applied
+        && status.target_machine.as_deref() == name
+        && says(&status.applied_commit)
+        && says(&status.additional_files_hash)
+        && member.held.spec.machine() == name
+        && on.applied_configuration.as_deref() == name;
+    status.additional_files_hash.as_deref().filter(|_| proves)
+}
+
+/// What NIO calls a reason, cut to one word: it goes into a status that people and tools read.
+fn word(text: &str) -> String {
+    text.chars()
+        .filter(char::is_ascii_alphanumeric)
+        .take(64)
+        .collect()
+}

@@ -1,0 +1,92 @@
+//! What differs between the generations of NIO: the questions that the planner asks, answered in one file a generation. No other
+//! file tells them apart.
+
+mod classic;
+mod v1;
+
+use std::time::Duration;
+
+use crate::api::names::ObjectName;
+use crate::api::nio::Generation;
+use crate::api::parsed::Parsed;
+
+use super::observed::Member;
+
+/// All generations.
+pub const ALL: [Generation; 2] = [Generation::Classic, Generation::V1];
+
+/// What the planner asks of a generation.
+#[must_use]
+pub fn of(generation: Generation) -> &'static dyn Nio {
+    match generation {
+        Generation::Classic => &classic::Classic,
+        Generation::V1 => &v1::V1,
+    }
+}
+
+/// The generation whose published schema of `Machine.spec` has these properties.
+#[must_use]
+pub fn told_by(has_property: impl Fn(&str) -> bool) -> Option<Generation> {
+    let mut all = ALL.into_iter();
+    all.find(|generation| has_property(of(*generation).address_property()))
+}
+
+/// What NIO proves of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// The held attempt was applied last.
+    OfHeld,
+    /// Another attempt was.
+    OfAnother,
+}
+
+/// One generation of NIO.
+pub trait Nio: Sync {
+    /// Its name: a part of every revision, and a value of `--nio`.
+    fn name(&self) -> &'static str;
+
+    /// The project that it comes from.
+    fn project(&self) -> &'static str;
+
+    /// The property of `Machine.spec` that no other generation has.
+    fn address_property(&self) -> &'static str;
+
+    /// Why it cannot be worked with; `None` where it can.
+    fn unsupported(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Why it cannot apply one commit alone; `None` where it can.
+    fn refuses_pin(&self) -> Option<&'static str>;
+
+    /// Why `fullInstall` is not to be asked of it; `None` where it may.
+    fn refuses_full_install(&self) -> Option<&'static str>;
+
+    /// The path of an additional file that is to lie beside the flake, which is in that directory of the repository.
+    fn path(&self, subdir: Option<&str>, file: &str) -> String;
+
+    /// The namespace of a machine's SSH Secret, by `sshKeySecretRef.namespace` and the Machine's own. `Err`: the field is no name.
+    fn key_namespace<'a>(
+        &self,
+        named: Option<&'a Parsed<ObjectName>>,
+        own: &'a str,
+    ) -> Result<&'a str, &'static str>;
+
+    /// Whether it hands out the first key of a Secret in place of the one that is named.
+    fn gives_first_key(&self) -> bool;
+
+    /// What it proves of a member now.
+    fn proof(&self, member: &Member<'_>) -> Option<Proof>;
+
+    /// What it has against a member, for a person; `None` where it has nothing.
+    fn complaint(&self, member: &Member<'_>) -> Option<String>;
+
+    /// How long an attempt may still run that was overwritten before it was confirmed; `None`: its proof excludes that.
+    fn older_attempt_runs_for(&self) -> Option<Duration>;
+
+    /// The finalizer that it puts on configurations.
+    fn finalizer(&self) -> &'static str;
+
+    /// Why it does not let go of a configuration whose Machine object is gone, and the mend; `None` where it does.
+    fn keeps_without_machine(&self) -> Option<&'static str>;
+}
