@@ -6,13 +6,18 @@ mod common;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use common::case::at_rest;
 use common::traffic::{RESYNC, Write, judge, kinds, named, resyncs, settle, significant};
-use common::{DEADLINE, five, nico, three_and_two};
+use common::{DEADLINE, five, nico, over_both, three_and_two};
 use futures::StreamExt;
+use kube::api::{Patch, PatchParams};
+use rig::crds::Generation;
+use rig::judge::rollout::{Evidence, Rules, broken_rolls};
 use rig::process::KillSwitch;
 use rig::proxy::{Call, Effect, Fault, Moment, Proxy};
 use rig::wait::wait_describing;
 use rig::world::{NicoSetup, RunningNico, World};
+use serde_json::json;
 
 /// Worlds side by side.
 const AT_ONCE: usize = 6;
@@ -152,44 +157,80 @@ async fn a_bring_up_survives_a_kill_at_every_write() {
     );
 }
 
-/// Each life commits two writes and is killed before it learns of the second. (With one it could not claim anything: the rules have
-/// a new id written before the first claim, and a life that finds an id and no configuration cannot know that nobody used it.)
-#[tokio::test(flavor = "multi_thread")]
-async fn a_bring_up_goes_on_with_two_writes_a_life() {
-    let world = World::new().await;
+over_both![a_bring_up_goes_on_with_two_writes_a_life_and_a_roll_with_four];
+
+/// Each life commits so many writes and is killed before it learns of the last. (With one it could not claim anything: the rules
+/// have a new id written before the first claim, and a life that finds an id and no configuration cannot know that nobody used it.
+/// In a roll, a life takes an entry, writes under it, and reports.)
+async fn a_bring_up_goes_on_with_two_writes_a_life_and_a_roll_with_four(generation: Generation) {
+    let world = World::of(generation, |_| ()).await;
     five(&world).await;
     let proxy = world.proxy().await;
     world.cluster("prod", three_and_two()).await.unwrap();
+    let lives = lives_of(&world, &proxy, 2, async || ready(&world).await).await;
+    judge(&world, &proxy, "two writes a life");
+    println!("two writes a life: Ready after {lives} lives");
+    let roll = world.nio().now();
+    let edit = Patch::Merge(json!({"spec": {"gitRepo": "https://git.example.com/new.git"}}));
+    let edited = world
+        .clusters()
+        .patch("prod", &PatchParams::default(), &edit)
+        .await
+        .unwrap();
+    let generation = edited.metadata.generation;
+    let rolled = async || at_rest(&world.status("prod").await, generation).then_some(());
+    let lives = lives_of(&world, &proxy, 4, rolled).await;
+    judge(&world, &proxy, "four writes a life");
+    let rules = Rules {
+        rolls: vec![roll],
+        ..Rules::default()
+    };
+    let broken = broken_rolls(&Evidence::of(world.nio(), &[&proxy]), &rules);
+    assert_eq!(broken, Vec::<String>::new(), "{}", proxy.write_lines());
+    println!("four writes a life: rolled out after {lives} lives");
+}
+
+/// Starts NICO again and again, each time for so many writes, until one life sees what is wanted `reached`, and then peace. Returns
+/// how many there were.
+async fn lives_of(
+    world: &World,
+    proxy: &Proxy,
+    writes: usize,
+    reached: impl AsyncFn() -> Option<()>,
+) -> usize {
     let mut lives = 0;
     loop {
         let switch = KillSwitch::default();
         let kill = Effect::Kill(switch.clone());
         proxy.clear_faults();
-        let writes = AtomicUsize::new(0);
-        let second =
-            move |call: &Call| call.is_write() && writes.fetch_add(1, Ordering::SeqCst) == 1;
-        proxy.fault(Fault::on(second, Moment::After, kill));
-        let nico = world.nico_unready(&setup(), &proxy).await;
+        let written = AtomicUsize::new(0);
+        let last = move |call: &Call| {
+            call.is_write() && written.fetch_add(1, Ordering::SeqCst) + 1 == writes
+        };
+        proxy.fault(Fault::on(last, Moment::After, kill));
+        let nico = world.nico_unready(&setup(), proxy).await;
         switch.arm(&nico);
         lives += 1;
-        let quiet = resyncs_in_peace(&world, &proxy, &nico).await;
-        if quiet {
-            break;
+        if resyncs_in_peace(world, proxy, &nico, &reached).await {
+            return lives;
         }
-        assert!(lives < 40, "no end is seen\n{}", proxy.write_lines());
+        assert!(lives < 60, "no end is seen\n{}", proxy.write_lines());
     }
-    judge(&world, &proxy, "two writes a life");
-    println!("two writes a life: Ready after {lives} lives");
 }
 
-/// Waits until this life has been killed (false), or the cluster is Ready and three resyncs asked for no write (true).
-async fn resyncs_in_peace(world: &World, proxy: &Proxy, nico: &RunningNico) -> bool {
+/// Waits until this life has been killed (false), or this is reached and three resyncs asked for no write (true).
+async fn resyncs_in_peace(
+    world: &World,
+    proxy: &Proxy,
+    nico: &RunningNico,
+    reached: &impl AsyncFn() -> Option<()>,
+) -> bool {
     let counter = resyncs(proxy, "prod");
     let over = || async {
         if nico.exit_status().is_some() {
             return Some(false);
         }
-        (ready(world).await.is_some() && counter.get() > 3).then_some(true)
+        (reached().await.is_some() && counter.get() > 3).then_some(true)
     };
     let told = || async { format!("{}\n{}", proxy.write_lines(), world.describe().await) };
     wait_describing("a kill, or peace", DEADLINE, over, told).await

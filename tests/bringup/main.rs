@@ -17,13 +17,18 @@ mod ssh_keys;
 mod status;
 
 use common::case::{Case, names};
-use common::{five, listed, three_and_two};
+use common::{five, listed, nico, over_both, place, three_and_two};
 use kube::ResourceExt;
+use rig::crds::Generation;
 use serde_json::{Value, json};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_of_listed_machines_becomes_ready() {
-    let case = Case::start().await;
+over_both![
+    a_cluster_of_listed_machines_becomes_ready,
+    every_child_is_as_nio_and_people_expect_it,
+];
+
+async fn a_cluster_of_listed_machines_becomes_ready(generation: Generation) {
+    let case = Case::of(generation, &nico()).await;
     five(&case.world).await;
     case.world.cluster("prod", three_and_two()).await.unwrap();
     let status = case.ready("prod").await;
@@ -58,9 +63,9 @@ async fn a_cluster_of_listed_machines_becomes_ready() {
 }
 
 /// What a cluster consists of, as it stands on the API server.
-#[tokio::test(flavor = "multi_thread")]
-async fn every_child_is_as_nio_and_people_expect_it() {
-    let case = Case::start().await;
+async fn every_child_is_as_nio_and_people_expect_it(generation: Generation) {
+    let case = Case::of(generation, &nico()).await;
+    let place = |file: &str| place(generation, "clusters/prod", file);
     case.world.machines_named(&["cp-01", "w-01"]).await;
     let mut spec = listed(&["cp-01"], &["w-01"]);
     spec["ref"] = json!("stable");
@@ -108,9 +113,10 @@ async fn every_child_is_as_nio_and_people_expect_it() {
             .iter()
             .map(|file| file["path"].as_str().unwrap())
             .collect();
+        let files: Vec<String> = files.into_iter().map(place).collect();
         assert_eq!(paths[..files.len()], files[..]);
         assert_eq!(paths.len(), files.len() + 1);
-        let marker = paths[files.len()].strip_prefix(".nico/").unwrap();
+        let marker = paths[files.len()].strip_prefix(&place(".nico/")).unwrap();
         assert_eq!(
             configuration.annotations()["nico.homystack.com/confirmed"],
             marker
@@ -122,6 +128,10 @@ async fn every_child_is_as_nio_and_people_expect_it() {
         );
         assert_eq!(listed[1]["secretRef"]["name"], token);
         assert_eq!(listed[2]["secretRef"]["name"], format!("ssh-{machine}"));
+        if generation == Generation::V1 {
+            assert_eq!(listed[1]["secretRef"]["key"], "token");
+            assert_eq!(listed[2]["secretRef"]["key"], "ssh-privatekey");
+        }
         let nix = case.cluster_nix(machine).await;
         assert_eq!(nix["name"], "prod");
         assert_eq!(nix["bootstrap"], "cp-01");
@@ -133,7 +143,7 @@ async fn every_child_is_as_nio_and_people_expect_it() {
         let applied = case.world.nio().applies(machine).pop().unwrap().applied;
         assert_eq!(applied.skipped, Vec::<String>::new());
         assert_eq!(
-            applied.files["join-token"],
+            applied.files[&place("join-token")],
             case.secret_value(token, "token").await
         );
     }

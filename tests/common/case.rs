@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Node, Secret};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, ResourceExt};
+use rig::crds::Generation;
 use rig::environment::Environment;
 use rig::judge::rollout::{Evidence, Rules, broken_rolls};
 use rig::nio::NioOptions;
@@ -30,6 +31,11 @@ impl Case {
         Self::with(&nico()).await
     }
 
+    /// A fresh world with this NIO, with NICO started like this.
+    pub(crate) async fn of(generation: Generation, setup: &NicoSetup) -> Self {
+        Self::in_world(World::of(generation, |_| ()).await, setup).await
+    }
+
     /// A fresh world, with NICO started like this.
     pub(crate) async fn with(setup: &NicoSetup) -> Self {
         Self::in_world(World::new().await, setup).await
@@ -48,6 +54,15 @@ impl Case {
     /// A fresh world with a workload API server of its own, in which Nodes have their machines' names.
     pub(crate) async fn alone(setup: &NicoSetup) -> Self {
         Self::in_world(World::alone().await, setup).await
+    }
+
+    /// As [`Case::alone`], with this NIO, whose options were changed.
+    pub(crate) async fn alone_of(
+        generation: Generation,
+        setup: &NicoSetup,
+        change: impl FnOnce(&mut NioOptions),
+    ) -> Self {
+        Self::in_world(World::alone_of(generation, change).await, setup).await
     }
 
     async fn in_world(world: World, setup: &NicoSetup) -> Self {
@@ -229,7 +244,8 @@ impl Case {
     pub(crate) async fn cluster_nix(&self, machine: &str) -> Value {
         let configuration = self.configuration(machine).await;
         let files = configuration.data["spec"]["additionalFiles"].clone();
-        assert_eq!(files[0]["path"], "cluster.nix", "{files}");
+        let path = files[0]["path"].as_str().unwrap();
+        assert_eq!(path.rsplit('/').next(), Some("cluster.nix"), "{files}");
         rig::nix::parse(files[0]["inline"].as_str().unwrap()).unwrap()
     }
 

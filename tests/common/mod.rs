@@ -11,8 +11,33 @@ pub(crate) mod traffic;
 
 use std::time::Duration;
 
+use rig::crds::Generation;
 use rig::world::{NicoSetup, World};
 use serde_json::{Value, json};
+
+/// Stories that are told over every generation of NIO: each becomes the test `classic::<story>`, and `v1::<story>` once NICO works
+/// with v1.
+#[allow(unused_macros, reason = "each test binary uses its own part")]
+macro_rules! over_both {
+    ($($story:ident),+ $(,)?) => {
+        mod classic {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $story() {
+                Box::pin(super::$story(rig::crds::Generation::Classic)).await;
+            })+
+        }
+    };
+}
+#[allow(unused_imports, reason = "each test binary uses its own part")]
+pub(crate) use over_both;
+
+/// Where an additional file of NICO's lies, in a flake of this directory: v1 counts from the repository's root.
+pub(crate) fn place(generation: Generation, subdir: &str, file: &str) -> String {
+    match generation {
+        Generation::Classic => file.to_owned(),
+        Generation::V1 => format!("{subdir}/{file}"),
+    }
+}
 
 /// How long anything may take; passing it is a failure of NICO's, not of the machine's.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(400);

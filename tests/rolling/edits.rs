@@ -1,17 +1,19 @@
 //! What an edit of the spec rolls, and in which order.
 
+use rig::crds::Generation;
 use rig::judge::rollout::{Order, Rules, flights};
 use rig::proxy::{Effect, Moment};
 use serde_json::{Value, json};
 
-use crate::common::DEADLINE;
 use crate::common::case::row;
 use crate::common::steps::{Step, at};
-use crate::{IN_TURN, NEW, OLD, THREE, ready, ready_with, repository};
+use crate::common::{DEADLINE, over_both};
+use crate::{IN_TURN, NEW, OLD, THREE, ready, ready_of, ready_with, repository};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_new_repository_rolls_workers_first_then_the_control_plane() {
-    let case = ready().await;
+over_both![a_new_repository_rolls_workers_first_then_the_control_plane];
+
+async fn a_new_repository_rolls_workers_first_then_the_control_plane(generation: Generation) {
+    let case = ready_of(generation).await;
     let before = case.roll(repository(NEW)).await;
     case.ends_with(before, &IN_TURN).await;
     for machine in IN_TURN {

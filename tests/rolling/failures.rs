@@ -7,14 +7,20 @@ use rig::wait::wait_for;
 use rig::world::condition;
 use serde_json::json;
 
-use crate::common::DEADLINE;
+use rig::crds::Generation;
+
 use crate::common::case::row;
-use crate::{BAD, IN_TURN, NEW, OLD, hurried, ready, repository};
+use crate::common::{DEADLINE, over_both};
+use crate::{BAD, IN_TURN, NEW, OLD, hurried, ready, ready_of, repository};
+
+over_both![
+    a_machine_that_fails_stops_the_roll_and_the_fix_goes_to_it_first,
+    a_control_plane_machine_out_of_reach_before_the_roll_is_updated_when_it_returns,
+];
 
 /// The next change of the spec goes to it first.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_machine_that_fails_stops_the_roll_and_the_fix_goes_to_it_first() {
-    let case = ready().await;
+async fn a_machine_that_fails_stops_the_roll_and_the_fix_goes_to_it_first(generation: Generation) {
+    let case = ready_of(generation).await;
     let fails = |fails: bool| case.world.nio().set("w-02", |knobs| knobs.fails = fails);
     fails(true);
     let bad = case.roll(hurried(BAD)).await;
@@ -71,14 +77,15 @@ async fn a_control_plane_machine_that_fails_is_reverted_first_and_those_changed_
 
 /// One that is off takes the quorum's margin: no other of the control plane is changed. One that runs and that NIO alone does
 /// not reach is passed over, and updated when it returns.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_control_plane_machine_out_of_reach_before_the_roll_is_updated_when_it_returns() {
-    let case = ready().await;
+async fn a_control_plane_machine_out_of_reach_before_the_roll_is_updated_when_it_returns(
+    generation: Generation,
+) {
+    let case = ready_of(generation).await;
     case.world.flake().dead("cp-01", true);
     case.unreachable("cp-01", true);
     let undiscoverable = || async {
         let status = case.machine_status("cp-01").await;
-        (status["discoverable"] == false).then_some(())
+        (status["discoverable"] != true).then_some(())
     };
     wait_for("NIO does not reach it", DEADLINE, undiscoverable).await;
     let before = case.roll(repository(NEW)).await;

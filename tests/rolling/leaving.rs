@@ -3,14 +3,15 @@
 use k8s_openapi::api::core::v1::{Node, Pod, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{Api, Patch, PatchParams, PostParams};
+use rig::crds::Generation;
 use rig::judge::rollout::Rules;
 use rig::wait::wait_describing;
 use rig::world::condition;
 use serde_json::{Value, json};
 
-use crate::common::DEADLINE;
 use crate::common::case::{Case, in_flight, names};
-use crate::{THREE, TWO, ready_with};
+use crate::common::{DEADLINE, over_both};
+use crate::{TWO, ready_of};
 
 /// A Pod on a Node, with a label of its name. No kubelet runs: it goes at once when it is evicted.
 pub(crate) async fn pod(case: &Case, node: &str, name: &str) -> Api<Pod> {
@@ -83,9 +84,12 @@ fn is_cordoned(node: &Node) -> bool {
     node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_worker_leaves_once_its_pods_may_go_and_stays_after_a_change_of_mind() {
-    let (case, _hosts) = ready_with(&THREE, &TWO, json!({})).await;
+over_both![a_worker_leaves_once_its_pods_may_go_and_stays_after_a_change_of_mind];
+
+async fn a_worker_leaves_once_its_pods_may_go_and_stays_after_a_change_of_mind(
+    generation: Generation,
+) {
+    let case = ready_of(generation).await;
     let pods = pod(&case, "w-02", "free").await;
     pod(&case, "w-02", "kept").await;
     pod(&case, "w-01", "elsewhere").await;

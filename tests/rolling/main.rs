@@ -21,6 +21,7 @@ use common::traffic::{RESYNC, resyncs};
 use common::{DEADLINE, listed, nico};
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
+use rig::crds::Generation;
 use rig::judge::rollout::order;
 use rig::machines::MachineHost;
 use rig::wait::wait_describing;
@@ -41,7 +42,13 @@ const IN_TURN: [&str; 5] = ["w-01", "w-02", "cp-01", "cp-02", "cp-03"];
 
 /// Three control plane machines and two workers, Ready, with a workload API server of their own.
 async fn ready() -> Case {
-    ready_with(&THREE, &TWO, json!({})).await.0
+    ready_of(Generation::Classic).await
+}
+
+/// The same with this NIO.
+async fn ready_of(generation: Generation) -> Case {
+    let (case, _hosts) = ready_with_of(generation, &THREE, &TWO, json!({})).await;
+    case
 }
 
 /// These machines, Ready, with more in the spec; and the hosts, the control plane's first.
@@ -50,7 +57,27 @@ async fn ready_with(
     workers: &[&str],
     more: Value,
 ) -> (Case, Vec<MachineHost>) {
-    let case = Case::alone(&nico().args(&RESYNC)).await;
+    ready_with_of(Generation::Classic, control_plane, workers, more).await
+}
+
+/// The same with this NIO.
+async fn ready_with_of(
+    generation: Generation,
+    control_plane: &[&str],
+    workers: &[&str],
+    more: Value,
+) -> (Case, Vec<MachineHost>) {
+    let case = Case::alone_of(generation, &nico().args(&RESYNC), |_| ()).await;
+    bring_up(case, control_plane, workers, more).await
+}
+
+/// These machines, Ready, in this world.
+async fn bring_up(
+    case: Case,
+    control_plane: &[&str],
+    workers: &[&str],
+    more: Value,
+) -> (Case, Vec<MachineHost>) {
     let hosts = case
         .world
         .machines_named(&[control_plane, workers].concat())

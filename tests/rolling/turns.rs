@@ -1,17 +1,21 @@
 //! A roll that a person stops and lets go on, and a cluster of which nothing can be learned.
 
+use rig::crds::Generation;
 use rig::judge::rollout::Rules;
 use rig::wait::wait_for;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::common::DEADLINE;
 use crate::common::case::took_effect;
-use crate::{IN_TURN, NEW, OLD, THREE, TWO, ready, ready_with, repository};
+use crate::common::{DEADLINE, over_both};
+use crate::{IN_TURN, NEW, OLD, THREE, TWO, ready_of, ready_with, repository};
+
+over_both![a_roll_that_is_paused_stops_after_the_machine_in_hand_and_goes_on_afterwards];
 
 /// While paused nothing but status and quiet writes.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_roll_that_is_paused_stops_after_the_machine_in_hand_and_goes_on_afterwards() {
-    let case = ready().await;
+async fn a_roll_that_is_paused_stops_after_the_machine_in_hand_and_goes_on_afterwards(
+    generation: Generation,
+) {
+    let case = ready_of(generation).await;
     case.deaf("w-01", true);
     let before = case.roll(repository(NEW)).await;
     case.flying(&["w-01"]).await;
@@ -28,7 +32,8 @@ async fn a_roll_that_is_paused_stops_after_the_machine_in_hand_and_goes_on_after
         .filter(|call| call.at > paused && took_effect(call) && call.subresource.is_empty())
         .filter(|call| {
             let body = call.body.as_ref().unwrap();
-            body["metadata"]["annotations"]["nico.homystack.com/confirmed"].is_null()
+            let confirmed = &body["metadata"]["annotations"]["nico.homystack.com/confirmed"];
+            confirmed.is_null() && !gives_up_its_schedule(body)
         })
         .map(rig::proxy::Call::line)
         .collect();
@@ -40,6 +45,11 @@ async fn a_roll_that_is_paused_stops_after_the_machine_in_hand_and_goes_on_after
         ..Rules::default()
     };
     case.finish_rolled(&rules).await;
+}
+
+/// Whether a write takes back that v1 runs every minute, and says no more of the spec.
+fn gives_up_its_schedule(body: &Value) -> bool {
+    body["spec"] == json!({"dayTwoSchedule": null})
 }
 
 /// Nothing is touched until it answers again, or a person decides.

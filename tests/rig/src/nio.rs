@@ -6,11 +6,13 @@ mod classic;
 pub mod hash;
 mod history;
 mod knobs;
+mod options;
 mod remove;
 mod v1;
 
 pub use history::{Applied, Attempt, Outcome};
 pub use knobs::Knobs;
+pub use options::NioOptions;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,38 +37,6 @@ pub const KOPF_ANNOTATION: &str = "kopf.zalando.org/last-handled-configuration";
 
 /// The finalizer that v1 puts on configurations.
 pub const V1_FINALIZER: &str = "nio.homystack.com/finalizer";
-
-/// How the stand-in runs.
-#[derive(Clone, Debug)]
-pub struct NioOptions {
-    /// Which NIO it stands in for.
-    pub generation: Generation,
-    /// The namespace it looks at; `None`: all of them.
-    pub namespace: Option<String>,
-    /// The time between two looks without an event (120 s in the original).
-    pub tick: Duration,
-    /// How long an apply takes, but where a machine's knob says otherwise.
-    pub delay: Duration,
-    /// v1: the time from one run of `* * * * *` to the next.
-    pub minute: Duration,
-    /// v1: the time from one run of `*/30 * * * *`, its default, to the next.
-    pub half_hour: Duration,
-}
-
-impl NioOptions {
-    /// Classic, one namespace, a tick of half a second, applies of a tenth; v1's minute is half a second, too.
-    #[must_use]
-    pub fn namespace(namespace: &str) -> Self {
-        Self {
-            generation: Generation::Classic,
-            namespace: Some(namespace.to_owned()),
-            tick: Duration::from_millis(500),
-            delay: Duration::from_millis(100),
-            minute: Duration::from_millis(500),
-            half_hour: Duration::from_secs(15),
-        }
-    }
-}
 
 /// What the rig does in the place of the flake when a configuration was applied to a machine or taken off it.
 pub type Hook = Arc<dyn Fn(Applied) -> BoxFuture<'static, Aftermath> + Send + Sync>;
@@ -132,14 +102,24 @@ impl Nio {
     /// Starts the stand-in. `client` should have been made on the rig's runtime and may do everything.
     #[must_use]
     pub fn start(client: Client, options: NioOptions, hook: Hook) -> Self {
+        Self::run(client, options, hook, Instant::now(), State::default())
+    }
+
+    fn run(
+        client: Client,
+        options: NioOptions,
+        hook: Hook,
+        started: Instant,
+        state: State,
+    ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let shared = Arc::new(Shared {
             client,
             options,
-            started: Instant::now(),
+            started,
             hook,
             stopped,
-            state: Mutex::new(State::default()),
+            state: Mutex::new(state),
         });
         runtime().spawn(run(Arc::clone(&shared)));
         Self {
@@ -152,6 +132,25 @@ impl Nio {
     #[must_use]
     pub fn generation(&self) -> Generation {
         self.shared.options.generation
+    }
+
+    /// Ends it, and starts one of another generation in its place: what machines were told and did is known to it.
+    #[must_use]
+    pub fn replaced_by(&self, generation: Generation) -> Self {
+        self.stop();
+        let mut options = self.shared.options.clone();
+        options.generation = generation;
+        let old = self.shared.state();
+        let state = State {
+            knobs: old.knobs.clone(),
+            history: old.history.clone(),
+            pushes: old.pushes,
+            let_go: old.let_go.clone(),
+            ..State::default()
+        };
+        drop(old);
+        let (started, hook) = (self.shared.started, Arc::clone(&self.shared.hook));
+        Self::run(self.shared.client.clone(), options, hook, started, state)
     }
 
     /// Ends it for good.

@@ -148,6 +148,11 @@ impl World {
         &self.nio
     }
 
+    /// Stops this NIO, and starts one of another generation in its place.
+    pub fn replace_nio(&mut self, generation: Generation) {
+        self.nio = self.nio.replaced_by(generation);
+    }
+
     /// What the machines do with their configurations.
     #[must_use]
     pub fn flake(&self) -> &Flake {

@@ -16,6 +16,8 @@ pub struct Knobs {
     pub unreachable: bool,
     /// v1: a Job that runs does not end, until this is turned back.
     pub hangs: bool,
+    /// v1: no schedule is ever due.
+    pub no_runs: bool,
     /// `discoverable` changes at every tick (N4).
     pub flapping: bool,
     /// What `discoverable` says whatever the truth is.

@@ -15,7 +15,7 @@ use super::Cron;
 use super::children::{Kind, NIO, Source, Template, owner};
 use super::report::now;
 use crate::crds::job_resource;
-use crate::nio::{Aftermath, Applied, Attempt, Key, Outcome, Shared};
+use crate::nio::{Aftermath, Applied, Attempt, Key, Outcome, Shared, State};
 
 /// How often a pod that cannot start, or hangs, is looked at.
 const POLL: Duration = Duration::from_millis(50);
@@ -36,10 +36,12 @@ impl Shared {
     pub(in crate::nio) fn start_due(self: &Arc<Self>, schedule: &str) {
         let due: Vec<(Key, String, Template)> = {
             let mut state = self.state();
-            let memory = &mut state.v1;
-            let mut due = vec![];
+            let State { v1, knobs, .. } = &mut *state;
+            let (memory, mut due) = (v1, vec![]);
             for (key, cron) in &mut memory.crons {
-                if cron.schedule == schedule && !cron.suspended && cron.active.is_none() {
+                let knobs = knobs.get(&cron.template.machine);
+                let none = cron.suspended || knobs.is_some_and(|knobs| knobs.no_runs);
+                if cron.schedule == schedule && !none && cron.active.is_none() {
                     memory.number += 1;
                     let name = format!("{}-{}", cron.template.child(), 29_000_000 + memory.number);
                     cron.active = Some(name.clone());
@@ -240,7 +242,7 @@ impl Shared {
             return None;
         }
         let knobs = self.knobs(machine);
-        let mut fails = knobs.fails || knobs.unreachable;
+        let mut fails = knobs.fails || knobs.unreachable || !applied.skipped.is_empty();
         if !fails && (self.hook)(applied.clone()).await == Aftermath::CutOff {
             fails = true;
             self.state()
@@ -266,11 +268,13 @@ impl Shared {
         there && !*self.stopped.borrow()
     }
 
-    /// The files as they lie now; `None` where one is missing.
+    /// The files as they lie now; `None` where a Secret or the `ConfigMap` is missing. A key that is missing is told as skipped.
     async fn inject(&self, key: &Key, template: &Template) -> kube::Result<Option<Applied>> {
         let maps = self.typed::<ConfigMap>(&key.0);
         let inline = maps.get_opt(&template.config_map()).await?;
-        let inline = inline.and_then(|map| map.data).unwrap_or_default();
+        let Some(inline) = inline.map(|map| map.data.unwrap_or_default()) else {
+            return Ok(None);
+        };
         let mut applied = Applied {
             namespace: key.0.clone(),
             machine: template.machine.clone(),
@@ -285,14 +289,16 @@ impl Shared {
             let content = match source {
                 Source::Inline(of) => inline.get(of).map(|text| text.as_bytes().to_vec()),
                 Source::Secret(name, of) => {
-                    let data = self.secret(&key.0, name).await?.unwrap_or_default();
+                    let Some(data) = self.secret(&key.0, name).await? else {
+                        return Ok(None);
+                    };
                     data.get(of).map(|value| value.0.clone())
                 }
             };
-            let Some(content) = content else {
-                return Ok(None);
-            };
-            applied.files.insert(path.clone(), content);
+            match content {
+                Some(content) => drop(applied.files.insert(path.clone(), content)),
+                None => applied.skipped.push(path.clone()),
+            }
         }
         Ok(Some(applied))
     }
