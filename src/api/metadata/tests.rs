@@ -95,3 +95,18 @@ fn of_a_list_of_names_that_is_too_long_whole_names_are_kept() {
     let one = "a".repeat(1_000_000);
     assert_eq!(cut_annotation(FORCE_RELEASE_ANNOTATION, &one, 9), CUT);
 }
+
+/// One that is not in the list is never seen, however NICO asks for it.
+#[test]
+fn every_annotation_that_nico_names_is_kept() {
+    let on_nodes = ["nico.homystack.com/draining", "nico.homystack.com/cordoned"];
+    let constants = include_str!("../names.rs").split("_ANNOTATION: &str = \"");
+    let named: Vec<&str> = constants
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .filter(|name| !on_nodes.contains(name))
+        .collect();
+    assert!(named.len() > 8, "{named:?}");
+    let forgotten = named.iter().filter(|name| !ANNOTATIONS.contains(name));
+    assert_eq!(forgotten.collect::<Vec<_>>(), Vec::<&&str>::new());
+}
