@@ -11,6 +11,7 @@ mod failures;
 mod hand;
 mod leaving;
 mod members;
+mod nio_v1;
 mod turns;
 mod watching;
 
