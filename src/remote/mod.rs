@@ -1,8 +1,9 @@
-//! Machines over SSH, the kubeconfigs that lie on them, and the API of workload clusters. All of it is hostile input; nothing here
-//! knows of reconciling.
+//! Machines over SSH, the kubeconfigs that lie on them, the API of workload clusters, and git servers. All of it is hostile input;
+//! nothing here knows of reconciling.
 
 mod answer;
 pub mod deadlines;
+pub mod git;
 pub mod known_hosts;
 pub mod kubeconfig;
 pub mod offload;

@@ -15,17 +15,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use russh::ChannelMsg;
 use russh::client::{self, Handle};
 use russh::keys::{HashAlg, PrivateKey};
+use russh::{ChannelMsg, ChannelStream};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use crate::api::host::Host;
 
-use self::bounded::Bounded;
+pub(super) use self::bounded::Bounded;
 use self::command::As;
-use self::error::{unreachable, word};
+pub(super) use self::error::unreachable;
+use self::error::word;
 use self::host_key::{HostKeyCheck, preferred};
 use self::key::Signer;
 use super::deadlines::Deadlines;
@@ -144,7 +145,7 @@ pub async fn connect(
 }
 
 /// The TCP connection. A name may stand for several addresses: the first that answers.
-async fn open(host: &Host, port: u16) -> std::io::Result<TcpStream> {
+pub(super) async fn open(host: &Host, port: u16) -> std::io::Result<TcpStream> {
     let stream = match host {
         Host::Ip(ip) => TcpStream::connect(SocketAddr::new(*ip, port)).await?,
         Host::Name(name) => TcpStream::connect((name.as_str(), port)).await?,
@@ -192,6 +193,23 @@ impl Session {
             command::MISSING => Ok(FileRead::Missing),
             _ => Ok(FileRead::Denied),
         }
+    }
+
+    /// Starts a command that speaks a protocol of its own, in an environment with this variable if the server allows it. It runs for
+    /// as long as the session does.
+    pub(super) async fn start(
+        &self,
+        command: Vec<u8>,
+        (name, value): (&str, &str),
+    ) -> Result<ChannelStream<client::Msg>, SshError> {
+        let cut = |_| SshError::CutOff {
+            at: self.at.clone(),
+            path: String::new(),
+        };
+        let channel = self.handle.channel_open_session().await.map_err(cut)?;
+        channel.set_env(false, name, value).await.map_err(cut)?;
+        channel.exec(false, command).await.map_err(cut)?;
+        Ok(channel.into_stream())
     }
 
     async fn run(&self, command: &str, path: &str) -> Result<Ran, SshError> {

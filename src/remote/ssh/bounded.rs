@@ -12,7 +12,7 @@ const MAX_READ: usize = 4 * 1024 * 1024;
 
 /// A stream that fails once its time is over or too much has come: what keeps a connection from outliving the question, whatever the
 /// machine does.
-pub(super) struct Bounded {
+pub(in crate::remote) struct Bounded {
     stream: TcpStream,
     end: Pin<Box<Sleep>>,
     /// Bytes that may still come.
@@ -21,7 +21,7 @@ pub(super) struct Bounded {
 
 impl Bounded {
     /// The stream until `end`.
-    pub(super) fn new(stream: TcpStream, end: Instant) -> Self {
+    pub(in crate::remote) fn new(stream: TcpStream, end: Instant) -> Self {
         let end = Box::pin(tokio::time::sleep_until(end));
         let left = MAX_READ;
         Self { stream, end, left }

@@ -187,7 +187,7 @@ pub const MAX_TEXT: usize = 16 * 1024;
 /// Most bits of an RSA modulus: as many as those of the hosts' keys may have in the `rsa` crate.
 pub(super) const MAX_BITS: usize = 8192;
 
-pub(super) fn unreachable(at: &str, error: &std::io::Error) -> SshError {
+pub(in crate::remote) fn unreachable(at: &str, error: &std::io::Error) -> SshError {
     SshError::Unreachable {
         at: at.to_owned(),
         why: io_word(error),

@@ -1,0 +1,77 @@
+//! The commit that a branch or tag of a git repository names: asked over HTTP, SSH or git's own protocol, as `git ls-remote` asks.
+//! Nothing of the repository is fetched.
+//!
+//! The server is hostile input: time, bytes and lines are bounded, and nothing that it sends gets into an error but the host that a
+//! redirect names. Credentials go to the host of `spec.gitRepo` alone.
+
+mod address;
+mod error;
+mod http;
+mod lines;
+mod search;
+mod talk;
+
+pub use error::GitError;
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use self::address::{Place, Transport};
+use self::search::Search;
+use super::secret::SecretText;
+
+/// Time for one question, from the first packet to the last.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// What a credentials Secret holds, as NIO reads it.
+#[derive(Clone, Default)]
+pub struct Credentials {
+    /// `ssh-privatekey`.
+    pub ssh_key: Option<SecretText>,
+    /// `known_hosts`.
+    pub known_hosts: Option<SecretText>,
+    /// `username`.
+    pub username: Option<SecretText>,
+    /// `password`, or else `token`.
+    pub password: Option<SecretText>,
+}
+
+/// Whether a text is a commit: 40 hexadecimal digits in lower case.
+#[must_use]
+pub fn is_commit(text: &str) -> bool {
+    text.len() == 40 && text.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// The commit that `git_ref` names; absent: that of the default branch. One name of both a tag and a branch means the tag, as
+/// gitrevisions(7) has it. A commit is its own answer, and nobody is asked.
+pub async fn resolve(
+    repo: &str,
+    git_ref: Option<&str>,
+    credentials: &Credentials,
+    deadline: Duration,
+) -> Result<String, GitError> {
+    let commit = git_ref.map(str::to_ascii_lowercase);
+    if let Some(commit) = commit.filter(|it| is_commit(it)) {
+        return Ok(commit);
+    }
+    let place = Place::parse(repo).ok_or(GitError::Address)?;
+    let mut search = Search::new(git_ref);
+    let asked = async {
+        match place.transport {
+            Transport::Http | Transport::Https => http::ask(&place, credentials, &mut search).await,
+            Transport::Ssh => talk::over_ssh(&place, credentials, &mut search).await,
+            Transport::Git => talk::over_tcp(&place, &mut search).await,
+        }
+    };
+    let asked = timeout(deadline, asked).await;
+    let at = place.at();
+    match asked {
+        Err(_) => Err(GitError::Timeout { at }),
+        Ok(Err(error)) => Err(error),
+        Ok(Ok(())) => search.found().ok_or_else(|| GitError::missing(at, git_ref)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! What hinders the resolution of a ref, in words for a person: nothing that the server sent, and nothing of a credential.
+
+use crate::api::text::shown;
+use crate::remote::ssh::{KeyError, SshError};
+
+/// Why a ref has no commit. Each message names the server and what a person can do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GitError {
+    /// The repository's address is not a form that can be asked.
+    #[error("spec.gitRepo does not name a plain host and a path: mend it")]
+    Address,
+    /// There is no connection.
+    #[error("the git server at {at} does not answer ({why})")]
+    Unreachable {
+        /// The server.
+        at: String,
+        /// What went wrong, in NICO's words.
+        why: &'static str,
+    },
+    /// It took too long.
+    #[error("the git server at {at} did not answer in time")]
+    Timeout {
+        /// The server.
+        at: String,
+    },
+    /// No trusted TLS connection.
+    #[error(
+        "no trusted TLS connection to the git server at {at}: its certificate must cover that host and be signed by an authority that NICO's image trusts"
+    )]
+    Tls {
+        /// The server.
+        at: String,
+    },
+    /// The credentials are refused, or there are none.
+    #[error(
+        "the git server at {at} refuses {what}: see the Secret of spec.credentialsRef, and that its owner may read the repository"
+    )]
+    Refused {
+        /// The server.
+        at: String,
+        /// What it refuses.
+        what: &'static str,
+    },
+    /// The Secret lacks what SSH needs.
+    #[error(
+        "spec.gitRepo is asked over SSH: the Secret of spec.credentialsRef must hold {what}, or set spec.refPolicy to Follow"
+    )]
+    Lacks {
+        /// What it lacks.
+        what: &'static str,
+    },
+    /// The private key is of no use.
+    #[error("key ssh-privatekey in the Secret of spec.credentialsRef cannot be used: {why}")]
+    Key {
+        /// Why.
+        why: KeyError,
+    },
+    /// The server's host key is not one that the Secret names.
+    #[error(
+        "{why} in key known_hosts of the Secret of spec.credentialsRef: NICO did not log in to {at}. If the host is the right one, put there what `ssh-keyscan` says of it"
+    )]
+    HostKey {
+        /// The server.
+        at: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// A redirect elsewhere, which is not followed.
+    #[error(
+        "the git server at {at} redirects to {to}: NICO follows no redirect to another host, port or scheme; set spec.gitRepo to where it leads"
+    )]
+    Redirect {
+        /// The server.
+        at: String,
+        /// Where to: a host.
+        to: String,
+    },
+    /// There is no such repository, or it is hidden.
+    #[error(
+        "the git server at {at} serves no repository at the path of spec.gitRepo, or not to these credentials"
+    )]
+    NoRepository {
+        /// The server.
+        at: String,
+    },
+    /// What answers is no git server as NICO knows them.
+    #[error("what answers at {at} is not a git server that NICO can ask: {why}")]
+    NotGit {
+        /// The server.
+        at: String,
+        /// Why.
+        why: &'static str,
+    },
+    /// The repository has no such ref.
+    #[error(
+        "the repository at {at} has no {what}: name a branch, a tag, or a commit with all of its 40 digits"
+    )]
+    Missing {
+        /// The server.
+        at: String,
+        /// What was looked for.
+        what: String,
+    },
+}
+
+impl GitError {
+    pub(super) fn missing(at: String, git_ref: Option<&str>) -> Self {
+        let what = match git_ref {
+            Some(git_ref) => format!("branch or tag {}", shown(git_ref)),
+            None => "default branch".to_owned(),
+        };
+        Self::Missing { at, what }
+    }
+
+    /// The same of a git server that [`SshError`] says of a machine.
+    pub(super) fn of_ssh(at: String, error: SshError) -> Self {
+        let host_key = |at: String, why: &str| Self::HostKey {
+            at,
+            why: why.to_owned(),
+        };
+        match error {
+            SshError::Key { why, .. } => Self::Key { why },
+            SshError::Address { .. } => Self::Address,
+            SshError::Unreachable { why, .. } => Self::Unreachable { at, why },
+            SshError::Timeout { .. } => Self::Timeout { at },
+            SshError::AuthRefused { .. } => Self::Refused {
+                at,
+                what: "the SSH key",
+            },
+            SshError::HostKeyChanged { fingerprint, .. } => Self::HostKey {
+                at,
+                why: format!("another host key than that of the server ({fingerprint}) stands"),
+            },
+            SshError::HostKeyUnknown { fingerprint, .. } => Self::HostKey {
+                at,
+                why: format!("no host key of the server ({fingerprint}) stands"),
+            },
+            SshError::HostKeyRevoked { .. } => host_key(at, "the server's host key is revoked"),
+            SshError::HostKeyHashed { .. } => host_key(at, "a hashed name stands"),
+            SshError::KnownHostsTooLarge { .. } => host_key(at, "more than NICO reads stands"),
+            SshError::TooLarge { .. } | SshError::CutOff { .. } | SshError::NoCommands { .. } => {
+                Self::NotGit {
+                    at,
+                    why: "it runs no git-upload-pack",
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! The resolver against real git servers, and against hostile ones.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod servers;
+mod sshd;
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rig::machines::KeyPair;
+
+use self::servers::{Hosted, Reply, Repo, cgi, daemon, http, raw, tls};
+use self::sshd::{Keys, sshd};
+use super::{Credentials, DEADLINE, GitError, resolve};
+use crate::remote::known_hosts::line_for;
+use crate::remote::secret::SecretText;
+
+const SHORT: Duration = Duration::from_millis(500);
+
+fn password(password: &str) -> Credentials {
+    Credentials {
+        password: Some(SecretText::new(password.to_owned())),
+        ..Credentials::default()
+    }
+}
+
+async fn ask(repo: &str, git_ref: &str) -> Result<String, GitError> {
+    resolve(repo, Some(git_ref), &Credentials::default(), DEADLINE).await
+}
+
+/// What each ref is to name, wherever it is asked.
+async fn answers_as_git_does(url: &str, repo: &Repo, credentials: &Credentials) {
+    let commit = |of: &str| Ok(repo.commit(of));
+    for (git_ref, expected) in [
+        (None, commit("main")),
+        (Some("HEAD"), commit("main")),
+        (Some("main"), commit("main")),
+        (Some("feature/x"), commit("feature/x")),
+        (Some("refs/heads/feature/x"), commit("feature/x")),
+        (Some("heads/main"), commit("main")),
+        (Some("light"), commit("light")),
+        (Some("annotated"), commit("annotated")),
+        // A branch of that name stands on another commit.
+        (Some("both"), commit("refs/tags/both")),
+    ] {
+        let found = resolve(url, git_ref, credentials, DEADLINE).await;
+        assert_eq!(found, expected, "{git_ref:?}");
+    }
+    assert_ne!(
+        repo.commit("refs/heads/both"),
+        repo.commit("refs/tags/both")
+    );
+    for missing in ["mai", "main2", "x", "tags"] {
+        let found = resolve(url, Some(missing), credentials, DEADLINE).await;
+        let Err(GitError::Missing { what, .. }) = found else {
+            panic!("{found:?}");
+        };
+        assert_eq!(what, format!("branch or tag {missing}"));
+    }
+}
+
+#[tokio::test]
+async fn a_commit_is_its_own_answer() {
+    let commit = "0123456789abcdef0123456789ABCDEF01234567";
+    let found = ask("https://nobody.invalid/x", commit).await;
+    assert_eq!(found, Ok(commit.to_ascii_lowercase()));
+}
+
+#[tokio::test]
+async fn refs_are_resolved_over_http_in_each_version_of_the_protocol() {
+    let Some(repo) = Repo::new() else { return };
+    for version in [Some("version=2"), Some("version=1"), None] {
+        let root = repo.root();
+        let at = http(move |request| cgi(root.clone(), request, version)).await;
+        let url = format!("http://{at}/repo/.git");
+        answers_as_git_does(&url, &repo, &Credentials::default()).await;
+        let none = ask(&format!("http://{at}/other"), "main").await;
+        assert!(
+            matches!(none, Err(GitError::NoRepository { .. })),
+            "{none:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn refs_are_resolved_at_gits_own_port() {
+    let Some(repo) = Repo::new() else { return };
+    let Some(hosted) = daemon(&repo).await else {
+        return;
+    };
+    let Hosted { at, process: _kept } = hosted;
+    let url = format!("git://{at}/repo/.git");
+    answers_as_git_does(&url, &repo, &Credentials::default()).await;
+    let none = ask(&format!("git://{at}/other"), "main").await;
+    assert!(
+        matches!(none, Err(GitError::NoRepository { .. })),
+        "{none:?}"
+    );
+}
+
+#[tokio::test]
+async fn refs_are_resolved_over_ssh_and_only_at_the_host_that_is_known() {
+    let Some(repo) = Repo::new() else { return };
+    let (server, client) = (KeyPair::generate(), KeyPair::generate());
+    let keys = Keys {
+        host: server.private().clone(),
+        client: client.public().clone(),
+    };
+    let at = sshd(keys.clone(), true).await;
+    let older = sshd(keys, false).await;
+    let url = format!("ssh://git@{at}{}/repo/.git", repo.root().display());
+    let line = |key: &KeyPair| line_for("127.0.0.1", at.port(), key.public());
+    let credentials = |key: &KeyPair, known_hosts: Option<String>| Credentials {
+        ssh_key: Some(SecretText::new(key.private_pem())),
+        known_hosts: known_hosts.map(SecretText::new),
+        ..Credentials::default()
+    };
+    answers_as_git_does(&url, &repo, &credentials(&client, Some(line(&server)))).await;
+    let known = line_for("127.0.0.1", older.port(), server.public());
+    let of_older = url.replace(&at.to_string(), &older.to_string());
+    answers_as_git_does(&of_older, &repo, &credentials(&client, Some(known))).await;
+
+    let other = KeyPair::generate();
+    let refused = async |credentials: Credentials| {
+        let found = resolve(&url, Some("main"), &credentials, DEADLINE).await;
+        found.expect_err("nothing is resolved")
+    };
+    let error = refused(credentials(&client, Some(line(&other)))).await;
+    assert!(matches!(error, GitError::HostKey { .. }), "{error:?}");
+    let error = refused(credentials(&client, Some(String::new()))).await;
+    assert!(matches!(error, GitError::HostKey { .. }), "{error:?}");
+    let error = refused(credentials(&client, None)).await;
+    assert!(error.to_string().contains("known_hosts"), "{error}");
+    let error = refused(password("x")).await;
+    assert!(error.to_string().contains("ssh-privatekey"), "{error}");
+    let error = refused(credentials(&other, Some(line(&server)))).await;
+    assert!(matches!(error, GitError::Refused { .. }), "{error:?}");
+    let missing = format!("ssh://git@{at}{}/none", repo.root().display());
+    let known = credentials(&client, Some(line(&server)));
+    let none = resolve(&missing, Some("main"), &known, DEADLINE).await;
+    assert!(matches!(none, Err(GitError::NotGit { .. })), "{none:?}");
+}
+
+#[tokio::test]
+async fn only_the_right_credentials_open_a_private_repository() {
+    let Some(repo) = Repo::new() else { return };
+    let root = repo.root();
+    let at = http(move |request| {
+        let root = root.clone();
+        async move {
+            // git:right
+            let right = request.headers().get("authorization");
+            if right.is_some_and(|it| it == "Basic Z2l0OnJpZ2h0") {
+                cgi(root, request, Some("version=2")).await
+            } else {
+                Reply::of(401)
+            }
+        }
+    })
+    .await;
+    let url = format!("http://{at}/repo/.git");
+    let found = resolve(&url, Some("main"), &password("right\n"), DEADLINE).await;
+    assert_eq!(found, Ok(repo.commit("main")));
+    for wrong in [password("a-wrong-one"), Credentials::default()] {
+        let found = resolve(&url, Some("main"), &wrong, DEADLINE).await;
+        let Err(error @ GitError::Refused { .. }) = found else {
+            panic!("{found:?}");
+        };
+        assert!(!format!("{error} {error:?}").contains("a-wrong-one"));
+    }
+}
+
+#[tokio::test]
+async fn redirects_are_followed_on_the_same_server_only() {
+    let Some(repo) = Repo::new() else { return };
+    let root = repo.root();
+    let at = http(move |request| {
+        let root = root.clone();
+        async move {
+            let path = request.uri().path_and_query().map_or("", |it| it.as_str());
+            match path.strip_prefix("/moved") {
+                Some(rest) => Reply::to(&format!("/repo/.git{rest}")),
+                None => cgi(root, request, Some("version=2")).await,
+            }
+        }
+    })
+    .await;
+    let found = ask(&format!("http://{at}/moved"), "main").await;
+    assert_eq!(found, Ok(repo.commit("main")));
+
+    // At another port there is another server: it gets no request at all, and so no credentials.
+    let seen = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&seen);
+    let elsewhere = http(move |_| {
+        *count.lock().expect("no panic") += 1;
+        async { Reply::of(404) }
+    })
+    .await;
+    let to = format!("http://{elsewhere}/repo/.git/info/refs?service=git-upload-pack");
+    let at = http(move |_| {
+        let to = to.clone();
+        async move { Reply::to(&to) }
+    })
+    .await;
+    let url = format!("http://{at}/repo/.git");
+    let found = resolve(&url, Some("main"), &password("secret"), DEADLINE).await;
+    let Err(error @ GitError::Redirect { .. }) = found else {
+        panic!("{found:?}");
+    };
+    assert!(
+        error.to_string().contains(&elsewhere.to_string()),
+        "{error}"
+    );
+    assert_eq!(*seen.lock().expect("no panic"), 0);
+
+    let at = http(|request| async move {
+        let path = request.uri().path_and_query().map_or("", |it| it.as_str());
+        Reply::to(&format!("/again{path}"))
+    })
+    .await;
+    let found = ask(&format!("http://{at}/x"), "main").await;
+    assert!(matches!(found, Err(GitError::NotGit { .. })), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_or_trickles_is_given_up_in_time() {
+    let silent = raw(|_| None).await;
+    let trickles = raw(|sent| {
+        let head =
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/x-git-upload-pack-advertisement\r\n\r\n";
+        Some(match head.get(sent) {
+            Some(byte) => vec![*byte],
+            None => vec![b'0'],
+        })
+    })
+    .await;
+    for url in [
+        format!("http://{silent}/x"),
+        format!("git://{silent}/x"),
+        format!("https://{silent}/x"),
+        format!("http://{trickles}/x"),
+        format!("git://{trickles}/x"),
+    ] {
+        let began = Instant::now();
+        let found = resolve(&url, Some("main"), &Credentials::default(), SHORT).await;
+        let in_time = began.elapsed() < Duration::from_secs(5);
+        assert!(in_time, "{url}");
+        assert!(
+            matches!(
+                found,
+                Err(GitError::Timeout { .. } | GitError::NotGit { .. })
+            ),
+            "{url}: {found:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_endless_answer_and_garbage_are_errors() {
+    let head =
+        "HTTP/1.1 200 OK\r\nContent-Type: application/x-git-upload-pack-advertisement\r\n\r\n";
+    let line = |text: &str| format!("{:04x}{text}", text.len() + 4);
+    let first = line("version 2\n") + &line("ls-refs\n");
+    let commit = "0".repeat(40);
+    let endless = line(&format!("{commit} refs/heads/other\n")).repeat(500);
+    for (begin, rest) in [
+        (String::new(), "x".repeat(32 << 10)),
+        (String::new(), endless),
+        (first, line("capability\n").repeat(500)),
+        (String::new(), line("garbage\n")),
+        (String::new(), "+00800000000".to_owned()),
+        (String::new(), "0003".to_owned()),
+        (String::new(), line(&format!("{commit}0 refs/heads/main\n"))),
+    ] {
+        for (head, scheme) in [(head, "http"), ("", "git")] {
+            let begin = format!("{head}{begin}").into_bytes();
+            let rest = rest.clone().into_bytes();
+            let at = raw(move |sent| {
+                Some(if sent < begin.len() {
+                    begin[sent..].to_vec()
+                } else {
+                    rest.clone()
+                })
+            })
+            .await;
+            let found = ask(&format!("{scheme}://{at}/x"), "main").await;
+            assert!(matches!(found, Err(GitError::NotGit { .. })), "{found:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_of_nobody_is_not_trusted() {
+    let at = tls();
+    let url = format!("https://127.0.0.1:{}/x", at.port());
+    let found = resolve(&url, Some("main"), &password("secret"), DEADLINE).await;
+    assert!(matches!(found, Err(GitError::Tls { .. })), "{found:?}");
+}
+
+#[tokio::test]
+async fn nobody_who_answers_is_said() {
+    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let at = closed.expect("a port").local_addr().expect("its address");
+    for scheme in ["http", "git"] {
+        let found = ask(&format!("{scheme}://{at}/x"), "main").await;
+        assert!(
+            matches!(found, Err(GitError::Unreachable { .. })),
+            "{found:?}"
+        );
+    }
+}

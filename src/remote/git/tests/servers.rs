@@ -1,0 +1,294 @@
+//! Git servers: git's own programs behind a port, and hostile ones.
+
+use std::convert::Infallible;
+use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::task::spawn_blocking;
+
+pub(super) type Answer = Response<Full<Bytes>>;
+
+/// A repository in a directory that goes with it.
+pub(super) struct Repo(PathBuf);
+
+impl Repo {
+    /// Two branches, tags of both kinds, and a name of both a tag and a branch. `None`: there is no git.
+    pub(super) fn new() -> Option<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        if Command::new("git").arg("--version").output().is_err() {
+            println!("skipped: no git");
+            return None;
+        }
+        let name = format!(
+            "nico-git-{}-{}",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
+        let root = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(root.join("repo")).expect("a directory");
+        let repo = Self(root);
+        repo.git(&["init", "-q", "-b", "main"]);
+        let commit = |text| repo.git(&["commit", "-q", "--allow-empty", "-m", text]);
+        commit("one");
+        repo.git(&["tag", "light"]);
+        repo.git(&["tag", "-a", "-m", "text", "annotated"]);
+        repo.git(&["tag", "-a", "-m", "text", "both"]);
+        repo.git(&["checkout", "-q", "-b", "feature/x"]);
+        commit("two");
+        repo.git(&["branch", "both"]);
+        repo.git(&["checkout", "-q", "main"]);
+        commit("three");
+        Some(repo)
+    }
+
+    /// Where it is: the repository is `repo/.git` in it.
+    pub(super) fn root(&self) -> PathBuf {
+        self.0.clone()
+    }
+
+    /// The commit that a ref names.
+    pub(super) fn commit(&self, of: &str) -> String {
+        self.git(&["rev-parse", &format!("{of}^{{commit}}")])
+    }
+
+    fn git(&self, arguments: &[&str]) -> String {
+        let mut git = Command::new("git");
+        let run = alone(&mut git)
+            .arg("-C")
+            .arg(self.0.join("repo"))
+            .args(arguments);
+        let output = run.output().expect("git runs");
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+}
+
+impl Drop for Repo {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Nothing of the user's or the system's configuration.
+pub(super) fn alone(git: &mut Command) -> &mut Command {
+    for (name, value) in [
+        ("GIT_CONFIG_GLOBAL", "/dev/null"),
+        ("GIT_CONFIG_NOSYSTEM", "1"),
+        ("GIT_AUTHOR_NAME", "a"),
+        ("GIT_AUTHOR_EMAIL", "a@example.com"),
+        ("GIT_COMMITTER_NAME", "a"),
+        ("GIT_COMMITTER_EMAIL", "a@example.com"),
+    ] {
+        git.env(name, value);
+    }
+    git.env_remove("GIT_DIR").env_remove("GIT_PROTOCOL")
+}
+
+pub(super) struct Reply;
+
+impl Reply {
+    pub(super) fn of(status: u16) -> Answer {
+        let answer = Response::builder().status(status);
+        answer.body(Full::default()).expect("an answer")
+    }
+
+    pub(super) fn to(location: &str) -> Answer {
+        let answer = Response::builder().status(301).header("location", location);
+        answer.body(Full::default()).expect("an answer")
+    }
+}
+
+/// Answers HTTP at a port of its own.
+pub(super) async fn http<F>(
+    answer: impl Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+) -> SocketAddr
+where
+    F: Future<Output = Answer> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let at = listener.local_addr().expect("its address");
+    let answer = Arc::new(answer);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let answer = Arc::clone(&answer);
+            let service = service_fn(move |request| {
+                let answer = answer(request);
+                async move { Ok::<_, Infallible>(answer.await) }
+            });
+            let io = TokioIo::new(stream);
+            let server = hyper::server::conn::http1::Builder::new();
+            tokio::spawn(server.serve_connection(io, service));
+        }
+    });
+    at
+}
+
+/// `git http-backend`, with the version of the protocol that the client asks for, if it is to be heard.
+pub(super) async fn cgi(
+    root: PathBuf,
+    request: Request<Incoming>,
+    version: Option<&'static str>,
+) -> Answer {
+    let asked = request.headers().get("git-protocol").cloned();
+    assert_eq!(asked.expect("the version"), "version=2");
+    let header = |name: &str| {
+        let value = request.headers().get(name);
+        value.map_or("", |it| it.to_str().expect("text")).to_owned()
+    };
+    let mut git = Command::new("git");
+    alone(&mut git)
+        .arg("http-backend")
+        .env("GIT_PROJECT_ROOT", root)
+        .env("GIT_HTTP_EXPORT_ALL", "1")
+        .env("REQUEST_METHOD", request.method().as_str())
+        .env("PATH_INFO", request.uri().path())
+        .env("QUERY_STRING", request.uri().query().unwrap_or_default())
+        .env("CONTENT_TYPE", header("content-type"))
+        .env("CONTENT_LENGTH", header("content-length"))
+        .envs(version.map(|version| ("GIT_PROTOCOL", version)));
+    let body = request.into_body().collect().await.expect("a body");
+    let body = body.to_bytes();
+    let said = spawn_blocking(move || run(git, &body)).await.expect("git");
+    let end = said.windows(4).position(|it| it == b"\r\n\r\n");
+    let end = end.expect("an answer");
+    let head = String::from_utf8_lossy(&said[..end]).into_owned();
+    let mut answer = Response::builder();
+    for line in head.lines() {
+        let (name, value) = line.split_once(": ").expect("a header");
+        answer = match name {
+            "Status" => answer.status(value.get(..3).expect("a status")),
+            _ => answer.header(name, value),
+        };
+    }
+    let body = Bytes::copy_from_slice(&said[end + 4..]);
+    answer.body(Full::new(body)).expect("an answer")
+}
+
+/// What a program says of this input.
+fn run(mut program: Command, input: &[u8]) -> Vec<u8> {
+    let piped = program.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = piped.stderr(Stdio::null()).spawn().expect("it starts");
+    let mut stdin = child.stdin.take().expect("its input");
+    let _ = stdin.write_all(input);
+    drop(stdin);
+    child.wait_with_output().expect("it ends").stdout
+}
+
+/// A program that ends with its handle.
+pub(super) struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub(super) struct Hosted {
+    pub(super) at: SocketAddr,
+    pub(super) process: Process,
+}
+
+/// `git daemon`; `None`: it is not installed.
+pub(super) async fn daemon(repo: &Repo) -> Option<Hosted> {
+    let program = exec_path().join("git-daemon");
+    if !program.exists() {
+        println!("skipped: no git daemon");
+        return None;
+    }
+    let free = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let at = free.local_addr().expect("its address");
+    drop(free);
+    let mut git = Command::new(program);
+    let child = alone(&mut git)
+        .args(["--reuseaddr", "--export-all", "--listen=127.0.0.1"])
+        .arg(format!("--port={}", at.port()))
+        .arg(format!("--base-path={}", repo.root().display()))
+        .stderr(Stdio::null())
+        .spawn();
+    let process = Process(child.expect("git daemon starts"));
+    for _ in 0..200 {
+        if tokio::net::TcpStream::connect(at).await.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Some(Hosted { at, process })
+}
+
+fn exec_path() -> PathBuf {
+    let output = Command::new("git").arg("--exec-path").output();
+    let path = output.expect("git runs").stdout;
+    Path::new(String::from_utf8_lossy(&path).trim()).to_owned()
+}
+
+/// Says what `next` gives for the number of bytes that were said so far, to everybody, until nobody listens; `None`: nothing.
+pub(super) async fn raw(
+    next: impl Fn(usize) -> Option<Vec<u8>> + Send + Sync + 'static,
+) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let at = listener.local_addr().expect("its address");
+    let next = Arc::new(next);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let next = Arc::clone(&next);
+            tokio::spawn(async move {
+                let mut sent = 0;
+                let _ = stream.read(&mut [0; 1024]).await;
+                while let Some(bytes) = next(sent) {
+                    if stream.write_all(&bytes).await.is_err() {
+                        return;
+                    }
+                    sent += bytes.len();
+                    if bytes.len() == 1 {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                }
+                std::future::pending::<()>().await;
+            });
+        }
+    });
+    at
+}
+
+/// A TLS server whose certificate is signed by an authority that nobody trusts.
+pub(super) fn tls() -> SocketAddr {
+    let authority = rig::pki::Authority::new("nobody").expect("an authority");
+    let validity = rig::pki::Validity::lasting(Duration::from_secs(3600));
+    let pair = authority.serving(&["localhost"], &[[127, 0, 0, 1].into()], validity);
+    let pair = pair.expect("a certificate");
+    let certificate =
+        rustls::pki_types::CertificateDer::from_pem_slice(pair.certificate.as_bytes());
+    let key = rustls::pki_types::PrivateKeyDer::from_pem_slice(pair.key.as_bytes());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.expect("PEM")], key.expect("PEM"));
+    let config = Arc::new(config.expect("a server"));
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = listener.local_addr().expect("its address");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let server = rustls::ServerConnection::new(Arc::clone(&config));
+            let mut server = server.expect("a connection");
+            let mut stream = rustls::Stream::new(&mut server, &mut stream);
+            let _ = stream.read(&mut [0; 1024]);
+        }
+    });
+    at
+}
