@@ -1,6 +1,8 @@
 //! Builds the control plane's one binary (`controlplane/`, Go) when it is not there yet: once for each state of its
 //! sources, by one process at a time, into cargo's target directory.
 
+mod progress;
+
 use std::{
     fs::{self, File},
     io::{self, BufRead as _, BufReader},
@@ -11,13 +13,11 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use progress::{Progress, say};
 use sha2::{Digest as _, Sha256};
 
 /// What `kubectl version` and `/version` say. The same as in go.mod.
 const KUBERNETES_VERSION: &str = "v1.37.2";
-/// How many lines `go build -v` writes from an empty cache, one a package.
-const PACKAGES: usize = 2_726;
-const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 /// Binaries of other states of the sources are removed when they are older: each is more than a hundred megabytes.
 const OTHERS_KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 const SOURCES: [&str; 3] = ["go.mod", "go.sum", "main.go"];
@@ -76,7 +76,7 @@ pub fn controlplane_binary() -> Result<PathBuf, Error> {
     };
     let lock = File::create(&lock_path).map_err(at_lock)?;
     if lock.try_lock().is_err() {
-        eprintln!("rig: another process builds the test control plane, waiting for it");
+        say("another process builds the test control plane, waiting for it");
         lock.lock().map_err(at_lock)?;
     }
     if !binary.exists() {
@@ -119,10 +119,10 @@ fn build(sources: &Path, binary: &Path) -> Result<(), Error> {
         Ok(output) => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
         Err(_) => return Err(Error::NoGo),
     };
-    eprintln!(
-        "rig: builds the test control plane (etcd, kube-apiserver, kube-controller-manager, kubectl {KUBERNETES_VERSION}) with {version}, once; \
-         from an empty cache this takes 6 to 9 minutes on two cores"
-    );
+    say(&format!(
+        "builds the test control plane (etcd, kube-apiserver, kube-controller-manager, kubectl {KUBERNETES_VERSION}) with {version}, once; \
+         from an empty cache this takes 6 to 9 minutes on two quiet cores. With KUBEBUILDER_ASSETS nothing is built: see README.md"
+    ));
     let started = Instant::now();
     let partial = binary.with_extension(format!("partial-{}", std::process::id()));
     let stamp = "-X k8s.io/component-base/version";
@@ -174,15 +174,14 @@ fn build(sources: &Path, binary: &Path) -> Result<(), Error> {
         source,
     })?;
     let megabytes = fs::metadata(binary).map_or(0, |metadata| metadata.len() / 1_000_000);
-    eprintln!(
-        "rig: the test control plane is built: {} s, {megabytes} MB",
+    say(&format!(
+        "the test control plane is built: {} s, {megabytes} MB",
         started.elapsed().as_secs()
-    );
+    ));
     Ok(())
 }
 
-/// Reads the build's lines to their end, says every ten seconds how far it is, and returns the last twenty that are
-/// not names of packages.
+/// Reads the build's lines to their end, shows how far it is, and returns the last twenty that are not names of packages.
 fn follow(stderr: impl io::Read + Send + 'static, started: Instant) -> Vec<String> {
     let (sender, lines) = mpsc::channel();
     thread::spawn(move || {
@@ -192,24 +191,18 @@ fn follow(stderr: impl io::Read + Send + 'static, started: Instant) -> Vec<Strin
             }
         }
     });
-    let (mut packages, mut downloads) = (0, 0);
+    let mut progress = Progress::new(started);
     let mut said = Vec::new();
-    let mut next = Instant::now() + PROGRESS_EVERY;
     loop {
-        match lines.recv_timeout(next.saturating_duration_since(Instant::now())) {
-            Ok(line) if line.starts_with("go: downloading ") => downloads += 1,
+        match lines.recv_timeout(progress.next_in()) {
+            Ok(line) if line.starts_with("go: downloading ") => progress.module(),
             Ok(line) if line.contains(' ') => said.push(line),
-            Ok(_) => packages += 1,
-            Err(RecvTimeoutError::Timeout) => {
-                let seconds = started.elapsed().as_secs();
-                eprintln!(
-                    "rig: {seconds} s, {downloads} modules fetched, {packages} of at most {PACKAGES} packages built"
-                );
-                next = Instant::now() + PROGRESS_EVERY;
-            }
+            Ok(_) => progress.package(),
+            Err(RecvTimeoutError::Timeout) => progress.show(),
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
+    progress.clear();
     said.split_off(said.len().saturating_sub(20))
 }
 
