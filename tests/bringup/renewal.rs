@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams};
+use nico::api::names::STORED_ANNOTATION;
 use nico::remote::kubeconfig::verify::verify;
 use nico::remote::secret::SecretText;
 use rig::machines::MachineHost;
@@ -13,42 +14,41 @@ use rig::wait::wait_describing;
 use serde_json::{Value, json};
 
 use crate::common::case::{Case, took_effect};
-use crate::common::traffic::RESYNC;
+use crate::common::traffic::{RESYNC, resyncs};
 use crate::common::{DEADLINE, listed, nico};
 
 /// How long a server is given to answer.
 const ANSWER: Duration = Duration::from_secs(10);
 const ELSEWHERE: &str = "/srv/admin.conf";
-/// Half of it is long enough for a slow machine: NICO reads again after half of it, and once more half a minute later where the machine
-/// was not quick enough. The whole is short enough for a test.
+/// How long a client certificate lives whose end a test waits for.
 const LIFE: Duration = Duration::from_secs(90);
 
-/// Another kubeconfig on the machine, with a client certificate that lives from now on for [`LIFE`]; when that ends.
-fn renewed(case: &Case, host: &MachineHost) -> Timestamp {
-    renewed_for(LIFE, case, host)
-}
-
-/// The same for another life.
-fn renewed_for(life: Duration, case: &Case, host: &MachineHost) -> Timestamp {
+/// Another kubeconfig on the machine, with a client certificate that lives from now on for so long; when that ends.
+fn renewed(life: Duration, case: &Case, host: &MachineHost) -> Timestamp {
     let now = Timestamp::now();
     let validity = Validity {
         not_before: now - Duration::from_secs(1),
         not_after: now + life,
     };
+    put(ELSEWHERE, validity, case, host);
+    validity.not_after
+}
+
+/// Another kubeconfig on the machine.
+fn put(path: &str, validity: Validity, case: &Case, host: &MachineHost) {
     let server = format!("https://127.0.0.1:{}", host.api_port());
     let api = case.world.workload().control_plane();
     let text = api
         .client_cert_kubeconfig(Some(&server), "admin", Some("system:masters"), validity)
         .unwrap();
-    host.put_file(ELSEWHERE, text);
-    validity.not_after
+    host.put_file(path, text);
 }
 
 /// A Ready cluster of one machine whose kubeconfig lives for [`LIFE`]; when that ends.
 async fn short_lived() -> (Case, MachineHost, Timestamp) {
     let case = Case::with(&nico().args(&RESYNC)).await;
     let host = case.world.machine("cp-01").await;
-    let ends = renewed(&case, &host);
+    let ends = renewed(LIFE, &case, &host);
     let mut spec = listed(&["cp-01"], &[]);
     spec["kubeconfig"] = json!({"path": ELSEWHERE});
     case.world.cluster("prod", spec).await.unwrap();
@@ -75,37 +75,60 @@ async fn wait_other(case: &Case, what: &str, old: &[u8]) -> Vec<u8> {
     wait_describing(what, DEADLINE, other, || case.world.describe()).await
 }
 
-/// A client that lists nodes through the stored kubeconfig again and again never fails, long after the first one ended.
+/// A client that lists nodes through the stored kubeconfig again and again never fails, and each one is replaced while it works.
+/// The certificates are dated back, to half of their life, so that no machine is too slow for the other half.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kubeconfig_is_renewed_before_its_certificate_ends() {
-    let (case, host, ends) = short_lived().await;
-    let first = stored(&case).await.unwrap();
-    let ends = ends.max(renewed(&case, &host));
-    let client = async {
-        let mut polls = 0;
-        let mut last = first.clone();
-        let mut seen = 1;
-        // Until the second one has ended, too, and a third is in use.
-        while Timestamp::now() <= ends || seen < 3 {
-            let found = stored(&case).await.expect("the Secret is there");
-            if found != last {
-                seen += 1;
-                last.clone_from(&found);
-                // The machine renews its own before NICO asks again.
-                let _ = renewed(&case, &host);
-            }
-            let text = SecretText::new(String::from_utf8(found).unwrap());
-            let answer = verify(&text, ANSWER).await;
-            assert_eq!(answer, Ok(()), "poll {polls} of kubeconfig {seen}");
-            polls += 1;
-        }
-        (polls, seen)
+    let half = Duration::from_secs(3600);
+    let case = Case::with(&nico().args(&RESYNC)).await;
+    let host = case.world.machine("cp-01").await;
+    // A path for each: the pause between two attempts, a tenth of the life, counts anew where the spec names another path.
+    let path = |turn: u32| format!("/srv/{turn}.conf");
+    let put = |turn: u32| {
+        let now = Timestamp::now();
+        let validity = Validity {
+            not_before: now - half,
+            // One is replaced only by one that ends later.
+            not_after: now + half + turn * Duration::from_secs(60),
+        };
+        put(&path(turn), validity, &case, &host);
     };
-    let (polls, seen) = client.await;
-    println!("{polls} polls through {seen} kubeconfigs of {LIFE:?} each: none failed");
-    // A machine that is very slow may have gone on to the next one meanwhile.
-    let written = writes(&case);
-    assert!((seen..=seen + 1).contains(&written), "{written} of {seen}");
+    put(0);
+    let mut spec = listed(&["cp-01"], &[]);
+    spec["kubeconfig"] = json!({"path": path(0)});
+    case.world.cluster("prod", spec).await.unwrap();
+    case.ready("prod").await;
+
+    let works = async |text: &[u8]| {
+        let text = SecretText::new(String::from_utf8(text.to_vec()).unwrap());
+        assert_eq!(verify(&text, ANSWER).await, Ok(()));
+    };
+    let looks = resyncs(&case.proxy, "prod");
+    for turn in 1..=2 {
+        let first = stored(&case).await.unwrap();
+        put(turn);
+        case.edit("prod", json!({"kubeconfig": {"path": path(turn)}}))
+            .await;
+        let logins = host.auths().len();
+        looks.more("NICO looks again", 3, DEADLINE).await;
+        assert_eq!(host.auths().len(), logins, "it is not due");
+        // As if it had been stored when its life began.
+        let dated_back = json!({"metadata": {"annotations": {STORED_ANNOTATION: null}}});
+        let params = PatchParams::default();
+        let secrets = case.world.secrets();
+        secrets
+            .patch("prod-kubeconfig", &params, &Patch::Merge(dated_back))
+            .await
+            .unwrap();
+        let other = || async {
+            let found = stored(&case).await.expect("the Secret is there");
+            works(&found).await;
+            (found != first).then_some(())
+        };
+        wait_describing("it is renewed", DEADLINE, other, || case.world.describe()).await;
+        works(&first).await;
+    }
+    assert_eq!(writes(&case), 3);
     case.ready("prod").await;
     case.finish().await;
 }
@@ -128,7 +151,7 @@ async fn a_machine_that_has_nothing_new_changes_nothing() {
         .await;
     assert!(Timestamp::now() > ends);
     // A broken one is read again once a minute: the other must live for longer.
-    let _ = renewed_for(10 * LIFE, &case, &host);
+    let _ = renewed(10 * LIFE, &case, &host);
     case.told("prod", "KubeconfigReady", "True", "AsExpected")
         .await;
     assert_eq!(writes(&case), 2);
