@@ -55,6 +55,8 @@ pub enum Reason {
     InvalidSpec,
     /// Neither the spec nor the operator names a repository.
     GitRepoMissing,
+    /// The ref of the repository could not be resolved to a commit.
+    RefUnresolved,
     /// `refPolicy: Pin` with an NIO that cannot.
     PinNotSupported,
     /// `fullInstall: true` with an NIO that would wipe again.

@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::names::{ClusterId, MachineName};
+use super::names::{ClusterId, Commit, MachineName};
 use super::status::Role;
 
 const ID: &str = "id";
@@ -115,6 +116,21 @@ impl Slot {
     }
 }
 
+/// The last resolved commit, and what it was resolved from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pinned {
+    /// The repository.
+    pub git_repo: String,
+    /// Branch, tag or commit; absent: the default branch.
+    #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
+    pub git_ref: Option<String>,
+    /// What that names.
+    pub commit: Commit,
+    /// Since when the spec names that repository and that ref.
+    pub since: Timestamp,
+}
+
 /// What the ledger holds.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ledger {
@@ -124,8 +140,8 @@ pub struct Ledger {
     pub founded: bool,
     /// Who may be disrupted.
     pub slot: Slot,
-    /// The last resolved commit.
-    pub commit: Option<String>,
+    /// The last resolved commit; absent where NIO follows the ref.
+    pub commit: Option<Pinned>,
 }
 
 /// What makes a ledger unreadable. It is never guessed at: a person mends the key, or deletes the ledger.
@@ -167,7 +183,7 @@ impl Ledger {
             (SLOT.to_owned(), json(serde_json::to_string(slot))),
         ]);
         if let Some(commit) = commit {
-            data.insert(COMMIT.to_owned(), commit.clone());
+            data.insert(COMMIT.to_owned(), json(serde_json::to_string(commit)));
         }
         data
     }
@@ -186,7 +202,7 @@ impl Ledger {
                 .parse()
                 .map_err(|_| LedgerError::Malformed(FOUNDED))?,
             slot,
-            commit: data.get(COMMIT).cloned(),
+            commit: json_or_default(data, COMMIT)?,
         })
     }
 }
@@ -203,6 +219,8 @@ fn json_or_default<T: Default + serde::de::DeserializeOwned>(
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use crate::api::form::Form as _;
+
     use super::*;
 
     #[test]
@@ -213,7 +231,12 @@ mod tests {
             role: Role::ControlPlane,
             state: EntryState::Releasing,
         });
-        ledger.commit = Some("0".repeat(40));
+        ledger.commit = Some(Pinned {
+            git_repo: "https://example.com/fleet.git".to_owned(),
+            git_ref: Some("main".to_owned()),
+            commit: Commit::parse(&"0".repeat(40)).unwrap(),
+            since: Timestamp::UNIX_EPOCH,
+        });
         assert_eq!(Ledger::from_data(&ledger.to_data()), Ok(ledger));
     }
 
@@ -223,6 +246,32 @@ mod tests {
         let mut data = ledger.to_data();
         data.insert("mirrors".to_owned(), "[\"nico-ssh-cp-01\"".to_owned());
         assert_eq!(Ledger::from_data(&data), Ok(ledger));
+    }
+
+    #[test]
+    fn a_pin_that_is_no_commit_is_an_error() {
+        let mut data = Ledger::new(ClusterId::from_bits(7), true).to_data();
+        let pin = |commit: &str| {
+            format!(
+                r#"{{"gitRepo":"https://h/x","commit":"{commit}","since":"1970-01-01T00:00:00Z"}}"#
+            )
+        };
+        data.insert(COMMIT.to_owned(), pin(&"a".repeat(40)));
+        let read = Ledger::from_data(&data).unwrap();
+        assert_eq!(read.to_data(), data);
+        for bad in [
+            pin(""),
+            pin("main"),
+            pin(&"A".repeat(40)),
+            pin(&"a".repeat(64)),
+            "a".repeat(40),
+        ] {
+            data.insert(COMMIT.to_owned(), bad);
+            assert_eq!(
+                Ledger::from_data(&data),
+                Err(LedgerError::Malformed(COMMIT))
+            );
+        }
     }
 
     #[test]

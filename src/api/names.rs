@@ -102,7 +102,7 @@ macro_rules! text {
     };
 }
 
-text!(MachineName, ObjectName, ClusterId, Revision, Marker);
+text!(MachineName, ObjectName, ClusterId, Revision, Marker, Commit);
 
 fn is_lower_hex(text: &str, length: usize) -> bool {
     let hex = |c: &u8| c.is_ascii_digit() || (b'a'..=b'f').contains(c);
@@ -139,6 +139,24 @@ impl Form for ObjectName {
         let is_subdomain =
             name.len() <= MAX_SUBDOMAIN && name.split('.').all(is_label_of_any_length);
         is_subdomain.then(|| Self(name.to_owned()))
+    }
+}
+
+/// A git commit: 40 lower-case hexadecimal characters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Commit(String);
+
+impl Form for Commit {
+    fn parse(text: &str) -> Option<Self> {
+        is_lower_hex(text, 40).then(|| Self(text.to_owned()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Commit {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("not a commit"))
     }
 }
 

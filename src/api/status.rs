@@ -28,6 +28,9 @@ pub struct ClusterStatus {
     /// Revision that every machine is to have, where all agree; short.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+    /// Commit that every machine is to hold, where NICO pins it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
     /// What is being changed now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutStatus>,
@@ -164,7 +167,7 @@ pub struct MachineRow {
     /// Why, for a person, with the mend where there is one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// Commit that NIO says it applied.
+    /// Commit that it holds, where NICO pins it; else the one that NIO says it applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
     /// Since when it is in this state.

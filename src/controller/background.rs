@@ -1,8 +1,10 @@
-//! Work that a pass must not wait for: fetching and verifying the kubeconfig, probing the cluster, and evicting pods. One broken
+//! Work that a pass must not wait for: fetching and verifying the kubeconfig, probing the cluster, evicting pods, and asking the git
+//! server. One broken
 //! machine holds up nothing else.
 
 mod fetch;
 mod kubeconfig;
+mod resolve;
 mod task;
 
 pub use fetch::{FetchSource, FetchSpec};
@@ -21,8 +23,9 @@ use super::gate::{Class, Gate, Turn};
 use super::lock::lock;
 use super::named::secret_value;
 use super::schedule::{
-    ASK_PATIENCE, CONCURRENT_LOGINS, CONCURRENT_PROBES, LOGINS_KEPT_FOR_FIRST_ROUNDS, PROBE_AGE,
-    PROBES_KEPT_FOR_THE_QUICK, SEARCH_EAGERNESS, SEARCH_PAUSES, SEARCH_TIMEOUT,
+    ASK_PATIENCE, CONCURRENT_LOGINS, CONCURRENT_PROBES, CONCURRENT_RESOLUTIONS,
+    LOGINS_KEPT_FOR_FIRST_ROUNDS, PROBE_AGE, PROBES_KEPT_FOR_THE_QUICK,
+    RESOLUTIONS_KEPT_FOR_THE_QUICK, SEARCH_EAGERNESS, SEARCH_PAUSES, SEARCH_TIMEOUT,
 };
 use crate::api::cluster::RawCluster;
 use crate::api::digest::sha256;
@@ -32,6 +35,7 @@ use crate::plan::observed::{ClusterView, Fetch, WorkloadHealth, Works};
 use crate::plan::writes::Wanted;
 use fetch::{Fetched, Keys, fetch_round, lists_nodes};
 use kubeconfig::Kubeconfig;
+use resolve::Resolution;
 use task::Task;
 
 /// The work for one cluster.
@@ -41,6 +45,7 @@ struct Work {
     probing: Task,
     /// What the cluster last said of itself, and when.
     probed: Option<(Instant, WorkloadHealth)>,
+    resolution: Resolution,
     /// By Node: one that is held back does not hold up another.
     evicting: BTreeMap<String, Task>,
 }
@@ -57,6 +62,8 @@ pub struct Background {
     searching: Arc<Gate>,
     /// Questions to clusters go through this one.
     asking: Arc<Gate>,
+    /// Questions to git servers go through this one.
+    resolving: Arc<Gate>,
 }
 
 /// Where a task notes what it learned.
@@ -95,6 +102,10 @@ impl Background {
             wake,
             searching: Arc::new(Gate::new(CONCURRENT_LOGINS, LOGINS_KEPT_FOR_FIRST_ROUNDS)),
             asking: Arc::new(Gate::new(CONCURRENT_PROBES, PROBES_KEPT_FOR_THE_QUICK)),
+            resolving: Arc::new(Gate::new(
+                CONCURRENT_RESOLUTIONS,
+                RESOLUTIONS_KEPT_FOR_THE_QUICK,
+            )),
         }
     }
 

@@ -88,6 +88,7 @@ pub fn at_hand(
     facts.nio = nio;
     facts.since = pass.memory().clocks(now());
     (facts.workload, facts.workload_is_old) = pass.context.background.probed(&view.uid);
+    facts.resolved = pass.context.background.resolved(&view.uid);
     let owned = sources.configurations(&owner_key(&view.uid));
     let labelled = sources.configurations(&label_key(&view.name));
     facts.add_configurations(owned.into_iter().chain(labelled));

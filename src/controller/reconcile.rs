@@ -99,6 +99,8 @@ async fn steps(pass: &Pass<'_>) -> Result<Next, PassError> {
     context
         .background
         .evict_only(&pass.uid(), &evicts.collect());
+    let question = first_plan.question.as_ref();
+    context.background.keep_resolving(&cached.cluster, question);
     // A GitOps tool must never see the old green beside a new spec: this word comes before every deed.
     let new_generation =
         cached.cluster.status.observed_generation != Some(cached.cluster.generation);

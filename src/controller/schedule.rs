@@ -75,6 +75,13 @@ pub const CONCURRENT_PROBES: usize = 32;
 /// Of these, how many are kept for clusters that answered the last time.
 pub const PROBES_KEPT_FOR_THE_QUICK: usize = 16;
 
+/// Git servers that are asked at the same time. One that hangs takes twenty seconds.
+pub const CONCURRENT_RESOLUTIONS: usize = 16;
+/// Of these, how many are kept for clusters whose server answered the last time.
+pub const RESOLUTIONS_KEPT_FOR_THE_QUICK: usize = 8;
+/// How long a git server is left alone: a minute, and not all clusters at the same time.
+pub const RESOLVE_PAUSES: Range<Duration> = Duration::from_secs(50)..Duration::from_secs(70);
+
 /// How long a search remembers a machine's private key, and that there is none.
 pub const KEY_MEMORY: Duration = Duration::from_secs(5);
 /// How long one search for a kubeconfig lasts before the planner names the machines again.

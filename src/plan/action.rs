@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use crate::api::conditions::{Cause, ConditionType};
 use crate::api::ledger::Ledger;
 use crate::api::names::{
-    CONFIRMED_ANNOTATION, MachineName, Marker, Revision, TOUCHED_ANNOTATION, WITHDRAWN,
+    CONFIRMED_ANNOTATION, Commit, MachineName, Marker, Revision, TOUCHED_ANNOTATION, WITHDRAWN,
 };
 use crate::api::status::InFlightRow;
 
 use super::desired::Difference;
 use super::entered::{Disruptive, EnteredWrite};
-use super::observed::Member;
+use super::observed::{GitQuestion, Member};
 use super::patience::Clock;
 use super::selection::Selection;
 use super::writes::{Child, Claim, Precondition, Rewrite, Token, Wanted};
@@ -42,6 +42,10 @@ pub struct Plan {
     pub needs_probe: bool,
     /// The machines whose entries are taken.
     pub next: Vec<MachineName>,
+    /// The commit that is pinned.
+    pub commit: Option<Commit>,
+    /// What a git server is to be asked in the background.
+    pub question: Option<GitQuestion>,
     /// The revision that each member should have, and each machine that is claimed in this pass.
     pub targets: BTreeMap<MachineName, Revision>,
 }

@@ -133,6 +133,7 @@ fn blank(facts: &Facts) -> Observed {
             fetch: Fetch::default(),
         },
         known_hosts: KnownHostsView::Absent,
+        resolved: facts.resolved.clone(),
         workload: WorkloadHealth::NotProbed,
         workload_is_old: true,
         entered: Vec::new(),

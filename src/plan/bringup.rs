@@ -120,7 +120,8 @@ fn claim<'a>(
     }
     if known.founding.anew {
         let ledger = founding::first_ledger(known.observed, known.founding);
-        output.act(Action::Ledger(ledger));
+        let ledger = known.pin.noted(known.observed, Some(ledger));
+        output.actions.extend(ledger.map(Action::Ledger));
     }
     output.actions.extend(secrets.first.iter().cloned());
     output.actions.extend(joining.iter().map(|target| {

@@ -36,6 +36,8 @@ pub struct Common {
     pub git_repo: String,
     /// Branch, tag or pinned commit.
     pub git_ref: Option<String>,
+    /// Where the ref is a pinned commit: since when the spec names what that was resolved from.
+    pub pinned_since: Option<Timestamp>,
     /// Directory of the flake.
     pub configuration_subdir: Option<String>,
     /// Name of the credentials Secret.
@@ -88,6 +90,7 @@ impl Target {
             nio: _,
             git_repo,
             git_ref,
+            pinned_since: _,
             configuration_subdir,
             credentials: _,
         } = &self.common;
@@ -179,6 +182,7 @@ impl Target {
             nio: _,
             git_repo,
             git_ref,
+            pinned_since,
             configuration_subdir,
             credentials,
         } = &self.common;
@@ -196,8 +200,14 @@ impl Target {
         differs(Difference::GitRepo, text("gitRepo") != Some(git_repo));
         let held_ref = text("ref");
         let defaulted = git_ref.is_none() && held_ref == Some(CLASSIC_DEFAULT_REF);
+        // Written under the ref that the spec still names: what differs is the commit alone.
+        let is_pushed = pinned_since.is_some_and(|since| member.written() >= Some(since));
         differs(
-            Difference::Ref,
+            if is_pushed {
+                Difference::Commit
+            } else {
+                Difference::Ref
+            },
             held_ref != git_ref.as_deref() && !defaulted,
         );
         differs(

@@ -14,7 +14,9 @@ use crate::api::nio::{Generation, Machine, NixosConfiguration};
 use crate::api::spec::ValidSpec;
 use crate::api::status::Role;
 
-use super::observed::{ClusterView, Configurations, Fetch, WorkloadHealth, Works, controller};
+use super::observed::{
+    ClusterView, Configurations, Fetch, GitAnswer, WorkloadHealth, Works, controller,
+};
 use super::patience::Clock;
 use super::writes::Precondition;
 
@@ -163,6 +165,8 @@ pub struct Facts {
     pub maps: BTreeMap<String, Read<MapFacts>>,
     /// What was last asked about the kubeconfig, and the answer.
     pub kubeconfig: Option<(KubeconfigQuestion, KubeconfigAnswer)>,
+    /// What the git server was last asked, and what it answered.
+    pub resolved: Option<GitAnswer>,
     /// What the cluster last said of itself.
     pub workload: WorkloadHealth,
     /// Whether it is time to ask it again.
@@ -198,6 +202,7 @@ impl Facts {
             secrets: BTreeMap::new(),
             maps: BTreeMap::new(),
             kubeconfig: None,
+            resolved: None,
             workload: WorkloadHealth::NotProbed,
             workload_is_old: true,
             since: BTreeMap::new(),

@@ -11,6 +11,7 @@ use super::desired::{Difference, Target};
 use super::flight::Flight;
 use super::founding::Founding;
 use super::observed::Observed;
+use super::pin::Pin;
 use super::selection::Selection;
 
 /// What is known of a cluster that may be changed.
@@ -24,6 +25,8 @@ pub struct Known<'a> {
     pub late_requests: Duration,
     /// How far the founding is.
     pub founding: &'a Founding,
+    /// Which commit is pinned.
+    pub pin: &'a Pin,
     /// Which machines the roles have and want.
     pub selection: &'a Selection,
     /// What each member should hold, and each machine that is claimed in this pass.

@@ -23,6 +23,7 @@ pub mod observed;
 pub mod output;
 pub mod parting;
 pub mod patience;
+pub mod pin;
 pub mod prerequisites;
 pub mod quorum;
 pub mod release;
@@ -67,7 +68,8 @@ pub fn plan(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
     let keys = prerequisites::look_for_keys(&selection);
     let borne = status::keep_soft_clocks(observed, &selection, now);
     let tried = kubeconfig::try_stored(observed);
-    let prerequisites = prerequisites::check(observed, spec, settings);
+    let pin = pin::pin(observed, spec, settings, now);
+    let prerequisites = prerequisites::check(observed, spec, settings, &pin);
     let founding = founding::founding(observed, &selection);
     let (prerequisites, founding) = match (prerequisites, founding) {
         (Ok(prerequisites), Ok(founding)) => (prerequisites, founding),
@@ -78,6 +80,7 @@ pub fn plan(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
             let output = Output::concat([confirmed, keys, borne, tried, amiss, broken]);
             return Plan {
                 selection,
+                question: pin.question,
                 ..output.into_plan()
             };
         }
@@ -99,6 +102,7 @@ pub fn plan(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
         now,
         late_requests: settings.late_requests(),
         founding: &founding,
+        pin: &pin,
         selection: &selection,
         targets: &targets,
         outdated: &outdated,
@@ -113,7 +117,8 @@ pub fn plan(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
         write(&known, &prerequisites)
     };
     let confirmed = marks::confirm(observed, &claims.given_back);
-    let output = Output::concat([confirmed, keys, borne, tried, late, compared, written]);
+    let told = pin.tell();
+    let output = Output::concat([confirmed, keys, borne, tried, late, compared, told, written]);
     Plan {
         selection,
         outdated,
@@ -121,6 +126,8 @@ pub fn plan(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
         in_flight,
         needs_probe: changes.needs_probe,
         next: changes.next,
+        commit: pin.target.map(|target| target.commit),
+        question: pin.question,
         targets: revisions,
         ..output.into_plan()
     }
@@ -130,6 +137,11 @@ pub fn plan(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
 fn write(known: &Known<'_>, prerequisites: &Prerequisites) -> (Claims, Changes, Output) {
     let observed = known.observed;
     let ledger = founding::ledger_write(observed, known.founding);
+    let ledger = if known.founding.anew {
+        ledger
+    } else {
+        known.pin.noted(observed, ledger)
+    };
     let (secrets, missing) = prerequisites::secrets(observed, prerequisites);
     let (claims, claimed) = bringup::claims(known, &secrets);
     let (unreachable, (changes, changed)) = if secrets.usable {

@@ -11,8 +11,8 @@ pub use member::{MACHINE_SSH_KEY, Member, WORKER_TOKEN};
 pub use workload::WorkloadHealth;
 
 pub use views::{
-    AtHand, ClusterView, Fetch, KnownHostsView, KubeconfigView, LedgerView, NotWorking, Rival,
-    SecretView, SshKeyView, Stored, Works,
+    AtHand, ClusterView, Fetch, GitAnswer, GitQuestion, KnownHostsView, KubeconfigView, LedgerView,
+    NotWorking, Rival, SecretView, SshKeyView, Stored, Works,
 };
 
 use std::collections::BTreeMap;
@@ -63,6 +63,8 @@ pub struct Observed {
     pub kubeconfig: KubeconfigView,
     /// The pinned host keys.
     pub known_hosts: KnownHostsView,
+    /// What the git server was last asked, and what it answered.
+    pub resolved: Option<GitAnswer>,
     /// What the cluster says of itself.
     pub workload: WorkloadHealth,
     /// Whether it is time to ask it again.

@@ -11,6 +11,7 @@ use super::desired::Common;
 use super::nio;
 use super::observed::{LedgerView, Observed, SecretView};
 use super::output::Output;
+use super::pin::Pin;
 use super::selection::Selection;
 use super::settings::Settings;
 use super::writes::Token;
@@ -35,6 +36,7 @@ pub fn check(
     observed: &Observed,
     spec: &Arc<ValidSpec>,
     settings: &Settings,
+    pin: &Pin,
 ) -> Result<Prerequisites, Output> {
     let mut amiss = Output::default();
     let stalled = ConditionType::Stalled;
@@ -95,12 +97,20 @@ pub fn check(
         amiss.look_for_missing();
         amiss.wait_because(stalled, cause);
     }
+    let git_ref = match pin.git_ref(spec) {
+        Ok(git_ref) => git_ref,
+        Err(cause) => {
+            amiss.wait_because(ConditionType::MachinesAvailable, cause);
+            None
+        }
+    };
     match (observed.nio, git_repo) {
         (Some(nio), Some(git_repo)) if amiss.waits.is_empty() => Ok(Prerequisites {
             common: Common {
                 nio,
                 git_repo: git_repo.clone(),
-                git_ref: spec.git_ref.clone(),
+                git_ref,
+                pinned_since: pin.target.as_ref().map(|target| target.since),
                 configuration_subdir: spec.configuration_subdir.clone(),
                 credentials: spec.credentials.clone(),
             },

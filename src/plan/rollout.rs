@@ -318,7 +318,7 @@ fn rewrite_first_ones(known: &Known<'_>, given_back: &BTreeSet<String>) -> Outpu
         let target = known.targets.get(machine)?;
         let lives = known.founding.founded && target.role == Role::ControlPlane;
         let gathers =
-            differences.iter().all(|it| it.is_of_the_lists()) && !known.overdue.contains(machine);
+            differences.iter().all(|it| it.comes_by_itself()) && !known.overdue.contains(machine);
         let stays = lives
             || gathers
             || observed.entry(machine).is_some()

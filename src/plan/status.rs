@@ -58,6 +58,7 @@ pub fn status(
         data_plane: Some(data_plane),
         kubeconfig_secret: stored.then(|| kubeconfig_name(&observed.cluster.name)),
         revision: revision(plan),
+        commit: plan.commit.as_ref().map(ToString::to_string),
         rollout: (!plan.in_flight.is_empty()).then(|| rollout(plan)),
         machines: rows::rows(observed, plan, now),
         conditions,

@@ -7,6 +7,7 @@ use nico::api::conditions::Reason;
 use nico::api::nio::{Generation, Machine};
 use nico::api::status::MachineState;
 use nico::plan::observed::SshKeyView;
+use nico::plan::pin::Pin;
 use nico::plan::ssh_key::secret_of;
 use nico::plan::{founding, prerequisites, selection, targets};
 use serde_json::{Value, json};
@@ -185,7 +186,9 @@ fn the_targets_of_all_members_share_their_lists() {
             let observed = &seen.observed;
             let spec = prerequisites::spec(observed).unwrap();
             let selection = selection::choose(observed, spec);
-            let prerequisites = prerequisites::check(observed, spec, &seen.world.settings).unwrap();
+            let prerequisites =
+                prerequisites::check(observed, spec, &seen.world.settings, &Pin::default())
+                    .unwrap();
             let founding = founding::founding(observed, &selection).unwrap();
             let targets = targets::targets(observed, &prerequisites, &founding, &selection);
             let mut lists = targets.values().map(|target| &target.nix.lists);

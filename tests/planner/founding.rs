@@ -407,8 +407,13 @@ fn in_a_founded_cluster_no_machine_joins_itself_and_a_single_one_joins_nobody() 
             .when(settled);
         let settings = &seen.world.settings;
         let spec = nico::plan::prerequisites::spec(&seen.observed).unwrap();
-        let prerequisites =
-            nico::plan::prerequisites::check(&seen.observed, spec, settings).unwrap();
+        let prerequisites = nico::plan::prerequisites::check(
+            &seen.observed,
+            spec,
+            settings,
+            &nico::plan::pin::Pin::default(),
+        )
+        .unwrap();
         let selection = nico::plan::selection::select(&seen.observed, &prerequisites.spec);
         let founding = nico::plan::founding::founding(&seen.observed, &selection).unwrap();
         let targets =

@@ -33,6 +33,7 @@ mod leaving;
 mod look_again;
 mod nio;
 mod nonsense;
+mod pin;
 mod renewal;
 mod revision;
 mod rollout;

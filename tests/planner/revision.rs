@@ -29,6 +29,7 @@ fn target() -> Target {
         machine: MachineName::parse("w").unwrap(),
         role: nico::api::status::Role::Worker,
         common: Common {
+            pinned_since: None,
             nio: Generation::Classic,
             git_repo: "https://example.com/flake.git".to_owned(),
             git_ref: None,

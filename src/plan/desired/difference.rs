@@ -9,6 +9,8 @@ pub enum Difference {
     GitRepo,
     /// `spec.ref`.
     Ref,
+    /// `spec.ref`, which is a pinned commit: the branch or tag names another since the machine was written.
+    Commit,
     /// `spec.configurationSubdir`.
     ConfigurationSubdir,
     /// `spec.credentialsRef`.
@@ -53,6 +55,12 @@ impl Difference {
     pub fn is_of_the_lists(self) -> bool {
         matches!(self, Self::ControlPlaneMembers | Self::Workers)
     }
+
+    /// Whether it comes by itself, and not of a change of the spec: a machine that is being applied is not written anew for it.
+    #[must_use]
+    pub fn comes_by_itself(self) -> bool {
+        self.is_of_the_lists() || self == Self::Commit
+    }
 }
 
 impl fmt::Display for Difference {
@@ -60,6 +68,7 @@ impl fmt::Display for Difference {
         f.write_str(match self {
             Self::GitRepo => "gitRepo",
             Self::Ref => "ref",
+            Self::Commit => "commit",
             Self::ConfigurationSubdir => "configurationSubdir",
             Self::CredentialsRef => "credentialsRef",
             Self::Flake => "flake",

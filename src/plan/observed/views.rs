@@ -4,9 +4,31 @@ use jiff::Timestamp;
 
 use crate::api::conditions::Cause;
 use crate::api::ledger::{Ledger, LedgerError};
-use crate::api::names::{MachineName, ORPHAN_FINALIZER};
+use crate::api::names::{Commit, MachineName, ORPHAN_FINALIZER};
 use crate::api::status::ClusterStatus;
 use crate::plan::writes::{Precondition, Wanted};
+
+/// What a git server is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GitQuestion {
+    /// The repository.
+    pub git_repo: String,
+    /// Branch or tag; absent: the default branch.
+    pub git_ref: Option<String>,
+    /// Name of the credentials Secret.
+    pub credentials: Option<String>,
+    /// What the ledger said when this was asked.
+    pub held: Option<Commit>,
+}
+
+/// What a git server answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GitAnswer {
+    /// The question.
+    pub question: GitQuestion,
+    /// The commit, or why there is none.
+    pub answer: Result<Commit, String>,
+}
 
 /// A Secret as found: never its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

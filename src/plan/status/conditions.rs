@@ -350,16 +350,18 @@ fn ready(
     let amiss = soft_problems(observed, &plan.selection)
         .into_iter()
         .find(|soft| !was_true || observed.elapsed(&soft.clock, now) >= READY_BEARS_FOR);
-    match amiss {
-        Some(Soft { cause, .. }) => Condition {
-            status: "False",
-            cause,
-        },
-        None => Condition::new(
-            "True",
-            Reason::AsExpected,
-            "every machine is confirmed and the kubeconfig works",
-        ),
+    if let Some(Soft { cause, .. }) = amiss {
+        let status = "False";
+        return Condition { status, cause };
+    }
+    let well = "every machine is confirmed and the kubeconfig works";
+    // What is amiss and takes nothing from the cluster.
+    match waits_of(plan, ConditionType::Ready).as_slice() {
+        [] => Condition::new("True", Reason::AsExpected, well),
+        waits @ [first, ..] => {
+            let message = format!("{well}; {}", sentence(waits));
+            Condition::new("True", first.reason, message)
+        }
     }
 }
 

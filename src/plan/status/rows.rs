@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use crate::api::conditions::{Cause, Reason};
+use crate::api::form::Form as _;
 use crate::api::metadata::labels;
-use crate::api::names::MachineName;
+use crate::api::names::{Commit, MachineName};
 use crate::api::status::{MachineRow, MachineState, Role};
 use crate::plan::action::{Plan, Wait};
 use crate::plan::desired::listed;
@@ -143,8 +144,11 @@ fn row(
     now: Timestamp,
 ) -> MachineRow {
     let old = old.filter(|row| row.state == state);
-    let commit = observed
-        .member(machine)
+    let member = observed.member(machine);
+    let pinned = member.as_ref().and_then(|it| it.held.spec.text("ref"));
+    let pinned = pinned.filter(|text| Commit::parse(text).is_some());
+    let told = member
+        .as_ref()
         .and_then(|member| member.held.status.as_ref())
         .and_then(|status| {
             status
@@ -157,6 +161,7 @@ fn row(
                 && !commit.is_empty()
                 && commit.bytes().all(|c| c.is_ascii_alphanumeric())
         });
+    let commit = pinned.map(str::to_owned).or(told);
     let (reason, message) = cause
         .map(|cause| (cause.reason.to_string(), cause.message))
         .unwrap_or_default();

@@ -43,7 +43,7 @@ impl Preflight<'_> {
             };
             return Verdict::Stop(Blocker::SshKey(why));
         }
-        let gathers = differences.iter().all(|it| it.is_of_the_lists());
+        let gathers = differences.iter().all(|it| it.comes_by_itself());
         if gathers && !held.is_confirmed() && !self.known.overdue.contains(machine) {
             return Verdict::Nothing;
         }

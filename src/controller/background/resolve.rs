@@ -1,0 +1,279 @@
+//! What the ref of a cluster names: asked of its git server once a minute, for as long as the cluster pins it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Api;
+use serde::Deserialize;
+use zeroize::Zeroize as _;
+
+use super::Notes;
+use super::task::Task;
+use crate::api::form::Form as _;
+use crate::api::names::Commit;
+use crate::controller::calls;
+use crate::controller::gate::{Class, Gate};
+use crate::controller::schedule::RESOLVE_PAUSES;
+use crate::plan::observed::{ClusterView, GitAnswer, GitQuestion};
+use crate::remote::git::{Credentials, DEADLINE, resolve};
+use crate::remote::secret::SecretText;
+
+/// The work for one cluster.
+#[derive(Default)]
+pub(super) struct Resolution {
+    pub(super) asking: Task,
+    pub(super) asked: Option<GitQuestion>,
+    pub(super) answer: Option<GitAnswer>,
+}
+
+/// Asks again and again, until this is dropped.
+pub(super) async fn keep_resolving(
+    client: kube::Client,
+    namespace: String,
+    name: String,
+    question: GitQuestion,
+    notes: Notes,
+    resolving: Arc<Gate>,
+) {
+    let mut class = Class::First;
+    loop {
+        let answer = {
+            let _turn = resolving.enter(&namespace, &name, class).await;
+            ask(&client, &namespace, &question).await
+        };
+        class = if answer.is_ok() {
+            Class::First
+        } else {
+            Class::Other
+        };
+        notes.note(|work| {
+            let resolution = &mut work.resolution;
+            if !resolution.asking.is_current() {
+                return false;
+            }
+            let question = question.clone();
+            let answer = Some(GitAnswer { question, answer });
+            let news = resolution.answer != answer;
+            resolution.answer = answer;
+            news
+        });
+        tokio::time::sleep(rand::random_range(RESOLVE_PAUSES)).await;
+    }
+}
+
+async fn ask(
+    client: &kube::Client,
+    namespace: &str,
+    question: &GitQuestion,
+) -> Result<Commit, String> {
+    let credentials = match &question.credentials {
+        None => Credentials::default(),
+        Some(secret) => {
+            let api: Api<GitSecret> = Api::namespaced(client.clone(), namespace);
+            let read = calls::get_opt(&api, secret).await;
+            let read = read.map_err(|error| error.to_string())?;
+            let missing =
+                || format!("spec.credentialsRef.name: Secret {secret} does not exist: create it");
+            read.ok_or_else(missing)?.credentials()
+        }
+    };
+    let git_ref = question.git_ref.as_deref();
+    let began = Instant::now();
+    let answer = resolve(&question.git_repo, git_ref, &credentials, DEADLINE).await;
+    tracing::debug!(ok = answer.is_ok(), took = ?began.elapsed(), "asked the git server");
+    let answer = answer.map_err(|error| error.to_string())?;
+    Commit::parse(&answer).ok_or_else(|| "what the git server names is no commit".to_owned())
+}
+
+/// A credentials Secret: the keys that NIO reads.
+#[derive(kube::Resource, Clone, Deserialize)]
+#[resource(inherit = Secret)]
+struct GitSecret {
+    metadata: ObjectMeta,
+    #[serde(default)]
+    data: GitData,
+}
+
+#[derive(Clone, Default, Deserialize)]
+struct GitData {
+    #[serde(rename = "ssh-privatekey")]
+    ssh_key: Option<ByteString>,
+    known_hosts: Option<ByteString>,
+    username: Option<ByteString>,
+    password: Option<ByteString>,
+    token: Option<ByteString>,
+}
+
+impl fmt::Debug for GitSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GitSecret").finish_non_exhaustive()
+    }
+}
+
+impl GitSecret {
+    fn credentials(self) -> Credentials {
+        let GitData {
+            ssh_key,
+            known_hosts,
+            username,
+            password,
+            token,
+        } = self.data;
+        let (password, token) = (text(password), text(token));
+        Credentials {
+            ssh_key: text(ssh_key),
+            known_hosts: text(known_hosts),
+            username: text(username).as_ref().map(first_line),
+            password: password.or(token).as_ref().map(first_line),
+        }
+    }
+}
+
+/// A value that is not empty. One that is no UTF-8 counts as absent.
+fn text(value: Option<ByteString>) -> Option<SecretText> {
+    let text = String::from_utf8(value?.0);
+    let text = text.map_err(|error| error.into_bytes().zeroize()).ok()?;
+    let text = SecretText::new(text);
+    (!text.expose().trim().is_empty()).then_some(text)
+}
+
+/// What git reads of a user name and a password: many a Secret ends in a line break.
+fn first_line(text: &SecretText) -> SecretText {
+    SecretText::new(text.expose().lines().next().unwrap_or_default().to_owned())
+}
+
+impl super::Background {
+    /// Keeps asking the git server this, and nothing else. Another question is asked at once.
+    pub fn keep_resolving(&self, cluster: &ClusterView, question: Option<&GitQuestion>) {
+        let (notes, client) = (self.notes(cluster), self.client.clone());
+        let resolving = Arc::clone(&self.resolving);
+        self.with(&cluster.uid, |work| {
+            let resolution = &mut work.resolution;
+            let Some(question) = question else {
+                *resolution = Resolution::default();
+                return;
+            };
+            let same = resolution.asked.as_ref() == Some(question);
+            if same && resolution.asking.is_running() {
+                return;
+            }
+            // What was answered long ago is forgotten: the same may be asked again later.
+            *resolution = Resolution {
+                asked: Some(question.clone()),
+                ..Resolution::default()
+            };
+            resolution.asking.start(keep_resolving(
+                client,
+                cluster.namespace.clone(),
+                cluster.name.clone(),
+                question.clone(),
+                notes,
+                resolving,
+            ));
+        });
+    }
+
+    /// What the git server was last asked for a cluster, and what it answered.
+    #[must_use]
+    pub fn resolved(&self, uid: &str) -> Option<GitAnswer> {
+        self.with(uid, |work| work.resolution.answer.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::time::Duration;
+
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+    use crate::controller::background::Background;
+
+    fn cluster() -> ClusterView {
+        ClusterView {
+            namespace: "default".to_owned(),
+            name: "prod".to_owned(),
+            uid: "uid".to_owned(),
+            ..ClusterView::default()
+        }
+    }
+
+    /// A commit is its own answer, for which no server is asked.
+    fn question(digit: &str, credentials: Option<&str>) -> GitQuestion {
+        GitQuestion {
+            git_repo: "https://git.example/fleet".to_owned(),
+            git_ref: Some(digit.repeat(40)),
+            credentials: credentials.map(str::to_owned),
+            held: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_wakes_the_cluster_and_is_forgotten_with_its_question() {
+        let nobody = kube::Config::new("http://127.0.0.1:9".parse().unwrap());
+        let client = kube::Client::try_from(nobody).unwrap();
+        let (wake, mut woken) = unbounded_channel();
+        let background = Background::new(client, Duration::from_secs(300), wake);
+        let cluster = cluster();
+        let mut answer = async |question: Option<&GitQuestion>| {
+            background.keep_resolving(&cluster, question);
+            assert_eq!(background.resolved("uid"), None, "it was not answered yet");
+            question?;
+            assert_eq!(woken.recv().await.unwrap().name, "prod");
+            let answer = background.resolved("uid").unwrap();
+            assert_eq!(Some(&answer.question), question);
+            Some(answer.answer.map(|commit| commit.to_string()))
+        };
+        let (first, second) = (question("a", None), question("b", None));
+        assert_eq!(answer(Some(&first)).await, Some(Ok("a".repeat(40))));
+        assert_eq!(answer(Some(&second)).await, Some(Ok("b".repeat(40))));
+        assert_eq!(answer(Some(&first)).await, Some(Ok("a".repeat(40))));
+        assert_eq!(answer(None).await, None);
+        let unread = answer(Some(&question("a", Some("git")))).await;
+        assert!(
+            unread.is_some_and(|it| it.is_err()),
+            "the Secret cannot be read"
+        );
+        background.keep_resolving(&cluster, Some(&question("a", Some("git"))));
+        assert!(
+            background.resolved("uid").is_some(),
+            "the same question goes on"
+        );
+    }
+
+    #[test]
+    fn credentials_are_read_as_nio_reads_them() {
+        let credentials = |data: serde_json::Value| {
+            let secret = serde_json::json!({ "metadata": { "name": "git" }, "data": data });
+            let secret: GitSecret = serde_json::from_value(secret).unwrap();
+            let Credentials {
+                ssh_key,
+                known_hosts,
+                username,
+                password,
+            } = secret.credentials();
+            [ssh_key, known_hosts, username, password]
+                .map(|it| it.map(|text| text.expose().to_owned()))
+        };
+        // "key", "hosts\n", "user\n", "word\nmore", "token", a byte that is no UTF-8, and a line break.
+        let all = serde_json::json!({
+            "ssh-privatekey": "a2V5", "known_hosts": "aG9zdHMK", "username": "dXNlcgo=",
+            "password": "d29yZAptb3Jl", "token": "dG9rZW4=", "another": "eA==",
+        });
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            credentials(all),
+            [some("key"), some("hosts\n"), some("user"), some("word")]
+        );
+        let token =
+            serde_json::json!({ "token": "dG9rZW4=", "username": "/w==", "password": "Cg==" });
+        assert_eq!(credentials(token), [None, None, None, some("token")]);
+        assert_eq!(credentials(serde_json::json!({})), [None, None, None, None]);
+    }
+}

@@ -1,0 +1,131 @@
+//! Which commit the machines are to hold, where NICO pins it (`refPolicy: Pin`): a branch or tag is resolved in the background, and each
+//! new commit is a change that is rolled out like any other. What was resolved last is in the ledger: it stays the target while the git
+//! server is away.
+
+use jiff::Timestamp;
+
+use crate::api::conditions::{Cause, ConditionType, Reason};
+use crate::api::form::Form as _;
+use crate::api::ledger::Pinned;
+use crate::api::names::Commit;
+use crate::api::spec::{RefPolicy, ValidSpec};
+
+use super::action::LedgerWrite;
+use super::nio;
+use super::observed::{GitQuestion, LedgerView, Observed};
+use super::output::Output;
+use super::settings::Settings;
+
+/// What is pinned.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Pin {
+    /// Whether NICO pins; else NIO follows the ref.
+    pub pins: bool,
+    /// The commit that the machines are to hold. Where NICO pins and there is none yet, nothing is written.
+    pub target: Option<Pinned>,
+    /// What the git server is to be asked.
+    pub question: Option<GitQuestion>,
+    /// Why the ref is not resolved now.
+    pub unresolved: Option<Cause>,
+}
+
+/// What is pinned for a cluster.
+#[must_use]
+pub fn pin(observed: &Observed, spec: &ValidSpec, settings: &Settings, now: Timestamp) -> Pin {
+    let git_repo = spec.git_repo.as_ref();
+    let git_repo = git_repo.or(settings.default_git_repo.as_ref());
+    let can = observed.nio.map(nio::of);
+    let can = can.is_some_and(|nio| nio.refuses_pin().is_none());
+    let (Some(git_repo), true) = (git_repo, can && spec.ref_policy != Some(RefPolicy::Follow))
+    else {
+        return Pin::default();
+    };
+    // One of another repository or ref says nothing of this one.
+    let ledger = observed.ledger.ours();
+    let held = ledger.and_then(|ledger| ledger.commit.as_ref());
+    let held = held.filter(|it| it.git_repo == *git_repo && it.git_ref == spec.git_ref);
+    let pinned = |commit: Commit| Pinned {
+        git_repo: git_repo.clone(),
+        git_ref: spec.git_ref.clone(),
+        commit,
+        since: held.map_or(now, |held| held.since),
+    };
+    let named = spec.git_ref.as_ref();
+    if let Some(commit) = named.and_then(|it| Commit::parse(&it.to_ascii_lowercase())) {
+        return Pin {
+            pins: true,
+            target: Some(pinned(commit)),
+            ..Pin::default()
+        };
+    }
+    let question = GitQuestion {
+        git_repo: git_repo.clone(),
+        git_ref: spec.git_ref.clone(),
+        credentials: spec.credentials.clone(),
+        held: held.map(|held| held.commit.clone()),
+    };
+    // An answer counts while the ledger is as it was when the server was asked: what another operator noted since may be newer.
+    let answer = observed.resolved.as_ref();
+    let answer = answer.filter(|it| it.question == question);
+    let answer = answer.map(|it| it.answer.clone());
+    let (resolved, failure) = match answer {
+        Some(Ok(commit)) => (Some(pinned(commit)), None),
+        Some(Err(why)) => (None, Some(why)),
+        None => (None, None),
+    };
+    let target = resolved.or_else(|| held.cloned());
+    let unresolved = match (failure, &target) {
+        (Some(why), Some(held)) => Some(format!("{why}; the machines keep to {}", held.commit)),
+        (Some(why), None) => Some(format!("{why}; nothing is written before")),
+        (None, None) => Some("spec.ref is being resolved to a commit".to_owned()),
+        (None, Some(_)) => None,
+    };
+    Pin {
+        pins: true,
+        target,
+        question: Some(question),
+        unresolved: unresolved.map(|message| Cause::new(Reason::RefUnresolved, message)),
+    }
+}
+
+impl Pin {
+    /// The `ref` that NIO is given. `Err`: it is not known yet.
+    pub fn git_ref(&self, spec: &ValidSpec) -> Result<Option<String>, Cause> {
+        match (&self.target, &self.unresolved) {
+            (Some(target), _) => Ok(Some(target.commit.to_string())),
+            (None, Some(cause)) if self.pins => Err(cause.clone()),
+            (None, _) => Ok(spec.git_ref.clone()),
+        }
+    }
+
+    /// A git server that is away takes nothing from a cluster that has a target.
+    pub fn tell(&self) -> Output {
+        let mut output = Output::default();
+        if let (Some(_), Some(cause)) = (&self.target, &self.unresolved) {
+            output.wait_because(ConditionType::Ready, cause.clone());
+        }
+        output
+    }
+
+    /// The write of the ledger, with what is pinned; `None` where the ledger says it already. Where it is still to be made, that
+    /// happens just before the first claim.
+    #[must_use]
+    pub fn noted(&self, observed: &Observed, write: Option<LedgerWrite>) -> Option<LedgerWrite> {
+        match (write, &observed.ledger) {
+            (Some(LedgerWrite::Create(mut ledger)), _) => {
+                ledger.commit.clone_from(&self.target);
+                Some(LedgerWrite::Create(ledger))
+            }
+            (Some(LedgerWrite::Update(version, mut ledger)), _) => {
+                ledger.commit.clone_from(&self.target);
+                Some(LedgerWrite::Update(version, ledger))
+            }
+            (None, LedgerView::Ours(version, ledger)) if ledger.commit != self.target => {
+                let mut ledger = ledger.clone();
+                ledger.commit.clone_from(&self.target);
+                Some(LedgerWrite::Update(version.clone(), ledger))
+            }
+            (None, _) => None,
+        }
+    }
+}
