@@ -212,8 +212,13 @@ impl World {
         deploy::apply_text(&self.client, &self.namespace, text).await
     }
 
-    /// Makes a cluster with this spec.
-    pub async fn cluster(&self, name: &str, spec: Value) -> kube::Result<DynamicObject> {
+    /// Makes a cluster with this spec. Nobody answers as the git server of most: where the spec does not say who resolves the ref, NIO does.
+    pub async fn cluster(&self, name: &str, mut spec: Value) -> kube::Result<DynamicObject> {
+        if self.nio.generation() == Generation::V1
+            && let Some(fields) = spec.as_object_mut()
+        {
+            fields.entry("refPolicy").or_insert("Follow".into());
+        }
         let cluster = json!({"apiVersion": "nico.homystack.com/v1alpha1", "kind": "KubernetesCluster",
             "metadata": {"name": name}, "spec": spec});
         deploy::apply_value(&self.client, &self.namespace, cluster).await
