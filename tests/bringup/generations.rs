@@ -20,7 +20,7 @@ async fn environment(generation: Generation) -> &'static Environment {
 #[tokio::test(flavor = "multi_thread")]
 async fn nio_v1_is_not_written_beside_and_a_missing_nio_is_waited_for() {
     let environment = environment(Generation::V1).await;
-    let case = Case::on(environment, &nico().args(&RESYNC)).await;
+    let mut case = Case::on(environment, &nico().args(&RESYNC)).await;
     case.world
         .cluster("prod", listed(&["cp-01"], &[]))
         .await
@@ -51,6 +51,7 @@ async fn nio_v1_is_not_written_beside_and_a_missing_nio_is_waited_for() {
     assert!(message.contains("install NIO"), "{message}");
     assert_eq!(case.deeds(), Vec::<String>::new());
     install_crds(client, Generation::Classic).await;
+    case.world.replace_nio(Generation::Classic);
     case.world.machine("cp-01").await;
     case.ready("prod").await;
     case.finish().await;
