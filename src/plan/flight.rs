@@ -84,9 +84,10 @@ impl Observed {
             .collect()
     }
 
-    /// Whether the Node of a machine without a configuration is no obstacle to the end of its entry.
+    /// Whether the Node of a machine without a configuration is no obstacle to the end of its entry. That of a worker is one where it
+    /// counts as a Node of the control plane.
     pub(super) fn node_is_gone(&self, entry: &Entry, asks: bool) -> bool {
-        entry.role == Role::Worker
+        (entry.role == Role::Worker && !self.has_control_plane_node(&entry.machine))
             || self.cluster.forces(entry.machine.as_str())
             || !asks
             || (self.workload.nodes().is_some() && self.node(&entry.machine).is_none())

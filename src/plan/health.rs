@@ -135,6 +135,12 @@ impl Observed {
         nodes.filter(move |node| node.control_plane && !of_members.contains(node.name.as_str()))
     }
 
+    /// Whether the Node of a machine bears the label of the control plane.
+    #[must_use]
+    pub fn has_control_plane_node(&self, machine: &MachineName) -> bool {
+        self.node(machine).is_some_and(|node| node.control_plane)
+    }
+
     /// The Node of a machine, as far as Nodes could be listed: by name, else by its address. It is not told by an address
     /// that another member has, too, nor where it bears another member's name.
     #[must_use]

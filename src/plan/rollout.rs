@@ -141,7 +141,7 @@ fn next_step(
     };
     let take = (!next.is_empty()).then(|| {
         let n = preflight.numbers.n;
-        let roles = next.iter().map(|it| (it, preflight.role(it)));
+        let roles = next.iter().map(|it| (it, preflight.entry_role(it)));
         let risky = known.founding.founded
             && !quorum::can_be_kept(n)
             && roles.clone().any(|it| it.1 == Role::ControlPlane);

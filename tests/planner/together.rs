@@ -180,3 +180,102 @@ fn many_in_flight_are_told_in_one_sentence() {
             assert_eq!(rows.len(), 20, "each has a row of its own");
         });
 }
+
+/// The Node of a worker bears the label of the control plane.
+fn label(world: &mut World, worker: &str) {
+    world.nodes.get_mut(worker).unwrap().control_plane = true;
+}
+
+/// A Ready cluster of three control plane machines and three workers, of which two may be changed at once.
+fn three_and_three() -> Given {
+    let rollout = json!({ "maxUnavailable": 2 });
+    let cluster = cluster()
+        .control_plane(["a", "b", "c"])
+        .workers(["w-01", "w-02", "w-03"])
+        .set("rollout", rollout);
+    let mut given = given(cluster).machines(["a", "b", "c", "w-01", "w-02", "w-03"]);
+    given.0.settle();
+    assert!(given.0.ready(PROD), "{}", given.0.story());
+    given.0.written.clear();
+    given
+}
+
+fn keep_the_third(world: &mut World) {
+    world.edit(PROD, |spec| {
+        spec["dataPlane"]["machines"] = json!(["w-03"]);
+    });
+}
+
+/// Their Nodes may be those of members of etcd: one after the other goes, and no Node stays.
+#[test]
+fn workers_with_nodes_of_the_control_plane_leave_one_at_a_time() {
+    three_and_three()
+        .when(|world| {
+            label(world, "w-01");
+            label(world, "w-02");
+            keep_the_third(world);
+        })
+        .when(settled)
+        .then(|seen| {
+            let steps = |name: &str| {
+                ["{} drains", "{} leaves", "node {}"].map(|step| step.replace("{}", name))
+            };
+            let rolled = rolled(&seen.world);
+            assert_eq!(rolled[..6], [steps("w-01"), steps("w-02")].concat());
+            assert!(seen.world.ready(PROD), "{}", seen.world.story());
+        });
+}
+
+/// The labels come at any moment of a departure that began for both: no Node stays, and the control plane can be rolled.
+#[test]
+fn labels_that_come_while_workers_leave_leave_no_node_behind() {
+    for (passes, lets_go) in [(1, false), (2, false), (3, false), (3, true), (4, true)] {
+        for labelled in [&["w-01"][..], &["w-02"], &["w-01", "w-02"]] {
+            three_and_three()
+                .when(|world| {
+                    keep_the_third(world);
+                    for _ in 0..passes {
+                        world.pass(PROD);
+                    }
+                    if lets_go {
+                        world.work_deletions();
+                    }
+                    for worker in labelled {
+                        if world.nodes.contains_key(*worker) {
+                            label(world, worker);
+                        }
+                    }
+                })
+                .when(settled)
+                .when(new_repository)
+                .when(settled)
+                .then(|seen| {
+                    let nodes: Vec<_> = seen.world.nodes.keys().collect();
+                    assert_eq!(nodes, ["a", "b", "c", "w-03"], "{passes} {labelled:?}");
+                    assert!(seen.world.ready(PROD), "{}", seen.world.story());
+                });
+        }
+    }
+}
+
+/// They fail together, and then get their labels: a fix of the spec reaches them one after the other.
+#[test]
+fn labels_that_come_while_workers_fail_keep_no_mend_from_them() {
+    let broken = ["w-01", "w-02"].map(|it| MachineName::parse(it).unwrap());
+    three_and_three()
+        .when(|world| {
+            world.broken.extend(broken);
+            new_repository(world);
+        })
+        .when(settled)
+        .when(|world| {
+            label(world, "w-01");
+            label(world, "w-02");
+            world.broken.clear();
+            world.edit(PROD, |it| {
+                it["gitRepo"] = json!("https://example.com/fixed.git")
+            });
+        })
+        .when(settled)
+        .then(|seen| assert!(seen.world.ready(PROD), "{}", seen.world.story()));
+}

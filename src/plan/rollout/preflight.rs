@@ -134,9 +134,8 @@ impl<'a> Preflight<'a> {
             joining.contains(machine).then_some(Role::ControlPlane)
         };
         let left_over = || {
-            let node = self.observed().node(machine).filter(|_| self.asks);
-            node.is_some_and(|node| node.control_plane)
-                .then_some(Role::ControlPlane)
+            let leads = self.asks && self.observed().has_control_plane_node(machine);
+            leads.then_some(Role::ControlPlane)
         };
         held.or_else(joins)
             .or_else(left_over)
@@ -144,18 +143,41 @@ impl<'a> Preflight<'a> {
             .unwrap_or(Role::Worker)
     }
 
-    /// Whether the entry of a machine is of the role that the machine has now, or of a stricter one. Labels can change the role
-    /// after the entry was taken.
+    /// The role by whose rules a machine is disrupted. A worker whose Node counts as one of the control plane may be a member of
+    /// etcd: it is changed, and leaves, as a control plane machine does.
+    pub(super) fn rules_of(&self, machine: &MachineName) -> Role {
+        if self.asks && self.observed().has_control_plane_node(machine) {
+            Role::ControlPlane
+        } else {
+            self.role(machine)
+        }
+    }
+
+    /// The role that the entry of a machine needs. One that is in flight beside other workers goes on under its worker's entry: the slot
+    /// never holds both roles, and nothing is created under it.
+    pub(super) fn entry_role(&self, machine: &MachineName) -> Role {
+        let entries = self.observed().entries();
+        let own = entries.iter().find(|it| it.machine == *machine);
+        let beside = own.is_some_and(|it| it.role == Role::Worker) && entries.len() > 1;
+        if beside && self.in_flight(machine) {
+            Role::Worker
+        } else {
+            self.rules_of(machine)
+        }
+    }
+
+    /// Whether the entry of a machine is of the role that it needs now, or of a stricter one. Labels can change that role after the
+    /// entry was taken.
     pub(super) fn entry_suffices(&self, machine: &MachineName) -> bool {
         let entry = self.observed().entry(machine);
-        entry.is_some_and(|entry| entry.role.stricter(self.role(machine)) == entry.role)
+        entry.is_some_and(|entry| entry.role.stricter(self.entry_role(machine)) == entry.role)
     }
 
     /// Judges the others as if a machine that was chosen had its entry already.
     pub(super) fn enter(&mut self, machine: &MachineName) {
         let held = self.observed().controlled(machine);
         let flight = Flight {
-            role: self.role(machine),
+            role: self.entry_role(machine),
             entry: Some(EntryState::Active),
             once_confirmed: held.is_some_and(|held| held.was_confirmed()),
         };

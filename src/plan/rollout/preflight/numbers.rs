@@ -17,7 +17,7 @@ impl Preflight<'_> {
         }
         let few = || !quorum::can_be_kept(n);
         let (allowed, purpose) = match step {
-            _ if self.role(machine) == Role::Worker => {
+            _ if self.rules_of(machine) == Role::Worker => {
                 let allowed = !self.numbers.below_quorum() || self.in_flight(machine);
                 (allowed, Purpose::Change)
             }
@@ -46,6 +46,8 @@ impl Preflight<'_> {
     fn bears_change_of(&self, machine: &MachineName) -> bool {
         let Numbers { n, healthy, .. } = self.numbers;
         match self.health(machine) {
+            // Its Node counts, and not as a healthy one.
+            _ if self.role(machine) == Role::Worker => quorum::bears_change_of_sick(n, healthy),
             Health::Healthy => quorum::bears_loss_of_healthy(n, healthy),
             Health::Sick => quorum::bears_change_of_sick(n, healthy),
             Health::Unknown => false,

@@ -12,7 +12,7 @@ use crate::plan::rollout::blocker::Blocker;
 impl Preflight<'_> {
     /// Who else is in flight and stands in the way.
     pub(super) fn others(&self, machine: &MachineName) -> Option<Blocker> {
-        let role = self.role(machine);
+        let role = self.rules_of(machine);
         let goes_on = self.in_flight(machine);
         let leads_out = self.leads_out(machine);
         let force_released = self.force_released.contains(machine);
@@ -20,7 +20,9 @@ impl Preflight<'_> {
         let others = || {
             self.flights.iter().filter(|(other, flight)| {
                 let only_by_entry = force_released || self.force_released.contains(*other);
-                *other != machine && (flight.entry.is_some() || !only_by_entry)
+                *other != machine
+                    && (flight.entry.is_some() || !only_by_entry)
+                    && !self.goes_before(machine, other)
             })
         };
         let stands_in_the_way = |flight: &Flight| match (role, flight.role) {
@@ -52,6 +54,17 @@ impl Preflight<'_> {
             }),
             _ => None,
         }
+    }
+
+    /// Whether one of several workers that were disrupted together goes on before another, though the Nodes of both count as ones of the
+    /// control plane by now: the first by name does, so that they do not wait for each other.
+    fn goes_before(&self, machine: &MachineName, other: &MachineName) -> bool {
+        let is_such = |it: &MachineName| {
+            let entry = self.observed().entry(it);
+            entry.is_some_and(|entry| entry.role == Role::Worker)
+                && self.rules_of(it) == Role::ControlPlane
+        };
+        machine < other && self.in_flight(machine) && is_such(machine) && is_such(other)
     }
 
     /// Why it is not this machine's turn yet. One that was written already goes on.
