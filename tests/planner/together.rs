@@ -271,11 +271,14 @@ fn labels_that_come_while_workers_fail_keep_no_mend_from_them() {
         .when(|world| {
             label(world, "w-01");
             label(world, "w-02");
-            world.broken.clear();
+            world.written.clear();
             world.edit(PROD, |it| {
                 it["gitRepo"] = json!("https://example.com/fixed.git")
             });
         })
+        .when(settled)
+        .then(|seen| assert_eq!(rolled(&seen.world), ["w-01"], "{}", seen.world.story()))
+        .when(|world| world.broken.clear())
         .when(settled)
         .then(|seen| assert!(seen.world.ready(PROD), "{}", seen.world.story()));
 }
