@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-#[path = "../common/mod.rs"]
+#[path = "../e2e/common/mod.rs"]
 mod common;
 mod tenant;
 

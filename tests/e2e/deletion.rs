@@ -1,0 +1,329 @@
+//! The deletion of clusters on a real API server, with the shipped rights: at every step of their lives, and what stays.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::common::case::Case;
+use crate::common::traffic::RESYNC;
+use crate::common::{DEADLINE, five, listed, nico, over_both, three_and_two};
+use kube::ResourceExt;
+use kube::api::DeleteParams;
+use rig::crds::Generation;
+use rig::proxy::{Call, Effect, Fault, Moment};
+use rig::wait::wait_for;
+use rig::world::{MachineSpec, condition};
+use serde_json::{Value, json};
+
+over_both![
+    a_ready_cluster_is_taken_down_in_order_and_its_machines_are_free,
+    a_cluster_deleted_and_applied_again_is_another_one,
+];
+
+/// Configurations first, and nothing that NIO needs for them before the last one is gone.
+async fn a_ready_cluster_is_taken_down_in_order_and_its_machines_are_free(generation: Generation) {
+    let case = Case::of(generation, &nico()).await;
+    five(&case.world).await;
+    case.world.cluster("prod", three_and_two()).await.unwrap();
+    case.ready("prod").await;
+    let brought_up = case.deeds().len();
+    let nio = case.world.nio();
+    nio.set("w-02", |knobs| knobs.never_reacts = true);
+    nio.set("cp-02", |knobs| {
+        knobs.delay = Some(Duration::from_millis(1500));
+    });
+    case.delete("prod").await;
+    // One configuration stays, and with it all that NIO will want.
+    let only_one = |status: &Value| {
+        let found = condition(status, "Reconciling");
+        found["reason"] == "Deleting"
+            && found["message"]
+                .as_str()
+                .is_some_and(|text| text.ends_with(": w-02"))
+    };
+    let status = case
+        .world
+        .wait_status("prod", "w-02 alone is waited for", DEADLINE, only_one)
+        .await;
+    assert_eq!(status["phase"], "Deleting");
+    assert_eq!(case.configurations().await, ["w-02"]);
+    for secret in ["prod-join-token", "prod-worker-token", "prod-kubeconfig"] {
+        let secret = case.secret(secret).await.unwrap();
+        assert_eq!(secret.metadata.deletion_timestamp, None);
+    }
+    assert!(case.map("prod-nico").await.contains_key("id"));
+    nio.set("w-02", |knobs| knobs.never_reacts = false);
+    case.wait_gone("prod").await;
+    // The object may be gone before the proxy has noted the answer.
+    let order = || async {
+        let order = case.deeds().split_off(brought_up);
+        (order.last()? == "patch kubernetesclusters prod").then_some(order)
+    };
+    let order = wait_for("the finalizer is taken off", DEADLINE, order).await;
+    let mut first: Vec<&str> = order[..5].iter().map(String::as_str).collect();
+    first.sort_unstable();
+    assert_eq!(
+        first,
+        ["cp-01", "cp-02", "cp-03", "w-01", "w-02"]
+            .map(|name| format!("delete nixosconfigurations {name}"))
+    );
+    assert_eq!(
+        order[5..],
+        [
+            "patch secrets prod-join-token",
+            "delete secrets prod-join-token",
+            "patch secrets prod-worker-token",
+            "delete secrets prod-worker-token",
+            "delete secrets prod-kubeconfig",
+            "delete configmaps prod-known-hosts",
+            "patch configmaps prod-nico",
+            "delete configmaps prod-nico",
+            "patch kubernetesclusters prod",
+        ]
+    );
+    case.nothing_is_left().await;
+    case.removed_with_all_files(&["cp-01", "cp-02", "cp-03", "w-01", "w-02"], Duration::ZERO);
+    for machine in ["cp-01", "cp-02", "cp-03", "w-01", "w-02"] {
+        // What is false is absent with v1.
+        let status = case.machine_status(machine).await;
+        assert_ne!(status["hasConfiguration"], true, "{status}");
+    }
+    // Every machine is another's at once, in another role, too.
+    let spec = listed(&["w-02"], &["cp-01", "cp-02", "cp-03", "w-01"]);
+    case.world.cluster("next", spec).await.unwrap();
+    case.ready("next").await;
+    case.finish().await;
+}
+
+/// The same name again (U8): nothing of the first one's life reaches the second.
+async fn a_cluster_deleted_and_applied_again_is_another_one(generation: Generation) {
+    let case = Case::of(generation, &nico()).await;
+    case.world.machines_named(&["cp-01", "w-01"]).await;
+    case.world
+        .cluster("prod", listed(&["cp-01"], &["w-01"]))
+        .await
+        .unwrap();
+    case.ready("prod").await;
+    let token = case.secret_value("prod-join-token", "token").await;
+    let id = case.map("prod-nico").await["id"].clone();
+    case.delete("prod").await;
+    case.wait_gone("prod").await;
+    case.world
+        .cluster("prod", listed(&["cp-01"], &["w-01"]))
+        .await
+        .unwrap();
+    case.ready("prod").await;
+    assert_ne!(case.secret_value("prod-join-token", "token").await, token);
+    assert_ne!(case.map("prod-nico").await["id"], id);
+    assert_eq!(case.world.flake().foundings().len(), 2);
+    case.finish().await;
+}
+
+/// D1: at once after it was applied, and after each of the first writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_is_deleted_at_every_step_of_its_bring_up() {
+    let case = Case::start().await;
+    case.world.machines_named(&["cp-01", "w-01"]).await;
+    let steps = [
+        "",
+        "patch kubernetesclusters/status",
+        "patch kubernetesclusters",
+        "create configmaps",
+        "create secrets",
+        "create nixosconfigurations",
+        "patch nixosconfigurations",
+        "patch configmaps",
+    ];
+    for (number, step) in steps.iter().enumerate() {
+        let name = format!("c-{number}");
+        let before = case.proxy.writes().len();
+        case.world
+            .cluster(&name, listed(&["cp-01"], &["w-01"]))
+            .await
+            .unwrap();
+        let reached = || async {
+            let writes = case.proxy.writes();
+            let mut lines = writes[before..]
+                .iter()
+                .filter(|call| {
+                    call.resource == "nixosconfigurations" || call.object_name().starts_with(&name)
+                })
+                .map(|call| format!("{} {}", call.verb, call.rule_resource()));
+            (step.is_empty() || lines.any(|line| line == *step)).then_some(())
+        };
+        wait_for(&format!("{name}: {step}"), DEADLINE, reached).await;
+        case.delete(&name).await;
+        case.wait_gone(&name).await;
+        case.nothing_is_left().await;
+    }
+    case.finish().await;
+}
+
+/// M1: neither a free machine that a selector leaves over, nor one that is listed, is in anyone's way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_free_machine_is_deleted_beside_a_ready_cluster() {
+    let case = Case::with(&nico().args(&RESYNC)).await;
+    for name in ["m-01", "m-02"] {
+        let machine = MachineSpec::new(name).label("pool", "x");
+        case.world.machine_with(machine).await;
+    }
+    let spec = json!({"gitRepo": "https://git.example.com/flakes.git",
+        "controlPlane": {"count": 1, "machineSelector": {"matchLabels": {"pool": "x"}}}});
+    case.world.cluster("prod", spec).await.unwrap();
+    case.ready("prod").await;
+    let settled = case.proxy.writes().len();
+    let machines = case.world.machines();
+    machines
+        .delete("m-02", &DeleteParams::default())
+        .await
+        .unwrap();
+    case.two_more_looks().await;
+    case.ready("prod").await;
+    assert_eq!(
+        case.proxy.writes().len(),
+        settled,
+        "{}",
+        case.proxy.write_lines()
+    );
+    case.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finalizer_of_somebody_elses_stays() {
+    let case = Case::with(&nico().args(&RESYNC)).await;
+    case.world.machine("cp-01").await;
+    case.world
+        .cluster("prod", listed(&["cp-01"], &[]))
+        .await
+        .unwrap();
+    case.ready("prod").await;
+    let ours = "nico.homystack.com/cluster";
+    case.merge(
+        "prod",
+        json!({"metadata": {"finalizers": ["example.com/first", ours, "example.com/hold"]}}),
+    )
+    .await;
+    case.delete("prod").await;
+    let alone = || async {
+        let cluster = case.world.clusters().get("prod").await.ok()?;
+        (cluster.finalizers() == ["example.com/first", "example.com/hold"]).then_some(())
+    };
+    wait_for("NICO's finalizer is gone", DEADLINE, alone).await;
+    case.nothing_is_left().await;
+    // Its machine is another's though the object is still there.
+    case.world
+        .cluster("next", listed(&["cp-01"], &[]))
+        .await
+        .unwrap();
+    case.ready("next").await;
+    case.two_more_looks().await;
+    let deeds = case.deeds();
+    let last = deeds.iter().rposition(|deed| deed.ends_with(" prod"));
+    let taken = deeds
+        .iter()
+        .position(|deed| deed == "create configmaps next-nico");
+    assert!(last < taken, "{deeds:?}");
+    assert_eq!(case.world.status("prod").await["phase"], "Deleting");
+    case.merge("prod", json!({"metadata": {"finalizers": null}}))
+        .await;
+    case.wait_gone("prod").await;
+    case.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_deletion_of_a_paused_cluster_waits() {
+    let case = Case::with(&nico().args(&RESYNC)).await;
+    case.world.machines_named(&["cp-01", "w-01"]).await;
+    case.world
+        .cluster("prod", listed(&["cp-01"], &["w-01"]))
+        .await
+        .unwrap();
+    case.ready("prod").await;
+    case.edit("prod", json!({"paused": true})).await;
+    case.told("prod", "Paused", "True", "PausedBySpec").await;
+    let before = case.deeds();
+    case.delete("prod").await;
+    case.told("prod", "Reconciling", "True", "PausedBySpec")
+        .await;
+    case.two_more_looks().await;
+    assert_eq!(case.deeds(), before);
+    assert_eq!(case.configurations().await, ["cp-01", "w-01"]);
+    let status = case.world.status("prod").await;
+    assert_eq!(status["phase"], "Deleting", "{status}");
+    case.edit("prod", json!({"paused": false})).await;
+    case.wait_gone("prod").await;
+    case.nothing_is_left().await;
+    case.finish().await;
+}
+
+/// D4: NIO lets go of a machine that it cannot reach, and the Machine still says that it is configured.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreachable_machine_does_not_hold_the_deletion() {
+    let case = Case::start().await;
+    case.world.machines_named(&["cp-01", "w-01"]).await;
+    case.world
+        .cluster("prod", listed(&["cp-01"], &["w-01"]))
+        .await
+        .unwrap();
+    case.ready("prod").await;
+    case.world
+        .nio()
+        .set("w-01", |knobs| knobs.unreachable = true);
+    case.delete("prod").await;
+    case.wait_gone("prod").await;
+    case.nothing_is_left().await;
+    assert_eq!(case.machine_status("w-01").await["hasConfiguration"], true);
+    case.finish().await;
+}
+
+/// The API server looks for finalizers when a deletion comes, and not again when it takes the object away: a finalizer written
+/// in between holds nothing. So nothing is made before a read has shown that it holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_races_with_the_finalizer_leaves_nothing() {
+    let case = Case::start().await;
+    case.world.machine("cp-01").await;
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&calls);
+    let look = move |call: &Call| {
+        let line = format!("{} {}", call.verb, call.rule_resource());
+        log.lock().unwrap().push(line);
+        false
+    };
+    case.proxy
+        .fault(Fault::on(look, Moment::After, Effect::Reset));
+    case.world
+        .cluster("prod", listed(&["cp-01"], &[]))
+        .await
+        .unwrap();
+    case.ready("prod").await;
+    let order = calls.lock().unwrap().clone();
+    let at = |wanted: &str| order.iter().position(|line| line == wanted).unwrap();
+    let between = &order[at("patch kubernetesclusters")..at("create configmaps")];
+    assert!(
+        between.contains(&"get kubernetesclusters".to_owned()),
+        "{between:?}"
+    );
+    case.delete("prod").await;
+    case.wait_gone("prod").await;
+    for number in 0..12 {
+        let name = format!("c-{number}");
+        let before = case.proxy.writes().len();
+        case.world
+            .cluster(&name, listed(&["cp-01"], &[]))
+            .await
+            .unwrap();
+        let on_its_way = || {
+            let writes = case.proxy.writes().split_off(before);
+            writes
+                .iter()
+                .any(|call| call.rule_resource() == "kubernetesclusters")
+        };
+        let begun = Instant::now();
+        while !on_its_way() && begun.elapsed() < DEADLINE {
+            tokio::task::yield_now().await;
+        }
+        case.delete(&name).await;
+        case.wait_gone(&name).await;
+        case.nothing_is_left().await;
+    }
+    case.finish().await;
+}

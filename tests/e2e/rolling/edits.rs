@@ -1,0 +1,185 @@
+//! What an edit of the spec rolls, and in which order.
+
+use rig::crds::Generation;
+use rig::judge::rollout::{Order, Rules, flights};
+use rig::proxy::{Effect, Moment};
+use serde_json::{Value, json};
+
+use crate::common::case::row;
+use crate::common::steps::{Step, at};
+use crate::common::{DEADLINE, over_both};
+use crate::rolling::{IN_TURN, NEW, OLD, THREE, ready, ready_of, ready_with, repository};
+
+over_both![a_new_repository_rolls_workers_first_then_the_control_plane];
+
+async fn a_new_repository_rolls_workers_first_then_the_control_plane(generation: Generation) {
+    let case = ready_of(generation).await;
+    let before = case.roll(repository(NEW)).await;
+    case.ends_with(before, &IN_TURN).await;
+    for machine in IN_TURN {
+        let applies = case.world.nio().applies(machine);
+        let last = &applies.last().unwrap().applied;
+        assert_eq!(last.git_repo, NEW, "{machine}");
+        assert_eq!(last.marker, Some(case.marker(machine).await), "{machine}");
+    }
+    let rules = Rules {
+        rolls: vec![before],
+        ..Rules::default()
+    };
+    case.finish_rolled(&rules).await;
+}
+
+/// Each of these is given to NIO with another marker, and NIO applies it; what no machine holds rolls none.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_field_that_machines_hold_rolls_them_and_others_roll_none() {
+    let (case, hosts) = ready_with(&THREE, &["w-01"], json!({})).await;
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "git"},
+        "stringData": {"token": "an-access-token"}});
+    case.world.apply(&secret.to_string()).await.unwrap();
+    let turn = ["w-01", "cp-01", "cp-02", "cp-03"];
+    let mut rules = Rules::default();
+    let edits: [(Value, &[&str]); 5] = [
+        (json!({"rollout": {"progressDeadlineSeconds": 600}}), &[]),
+        (json!({"ref": "release-2"}), &turn),
+        (json!({"configurationSubdir": "hosts/prod"}), &turn),
+        (json!({"credentialsRef": {"name": "git"}}), &turn),
+        (json!({"ref": null}), &turn),
+    ];
+    for (edit, machines) in edits {
+        let before = case.roll(edit.clone()).await;
+        rules.rolls.push(before);
+        case.ends_with(before, machines).await;
+        for machine in machines {
+            let held = case.configuration(machine).await.data["spec"].clone();
+            for (field, value) in edit.as_object().unwrap() {
+                // The API server puts classic's default in the place of a ref that is not sent.
+                let wanted = if value.is_null() {
+                    &json!("main")
+                } else {
+                    value
+                };
+                assert_eq!(held[field], *wanted, "{machine}: {field}");
+            }
+        }
+    }
+    // With an endpoint the members are asked at port 6443, which the rig's machines do not have.
+    let endpoint = json!({"host": hosts[2].ip().to_string(), "port": hosts[2].api_port()});
+    let edit = json!({"controlPlaneEndpoint": endpoint, "rollout": {"nodeChecks": false}});
+    let before = case.roll(edit).await;
+    rules.rolls.push(before);
+    case.ends_with(before, &turn).await;
+    for machine in turn {
+        assert_eq!(case.cluster_nix(machine).await["endpoint"], endpoint);
+    }
+    case.finish_rolled(&rules).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_control_plane_comes_first_where_asked_and_two_workers_go_at_once() {
+    let rollout = json!({"rollout": {"order": "ControlPlaneFirst", "maxUnavailable": 2}});
+    let workers = ["w-01", "w-02", "w-03"];
+    let (case, _hosts) = ready_with(&THREE, &workers, rollout).await;
+    for worker in workers {
+        case.deaf(worker, true);
+    }
+    let before = case.roll(repository(NEW)).await;
+    case.flying(&["w-01", "w-02"]).await;
+    let two = ["cp-01", "cp-02", "cp-03", "w-01", "w-02"];
+    case.nothing_but(before, &two).await;
+    let waits = "Machine w-03 waits until w-01 is done";
+    let status = case.says("RollingOut", "InFlight", waits).await;
+    assert_eq!(status["controlPlane"]["updated"], 3, "{status}");
+    assert_eq!(row(&status, "w-03")["state"], "Outdated", "{status}");
+    case.deaf("w-01", false);
+    case.flying(&["w-02", "w-03"]).await;
+    case.deaf("w-02", false);
+    case.deaf("w-03", false);
+    case.ends_with(before, &["cp-01", "cp-02", "cp-03", "w-01", "w-02", "w-03"])
+        .await;
+    let flights = flights(&case.evidence());
+    let of = |machine: &str| {
+        let mut found = flights.iter().filter(|flight| flight.from > before);
+        found.find(|flight| flight.machine == machine).unwrap()
+    };
+    assert!(of("w-02").from < of("w-01").until.unwrap(), "{flights:?}");
+    assert!(of("w-03").from < of("w-02").until.unwrap(), "{flights:?}");
+    let rules = Rules {
+        order: Order::ControlPlaneFirst,
+        max_unavailable: 2,
+        rolls: vec![before],
+        ..Rules::default()
+    };
+    case.finish_rolled(&rules).await;
+}
+
+/// Of two workers that are taken together, one of which the write is refused keeps its entry, holds up no other, and is written next.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_write_is_refused_holds_up_none_of_those_taken_with_it() {
+    let rollout = json!({"rollout": {"maxUnavailable": 2}});
+    let (case, _hosts) = ready_with(&["cp-01"], &["w-01", "w-02"], rollout).await;
+    let refused = at("w-01", Step::Written, Moment::Before, Effect::Status(409));
+    case.proxy.fault(refused);
+    let before = case.roll(repository(NEW)).await;
+    case.ends_with(before, &["w-02", "w-01", "cp-01"]).await;
+    let rules = Rules {
+        max_unavailable: 2,
+        rolls: vec![before],
+        ..Rules::default()
+    };
+    case.finish_rolled(&rules).await;
+}
+
+/// A worker that is newer than the API server stops a roll that takes workers first; the other order goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kubelet_newer_than_the_api_server_stops_workers_first() {
+    let case = ready().await;
+    case.deaf("w-01", true);
+    let before = case.roll(repository(NEW)).await;
+    case.flying(&["w-01"]).await;
+    case.world.flake().kubelet_version("w-01", "v1.99.0").await;
+    case.deaf("w-01", false);
+    let mend = "set spec.rollout.order: ControlPlaneFirst";
+    case.says("RollingOut", "VersionSkew", mend).await;
+    case.nothing_but(before, &["w-01"]).await;
+    let other_order = json!({"rollout": {"order": "ControlPlaneFirst"}});
+    let then = case.roll(other_order).await;
+    case.ends_with(then, &["cp-01", "cp-02", "cp-03", "w-02"])
+        .await;
+    let rules = Rules {
+        order: Order::ControlPlaneFirst,
+        rolls: vec![before, then],
+        ..Rules::default()
+    };
+    case.finish_rolled(&rules).await;
+}
+
+/// L5: what is written again has a marker of its own, and the old proof proves nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn there_and_back_again_ends_as_a_fresh_first_one() {
+    let (case, _hosts) = ready_with(&["cp-01"], &["w-01", "w-02"], json!({})).await;
+    let first = case.marker("w-01").await;
+    case.deaf("w-01", true);
+    let before = case.roll(repository(NEW)).await;
+    let second = case.wait_marker_changed("w-01", &first).await;
+    let back = case.roll(repository(OLD)).await;
+    let third = case.wait_marker_changed("w-01", &second).await;
+    assert_ne!(first, third);
+    let applying = |status: &Value| row(status, "w-01")["state"] == "Applying";
+    case.world
+        .wait_status("prod", "it waits for the third", DEADLINE, applying)
+        .await;
+    // NIO still says that the first one was applied.
+    let proof = case.configuration("w-01").await.data["status"].clone();
+    assert_eq!(proof["conditions"][0]["reason"], "Success", "{proof}");
+    case.deaf("w-01", false);
+    case.ends_with(before, &["w-01"]).await;
+    let applies = case.world.nio().applies("w-01");
+    let last = &applies.last().unwrap().applied;
+    assert_eq!(last.git_repo, OLD);
+    assert_eq!(last.marker.as_ref(), Some(&third));
+    let rules = Rules {
+        rolls: vec![before, back],
+        ..Rules::default()
+    };
+    case.finish_rolled(&rules).await;
+}

@@ -1,0 +1,10 @@
+//! The program from outside: its command line, its definition, its manifests, its pages and its sandbox.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod cli;
+mod crd;
+mod deploy;
+mod nix;
+mod readme;
+mod sandbox;

@@ -1,0 +1,296 @@
+//! The sandbox as a person starts it, so that it cannot rot: it brings a cluster up, and leaves nothing behind however it ends, in a
+//! cluster of its own and in one that exists.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, ListParams};
+use rig::control_plane::{ControlPlane, Options, prepare};
+use rig::crds::{Generation, install_crds};
+use rig::go_build::rig_directory;
+use rig::wait::wait_for;
+use tokio::sync::Mutex;
+
+/// How long a whole session may take.
+const DEADLINE: Duration = Duration::from_secs(180);
+/// How long processes may take to see that the sandbox was killed.
+const SOON: Duration = Duration::from_secs(20);
+/// Each session is a gigabyte of API servers: one at a time.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+/// A running sandbox; killed when this is dropped.
+struct Sandbox {
+    child: Child,
+    lines: Receiver<String>,
+    told: String,
+}
+
+impl Sandbox {
+    fn start(arguments: &[&str], kubeconfig: Option<PathBuf>) -> Self {
+        // cargo puts examples beside the directory of the tests.
+        let program = std::env::current_exe().unwrap();
+        let program = program.ancestors().nth(2).unwrap().join("examples/sandbox");
+        assert!(
+            program.exists(),
+            "{} is missing: `cargo test` builds it, and so does `cargo build --example sandbox`",
+            program.display()
+        );
+        let mut child = Command::new(program)
+            .args(arguments)
+            .env("KUBECONFIG", kubeconfig.unwrap_or_default())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (sender, lines) = mpsc::channel();
+        let stdout = child.stdout.take().unwrap();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        Self {
+            child,
+            lines,
+            told: String::new(),
+        }
+    }
+
+    /// Reads on until a line holds `text`.
+    fn read_until(&mut self, text: &str) {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => {
+                    self.told += &(line.clone() + "\n");
+                    if line.contains(text) {
+                        return;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => panic!("no {text:?} in time:\n{}", self.told),
+                Err(RecvTimeoutError::Disconnected) => {
+                    let complaint = self.complaint();
+                    panic!("it ended without {text:?}:\n{}{complaint}", self.told);
+                }
+            }
+        }
+    }
+
+    /// Reads to the end: whether it went well, what it told, and what it complained of.
+    fn finish(mut self) -> (bool, String, String) {
+        let end = Instant::now() + DEADLINE;
+        while let Ok(line) = self
+            .lines
+            .recv_timeout(end.saturating_duration_since(Instant::now()))
+        {
+            self.told += &(line + "\n");
+        }
+        assert!(Instant::now() < end, "it does not end:\n{}", self.told);
+        let complaint = self.complaint();
+        let status = self.child.wait().unwrap();
+        (status.success(), std::mem::take(&mut self.told), complaint)
+    }
+
+    fn complaint(&mut self) -> String {
+        let mut text = String::new();
+        if let Some(mut stderr) = self.child.stderr.take() {
+            stderr.read_to_string(&mut text).unwrap();
+        }
+        text
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([name, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// What its directories are called.
+    fn mark(&self) -> String {
+        format!("rig/run-{}-", self.child.id())
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Processes and directories of a session.
+fn left(mark: &str) -> Vec<String> {
+    let holds = |path: PathBuf| {
+        fs::read(path).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(mark))
+    };
+    let processes = fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path());
+    let processes =
+        processes.filter(|path| holds(path.join("cmdline")) || holds(path.join("environ")));
+    let directories = fs::read_dir(rig_directory().unwrap()).unwrap();
+    let directories = directories.flatten().map(|entry| entry.path());
+    let directories = directories.filter(|path| path.to_string_lossy().contains(mark));
+    processes
+        .chain(directories)
+        .map(|path| path.display().to_string())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn once_it_brings_a_cluster_up_and_leaves_nothing_behind() {
+    let _alone = ALONE.lock().await;
+    prepare().await.unwrap();
+    let sandbox = Sandbox::start(&["--once"], None);
+    let mark = sandbox.mark();
+    let (well, told, complaint) = sandbox.finish();
+    println!("{told}");
+    assert!(well, "{told}{complaint}");
+    let mut machines = ["cp-01", "cp-02", "cp-03", "worker-01", "worker-02"].iter();
+    assert!(
+        machines.all(|machine| {
+            let line = |what: &str| told.contains(&format!("s  demo: {machine} {what}"));
+            line("is taken as") && line("applied by NIO") && line("confirmed by NICO")
+        }),
+        "{told}"
+    );
+    for line in [
+        "s  demo: KubernetesCluster applied",
+        "s  demo: kubeconfig read over SSH and stored in Secret demo-kubeconfig",
+        "s  demo: Ready, control plane 3/3, workers 2/2",
+        "from apply to Ready: ",
+        "s  nothing is left behind",
+    ] {
+        assert!(told.contains(line), "{line:?} is missing:\n{told}");
+    }
+    assert_eq!(left(&mark), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_commands_work_and_sigterm_ends_it() {
+    let _alone = ALONE.lock().await;
+    prepare().await.unwrap();
+    let mut sandbox = Sandbox::start(&[], None);
+    sandbox.read_until("nothing is left behind");
+    let enter = sandbox
+        .told
+        .lines()
+        .find(|line| line.ends_with("&& . ./env"))
+        .unwrap();
+    // As printed, but for those that change something or do not end.
+    let commands: Vec<&str> = sandbox
+        .told
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with("kubectl "))
+        .filter(|line| {
+            !["patch", "delete", "apply"]
+                .iter()
+                .any(|word| line.contains(word))
+        })
+        .collect();
+    assert_eq!(commands.len(), 5, "{commands:?}");
+    let script = format!(
+        "set -e; {}; {}; head -n 1 nico.log",
+        enter.trim(),
+        commands.join("; ")
+    );
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}{complaint}");
+    for text in [
+        "KIND:       KubernetesCluster",
+        "worker-02   Ready",
+        "edge-01",
+    ] {
+        assert!(said.contains(text), "{text:?} is missing:\n{said}");
+    }
+    let mark = sandbox.mark();
+    sandbox.signal("-TERM");
+    let (well, told, complaint) = sandbox.finish();
+    assert!(well, "{told}{complaint}");
+    assert_eq!(left(&mark), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_it_takes_everything_with_it() {
+    let _alone = ALONE.lock().await;
+    prepare().await.unwrap();
+    let mut sandbox = Sandbox::start(&[], None);
+    sandbox.read_until("NICO runs");
+    let mark = sandbox.mark();
+    assert!(left(&mark).len() > 5);
+    sandbox.signal("-KILL");
+    wait_for("nothing is left of it", SOON, || async {
+        left(&mark).is_empty().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_an_existing_cluster_it_removes_what_it_made_and_stays_away_from_a_real_nio() {
+    let _alone = ALONE.lock().await;
+    let cluster = ControlPlane::start(Options::management()).await.unwrap();
+    let kubeconfig = cluster.admin_kubeconfig_path();
+    let context = ["--context", "rig"];
+    let namespaces: Api<Namespace> = Api::all(cluster.client());
+    let definitions: Api<CustomResourceDefinition> = Api::all(cluster.client());
+    let all = ListParams::default();
+    let nothing_is_left = || async {
+        assert!(namespaces.get_opt("nico-sandbox").await.unwrap().is_none());
+        assert!(definitions.list(&all).await.unwrap().items.is_empty());
+    };
+
+    let sandbox = Sandbox::start(
+        &[&context[..], &["--once"]].concat(),
+        Some(kubeconfig.clone()),
+    );
+    let (well, told, complaint) = sandbox.finish();
+    assert!(well, "{told}{complaint}");
+    assert!(
+        told.contains("Ready, control plane 3/3, workers 2/2"),
+        "{told}"
+    );
+    nothing_is_left().await;
+
+    // One that is killed leaves its objects there; the next says how to remove them, and that works.
+    let mut sandbox = Sandbox::start(&context, Some(kubeconfig.clone()));
+    sandbox.read_until("confirmed by NICO");
+    sandbox.signal("-KILL");
+    drop(sandbox);
+    let sandbox = Sandbox::start(&context, Some(kubeconfig.clone()));
+    let (well, _, complaint) = sandbox.finish();
+    assert!(
+        !well && complaint.contains("-- --context rig --clean"),
+        "{complaint}"
+    );
+    let clean = [&context[..], &["--clean"]].concat();
+    let (well, told, complaint) = Sandbox::start(&clean, Some(kubeconfig.clone())).finish();
+    assert!(well, "{told}{complaint}");
+    nothing_is_left().await;
+
+    install_crds(&cluster.client(), Generation::V1).await;
+    let (well, _, complaint) = Sandbox::start(&context, Some(kubeconfig.clone())).finish();
+    assert!(
+        !well && complaint.contains("Nothing was changed"),
+        "{complaint}"
+    );
+    let (well, told, complaint) = Sandbox::start(&clean, Some(kubeconfig)).finish();
+    assert!(well, "{told}{complaint}");
+    assert_eq!(definitions.list(&all).await.unwrap().items.len(), 2);
+}
