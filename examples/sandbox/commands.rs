@@ -19,7 +19,7 @@ pub(crate) fn print(home: &Home) {
     let enter = format!("cd {} && . ./env", home.quoted());
     say(&format!(
         "
-In another terminal, first of all:
+In another terminal, first:
 
     {enter}
 
@@ -29,26 +29,26 @@ The management cluster, in which NICO runs:
     kubectl describe kcluster demo
     kubectl explain kcluster.spec
 
-The cluster that it made:
+The cluster that it created:
 
     kubectl get secret demo-kubeconfig -o jsonpath='{{.data.value}}' | base64 -d > demo.kubeconfig
     kubectl --kubeconfig demo.kubeconfig get nodes
 
-Things to try. What comes of them is told here:
+Things to try (results appear in this window):
 
     # A second cluster, of the free machine edge-01:
     kubectl apply -f edge.yaml
-    # One worker more. worker-03 joins; then one roll tells the others:
+    # Add a worker: worker-03 joins, then the other machines are updated one by one:
     kubectl patch kcluster demo --type merge -p '{{\"spec\":{{\"dataPlane\":{{\"count\":3}}}}}}'
-    # All machines of a cluster become free again:
+    # Delete a cluster: all its machines become free again:
     kubectl delete kcluster demo
-    # The same cluster anew:
+    # Create the same cluster again:
     kubectl apply -f demo.yaml
     # What NICO logs:
     tail -f nico.log
 
 All clusters of the sandbox share one API server: `get nodes` shows the machines of all.
-Ctrl-C here ends the sandbox; nothing is left behind.
+Ctrl-C here ends the sandbox; nothing is left behind. It deletes this directory, with the files that you put there.
 "
     ));
 }

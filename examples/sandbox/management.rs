@@ -115,7 +115,7 @@ impl Management {
             }
             Self::Existing(existing) => existing.install().await?,
         }
-        clock.tell("installed: the definitions of NIO (machines, nixosconfigurations) and NICO (kubernetesclusters), and NICO's rights");
+        clock.tell("installed: the CustomResourceDefinitions of NIO (machines, nixosconfigurations) and NICO (kubernetesclusters), and NICO's rights");
         Ok(())
     }
 

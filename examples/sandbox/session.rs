@@ -108,7 +108,7 @@ impl Session {
         let made = machines::make(management, &pool, &flake, stand_in, !arguments.once).await?;
         let made = self.machines.insert(made);
         clock.tell(&made.line());
-        clock.tell("NIO's stand-in looks after them; NICO starts");
+        clock.tell("a NIO simulator manages them; starting NICO");
 
         let options = NicoOptions {
             binary: std::env::current_exe()?,

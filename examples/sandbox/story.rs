@@ -136,14 +136,14 @@ impl Story {
                     Some("worker") => "worker",
                     _ => "control plane machine",
                 };
-                clock.tell(&format!("{cluster}: {machine} is taken as {role}"));
+                clock.tell(&format!("{cluster}: {machine} assigned as {role}"));
                 Configuration::default()
             });
         if object.metadata.deletion_timestamp.is_some() {
             if !told.ending {
                 told.ending = true;
                 clock.tell(&format!(
-                    "{cluster}: {machine} is given back, NIO applies #minimal"
+                    "{cluster}: {machine} released, NIO applies #minimal"
                 ));
             }
             return;

@@ -77,36 +77,37 @@ impl Happening {
         };
         match self {
             Self::Claimed(machines, role) => {
-                let role = role.as_str();
-                let note = match &machines[..] {
-                    [machine] => format!("Machine {machine} is taken as {role}"),
-                    machines => {
-                        let named: Vec<&str> = machines.iter().map(MachineName::as_str).collect();
-                        let (count, named) = (named.len(), named.join(", "));
-                        format!("{count} machines are taken as {role}: {named}")
+                let named: Vec<&str> = machines.iter().map(MachineName::as_str).collect();
+                let (count, named) = (named.len(), named.join(", "));
+                let note = match (role, count) {
+                    (Role::ControlPlane, 1) => format!("{named} assigned as control plane machine"),
+                    (Role::ControlPlane, _) => {
+                        format!("{count} machines assigned to the control plane: {named}")
                     }
+                    (Role::Worker, 1) => format!("{named} assigned as worker"),
+                    (Role::Worker, _) => format!("{count} machines assigned as workers: {named}"),
                 };
                 normal("Claimed", "Claim", note)
             }
             Self::Confirmed(machine) => normal(
                 "Confirmed",
                 "Confirm",
-                format!("NIO applied what Machine {machine} holds"),
+                format!("{machine}: configuration applied"),
             ),
             Self::Updating(machine) => normal(
                 "Updating",
                 "Update",
-                format!("the configuration of Machine {machine} is written anew"),
+                format!("{machine}: configuration updated"),
             ),
             Self::NodeDeleted(machine, node) => normal(
                 "NodeDeleted",
                 "DeleteNode",
-                format!("Node {node}, left over of Machine {machine}, is deleted"),
+                format!("deleted the old Node {node} of Machine {machine}"),
             ),
             Self::Draining(machine, node) => normal(
                 "Draining",
                 "Drain",
-                format!("Machine {machine} is to leave: the pods of Node {node} are evicted"),
+                format!("Machine {machine} leaves: evicting the pods of Node {node}"),
             ),
             Self::Undrained(machine, node) => normal(
                 "Undrained",
@@ -117,34 +118,34 @@ impl Happening {
                 "Forced",
                 "Release",
                 format!(
-                    "NIO's finalizers were taken off NixosConfiguration {machine}, as force-release asks: what ran on the machine may still run"
+                    "removed NIO's finalizers from NixosConfiguration {machine}, as force-release asks: what ran on the machine may still run"
                 ),
             ),
             Self::LeftBehind(machine) => warning(
                 "LeftBehind",
                 "Release",
                 format!(
-                    "NIO let go of Machine {machine}, which still says hasConfiguration: onRemoveFlake may not have run there; look at the machine before it is used again"
+                    "NIO released Machine {machine}, which still reports hasConfiguration: onRemoveFlake may not have run there; check the machine before you use it again"
                 ),
             ),
             Self::NodeStays(machine) => warning(
                 "NodeStays",
                 "Release",
                 format!(
-                    "Machine {machine} leaves, and its Node is not touched (rollout.nodeChecks is false, or the cluster's own API cannot be reached): delete it once the machine is off"
+                    "Machine {machine} leaves, and NICO does not delete its Node (rollout.nodeChecks is false, or the cluster's own API cannot be reached): delete the Node once the machine is off"
                 ),
             ),
             Self::QuorumNotKept(machine, n) => warning(
                 "QuorumNotKept",
                 "Update",
                 format!(
-                    "a control plane of {n} cannot keep its quorum while Machine {machine} is changed"
+                    "the control plane has {n} machines: its API may be unavailable while {machine} is changed"
                 ),
             ),
             Self::GivenBack(machine) => normal(
                 "GivenBack",
                 "GiveBack",
-                format!("the configuration of Machine {machine} is deleted"),
+                format!("{machine}: configuration deleted, NIO applies #minimal"),
             ),
             Self::KubeconfigStored(origin) => normal(
                 "KubeconfigStored",
@@ -159,7 +160,7 @@ impl Happening {
             Self::Ready => normal(
                 "Ready",
                 "Reconcile",
-                "the cluster is as the spec asks".to_owned(),
+                "the cluster is Ready".to_owned(),
             ),
             Self::NotReady(reason, message) | Self::Stalled(reason, message) => {
                 warning(reason, "Reconcile", message.clone())
@@ -167,13 +168,13 @@ impl Happening {
             Self::StatusContested => warning(
                 "StatusContested",
                 "Reconcile",
-                "another program overwrites this status again and again: look for a second NICO with other flags (kubectl get --show-managed-fields names the writers)".to_owned(),
+                "another program keeps overwriting this status: look for a second NICO with other flags (kubectl get --show-managed-fields names the writers)".to_owned(),
             ),
             Self::EvenControlPlane(count) => warning(
                 "EvenControlPlane",
                 "Reconcile",
                 format!(
-                    "a control plane of {count} bears no more failures than one of {}: an odd number is better",
+                    "a control plane of {count} tolerates no more failures than one of {}: prefer an odd number",
                     count - 1
                 ),
             ),

@@ -164,7 +164,7 @@ async fn once_it_brings_a_cluster_up_and_leaves_nothing_behind() {
     assert!(
         machines.all(|machine| {
             let line = |what: &str| told.contains(&format!("s  demo: {machine} {what}"));
-            line("is taken as") && line("applied by NIO") && line("confirmed by NICO")
+            line("assigned as") && line("applied by NIO") && line("confirmed by NICO")
         }),
         "{told}"
     );

@@ -226,7 +226,7 @@ async fn events_tell_what_happened() {
         .filter_map(|event| event.note.clone())
         .collect();
     assert!(
-        notes.contains(&"Machine cp-01 is taken as control-plane".to_owned()),
+        notes.contains(&"cp-01 assigned as control plane machine".to_owned()),
         "{notes:?}"
     );
     case.finish().await;
