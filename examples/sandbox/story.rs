@@ -100,7 +100,7 @@ impl Story {
         self.clusters.get(cluster).is_some_and(|told| told.ready)
     }
 
-    /// Waits for the next change and tells what is new about it. A watch that breaks begins anew by itself.
+    /// Waits for the next change and tells what is new about it. A watch that breaks begins again by itself.
     pub(crate) async fn next(&mut self) {
         tokio::select! {
             // Machines first: a cluster that becomes Ready does so because of them.

@@ -159,7 +159,7 @@ pub(crate) fn memory(nico: &Nico) -> (f64, f64) {
     )
 }
 
-/// Lets the peak of NICO's memory begin anew.
+/// Lets the peak of NICO's memory begin again.
 pub(crate) fn forget_peak(nico: &Nico) {
     let _ = fs::write(format!("/proc/{}/clear_refs", nico.pid()), "5");
 }

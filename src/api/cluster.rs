@@ -94,7 +94,7 @@ pub struct ClusterSpec {
     #[schemars(transform = schema::text(&rules::GIT_REPO))]
     pub git_repo: Option<String>,
 
-    /// Branch, tag or commit of the repository. Absent: NIO decides, which means the default of its own schema.
+    /// Branch, tag or commit of the repository. Default: that of NIO.
     #[serde(rename = "ref")]
     #[schemars(transform = schema::text(&rules::GIT_REF))]
     pub git_ref: Option<String>,
@@ -104,7 +104,7 @@ pub struct ClusterSpec {
     #[schemars(with = "RefPolicy")]
     pub ref_policy: Option<RefPolicy>,
 
-    /// Directory of the flake within the repository, like `clusters/prod`. Absent: the root.
+    /// Directory of the flake within the repository, like `clusters/prod`. Default: the root.
     #[schemars(transform = schema::text(&rules::SUBDIR))]
     pub configuration_subdir: Option<String>,
 
@@ -117,13 +117,13 @@ pub struct ClusterSpec {
     #[schemars(transform = schema::pool(&rules::CONTROL_PLANE))]
     pub control_plane: Option<PoolSpec>,
 
-    /// Machines that run workloads only. Absent: none.
+    /// Machines that run workloads only. Default: none.
     #[serde(deserialize_with = "object")]
     #[schemars(transform = schema::pool(&rules::DATA_PLANE))]
     pub data_plane: Option<PoolSpec>,
 
     /// Address of a VIP or load balancer in front of the control plane; written into cluster.nix and the kubeconfig.
-    /// The flake's certificates must cover it. Absent: a control plane machine's own address.
+    /// The flake's certificates must cover it. Default: a control plane machine's own address.
     #[serde(deserialize_with = "object")]
     pub control_plane_endpoint: Option<EndpointSpec>,
 
@@ -142,7 +142,7 @@ pub struct ClusterSpec {
     /// Change nothing but status until this is false again; a deletion waits, too. Default: false.
     pub paused: Option<bool>,
 
-    /// How a living cluster is changed.
+    /// How changes are rolled out.
     #[serde(deserialize_with = "object")]
     pub rollout: Option<RolloutSpec>,
 }
@@ -191,13 +191,13 @@ pub struct EndpointSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct KubeconfigSpec {
-    /// Absolute path of the file on the machine. Absent: the places where k3s, RKE2, k0s, kubeadm and NixOS' own module
+    /// Absolute path of the file on the machine. Default: the places where k3s, RKE2, k0s, kubeadm and NixOS' own module
     /// put it.
     #[schemars(transform = schema::text(&rules::KUBECONFIG_PATH))]
     pub path: Option<String>,
 }
 
-/// How a living cluster is changed.
+/// How changes are rolled out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RolloutSpec {

@@ -87,7 +87,7 @@ pub enum Reason {
     MachineUndiscoverable,
     /// A selector matches fewer free machines than asked for.
     TooFewMachines,
-    /// A claim is given back to an older cluster, or to start anew.
+    /// A claim is given back to an older cluster, or to start again.
     GivingBack,
     /// A machine is not confirmed yet.
     WaitingForMachines,
@@ -135,7 +135,7 @@ pub enum Reason {
     NodeLeftOver,
     /// A machine left, and the cluster's own API cannot be reached to take its Node away.
     MemberNotRemoved,
-    /// The ledger was made anew: whoever acted on the lost one is waited for.
+    /// The ledger was made again: whoever acted on the lost one is waited for.
     Fencing,
     /// The cluster was founded, and no kubeconfig could ever be read.
     NeverReachable,

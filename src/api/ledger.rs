@@ -86,7 +86,7 @@ pub struct Slot {
     /// One control plane machine, or up to `maxUnavailable` workers.
     #[serde(default)]
     pub entries: Vec<Entry>,
-    /// The ledger was made anew in a founded cluster; nothing is taken until every child was touched.
+    /// The ledger was made again in a founded cluster; nothing is taken until every child was touched.
     #[serde(default)]
     pub fencing: bool,
 }

@@ -47,7 +47,7 @@ pub const DRAINING_ANNOTATION: &str = "nico.homystack.com/draining";
 pub const CORDONED_ANNOTATION: &str = "nico.homystack.com/cordoned";
 /// On a cluster: the control plane machine that may leave a control plane of two.
 pub const ACCEPT_QUORUM_LOSS_ANNOTATION: &str = "nico.homystack.com/accept-quorum-loss";
-/// On a cluster: machines that are off for good, as a person declares, separated by commas, at most 1,100; `all` while the cluster is being deleted.
+/// On a cluster: machines that are permanently off, as a person declares, separated by commas, at most 1,100; `all` while the cluster is being deleted.
 pub const FORCE_RELEASE_ANNOTATION: &str = "nico.homystack.com/force-release";
 /// On a Secret that is not NICO's: the cluster that may use it as its token.
 pub const ADOPT_ANNOTATION: &str = "nico.homystack.com/adopt";

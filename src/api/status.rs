@@ -34,7 +34,7 @@ pub struct ClusterStatus {
     /// What is being changed now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutStatus>,
-    /// One row a member or wanted machine.
+    /// One entry for each machine.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub machines: Vec<MachineRow>,
@@ -92,7 +92,7 @@ pub struct RoleStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RolloutStatus {
-    /// Mirrors the slot.
+    /// Machines that are being changed now.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["machine"]))]
     pub in_flight: Vec<InFlightRow>,
 }
@@ -161,10 +161,10 @@ pub struct MachineRow {
     pub role: Role,
     /// How far it is.
     pub state: MachineState,
-    /// Why, in one word.
+    /// Machine-readable reason.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
-    /// Why, for a person, with the mend where there is one.
+    /// Human-readable message.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
     /// Commit that it holds, where NICO pins it; else the one that NIO says it applied.
@@ -212,10 +212,10 @@ pub struct ClusterCondition {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub last_transition_time: Option<Timestamp>,
-    /// Why, in one word.
+    /// Machine-readable reason.
     #[serde(default)]
     pub reason: String,
-    /// Why, for a person, with the mend where there is one.
+    /// Human-readable message.
     #[serde(default)]
     pub message: String,
 }

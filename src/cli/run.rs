@@ -74,7 +74,7 @@ pub struct RunArgs {
     )]
     nio: String,
 
-    /// How often every cluster is looked at without an event, and Secrets are read anew; 1s to 24h
+    /// How often every cluster is looked at without an event, and Secrets are read again; 1s to 24h
     #[arg(long, env = "NICO_RESYNC", hide_env_values = true, value_name = "DURATION", default_value = "300s", value_parser = parse_resync)]
     resync: Duration,
 

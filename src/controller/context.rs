@@ -110,7 +110,7 @@ impl Context {
         let _ = self.wake.send(cluster);
     }
 
-    /// Which NIO is there, looked up anew every resync, and sooner while there is none.
+    /// Which NIO is there, looked up again every resync, and sooner while there is none.
     pub(crate) async fn nio(&self) -> Result<Option<Generation>, calls::CallError> {
         // One lookup at a time: those who wait take its answer.
         let mut detected = self.nio.lock().await;

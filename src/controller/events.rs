@@ -23,7 +23,7 @@ pub enum Happening {
     Claimed(Vec<MachineName>, Role),
     /// NIO applied what a machine holds.
     Confirmed(String),
-    /// A configuration was written anew.
+    /// A configuration was written again.
     Updating(MachineName),
     /// A Node left over of a machine was deleted, by its name.
     NodeDeleted(MachineName, String),

@@ -235,7 +235,7 @@ pub(super) async fn workload_api(
     observed: &Observed,
 ) -> Result<Result<WorkloadApi, &'static str>, CallError> {
     let Ok(spec) = &observed.spec else {
-        return Ok(Err("the spec has to be mended first"));
+        return Ok(Err("the spec must be corrected first"));
     };
     let cluster = &observed.cluster;
     let none = Ok(Err("no kubeconfig is stored yet"));

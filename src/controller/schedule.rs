@@ -26,7 +26,7 @@ pub const LIST_PATIENCE: Duration = Duration::from_secs(30);
 /// When a cluster is looked at again though nothing happens, in resyncs: at a time of its own in this range, so that clusters that
 /// began together do not look together. What was read by name is remembered for the shortest of these.
 pub const LOOK_IN_RESYNCS: Range<f64> = 0.75..1.0;
-/// Lifetime of a watch after its first list, in resyncs. Each is drawn anew, so that the watches do not list at the same time.
+/// Lifetime of a watch after its first list, in resyncs. Each is drawn again, so that the watches do not list at the same time.
 pub const WATCH_LIFE_IN_RESYNCS: Range<f64> = 1.0..2.0;
 /// How often an absent NIO is looked for.
 pub const NIO_CHECK_PAUSE: Duration = Duration::from_secs(1);
@@ -51,7 +51,7 @@ pub const STATUS_BATCH: Duration = Duration::from_secs(5);
 /// First and longest pause before a status is written again that another program has overwritten. It doubles each time.
 pub const STATUS_CONTEST_BACKOFF: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(60);
-/// How long nobody else must have overwritten the status before the pauses begin anew.
+/// How long nobody else must have overwritten the status before the pauses begin again.
 pub const STATUS_CONTEST_MEMORY: Duration = Duration::from_secs(600);
 /// How often the status must be overwritten before an event says so: a person who edits it once is no other program.
 pub const STATUS_CONTESTS_BEFORE_EVENT: u32 = 3;

@@ -16,7 +16,7 @@ pub struct OperatorSettings {
     pub default_git_repo: Option<String>,
     /// Which NIO is installed; absent: the one that the API server's schema of `Machine` tells of.
     pub nio: Option<Generation>,
-    /// How often every cluster is looked at without an event, and Secrets are read anew.
+    /// How often every cluster is looked at without an event, and Secrets are read again.
     pub resync: Duration,
     /// Bounds every call to the API server.
     pub request_timeout: Duration,

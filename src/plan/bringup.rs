@@ -30,7 +30,7 @@ pub struct Claims {
 
 /// Why everything is given back before the founding.
 enum GivesBack<'a> {
-    /// Bring-up starts anew.
+    /// Bring-up starts again.
     Restart(&'a Restart),
     /// The configurations name another control plane than the one to be.
     Disagreement,
@@ -41,7 +41,7 @@ enum GivesBack<'a> {
 impl GivesBack<'_> {
     fn message(&self) -> String {
         let anew =
-            |why: &str| format!("the cluster was not founded and {why}: bring-up starts anew");
+            |why: &str| format!("the cluster was not founded and {why}: bring-up starts again");
         match self {
             Self::Restart(Restart::ControlPlaneGone) => {
                 anew("its control plane configurations are gone")
@@ -58,7 +58,7 @@ impl GivesBack<'_> {
             Self::Disagreement => anew(
                 "its configurations name other control plane machines than it is to have",
             ),
-            Self::Rival => "another cluster holds a machine that the control plane needs: its own claims are given back".to_owned(),
+            Self::Rival => "another cluster holds a machine that the control plane needs: this cluster releases its own claims".to_owned(),
         }
     }
 }
@@ -190,7 +190,7 @@ fn gives_all_back<'a>(known: &Known<'a>) -> (Option<GivesBack<'a>>, Output) {
 }
 
 /// Whether the control plane that the first configurations name is not the one to be: a race was lost to a selector's other
-/// choice, or the spec changed meanwhile. Claiming anew is all that it takes.
+/// choice, or the spec changed meanwhile. Claiming again is all that it takes.
 fn disagrees(known: &Known<'_>) -> bool {
     let mut staying = known.selection.control_plane.staying.iter();
     staying.any(|machine| {

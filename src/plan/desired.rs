@@ -139,7 +139,7 @@ impl Target {
         }
     }
 
-    /// A held configuration as it is to be written anew now. Where its last attempt was not confirmed and may
+    /// A held configuration as it is to be written again now. Where its last attempt was not confirmed and may
     /// still run beside this one, that is noted (`over_unconfirmed`).
     #[must_use]
     pub fn rewrite(&self, member: &Member<'_>, over_unconfirmed: bool, now: Timestamp) -> Rewrite {

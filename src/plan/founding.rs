@@ -26,11 +26,11 @@ pub struct Founding {
     /// No control plane configuration exists and nothing was founded: the first claim needs an id that nobody has used,
     /// written to the ledger just before it.
     pub anew: bool,
-    /// Why bring-up must start anew; all configurations are given back first.
+    /// Why bring-up must start again; all configurations are given back first.
     pub restart: Option<Restart>,
 }
 
-/// Why bring-up must start anew.
+/// Why bring-up must start again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Restart {
     /// Only workers' configurations exist.
@@ -179,7 +179,7 @@ fn other_founding(held: &[Held<'_>], id: &ClusterId, founded: bool) -> Result<()
         return Ok(());
     }
     Err(unreadable(format!(
-        "the configurations of {} are of another founding of this cluster than the ledger's, {id}: where the ledger is from a backup, delete it and NICO makes it anew from the configurations; else delete those configurations",
+        "the configurations of {} are of another founding of this cluster than the ledger's, {id}: where the ledger is from a backup, delete it and NICO makes it again from the configurations; else delete those configurations",
         strangers.join(", ")
     )))
 }
@@ -228,7 +228,7 @@ pub fn first_ledger(observed: &Observed, founding: &Founding) -> LedgerWrite {
     }
 }
 
-/// A former cluster's ledger, or one deleted by a person, is let go; it is made anew in the next pass.
+/// A former cluster's ledger, or one deleted by a person, is let go; it is made again in the next pass.
 pub fn drop_leftover(observed: &Observed) -> Output {
     let leftover = matches!(observed.ledger, LedgerView::Leftover);
     let drop = || Action::Child(ChildWrite::Delete(Child::Ledger));

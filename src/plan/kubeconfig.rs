@@ -57,7 +57,7 @@ pub fn not_working(observed: &Observed) -> Output {
     output
 }
 
-/// How a kubeconfig is had, and had anew; says where the stored one does not work.
+/// How a kubeconfig is had, and had again; says where the stored one does not work.
 pub fn kubeconfig(known: &Known<'_>) -> Output {
     let observed = known.observed;
     if known.founding.restart.is_some() {
@@ -108,7 +108,7 @@ pub fn never_reachable(known: &Known<'_>) -> Output {
             ConditionType::Stalled,
             Reason::NeverReachable,
             format!(
-                "every control plane machine was confirmed and no kubeconfig could be read ({why}): set spec.kubeconfig.path, or, where no API server ever came up, mend the flake, delete the cluster and apply it again"
+                "every control plane machine was confirmed and no kubeconfig could be read ({why}): set spec.kubeconfig.path, or, where no API server ever came up, fix the flake, delete the cluster and apply it again"
             ),
         );
     }
@@ -156,7 +156,7 @@ fn first(known: &Known<'_>) -> Output {
     Output::concat([output, tried, pin(observed), next])
 }
 
-/// Why a stored kubeconfig is read anew.
+/// Why a stored kubeconfig is read again.
 enum Renewal {
     /// Somebody edited it, and there is nothing left that could be tried.
     Edited,
@@ -181,15 +181,15 @@ impl Renewal {
         }
     }
 
-    /// Why it cannot be read anew.
+    /// Why it cannot be read again.
     fn failed(&self, Cause { reason, message }: Cause) -> Cause {
         let message = match self {
             Self::Edited | Self::Broken => {
-                format!("the kubeconfig cannot be read anew: {message}")
+                format!("the kubeconfig cannot be read again: {message}")
             }
             Self::Moved => format!("it is not made for spec.controlPlaneEndpoint yet: {message}"),
             Self::Old(_, ends) => format!(
-                "its client certificate ends at {ends}, and it cannot be read anew: {message}"
+                "its client certificate ends at {ends}, and it cannot be read again: {message}"
             ),
         };
         Cause::new(reason, message)
@@ -204,7 +204,7 @@ impl Renewal {
     }
 }
 
-/// Reads a stored kubeconfig anew where that is due, and replaces it by one that works.
+/// Reads a stored kubeconfig again where that is due, and replaces it by one that works.
 fn renew(known: &Known<'_>, stored: &Stored) -> Output {
     let observed = known.observed;
     let fetch = &observed.kubeconfig.fetch;
@@ -221,7 +221,7 @@ fn renew(known: &Known<'_>, stored: &Stored) -> Output {
         output.wait(
             READY,
             Reason::Fetching,
-            "the stored kubeconfig was edited: it is read anew",
+            "the stored kubeconfig was edited: it is read again",
         );
     }
     let mut machines = sources(known);
@@ -237,7 +237,7 @@ fn renew(known: &Known<'_>, stored: &Stored) -> Output {
         output.wait(
             READY,
             Reason::WaitingForControlPlane,
-            "the kubeconfig is read anew once a control plane machine is confirmed",
+            "the kubeconfig is read again once a control plane machine is confirmed",
         );
         return Output::concat([broken, pinned, output]);
     }
@@ -281,7 +281,7 @@ fn renew(known: &Known<'_>, stored: &Stored) -> Output {
     Output::concat(said.into_iter().chain([pinned, tried, next]))
 }
 
-/// Why the stored one is read anew, if it is; else looks again when it is to be.
+/// Why the stored one is read again, if it is; else looks again when it is to be.
 fn renewal(known: &Known<'_>, stored: &Stored) -> (Option<Renewal>, Output) {
     let mut output = Output::default();
     let endpoint = known.observed.spec.as_ref().map(|spec| {

@@ -6,7 +6,7 @@ use crate::api::names::MachineName;
 
 use super::writes::Precondition;
 
-/// A clock of patience: how long something has been so, as this process saw it. A restart starts it anew, which only waits longer.
+/// A clock of patience: how long something has been so, as this process saw it. A restart starts it again, which only waits longer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Clock {
     /// Claims are held while the control plane cannot be completed.
@@ -29,7 +29,7 @@ pub enum Clock {
     Withdrawn(MachineName),
     /// An entry without a child is about to end, and the ledger stands as it is.
     NoChild(MachineName, Precondition),
-    /// The ledger of this uid was made anew in a founded cluster.
+    /// The ledger of this uid was made again in a founded cluster.
     Fencing(String),
 }
 
@@ -70,7 +70,7 @@ pub const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(2);
 pub const ASKED_AGAIN_AT_STANDSTILL_AFTER: Duration = Duration::from_secs(10);
 /// A kubeconfig that does not work.
 pub const KUBECONFIG_TRIED_AGAIN_AFTER: Duration = Duration::from_secs(10);
-/// How many failures in a row it takes until it is read anew: one may be a restart of the API server.
+/// How many failures in a row it takes until it is read again: one may be a restart of the API server.
 pub const KUBECONFIG_FAILURES_BEFORE_FETCH: u32 = 3;
 /// A kubeconfig that could not be replaced: each attempt logs in to every machine.
 pub const KUBECONFIG_FETCHED_AGAIN_AFTER: Duration = Duration::from_secs(60);

@@ -88,7 +88,7 @@ pub fn check(
         LedgerView::Unreadable(error) => Some(Cause::new(
             Reason::LedgerUnreadable,
             format!(
-                "ConfigMap {name}: {error}: restore the key, or delete the ConfigMap and NICO makes it anew"
+                "ConfigMap {name}: {error}: restore the key, or delete the ConfigMap and NICO makes it again"
             ),
         )),
         LedgerView::Absent | LedgerView::Leftover | LedgerView::Ours(..) => None,
@@ -175,13 +175,13 @@ pub fn secrets(observed: &Observed, prerequisites: &Prerequisites) -> (Secrets, 
                     .push(Action::Child(ChildWrite::CreateToken(token)));
                 continue;
             }
-            // Nothing refers to it: it is let go, and made anew in the next pass.
+            // Nothing refers to it: it is let go, and made again in the next pass.
             SecretView::Leftover | SecretView::Terminating if unused => {
                 output.act(Action::Child(ChildWrite::Delete(token.into())));
                 output.wait(
                     ConditionType::MachinesAvailable,
                     Reason::SecretMissing,
-                    format!("Secret {name} is being deleted: once it is gone it is made anew"),
+                    format!("Secret {name} is being deleted: once it is gone it is made again"),
                 );
                 secrets.usable = false;
                 continue;
@@ -222,7 +222,7 @@ pub fn secrets(observed: &Observed, prerequisites: &Prerequisites) -> (Secrets, 
         );
         secrets.usable = false;
     }
-    // It is let go in this pass and made anew in the next: until then nothing is written that needs one.
+    // It is let go in this pass and made again in the next: until then nothing is written that needs one.
     secrets.usable &= !matches!(observed.ledger, LedgerView::Leftover);
     if !secrets.usable {
         output.look_for_missing();

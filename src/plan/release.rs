@@ -78,10 +78,7 @@ fn next_step(observed: &Observed, now: Timestamp) -> Output {
     output.wait(
         ConditionType::Reconciling,
         Reason::Deleting,
-        format!(
-            "waiting until NIO has let go of: {}",
-            waiting_for.join(", ")
-        ),
+        format!("waiting until NIO has released: {}", waiting_for.join(", ")),
     );
     Output::concat([output, strip_forced(observed)])
 }
@@ -114,7 +111,7 @@ pub(super) fn held_by(
         return name.to_owned();
     }
     let mend = format!(
-        "; where the machine is off for good, annotate the cluster nico.homystack.com/force-release: {name}"
+        "; where the machine is permanently off, annotate the cluster nico.homystack.com/force-release: {name}"
     );
     let machine = MachineName::parse(name);
     let object = machine.as_ref().and_then(|it| observed.machine(it));

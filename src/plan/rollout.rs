@@ -309,7 +309,7 @@ fn end_entries(preflight: &Preflight<'_>) -> Ended {
     }
 }
 
-/// Configurations that were never confirmed, of workers or of a cluster that was not founded, are written anew without the
+/// Configurations that were never confirmed, of workers or of a cluster that was not founded, are written again without the
 /// slot: nothing that lives is disrupted.
 fn rewrite_first_ones(known: &Known<'_>, given_back: &BTreeSet<String>) -> Output {
     let observed = known.observed;

@@ -89,7 +89,7 @@ pub(super) fn take<'a>(
     of(ledger, slot)
 }
 
-/// A ledger made anew in a founded cluster: everything that may still act on the lost one is made to fail.
+/// A ledger made again in a founded cluster: everything that may still act on the lost one is made to fail.
 pub(super) fn fence(known: &Known<'_>) -> Output {
     let mut output = Output::default();
     let LedgerView::Ours(version, ledger) = &known.observed.ledger else {
@@ -99,7 +99,7 @@ pub(super) fn fence(known: &Known<'_>) -> Output {
         ConditionType::RollingOut,
         Reason::Fencing,
         format!(
-            "the ledger was made anew: requests of before are waited for, up to {} seconds, before anything is changed",
+            "the ledger was made again: requests of before are waited for, up to {} seconds, before anything is changed",
             known.late_requests.as_secs()
         ),
     );

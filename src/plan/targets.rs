@@ -184,7 +184,7 @@ fn members_change(
     })
 }
 
-/// Whether NIO shows a confirmed machine as unconfigured: after a while it was made anew.
+/// Whether NIO shows a confirmed machine as unconfigured: after a while it was made again.
 fn is_unconfigured(member: &Member<'_>) -> bool {
     let name = Some(member.name.as_str());
     let unconfigured = member.machine.is_some_and(|machine| {

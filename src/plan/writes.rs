@@ -74,7 +74,7 @@ impl Body {
     }
 }
 
-/// A configuration that is written anew: a merge patch.
+/// A configuration that is written again: a merge patch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rewrite {
     /// The machine.

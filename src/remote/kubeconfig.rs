@@ -1,4 +1,4 @@
-//! The admin kubeconfig: fetched from a control plane machine, built anew from what is harmless in it, and tried.
+//! The admin kubeconfig: fetched from a control plane machine, built again from what is harmless in it, and tried.
 //! What a machine sends is hostile input: nothing of it gets into an error, a log or a Secret unchecked.
 
 mod cause;

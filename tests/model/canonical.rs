@@ -1,4 +1,4 @@
-//! One state for all that differ in nothing that matters: attempts are numbered anew, and what can only fail is given up at once.
+//! One state for all that differ in nothing that matters: attempts are numbered again, and what can only fail is given up at once.
 
 use crate::compact::{Attempt, Child, Kept, MOST, Proof, Reads, Valid};
 use crate::mutation::Mutation;

@@ -2,7 +2,7 @@
 //! the real objects and back.
 //!
 //! resourceVersions are not counted. What matters of a version that somebody holds is one bit: whether the object still stands as
-//! it was read (versions never return), and that bit falls at every write of the object. Generations are numbered anew in every state:
+//! it was read (versions never return), and that bit falls at every write of the object. Generations are numbered again in every state:
 //! what matters of an attempt is which others it equals.
 
 /// The most machines of a search.

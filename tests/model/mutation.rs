@@ -26,7 +26,7 @@ pub enum Mutation {
     EqualContent,
     /// The slot is kept where a person can wipe it.
     SlotInStatus,
-    /// A ledger made anew opens at once.
+    /// A ledger made again opens at once.
     NoFencing,
     /// An entry ends by what a cache shows of its child.
     ConfirmedInCache,

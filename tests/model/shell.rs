@@ -321,7 +321,7 @@ impl Search {
         Some(())
     }
 
-    /// An operator dies, and starts anew. What it had sent may still be on its way.
+    /// An operator dies, and starts again. What it had sent may still be on its way.
     pub fn crash(&self, state: &mut State, who: usize, late: bool) -> Option<()> {
         state.crashes = state.crashes.checked_sub(1)?;
         let operator = std::mem::take(&mut state.operators[who]);

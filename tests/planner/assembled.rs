@@ -383,7 +383,7 @@ fn candidates_of_the_watch_are_looked_up_before_they_are_claimed() {
     assert_eq!(plan.scope(false), Scope::Namespace);
 }
 
-/// A person deleted the ledger: it is let go and made anew, before anything is claimed.
+/// A person deleted the ledger: it is let go and made again, before anything is claimed.
 #[test]
 fn nothing_is_claimed_beside_a_ledger_that_is_left_over() {
     let mut world = world();

@@ -25,7 +25,7 @@ fn deleted() -> Seen {
 fn let_go(seen: &Seen) -> Vec<&str> {
     let rows = &seen.status.machines;
     assert!(rows.iter().all(|row| row.state == MachineState::Leaving));
-    let free = rows.iter().filter(|row| row.message.contains("let go"));
+    let free = rows.iter().filter(|row| row.message.contains("released"));
     free.map(|row| row.name.as_str()).collect()
 }
 
@@ -51,7 +51,7 @@ fn configurations_go_first_all_at_once_and_are_waited_for() {
         .then(|seen| {
             assert!(seen.plan.actions.is_empty());
             assert_eq!(let_go(seen), ["a"]);
-            seen.says(Reconciling, "True", Reason::Deleting, "let go of: w");
+            seen.says(Reconciling, "True", Reason::Deleting, "released: w");
         });
 }
 

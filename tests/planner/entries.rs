@@ -113,7 +113,7 @@ fn an_old_control_plane_node_of_a_worker_goes_by_the_rules_of_the_control_plane(
         .then(|seen| assert!(seen.world.ready(PROD), "{}", seen.world.story()));
 }
 
-/// An old Node of the control plane may still be an etcd member: it goes before its machine joins anew, as far as the numbers allow.
+/// An old Node of the control plane may still be an etcd member: it goes before its machine joins again, as far as the numbers allow.
 #[test]
 fn an_old_control_plane_node_goes_only_as_the_numbers_allow() {
     for sick in [false, true] {

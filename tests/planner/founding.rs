@@ -326,7 +326,7 @@ fn a_lost_ledger_is_made_anew_from_a_once_confirmed_configuration() {
         .when(settled)
         .when(|world| world.cluster(PROD).ledger = None)
         .then(|seen| {
-            let ledger = seen.ledger_written().expect("it is made anew");
+            let ledger = seen.ledger_written().expect("it is made again");
             assert_eq!(seen.kinds(), ["CreateLedger"]);
             assert_eq!(ledger.id, seen.held("a").id);
             assert!(ledger.founded && ledger.slot.fencing);
@@ -342,7 +342,7 @@ fn a_ledger_lost_before_the_founding_takes_the_id_and_is_not_founded() {
         })
         .when(planned)
         .then(|seen| {
-            let ledger = seen.ledger_written().expect("it is made anew");
+            let ledger = seen.ledger_written().expect("it is made again");
             assert_eq!(ledger.id, seen.held("a").id);
             assert!(!ledger.founded && !ledger.slot.fencing);
         });

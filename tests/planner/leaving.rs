@@ -10,7 +10,7 @@ use crate::given::{PROD, cluster, given, machine, settled};
 use crate::rollout::{name, passes, ready, rolled};
 use crate::world::World;
 
-/// The machine is off for good.
+/// The machine is permanently off.
 fn die(world: &mut World, machine: &str) {
     world.mute.insert(name(machine));
     world.nodes.get_mut(machine).unwrap().ready = false;
@@ -256,7 +256,7 @@ fn a_change_of_mind_during_an_outage_undoes_the_drain_afterwards() {
         });
 }
 
-/// A mark of an earlier day gives the pods no time: they are given it anew.
+/// A mark of an earlier day gives the pods no time: they are given it again.
 #[test]
 fn an_old_mark_of_a_drain_is_made_anew() {
     ready()

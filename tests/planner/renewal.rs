@@ -1,4 +1,4 @@
-//! When a stored kubeconfig is read anew, and when it is replaced.
+//! When a stored kubeconfig is read again, and when it is replaced.
 
 use jiff::Timestamp;
 use nico::api::conditions::{
@@ -233,7 +233,7 @@ fn a_renewal_that_fails_is_told_while_the_old_one_works() {
             fetch.failure = Some(Cause::new(Reason::HostKeyChanged, "the key changed"));
         })
         .then(|seen| {
-            let words = "it cannot be read anew: the key changed";
+            let words = "it cannot be read again: the key changed";
             seen.says(KubeconfigReady, "True", Reason::AsExpected, words);
             assert_eq!(seen.condition(Ready).status, "True");
         });

@@ -281,7 +281,7 @@ proptest! {
             }
         }
         heal(&mut world);
-        // Another control plane altogether, so that every configuration is written anew.
+        // Another control plane altogether, so that every configuration is written again.
         world.edit(PROD, |spec| *spec = cluster().control_plane(["m-5", "m-6", "m-7"]).workers(["m-4"]).0);
         world.settle();
         prop_assert!(world.ready(PROD), "{}", world.story());

@@ -191,7 +191,7 @@ impl World {
         }))
     }
 
-    /// The writes under entries, as `controller/reconcile/entered.rs`: everything read anew, then planned and written.
+    /// The writes under entries, as `controller/reconcile/entered.rs`: everything read again, then planned and written.
     pub fn enter(&mut self, name: &str, machines: &[MachineName]) -> Result<(), Refused> {
         self.lists += 1;
         let mut facts = self.facts(name).ok_or(Refused)?;

@@ -103,7 +103,7 @@ fn the_first_word_on_a_new_generation_is_not_ready() {
             })
         })
         .then(|seen| {
-            seen.says(Ready, "False", Reason::Progressing, "new generation");
+            seen.says(Ready, "False", Reason::Progressing, "spec changed");
             assert_eq!(seen.status.observed_generation, Some(2));
         })
         .when(|world| {

@@ -163,7 +163,7 @@ impl Executor<'_> {
         Ok(())
     }
 
-    /// A fetch that the pin ended starts anew at once.
+    /// A fetch that the pin ended starts again at once.
     fn pinned(&self) {
         self.context
             .background

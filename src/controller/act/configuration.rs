@@ -86,7 +86,7 @@ impl Executor<'_> {
             body,
         } = rewrite;
         self.patch(machine.as_str(), version, body.render()).await?;
-        info!(%machine, %marker, "written anew");
+        info!(%machine, %marker, "written again");
         self.tell(&Happening::Updating(machine.clone()));
         Ok(())
     }

@@ -122,7 +122,7 @@ fn failures_of_the_stored_kubeconfig_are_counted_in_a_row_and_by_its_digest() {
     assert_eq!(known.works("one", resync), (Works::Yes, 0, false));
     assert!(known.works("one", Duration::ZERO).2, "due once a resync");
     known.note_verified("one".to_owned(), broken("again"));
-    assert_eq!(known.works("one", resync).1, 1, "counted anew");
+    assert_eq!(known.works("one", resync).1, 1, "counted again");
 }
 
 #[test]

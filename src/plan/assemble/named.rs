@@ -103,7 +103,7 @@ impl<'a> NamedFacts<'a> {
             None => LedgerView::Absent,
             Some(map) if self.is_leftover(&map.object) => LedgerView::Leftover,
             Some(map) if !self.controls(&map.object) => LedgerView::Foreign,
-            // Somebody deleted it, as the messages about a ledger of no use advise: it is let go, and made anew.
+            // Somebody deleted it, as the messages about a ledger of no use advise: it is let go, and made again.
             Some(map) if map.object.deleting => LedgerView::Leftover,
             Some(map) => match Ledger::from_data(&map.data) {
                 Ok(ledger) => LedgerView::Ours(map.object.version.clone(), ledger),

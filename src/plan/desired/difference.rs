@@ -56,7 +56,7 @@ impl Difference {
         matches!(self, Self::ControlPlaneMembers | Self::Workers)
     }
 
-    /// Whether it comes by itself, and not of a change of the spec: a machine that is being applied is not written anew for it.
+    /// Whether it comes by itself, and not of a change of the spec: a machine that is being applied is not written again for it.
     #[must_use]
     pub fn comes_by_itself(self) -> bool {
         self.is_of_the_lists() || self == Self::Commit

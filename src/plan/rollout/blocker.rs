@@ -186,7 +186,7 @@ impl Blocker {
             Self::Incomplete { missing } => (
                 Reason::TooFewMachines,
                 format!(
-                    "Machine {machine} stays until each machine is there that the control plane is to have ({missing} missing)"
+                    "Machine {machine} is kept until its replacement is available ({missing} missing)"
                 ),
             ),
             Self::Draining { left, until, .. } => {
@@ -200,7 +200,7 @@ impl Blocker {
             }
             Self::NodeGoing { node } => (
                 Reason::NodeLeftOver,
-                format!("Node {node}, left over of Machine {machine}, is being deleted"),
+                format!("Node {node}, left over from Machine {machine}, is being deleted"),
             ),
             Self::NodeStays => {
                 let waits = format!(
@@ -252,7 +252,7 @@ impl Shortage {
         };
         // What leads on where the numbers never will.
         let off = format!(
-            "where it is off for good, annotate the cluster nico.homystack.com/force-release: {machine}"
+            "where it is permanently off, annotate the cluster nico.homystack.com/force-release: {machine}"
         );
         let what = match &self.purpose {
             Purpose::Change => format!("for Machine {machine} to be changed"),
@@ -281,11 +281,11 @@ impl Shortage {
 /// Why nothing can be learned of the cluster, for a person.
 fn why_unknown(workload: &WorkloadHealth) -> String {
     match workload {
-        WorkloadHealth::NotProbed => "the cluster is being asked how its machines are".to_owned(),
+        WorkloadHealth::NotProbed => "checking the health of Nodes and API servers".to_owned(),
         WorkloadHealth::NotReachable(why) => format!(
-            "nothing can be learned through the cluster's own API ({why}); nothing is touched; where that is known to be harmless, set spec.rollout.nodeChecks: false"
+            "NICO cannot check the cluster through its own API ({why}); no machine is changed; where that is known to be harmless, set spec.rollout.nodeChecks: false"
         ),
-        WorkloadHealth::Answered(workload) if workload.nodes.is_some() => "their Nodes cannot be told by name or InternalIP, or their API servers do not say how they are; nothing is touched; where Nodes are named otherwise, set spec.rollout.nodeChecks: false".to_owned(),
-        WorkloadHealth::Answered(_) => "no control plane machine lists the cluster's Nodes; nothing is touched; where that is known to be harmless, set spec.rollout.nodeChecks: false".to_owned(),
+        WorkloadHealth::Answered(workload) if workload.nodes.is_some() => "their Nodes cannot be told by name or InternalIP, or their API servers do not say how they are; no machine is changed; where Nodes are named otherwise, set spec.rollout.nodeChecks: false".to_owned(),
+        WorkloadHealth::Answered(_) => "no control plane machine lists the cluster's Nodes; no machine is changed; where that is known to be harmless, set spec.rollout.nodeChecks: false".to_owned(),
     }
 }

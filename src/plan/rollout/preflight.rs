@@ -25,7 +25,7 @@ use super::blocker::Blocker;
 /// What is done next to a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Its configuration is written anew.
+    /// Its configuration is written again.
     Rewrite,
     /// It gets its first configuration.
     Join,

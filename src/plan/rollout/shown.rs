@@ -73,12 +73,13 @@ pub fn in_flight(known: &Known<'_>) -> BTreeMap<MachineName, InFlightRow> {
     let row = |(machine, flight): (&MachineName, &Flight)| {
         let held = observed.controlled(machine);
         let waiting_for = match &held {
-            None => "its first configuration, or the end of its entry".to_owned(),
+            None if selection.joins(machine) => "its first configuration".to_owned(),
+            None => "the safety pause after its release".to_owned(),
             Some(held) if held.is_deleting() => format!(
-                "NIO to let go of {}",
+                "NIO to release {}",
                 held_by(observed, machine.as_str(), held.held, now)
             ),
-            Some(held) if !held.is_confirmed() => "NIO to apply exactly what it holds".to_owned(),
+            Some(held) if !held.is_confirmed() => "NIO to apply its configuration".to_owned(),
             Some(_) if selection.leaves(machine) => "its pods to go, before it leaves".to_owned(),
             Some(_) if outdated.contains_key(machine) => "its new configuration".to_owned(),
             Some(held) => match held.older_attempt(now) {
@@ -86,16 +87,16 @@ pub fn in_flight(known: &Known<'_>) -> BTreeMap<MachineName, InFlightRow> {
                     "an older attempt of NIO's that may still run, until {}",
                     now.saturating_add(rest).unwrap_or(now)
                 ),
-                Some(_) => "NIO to prove again that it applied exactly what it holds".to_owned(),
-                None => "the end of its entry".to_owned(),
+                Some(_) => "NIO to prove again that it applied its configuration".to_owned(),
+                None => "a last check before the next machine".to_owned(),
             },
         };
         let waiting_for = if flight.role == Role::ControlPlane && few {
-            format!("{waiting_for}; a control plane of one or two cannot keep its quorum meanwhile")
+            format!("{waiting_for}; the API may be unavailable meanwhile")
         } else {
             waiting_for
         };
-        // What was confirmed and is to be written anew was last written for an earlier change.
+        // What was confirmed and is to be written again was last written for an earlier change.
         let is_of_before = held.as_ref().is_some_and(Member::is_confirmed)
             && (outdated.contains_key(machine) || selection.leaves(machine));
         let written = held.and_then(|held| held.written());

@@ -96,7 +96,7 @@ pub(super) fn obstacle(observed: &Observed, name: &MachineName) -> Option<Obstac
         Holder::Us(_, true) => {
             return found(
                 Reason::GivingBack,
-                format!("Machine {name} is being given back by this cluster"),
+                format!("Machine {name} is being released by this cluster"),
                 ObstacleKind::Other,
             );
         }
@@ -130,7 +130,9 @@ pub(super) fn obstacle(observed: &Observed, name: &MachineName) -> Option<Obstac
     let Some(machine) = observed.machines.get(name) else {
         return found(
             Reason::MachineMissing,
-            format!("Machine {name} does not exist in this namespace"),
+            format!(
+                "Machine {name} does not exist in this namespace: create it, or correct the spec"
+            ),
             ObstacleKind::Other,
         );
     };

@@ -81,7 +81,7 @@ pub(super) fn conditions(
         Condition::new(
             "True",
             Reason::PausedBySpec,
-            "spec.paused is true: nothing but status and marks is written",
+            "spec.paused is true: no machine is changed; RollingOut and status.machines say what would change",
         )
     } else {
         Condition::new("False", Reason::NotPaused, "")
@@ -140,7 +140,7 @@ fn machines_available(observed: &Observed, plan: &Plan) -> Condition {
         return Condition::new(
             "Unknown",
             Reason::InvalidSpec,
-            "the spec has to be mended first",
+            "the spec must be corrected first",
         );
     }
     let mut problems: Vec<Cause> = Vec::new();
@@ -171,11 +171,7 @@ fn machines_available(observed: &Observed, plan: &Plan) -> Condition {
             "machines were not looked for yet",
         );
     }
-    Condition::new(
-        "True",
-        Reason::AsExpected,
-        "every machine that the spec asks for is there",
-    )
+    Condition::new("True", Reason::AsExpected, "all machines are assigned")
 }
 
 fn role_ready(observed: &Observed, role: &RoleStatus, name: &str) -> Condition {
@@ -183,7 +179,7 @@ fn role_ready(observed: &Observed, role: &RoleStatus, name: &str) -> Condition {
         return Condition::new(
             "Unknown",
             Reason::InvalidSpec,
-            "the spec has to be mended first",
+            "the spec must be corrected first",
         );
     }
     if role.total == 0 {
@@ -344,7 +340,7 @@ fn ready(
         return Condition::new(
             "False",
             Reason::Progressing,
-            "a new generation of the spec is being looked at",
+            "the spec changed and is not evaluated yet",
         );
     }
     let amiss = soft_problems(observed, &plan.selection)
@@ -354,7 +350,7 @@ fn ready(
         let status = "False";
         return Condition { status, cause };
     }
-    let well = "every machine is confirmed and the kubeconfig works";
+    let well = "every machine is up to date and the kubeconfig works";
     // What is amiss and takes nothing from the cluster.
     match waits_of(plan, ConditionType::Ready).as_slice() {
         [] => Condition::new("True", Reason::AsExpected, well),

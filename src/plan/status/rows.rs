@@ -62,7 +62,7 @@ pub(super) fn rows(observed: &Observed, plan: &Plan, now: Timestamp) -> Vec<Mach
         rows.extend(old.into_iter().map(|row| MachineRow {
             state: MachineState::Leaving,
             reason: Reason::GivingBack.to_string(),
-            message: "NIO has let go of it".to_owned(),
+            message: "NIO has released it".to_owned(),
             ..row
         }));
     }
@@ -91,7 +91,7 @@ fn row_state(
             None => state(
                 MachineState::Pending,
                 Reason::Progressing,
-                "it is free and gets its configuration next",
+                "waits for its first configuration",
             ),
         };
     }
@@ -131,7 +131,7 @@ fn row_state(
     state(
         MachineState::Applying,
         Reason::WaitingForMachines,
-        "waiting until NIO has applied exactly what it holds",
+        "waiting until NIO has applied its configuration",
     )
 }
 

@@ -1,4 +1,4 @@
-//! PEM from a machine: only certificates and private keys, each checked for its form and written anew, so that nothing around them survives.
+//! PEM from a machine: only certificates and private keys, each checked for its form and written again, so that nothing around them survives.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -28,7 +28,7 @@ pub(super) struct Certificates {
 }
 
 impl Certificates {
-    /// The certificates written anew.
+    /// The certificates written again.
     pub(super) fn pem(&self) -> String {
         let blocks = self.der.iter().map(|der| block("CERTIFICATE", der));
         blocks.collect()
@@ -51,7 +51,7 @@ pub(super) struct PrivateKey {
 }
 
 impl PrivateKey {
-    /// The key written anew.
+    /// The key written again.
     pub(super) fn pem(&self) -> SecretText {
         let tag = match self.kind {
             SectionKind::RsaPrivateKey => "RSA PRIVATE KEY",

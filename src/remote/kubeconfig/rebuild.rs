@@ -1,4 +1,4 @@
-//! Hostile bytes to a kubeconfig built anew: pure, total, and nothing of the input gets into an error.
+//! Hostile bytes to a kubeconfig built again: pure, total, and nothing of the input gets into an error.
 //!
 //! Two steps, since a kubeconfig may name files: [`inspect`] says which, [`Harmless::finish`] takes their content.
 
@@ -134,7 +134,7 @@ impl Harmless {
         paths.collect()
     }
 
-    /// Builds the kubeconfig anew for `target`, with the content of the files by field.
+    /// Builds the kubeconfig again for `target`, with the content of the files by field.
     pub fn finish(
         self,
         files: &BTreeMap<Field, SecretBytes>,

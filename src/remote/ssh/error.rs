@@ -16,7 +16,7 @@ pub enum SshError {
     },
     /// The machine's address is not a host.
     #[error(
-        "the address of machine {machine} is not a plain host name or IP address: mend its Machine object"
+        "the address of machine {machine} is not a plain host name or IP address: correct its Machine object"
     )]
     Address {
         /// The machine.
@@ -34,7 +34,7 @@ pub enum SshError {
     },
     /// The host's key is not the one that is pinned.
     #[error(
-        "the SSH host key of machine {at} changed (it is now {fingerprint}): NICO did not log in. If the machine was installed anew, {mend}; \
+        "the SSH host key of machine {at} changed (it is now {fingerprint}): NICO did not log in. If the machine was installed again, {mend}; \
          if not, somebody may answer in its place"
     )]
     HostKeyChanged {
@@ -98,7 +98,7 @@ pub enum SshError {
     },
     /// The machine does not let us in.
     #[error(
-        "machine {at} refuses the SSH key of its Secret for user {user}: add the public half to that user's authorized keys, or mend the Machine object"
+        "machine {at} refuses the SSH key of its Secret for user {user}: add the public half to that user's authorized keys, or correct the Machine object"
     )]
     AuthRefused {
         /// The machine and where it was asked.

@@ -241,7 +241,7 @@ async fn machines_that_come_after_the_founding_join_and_the_others_are_told() {
         assert_eq!(names(&nix["controlPlane"]), ["cp-01", "cp-02"], "{machine}");
     }
     assert_eq!(case.cluster_nix("cp-02").await["join"]["name"], "cp-01");
-    // Each was created, and written anew once for each list that changed afterwards.
+    // Each was created, and written again once for each list that changed afterwards.
     let written = order(&case.evidence(), Duration::ZERO);
     for (machine, times) in [("cp-01", 3), ("w-01", 3), ("w-02", 2), ("cp-02", 1)] {
         let found = written.iter().filter(|it| *it == machine).count();

@@ -1,4 +1,4 @@
-//! A stored kubeconfig through the cluster's life: it is read anew before it ends, where it no longer works, and where
+//! A stored kubeconfig through the cluster's life: it is read again before it ends, where it no longer works, and where
 //! somebody edited it.
 
 use std::time::Duration;
@@ -82,7 +82,7 @@ async fn a_kubeconfig_is_renewed_before_its_certificate_ends() {
     let half = Duration::from_secs(3600);
     let case = Case::with(&nico().args(&RESYNC)).await;
     let host = case.world.machine("cp-01").await;
-    // A path for each: the pause between two attempts, a tenth of the life, counts anew where the spec names another path.
+    // A path for each: the pause between two attempts, a tenth of the life, counts again where the spec names another path.
     let path = |turn: u32| format!("/srv/{turn}.conf");
     let put = |turn: u32| {
         let now = Timestamp::now();
@@ -292,7 +292,7 @@ async fn the_kubeconfig_follows_the_endpoint_once_that_answers() {
     case.edit("prod", json!({"controlPlaneEndpoint": endpoint}))
         .await;
     let read = || async { (hosts[0].auths().len() > asked).then_some(()) };
-    wait_describing("it is read anew", DEADLINE, read, || case.world.describe()).await;
+    wait_describing("it is read again", DEADLINE, read, || case.world.describe()).await;
     assert_eq!(stored(&case).await.unwrap(), first);
     hosts[1].serve_api(true);
     wait_other(&case, "it leads to the endpoint", &first).await;

@@ -13,7 +13,7 @@ use crate::common::case::Case;
 use crate::common::traffic::RESYNC;
 use crate::common::{DEADLINE, listed, nico};
 
-/// U5: a token is never silently made anew while a configuration refers to it.
+/// U5: a token is never silently made again while a configuration refers to it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_deleted_by_hand_stops_all_writes_until_it_is_restored() {
     let case = Case::with(&nico().args(&RESYNC)).await;

@@ -179,7 +179,7 @@ async fn kubectl_shows_it_in_columns() {
         words(lines.next().unwrap())[7..],
         [
             "prod-kubeconfig",
-            "every machine is confirmed and the kubeconfig works"
+            "every machine is up to date and the kubeconfig works"
         ]
     );
     case.finish().await;

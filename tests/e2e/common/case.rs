@@ -231,7 +231,7 @@ impl Case {
             let marker = self.marker(machine).await;
             (!marker.is_empty() && marker != old).then_some(marker)
         };
-        let what = format!("{machine} is written anew");
+        let what = format!("{machine} is written again");
         wait_describing(&what, DEADLINE, changed, || self.world.describe()).await
     }
 

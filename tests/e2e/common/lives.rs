@@ -1,4 +1,4 @@
-//! NICO killed again and again at chosen writes, and started anew each time.
+//! NICO killed again and again at chosen writes, and started again each time.
 
 use rig::process::KillSwitch;
 use rig::wait::wait_describing;

@@ -10,7 +10,7 @@ use serde_json::Value;
 pub(crate) enum Step {
     /// Its entry is made, or renewed.
     Taken,
-    /// Its configuration is written anew.
+    /// Its configuration is written again.
     Written,
     /// Its configuration is deleted.
     Left,

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::DEADLINE;
 use super::case::took_effect;
 
-/// How often NICO looks at everything anew in tests that wait for that: its shortest resync.
+/// How often NICO looks at everything again in tests that wait for that: its shortest resync.
 pub(crate) const RESYNC: [&str; 2] = ["--resync", "1s"];
 
 /// Counts the calls of a kind, until the proxy's faults are cleared.
@@ -53,7 +53,7 @@ impl Counter {
     }
 }
 
-/// Counts the resyncs of a cluster: at each the join token is read anew, once.
+/// Counts the resyncs of a cluster: at each the join token is read again, once.
 pub(crate) fn resyncs(proxy: &Proxy, cluster: &str) -> Counter {
     let token = format!("{cluster}-join-token");
     Counter::on(proxy, move |call| {

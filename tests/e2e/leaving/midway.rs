@@ -178,7 +178,7 @@ async fn a_cluster_is_deleted_while_it_waits() {
         deaf(&lane, true);
         lane.change(json!({"gitRepo": format!("https://git.example.com/{machine}.git")}))
             .await;
-        flies(&lane, machine, "NIO to apply exactly what it holds").await;
+        flies(&lane, machine, "NIO to apply its configuration").await;
         deaf(&lane, false);
         lane.delete("one is in flight", || ()).await;
     }
@@ -186,7 +186,7 @@ async fn a_cluster_is_deleted_while_it_waits() {
     lane.case.ready(lane.name()).await;
     lane.change(json!({"controlPlane": {"machines": ["cp-01", "cp-02"]}}))
         .await;
-    flies(&lane, "cp-03", "the end of its entry").await;
+    flies(&lane, "cp-03", "the safety pause after its release").await;
     lane.delete("the entry of one that left stands", || ())
         .await;
     lane.finish().await;

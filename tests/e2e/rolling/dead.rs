@@ -1,4 +1,4 @@
-//! A control plane machine that is off for good, replaced. The longest of these tests.
+//! A control plane machine that is permanently off, replaced. The longest of these tests.
 
 use std::time::Duration;
 
@@ -51,7 +51,10 @@ async fn a_dead_control_plane_machine_is_released_with_its_node_before_another_j
     let status = case.flying(&["cp-03"]).await;
     let waits_for = &status["rollout"]["inFlight"][0]["waitingFor"];
     assert!(
-        waits_for.as_str().unwrap().contains("the end of its entry"),
+        waits_for
+            .as_str()
+            .unwrap()
+            .contains("the safety pause after its release"),
         "{status}"
     );
     case.nothing_but(before, &["cp-03"]).await;

@@ -53,7 +53,7 @@ async fn the_status_answers_what_a_person_asks_of_a_roll() {
         .says(
             "RollingOut",
             "InFlight",
-            "w-01 waits for NIO to apply exactly what it holds",
+            "w-01 waits for NIO to apply its configuration",
         )
         .await;
     let (role, since, waits_for) = flight(&status);

@@ -44,7 +44,7 @@ async fn a_child_deleted_by_hand_comes_back_through_the_slot() {
             let found = configurations.get_opt(machine).await.ok()??;
             (found.uid() != old.uid()).then_some(())
         };
-        wait_describing("it is made anew", DEADLINE, anew, || told(&case)).await;
+        wait_describing("it is made again", DEADLINE, anew, || told(&case)).await;
         case.rolled_out("prod").await;
         assert_eq!(order(&case.evidence(), began), [machine]);
         let made = nodes.get(&case.world.node_name(machine)).await.unwrap();

@@ -246,7 +246,7 @@ fn check_key(observed: &Observed, machine: &MachineName, body: &Value) -> Result
 /// A rewrite insists on what was seen, and carries a marker that the configuration does not hold (I15).
 fn check_rewrite(observed: &Observed, rewrite: &Rewrite) -> Result<(), String> {
     let held = observed.configurations.get(rewrite.machine.as_str());
-    let held = held.ok_or("only what is there is written anew")?;
+    let held = held.ok_or("only what is there is written again")?;
     let bootstrap = &rewrite.body.render()["spec"]["additionalFiles"][0]["inline"];
     let values = bootstrap.as_str().and_then(nico::plan::cluster_nix::parse);
     must(

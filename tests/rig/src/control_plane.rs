@@ -51,7 +51,7 @@ use crate::pki::{Authority, Validity};
 
 /// How long a start may take: about 3 seconds on an idle machine.
 const START_DEADLINE: Duration = Duration::from_secs(60);
-/// How long one answer may take before it is asked anew.
+/// How long one answer may take before it is asked again.
 const ANSWER: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(25);
 const TOKEN_LIFETIME_SECONDS: i64 = 24 * 60 * 60;
@@ -207,7 +207,7 @@ impl ControlPlane {
         drop(stopped);
     }
 
-    /// Starts the controllers anew. The garbage collector learns of new kinds every 30 seconds alone, and of all that
+    /// Starts the controllers again. The garbage collector learns of new kinds every 30 seconds alone, and of all that
     /// exist when it starts: a test that has just installed CRDs need not wait.
     pub fn restart_controllers(&self) -> Result<(), Error> {
         let stopped = self.lock().controllers.take();

@@ -1,4 +1,4 @@
-//! NIO's custom resource definitions, written anew from what is known of both generations, and their installation.
+//! NIO's custom resource definitions, written again from what is known of both generations, and their installation.
 
 #![allow(
     clippy::expect_used,

@@ -37,7 +37,7 @@ pub fn all_addresses() -> Vec<std::net::IpAddr> {
         .collect()
 }
 
-/// A key pair for SSH, made anew.
+/// A key pair for SSH, made again.
 #[derive(Clone)]
 pub struct KeyPair {
     private: PrivateKey,

@@ -1,4 +1,4 @@
-//! Certificates of the rig's control planes: an authority made anew for each, and what it signs. Keys are ECDSA
+//! Certificates of the rig's control planes: an authority made again for each, and what it signs. Keys are ECDSA
 //! P-256, which are made in no time.
 
 use std::{net::IpAddr, time::Duration};

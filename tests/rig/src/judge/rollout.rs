@@ -179,7 +179,7 @@ impl Judge {
         }
     }
 
-    /// The end of a cluster: one of the same name begins anew.
+    /// The end of a cluster: one of the same name begins again.
     fn ended(&mut self, cluster: &str, at: Duration) {
         self.ledgers.remove(cluster);
         self.deleting.remove(cluster);

@@ -211,7 +211,7 @@ async fn a_newcomer_under_an_old_nodes_name_is_refused_until_the_node_is_gone() 
     assert_ne!(new.uid(), old.uid());
     assert_eq!(world.flake().refused(), ["w-01"]);
 
-    // A cluster founded anew has none of the old one's Nodes.
+    // A cluster founded again has none of the old one's Nodes.
     remove(&world, "w-01").await;
     remove(&world, "cp-01").await;
     create(&world, "cp-01", "2").await;

@@ -267,7 +267,7 @@ fn against_the_order() {
         ..rules.clone()
     };
     assert_eq!(broken_rolls(&history.evidence, &passed_over), [""; 0]);
-    // A roll that ended in its midst begins anew with the next.
+    // A roll that ended in its midst begins again with the next.
     let mut two = rules;
     let y = history.evidence.writes.len() - 3;
     two.rolls.push(history.evidence.writes[y].at);
