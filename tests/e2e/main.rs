@@ -13,7 +13,6 @@ mod figures;
 mod kubeconfig_works;
 mod leaving;
 mod races;
-mod restart;
 mod rolling;
 mod rollout_faults;
 mod secrets;

@@ -1,8 +1,13 @@
 //! The API server goes away and comes back in the middle of a bring-up (E5). A test binary of its own, since all tests
 //! of a binary share the API server.
 
-use crate::common::traffic::{RESYNC, judge, resyncs, settle};
-use crate::common::{DEADLINE, five, nico, three_and_two};
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+#[path = "e2e/common/mod.rs"]
+mod common;
+
+use common::traffic::{RESYNC, judge, resyncs, settle};
+use common::{DEADLINE, five, nico, three_and_two};
 use rig::wait::wait_for;
 use rig::world::World;
 
