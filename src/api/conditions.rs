@@ -87,7 +87,7 @@ pub enum Reason {
     MachineUndiscoverable,
     /// A selector matches fewer free machines than asked for.
     TooFewMachines,
-    /// A claim is given back to an older cluster, or to start again.
+    /// A claim is released for an older cluster, or to start again.
     GivingBack,
     /// A machine is not confirmed yet.
     WaitingForMachines,

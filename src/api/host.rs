@@ -42,6 +42,15 @@ impl Host {
             .then_some(Self::Name(name))
     }
 
+    /// The host as it stands in a URL: an IPv6 address in brackets.
+    #[must_use]
+    pub fn in_url(&self) -> String {
+        match self {
+            Self::Ip(IpAddr::V6(ip)) => format!("[{ip}]"),
+            host => host.to_string(),
+        }
+    }
+
     /// Whether it means the host itself: loopback, `localhost`, or no address at all (`0.0.0.0`, `::`).
     #[must_use]
     pub fn is_local(&self) -> bool {

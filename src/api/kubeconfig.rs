@@ -20,7 +20,7 @@ pub struct KubeconfigFacts {
     pub host: String,
     /// The endpoint of the spec that it was made for; empty where there was none.
     pub endpoint: String,
-    /// From when to when its client certificate is in use: since it was stored, as long as it is valid; `None` where it has none.
+    /// From when to when its client certificate is valid; `None` where it has none.
     pub client_certificate: Option<(Timestamp, Timestamp)>,
     /// When it was stored; `None` where an older version did that.
     pub stored: Option<Timestamp>,

@@ -16,11 +16,12 @@ pub const CLUSTER_FINALIZER: &str = "nico.homystack.com/cluster";
 /// Finalizer of the children that NIO or NICO still needs.
 pub const IN_USE_FINALIZER: &str = "nico.homystack.com/in-use";
 
-/// The finalizers that NIO puts on configurations: classic's, and v1's.
-pub const NIO_FINALIZERS: [&str; 2] = [
-    "kopf.zalando.org/KopfFinalizerMarker",
-    "nio.homystack.com/finalizer",
-];
+/// The finalizer that classic NIO puts on configurations.
+pub const CLASSIC_FINALIZER: &str = "kopf.zalando.org/KopfFinalizerMarker";
+/// The finalizer that NIO v1 puts on configurations.
+pub const V1_FINALIZER: &str = "nio.homystack.com/finalizer";
+/// The finalizers of all generations of NIO.
+pub const NIO_FINALIZERS: [&str; 2] = [CLASSIC_FINALIZER, V1_FINALIZER];
 /// On what is deleted while its dependents stay (Kubernetes, "Garbage collection").
 pub const ORPHAN_FINALIZER: &str = "orphan";
 
@@ -146,6 +147,14 @@ impl Form for ObjectName {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Commit(String);
+
+impl Commit {
+    /// The commit that a ref names by itself, in digits of either case; `None` where a server has to be asked.
+    #[must_use]
+    pub fn named_by(git_ref: &str) -> Option<Self> {
+        Self::parse(&git_ref.to_ascii_lowercase())
+    }
+}
 
 impl Form for Commit {
     fn parse(text: &str) -> Option<Self> {

@@ -1,6 +1,5 @@
 //! Work that a pass must not wait for: fetching and verifying the kubeconfig, probing the cluster, evicting pods, and asking the git
-//! server. One broken
-//! machine holds up nothing else.
+//! server. One broken machine holds up nothing else.
 
 mod fetch;
 mod kubeconfig;

@@ -211,7 +211,7 @@ impl Happening {
     }
 }
 
-/// Events under way at the same time, of some 10 kB each. What happens to the largest cluster in one pass is told in fewer.
+/// Events under way at the same time, of some 10 kB each. One pass over the largest cluster makes fewer.
 const EVENTS_UNDER_WAY: usize = 2048;
 
 /// Writes events in the background.

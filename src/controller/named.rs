@@ -20,7 +20,6 @@ use crate::api::digest::sha256;
 use crate::api::kubeconfig::{KUBECONFIG_TYPE, VALUE_KEY};
 use crate::api::ledger::LEDGER_KEYS;
 use crate::api::nio::SSH_KEY;
-use crate::plan::desired::TOKEN_KEY;
 use crate::plan::facts::{Freshness, MapFacts, ObjectFacts, Read, SecretFacts};
 use crate::plan::writes::Precondition;
 use crate::remote::known_hosts::KNOWN_HOSTS_KEY;
@@ -28,13 +27,10 @@ use crate::remote::kubeconfig::facts as kubeconfig;
 use crate::remote::offload::{ANSWERS, KEYS};
 use crate::remote::secret::SecretText;
 use crate::remote::ssh::{KeyError, MAX_TEXT, fingerprint_of_public_half};
-use kept::{KeptMap, KeptSecret};
+use kept::{KeptMap, KeptSecret, SECRET_KEYS};
 
 /// Fingerprints that are remembered, of 200 bytes each.
 const MAX_FINGERPRINTS: usize = 10_000;
-
-/// Keys of Secrets that are read.
-const SECRET_KEYS: [&str; 3] = [TOKEN_KEY, VALUE_KEY, SSH_KEY];
 
 /// Reads by name.
 pub struct NamedReads {
@@ -232,10 +228,7 @@ pub async fn secret_value(
 fn value_of(mut secret: Secret, key: &str) -> Option<SecretText> {
     let value = secret.data.as_mut().and_then(|data| data.remove(key));
     erase(&mut secret);
-    let text = String::from_utf8(value?.0);
-    text.map(SecretText::new)
-        .map_err(|error| error.into_bytes().zeroize())
-        .ok()
+    SecretText::from_bytes(value?.0)
 }
 
 /// The facts of a Secret but for the fingerprint of its SSH key.

@@ -40,22 +40,22 @@ enum GivesBack<'a> {
 
 impl GivesBack<'_> {
     fn message(&self) -> String {
-        let anew =
+        let restarts =
             |why: &str| format!("the cluster was not founded and {why}: bring-up starts again");
         match self {
             Self::Restart(Restart::ControlPlaneGone) => {
-                anew("its control plane configurations are gone")
+                restarts("its control plane configurations are gone")
             }
             Self::Restart(Restart::FoundersDisagree) => {
-                anew("its configurations do not agree on who founds it")
+                restarts("its configurations do not agree on who founds it")
             }
             Self::Restart(Restart::FounderGone(machine)) => {
-                anew(&format!("its founder {machine} is no longer a member"))
+                restarts(&format!("its founder {machine} is no longer a member"))
             }
             Self::Restart(Restart::NoFounder) => {
-                anew("none of its configurations says who founds it")
+                restarts("none of its configurations says who founds it")
             }
-            Self::Disagreement => anew(
+            Self::Disagreement => restarts(
                 "its configurations name other control plane machines than it is to have",
             ),
             Self::Rival => "another cluster holds a machine that the control plane needs: this cluster releases its own claims".to_owned(),
@@ -118,7 +118,7 @@ fn claim<'a>(
     if joining.is_empty() || !secrets.usable {
         return (false, output);
     }
-    if known.founding.anew {
+    if known.founding.needs_id {
         let ledger = founding::first_ledger(known.observed, known.founding);
         let ledger = known.pin.noted(known.observed, Some(ledger));
         output.actions.extend(ledger.map(Action::Ledger));
@@ -179,7 +179,7 @@ fn gives_all_back<'a>(known: &Known<'a>) -> (Option<GivesBack<'a>>, Output) {
         None
     } else if known.selection.control_plane.missing() == 0 {
         disagrees(known).then_some(GivesBack::Disagreement)
-    } else if known.founding.anew {
+    } else if known.founding.needs_id {
         None
     } else {
         let (yields, patience) = yields(known);

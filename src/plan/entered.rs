@@ -77,7 +77,7 @@ impl Disruptive {
 /// What is written under an entry.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EnteredWrite {
-    /// Its configuration, anew.
+    /// Its configuration, again.
     Rewrite(Rewrite),
     /// Its first configuration.
     Join(Claim),

@@ -25,8 +25,8 @@ pub struct Founding {
     pub bootstrap: Option<MachineName>,
     /// No control plane configuration exists and nothing was founded: the first claim needs an id that nobody has used,
     /// written to the ledger just before it.
-    pub anew: bool,
-    /// Why bring-up must start again; all configurations are given back first.
+    pub needs_id: bool,
+    /// Why bring-up must start again; all configurations are released first.
     pub restart: Option<Restart>,
 }
 
@@ -67,7 +67,7 @@ pub fn founding(observed: &Observed, selection: &Selection) -> Result<Founding, 
         founded,
         id,
         bootstrap: None,
-        anew: false,
+        needs_id: false,
         restart: None,
     };
     if founded {
@@ -82,7 +82,7 @@ pub fn founding(observed: &Observed, selection: &Selection) -> Result<Founding, 
         return Ok(Founding {
             id: observed.fresh_id.clone(),
             bootstrap: pick.joining.first().cloned(),
-            anew: true,
+            needs_id: true,
             restart: (!held.is_empty()).then_some(Restart::ControlPlaneGone),
             ..at_rest
         });
@@ -194,7 +194,7 @@ fn unreadable(message: impl Into<String>) -> Output {
 /// What makes the ledger say what is known of the founding; `None` where it does, or where the first claim is to come before.
 #[must_use]
 pub fn ledger_write(observed: &Observed, founding: &Founding) -> Option<LedgerWrite> {
-    if founding.anew {
+    if founding.needs_id {
         return None;
     }
     match &observed.ledger {

@@ -88,7 +88,7 @@ pub fn plan(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
     let targets = targets::targets(observed, &prerequisites, &founding, &selection);
     let (overdue, late) = rollout::deadlines(observed, spec, &selection, now);
     // Before the first claim each pass draws another id: what would come of it is nothing to speak of.
-    let (revisions, (outdated, compared)) = if founding.anew {
+    let (revisions, (outdated, compared)) = if founding.needs_id {
         Default::default()
     } else {
         let revisions = desired::revisions(&targets);
@@ -137,7 +137,7 @@ pub fn plan(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
 fn write(known: &Known<'_>, prerequisites: &Prerequisites) -> (Claims, Changes, Output) {
     let observed = known.observed;
     let ledger = founding::ledger_write(observed, known.founding);
-    let ledger = if known.founding.anew {
+    let ledger = if known.founding.needs_id {
         ledger
     } else {
         known.pin.noted(observed, ledger)

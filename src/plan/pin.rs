@@ -5,7 +5,6 @@
 use jiff::Timestamp;
 
 use crate::api::conditions::{Cause, ConditionType, Reason};
-use crate::api::form::Form as _;
 use crate::api::ledger::Pinned;
 use crate::api::names::Commit;
 use crate::api::spec::{RefPolicy, ValidSpec};
@@ -19,8 +18,6 @@ use super::settings::Settings;
 /// What is pinned.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pin {
-    /// Whether NICO pins; else NIO follows the ref.
-    pub pins: bool,
     /// The commit that the machines are to hold. Where NICO pins and there is none yet, nothing is written.
     pub target: Option<Pinned>,
     /// What the git server is to be asked.
@@ -51,9 +48,8 @@ pub fn pin(observed: &Observed, spec: &ValidSpec, settings: &Settings, now: Time
         since: held.map_or(now, |held| held.since),
     };
     let named = spec.git_ref.as_ref();
-    if let Some(commit) = named.and_then(|it| Commit::parse(&it.to_ascii_lowercase())) {
+    if let Some(commit) = named.and_then(|it| Commit::named_by(it)) {
         return Pin {
-            pins: true,
             target: Some(pinned(commit)),
             ..Pin::default()
         };
@@ -81,7 +77,6 @@ pub fn pin(observed: &Observed, spec: &ValidSpec, settings: &Settings, now: Time
         (None, Some(_)) => None,
     };
     Pin {
-        pins: true,
         target,
         question: Some(question),
         unresolved: unresolved.map(|message| Cause::new(Reason::RefUnresolved, message)),
@@ -89,12 +84,18 @@ pub fn pin(observed: &Observed, spec: &ValidSpec, settings: &Settings, now: Time
 }
 
 impl Pin {
+    /// Whether NICO pins; else NIO follows the ref.
+    #[must_use]
+    pub fn pins(&self) -> bool {
+        self.target.is_some() || self.unresolved.is_some()
+    }
+
     /// The `ref` that NIO is given. `Err`: it is not known yet.
     pub fn git_ref(&self, spec: &ValidSpec) -> Result<Option<String>, Cause> {
         match (&self.target, &self.unresolved) {
             (Some(target), _) => Ok(Some(target.commit.to_string())),
-            (None, Some(cause)) if self.pins => Err(cause.clone()),
-            (None, _) => Ok(spec.git_ref.clone()),
+            (None, Some(cause)) => Err(cause.clone()),
+            (None, None) => Ok(spec.git_ref.clone()),
         }
     }
 
@@ -111,21 +112,15 @@ impl Pin {
     /// happens just before the first claim.
     #[must_use]
     pub fn noted(&self, observed: &Observed, write: Option<LedgerWrite>) -> Option<LedgerWrite> {
-        match (write, &observed.ledger) {
-            (Some(LedgerWrite::Create(mut ledger)), _) => {
-                ledger.commit.clone_from(&self.target);
-                Some(LedgerWrite::Create(ledger))
+        let update = || match &observed.ledger {
+            LedgerView::Ours(version, ledger) if ledger.commit != self.target => {
+                Some(LedgerWrite::Update(version.clone(), ledger.clone()))
             }
-            (Some(LedgerWrite::Update(version, mut ledger)), _) => {
-                ledger.commit.clone_from(&self.target);
-                Some(LedgerWrite::Update(version, ledger))
-            }
-            (None, LedgerView::Ours(version, ledger)) if ledger.commit != self.target => {
-                let mut ledger = ledger.clone();
-                ledger.commit.clone_from(&self.target);
-                Some(LedgerWrite::Update(version.clone(), ledger))
-            }
-            (None, _) => None,
-        }
+            _ => None,
+        };
+        let mut write = write.or_else(update)?;
+        let (LedgerWrite::Create(ledger) | LedgerWrite::Update(_, ledger)) = &mut write;
+        ledger.commit.clone_from(&self.target);
+        Some(write)
     }
 }

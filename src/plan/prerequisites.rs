@@ -150,6 +150,12 @@ pub struct Secrets {
     pub usable: bool,
 }
 
+/// That there is no credentials Secret of that name.
+#[must_use]
+pub fn credentials_missing(name: &str) -> String {
+    format!("spec.credentialsRef.name: Secret {name} does not exist: create it")
+}
+
 /// Looks at the tokens and the credentials, and says what a person must mend.
 pub fn secrets(observed: &Observed, prerequisites: &Prerequisites) -> (Secrets, Output) {
     let mut output = Output::default();
@@ -218,7 +224,7 @@ pub fn secrets(observed: &Observed, prerequisites: &Prerequisites) -> (Secrets, 
         output.wait(
             ConditionType::MachinesAvailable,
             Reason::SecretMissing,
-            format!("spec.credentialsRef.name: Secret {name} does not exist: create it"),
+            credentials_missing(name),
         );
         secrets.usable = false;
     }

@@ -46,7 +46,7 @@ pub fn changes(known: &Known<'_>, claims: &Claims, ledger_first: bool) -> (Chang
     };
     // The ledger says first whether the cluster was founded, so that everyone plans by the same rules.
     let agreed = ledger.founded == founding.founded;
-    if founding.anew || founding.restart.is_some() || claims.lost || !agreed {
+    if founding.needs_id || founding.restart.is_some() || claims.lost || !agreed {
         return Default::default();
     }
     let pending = is_pending(known, ledger);

@@ -94,19 +94,17 @@ pub fn judge(
         }
         Some(Ok(fingerprint)) => fingerprint.clone(),
     };
-    match found.keys.keys().next() {
-        Some(first)
-            if first != SSH_KEY
-                && given
-                && nio.is_some_and(|nio| nio::of(nio).gives_first_key()) =>
-        {
-            unusable(
-                Reason::SSHKeyUnusable,
-                format!(
-                    "Secret {secret} of Machine {name} holds the key {first} before {SSH_KEY}, and classic NIO gives machines the first one: move {first} into a Secret of its own"
-                ),
-            )
-        }
+    let gives_first_key = nio
+        .map(nio::of)
+        .filter(|nio| nio.gives_first_key() && given);
+    match (found.keys.keys().next(), gives_first_key) {
+        (Some(first), Some(nio)) if first != SSH_KEY => unusable(
+            Reason::SSHKeyUnusable,
+            format!(
+                "Secret {secret} of Machine {name} holds the key {first} before {SSH_KEY}, and {} NIO gives machines the first one: move {first} into a Secret of its own",
+                nio.name()
+            ),
+        ),
         _ => SshKeyView::Usable {
             secret: secret.to_owned(),
             fingerprint,

@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use self::address::{Place, Transport};
 use self::search::Search;
 use super::secret::SecretText;
+use crate::api::names::Commit;
 
 /// Time for one question, from the first packet to the last.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -37,12 +38,6 @@ pub struct Credentials {
     pub password: Option<SecretText>,
 }
 
-/// Whether a text is a commit: 40 hexadecimal digits in lower case.
-#[must_use]
-pub fn is_commit(text: &str) -> bool {
-    text.len() == 40 && text.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
-}
-
 /// The commit that `git_ref` names; absent: that of the default branch. One name of both a tag and a branch means the tag, as
 /// gitrevisions(7) has it. A commit is its own answer, and nobody is asked.
 pub async fn resolve(
@@ -50,9 +45,8 @@ pub async fn resolve(
     git_ref: Option<&str>,
     credentials: &Credentials,
     deadline: Duration,
-) -> Result<String, GitError> {
-    let commit = git_ref.map(str::to_ascii_lowercase);
-    if let Some(commit) = commit.filter(|it| is_commit(it)) {
+) -> Result<Commit, GitError> {
+    if let Some(commit) = git_ref.and_then(Commit::named_by) {
         return Ok(commit);
     }
     let place = Place::parse(repo).ok_or(GitError::Address)?;

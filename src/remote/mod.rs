@@ -9,4 +9,5 @@ pub mod kubeconfig;
 pub mod offload;
 pub mod secret;
 pub mod ssh;
+mod tls;
 pub mod workload;

@@ -1,6 +1,6 @@
 //! Secret bytes and text: types that cannot be printed by mistake and that are overwritten when they go.
 
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// Secret bytes: neither `Debug` nor `Display`, and overwritten when dropped.
 #[derive(Clone)]
@@ -29,6 +29,15 @@ impl SecretText {
     #[must_use]
     pub fn new(text: String) -> Self {
         Self(Zeroizing::new(text))
+    }
+
+    /// Takes bytes over; `None` where they are no UTF-8, and then they are overwritten.
+    #[must_use]
+    pub fn from_bytes(bytes: Vec<u8>) -> Option<Self> {
+        String::from_utf8(bytes)
+            .map(Self::new)
+            .map_err(|error| error.into_bytes().zeroize())
+            .ok()
     }
 
     /// The text itself: not for logs, events, status, metrics or errors.

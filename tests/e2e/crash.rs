@@ -177,10 +177,7 @@ async fn a_bring_up_goes_on_with_two_writes_a_life_and_a_roll_with_four(generati
     let rolled = async || at_rest(&world.status("prod").await, generation).then_some(());
     let lives = lives_of(&world, &proxy, 4, rolled).await;
     judge(&world, &proxy, "four writes a life");
-    let rules = Rules {
-        rolls: vec![roll],
-        ..Rules::default()
-    };
+    let rules = Rules::of(vec![roll]);
     let broken = broken_rolls(&Evidence::of(world.nio(), &[&proxy]), &rules);
     assert_eq!(broken, Vec::<String>::new(), "{}", proxy.write_lines());
     println!("four writes a life: rolled out after {lives} lives");

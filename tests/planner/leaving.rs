@@ -6,7 +6,7 @@ use std::time::Duration;
 use nico::api::conditions::{ConditionType::RollingOut, Reason};
 use serde_json::json;
 
-use crate::given::{PROD, cluster, given, machine, settled};
+use crate::given::{Given, PROD, cluster, given, machine, settled};
 use crate::rollout::{name, passes, ready, rolled};
 use crate::world::World;
 
@@ -333,9 +333,8 @@ fn all_three_are_replaced_one_by_one() {
         });
 }
 
-/// A machine annotated `release` is replaced: another one first takes its place.
-#[test]
-fn an_annotated_member_leaves_once_another_has_taken_its_place() {
+/// A Ready cluster whose selector chose three of four machines: the fourth is out of reach.
+fn three_and_a_spare() -> Given {
     let mut given = given(cluster().select_control_plane(3))
         .cp_machines(["a", "b", "c"])
         .with(machine("d").cp().undiscoverable());
@@ -343,16 +342,29 @@ fn an_annotated_member_leaves_once_another_has_taken_its_place() {
     assert!(given.0.ready(PROD), "{}", given.0.story());
     given.0.written.clear();
     given
+}
+
+/// A person annotates a machine.
+fn to_be_replaced(world: &mut World, machine: &str) {
+    let annotation = ("nico.homystack.com/release".to_owned(), "true".to_owned());
+    world.machine(machine).metadata.annotations = Some(BTreeMap::from([annotation]));
+}
+
+fn reachable(world: &mut World, machine: &str) {
+    let status = &mut world.machine(machine).status;
+    status.get_or_insert_default().discoverable = true;
+}
+
+/// A machine annotated `release` is replaced: another one first takes its place.
+#[test]
+fn an_annotated_member_leaves_once_another_has_taken_its_place() {
+    three_and_a_spare()
         .when(|world| {
-            let annotation = ("nico.homystack.com/release".to_owned(), "true".to_owned());
-            world.machine("a").metadata.annotations = Some(BTreeMap::from([annotation]));
+            to_be_replaced(world, "a");
         })
         .when(settled)
         .then(|seen| assert_eq!(rolled(&seen.world), Vec::<String>::new(), "nobody is free"))
-        .when(|world| {
-            let status = &mut world.machine("d").status;
-            status.get_or_insert_default().discoverable = true;
-        })
+        .when(|world| reachable(world, "d"))
         .when(settled)
         .then(|seen| {
             assert!(seen.world.ready(PROD), "{}", seen.world.story());
@@ -364,19 +376,11 @@ fn an_annotated_member_leaves_once_another_has_taken_its_place() {
 /// A dead one of three that a selector chose: nobody joins before it is gone, and it goes once a person says that it is off.
 #[test]
 fn a_dead_member_of_a_selector_is_replaced_once_it_is_named_as_off() {
-    let mut given = given(cluster().select_control_plane(3))
-        .cp_machines(["a", "b", "c"])
-        .with(machine("d").cp().undiscoverable());
-    given.0.settle();
-    assert!(given.0.ready(PROD), "{}", given.0.story());
-    given.0.written.clear();
-    given
+    three_and_a_spare()
         .when(|world| {
             die(world, "b");
-            let annotation = ("nico.homystack.com/release".to_owned(), "true".to_owned());
-            world.machine("b").metadata.annotations = Some(BTreeMap::from([annotation]));
-            let status = &mut world.machine("d").status;
-            status.get_or_insert_default().discoverable = true;
+            to_be_replaced(world, "b");
+            reachable(world, "d");
         })
         .when(settled)
         .then(|seen| assert_eq!(rolled(&seen.world), Vec::<String>::new()))

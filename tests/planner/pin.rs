@@ -226,7 +226,7 @@ fn who_follows_pins_nothing_and_forgets() {
         operator.set(|spec| spec.ref_policy = policy);
         let pin = operator.pin();
         assert_eq!(
-            (pin.pins, pin.target.is_some()),
+            (pin.pins(), pin.target.is_some()),
             (pins, pins),
             "{nio:?} {policy:?}"
         );

@@ -9,16 +9,15 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use serde::Deserialize;
-use zeroize::Zeroize as _;
 
 use super::Notes;
 use super::task::Task;
-use crate::api::form::Form as _;
 use crate::api::names::Commit;
 use crate::controller::calls;
 use crate::controller::gate::{Class, Gate};
 use crate::controller::schedule::RESOLVE_PAUSES;
 use crate::plan::observed::{ClusterView, GitAnswer, GitQuestion};
+use crate::plan::prerequisites::credentials_missing;
 use crate::remote::git::{Credentials, DEADLINE, resolve};
 use crate::remote::secret::SecretText;
 
@@ -76,17 +75,15 @@ async fn ask(
             let api: Api<GitSecret> = Api::namespaced(client.clone(), namespace);
             let read = calls::get_opt(&api, secret).await;
             let read = read.map_err(|error| error.to_string())?;
-            let missing =
-                || format!("spec.credentialsRef.name: Secret {secret} does not exist: create it");
-            read.ok_or_else(missing)?.credentials()
+            read.ok_or_else(|| credentials_missing(secret))?
+                .credentials()
         }
     };
     let git_ref = question.git_ref.as_deref();
     let began = Instant::now();
     let answer = resolve(&question.git_repo, git_ref, &credentials, DEADLINE).await;
     tracing::debug!(ok = answer.is_ok(), took = ?began.elapsed(), "asked the git server");
-    let answer = answer.map_err(|error| error.to_string())?;
-    Commit::parse(&answer).ok_or_else(|| "what the git server names is no commit".to_owned())
+    answer.map_err(|error| error.to_string())
 }
 
 /// A credentials Secret: the keys that NIO reads.
@@ -135,9 +132,7 @@ impl GitSecret {
 
 /// A value that is not empty. One that is no UTF-8 counts as absent.
 fn text(value: Option<ByteString>) -> Option<SecretText> {
-    let text = String::from_utf8(value?.0);
-    let text = text.map_err(|error| error.into_bytes().zeroize()).ok()?;
-    let text = SecretText::new(text);
+    let text = SecretText::from_bytes(value?.0)?;
     (!text.expose().trim().is_empty()).then_some(text)
 }
 
@@ -149,8 +144,6 @@ fn first_line(text: &SecretText) -> SecretText {
 impl super::Background {
     /// Keeps asking the git server this, and nothing else. Another question is asked at once.
     pub fn keep_resolving(&self, cluster: &ClusterView, question: Option<&GitQuestion>) {
-        let (notes, client) = (self.notes(cluster), self.client.clone());
-        let resolving = Arc::clone(&self.resolving);
         self.with(&cluster.uid, |work| {
             let resolution = &mut work.resolution;
             let Some(question) = question else {
@@ -167,12 +160,12 @@ impl super::Background {
                 ..Resolution::default()
             };
             resolution.asking.start(keep_resolving(
-                client,
+                self.client.clone(),
                 cluster.namespace.clone(),
                 cluster.name.clone(),
                 question.clone(),
-                notes,
-                resolving,
+                self.notes(cluster),
+                Arc::clone(&self.resolving),
             ));
         });
     }

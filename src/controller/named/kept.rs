@@ -19,8 +19,8 @@ use crate::plan::desired::TOKEN_KEY;
 use crate::remote::known_hosts::{KNOWN_HOSTS_KEY, MAX_TEXT};
 use crate::remote::ssh::MAX_FILE;
 
-/// Keys of Secrets whose values are read.
-const SECRET_KEYS: [&str; 4] = [TOKEN_KEY, VALUE_KEY, KUBECONFIG_KEY, SSH_KEY];
+/// Keys of Secrets that facts tell of. Besides them, the second copy of a kubeconfig is read, to be compared with the first.
+pub(super) const SECRET_KEYS: [&str; 3] = [TOKEN_KEY, VALUE_KEY, SSH_KEY];
 /// Of the other keys of a Secret so many are kept: they tell which key comes first, and whether there is one alone.
 const OTHER_KEYS: usize = 2;
 /// Most bytes of a value of a ledger. Its longest is a slot of 1,100 entries, of 300 bytes each.
@@ -110,7 +110,7 @@ fn secret_data<'de, D: Deserializer<'de>>(
 ) -> Result<BTreeMap<String, ByteString>, D::Error> {
     let (mut kept, mut others) = (BTreeMap::new(), BTreeMap::new());
     each(deserializer, |key: String, mut value: ByteString| {
-        if SECRET_KEYS.contains(&key.as_str()) {
+        if SECRET_KEYS.contains(&key.as_str()) || key == KUBECONFIG_KEY {
             if value.0.len() > MAX_FILE + 1 {
                 let mut whole = std::mem::take(&mut value.0);
                 value.0 = whole.get(..=MAX_FILE).unwrap_or_default().to_vec();

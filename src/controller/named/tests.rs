@@ -7,6 +7,7 @@ use serde_json::json;
 use tower::service_fn;
 
 use super::*;
+use crate::plan::desired::TOKEN_KEY;
 
 const KEY: &str = include_str!("../../remote/ssh/test_keys/ed25519.openssh");
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::api::names::ObjectName;
+use crate::api::names::{CLASSIC_FINALIZER, ObjectName};
 use crate::api::parsed::Parsed;
 use crate::plan::observed::Member;
 use crate::plan::patience::OLDER_ATTEMPT_RUNS_FOR;
@@ -78,7 +78,7 @@ impl Nio for Classic {
     }
 
     fn finalizer(&self) -> &'static str {
-        "kopf.zalando.org/KopfFinalizerMarker"
+        CLASSIC_FINALIZER
     }
 
     fn keeps_without_machine(&self) -> Option<&'static str> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::api::names::ObjectName;
+use crate::api::names::{ObjectName, V1_FINALIZER};
 use crate::api::parsed::Parsed;
 use crate::plan::observed::Member;
 
@@ -79,7 +79,7 @@ impl Nio for V1 {
     }
 
     fn finalizer(&self) -> &'static str {
-        "nio.homystack.com/finalizer"
+        V1_FINALIZER
     }
 
     fn keeps_without_machine(&self) -> Option<&'static str> {

@@ -111,7 +111,7 @@ pub struct Stored {
     pub host: Option<String>,
     /// The endpoint that it was made for, as [`Endpoint`](crate::api::spec::Endpoint) is written; empty where there was none.
     pub endpoint: String,
-    /// From when to when its client certificate is in use: since it was stored, as long as it is valid; `None` where it has none.
+    /// From when to when its client certificate is valid; `None` where it has none.
     pub client_certificate: Option<(Timestamp, Timestamp)>,
     /// When it was stored; `None` where an older version did that.
     pub stored: Option<Timestamp>,

@@ -133,20 +133,22 @@ impl<'a> Preflight<'a> {
             let joining = &self.known.selection.control_plane.joining;
             joining.contains(machine).then_some(Role::ControlPlane)
         };
-        let left_over = || {
-            let leads = self.asks && self.observed().has_control_plane_node(machine);
-            leads.then_some(Role::ControlPlane)
-        };
+        let left_over = || self.leads(machine).then_some(Role::ControlPlane);
         held.or_else(joins)
             .or_else(left_over)
             .or_else(entered)
             .unwrap_or(Role::Worker)
     }
 
+    /// Whether the Node of a machine counts as one of the control plane.
+    fn leads(&self, machine: &MachineName) -> bool {
+        self.asks && self.observed().has_control_plane_node(machine)
+    }
+
     /// The role by whose rules a machine is disrupted. A worker whose Node counts as one of the control plane may be a member of
     /// etcd: it is changed, and leaves, as a control plane machine does.
     pub(super) fn rules_of(&self, machine: &MachineName) -> Role {
-        if self.asks && self.observed().has_control_plane_node(machine) {
+        if self.leads(machine) {
             Role::ControlPlane
         } else {
             self.role(machine)
@@ -156,9 +158,9 @@ impl<'a> Preflight<'a> {
     /// The role that the entry of a machine needs. One that is in flight beside other workers goes on under its worker's entry: the slot
     /// never holds both roles, and nothing is created under it.
     pub(super) fn entry_role(&self, machine: &MachineName) -> Role {
-        let entries = self.observed().entries();
-        let own = entries.iter().find(|it| it.machine == *machine);
-        let beside = own.is_some_and(|it| it.role == Role::Worker) && entries.len() > 1;
+        let own = self.observed().entry(machine);
+        let others = self.observed().entries().len() > 1;
+        let beside = own.is_some_and(|it| it.role == Role::Worker) && others;
         if beside && self.in_flight(machine) {
             Role::Worker
         } else {

@@ -105,10 +105,7 @@ impl Place {
             Transport::Https => "https",
             _ => "http",
         };
-        match &self.host {
-            Host::Ip(ip) if ip.is_ipv6() => format!("{scheme}://[{ip}]:{}", self.port),
-            host => format!("{scheme}://{host}:{}", self.port),
-        }
+        format!("{scheme}://{}:{}", self.host.in_url(), self.port)
     }
 }
 

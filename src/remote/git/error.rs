@@ -114,10 +114,7 @@ impl GitError {
 
     /// The same of a git server that [`SshError`] says of a machine.
     pub(super) fn of_ssh(at: String, error: SshError) -> Self {
-        let host_key = |at: String, why: &str| Self::HostKey {
-            at,
-            why: why.to_owned(),
-        };
+        let host_key = |at: String, why: String| Self::HostKey { at, why };
         match error {
             SshError::Key { why, .. } => Self::Key { why },
             SshError::Address { .. } => Self::Address,
@@ -127,17 +124,21 @@ impl GitError {
                 at,
                 what: "the SSH key",
             },
-            SshError::HostKeyChanged { fingerprint, .. } => Self::HostKey {
+            SshError::HostKeyChanged { fingerprint, .. } => host_key(
                 at,
-                why: format!("another host key than that of the server ({fingerprint}) stands"),
-            },
-            SshError::HostKeyUnknown { fingerprint, .. } => Self::HostKey {
+                format!("another host key than that of the server ({fingerprint}) stands"),
+            ),
+            SshError::HostKeyUnknown { fingerprint, .. } => host_key(
                 at,
-                why: format!("no host key of the server ({fingerprint}) stands"),
-            },
-            SshError::HostKeyRevoked { .. } => host_key(at, "the server's host key is revoked"),
-            SshError::HostKeyHashed { .. } => host_key(at, "a hashed name stands"),
-            SshError::KnownHostsTooLarge { .. } => host_key(at, "more than NICO reads stands"),
+                format!("no host key of the server ({fingerprint}) stands"),
+            ),
+            SshError::HostKeyRevoked { .. } => {
+                host_key(at, "the server's host key is revoked".to_owned())
+            }
+            SshError::HostKeyHashed { .. } => host_key(at, "a hashed name stands".to_owned()),
+            SshError::KnownHostsTooLarge { .. } => {
+                host_key(at, "more than NICO reads stands".to_owned())
+            }
             SshError::TooLarge { .. } | SshError::CutOff { .. } | SshError::NoCommands { .. } => {
                 Self::NotGit {
                     at,

@@ -1,7 +1,5 @@
 //! Git's smart HTTP protocol (gitprotocol-http(5)): version 2, and what older servers say in its place.
 
-use std::error::Error;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION};
@@ -18,6 +16,7 @@ use super::{Credentials, DEADLINE};
 use crate::api::host::Host;
 use crate::remote::answer;
 use crate::remote::offload::ANSWERS;
+use crate::remote::tls;
 
 /// User name beside a password or token that comes without one, as NIO has it.
 const USER: &str = "git";
@@ -125,7 +124,7 @@ impl Server<'_> {
         let response = self.client.send(request).await;
         response.map_err(|error| {
             let at = self.place.at();
-            if self.place.transport == Transport::Https && is_tls(&error) {
+            if self.place.transport == Transport::Https && tls::error_of(&error).is_some() {
                 GitError::Tls { at }
             } else {
                 let why = "no connection";
@@ -197,23 +196,4 @@ impl Server<'_> {
         let body = answer::body(response, MAX_ANSWER).await;
         body.ok_or_else(|| self.not_git("its answer broke off or is longer than 4 MiB"))
     }
-}
-
-/// Whether TLS failed, by the errors beneath.
-fn is_tls(error: &(dyn Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if error.is::<rustls::Error>() {
-            return true;
-        }
-        let inner = error.downcast_ref::<std::io::Error>();
-        if inner
-            .and_then(std::io::Error::get_ref)
-            .is_some_and(|it| is_tls(it))
-        {
-            return true;
-        }
-        next = error.source();
-    }
-    false
 }

@@ -4,8 +4,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, BufReader, Take};
 use tokio::task::coop::consume_budget;
 
 use super::error::GitError;
-use super::is_commit;
 use super::search::Search;
+use crate::api::form::Form as _;
+use crate::api::names::Commit;
 
 /// Most bytes of all that a server says.
 pub(super) const MAX_ANSWER: usize = 4 * 1024 * 1024;
@@ -183,12 +184,10 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         let (Some(commit), Some(name)) = (parts.next(), parts.next()) else {
             return Err(malformed());
         };
-        let peeled = parts.find_map(|part| part.strip_prefix("peeled:"));
-        if ![Some(commit), peeled].into_iter().flatten().all(is_commit) {
-            return Err(malformed());
-        }
+        let commit = Commit::parse(commit).ok_or_else(malformed)?;
         search.note(name, commit);
-        if let Some(peeled) = peeled {
+        if let Some(peeled) = parts.find_map(|part| part.strip_prefix("peeled:")) {
+            let peeled = Commit::parse(peeled).ok_or_else(malformed)?;
             search.note_peeled(name, peeled);
         }
         Ok(())

@@ -1,5 +1,7 @@
 //! The refs that a name may mean, and which of them counts.
 
+use crate::api::names::Commit;
+
 /// The search for one ref.
 #[derive(Debug)]
 pub(super) struct Search {
@@ -9,9 +11,9 @@ pub(super) struct Search {
 
 #[derive(Debug, Default)]
 struct Found {
-    object: Option<String>,
+    object: Option<Commit>,
     /// What an annotated tag leads to.
-    peeled: Option<String>,
+    peeled: Option<Commit>,
 }
 
 impl Search {
@@ -34,18 +36,18 @@ impl Search {
     }
 
     /// A ref of the repository. `name^{}` is what the tag `name` leads to.
-    pub(super) fn note(&mut self, name: &str, object: &str) {
+    pub(super) fn note(&mut self, name: &str, object: Commit) {
         if let Some(tag) = name.strip_suffix("^{}") {
             self.note_peeled(tag, object);
         } else if let Some(found) = self.of(name) {
-            found.object = Some(object.to_owned());
+            found.object = Some(object);
         }
     }
 
     /// What a tag leads to.
-    pub(super) fn note_peeled(&mut self, name: &str, object: &str) {
+    pub(super) fn note_peeled(&mut self, name: &str, object: Commit) {
         if let Some(found) = self.of(name) {
-            found.peeled = Some(object.to_owned());
+            found.peeled = Some(object);
         }
     }
 
@@ -55,7 +57,7 @@ impl Search {
     }
 
     /// The commit, where one was found.
-    pub(super) fn found(self) -> Option<String> {
+    pub(super) fn found(self) -> Option<Commit> {
         let mut all = self.all.into_iter();
         all.find_map(|(_, found)| found.object.map(|object| found.peeled.unwrap_or(object)))
     }

@@ -13,6 +13,7 @@ use rig::machines::KeyPair;
 use self::servers::{Hosted, Reply, Repo, cgi, daemon, http, raw, tls};
 use self::sshd::{Keys, sshd};
 use super::{Credentials, DEADLINE, GitError, resolve};
+use crate::api::names::Commit;
 use crate::remote::known_hosts::line_for;
 use crate::remote::secret::SecretText;
 
@@ -25,7 +26,7 @@ fn password(password: &str) -> Credentials {
     }
 }
 
-async fn ask(repo: &str, git_ref: &str) -> Result<String, GitError> {
+async fn ask(repo: &str, git_ref: &str) -> Result<Commit, GitError> {
     resolve(repo, Some(git_ref), &Credentials::default(), DEADLINE).await
 }
 
@@ -64,6 +65,7 @@ async fn answers_as_git_does(url: &str, repo: &Repo, credentials: &Credentials) 
 async fn a_commit_is_its_own_answer() {
     let commit = "0123456789abcdef0123456789ABCDEF01234567";
     let found = ask("https://nobody.invalid/x", commit).await;
+    let found = found.map(|commit| commit.to_string());
     assert_eq!(found, Ok(commit.to_ascii_lowercase()));
 }
 

@@ -51,10 +51,7 @@ impl Server {
 
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.host {
-            Host::Ip(IpAddr::V6(ip)) => write!(f, "https://[{ip}]:{}", self.port),
-            host => write!(f, "https://{host}:{}", self.port),
-        }
+        write!(f, "https://{}:{}", self.host.in_url(), self.port)
     }
 }
 

@@ -2,7 +2,6 @@
 //! proxy and nothing else of the environment, no retry, and an answer of bounded size, since the server is whatever the machine said.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,12 +12,13 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::cause;
-use super::pem_text;
+use super::pem_text::{self, Certificates};
 use super::rebuild::{self, Access, Credential, Unsafe};
 use crate::api::host::Host;
 use crate::remote::answer;
 use crate::remote::offload::ANSWERS;
 use crate::remote::secret::SecretText;
+use crate::remote::tls;
 
 /// Most bytes of an answer; one Node has at most 1.5 MiB (etcd's limit of a request).
 const MAX_ANSWER: usize = 2 * 1024 * 1024;
@@ -93,28 +93,23 @@ pub async fn verify(kubeconfig: &SecretText, deadline: Duration) -> Result<(), V
 /// The same error, or the cause that the kubeconfig's own certificates show.
 fn explained(error: VerifyError, access: &Access) -> VerifyError {
     let now = Timestamp::now();
-    match (error, &access.credential) {
-        (
-            VerifyError::Unauthorised { server, status },
-            Credential::Certificate { certificates, .. },
-        ) => match cause::not_valid(certificates, now) {
-            Some(why) => VerifyError::ClientCertificate { server, why },
-            None => VerifyError::Unauthorised { server, status },
-        },
-        (VerifyError::Tls { server, why }, credential) => {
-            if let Credential::Certificate { certificates, .. } = credential
-                && why == ALERT
-                && let Some(why) = cause::not_valid(certificates, now)
-            {
-                return VerifyError::ClientCertificate { server, why };
-            }
-            let of_authority = if cause::is_no_authority(&access.authority) {
-                Some("the authority in the kubeconfig is no certificate authority".to_owned())
-            } else {
-                let not_valid = cause::not_valid(&access.authority, now);
-                not_valid.map(|why| format!("the authority in the kubeconfig is not valid: {why}"))
-            };
-            let why = match of_authority {
+    let of_client = match &access.credential {
+        Credential::Certificate { certificates, .. } => cause::not_valid(certificates, now),
+        Credential::Token(_) => None,
+    };
+    let refuses_client = match &error {
+        VerifyError::Unauthorised { .. } => true,
+        VerifyError::Tls { why, .. } => why == ALERT,
+        _ => false,
+    };
+    match (error, of_client) {
+        (VerifyError::Unauthorised { server, .. } | VerifyError::Tls { server, .. }, Some(why))
+            if refuses_client =>
+        {
+            VerifyError::ClientCertificate { server, why }
+        }
+        (VerifyError::Tls { server, why }, _) => {
+            let why = match of_authority(&access.authority, now) {
                 Some(cause) => format!("{why}; {cause}"),
                 None => why,
             };
@@ -122,6 +117,15 @@ fn explained(error: VerifyError, access: &Access) -> VerifyError {
         }
         (error, _) => error,
     }
+}
+
+/// What is wrong with the authority in the kubeconfig itself.
+fn of_authority(authority: &Certificates, now: Timestamp) -> Option<String> {
+    if cause::is_no_authority(authority) {
+        return Some("the authority in the kubeconfig is no certificate authority".to_owned());
+    }
+    let not_valid = cause::not_valid(authority, now);
+    not_valid.map(|why| format!("the authority in the kubeconfig is not valid: {why}"))
 }
 
 /// A client for each of these control plane members, `None` where there can be none: the kubeconfig's authority and credential, the
@@ -224,31 +228,13 @@ struct KindOnly {
 /// Tells TLS from the rest, by the errors beneath; their texts may quote certificates.
 fn classify(server: &str, error: &kube::Error) -> VerifyError {
     let server = server.to_owned();
-    match find_tls(error) {
+    match tls::error_of(error) {
         Some(error) => VerifyError::Tls {
             server,
             why: tls_cause(error),
         },
         None => VerifyError::Unreachable { server },
     }
-}
-
-fn find_tls<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-            return Some(tls);
-        }
-        if let Some(inner) = error
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::get_ref)
-            && let Some(tls) = find_tls(inner)
-        {
-            return Some(tls);
-        }
-        next = error.source();
-    }
-    None
 }
 
 /// What the server says where it refuses the client's certificate.

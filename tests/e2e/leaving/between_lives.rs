@@ -98,10 +98,7 @@ async fn release(leaver: Leaver, kills: &[(Step, usize, Moment)]) -> usize {
         .await
         .unwrap();
     case.ready("next").await;
-    let rules = Rules {
-        rolls: vec![began],
-        ..Rules::default()
-    };
+    let rules = Rules::of(vec![began]);
     case.finish_rolled(&rules).await;
     killed
 }

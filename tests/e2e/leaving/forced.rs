@@ -69,9 +69,6 @@ async fn a_dead_control_plane_machine_that_nio_keeps_leaves_when_it_is_named() {
     assert_eq!(order, ["cp-03", "cp-01", "cp-02"]);
     let status = case.world.status("prod").await;
     assert_eq!(condition(&status, "Stalled")["status"], "False", "{status}");
-    let rules = Rules {
-        rolls: vec![began],
-        ..Rules::default()
-    };
+    let rules = Rules::of(vec![began]);
     case.finish_rolled(&rules).await;
 }

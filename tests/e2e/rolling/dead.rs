@@ -85,9 +85,6 @@ async fn a_dead_control_plane_machine_is_released_with_its_node_before_another_j
         let nix = case.cluster_nix(machine).await;
         assert_eq!(names(&nix["controlPlane"]), ["cp-01", "cp-02", "cp-04"]);
     }
-    let rules = Rules {
-        rolls: vec![before],
-        ..Rules::default()
-    };
+    let rules = Rules::of(vec![before]);
     case.finish_rolled(&rules).await;
 }

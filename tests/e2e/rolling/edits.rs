@@ -22,10 +22,7 @@ async fn a_new_repository_rolls_workers_first_then_the_control_plane(generation:
         assert_eq!(last.git_repo, NEW, "{machine}");
         assert_eq!(last.marker, Some(case.marker(machine).await), "{machine}");
     }
-    let rules = Rules {
-        rolls: vec![before],
-        ..Rules::default()
-    };
+    let rules = Rules::of(vec![before]);
     case.finish_rolled(&rules).await;
 }
 
@@ -177,9 +174,6 @@ async fn there_and_back_again_ends_as_a_fresh_first_one() {
     let last = &applies.last().unwrap().applied;
     assert_eq!(last.git_repo, OLD);
     assert_eq!(last.marker.as_ref(), Some(&third));
-    let rules = Rules {
-        rolls: vec![before, back],
-        ..Rules::default()
-    };
+    let rules = Rules::of(vec![before, back]);
     case.finish_rolled(&rules).await;
 }

@@ -37,10 +37,7 @@ async fn a_machine_that_fails_stops_the_roll_and_the_fix_goes_to_it_first(genera
         .ends_with(fix, &["w-02", "w-01", "cp-01", "cp-02", "cp-03"])
         .await;
     assert_eq!(condition(&status, "Stalled")["status"], "False", "{status}");
-    let rules = Rules {
-        rolls: vec![bad, fix],
-        ..Rules::default()
-    };
+    let rules = Rules::of(vec![bad, fix]);
     case.finish_rolled(&rules).await;
 }
 
@@ -68,10 +65,7 @@ async fn a_control_plane_machine_that_fails_is_reverted_first_and_those_changed_
     case.an_hour_passes("cp-02").await;
     case.ends_with(revert, &["cp-02", "w-01", "w-02", "cp-01"])
         .await;
-    let rules = Rules {
-        rolls: vec![bad, revert],
-        ..Rules::default()
-    };
+    let rules = Rules::of(vec![bad, revert]);
     case.finish_rolled(&rules).await;
 }
 
@@ -107,10 +101,7 @@ async fn a_control_plane_machine_out_of_reach_before_the_roll_is_updated_when_it
     case.unreachable("cp-01", false);
     case.ends_with(before, &["w-01", "w-02", "cp-02", "cp-03", "cp-01"])
         .await;
-    let rules = Rules {
-        rolls: vec![before],
-        ..Rules::default()
-    };
+    let rules = Rules::of(vec![before]);
     case.finish_rolled(&rules).await;
 }
 
@@ -133,10 +124,7 @@ async fn a_revision_that_cuts_a_control_plane_machine_off_takes_no_second_one() 
     case.nothing_but(revert, &["cp-01"]).await;
     case.an_hour_passes("cp-01").await;
     case.ends_with(revert, &["cp-01", "w-01", "w-02"]).await;
-    let rules = Rules {
-        rolls: vec![bad, revert],
-        ..Rules::default()
-    };
+    let rules = Rules::of(vec![bad, revert]);
     case.finish_rolled(&rules).await;
 }
 
@@ -177,9 +165,6 @@ async fn without_node_checks_a_node_that_is_not_ready_holds_up_nobody() {
     let spec = json!({"gitRepo": NEW, "rollout": {"nodeChecks": false}});
     let before = case.roll(spec).await;
     case.ends_with(before, &IN_TURN).await;
-    let rules = Rules {
-        rolls: vec![before],
-        ..Rules::default()
-    };
+    let rules = Rules::of(vec![before]);
     case.finish_rolled(&rules).await;
 }

@@ -118,10 +118,7 @@ async fn a_drift_is_repaired_through_the_slot_and_foreign_marks_stay() {
     let third = case.roll(repository(NEW)).await;
     case.ends_with(third, &IN_TURN).await;
     assert_eq!(foreign(&case.configuration("cp-02").await), marked);
-    let rules = Rules {
-        rolls: vec![before, second, third],
-        ..Rules::default()
-    };
+    let rules = Rules::of(vec![before, second, third]);
     case.finish_rolled(&rules).await;
 }
 
@@ -144,9 +141,6 @@ async fn a_control_plane_child_deleted_by_hand_is_made_again_through_the_slot() 
     let anew = case.world.nodes().get("cp-03").await.unwrap();
     assert_ne!(anew.metadata.uid, node.metadata.uid);
     assert_eq!(case.world.flake().refused(), Vec::<String>::new());
-    let rules = Rules {
-        rolls: vec![before],
-        ..Rules::default()
-    };
+    let rules = Rules::of(vec![before]);
     case.finish_rolled(&rules).await;
 }

@@ -146,9 +146,6 @@ async fn a_worker_leaves_once_its_pods_may_go_and_stays_after_a_change_of_mind(
     for machine in ["w-01", "cp-01"] {
         assert_eq!(names(&case.cluster_nix(machine).await["workers"]), ["w-01"]);
     }
-    let rules = Rules {
-        rolls: vec![before, again],
-        ..Rules::default()
-    };
+    let rules = Rules::of(vec![before, again]);
     case.finish_rolled(&rules).await;
 }

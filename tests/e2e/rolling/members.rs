@@ -177,9 +177,6 @@ async fn one_becomes_three_and_three_become_five_with_a_quorum_at_each_moment() 
         .collect();
     assert!(largest.len() > 8, "{seen:?}");
     assert_eq!(seen.last().map(|it| (it.1, it.2)), Some((5, 5)), "{seen:?}");
-    let rules = Rules {
-        rolls: vec![first, second],
-        ..Rules::default()
-    };
+    let rules = Rules::of(vec![first, second]);
     case.finish_rolled(&rules).await;
 }

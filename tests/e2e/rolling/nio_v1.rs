@@ -81,10 +81,7 @@ async fn a_ready_of_the_new_generation_proves_nothing() {
     assert_ne!(format!(".nico/{confirmed}"), case.marker("cp-01").await);
     runs(false);
     case.ends_with(before, &THREE).await;
-    let rules = Rules {
-        rolls: vec![before],
-        ..Rules::default()
-    };
+    let rules = Rules::of(vec![before]);
     case.finish_rolled(&rules).await;
 }
 
@@ -106,10 +103,7 @@ async fn ten_machines_wait_for_no_half_hour_and_pruned_jobs_are_not_missed() {
     assert_eq!(status["controlPlane"]["updated"], 3, "{status}");
     let again = case.roll(repository(crate::rolling::OLD)).await;
     case.ends_with(again, &all).await;
-    let rules = Rules {
-        rolls: vec![before, again],
-        ..Rules::default()
-    };
+    let rules = Rules::of(vec![before, again]);
     case.finish_rolled(&rules).await;
 }
 
@@ -137,10 +131,7 @@ async fn a_job_that_hangs_is_named_and_holds_up_the_roll() {
     hangs(false);
     case.ends_with(before, &["w-01", "cp-01", "cp-02", "cp-03"])
         .await;
-    let rules = Rules {
-        rolls: vec![before],
-        ..Rules::default()
-    };
+    let rules = Rules::of(vec![before]);
     case.finish_rolled(&rules).await;
 }
 
@@ -194,9 +185,6 @@ async fn v1_takes_the_place_of_classic_under_a_living_cluster() {
     let force = json!({"metadata": {"annotations": {"nico.homystack.com/force-release": "all"}}});
     case.merge("prod", force).await;
     case.wait_gone("prod").await;
-    let rules = Rules {
-        rolls: vec![before],
-        ..Rules::default()
-    };
+    let rules = Rules::of(vec![before]);
     case.finish_rolled(&rules).await;
 }

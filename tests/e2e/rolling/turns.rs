@@ -40,10 +40,7 @@ async fn a_roll_that_is_paused_stops_after_the_machine_in_hand_and_goes_on_after
     assert_eq!(disturbing, Vec::<String>::new());
     case.edit("prod", json!({"paused": false})).await;
     case.ends_with(before, &IN_TURN).await;
-    let rules = Rules {
-        rolls: vec![before],
-        ..Rules::default()
-    };
+    let rules = Rules::of(vec![before]);
     case.finish_rolled(&rules).await;
 }
 
@@ -80,9 +77,6 @@ async fn nothing_is_touched_while_no_api_server_answers_unless_a_person_says_so(
     wait_for("the others are written", DEADLINE, done).await;
     off(false);
     case.ends_with(third, &["cp-02", "cp-03"]).await;
-    let rules = Rules {
-        rolls: vec![first, second, third],
-        ..Rules::default()
-    };
+    let rules = Rules::of(vec![first, second, third]);
     case.finish_rolled(&rules).await;
 }

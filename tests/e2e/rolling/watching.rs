@@ -114,10 +114,7 @@ async fn the_status_answers_what_a_person_asks_of_a_roll() {
     }
     assert!(status["rollout"]["inFlight"].is_null(), "{status}");
     updated(&case, 2, 3).await;
-    let rules = Rules {
-        rolls: vec![before],
-        ..Rules::default()
-    };
+    let rules = Rules::of(vec![before]);
     case.finish_rolled(&rules).await;
 }
 
@@ -150,9 +147,6 @@ async fn a_status_that_is_wiped_or_restored_in_mid_roll_changes_nothing() {
         case.deaf(machine, false);
     }
     case.ends_with(before, &IN_TURN).await;
-    let rules = Rules {
-        rolls: vec![before],
-        ..Rules::default()
-    };
+    let rules = Rules::of(vec![before]);
     case.finish_rolled(&rules).await;
 }

@@ -283,6 +283,20 @@ impl Shared {
         self.state().knobs.get(machine).cloned().unwrap_or_default()
     }
 
+    /// What comes of an attempt: where nothing else makes it fail, what was applied may cut its machine off.
+    async fn outcome(&self, machine: &str, applied: &Applied, fails: bool) -> Outcome {
+        if fails {
+            return Outcome::Failure;
+        }
+        if (self.hook)(applied.clone()).await == Aftermath::CutOff {
+            let mut state = self.state();
+            let knobs = state.knobs.entry(machine.to_owned()).or_default();
+            knobs.unreachable = true;
+            return Outcome::Failure;
+        }
+        Outcome::Success
+    }
+
     fn api(&self, resource: &ApiResource, namespace: &str) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), namespace, resource)
     }

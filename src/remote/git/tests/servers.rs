@@ -19,6 +19,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
 
+use crate::api::form::Form as _;
+use crate::api::names::Commit;
+
 pub(super) type Answer = Response<Full<Bytes>>;
 
 /// A repository in a directory that goes with it.
@@ -60,8 +63,9 @@ impl Repo {
     }
 
     /// The commit that a ref names.
-    pub(super) fn commit(&self, of: &str) -> String {
-        self.git(&["rev-parse", &format!("{of}^{{commit}}")])
+    pub(super) fn commit(&self, of: &str) -> Commit {
+        let commit = self.git(&["rev-parse", &format!("{of}^{{commit}}")]);
+        Commit::parse(&commit).expect("git prints a commit")
     }
 
     fn git(&self, arguments: &[&str]) -> String {

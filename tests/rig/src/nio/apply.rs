@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::hash::{additional_files_hash, hex};
-use super::{Aftermath, Applied, Attempt, KOPF_ANNOTATION, Key, Knobs, Outcome, Shared};
+use super::{Applied, Attempt, KOPF_ANNOTATION, Key, Knobs, Outcome, Shared};
 use crate::crds::{Generation, configuration_resource, machine_resource};
 
 impl Shared {
@@ -132,21 +132,8 @@ impl Shared {
         // classic looks for the ref among branches and tags, where a commit is never found.
         let reference = spec["ref"].as_str().unwrap_or_default();
         let commit = reference.len() == 40 && reference.chars().all(|c| c.is_ascii_hexdigit());
-        let mut fails = self.knobs(machine_name).fails || commit;
-        if !fails && (self.hook)(applied.clone()).await == Aftermath::CutOff {
-            fails = true;
-            let mut state = self.state();
-            state
-                .knobs
-                .entry(machine_name.to_owned())
-                .or_default()
-                .unreachable = true;
-        }
-        let outcome = if fails {
-            Outcome::Failure
-        } else {
-            Outcome::Success
-        };
+        let fails = self.knobs(machine_name).fails || commit;
+        let outcome = self.outcome(machine_name, &applied, fails).await;
         let older = Self::older_hash(key);
         self.state().history.push(Attempt {
             began,

@@ -27,6 +27,17 @@ pub struct Rules {
     pub passed_over: BTreeSet<String>,
 }
 
+impl Rules {
+    /// The usual rules, for these rolls.
+    #[must_use]
+    pub fn of(rolls: Vec<Duration>) -> Self {
+        Self {
+            rolls,
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for Rules {
     /// One worker at a time, workers first.
     fn default() -> Self {

@@ -134,10 +134,7 @@ impl History {
 }
 
 fn since(history: &History) -> Rules {
-    Rules {
-        rolls: vec![history.now()],
-        ..Rules::default()
-    }
+    Rules::of(vec![history.now()])
 }
 
 #[test]

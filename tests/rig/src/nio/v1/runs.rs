@@ -15,7 +15,7 @@ use super::Cron;
 use super::children::{Kind, NIO, Source, Template, owner};
 use super::report::now;
 use crate::crds::job_resource;
-use crate::nio::{Aftermath, Applied, Attempt, Key, Outcome, Shared, State};
+use crate::nio::{Applied, Attempt, Key, Outcome, Shared, State};
 
 /// How often a pod that cannot start, or hangs, is looked at.
 const POLL: Duration = Duration::from_millis(50);
@@ -242,20 +242,8 @@ impl Shared {
             return None;
         }
         let knobs = self.knobs(machine);
-        let mut fails = knobs.fails || knobs.unreachable || !applied.skipped.is_empty();
-        if !fails && (self.hook)(applied.clone()).await == Aftermath::CutOff {
-            fails = true;
-            self.state()
-                .knobs
-                .entry(machine.to_owned())
-                .or_default()
-                .unreachable = true;
-        }
-        let outcome = if fails {
-            Outcome::Failure
-        } else {
-            Outcome::Success
-        };
+        let fails = knobs.fails || knobs.unreachable || !applied.skipped.is_empty();
+        let outcome = self.outcome(machine, &applied, fails).await;
         Some((applied, outcome))
     }
 

@@ -1,0 +1,23 @@
+//! Telling TLS from all else that hinders a connection.
+
+use std::error::Error;
+use std::io;
+
+/// What TLS says, among the errors beneath one. Its text may quote certificates.
+pub(super) fn error_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+            return Some(tls);
+        }
+        let inner = error.downcast_ref::<io::Error>();
+        if let Some(tls) = inner
+            .and_then(io::Error::get_ref)
+            .and_then(|it| error_of(it))
+        {
+            return Some(tls);
+        }
+        next = error.source();
+    }
+    None
+}
