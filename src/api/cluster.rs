@@ -259,6 +259,7 @@ pub fn crd() -> CustomResourceDefinition {
         {
             schema::tidy(root);
             schema::restrict_name(root);
+            schema::default_observed_generation(root);
         }
     }
     crd

@@ -125,6 +125,8 @@ pub enum Reason {
     ClusterUnreachable,
     /// A machine's node is not Ready, or none matches it.
     NodeNotReady,
+    /// A machine has more than one Node.
+    DuplicateNode,
     /// A worker's kubelet is newer than the API server.
     VersionSkew,
     /// A machine is being changed.

@@ -66,6 +66,19 @@ impl Host {
     }
 }
 
+/// The one spelling that all texts of an address have in common: addresses are compared by it, never as they are written.
+/// An IP address as Rust writes it, of an IPv4 address in IPv6 form the IPv4 address; a name in lower case without a dot at its end.
+#[must_use]
+pub fn canonical(address: &str) -> String {
+    if let Ok(ip) = address.parse::<IpAddr>() {
+        return ip.to_canonical().to_string();
+    }
+    address
+        .strip_suffix('.')
+        .unwrap_or(address)
+        .to_ascii_lowercase()
+}
+
 /// Decimal, octal or hexadecimal.
 fn is_number(label: &str) -> bool {
     let hexadecimal = |rest: &str| rest.bytes().all(|c| c.is_ascii_hexdigit());
@@ -103,7 +116,7 @@ impl fmt::Display for Host {
 
 #[cfg(test)]
 mod tests {
-    use super::{Address, Form as _, Host};
+    use super::{Address, Form as _, Host, canonical};
 
     #[test]
     fn addresses_are_plain_hosts_as_they_are_written() {
@@ -141,6 +154,23 @@ mod tests {
         ] {
             assert_eq!(Address::parse(bad), None, "{}", bad.escape_debug());
         }
+    }
+
+    #[test]
+    fn all_texts_of_an_address_are_one() {
+        for (text, one) in [
+            ("fd00::11", "fd00::11"),
+            ("FD00:0:0::11", "fd00::11"),
+            ("fd00:0:0:0:0:0:0:11", "fd00::11"),
+            ("fd00::0.0.0.17", "fd00::11"),
+            ("::ffff:10.0.0.1", "10.0.0.1"),
+            ("::FFFF:a00:1", "10.0.0.1"),
+            ("10.0.0.1", "10.0.0.1"),
+            ("CP_01.Lan.", "cp_01.lan"),
+        ] {
+            assert_eq!(canonical(text), one);
+        }
+        assert_ne!(canonical("fd00::1"), canonical("fd00::11"));
     }
 
     #[test]

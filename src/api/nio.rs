@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::files::File;
 use super::files_hash::additional_files_hash;
-use super::host::Address;
+use super::host::{Address, canonical};
 use super::metadata::{CUT, metadata};
 use super::names::{CLUSTER_LABEL, ObjectName, is_dns_label};
 use super::parsed::{Parsed, parsed};
@@ -116,6 +116,12 @@ impl Machine {
     pub fn address(&self) -> Option<&str> {
         let (_, address) = self.first_address()?;
         address.good().map(Address::as_str)
+    }
+
+    /// The same to compare it by: see [`canonical`].
+    #[must_use]
+    pub fn canonical_address(&self) -> Option<String> {
+        self.address().map(canonical)
     }
 
     /// The field whose malformed text stands in the place of the machine's address.

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::names::{MAX_LABEL, MAX_SUBDOMAIN};
-use CheckKind::{AddressOrMatches, Lacks, Matches};
+use CheckKind::{AddressOrLacks, AddressOrMatches, Lacks, Matches};
 
 /// What a text has to be: its length and checks, in the order in which they are reported.
 #[derive(Debug)]
@@ -72,6 +72,8 @@ pub enum CheckKind {
     Lacks,
     /// The text is an IP address or matches it.
     AddressOrMatches,
+    /// The text is an IP address, or nothing in it matches.
+    AddressOrLacks,
 }
 
 impl CheckKind {
@@ -94,6 +96,7 @@ impl Check {
             Matches => matches,
             Lacks => format!("!{matches}"),
             AddressOrMatches => format!("isIP({subject}) || {matches}"),
+            AddressOrLacks => format!("isIP({subject}) || !{matches}"),
         }
     }
 
@@ -104,6 +107,7 @@ impl Check {
             Matches => regex.is_match(value),
             Lacks => !regex.is_match(value),
             AddressOrMatches => is_ip(value) || regex.is_match(value),
+            AddressOrLacks => is_ip(value) || !regex.is_match(value),
         })
     }
 }
@@ -173,12 +177,18 @@ pub static GIT_REPO: LazyLock<Text> = LazyLock::new(|| {
     }
 });
 
-/// `spec.ref`.
+/// `spec.ref`: of the names that git takes (git-check-ref-format(1)), those without anything that a shell may interpret.
 pub static GIT_REF: LazyLock<Text> = LazyLock::new(|| {
-    Text::new(1..=255, vec![Matches.check(
-        "^[A-Za-z0-9][A-Za-z0-9._/-]*$",
-        "must be a branch, tag or commit: letters, digits and . _ / -, beginning with a letter or digit",
-    )])
+    Text::new(1..=255, vec![
+        Matches.check(
+            "^[A-Za-z0-9][A-Za-z0-9._/-]*$",
+            "must be a branch, tag or commit: letters, digits and . _ / -, beginning with a letter or digit",
+        ),
+        Lacks.check(
+            r"\.\.|//|/\.|[/.]$|\.lock(/|$)",
+            "must be a name that git takes: without .., // or /., without / or . at the end, and no part of it ends in .lock",
+        ),
+    ])
 });
 
 const NO_DOTS: &str = "must not contain ..";
@@ -221,14 +231,20 @@ pub static SECRET_NAME: LazyLock<Text> = LazyLock::new(|| {
     )])
 });
 
-/// `spec.controlPlaneEndpoint.host`. A last label of digits would be taken for an IPv4 address by some and not by others.
+/// `spec.controlPlaneEndpoint.host`. Some programs take a name whose last label is a number for an IPv4 address, others do not.
 pub static HOST: LazyLock<Text> = LazyLock::new(|| {
     Text::new(
         1..=253,
-        vec![AddressOrMatches.check(
-            r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?\.)*[a-z]([-a-z0-9]*[a-z0-9])?$",
-            "must be a lower-case DNS name or an IP address, without scheme, port or brackets",
-        )],
+        vec![
+            AddressOrMatches.check(
+                r"^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\.)*[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$",
+                "must be a lower-case DNS name or an IP address, without scheme, port or brackets",
+            ),
+            AddressOrLacks.check(
+                r"(^|\.)([0-9]+|0x[0-9a-f]*)$",
+                "must be an IP address as it is usually written, or a DNS name whose last part is no number",
+            ),
+        ],
     )
 });
 
@@ -341,6 +357,7 @@ mod tests {
 
     use super::*;
     use crate::api::form::Form as _;
+    use crate::api::host::Host;
     use crate::api::names::{ObjectName, is_dns_label};
 
     #[test]
@@ -364,10 +381,89 @@ mod tests {
         assert!(PERCENT.regex.is_some());
     }
 
+    #[test]
+    fn a_ref_is_a_name_that_git_takes() {
+        for good in [
+            "main",
+            "v1.2.3",
+            "release/1.2",
+            "a/b/c",
+            "a.b/c.d",
+            "lock",
+            "a.lock2",
+            "a.locks/b",
+            "HEAD",
+            "1-x_",
+            "a/-b",
+            "0123456789abcdef0123456789abcdef01234567",
+        ] {
+            assert_eq!(GIT_REF.check(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "a..b",
+            "a...b",
+            "x//y",
+            "main.lock",
+            "a.lock/b",
+            "a/.lock",
+            "a/.b",
+            "a/..",
+            "end/",
+            "end.",
+            "a/b.",
+            "a/.",
+            "a//",
+        ] {
+            assert!(GIT_REF.check(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_host_may_end_in_a_label_that_begins_with_a_digit_but_in_no_number() {
+        for good in [
+            "52-54-00-12-34-56",
+            "rack1.2u-04",
+            "cp.1a",
+            "3rd",
+            "10-0-0-1.nip.io",
+            "0xg",
+            "1.2.3.0x1-2",
+            "0.0.0.0x7z",
+            "vip",
+            "10.0.0.10",
+            "fd00::10",
+        ] {
+            assert_eq!(HOST.check(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "1.2.3.256",
+            "0x7f.1",
+            "127.1",
+            "a.0x7f",
+            "a.0x",
+            "0x",
+            "7",
+            "a.7",
+            "010.0.0.1",
+            "::ffff:10.0.0.1",
+            "a.-1",
+            "a.1-",
+            &format!("{}.x", "a".repeat(64)),
+        ] {
+            assert!(HOST.check(bad).is_err(), "{bad}");
+        }
+    }
+
     proptest! {
         #[test]
         fn the_pattern_of_a_dns_label_says_what_the_type_says(name in "[a-zA-Z0-9.-]{0,66}") {
             prop_assert_eq!(DNS_LABEL.check(&name).is_ok(), is_dns_label(&name));
+        }
+
+        #[test]
+        fn the_patterns_of_a_host_say_what_the_type_says(name in "[0-9a-gx.-]{0,9}|[a-z]{62,65}\\.x|([0-9]{1,3}\\.){1,4}(0x)?[0-9a-g-]{0,3}") {
+            let parsed = Host::parse(&name).filter(|host| host.to_string() == name);
+            prop_assert_eq!(HOST.check(&name).is_ok(), parsed.is_some());
         }
 
         #[test]

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool, ValidationRule,
+    JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool, ValidationRule,
 };
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
@@ -175,6 +175,24 @@ pub(super) fn restrict_name(root: &mut JSONSchemaProps) {
     root.x_kubernetes_validations
         .get_or_insert_default()
         .extend(rules);
+}
+
+/// Gives the status of an object that NICO has not looked at yet a generation that no object has. Without it, tools that follow
+/// kstatus (Flux, Helm) take an object without conditions for done.
+pub(super) fn default_observed_generation(root: &mut JSONSchemaProps) {
+    const FIELD: &str = "observedGeneration";
+    let property = |schema: &mut JSONSchemaProps, name: &str, default: Value| {
+        let property = schema.properties.as_mut()?.get_mut(name)?;
+        property.default = Some(JSON(default));
+        Some(())
+    };
+    // The default of a field applies only where the object around it is there, which has a default, too.
+    if property(root, "status", json!({ FIELD: -1 })).is_some()
+        && let Some(properties) = &mut root.properties
+        && let Some(status) = properties.get_mut("status")
+    {
+        property(status, FIELD, json!(-1));
+    }
 }
 
 /// Makes a generated schema plain for the API server: null means absent in every field, as everywhere in Kubernetes' own

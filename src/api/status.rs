@@ -13,7 +13,7 @@ pub struct ClusterStatus {
     /// Overall lifecycle phase.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
-    /// Generation of the spec that this status speaks of.
+    /// Generation of the spec that this status speaks of; -1: nobody has looked at the object yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Control plane machines.

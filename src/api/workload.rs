@@ -6,6 +6,7 @@ use std::ops::Deref;
 
 use jiff::Timestamp;
 
+use super::host::canonical;
 use super::names::MachineName;
 
 /// The answers of the members' API servers.
@@ -32,12 +33,12 @@ pub enum Answer {
     Unreachable,
 }
 
-/// Nodes, found by name and by address.
+/// Nodes, found by name and by address. Addresses are compared as values: see [`canonical`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Nodes {
     all: Vec<NodeView>,
     by_name: BTreeMap<String, usize>,
-    by_address: BTreeMap<String, usize>,
+    by_address: BTreeMap<String, Vec<usize>>,
     /// Hashes of the names and addresses of Nodes that are not kept, in order.
     others: Vec<u64>,
 }
@@ -50,7 +51,8 @@ impl Nodes {
             return false;
         }
         let is_hidden = |hash: u64| self.others.binary_search(&hash).is_ok();
-        is_hidden(hash_of_name(name)) || address.is_some_and(|it| is_hidden(hash_of_address(it)))
+        is_hidden(hash_of_name(name))
+            || address.is_some_and(|it| is_hidden(hash_of_address(&canonical(it))))
     }
 
     /// The first Node of that name.
@@ -61,21 +63,26 @@ impl Nodes {
             .and_then(|index| self.all.get(*index))
     }
 
-    /// The first Node with that address.
-    #[must_use]
-    pub fn at(&self, address: &str) -> Option<&NodeView> {
-        let index = self.by_address.get(address)?;
-        self.all.get(*index)
+    /// The Nodes with that address.
+    pub fn at(&self, address: &str) -> impl Iterator<Item = &NodeView> {
+        let indices = self.by_address.get(&canonical(address));
+        let indices = indices.into_iter().flatten();
+        indices.filter_map(|index| self.all.get(*index))
     }
 }
 
 impl From<Vec<NodeView>> for Nodes {
     fn from(all: Vec<NodeView>) -> Self {
-        let (mut by_name, mut by_address) = (BTreeMap::new(), BTreeMap::new());
+        let mut by_name = BTreeMap::new();
+        let mut by_address: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (index, node) in all.iter().enumerate() {
             by_name.entry(node.name.clone()).or_insert(index);
             for address in &node.addresses {
-                by_address.entry(address.clone()).or_insert(index);
+                let at = by_address.entry(canonical(address)).or_default();
+                // One Node may have the same address twice.
+                if at.last() != Some(&index) {
+                    at.push(index);
+                }
             }
         }
         Self {
@@ -92,7 +99,7 @@ impl From<Vec<NodeView>> for Nodes {
 pub struct NodesOf {
     /// Their names.
     pub names: BTreeSet<String>,
-    /// Their addresses.
+    /// Their addresses, as [`canonical`] spells them.
     pub addresses: BTreeSet<String>,
 }
 
@@ -122,8 +129,9 @@ impl<'a> NodeList<'a> {
     /// Takes a Node in; `None` where more are to be kept than are kept.
     pub fn add(&mut self, mut node: NodeView) -> Option<()> {
         let addresses = std::mem::take(&mut node.addresses).into_iter();
-        let (of_machines, others): (Vec<String>, Vec<String>) =
-            addresses.partition(|address| self.of.addresses.contains(address));
+        let (of_machines, others): (Vec<String>, Vec<String>) = addresses
+            .map(|address| canonical(&address))
+            .partition(|address| self.of.addresses.contains(address));
         self.others
             .extend(others.iter().map(|address| hash_of_address(address)));
         node.addresses = of_machines;
@@ -238,11 +246,35 @@ mod tests {
         let nodes = Nodes::from(list);
         let kept: Vec<&str> = nodes.iter().map(|node| &*node.name).collect();
         assert_eq!(kept, ["n-7", "n-9", "n-20", "n-21"]);
-        assert_eq!(nodes.at("10.3.0.9").map(|node| &*node.name), Some("n-9"));
+        let at: Vec<&str> = nodes.at("10.3.0.9").map(|node| &*node.name).collect();
+        assert_eq!(at, ["n-9"]);
         assert!(nodes.named("n-7").is_some());
         // A hash for each of what is not kept, and no text.
         assert_eq!(nodes.others.len(), 5000 * 17 - 5);
         assert!(nodes.iter().all(|node| node.addresses.len() <= 1));
+    }
+
+    #[test]
+    fn an_address_is_found_however_it_is_spelled() {
+        let spelled = |address: &str| NodeView {
+            name: address.replace([':', '.'], "-"),
+            addresses: vec![address.to_owned()],
+            ..NodeView::default()
+        };
+        let spellings = ["FD00:0:0::11", "fd00::11", "::ffff:10.0.0.9", "10.0.0.9"];
+        let nodes = Nodes::from(spellings.map(spelled).to_vec());
+        for address in spellings {
+            assert_eq!(nodes.at(address).count(), 2, "{address}");
+        }
+        let of = of(&[], &["fd00::11", "10.0.0.9"]);
+        let mut list = NodeList::new(&of);
+        for address in spellings {
+            assert!(list.add(spelled(address)).is_some());
+        }
+        assert!(list.add(spelled("FD00::12")).is_some());
+        let nodes = Nodes::from(list);
+        assert_eq!(nodes.len(), 4);
+        assert!(nodes.hide("m", Some("fd00:0::12")));
     }
 
     #[test]

@@ -148,14 +148,14 @@ fn blank(facts: &Facts) -> Observed {
 pub fn nodes_of(observed: &Observed, spec: &ValidSpec) -> NodesOf {
     let names = of_interest(observed, spec);
     let machines = observed.machines.values();
-    let addresses = machines.filter_map(|machine| machine.address());
+    let addresses = machines.filter_map(|machine| machine.canonical_address());
     NodesOf {
         names: names
             .iter()
             .chain(observed.machines.keys())
             .map(ToString::to_string)
             .collect(),
-        addresses: addresses.map(str::to_owned).collect(),
+        addresses: addresses.collect(),
     }
 }
 

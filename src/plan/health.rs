@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::api::names::MachineName;
+use crate::api::nio::Machine;
 use crate::api::status::Role;
 
 use super::observed::{Answer, Member, NodeView, Observed};
@@ -110,7 +111,7 @@ impl Observed {
         if asks {
             let off: Vec<&NodeView> = force_released
                 .iter()
-                .filter_map(|machine| self.node(machine))
+                .flat_map(|machine| self.nodes_of(machine))
                 .collect();
             numbers.n += self
                 .unmatched_nodes()
@@ -129,28 +130,48 @@ impl Observed {
             .flat_map(|nodes| nodes.iter());
         let of_members: BTreeSet<&str> = self
             .control_plane()
-            .filter_map(|member| self.node(&member.name))
+            .flat_map(|member| self.nodes_of(&member.name))
             .map(|node| node.name.as_str())
             .collect();
         nodes.filter(move |node| node.control_plane && !of_members.contains(node.name.as_str()))
     }
 
-    /// Whether the Node of a machine bears the label of the control plane.
+    /// Whether a Node of a machine bears the label of the control plane.
     #[must_use]
     pub fn has_control_plane_node(&self, machine: &MachineName) -> bool {
-        self.node(machine).is_some_and(|node| node.control_plane)
+        let nodes = self.nodes_of(machine);
+        nodes.iter().any(|node| node.control_plane)
     }
 
-    /// The Node of a machine, as far as Nodes could be listed: by name, else by its address. It is not told by an address
-    /// that another member has, too, nor where it bears another member's name.
+    /// The Node of a machine by which it is judged: see [`Self::nodes_of`].
     #[must_use]
     pub fn node(&self, machine: &MachineName) -> Option<&NodeView> {
-        let nodes = self.workload.nodes()?;
-        nodes.named(machine.as_str()).or_else(|| {
-            let address = self.machine(machine)?.address()?;
-            let node = nodes.at(address)?;
-            let theirs = MachineName::parse(&node.name).and_then(|it| self.member(&it));
-            (theirs.is_none() && !self.shares_address(machine, address)).then_some(node)
-        })
+        let named = self.workload.nodes()?.named(machine.as_str());
+        if named.is_some_and(|node| node.ready) {
+            return named;
+        }
+        self.nodes_of(machine).into_iter().next()
+    }
+
+    /// The Nodes of a machine, as far as Nodes could be listed: by name, and by its address. A machine that was renamed has two: the
+    /// first of these is the one that is Ready, else the one of its name. It is not told by an address that another member has, too,
+    /// nor where the Node bears another member's name.
+    #[must_use]
+    pub fn nodes_of(&self, machine: &MachineName) -> Vec<&NodeView> {
+        let Some(nodes) = self.workload.nodes() else {
+            return Vec::new();
+        };
+        let mut found: Vec<&NodeView> = nodes.named(machine.as_str()).into_iter().collect();
+        let address = self.machine(machine).and_then(Machine::canonical_address);
+        if let Some(address) = address
+            && !self.shares_address(machine, &address)
+        {
+            found.extend(nodes.at(&address).filter(|node| {
+                let named = MachineName::parse(&node.name);
+                named.is_none_or(|named| self.member(&named).is_none() && named != *machine)
+            }));
+        }
+        found.sort_by_key(|node| !node.ready);
+        found
     }
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::api::conditions::{Cause, ConditionType, Reason};
+use crate::api::host::canonical;
 use crate::api::names::{MachineName, kubeconfig_name};
+use crate::api::nio::Machine;
 
 use super::action::{Action, KubeconfigWork};
 use super::known::Known;
@@ -228,8 +230,9 @@ fn renew(known: &Known<'_>, stored: &Stored) -> Output {
     if matches!(why, Renewal::Old(..)) {
         // The one that it came from, while that answers: another's would differ for no reason.
         let leads_to = |machine: &MachineName| {
-            let address = observed.machine(machine).and_then(|it| it.address());
-            address.is_some() && address == stored.host.as_deref()
+            let machine = observed.machine(machine);
+            let address = machine.and_then(Machine::canonical_address);
+            address.is_some() && address == stored.host.as_deref().map(canonical)
         };
         machines.sort_by_key(|machine| !leads_to(machine));
     }

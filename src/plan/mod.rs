@@ -27,6 +27,7 @@ pub mod pin;
 pub mod prerequisites;
 pub mod quorum;
 pub mod release;
+pub mod remarks;
 pub mod rollout;
 pub mod selection;
 pub mod settings;
@@ -117,7 +118,7 @@ pub fn plan(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
         write(&known, &prerequisites)
     };
     let confirmed = marks::confirm(observed, &claims.given_back);
-    let told = pin.tell();
+    let told = Output::concat([pin.tell(), remarks::remarks(&known)]);
     let output = Output::concat([confirmed, keys, borne, tried, late, compared, told, written]);
     Plan {
         selection,

@@ -75,7 +75,7 @@ pub struct Observed {
     pub since: BTreeMap<Clock, Timestamp>,
     /// An id that nobody has used: randomness enters the planner as an argument only.
     pub fresh_id: ClusterId,
-    /// The machines by address, once somebody asked for it.
+    /// The machines by canonical address, once somebody asked for it.
     pub(super) by_address: OnceLock<BTreeMap<String, Vec<MachineName>>>,
 }
 
@@ -177,20 +177,18 @@ impl Observed {
         self.machines.get(name).map(|machine| &**machine)
     }
 
-    /// Whether another member than this machine has that address, too.
-    pub(super) fn shares_address(&self, machine: &MachineName, address: &str) -> bool {
+    /// Whether another member than this machine has that address, in its canonical form, too.
+    pub(super) fn shares_address(&self, machine: &MachineName, canonical: &str) -> bool {
         let by_address = self.by_address.get_or_init(|| {
             let mut all: BTreeMap<String, Vec<MachineName>> = BTreeMap::new();
             for (name, object) in &self.machines {
-                if let Some(address) = object.address() {
-                    all.entry(address.to_owned())
-                        .or_default()
-                        .push(name.clone());
+                if let Some(address) = object.canonical_address() {
+                    all.entry(address).or_default().push(name.clone());
                 }
             }
             all
         });
-        let mut names = by_address.get(address).into_iter().flatten();
+        let mut names = by_address.get(canonical).into_iter().flatten();
         names.any(|name| name != machine && self.member(name).is_some())
     }
 

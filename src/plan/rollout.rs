@@ -18,7 +18,7 @@ use super::action::{Action, ConfigurationWrite, NodeWork, SlotWrite};
 use super::bringup::Claims;
 use super::entered::EnteredWrite;
 use super::known::Known;
-use super::observed::LedgerView;
+use super::observed::{LedgerView, Member};
 use super::output::Output;
 use super::patience::{ASKED_AGAIN_AFTER, ASKED_AGAIN_AT_STANDSTILL_AFTER};
 use super::quorum;
@@ -245,18 +245,20 @@ fn undrain(preflight: &Preflight<'_>) -> Vec<Action> {
     let stay = observed
         .members()
         .filter(|it| preflight.asks && !selection.leaves(&it.name));
-    stay.filter_map(|member| {
-        let node = observed.node(&member.name)?;
-        (node.draining_since.is_some() && !node.deleting).then(|| {
+    let nodes_of = |member: Member<'_>| {
+        let nodes = observed.nodes_of(&member.name).into_iter();
+        let drained = nodes.filter(|node| node.draining_since.is_some() && !node.deleting);
+        let undrain = drained.map(move |node| {
             Action::Node(NodeWork::Undrain {
-                machine: member.name,
+                machine: member.name.clone(),
                 name: node.name.clone(),
                 uid: node.uid.clone(),
                 cordoned: node.cordoned,
             })
-        })
-    })
-    .collect()
+        });
+        undrain.collect::<Vec<_>>()
+    };
+    stay.flat_map(nodes_of).collect()
 }
 
 /// How far the entries are that are done with.

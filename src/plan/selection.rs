@@ -157,8 +157,8 @@ fn keep(
             candidates.retain(|machine| !(released(observed, machine) && is_off(machine)));
             // Who is on its way out stays so, whatever a probe says of another.
             let drains = |machine: &MachineName| {
-                let node = observed.node(machine);
-                node.is_some_and(|node| node.draining_since.is_some())
+                let nodes = observed.nodes_of(machine);
+                nodes.iter().any(|node| node.draining_since.is_some())
             };
             candidates.sort_by_cached_key(|machine| {
                 // Before the founding all goes back with the founder: it stays longest.

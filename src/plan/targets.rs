@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::api::form::Form as _;
-use crate::api::host::Address;
+use crate::api::host::{Address, canonical};
 use crate::api::names::{MachineName, Revision};
 use crate::api::status::Role;
 
@@ -243,16 +243,13 @@ impl<'a> Addresses<'a> {
     /// of the others. One that is none, and that all of them hold, stays: an operator upgrade, which may be stricter, rolls nothing.
     fn get(&self, machine: &MachineName) -> String {
         if let Some(address) = self.observed.machine(machine).and_then(|it| it.address()) {
-            return address.to_owned();
+            // The same IPv6 address in another spelling is no change.
+            let own = address.contains(':').then(|| self.own(machine)).flatten();
+            let own = own.filter(|own| canonical(own) == canonical(address));
+            return own.unwrap_or(address).to_owned();
         }
         let is_address = |address: &&str| Address::parse(address).is_some();
-        let own = self.observed.member(machine);
-        let own = own.and_then(|member| {
-            let mut nodes = nodes(member.values()?);
-            let node = nodes.find(|node| node.name == machine.as_str())?;
-            Some(node.ip.as_str())
-        });
-        if let Some(own) = own.filter(is_address) {
+        if let Some(own) = self.own(machine).filter(is_address) {
             return own.to_owned();
         }
         let told = self.told.get_or_init(|| told(self.observed));
@@ -262,6 +259,15 @@ impl<'a> Addresses<'a> {
         let usable = all.iter().copied().find(is_address);
         let agreed = all.first().copied().filter(|_| all.len() == 1);
         usable.or(agreed).unwrap_or_default().to_owned()
+    }
+
+    /// The address that its own configuration was written with.
+    fn own(&self, machine: &MachineName) -> Option<&str> {
+        let held = self.observed.configurations.get(machine.as_str())?;
+        let held = self.observed.belongs(held).then(|| held_values(held))??;
+        let mut nodes = nodes(held);
+        let node = nodes.find(|node| node.name == machine.as_str())?;
+        Some(node.ip.as_str())
     }
 }
 

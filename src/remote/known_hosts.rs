@@ -4,6 +4,8 @@ use russh::keys::ssh_key::known_hosts::{Entry, HostPatterns, Marker};
 use russh::keys::ssh_key::public::KeyData;
 use russh::keys::{Algorithm, HashAlg, PublicKey};
 
+use crate::api::host::canonical;
+
 /// The port that `known_hosts` leaves out.
 const DEFAULT_PORT: u16 = 22;
 
@@ -180,7 +182,10 @@ impl Line {
         let entry: Entry = line.parse().ok()?;
         let hosts = match entry.host_patterns() {
             HostPatterns::HashedName { .. } => None,
-            HostPatterns::Patterns(patterns) => Some(patterns.join(",").to_ascii_lowercase()),
+            HostPatterns::Patterns(patterns) => {
+                let patterns: Vec<String> = patterns.iter().map(|it| one_spelling(it)).collect();
+                Some(patterns.join(","))
+            }
         };
         Some(Self {
             number: index + 1,
@@ -210,6 +215,19 @@ impl Line {
             }
         }
         named
+    }
+}
+
+/// A pattern in lower case, and an address in it as [`canonical`] spells it: a person may spell it otherwise.
+fn one_spelling(pattern: &str) -> String {
+    let (not, host) = match pattern.strip_prefix('!') {
+        Some(host) => ("!", host),
+        None => ("", pattern),
+    };
+    let bracketed = host.strip_prefix('[').and_then(|it| it.split_once(']'));
+    match bracketed {
+        Some((host, port)) => format!("{not}[{}]{port}", canonical(host)),
+        None => format!("{not}{}", canonical(host)),
     }
 }
 
@@ -244,7 +262,7 @@ pub fn fingerprint(key: &PublicKey) -> String {
 
 /// A host as `known_hosts` writes it: `host`, or `[host]:port` for another port than 22.
 fn host_field(host: &str, port: u16) -> String {
-    let host = host.to_ascii_lowercase();
+    let host = canonical(host);
     if port == DEFAULT_PORT {
         host
     } else {

@@ -185,6 +185,33 @@ async fn the_definition_is_structural_established_and_explained() {
 }
 
 #[tokio::test]
+async fn an_object_that_nobody_has_looked_at_is_not_done() {
+    let (_, client) = server().await;
+    let api = clusters(&client, "default");
+    let new = object("unseen", &cases::with(json!({})));
+    api.create(&PostParams::default(), &new)
+        .await
+        .expect("a good spec is taken");
+    let generation = async || {
+        let read = api.get("unseen").await.expect("it is there");
+        read.data["status"]["observedGeneration"].clone()
+    };
+    assert_eq!(generation().await, json!(-1));
+    // Also where somebody left nothing else of the status, or wiped it.
+    for status in [json!({ "phase": "Ready" }), Value::Null] {
+        let parameters = PatchParams::default();
+        let patch = Patch::Merge(json!({ "status": status }));
+        let written = api.patch_status("unseen", &parameters, &patch).await;
+        written.expect("a status is taken");
+        assert_eq!(generation().await, json!(-1));
+    }
+    let read: Api<RawCluster> = Api::namespaced(client.clone(), "default");
+    let read = read.get("unseen").await.expect("it decodes");
+    let status = read.status.expect("it has the default");
+    assert_eq!(status.observed_generation, Some(-1));
+}
+
+#[tokio::test]
 async fn kubectl_shows_the_columns() {
     let (control_plane, client) = server().await;
     let api = clusters(&client, "default");

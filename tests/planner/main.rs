@@ -32,6 +32,7 @@ mod late_marks;
 mod leaving;
 mod look_again;
 mod nio;
+mod nodes;
 mod nonsense;
 mod pin;
 mod renewal;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use crate::api::conditions::{Cause, Reason};
+use crate::api::conditions::{Cause, ConditionType, Reason};
 use crate::api::form::Form as _;
 use crate::api::metadata::labels;
 use crate::api::names::{Commit, MachineName};
@@ -126,7 +126,11 @@ fn row_state(
                 },
             );
         }
-        return (MachineState::Confirmed, None);
+        let remark = wait.filter(|wait| wait.condition == ConditionType::Ready);
+        return (
+            MachineState::Confirmed,
+            remark.map(|wait| wait.cause.clone()),
+        );
     }
     state(
         MachineState::Applying,

@@ -108,6 +108,26 @@ fn patterns() {
 }
 
 #[test]
+fn an_address_is_pinned_however_it_is_spelled() {
+    for (line, host, port) in [
+        ("FD00:0:0::11", "fd00::11", 22),
+        ("fd00::11", "FD00:0::11", 22),
+        ("cp-01,FD00:0:0::11", "fd00::11", 22),
+        ("[FD00:0:0::11]:2222", "fd00::11", 2222),
+        ("::ffff:10.0.0.11", "10.0.0.11", 22),
+        ("10.0.0.11", "::FFFF:10.0.0.11", 22),
+    ] {
+        let text = format!("{line} {ONE}");
+        assert_eq!(lookup(&text, host, port), Lookup::Known, "{line}");
+        let new = line_for(host, port, &key(TWO));
+        let pins = KnownHosts::parse("c", &text, Policy::TrustOnFirstUse);
+        assert!(pins.pins_host_of(&new), "{line}");
+    }
+    let but = format!("fd00::*,!FD00:0::11 {ONE}");
+    assert_eq!(lookup(&but, "fd00::11", 22), Lookup::Unknown);
+}
+
+#[test]
 fn a_hashed_name_hides_whom_it_pins() {
     // As OpenSSH's `ssh-keygen -H` made it of a line for cp-01.
     let hashed = format!("|1|08oFISMPwTogL009WBp6CDk1M8s=|KYGH803fcOYtyGg0IQfQGWxbjFI= {ONE}");

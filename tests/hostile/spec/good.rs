@@ -87,11 +87,16 @@ pub(crate) fn good() -> Vec<(&'static str, Value)> {
         "vip",
         "api.prod.example.com",
         "10-0-0-1.nip.io",
+        "52-54-00-12-34-56",
+        "rack1.2u-04",
     ] {
         good.push((
             "an endpoint",
             with(json!({ "controlPlaneEndpoint": { "host": host } })),
         ));
+    }
+    for git_ref in ["main", "v1.2.3", "a/b.c", "a.locks", "HEAD"] {
+        good.push(("a ref", with(json!({ "ref": git_ref }))));
     }
     for value in [
         json!(1),

@@ -95,7 +95,7 @@ const KUBECONFIG_PATHS: [&str; 7] = [
     "/a#",
 ];
 
-const REFS: [&str; 8] = [
+const REFS: [&str; 16] = [
     "/x",
     ".x",
     "--upload-pack=id",
@@ -104,9 +104,17 @@ const REFS: [&str; 8] = [
     "a:b",
     "@{u}",
     "refs/*",
+    "a..b",
+    "x//y",
+    "main.lock",
+    "a.lock/b",
+    "a/.b",
+    "end/",
+    "end.",
+    "a/..",
 ];
 
-const HOSTS: [&str; 15] = [
+const HOSTS: [&str; 18] = [
     "https://host",
     "host:6443",
     "[::1]",
@@ -122,6 +130,9 @@ const HOSTS: [&str; 15] = [
     "a_b",
     "Host",
     "a-.b",
+    "0x7f.1",
+    "127.1",
+    "a.0x7f",
 ];
 
 const MACHINES: [&str; 5] = ["cp.01", "CP-01", "cp_01", "cp-", "../x"];

@@ -1,0 +1,173 @@
+//! Which Node is whose: by name and by address, and what becomes of a machine that has two.
+
+use nico::api::conditions::{ConditionType, Reason};
+use nico::api::parsed::Parsed;
+use nico::plan::observed::NodeView;
+use serde_json::json;
+
+use crate::given::{Given, PROD, settled};
+use crate::rollout::{name, new_repository, passes, ready, rolled};
+use crate::world::World;
+
+/// The machine is renamed: a Node of its new name is Ready at its address, that of the old one is dead.
+fn rename(world: &mut World, machine: &str) {
+    let old = world.nodes.get_mut(machine).unwrap();
+    let mut new = old.clone();
+    old.ready = false;
+    new.name = format!("{machine}.lab.example");
+    new.uid = format!("renamed-{machine}");
+    world.nodes.insert(new.name.clone(), new);
+    world.unwell.insert(name(machine));
+}
+
+/// Ready, with this address of a machine and that of its Node, which bears another name.
+fn addressed(machine: &str, address: &str, of_node: &str) -> Given {
+    let mut given = ready();
+    given.0.machine(machine).spec.ip_address = Some(Parsed::of(address));
+    given.0.settle();
+    assert!(given.0.ready(PROD), "{}", given.0.story());
+    let mut node = given.0.nodes.remove(machine).unwrap();
+    node.name = format!("{machine}.lab.example");
+    node.addresses = vec![of_node.to_owned()];
+    given.0.nodes.insert(node.name.clone(), node);
+    given.0.written.clear();
+    given
+}
+
+#[test]
+fn a_renamed_control_plane_is_no_lost_quorum() {
+    ready()
+        .when(|world| {
+            for machine in ["a", "b", "c"] {
+                rename(world, machine);
+            }
+            new_repository(world);
+        })
+        .when(settled)
+        .then(|seen| {
+            assert!(seen.world.ready(PROD), "{}", seen.world.story());
+            assert_eq!(rolled(&seen.world), ["v", "w", "a", "b", "c"]);
+            let words = "Machine a has more than one Node, as after a change of its host name: Node a.lab.example counts, so run kubectl delete node a";
+            seen.says(ConditionType::Ready, "True", Reason::DuplicateNode, words);
+            let row = seen.status.machines.iter().find(|row| row.name == "b");
+            let row = row.unwrap();
+            assert_eq!(row.reason, "DuplicateNode");
+            assert!(row.message.ends_with("kubectl delete node b"), "{row:?}");
+        })
+        .when(|world| {
+            for machine in ["a", "b", "c"] {
+                world.nodes.remove(machine);
+            }
+        })
+        .then(|seen| {
+            seen.says(ConditionType::Ready, "True", Reason::AsExpected, "");
+        });
+}
+
+/// Both Nodes of a machine that leaves go, before anyone else is changed.
+#[test]
+fn all_nodes_of_a_machine_leave_with_it() {
+    ready()
+        .when(|world| {
+            rename(world, "c");
+            world.edit(PROD, |spec| {
+                spec["controlPlane"] = json!({ "machines": ["a", "b", "d"] });
+            });
+        })
+        .when(settled)
+        .then(|seen| {
+            assert!(seen.world.ready(PROD), "{}", seen.world.story());
+            let mut rolled = rolled(&seen.world);
+            rolled.retain(|it| it.starts_with("node"));
+            assert_eq!(rolled, ["node c.lab.example", "node c"]);
+            assert!(!seen.world.nodes.keys().any(|node| node.starts_with('c')));
+        });
+}
+
+/// The old Node alone is left, and is dead: that is no machine that is well.
+#[test]
+fn a_dead_node_counts_where_no_other_is_ready() {
+    ready()
+        .when(|world| {
+            rename(world, "v");
+            world.nodes.get_mut("v.lab.example").unwrap().ready = false;
+            new_repository(world);
+            passes(world, 8);
+        })
+        .then(|seen| {
+            let node = seen.observed.node(&name("v"));
+            assert_eq!(node.map(|node| node.name.as_str()), Some("v"));
+        });
+}
+
+#[test]
+fn addresses_are_values() {
+    for (address, of_node) in [
+        ("FD00:0:0::11", "fd00::11"),
+        ("fd00::11", "FD00:0000::0:11"),
+        ("::ffff:10.0.0.11", "10.0.0.11"),
+        ("10.0.0.11", "::ffff:10.0.0.11"),
+    ] {
+        addressed("a", address, of_node)
+            .when(|world| {
+                new_repository(world);
+                passes(world, 3);
+            })
+            .then(|seen| {
+                let node = seen.observed.node(&name("a")).map(|node| &*node.name);
+                assert_eq!(node, Some("a.lab.example"), "{address} {of_node}");
+            });
+    }
+}
+
+/// The Node of an address that two members have is nobody's, however each spells it.
+#[test]
+fn two_machines_of_one_address_have_no_node_by_it() {
+    addressed("a", "FD00:0:0::11", "fd00::11")
+        .when(|world| {
+            world.machine("b").spec.ip_address = Some(Parsed::of("fd00::11"));
+            passes(world, 3);
+        })
+        .then(|seen| {
+            assert_eq!(seen.observed.node(&name("a")), None);
+            let named = seen.observed.node(&name("b"));
+            assert_eq!(named.map(|node| node.name.as_str()), Some("b"));
+        });
+}
+
+/// Somebody spells the address of a Machine otherwise.
+#[test]
+fn another_spelling_of_an_address_rolls_nothing() {
+    addressed("a", "FD00:0:0::11", "fd00::11")
+        .when(|world| world.machine("a").spec.ip_address = Some(Parsed::of("fd00::11")))
+        .when(settled)
+        .then(|seen| {
+            assert!(seen.world.ready(PROD), "{}", seen.world.story());
+            assert_eq!(rolled(&seen.world), Vec::<String>::new());
+            assert_eq!(seen.held("a").control_plane[0].ip, "FD00:0:0::11");
+        })
+        .when(|world| world.machine("a").spec.ip_address = Some(Parsed::of("fd00::12")))
+        .when(settled)
+        .then(|seen| assert!(!rolled(&seen.world).is_empty()));
+}
+
+/// A Node of another member's name is never taken for a machine's own, though it has its address.
+#[test]
+fn a_node_of_another_members_name_is_not_told_by_its_address() {
+    ready()
+        .when(|world| {
+            let address = world.nodes["a"].addresses.clone();
+            world.nodes.get_mut("b").unwrap().addresses = address;
+            new_repository(world);
+            passes(world, 3);
+        })
+        .then(|seen| {
+            let nodes = seen.observed.nodes_of(&name("a"));
+            let names: Vec<&str> = nodes.into_iter().map(named).collect();
+            assert_eq!(names, ["a"]);
+        });
+}
+
+fn named(node: &NodeView) -> &str {
+    &node.name
+}
