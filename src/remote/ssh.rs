@@ -7,6 +7,7 @@ mod command;
 mod error;
 mod host_key;
 mod key;
+mod key_text;
 
 pub use error::{KeyError, MAX_TEXT, SshError};
 pub use key::fingerprint_of_public_half;

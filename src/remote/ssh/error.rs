@@ -166,7 +166,7 @@ impl SshError {
 pub enum KeyError {
     /// It is no private key in a form that is known.
     #[error(
-        "it is not a private key in OpenSSH or PEM form: put one into the Secret, for example from `ssh-keygen -t ed25519`"
+        "it is not a private key that OpenSSH reads (in OpenSSH or PEM form: Ed25519, RSA, or ECDSA over a NIST curve): {FROM_FILE}, for example one from `ssh-keygen -t ed25519`"
     )]
     Unreadable,
     /// It has a passphrase.
@@ -180,10 +180,60 @@ pub enum KeyError {
         MAX_TEXT / 1024
     )]
     TooLarge,
+    /// The line break after its last line is missing.
+    #[error(
+        "the line break after its last line is missing, and OpenSSH does not read it without: `--from-literal` with `$(cat …)` drops it, so {FROM_FILE}"
+    )]
+    NoLastLineEnd,
+    /// Its lines end as those of Windows do.
+    #[error(
+        "its lines end with CR LF, as on Windows, and OpenSSH does not read them: convert the file with `dos2unix`, and {FROM_FILE}"
+    )]
+    LineEnds,
+    /// Its lines are not those that were made.
+    #[error(
+        "its lines are joined, indented, or follow other text, and OpenSSH does not read them: {FROM_FILE}, as `ssh-keygen` wrote that"
+    )]
+    Altered,
+    /// It was encoded once more than the Secret encodes it.
+    #[error("it is encoded in base64 twice: put the key itself under `stringData`, or {FROM_FILE}")]
+    Encoded,
+    /// It is the public half.
+    #[error("it is a public key: {FROM_FILE}, the file without `.pub`")]
+    Public,
+    /// It is in the form of `PuTTY`.
+    #[error(
+        "it is in PuTTY's form, which OpenSSH does not read: convert it with `puttygen <key>.ppk -O private-openssh -o <file>`, and {FROM_FILE}"
+    )]
+    Putty,
+    /// It is of another SSH.
+    #[error(
+        "it is in the form of SSH2, which OpenSSH does not read: convert it with `ssh-keygen -i`, and {FROM_FILE}"
+    )]
+    OtherForm,
+    /// Its private half lies on a token.
+    #[error(
+        "it is an `sk-` key, which needs its hardware token at each log-in: put another key into the Secret, for example from `ssh-keygen -t ed25519`"
+    )]
+    Hardware,
+    /// It is of another algorithm.
+    #[error(
+        "it is of an algorithm that OpenSSH no longer takes: put another key into the Secret, for example from `ssh-keygen -t ed25519`"
+    )]
+    Algorithm,
+    /// It is too easily broken.
+    #[error(
+        "it is RSA of fewer than {MIN_BITS} bits, which SSH servers refuse: put a longer one into the Secret, for example from `ssh-keygen -t ed25519`"
+    )]
+    ShortRsa,
 }
 
+/// How a key gets into a Secret byte for byte.
+const FROM_FILE: &str = "put the key's file into the Secret with `kubectl create secret generic <name> --from-file=ssh-privatekey=<file>`";
 /// Most bytes of a key's text. An RSA key of 8192 bits has about half of that.
 pub const MAX_TEXT: usize = 16 * 1024;
+/// Fewest bits of an RSA modulus: what hardened servers ask for (`RequiredRSASize`), and what NIST SP 800-131A allows.
+pub(super) const MIN_BITS: u32 = 2048;
 /// Most bits of an RSA modulus: as many as those of the hosts' keys may have in the `rsa` crate.
 pub(super) const MAX_BITS: usize = 8192;
 

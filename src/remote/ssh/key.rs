@@ -3,9 +3,6 @@
 
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
 use russh::AgentAuthError;
 use russh::keys::agent::AgentIdentity;
 use russh::keys::ssh_encoding::Encode as _;
@@ -14,15 +11,23 @@ use russh::keys::ssh_key::private::KeypairData;
 use russh::keys::{
     HashAlg, PrivateKey, PublicKey, decode_openssh, pkcs8::decode_pkcs8, signature::Signer as _,
 };
-use zeroize::Zeroizing;
 
-use super::error::{KeyError, MAX_BITS, MAX_TEXT};
+use super::error::{KeyError, MAX_BITS, MIN_BITS};
+use super::key_text::{self, Encoding};
 use crate::remote::known_hosts;
 use crate::remote::offload::KEYS;
 use crate::remote::secret::{SecretBytes, SecretText};
 
 const RSA: &[u8] = b"ssh-rsa";
 const OPENSSH_MAGIC: &[u8] = b"openssh-key-v1\0";
+/// The types of keys that OpenSSH lets log in, but for those that need a token.
+const ALGORITHMS: [&[u8]; 5] = [
+    b"ssh-ed25519",
+    b"ecdsa-sha2-nistp256",
+    b"ecdsa-sha2-nistp384",
+    b"ecdsa-sha2-nistp521",
+    RSA,
+];
 /// Numbers of an RSA key in OpenSSH's form: n, e, d, and three for the Chinese remainder theorem. A comment follows.
 const RSA_NUMBERS: usize = 6;
 
@@ -47,14 +52,7 @@ pub(super) async fn read(text: &SecretText) -> Result<PrivateKey, KeyError> {
 }
 
 fn decode(text: &SecretText) -> Result<PrivateKey, KeyError> {
-    if text.expose().len() > MAX_TEXT {
-        return Err(KeyError::TooLarge);
-    }
-    // `Proc-Type: 4,ENCRYPTED` and `BEGIN ENCRYPTED PRIVATE KEY`.
-    if text.expose().contains("ENCRYPTED") {
-        return Err(KeyError::Encrypted);
-    }
-    let (form, der) = pem(text.expose()).ok_or(KeyError::Unreadable)?;
+    let (form, der) = key_text::read(text.expose())?;
     let key = match form {
         Encoding::OpenSsh => {
             check_openssh(der.expose())?;
@@ -68,40 +66,15 @@ fn decode(text: &SecretText) -> Result<PrivateKey, KeyError> {
             check_der(der.expose(), MAX_DEPTH)?;
             decode_pkcs8(der.expose(), None)
         }
+        Encoding::Dsa => return Err(KeyError::Algorithm),
     };
-    key.map_err(|_| KeyError::Unreadable)
-}
-
-#[derive(Clone, Copy)]
-enum Encoding {
-    OpenSsh,
-    Pkcs1,
-    /// PKCS#8, or SEC 1 of an elliptic curve.
-    Der,
-}
-
-const FORMS: [(&str, Encoding); 4] = [
-    ("OPENSSH PRIVATE KEY", Encoding::OpenSsh),
-    ("RSA PRIVATE KEY", Encoding::Pkcs1),
-    ("PRIVATE KEY", Encoding::Der),
-    ("EC PRIVATE KEY", Encoding::Der),
-];
-
-/// The first private key in a PEM text.
-fn pem(text: &str) -> Option<(Encoding, SecretBytes)> {
-    let mut lines = text.lines().map(str::trim);
-    let form = lines.find_map(|line| {
-        let label = line.strip_prefix("-----BEGIN ")?.strip_suffix("-----")?;
-        FORMS.iter().find(|(known, _)| *known == label)
-    })?;
-    let mut base64 = Zeroizing::new(String::with_capacity(text.len()));
-    for line in lines.take_while(|line| !line.starts_with("-----END ")) {
-        base64.push_str(line);
+    let key = key.map_err(|_| KeyError::Unreadable)?;
+    key_text::check_lines(text.expose(), form)?;
+    let rsa = key.public_key().key_data().rsa();
+    if rsa.is_some_and(|rsa| rsa.key_size() < MIN_BITS) {
+        return Err(KeyError::ShortRsa);
     }
-    let mut der = Zeroizing::new(vec![0; base64.len() / 4 * 3]);
-    let length = STANDARD.decode_slice(base64.as_bytes(), &mut der).ok()?;
-    der.truncate(length);
-    Some((form.1, SecretBytes::new(std::mem::take(&mut *der))))
+    Ok(key)
 }
 
 /// A PKCS#1 key as PKCS#8, in a text that never grows.
@@ -194,6 +167,14 @@ fn check_openssh(key: &[u8]) -> Result<(), KeyError> {
     let (cipher, public, private) = sections().ok_or(KeyError::Unreadable)?;
     if cipher != b"none" {
         return Err(KeyError::Encrypted);
+    }
+    let mut fields = public;
+    let kind = string(&mut fields).ok_or(KeyError::Unreadable)?;
+    if kind.starts_with(b"sk-") {
+        return Err(KeyError::Hardware);
+    }
+    if !ALGORITHMS.contains(&kind) {
+        return Err(KeyError::Algorithm);
     }
     // Two check numbers stand before the private part.
     for mut section in [public, private.get(8..).ok_or(KeyError::Unreadable)?] {

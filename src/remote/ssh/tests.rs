@@ -314,8 +314,15 @@ fn keys_in_their_forms() {
         let found = |text: String| fingerprint_of_public_half(&SecretText::new(text));
         let expected = fingerprint.map(str::to_owned);
         assert_eq!(found((*text).to_owned()), expected, "{name}");
-        let windows = text.replace('\n', "\r\n");
-        assert_eq!(found(windows), expected, "{name} with CR LF");
+        // OpenSSH takes these line ends in the older forms only.
+        let windows = found(text.replace('\n', "\r\n"));
+        let refused = expected.is_ok() && name.ends_with(".openssh");
+        let expected = if refused {
+            Err(KeyError::LineEnds)
+        } else {
+            expected
+        };
+        assert_eq!(windows, expected, "{name} with CR LF");
     }
     for text in [
         "",
