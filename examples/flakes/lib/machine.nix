@@ -1,0 +1,26 @@
+# What every machine has, in a cluster or released: the SSH server, and the key by which NIO logs in.
+{ config, lib, pkgs, nico, ... }:
+let
+  # The public half goes to the machine. The private half is needed to build it, and is no part of the system.
+  publicKey = pkgs.runCommand "nico-authorized-keys" { nativeBuildInputs = [ pkgs.openssh ]; } ''
+    install -m 0600 ${builtins.path { path = nico.file "machine-ssh-key"; name = "machine-ssh-key"; }} key
+    ssh-keygen -y -P "" -f key > $out
+  '';
+in
+{
+  options.nico.sshUser = lib.mkOption {
+    type = lib.types.str;
+    default = "root";
+    description = "The user as whom NIO and NICO log in: the Machine's sshUser.";
+  };
+
+  config = {
+    services.openssh.enable = true;
+    services.openssh.authorizedKeysFiles = [ "/var/lib/nico/authorized_keys.d/%u" ];
+
+    # Kept on disk: `minimal` accepts the key too, also where it is built without it.
+    system.activationScripts.nico-ssh = lib.mkIf (builtins.pathExists (nico.file "machine-ssh-key")) ''
+      install -D -m 0644 ${publicKey} /var/lib/nico/authorized_keys.d/${lib.escapeShellArg config.nico.sshUser}
+    '';
+  };
+}

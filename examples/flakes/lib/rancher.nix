@@ -1,0 +1,144 @@
+# k3s and RKE2, which differ by names, ports and the way to found.
+{
+  # k3s or rke2.
+  name,
+  # The port at which machines join.
+  joinPort,
+  # Settings of the machine that founds.
+  founding,
+  # Services: of a control plane machine, of a worker.
+  services,
+  # TCP ports, beside those of all: of control plane machines.
+  ports,
+}:
+let
+  dataDir = id: "/var/lib/rancher/${name}-${id}";
+in
+{
+  member =
+    { config, lib, pkgs, nico, ... }:
+    let
+      inherit (nico) facts;
+      inherit (facts) isControlPlane;
+      service = if isControlPlane then services.server else services.agent;
+      json = builtins.toJSON;
+      isIPv6 = facts.ip != null && facts.isIPv6 facts.ip;
+
+      # A restart is due when these change, and for nothing else.
+      settings =
+        {
+          data-dir = dataDir facts.id;
+          node-name = facts.name;
+        }
+        // lib.optionalAttrs (facts.ip != null) { node-ip = facts.ip; }
+        // lib.optionalAttrs isControlPlane ({
+          agent-token-file = "/run/nico/worker-token";
+          tls-san = facts.sans;
+        } // lib.optionalAttrs isIPv6 {
+          cluster-cidr = "fd42:0:0:42::/56";
+          service-cidr = "fd42:0:0:43::/112";
+        })
+        // config.nico.settings;
+
+      serverOf = machine: { server = facts.url machine.ip joinPort; };
+      # A worker with data needs some server too: it knows the others from the last time.
+      known = if facts.join != null then [ facts.join ] else lib.optionals (!isControlPlane) facts.peers;
+    in
+    {
+      options.nico.settings = lib.mkOption {
+        type = lib.types.attrsOf lib.types.anything;
+        default = { };
+        example = { disable = [ "traefik" ]; };
+        description = "More settings of ${name}, as in its configuration file.";
+      };
+
+      config = {
+        services.${name} = {
+          enable = true;
+          role = if isControlPlane then "server" else "agent";
+          tokenFile = "/run/nico/join-token";
+          # Written at each start, by start.sh.
+          configPath = "/run/nico/config.yaml";
+        };
+
+        systemd.services.${service} = {
+          path = [
+            pkgs.curl
+            pkgs.gawk
+            pkgs.gnugrep
+            pkgs.iproute2
+            pkgs.iptables
+            pkgs.kubectl
+            pkgs.procps
+            pkgs.util-linux
+          ];
+          restartTriggers = [ (json settings) ];
+          preStart =
+            builtins.readFile ./common.sh
+            + ''
+              set_aside() { clear_containers; rm -f /etc/rancher/${name}/${name}.yaml; }
+              begin() { install -D -m 0600 "$member/$1.yaml" "$run/config.yaml"; }
+            ''
+            + builtins.readFile ./start.sh;
+          postStart = builtins.readFile ./common.sh + builtins.readFile ./joined.sh;
+          serviceConfig = {
+            # The start of a member does not wait for the others, whose quorum may need this machine's next change.
+            Type = lib.mkForce "exec";
+            # A machine that waits in vain fails in the end, so that NIO tries again.
+            TimeoutStartSec = lib.mkForce "15min";
+          };
+        };
+
+        nico.state =
+          {
+            data = "${dataDir facts.id}/${if isControlPlane then "server/db/etcd/member/wal" else "agent/kubelet.kubeconfig"}";
+            kubeconfig =
+              if isControlPlane then "/etc/rancher/${name}/${name}.yaml" else "${dataDir facts.id}/agent/kubelet.kubeconfig";
+          }
+          // lib.optionalAttrs facts.founds { "found.yaml" = json (settings // founding); }
+          // lib.optionalAttrs (facts.join != null) {
+            join = facts.url facts.join.ip joinPort;
+            "join.yaml" = json (settings // serverOf facts.join);
+          }
+          // lib.optionalAttrs (isControlPlane || known != [ ]) {
+            "member.yaml" = json (settings // (if known == [ ] then { } else serverOf (builtins.head known)));
+          };
+
+        networking.firewall = {
+          # By port and not by address: a machine may join that this one does not list yet.
+          allowedTCPPorts = [ 10250 ] ++ lib.optionals isControlPlane ports;
+          # The pods' network, VXLAN.
+          allowedUDPPorts = [ 8472 ];
+          trustedInterfaces = [ "cni0" "flannel.1" "flannel-v6.1" ] ++ lib.optional (name == "rke2") "cali+";
+        };
+      };
+    };
+
+  minimal = {
+    nico.leave = {
+      services = [ services.server ] ++ (if services.agent == services.server then [ ] else [ services.agent ]);
+      script = ''
+        # The cluster's own controller removes the member on this request, and says so.
+        leave_etcd() {
+          local node
+          node=$(value name)
+          kube() { kubectl --kubeconfig /etc/rancher/${name}/${name}.yaml --server "$1" --request-timeout 10s "''${@:2}"; }
+          kube "$1" annotate node "$node" --overwrite etcd.${name}.cattle.io/remove=true > /dev/null || return 1
+          for _ in $(seq 10); do
+            if kube "$1" get node "$node" -o yaml | grep -q "etcd.${name}.cattle.io/removed-node-name"; then return 0; fi
+            sleep "''${NICO_INTERVAL:-5}"
+          done
+          return 1
+        }
+        take_off() {
+          local data
+          data=/var/lib/rancher/${name}-$(value id)
+          clear_containers "$data"
+          # What remains is the server's part: etcd and the certificates.
+          rm -rf "$data.released" "$data/agent" "$data/data" /etc/rancher/${name} /etc/rancher/node
+          if [ -e "$data" ]; then mv "$data" "$data.released"; fi
+        }
+      '';
+    };
+  };
+}

@@ -1,0 +1,39 @@
+# Decides, at each start, how this machine takes part: it founds the cluster, joins it, or goes on with the data that it has. Prints
+# found, join or member. Until one of them is right, nothing starts.
+decide() {
+  local data peer
+  data=$(value data) || return 1
+  if [ -e "$data" ]; then
+    echo member
+  elif has founds; then
+    while read -r peer; do
+      if answers "$peer"; then
+        say "not founding the cluster: $peer answers already"
+        return 1
+      fi
+    done < "$member/peers"
+    echo found
+  elif has join; then
+    if ! answers "$(value join)"; then
+      say "waiting for $(value join)"
+      return 1
+    fi
+    echo join
+  else
+    say "starting nothing: no data of cluster id $(value id), and cluster.nix names nobody to join"
+    return 1
+  fi
+}
+
+# Data of another id stay where they are, but what still runs from them has to end.
+if [ -e "$state/started" ] && [ "$(cat "$state/started")" != "$(value id)" ]; then
+  say "ending what is left of cluster id $(cat "$state/started")"
+  set_aside
+  rm -f "$state/started" "$state/joined"
+fi
+
+# The files are read again each time: NICO may name another machine to join meanwhile.
+until how=$(decide); do sleep "${NICO_INTERVAL:-5}"; done
+say "start: $how"
+value id > "$state/started"
+begin "$how"

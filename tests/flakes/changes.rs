@@ -1,0 +1,167 @@
+//! What a change of cluster.nix changes on a machine, and what it restarts.
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use nico::api::names::ClusterId;
+use nico::api::spec::Endpoint;
+use nico::plan::cluster_nix::{ClusterNix, Lists, NixNode};
+
+use super::evaluated::{self, Evaluated, Flake, evaluate};
+
+pub(crate) fn node(name: &str, last: u8) -> NixNode {
+    NixNode {
+        name: name.to_owned(),
+        ip: format!("10.0.0.{last}"),
+    }
+}
+
+/// Three control plane machines and two workers, founded, behind an endpoint.
+pub(crate) fn founded() -> ClusterNix {
+    let control_plane = [node("cp-01", 11), node("cp-02", 12), node("cp-03", 13)];
+    let workers = [node("worker-01", 21), node("worker-02", 22)];
+    ClusterNix {
+        namespace: "clusters".to_owned(),
+        name: "prod".to_owned(),
+        id: ClusterId::from_bits(7),
+        bootstrap: None,
+        join: Some(node("cp-02", 12)),
+        endpoint: Some(Endpoint {
+            host: "10.0.0.10".to_owned(),
+            port: 6443,
+        }),
+        lists: Arc::new(Lists::new(&control_plane, &workers)),
+    }
+}
+
+/// While it is being founded.
+pub(crate) fn founding() -> ClusterNix {
+    ClusterNix {
+        bootstrap: Some("cp-01".to_owned()),
+        join: Some(node("cp-01", 11)),
+        ..founded()
+    }
+}
+
+/// The services that differ, which NixOS restarts.
+fn restarted(before: &Evaluated, after: &Evaluated, machine: &str) -> BTreeSet<String> {
+    let units = |of: &Evaluated| of[machine]["units"].as_object().unwrap().clone();
+    let (before, after) = (units(before), units(after));
+    let names = before.keys().chain(after.keys());
+    names
+        .filter(|name| before.get(*name) != after.get(*name))
+        .cloned()
+        .collect()
+}
+
+#[test]
+fn a_change_restarts_what_it_must_and_nothing_else() {
+    let Some(nix) = evaluated::nix_or_skip("a_change_restarts_what_it_must_and_nothing_else")
+    else {
+        return;
+    };
+    let base = founded();
+    let lists = |control_plane: &[NixNode], workers: &[NixNode]| ClusterNix {
+        lists: Arc::new(Lists::new(control_plane, workers)),
+        ..founded()
+    };
+    let three = [node("cp-01", 11), node("cp-02", 12), node("cp-03", 13)];
+    let two = [node("worker-01", 21), node("worker-02", 22)];
+    let clusters = [
+        base.clone(),
+        founding(),
+        ClusterNix {
+            join: Some(node("cp-03", 13)),
+            ..founded()
+        },
+        lists(&three, &[&two[..], &[node("worker-03", 23)]].concat()),
+        lists(&[&three[..], &[node("cp-04", 14)]].concat(), &two),
+        lists(
+            &[three[0].clone(), node("cp-02", 99), three[2].clone()],
+            &two,
+        ),
+        ClusterNix {
+            endpoint: Some(Endpoint {
+                host: "10.0.0.9".to_owned(),
+                port: 6443,
+            }),
+            ..founded()
+        },
+        ClusterNix {
+            id: ClusterId::from_bits(8),
+            ..founded()
+        },
+    ];
+    let texts: Vec<String> = clusters.iter().map(ClusterNix::render).collect();
+    for flake in Flake::ALL {
+        let found = evaluate(&nix, flake, "changes", &texts);
+        let [
+            base,
+            founding,
+            join,
+            worker,
+            control_plane,
+            address,
+            endpoint,
+            id,
+        ] = &found[..]
+        else {
+            panic!("as many results as shapes");
+        };
+        // The founder goes on, whatever becomes of `bootstrap`, of `join`, and of the others.
+        for (what, after) in [
+            ("bootstrap", founding),
+            ("join", join),
+            ("a worker", worker),
+            ("a control plane machine", control_plane),
+            ("another's address", address),
+        ] {
+            for machine in ["cp-01", "cp-03", "worker-01"] {
+                let units = restarted(base, after, machine);
+                assert!(
+                    units.is_empty(),
+                    "{flake:?}: {what} restarts {units:?} of {machine}"
+                );
+                let changed = base[machine]["hosts"] != after[machine]["hosts"];
+                assert_eq!(changed, what.starts_with('a'), "{flake:?}: {what}");
+                assert_eq!(base[machine]["ports"], after[machine]["ports"]);
+                assert_eq!(
+                    base[machine]["others"], after[machine]["others"],
+                    "{flake:?}: {what}"
+                );
+            }
+        }
+        // A new endpoint makes new certificates, which is the control plane's matter.
+        assert_eq!(
+            restarted(base, endpoint, "cp-01"),
+            flake.services(true),
+            "{flake:?}"
+        );
+        assert_eq!(
+            restarted(base, endpoint, "worker-01"),
+            BTreeSet::new(),
+            "{flake:?}"
+        );
+        // Another cluster of the same machines is another cluster.
+        assert_eq!(restarted(base, id, "cp-01"), flake.services(true));
+        assert_eq!(restarted(base, id, "worker-01"), flake.services(false));
+        // The machine whose own address changed.
+        assert_eq!(restarted(base, address, "cp-02"), flake.services(true));
+        // `minimal` is the same for all clusters.
+        assert!(
+            found.iter().all(|it| it["minimal"] == base["minimal"]),
+            "{flake:?}"
+        );
+    }
+}
+
+impl Flake {
+    /// The services of a machine that run the cluster.
+    fn services(self, control_plane: bool) -> BTreeSet<String> {
+        let name = match (self, control_plane) {
+            (Self::K3s, _) => "k3s",
+            (Self::Rke2, true) => "rke2-server",
+            (Self::Rke2, false) => "rke2-agent",
+        };
+        BTreeSet::from([name.to_owned()])
+    }
+}

@@ -1,0 +1,125 @@
+//! The flakes as Nix evaluates them, many files at once in one process.
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// The outputs of a flake: of each machine, and of `minimal`, what `report.nix` tells.
+pub(crate) type Evaluated = BTreeMap<String, Value>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flake {
+    K3s,
+    Rke2,
+}
+
+impl Flake {
+    pub(crate) const ALL: [Self; 2] = [Self::K3s, Self::Rke2];
+
+    pub(crate) fn directory(self) -> &'static str {
+        match self {
+            Self::K3s => "k3s",
+            Self::Rke2 => "rke2",
+        }
+    }
+}
+
+/// Nix where it is installed; else the test says that it is skipped.
+pub(crate) fn nix_or_skip(test: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let nix = std::env::split_paths(&path)
+        .map(|directory| directory.join("nix-instantiate"))
+        .find(|file| file.is_file());
+    if nix.is_none() {
+        // Not by a macro, whose output the test harness would keep to itself.
+        let _ = writeln!(
+            io::stderr(),
+            "skipped {test}: nix-instantiate is not on PATH"
+        );
+    }
+    nix
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A directory of its own for a test's files.
+pub(crate) fn scratch(purpose: &str) -> PathBuf {
+    let name = format!("flakes-{purpose}-{}", std::process::id());
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = fs::remove_dir_all(&directory);
+    fs::create_dir_all(&directory).unwrap();
+    directory
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap().path();
+        let target = to.join(entry.file_name().unwrap());
+        if entry.is_dir() {
+            copy(&entry, &target);
+        } else {
+            fs::copy(&entry, &target).unwrap();
+        }
+    }
+}
+
+/// A flake as NIO leaves it on a control plane machine, once for each cluster.nix.
+pub(crate) fn evaluate(
+    nix: &Path,
+    flake: Flake,
+    purpose: &str,
+    texts: &[String],
+) -> Vec<Evaluated> {
+    evaluate_with(nix, flake, purpose, texts, |_| ())
+}
+
+/// The same, after more files were put into each directory.
+pub(crate) fn evaluate_with(
+    nix: &Path,
+    flake: Flake,
+    purpose: &str,
+    texts: &[String],
+    add: impl Fn(&Path),
+) -> Vec<Evaluated> {
+    let directory = scratch(&format!("{purpose}-{}", flake.directory()));
+    let examples = root().join("examples/flakes");
+    copy(&examples.join("lib"), &directory.join("lib"));
+    let mut list = String::from("import ");
+    list.push_str(root().join("tests/flakes/report.nix").to_str().unwrap());
+    list.push_str(" [\n");
+    for (index, text) in texts.iter().enumerate() {
+        let here = directory.join(index.to_string());
+        copy(&examples.join(flake.directory()), &here);
+        fs::write(here.join("cluster.nix"), text).unwrap();
+        fs::write(here.join("join-token"), "1".repeat(64)).unwrap();
+        fs::write(here.join("worker-token"), "2".repeat(64)).unwrap();
+        fs::write(here.join("machine-ssh-key"), "a private key").unwrap();
+        add(&here);
+        list.push_str("  ./");
+        list.push_str(&index.to_string());
+        list.push('\n');
+    }
+    list.push_str("]\n");
+    fs::write(directory.join("all.nix"), list).unwrap();
+    let output = Command::new(nix)
+        .args(["--readonly-mode", "--store", "dummy://"])
+        .args(["--eval", "--strict", "--json", "--show-trace", "all.nix"])
+        .current_dir(&directory)
+        .env("HOME", &directory)
+        .env("NIX_CONF_DIR", &directory)
+        .output()
+        .expect("nix-instantiate can be started");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{flake:?} does not evaluate: {errors}"
+    );
+    let _ = fs::remove_dir_all(&directory);
+    serde_json::from_slice(&output.stdout).expect("Nix prints JSON")
+}

@@ -1,0 +1,271 @@
+//! The flakes of `examples/flakes`: real Nix evaluates them for what NICO writes into cluster.nix, and their scripts are run.
+//!
+//! nixpkgs is not there offline. `nixpkgs/` stands in for it: what the flakes use of it, and an error for all else.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod changes;
+mod evaluated;
+mod scripts;
+mod shapes;
+
+use evaluated::{Evaluated, Flake, evaluate};
+use nico::api::spec::Endpoint;
+use nico::api::status::Role;
+use nico::plan::cluster_nix::{ClusterNix, NixNode};
+use serde_json::Value;
+use shapes::{is_ipv6, shapes};
+
+/// How many shapes of cluster.nix each flake is evaluated for.
+const SHAPES: usize = 100;
+
+/// The files of /var/lib/nico/member by which a machine starts.
+fn state<'a>(machine: &'a Value, file: &str) -> Option<&'a str> {
+    machine["state"][file].as_str()
+}
+
+fn names(nodes: &[NixNode]) -> Vec<&str> {
+    nodes.iter().map(|node| node.name.as_str()).collect()
+}
+
+/// The rules that hold in every distribution.
+fn check(flake: Flake, cluster: &ClusterNix, found: &Evaluated) {
+    let control_plane = names(cluster.lists.of(Role::ControlPlane));
+    let workers = names(cluster.lists.of(Role::Worker));
+    let mut expected: Vec<&str> = [&control_plane[..], &workers[..], &["minimal"]].concat();
+    expected.sort_unstable();
+    let outputs: Vec<&str> = found.keys().map(String::as_str).collect();
+    assert_eq!(outputs, expected, "the outputs of {flake:?}");
+
+    let founding: Vec<&str> = expected
+        .iter()
+        .filter(|name| state(&found[**name], "founds").is_some())
+        .copied()
+        .collect();
+    let told: Vec<&str> = cluster.bootstrap.as_deref().into_iter().collect();
+    assert_eq!(founding, told, "exactly the named machine founds");
+
+    for (nodes, role) in [
+        (&control_plane, Role::ControlPlane),
+        (&workers, Role::Worker),
+    ] {
+        for name in nodes {
+            let machine = &found[*name];
+            let text = cluster.render();
+            let wrong = flake.refuses(cluster, role);
+            let failed = machine["failed"].as_array().unwrap();
+            assert_eq!(
+                failed.is_empty(),
+                !wrong,
+                "{flake:?} {name}: {failed:?} in {text}"
+            );
+            assert_eq!(machine["hostName"], **name);
+            let kind = if role == Role::ControlPlane {
+                "control-plane"
+            } else {
+                "worker"
+            };
+            assert_eq!(state(machine, "role"), Some(kind), "{name}");
+            assert_eq!(state(machine, "id"), Some(cluster.id.as_str()));
+
+            let join = cluster.join.as_ref().filter(|join| join.name != **name);
+            let join = join.filter(|_| cluster.bootstrap.as_deref() != Some(*name));
+            let url =
+                join.map(|join| format!("https://{}", authority(&join.ip, flake.join_port(role))));
+            assert_eq!(
+                state(machine, "join"),
+                url.as_deref(),
+                "{flake:?} {name}: {text}"
+            );
+
+            let others = cluster.lists.of(Role::ControlPlane).iter();
+            let peers: Vec<String> = others
+                .filter(|peer| peer.name != **name)
+                .map(|peer| format!("https://{}\n", authority(&peer.ip, 6443)))
+                .collect();
+            let peers = peers.concat();
+            assert_eq!(state(machine, "peers"), Some(peers.as_str()));
+            let tokens = machine["activation"].to_string();
+            assert_eq!(tokens.contains("worker-token"), role == Role::ControlPlane);
+            assert!(tokens.contains("join-token") && tokens.contains("authorized_keys.d"));
+            flake.check(machine, cluster, name, role);
+        }
+    }
+    for node in cluster
+        .lists
+        .of(Role::Worker)
+        .iter()
+        .chain(cluster.lists.of(Role::ControlPlane))
+    {
+        let listed = &found[expected[0]]["hosts"][&node.ip];
+        if expected[0] != "minimal" && shapes::is_ip(&node.ip) {
+            assert!(
+                listed
+                    .as_array()
+                    .unwrap()
+                    .contains(&Value::from(node.name.as_str()))
+            );
+        }
+    }
+    assert!(found["minimal"]["units"]["nico-leave"]["script"].is_string());
+}
+
+/// A host and a port as they stand in a URL.
+fn authority(host: &str, port: u16) -> String {
+    if is_ipv6(host) {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
+#[test]
+fn every_machine_of_every_shape_has_its_part() {
+    let Some(nix) = evaluated::nix_or_skip("every_machine_of_every_shape_has_its_part") else {
+        return;
+    };
+    let clusters = shapes(SHAPES);
+    for flake in Flake::ALL {
+        let texts: Vec<String> = clusters.iter().map(ClusterNix::render).collect();
+        let found = evaluate(&nix, flake, "shapes", &texts);
+        for (cluster, found) in clusters.iter().zip(&found) {
+            check(flake, cluster, found);
+        }
+    }
+}
+
+/// NICO sorts its lists; a file by hand need not.
+#[test]
+fn the_order_of_the_lists_does_not_matter() {
+    let Some(nix) = evaluated::nix_or_skip("the_order_of_the_lists_does_not_matter") else {
+        return;
+    };
+    let clusters = shapes(10);
+    for flake in Flake::ALL {
+        let mut texts = Vec::new();
+        for cluster in &clusters {
+            let text = cluster.render();
+            let (comment, json) = text.split_once("builtins.fromJSON ''\n").unwrap();
+            let mut value: Value =
+                serde_json::from_str(json.trim_end().trim_end_matches("''")).unwrap();
+            for list in ["controlPlane", "workers"] {
+                value[list].as_array_mut().unwrap().reverse();
+            }
+            texts.push(format!("{comment}builtins.fromJSON ''\n{value}\n''\n"));
+            texts.push(text);
+        }
+        let found = evaluate(&nix, flake, "order", &texts);
+        for pair in found.chunks(2) {
+            assert_eq!(pair[0], pair[1]);
+        }
+    }
+}
+
+impl Flake {
+    /// Whether the flake is to refuse a machine, with a message.
+    fn refuses(self, _cluster: &ClusterNix, _role: Role) -> bool {
+        match self {
+            Self::K3s | Self::Rke2 => false,
+        }
+    }
+
+    /// The port at which machines join.
+    fn join_port(self, _role: Role) -> u16 {
+        match self {
+            Self::K3s => 6443,
+            Self::Rke2 => 9345,
+        }
+    }
+
+    /// What holds of one distribution alone.
+    fn check(self, machine: &Value, cluster: &ClusterNix, name: &str, role: Role) {
+        match self {
+            Self::K3s | Self::Rke2 => self.check_rancher(machine, cluster, name, role),
+        }
+    }
+
+    fn check_rancher(self, machine: &Value, cluster: &ClusterNix, name: &str, role: Role) {
+        let server = role == Role::ControlPlane;
+        let (service, command) = match (self, server) {
+            (Self::Rke2, true) => ("rke2-server", "rke2 server"),
+            (Self::Rke2, false) => ("rke2-agent", "rke2 agent"),
+            (_, true) => ("k3s", "k3s server"),
+            (_, false) => ("k3s", "k3s agent"),
+        };
+        let start = machine["units"][service]["serviceConfig"]["ExecStart"]
+            .as_str()
+            .unwrap();
+        assert!(
+            start.contains(&format!("/bin/{command} ")),
+            "{name}: {start}"
+        );
+        assert!(start.contains("--token-file /run/nico/join-token"));
+        assert!(
+            !start.contains("--server") && !start.contains("--cluster-init"),
+            "{start}"
+        );
+
+        let settings = |file: &str| -> Option<Value> {
+            Some(serde_json::from_str(state(machine, file)?).unwrap())
+        };
+        let found = settings("found.yaml");
+        assert_eq!(found.is_some(), cluster.bootstrap.as_deref() == Some(name));
+        for found in found
+            .iter()
+            .chain(&settings("member.yaml").filter(|_| cluster.join.is_none() && server))
+        {
+            assert!(
+                found.get("server").is_none(),
+                "who founds joins nobody: {found}"
+            );
+        }
+        for (file, value) in
+            ["found.yaml", "join.yaml", "member.yaml"].map(|file| (file, settings(file)))
+        {
+            let Some(value) = value else { continue };
+            let initial = self == Self::K3s && file == "found.yaml";
+            assert_eq!(
+                value.get("cluster-init").is_some(),
+                initial,
+                "{file}: {value}"
+            );
+            assert_eq!(value["node-name"], name);
+            assert!(
+                value["data-dir"]
+                    .as_str()
+                    .unwrap()
+                    .ends_with(cluster.id.as_str())
+            );
+            assert_eq!(value.get("agent-token-file").is_some(), server);
+            let Some(sans) = value["tls-san"].as_array() else {
+                assert!(!server);
+                assert!(
+                    value.get("server").is_some(),
+                    "a worker has a server: {value}"
+                );
+                continue;
+            };
+            let own = cluster
+                .lists
+                .of(role)
+                .iter()
+                .find(|node| node.name == name)
+                .unwrap();
+            let endpoint = cluster.endpoint.as_ref().map(|Endpoint { host, .. }| host);
+            for covered in [Some(&own.ip), endpoint].into_iter().flatten() {
+                assert!(
+                    sans.contains(&Value::from(covered.as_str())),
+                    "{covered}: {value}"
+                );
+            }
+        }
+        let ports: Vec<u64> = machine["ports"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(Value::as_u64)
+            .collect();
+        assert_eq!(ports.contains(&6443), server);
+        assert!(ports.contains(&10250));
+    }
+}
