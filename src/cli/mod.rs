@@ -13,6 +13,7 @@ mod kubeconfig;
 mod logging;
 mod panics;
 pub mod run;
+mod signals;
 
 /// Prints a text to standard output, or says on standard error why there is none.
 #[must_use]

@@ -10,12 +10,8 @@ use clap::{
     builder::{PossibleValue, PossibleValuesParser},
     error::ErrorKind,
 };
-use kube::{Client, client::AuthError};
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
-    time::sleep,
-};
+use kube::{Client, Config, client::AuthError};
+use tokio::{sync::watch, time::sleep};
 use tracing::{info, warn};
 
 use super::{
@@ -24,13 +20,16 @@ use super::{
     kubeconfig::{self, ConfigError},
     logging::{self, LogFormat},
     panics,
+    signals::Signals,
 };
 use crate::{
     api::{names::is_dns_label, rules},
     controller::{
         self, RunError,
         client::bounded,
+        leader::{Elector, Lost, term::Term},
         readiness::{Readiness, mark},
+        schedule::LEASE_CALL_TIMEOUT,
         settings::OperatorSettings,
     },
     plan::nio,
@@ -102,6 +101,14 @@ pub struct RunArgs {
     )]
     ssh_port: NonZeroU16,
 
+    /// Of several replicas, let only the holder of the Lease nico-leader write; needed with more than one
+    #[arg(long, env = "NICO_LEADER_ELECT", hide_env_values = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", value_parser = parse_switch)]
+    leader_elect: bool,
+
+    /// Namespace of that Lease [default: the pod's, or that of the kubeconfig's context]
+    #[arg(long, env = "NICO_LEASE_NAMESPACE", hide_env_values = true, value_name = "NAMESPACE", value_parser = parse_namespace)]
+    lease_namespace: Option<String>,
+
     /// Form of the log lines on stderr
     #[arg(
         long,
@@ -144,6 +151,8 @@ enum StartError {
     Runtime(#[source] std::io::Error),
     #[error(transparent)]
     Controller(#[from] RunError),
+    #[error(transparent)]
+    Lease(#[from] Lost),
     #[error("the controller ended without being told to")]
     Ended,
 }
@@ -154,35 +163,56 @@ pub fn main(args: RunArgs) -> ExitCode {
     logging::start(&args.log, args.log_format);
     panics::tell_where();
     let http_addr = args.http_addr;
+    let lease = args.leader_elect.then(|| LeaseFlags {
+        namespace: given(args.lease_namespace.clone()),
+    });
     let settings = match settings(args) {
         Ok(settings) => settings,
         Err(message) => clap::Error::raw(ErrorKind::ValueValidation, message).exit(),
     };
-    finish(start(settings, http_addr).map_err(Into::into))
+    finish(start(settings, http_addr, lease).map_err(Into::into))
 }
 
-fn start(settings: OperatorSettings, http_addr: SocketAddr) -> Result<(), StartError> {
+/// What the flags say of leader election.
+struct LeaseFlags {
+    /// Where the Lease lies; absent: in the client's own namespace.
+    namespace: Option<String>,
+}
+
+fn start(
+    settings: OperatorSettings,
+    http_addr: SocketAddr,
+    lease: Option<LeaseFlags>,
+) -> Result<(), StartError> {
     // Two threads: the work is waiting for answers, and a node's core count says nothing about it.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(StartError::Runtime)?;
-    let result = runtime.block_on(run(settings, http_addr));
+    let result = runtime.block_on(run(settings, http_addr, lease));
     runtime.shutdown_timeout(RUNTIME_DEADLINE);
     result
 }
 
-async fn run(settings: OperatorSettings, http_addr: SocketAddr) -> Result<(), StartError> {
+async fn run(
+    settings: OperatorSettings,
+    http_addr: SocketAddr,
+    lease: Option<LeaseFlags>,
+) -> Result<(), StartError> {
     let mut signals = Signals::listen().map_err(StartError::Signals)?;
     let config = kubeconfig::find().await?;
     let server = host_and_port(&config.cluster_url);
-    let client = bounded(config, settings.request_timeout).map_err(|error| match error {
-        // kube's own message shows the proxy's URL, and a password with it.
-        kube::Error::ProxyProtocolUnsupported { .. }
-        | kube::Error::ProxyProtocolDisabled { .. } => StartError::Proxy,
-        other => StartError::Client(causes(&other)),
-    })?;
+    let term = lease.is_some().then(Term::default);
+    let client = connect(&config, settings.request_timeout, term.clone())?;
+    let elector = match lease.zip(term) {
+        Some((lease, term)) => {
+            let own = connect(&config, LEASE_CALL_TIMEOUT, None)?;
+            let namespace = lease.namespace.unwrap_or(config.default_namespace);
+            Some(Elector::new(own, &namespace, term))
+        }
+        None => None,
+    };
 
     let health = Arc::new(Readiness::default());
     let http = HttpServer::bind(http_addr).await?;
@@ -194,9 +224,18 @@ async fn run(settings: OperatorSettings, http_addr: SocketAddr) -> Result<(), St
         let told = stopped.clone();
         tokio::select! {
             () = wait_for_api_server(&client, &server, &health) => {}
-            () = stop_told(told) => return Ok(()),
+            () = stop_told(told) => return Ok::<(), StartError>(()),
         }
-        controller::run(client.clone(), settings, health.clone(), stop_told(stopped)).await
+        let stop = stop_told(stopped.clone());
+        let work = async {
+            let stop = stop_told(stopped);
+            let ended = controller::run(client.clone(), settings, health.clone(), stop).await;
+            ended.map_err(StartError::from)
+        };
+        match elector {
+            Some(elector) => elector.lead(&health, stop, work).await,
+            None => work.await,
+        }
     });
 
     tokio::select! {
@@ -216,7 +255,22 @@ async fn run(settings: OperatorSettings, http_addr: SocketAddr) -> Result<(), St
     Ok(())
 }
 
-/// The settings that the flags ask for. An empty value, as manifests have it, is as good as none.
+/// A client of the API server.
+fn connect(config: &Config, longest: Duration, term: Option<Term>) -> Result<Client, StartError> {
+    bounded(config.clone(), longest, term).map_err(|error| match error {
+        // kube's own message shows the proxy's URL, and a password with it.
+        kube::Error::ProxyProtocolUnsupported { .. }
+        | kube::Error::ProxyProtocolDisabled { .. } => StartError::Proxy,
+        other => StartError::Client(causes(&other)),
+    })
+}
+
+/// An empty value, as manifests have it, is as good as none.
+fn given(value: Option<String>) -> Option<String> {
+    value.filter(|value| !value.is_empty())
+}
+
+/// The settings that the flags ask for.
 fn settings(args: RunArgs) -> Result<OperatorSettings, String> {
     let RunArgs {
         watch_namespace,
@@ -226,10 +280,11 @@ fn settings(args: RunArgs) -> Result<OperatorSettings, String> {
         request_timeout,
         ssh_port,
         http_addr: _,
+        leader_elect: _,
+        lease_namespace: _,
         log_format: _,
         log: _,
     } = args;
-    let given = |value: Option<String>| value.filter(|value| !value.is_empty());
     let default_git_repo = given(default_git_repo);
     if let Some(repository) = &default_git_repo {
         // Not by clap, whose message would show the value, and a password with it.
@@ -254,6 +309,14 @@ fn parse_namespace(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err("not the name of a namespace: at most 63 of a-z, 0-9 and -".to_owned())
+    }
+}
+
+fn parse_switch(text: &str) -> Result<bool, String> {
+    match text {
+        "true" => Ok(true),
+        "" | "false" => Ok(false),
+        _ => Err("must be true or false".to_owned()),
     }
 }
 
@@ -321,27 +384,4 @@ fn host_and_port(url: &hyper::Uri) -> String {
 async fn stop_told(mut stopped: watch::Receiver<bool>) {
     // An error means that the sender is gone, and with it the program.
     let _ = stopped.wait_for(|stopped| *stopped).await;
-}
-
-/// SIGTERM, as a kubelet sends it, and SIGINT, as Ctrl-C does.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    /// Waits for the next of them and says which it was.
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
 }

@@ -10,7 +10,7 @@ use kube::core::{ObjectList, Request};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::client::{NoAnswer, TooLong};
+use super::client::{NoAnswer, NotLeading, TooLong};
 use super::schedule::{METADATA_PAGE, PAGE};
 use crate::api::metadata::CUT;
 use crate::api::names::FIELD_MANAGER;
@@ -92,6 +92,9 @@ fn explain(what: String, error: &kube::Error) -> CallError {
         }
         kube::Error::Service(error) if error.is::<TooLong>() => {
             unanswered(what, "the answer is longer than NICO reads")
+        }
+        kube::Error::Service(error) if error.is::<NotLeading>() => {
+            unanswered(what, "not sent: this process does not lead")
         }
         kube::Error::HyperError(_) | kube::Error::Service(_) => {
             unanswered(what, "the API server could not be reached")

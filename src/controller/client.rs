@@ -1,6 +1,6 @@
 //! The client of the API server: every call is bounded as a whole, from its first byte to the last of its answer, and the API
 //! server is told to give it up by then, too: a write that NICO no longer waits for must not land long after. Answers are bounded in
-//! depth and in length, and few long ones are held at the same time.
+//! depth and in length, and few long ones are held at the same time. With leader election only the leader's writes are sent.
 
 pub mod depth;
 
@@ -12,13 +12,14 @@ use futures::future::BoxFuture;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper::http::uri::PathAndQuery;
-use hyper::{Request, Response, Uri};
+use hyper::{Method, Request, Response, Uri};
 use kube::client::{Body, ClientBuilder, DynBody};
 use kube::{Client, Config};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tower::{BoxError, Service, layer::layer_fn};
 
+use super::leader::term::Term;
 use depth::Depth;
 
 /// An answer that did not come in time.
@@ -38,13 +39,20 @@ const LONG_ANSWERS: usize = 4;
 #[error("the answer is longer than {LONGEST_ANSWER} bytes")]
 pub struct TooLong;
 
-/// A client whose calls take at most `longest` each. A watch has to begin in that time; it may last.
-pub fn bounded(config: Config, longest: Duration) -> kube::Result<Client> {
+/// A write that was not sent since this process does not lead, or does not know any more that it does.
+#[derive(Debug, thiserror::Error)]
+#[error("not sent: this process does not lead")]
+pub struct NotLeading;
+
+/// A client whose calls take at most `longest` each. A watch has to begin in that time; it may last. With a `term`, nothing is written
+/// outside of it.
+pub fn bounded(config: Config, longest: Duration, term: Option<Term>) -> kube::Result<Client> {
     let long_answers = Arc::new(Semaphore::new(LONG_ANSWERS));
     let layer = layer_fn(move |inner| BoundedCalls {
         inner,
         longest,
         long_answers: Arc::clone(&long_answers),
+        term: term.clone(),
     });
     Ok(ClientBuilder::try_from(config)?.with_layer(&layer).build())
 }
@@ -54,6 +62,8 @@ struct BoundedCalls<S> {
     longest: Duration,
     /// Room for long answers.
     long_answers: Arc<Semaphore>,
+    /// When writes may be sent; absent: always.
+    term: Option<Term>,
 }
 
 impl<S> Service<Request<Body>> for BoundedCalls<S>
@@ -70,6 +80,10 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        if !reads && self.term.as_ref().is_some_and(|term| !term.may_write()) {
+            return Box::pin(std::future::ready(Err(NotLeading.into())));
+        }
         let query = request.uri().query().unwrap_or_default();
         let watches = query.split('&').any(|part| part == "watch=true");
         let request = if watches {
@@ -166,6 +180,7 @@ mod tests {
             inner: service_fn(answer),
             longest: Duration::from_millis(50),
             long_answers: Arc::new(Semaphore::new(1)),
+            term: None,
         };
         let request = Request::get(uri).body(Body::empty()).unwrap();
         service.oneshot(request).await.map(drop)
@@ -205,9 +220,35 @@ mod tests {
                 }),
                 longest: Duration::from_millis(1500),
                 long_answers: Arc::new(Semaphore::new(1)),
+                term: None,
             };
             let request = Request::get(uri).body(Body::empty()).unwrap();
             assert!(service.oneshot(request).await.is_ok());
+        }
+    }
+
+    #[tokio::test]
+    async fn outside_of_its_term_a_process_reads_and_does_not_write() {
+        for (method, is_sent) in [
+            (Method::GET, true),
+            (Method::POST, false),
+            (Method::PUT, false),
+            (Method::PATCH, false),
+            (Method::DELETE, false),
+        ] {
+            let service = BoundedCalls {
+                inner: service_fn(|_| async {
+                    let empty: Box<DynBody> =
+                        Box::new(Full::new(Bytes::new()).map_err(BoxError::from));
+                    Ok::<_, BoxError>(Response::new(empty))
+                }),
+                longest: Duration::from_secs(60),
+                long_answers: Arc::new(Semaphore::new(1)),
+                term: Some(Term::default()),
+            };
+            let request = Request::builder().method(&method).uri("/api");
+            let answer = service.oneshot(request.body(Body::empty()).unwrap()).await;
+            assert_eq!(answer.is_ok(), is_sent, "{method}");
         }
     }
 
@@ -248,6 +289,7 @@ mod tests {
             }),
             longest: Duration::from_millis(50),
             long_answers: Arc::new(Semaphore::new(LONG_ANSWERS)),
+            term: None,
         };
         let mut service = service();
         let mut ask = |path| service.call(Request::get(path).body(Body::empty()).unwrap());

@@ -56,6 +56,15 @@ impl TakenUp {
         }
     }
 
+    /// So long ago by the wall clock, as it is after the machine was suspended.
+    #[cfg(test)]
+    pub(super) fn long_ago(age: Duration) -> Self {
+        Self {
+            wall: SystemTime::now() - age,
+            ..Self::now()
+        }
+    }
+
     /// How old the decision is at the most: time in which the machine was suspended counts.
     #[must_use]
     pub fn age(&self) -> Duration {
@@ -85,11 +94,7 @@ mod tests {
 
     #[test]
     fn a_decision_ages_while_its_machine_is_suspended_and_when_the_wall_clock_is_set_back() {
-        let suspended = TakenUp {
-            wall: SystemTime::now() - HOUR,
-            ..TakenUp::now()
-        };
-        assert!(suspended.age() >= HOUR);
+        assert!(TakenUp::long_ago(HOUR).age() >= HOUR);
         let Some(steady) = Instant::now().checked_sub(Duration::from_secs(1)) else {
             return;
         };

@@ -23,6 +23,7 @@ pub mod detect;
 pub mod events;
 pub mod gate;
 pub mod interest;
+pub mod leader;
 pub mod live;
 pub mod lock;
 pub mod memory;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::lock::lock;
 
@@ -18,7 +19,12 @@ pub mod mark {
     /// The first list of NixosConfigurations is in its store.
     pub const CONFIGURATIONS: &str = "nixosconfigurations";
 
-    /// All of them.
+    /// The Lease of leader election was read.
+    pub const LEASE: &str = "lease";
+
+    /// What a follower needs: it has no stores before it leads.
+    pub(super) const OF_A_FOLLOWER: [&str; 2] = [API_SERVER, LEASE];
+    /// What NICO needs that leads, or runs without leader election.
     pub const ALL: [&str; 5] = [API_SERVER, CRDS, CLUSTERS, MACHINES, CONFIGURATIONS];
 }
 
@@ -26,6 +32,7 @@ pub mod mark {
 #[derive(Debug)]
 pub struct Readiness {
     marks: Mutex<BTreeMap<&'static str, bool>>,
+    standing_by: AtomicBool,
 }
 
 impl Default for Readiness {
@@ -33,6 +40,7 @@ impl Default for Readiness {
     fn default() -> Self {
         Self {
             marks: Mutex::new(mark::ALL.map(|name| (name, false)).into()),
+            standing_by: AtomicBool::new(false),
         }
     }
 }
@@ -43,11 +51,37 @@ impl Readiness {
         lock(&self.marks).insert(name, ready);
     }
 
+    /// Says whether another process leads: one that stands by is ready without the stores.
+    pub fn stand_by(&self, standing_by: bool) {
+        self.standing_by.store(standing_by, Ordering::SeqCst);
+    }
+
     /// The marks that are still missing, by name; none: ready.
     #[must_use]
     pub fn missing(&self) -> Vec<&'static str> {
         let marks = lock(&self.marks);
+        let standing_by = self.standing_by.load(Ordering::SeqCst);
+        let counts = |name: &&str| !standing_by || mark::OF_A_FOLLOWER.contains(name);
         let missing = marks.iter().filter(|(_, ready)| !**ready);
-        missing.map(|(name, _)| *name).collect()
+        let missing = missing.map(|(name, _)| *name);
+        missing.filter(counts).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_follower_is_ready_without_stores_and_not_without_the_lease() {
+        let health = Readiness::default();
+        health.set(mark::LEASE, false);
+        health.stand_by(true);
+        health.set(mark::API_SERVER, true);
+        assert_eq!(health.missing(), [mark::LEASE]);
+        health.set(mark::LEASE, true);
+        assert!(health.missing().is_empty());
+        health.stand_by(false);
+        assert_eq!(health.missing().len(), mark::ALL.len() - 1);
     }
 }

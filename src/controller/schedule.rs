@@ -98,3 +98,18 @@ pub const PAGE: u32 = 50;
 pub const METADATA_PAGE: u32 = 250;
 /// Machines on a page of their watch. They are small, and there may be ten thousand: fewer on a page would make many requests.
 pub const MACHINES_PAGE: u32 = 200;
+
+/// How long a Lease lasts that nobody renews: a follower takes over once it has seen it unchanged for so long.
+pub const LEASE_DURATION: Duration = Duration::from_secs(10);
+/// The longest duration that a follower believes of another one's Lease.
+pub const LONGEST_LEASE_DURATION: Duration = Duration::from_secs(60);
+/// How long after it sent its last renewal a leader stops writing.
+pub const LEASE_RENEW_DEADLINE: Duration = Duration::from_secs(7);
+/// How often a leader renews the Lease.
+pub const LEASE_RENEW_PAUSE: Duration = Duration::from_secs(2);
+/// How often a follower looks at the Lease, and a leader tries again after a failure.
+pub const LEASE_RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// Bounds each call for the Lease.
+pub const LEASE_CALL_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long giving the Lease up may hold up the end of the process.
+pub const LEASE_RELEASE_TIMEOUT: Duration = Duration::from_secs(2);

@@ -11,6 +11,7 @@ mod deletion;
 mod faults;
 mod figures;
 mod kubeconfig_works;
+mod leader;
 mod leaving;
 mod races;
 mod rolling;

@@ -12,7 +12,7 @@ use std::{
 use serde_json::Value;
 
 /// Every flag of `nico run` with its environment twin.
-const FLAGS: [(&str, &str); 9] = [
+const FLAGS: [(&str, &str); 11] = [
     ("--watch-namespace", "NICO_WATCH_NAMESPACE"),
     ("--default-git-repo", "NICO_DEFAULT_GIT_REPO"),
     ("--nio", "NICO_NIO"),
@@ -20,12 +20,14 @@ const FLAGS: [(&str, &str); 9] = [
     ("--request-timeout", "NICO_REQUEST_TIMEOUT"),
     ("--http-addr", "NICO_HTTP_ADDR"),
     ("--ssh-port", "NICO_SSH_PORT"),
+    ("--leader-elect", "NICO_LEADER_ELECT"),
+    ("--lease-namespace", "NICO_LEASE_NAMESPACE"),
     ("--log-format", "NICO_LOG_FORMAT"),
     ("--log", "NICO_LOG"),
 ];
 
 /// Values that are refused, by flag.
-const BAD: [(&str, &str); 21] = [
+const BAD: [(&str, &str); 23] = [
     ("--watch-namespace", "Not_A_Namespace"),
     ("--watch-namespace", "a.b"),
     ("--default-git-repo", "ext::sh -c id"),
@@ -45,6 +47,8 @@ const BAD: [(&str, &str); 21] = [
     ("--ssh-port", "0"),
     ("--ssh-port", "65536"),
     ("--ssh-port", "ssh"),
+    ("--leader-elect", "maybe"),
+    ("--lease-namespace", "a.b"),
     ("--log-format", "xml"),
     ("--log", "nico=loud"),
 ];

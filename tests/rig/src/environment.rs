@@ -117,7 +117,7 @@ impl Environment {
     }
 
     /// A kubeconfig with which a `ServiceAccount` of `namespace`, made for this, reaches the API server at `url`; it has the
-    /// rights that are shipped for one namespace, in that namespace, and none elsewhere.
+    /// rights that are shipped for one namespace, and those to the Lease, in that namespace, and none elsewhere.
     pub async fn namespace_kubeconfig(
         &self,
         client: &Client,
@@ -127,7 +127,12 @@ impl Environment {
         let account = json!({"apiVersion": "v1", "kind": "ServiceAccount",
             "metadata": {"name": "nico", "namespace": namespace}});
         let mut objects = vec![account];
-        for mut object in self.namespace_rights.clone() {
+        let to_the_lease = self.rights.iter().filter(|object| {
+            object["kind"]
+                .as_str()
+                .is_some_and(|kind| ["Role", "RoleBinding"].contains(&kind))
+        });
+        for mut object in to_the_lease.chain(&self.namespace_rights).cloned() {
             object["metadata"]["namespace"] = json!(namespace);
             if object["kind"] == "RoleBinding" {
                 object["subjects"] =

@@ -1,0 +1,59 @@
+//! How long this process may still write: the part of leader election that each write asks.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::controller::clock::TakenUp;
+use crate::controller::lock::lock;
+use crate::controller::schedule::LEASE_RENEW_DEADLINE;
+
+/// How long a leader may still write. It runs out by itself where the Lease is not renewed. Clones are the same one.
+#[derive(Clone, Debug, Default)]
+pub struct Term(Arc<Mutex<Option<TakenUp>>>);
+
+impl Term {
+    /// The Lease was taken or renewed by a request that was sent at `sent`: others count from its arrival, which is later.
+    pub(super) fn renew(&self, sent: TakenUp) {
+        *lock(&self.0) = Some(sent);
+    }
+
+    /// Nothing may be written any more.
+    pub(super) fn end(&self) {
+        *lock(&self.0) = None;
+    }
+
+    /// What is left of it; zero where this process does not lead.
+    #[must_use]
+    pub fn left(&self) -> Duration {
+        let sent = *lock(&self.0);
+        sent.map_or(Duration::ZERO, |sent| {
+            LEASE_RENEW_DEADLINE.saturating_sub(sent.age())
+        })
+    }
+
+    /// Whether this process may write.
+    #[must_use]
+    pub fn may_write(&self) -> bool {
+        !self.left().is_zero()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_runs_out_by_itself_and_ends_at_once() {
+        let term = Term::default();
+        assert!(!term.may_write(), "nobody leads before the Lease is taken");
+        term.renew(TakenUp::now());
+        assert!(term.may_write());
+        assert!(term.left() <= LEASE_RENEW_DEADLINE);
+        // The machine was suspended, or the process was.
+        term.renew(TakenUp::long_ago(LEASE_RENEW_DEADLINE));
+        assert!(!term.may_write());
+        term.renew(TakenUp::now());
+        term.end();
+        assert!(!term.may_write());
+    }
+}

@@ -1,0 +1,309 @@
+//! Several replicas with leader election: one writes, and another takes over when it is told to end, is killed, is cut off, is paused,
+//! or loses the Lease by a person's hand.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
+use rig::judge::broken_rules;
+use rig::judge::rollout::{Evidence, Rules, broken_rolls};
+use rig::process::KillSwitch;
+use rig::proxy::{Call, Effect, Fault, Moment, Proxy};
+use rig::wait::{wait_describing, wait_for};
+use rig::world::{NicoSetup, RunningNico, World};
+use serde_json::{Value, json};
+
+use crate::common::case::at_rest;
+use crate::common::{DEADLINE, five, listed, nico, three_and_two};
+
+/// A replica with a proxy of its own.
+struct Replica {
+    proxy: Proxy,
+    nico: RunningNico,
+}
+
+fn setup(world: &World) -> NicoSetup {
+    nico().args(&["--leader-elect", "--lease-namespace", world.namespace()])
+}
+
+impl Replica {
+    async fn start(world: &World) -> Self {
+        let proxy = world.proxy().await;
+        let nico = world.nico(&setup(world), &proxy).await;
+        Self { proxy, nico }
+    }
+
+    /// Waits for its end; the exit code.
+    async fn ends(&self) -> Option<i32> {
+        let ended = self.nico.wait_exit(DEADLINE).await;
+        ended.expect("the replica ends").code()
+    }
+
+    /// Its writes, with when they came.
+    fn writes(&self) -> Vec<(Instant, Call)> {
+        let started = self.proxy.started();
+        let writes = self.proxy.writes().into_iter();
+        writes.map(|call| (started + call.at, call)).collect()
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.nico.pid().to_string();
+        let mut kill = std::process::Command::new("kill");
+        assert!(kill.args([signal, &pid]).status().unwrap().success());
+    }
+}
+
+fn leases(world: &World) -> Api<Lease> {
+    Api::namespaced(world.client().clone(), world.namespace())
+}
+
+/// Who holds the Lease.
+async fn holder(world: &World) -> Option<String> {
+    let lease = leases(world).get_opt("nico-leader").await.ok()??;
+    lease.spec?.holder_identity
+}
+
+/// Waits until another than `before` holds the Lease, and how long that took.
+async fn next_holder(world: &World, before: Option<&str>) -> (String, Duration) {
+    let begun = Instant::now();
+    let changed = || async {
+        let holder = holder(world).await?;
+        (Some(holder.as_str()) != before).then_some(holder)
+    };
+    let holder = wait_for("another replica leads", DEADLINE, changed).await;
+    (holder, begun.elapsed())
+}
+
+async fn edit(world: &World, spec: Value) -> Option<i64> {
+    let edit = Patch::Merge(json!({ "spec": spec }));
+    let edited = world
+        .clusters()
+        .patch("prod", &PatchParams::default(), &edit)
+        .await;
+    edited.unwrap().metadata.generation
+}
+
+/// Waits until the cluster is Ready at that generation.
+async fn settled(world: &World, generation: Option<i64>) {
+    let what = "Ready at the generation that was asked for";
+    world
+        .wait_status("prod", what, DEADLINE, |status| at_rest(status, generation))
+        .await;
+}
+
+/// All writes in their order kept the rules, and nobody wrote once another one had begun.
+fn judge(world: &World, replicas: &[Replica], rolls: Option<Rules>) {
+    let mut writes: Vec<(usize, Instant, Call)> = Vec::new();
+    for (number, replica) in replicas.iter().enumerate() {
+        let of_it = replica.writes().into_iter();
+        writes.extend(of_it.map(|(at, call)| (number, at, call)));
+        assert_eq!(replica.proxy.forbidden().len(), 0);
+        assert!(!replica.nico.output().contains("panicked"));
+    }
+    writes.sort_by_key(|(_, at, _)| *at);
+    let mut leaders: Vec<usize> = writes.iter().map(|(number, ..)| *number).collect();
+    leaders.dedup();
+    let mut each = leaders.clone();
+    each.sort_unstable();
+    each.dedup();
+    let lines = || {
+        writes
+            .iter()
+            .map(|(number, _, call)| format!("{number} {}\n", call.line()))
+    };
+    assert_eq!(each.len(), leaders.len(), "{}", lines().collect::<String>());
+    let calls: Vec<Call> = writes.iter().map(|(.., call)| call.clone()).collect();
+    let broken = broken_rules(&calls);
+    assert_eq!(
+        broken,
+        Vec::<String>::new(),
+        "{}",
+        lines().collect::<String>()
+    );
+    if let Some(rules) = rolls {
+        let proxies: Vec<&Proxy> = replicas.iter().map(|replica| &replica.proxy).collect();
+        let broken = broken_rolls(&Evidence::of(world.nio(), &proxies), &rules);
+        assert_eq!(
+            broken,
+            Vec::<String>::new(),
+            "{}",
+            lines().collect::<String>()
+        );
+    }
+}
+
+/// Before which writes of a life the leader is killed, while another replica stands by.
+const KILLED_AT: [usize; 4] = [3, 8, 4, 6];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_takes_over_from_leaders_that_are_killed_or_told_to_end() {
+    let world = World::new().await;
+    five(&world).await;
+    let mut replicas = vec![Replica::start(&world).await];
+    let (mut leader, _) = next_holder(&world, None).await;
+    // Ready, and silent.
+    replicas.push(Replica::start(&world).await);
+    let generation = world
+        .cluster("prod", three_and_two())
+        .await
+        .unwrap()
+        .metadata
+        .generation;
+    let mut roll = None;
+    for (life, n) in KILLED_AT.into_iter().enumerate() {
+        let [.., leading, following] = &replicas[..] else {
+            panic!("two replicas run");
+        };
+        assert_eq!(
+            following.proxy.writes().len(),
+            0,
+            "a follower writes nothing"
+        );
+        let switch = KillSwitch::default();
+        switch.arm(&leading.nico);
+        let begun = leading.proxy.writes().len();
+        let nth = begun + n;
+        leading
+            .proxy
+            .fault(Fault::on_write(nth, Moment::Before, Effect::Kill(switch)));
+        assert_eq!(leading.ends().await, None, "life {life} is killed");
+        let (next, took) = next_holder(&world, Some(&leader)).await;
+        println!("kill -9 at write {nth} of life {life}: taken over after {took:?}");
+        leader = next;
+        if life == 1 {
+            settled(&world, generation).await;
+            roll = Some(world.nio().now());
+            edit(
+                &world,
+                json!({"gitRepo": "https://git.example.com/new.git"}),
+            )
+            .await;
+        }
+        replicas.push(Replica::start(&world).await);
+    }
+    // In the middle of a roll, or after it: who is told to end finishes its write and hands over.
+    let [.., leading, _] = &replicas[..] else {
+        panic!("two replicas run");
+    };
+    let told = Instant::now();
+    leading.nico.terminate().await;
+    let (_, took) = next_holder(&world, Some(&leader)).await;
+    println!("SIGTERM: taken over after {took:?}");
+    assert_eq!(leading.ends().await, Some(0));
+    println!("ended after {:?}", told.elapsed());
+    let output = leading.nico.output();
+    assert!(output.contains("the Lease is given up"), "{output}");
+    let generation = edit(&world, json!({"paused": false})).await;
+    settled(&world, generation).await;
+    judge(
+        &world,
+        &replicas,
+        Some(Rules::of(roll.into_iter().collect())),
+    );
+}
+
+/// Waits until this replica leads.
+async fn leads(replica: &Replica) {
+    let leads = || async { replica.nico.output().contains("leading").then_some(()) };
+    let told = || async { replica.nico.output() };
+    wait_describing("the replica leads", DEADLINE, leads, told).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_cut_off_from_the_lease_stops_before_another_writes() {
+    let world = World::new().await;
+    five(&world).await;
+    let first = Replica::start(&world).await;
+    leads(&first).await;
+    let second = Replica::start(&world).await;
+    world
+        .cluster("prod", listed(&["cp-01"], &[]))
+        .await
+        .unwrap();
+    world.wait_ready("prod", DEADLINE).await;
+    // Only its calls for the Lease fail: all else that it writes still arrives.
+    let of_lease = |call: &Call| call.resource == "leases";
+    first
+        .proxy
+        .fault(Fault::on(of_lease, Moment::Before, Effect::Hang));
+    let generation = edit(
+        &world,
+        json!({"controlPlane": {"machines": ["cp-01"]}, "dataPlane": {"machines": ["w-01"]}}),
+    )
+    .await;
+    assert_eq!(first.ends().await, Some(1));
+    let output = first.nico.output();
+    assert!(output.contains("could not be renewed in time"), "{output}");
+    leads(&second).await;
+    settled(&world, generation).await;
+    edit(&world, json!({"dataPlane": {"machines": ["w-02"]}})).await;
+    let written = || async { (!second.writes().is_empty()).then_some(()) };
+    wait_for("the other one writes", DEADLINE, written).await;
+    judge(&world, &[first, second], None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_was_paused_writes_nothing_when_it_goes_on() {
+    let world = World::new().await;
+    five(&world).await;
+    let first = Replica::start(&world).await;
+    leads(&first).await;
+    let second = Replica::start(&world).await;
+    world
+        .cluster("prod", listed(&["cp-01"], &[]))
+        .await
+        .unwrap();
+    world.wait_ready("prod", DEADLINE).await;
+    first.signal("-STOP");
+    // What it has to do when it goes on.
+    let generation = edit(&world, json!({"dataPlane": {"machines": ["w-01"]}})).await;
+    leads(&second).await;
+    settled(&world, generation).await;
+    edit(&world, json!({"dataPlane": {"machines": ["w-02"]}})).await;
+    first.signal("-CONT");
+    assert_eq!(first.ends().await, Some(1));
+    judge(&world, &[first, second], None);
+}
+
+/// The Lease is a person's to delete and to edit: one replica leads in the end, and no other works beside it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_a_person_deletes_or_edits_has_one_holder_again() {
+    let world = World::new().await;
+    five(&world).await;
+    let mut replicas = vec![Replica::start(&world).await];
+    leads(&replicas[0]).await;
+    replicas.push(Replica::start(&world).await);
+    let lease = leases(&world);
+    let uid = lease.get("nico-leader").await.unwrap().uid();
+    lease
+        .delete("nico-leader", &DeleteParams::default())
+        .await
+        .unwrap();
+    let made_again = || async {
+        let found = lease.get_opt("nico-leader").await.ok()??;
+        (found.uid() != uid).then_some(())
+    };
+    wait_for("the Lease is there again", DEADLINE, made_again).await;
+    // The first one ends if another was faster.
+    replicas.push(Replica::start(&world).await);
+    let stranger = Patch::Merge(json!({"spec": {"holderIdentity": "a person"}}));
+    let edited = lease
+        .patch("nico-leader", &PatchParams::default(), &stranger)
+        .await;
+    edited.unwrap();
+    let ended = || async {
+        let mut outputs = replicas.iter().map(|it| it.nico.output());
+        outputs
+            .any(|output| output.contains("is held by a person"))
+            .then_some(())
+    };
+    wait_for("the leader ends", DEADLINE, ended).await;
+    next_holder(&world, Some("a person")).await;
+    world
+        .cluster("prod", listed(&["cp-01"], &[]))
+        .await
+        .unwrap();
+    world.wait_ready("prod", DEADLINE).await;
+    judge(&world, &replicas, None);
+}
