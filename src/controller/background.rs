@@ -3,6 +3,7 @@
 
 mod fetch;
 mod kubeconfig;
+mod pace;
 mod resolve;
 mod task;
 
@@ -22,9 +23,9 @@ use super::gate::{Class, Gate, Turn};
 use super::lock::lock;
 use super::named::secret_value;
 use super::schedule::{
-    ASK_PATIENCE, CONCURRENT_LOGINS, CONCURRENT_PROBES, CONCURRENT_RESOLUTIONS,
+    ASK_PATIENCE, CONCURRENT_LOGINS, CONCURRENT_PROBES, CONCURRENT_RESOLUTIONS, KEY_MEMORY,
     LOGINS_KEPT_FOR_FIRST_ROUNDS, PROBE_AGE, PROBES_KEPT_FOR_THE_QUICK,
-    RESOLUTIONS_KEPT_FOR_THE_QUICK, SEARCH_EAGERNESS, SEARCH_PAUSES, SEARCH_TIMEOUT,
+    RESOLUTIONS_KEPT_FOR_THE_QUICK, SEARCH_PAUSES, SEARCH_TIMEOUT,
 };
 use crate::api::cluster::RawCluster;
 use crate::api::digest::sha256;
@@ -32,8 +33,9 @@ use crate::api::kubeconfig::VALUE_KEY;
 use crate::api::names::kubeconfig_name;
 use crate::plan::observed::{ClusterView, Fetch, WorkloadHealth, Works};
 use crate::plan::writes::Wanted;
-use fetch::{Fetched, Keys, fetch_round, lists_nodes};
+use fetch::{Fetched, Memory, fetch_round, lists_nodes};
 use kubeconfig::Kubeconfig;
+use pace::Paces;
 use resolve::Resolution;
 use task::Task;
 
@@ -168,13 +170,10 @@ impl Background {
         let (notes, client) = (self.notes(cluster), self.client.clone());
         let searching = Arc::clone(&self.searching);
         self.with(&cluster.uid, |work| {
-            let Kubeconfig { next, since, .. } = &mut work.kubeconfig;
-            let since = *since.get_or_insert_with(Instant::now);
-            let class = next.class();
-            if next
-                .fetching
-                .start(search(client, spec, since, notes, (searching, class)))
-            {
+            let Kubeconfig { next, paces, .. } = &mut work.kubeconfig;
+            let (class, paces) = (next.class(), Arc::clone(paces));
+            let search = search(client, spec, paces, notes, (searching, class));
+            if next.fetching.start(search) {
                 next.began = Some(now());
             }
         });
@@ -331,14 +330,14 @@ impl Background {
 async fn search(
     client: kube::Client,
     spec: FetchSpec,
-    since: Instant,
+    paces: Arc<Mutex<Paces>>,
     notes: Notes,
     (searching, mut class): (Arc<Gate>, Class),
 ) {
-    let mut keys = Keys::default();
+    let mut memory = Memory::default();
     let until = Instant::now() + SEARCH_TIMEOUT;
     loop {
-        let round = fetch_round(&client, &spec, &mut keys, (&searching, class)).await;
+        let round = fetch_round(&client, &spec, &mut memory, &paces, (&searching, class)).await;
         class = Class::Other;
         let ends = round.works() || spec.wanted != Wanted::First;
         notes.note(|work| {
@@ -352,12 +351,10 @@ async fn search(
         if ends {
             return;
         }
-        let pause = if since.elapsed() < SEARCH_EAGERNESS {
-            *SEARCH_PAUSES.start()
-        } else {
-            *SEARCH_PAUSES.end()
-        };
-        tokio::time::sleep(pause).await;
+        // What may help is looked for meanwhile.
+        let next = lock(&paces).next(spec.sources.iter().map(|source| &source.machine));
+        let pause = next.map_or(KEY_MEMORY, |next| next.duration_since(Instant::now()));
+        tokio::time::sleep(pause.clamp(*SEARCH_PAUSES.start(), KEY_MEMORY)).await;
         if Instant::now() >= until {
             notes.note(|work| work.kubeconfig.next.fetching.finish());
             return;
@@ -367,6 +364,8 @@ async fn search(
 
 #[cfg(test)]
 mod bounds_tests;
+#[cfg(test)]
+mod search_tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;

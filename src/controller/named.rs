@@ -225,6 +225,17 @@ pub async fn secret_value(
     Ok(secret.and_then(|secret| value_of(secret.into(), key)))
 }
 
+/// The facts of a ConfigMap: read now and remembered by nobody.
+pub async fn map_now(
+    client: &kube::Client,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<MapFacts>, CallError> {
+    let api: Api<KeptMap> = Api::namespaced(client.clone(), namespace);
+    let map = calls::get_opt(&api, name).await?;
+    Ok(map.map(|map| map_facts(map.into())))
+}
+
 fn value_of(mut secret: Secret, key: &str) -> Option<SecretText> {
     let value = secret.data.as_mut().and_then(|data| data.remove(key));
     erase(&mut secret);

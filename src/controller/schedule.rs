@@ -82,15 +82,22 @@ pub const RESOLUTIONS_KEPT_FOR_THE_QUICK: usize = 8;
 /// How long a git server is left alone: a minute, and not all clusters at the same time.
 pub const RESOLVE_PAUSES: Range<Duration> = Duration::from_secs(50)..Duration::from_secs(70);
 
-/// How long a search remembers a machine's private key, and that there is none.
+/// How long a search remembers a machine's private key and the pinned host keys. A person may mend them, and no watch tells.
 pub const KEY_MEMORY: Duration = Duration::from_secs(5);
 /// How long one search for a kubeconfig lasts before the planner names the machines again.
 pub const SEARCH_TIMEOUT: Duration = Duration::from_secs(30);
-/// Pause between two rounds of a search that has just begun, and of one that goes on for longer than [`SEARCH_EAGERNESS`].
+/// First and longest pause before a machine is logged in to again that has no file yet, or whose API server does not answer.
 pub const SEARCH_PAUSES: RangeInclusive<Duration> =
     Duration::from_millis(500)..=Duration::from_secs(10);
-/// How long a search uses its short pause.
+/// By what factor that pause grows with each connection. A machine so sees at most 20 connections in the first two minutes: `sshd` takes ten
+/// at the same time that are not logged in yet (`MaxStartups`), and NIO and people log in there too.
+pub const SEARCH_PAUSES_GROW: f64 = 1.5;
+/// How long a port that is closed is tried with the first of these pauses, and then with the longest: no server sees that.
 pub const SEARCH_EAGERNESS: Duration = Duration::from_secs(120);
+/// First and longest pause after a key exchange or a log-in that failed, or a host key that was refused. It doubles each time. The first
+/// is what one failed log-in costs an address with OpenSSH 9.8 (`PerSourcePenalties`).
+pub const REFUSED_PAUSES: RangeInclusive<Duration> =
+    Duration::from_secs(5)..=Duration::from_secs(300);
 
 /// Objects on a page of a list. A page is decoded in one piece, and an object may be of 1.5 MB.
 pub const PAGE: u32 = 50;

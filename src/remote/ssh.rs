@@ -9,7 +9,7 @@ mod host_key;
 mod key;
 mod key_text;
 
-pub use error::{KeyError, MAX_TEXT, SshError};
+pub use error::{KeyError, MAX_TEXT, Reached, SshError, Step};
 pub use key::fingerprint_of_public_half;
 
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use russh::client::{self, Handle};
 use russh::keys::{HashAlg, PrivateKey};
 use russh::{ChannelMsg, ChannelStream};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::api::host::Host;
 
@@ -108,22 +108,24 @@ pub async fn connect(
         ..client::Config::default()
     });
     let end = Instant::now() + deadlines.whole;
-    let connected = timeout(deadlines.connect, async {
-        let stream = open(&host, login.port).await;
-        let stream = stream.map_err(|error| unreachable(&at, &error))?;
-        let session = client::connect_stream(config, Bounded::new(stream, end), check).await;
-        session.map_err(|error| {
-            let cut = || SshError::Unreachable {
-                at: at.clone(),
-                why: word(&error),
-            };
-            decision.refusal(&at).unwrap_or_else(cut)
-        })
-    });
-    let mut handle = connected.await.map_err(|_| SshError::Timeout {
+    let too_slow = |during| SshError::Timeout {
         at: at.clone(),
-        during: "to connect",
-    })??;
+        during,
+    };
+    let whole = Instant::now() + deadlines.connect;
+    let stream = timeout_at(whole, open(&host, login.port)).await;
+    let stream = stream.map_err(|_| too_slow(Step::Connect))?;
+    let stream = stream.map_err(|error| unreachable(&at, &error))?;
+    let session = client::connect_stream(config, Bounded::new(stream, end), check);
+    let session = timeout_at(whole, session).await;
+    let session = session.map_err(|_| too_slow(Step::Exchange))?;
+    let mut handle = session.map_err(|error| {
+        let cut = || SshError::Handshake {
+            at: at.clone(),
+            why: word(&error),
+        };
+        decision.refusal(&at).unwrap_or_else(cut)
+    })?;
     *new_host_key_line = decision.new_line();
     let user = shown(login.user);
     match timeout(deadlines.auth, log_in(&mut handle, login.user, key)).await {
@@ -134,14 +136,11 @@ pub async fn connect(
             command: deadlines.command,
         }),
         Ok(Ok(false)) => Err(SshError::AuthRefused { at, user }),
-        Ok(Err(error)) => Err(SshError::Unreachable {
+        Ok(Err(error)) => Err(SshError::Handshake {
             at,
             why: word(&error),
         }),
-        Err(_) => Err(SshError::Timeout {
-            at,
-            during: "to log in",
-        }),
+        Err(_) => Err(too_slow(Step::LogIn)),
     }
 }
 
@@ -217,7 +216,7 @@ impl Session {
         let ran = timeout(self.command, self.exec(command, path)).await;
         ran.map_err(|_| SshError::Timeout {
             at: self.at.clone(),
-            during: "to send a file",
+            during: Step::File,
         })?
     }
 

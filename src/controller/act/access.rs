@@ -1,7 +1,6 @@
 //! The kubeconfig and the host keys under which it is read.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -20,8 +19,6 @@ use crate::controller::calls::{self, CallError};
 use crate::controller::clock;
 use crate::controller::events::Happening;
 use crate::plan::action::KubeconfigWork;
-use crate::plan::assemble;
-use crate::plan::facts::Freshness;
 use crate::plan::observed::{KnownHostsView, SshKeyView};
 use crate::plan::writes::{Precondition, Wanted};
 use crate::remote::known_hosts::{KNOWN_HOSTS_KEY, KnownHosts, Policy, with_added};
@@ -33,7 +30,7 @@ const DEFAULT_USER: &str = "root";
 impl Executor<'_> {
     pub(super) async fn kubeconfig(&self, work: &KubeconfigWork) -> Result<(), ActError> {
         match work {
-            KubeconfigWork::Fetch(machines, wanted) => self.fetch(machines, *wanted).await,
+            KubeconfigWork::Fetch(machines, wanted) => self.fetch(machines, *wanted),
             KubeconfigWork::PinHostKey => self.pin_host_key().await,
             KubeconfigWork::Store(version) => self.store_kubeconfig(version.as_ref()).await,
             KubeconfigWork::Verify => {
@@ -48,7 +45,7 @@ impl Executor<'_> {
         }
     }
 
-    async fn fetch(&self, machines: &[MachineName], wanted: Wanted) -> Result<(), ActError> {
+    fn fetch(&self, machines: &[MachineName], wanted: Wanted) -> Result<(), ActError> {
         let cluster = &self.observed.cluster;
         let spec = self
             .observed
@@ -71,24 +68,11 @@ impl Executor<'_> {
                 key: secret.clone(),
             })
         });
-        // Whose the pins are and what they are, from one read: a person may just have mended them.
-        let map_name = known_hosts_name(&cluster.name);
-        let named = &self.context.named;
-        let live = Freshness::Live;
-        let map = named.map(&cluster.namespace, &map_name, live).await?.found;
-        let whose = assemble::known_hosts(&cluster.uid, map.as_ref());
-        let text = map.and_then(|map| map.data.get(KNOWN_HOSTS_KEY).cloned());
-        let text = text.unwrap_or_default();
-        let policy = match whose {
-            KnownHostsView::Foreign => Policy::PinnedOnly,
-            KnownHostsView::Absent | KnownHostsView::Ours => Policy::TrustOnFirstUse,
-        };
-        let known_hosts = ANSWERS.offload(move || KnownHosts::parse(&map_name, &text, policy));
         let spec = FetchSpec {
             namespace: cluster.namespace.clone(),
             cluster: cluster.name.clone(),
             sources: sources.collect(),
-            known_hosts: Arc::new(known_hosts.await),
+            uid: cluster.uid.clone(),
             ssh_port: self.context.settings.ssh_port,
             path: spec.kubeconfig_path.clone(),
             endpoint: spec.endpoint.clone(),

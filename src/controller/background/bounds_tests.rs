@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tower::service_fn;
 
 use super::Background;
-use super::fetch::Keys;
+use super::fetch::Memory;
 use crate::api::names::MachineName;
 use crate::api::workload::{Answer, Nodes, Workload};
 use crate::controller::schedule::CONCURRENT_PROBES;
@@ -46,11 +46,11 @@ fn client() -> (kube::Client, Arc<AtomicUsize>) {
 #[tokio::test]
 async fn a_search_reads_each_secret_once_for_many_attempts() {
     let (client, requests) = client();
-    let mut keys = Keys::default();
+    let mut memory = Memory::default();
     for _ in 0..20 {
-        let present = keys.get(&client, "default", "present").await.unwrap();
+        let present = memory.key(&client, "default", "present").await.unwrap();
         assert_eq!(present.unwrap().expose(), "key");
-        let absent = keys.get(&client, "default", "absent").await.unwrap();
+        let absent = memory.key(&client, "default", "absent").await.unwrap();
         assert!(absent.is_none());
     }
     assert_eq!(requests.load(SeqCst), 2);

@@ -1,30 +1,33 @@
 //! One round of fetching a kubeconfig: the machines in turn, until one has what is wanted.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use tracing::debug;
 
+use super::pace::{Ended, Paces};
 use crate::api::conditions::{Cause, Reason};
 use crate::api::digest::sha256;
-use crate::api::names::MachineName;
+use crate::api::names::{MachineName, known_hosts_name};
 use crate::api::nio::SSH_KEY;
 use crate::api::spec::Endpoint;
 use crate::controller::calls::CallError;
 use crate::controller::gate::{Class, Gate};
-use crate::controller::named::secret_value;
+use crate::controller::lock::lock;
+use crate::controller::named::{map_now, secret_value};
 use crate::controller::schedule::KEY_MEMORY;
-use crate::plan::observed::{AtHand, NotWorking};
+use crate::plan::assemble;
+use crate::plan::observed::{AtHand, KnownHostsView, NotWorking};
 use crate::plan::writes::Wanted;
 use crate::remote::deadlines::{Deadlines, KUBECONFIG_VERIFICATION};
-use crate::remote::known_hosts::KnownHosts;
+use crate::remote::known_hosts::{KNOWN_HOSTS_KEY, KnownHosts, Policy};
 use crate::remote::kubeconfig::facts;
-use crate::remote::kubeconfig::fetch::{FetchRequest, fetch};
+use crate::remote::kubeconfig::fetch::{FetchError, FetchRequest, fetch};
 use crate::remote::kubeconfig::verify::{VerifyError, verify};
 use crate::remote::offload::ANSWERS;
 use crate::remote::secret::SecretText;
-use crate::remote::ssh::Login;
+use crate::remote::ssh::{Login, Reached};
 
 /// A kubeconfig that was fetched.
 #[derive(Clone)]
@@ -66,8 +69,8 @@ pub struct FetchSpec {
     pub cluster: String,
     /// Machines to try, in this order.
     pub sources: Vec<FetchSource>,
-    /// Pinned host keys.
-    pub known_hosts: Arc<KnownHosts>,
+    /// The cluster's uid.
+    pub uid: String,
     /// Port of the machines' SSH servers.
     pub ssh_port: u16,
     /// `spec.kubeconfig.path`.
@@ -96,49 +99,107 @@ impl Round {
     }
 }
 
-/// The private keys that a search needs, by Secret. They are kept for a while, since a search tries again at once.
+/// The private keys that a search needs, by Secret, and the pinned host keys. They are kept for a while, since a search tries again at
+/// once, and not for long: what a person mends is tried.
 #[derive(Default)]
-pub(super) struct Keys(BTreeMap<String, (Instant, Option<SecretText>)>);
+pub(super) struct Memory {
+    keys: BTreeMap<String, (Instant, Option<SecretText>)>,
+    pins: Option<(Instant, Arc<KnownHosts>)>,
+}
 
-impl Keys {
+impl Memory {
     /// The key in that Secret; `None` where it is not there.
-    pub(super) async fn get(
+    pub(super) async fn key(
         &mut self,
         client: &kube::Client,
         namespace: &str,
         secret: &str,
     ) -> Result<Option<SecretText>, CallError> {
-        let known = self.0.get(secret);
+        let known = self.keys.get(secret);
         if let Some((_, key)) = known.filter(|(at, _)| at.elapsed() < KEY_MEMORY) {
             return Ok(key.clone());
         }
         let key = secret_value(client, namespace, secret, SSH_KEY).await?;
-        self.0
+        self.keys
             .insert(secret.to_owned(), (Instant::now(), key.clone()));
         Ok(key)
+    }
+
+    /// The pinned host keys: whose they are and what they are, from one read.
+    async fn pins(
+        &mut self,
+        client: &kube::Client,
+        spec: &FetchSpec,
+    ) -> Result<Arc<KnownHosts>, CallError> {
+        if let Some((at, pins)) = &self.pins
+            && at.elapsed() < KEY_MEMORY
+        {
+            return Ok(Arc::clone(pins));
+        }
+        let name = known_hosts_name(&spec.cluster);
+        let map = map_now(client, &spec.namespace, &name).await?;
+        let policy = match assemble::known_hosts(&spec.uid, map.as_ref()) {
+            KnownHostsView::Foreign => Policy::PinnedOnly,
+            KnownHostsView::Absent | KnownHostsView::Ours => Policy::TrustOnFirstUse,
+        };
+        let text = map.and_then(|mut map| map.data.remove(KNOWN_HOSTS_KEY));
+        let text = text.unwrap_or_default();
+        let parse = move || KnownHosts::parse(&name, &text, policy);
+        let pins = Arc::new(ANSWERS.offload(parse).await);
+        self.pins = Some((Instant::now(), Arc::clone(&pins)));
+        Ok(pins)
     }
 }
 
 /// Fetches from the first machine that has what is wanted. Stops at a host whose key is to be pinned, so that each key is pinned
-/// before the next one is met.
+/// before the next one is met. A machine whose pace says that it is too soon is left out, and what it last brought still counts.
 pub(super) async fn fetch_round(
     client: &kube::Client,
     spec: &FetchSpec,
-    keys: &mut Keys,
+    memory: &mut Memory,
+    paces: &Mutex<Paces>,
     (searching, class): (&Gate, Class),
 ) -> Round {
     let mut round = Round::default();
+    // One of them was fetched from before.
+    let mut is_at_hand = false;
     for source in &spec.sources {
+        let attempt = match attempt(client, spec, source, memory).await {
+            Ok(attempt) => attempt,
+            Err(failure) => {
+                round.failure.get_or_insert(failure);
+                continue;
+            }
+        };
+        let machine = &source.machine;
+        let is_due = lock(paces).is_due(machine, &attempt.under, Instant::now());
+        if !is_due {
+            match lock(paces).last(machine) {
+                Some(Err(failure)) => drop(round.failure.get_or_insert_with(|| failure.clone())),
+                Some(Ok(())) => is_at_hand = true,
+                None => {}
+            }
+            continue;
+        }
         // Taken for each machine: one that is slow holds a place for a minute at most.
         let _place = searching.enter(&spec.namespace, &spec.cluster, class).await;
-        let fetched = fetch_from(client, spec, source, keys, &mut round.host_key_line).await;
-        match fetched.and_then(|fetched| suitable(spec.wanted, fetched)) {
+        lock(paces).begin(machine, Instant::now());
+        let fetched = fetch_from(spec, source, &attempt, &mut round.host_key_line).await;
+        let ended = match &fetched {
+            Ok(_) => Ended::Waiting,
+            Err((ended, _)) => *ended,
+        };
+        let fetched = fetched.map_err(|(_, failure)| failure);
+        let fetched = fetched.and_then(|fetched| suitable(spec.wanted, fetched));
+        let brought = fetched.as_ref().map(drop).map_err(Clone::clone);
+        lock(paces).end(machine, Instant::now(), ended, brought);
+        match fetched {
             Ok(Some(fetched)) if round.fetched.is_none() || fetched.at_hand.works() => {
                 round.fetched = Some(fetched);
             }
             Ok(_) => {}
             Err(failure) => {
-                debug!(machine = %source.machine, reason = %failure.reason, "no kubeconfig from this machine");
+                debug!(%machine, reason = %failure.reason, "no kubeconfig from this machine");
                 round.failure.get_or_insert(failure);
             }
         }
@@ -146,7 +207,7 @@ pub(super) async fn fetch_round(
             break;
         }
     }
-    if round.fetched.is_some() {
+    if round.fetched.is_some() || is_at_hand {
         round.failure = None;
     } else if spec.sources.is_empty() {
         round.failure = Some(Cause::new(
@@ -169,28 +230,52 @@ fn suitable(wanted: Wanted, fetched: Fetched) -> Result<Option<Fetched>, Cause> 
     }
 }
 
-async fn fetch_from(
+/// With what a machine is logged in to.
+struct Attempt {
+    key: SecretText,
+    known_hosts: Arc<KnownHosts>,
+    /// A digest of all that can help where it fails.
+    under: String,
+}
+
+async fn attempt(
     client: &kube::Client,
     spec: &FetchSpec,
     source: &FetchSource,
-    keys: &mut Keys,
-    host_key_line: &mut Option<String>,
-) -> Result<Fetched, Cause> {
-    let key = match keys.get(client, &spec.namespace, &source.key).await {
-        Ok(Some(key)) => key,
-        Ok(None) => {
-            return Err(Cause::new(
-                Reason::SSHKeyMissing,
-                format!(
-                    "Secret {} with the SSH key of machine {} is missing",
-                    source.key, source.machine
-                ),
-            ));
-        }
-        Err(error) => {
-            return Err(Cause::new(Reason::KubeconfigUnreadable, error.to_string()));
-        }
+    memory: &mut Memory,
+) -> Result<Attempt, Cause> {
+    let unreadable = |error: CallError| Cause::new(Reason::KubeconfigUnreadable, error.to_string());
+    let known_hosts = memory.pins(client, spec).await.map_err(unreadable)?;
+    let key = memory.key(client, &spec.namespace, &source.key).await;
+    let Some(key) = key.map_err(unreadable)? else {
+        let (secret, machine) = (&source.key, &source.machine);
+        let message = format!("Secret {secret} with the SSH key of machine {machine} is missing");
+        return Err(Cause::new(Reason::SSHKeyMissing, message));
     };
+    let pins = {
+        let (known_hosts, host, port) =
+            (Arc::clone(&known_hosts), source.host.clone(), spec.ssh_port);
+        ANSWERS.offload(move || known_hosts.pins(&host, port)).await
+    };
+    let under = format!(
+        "{source:?} {:?} {:?} {pins:?} {}",
+        spec.path,
+        spec.endpoint,
+        sha256(key.expose().as_bytes())
+    );
+    Ok(Attempt {
+        key,
+        known_hosts,
+        under: sha256(under.as_bytes()),
+    })
+}
+
+async fn fetch_from(
+    spec: &FetchSpec,
+    source: &FetchSource,
+    attempt: &Attempt,
+    host_key_line: &mut Option<String>,
+) -> Result<Fetched, (Ended, Cause)> {
     let request = FetchRequest {
         cluster: &spec.cluster,
         login: Login {
@@ -199,8 +284,8 @@ async fn fetch_from(
             port: spec.ssh_port,
             user: &source.user,
         },
-        key: &key,
-        known_hosts: &spec.known_hosts,
+        key: &attempt.key,
+        known_hosts: &attempt.known_hosts,
         path: spec.path.as_deref(),
         endpoint: spec.endpoint.as_ref(),
         deadlines: Deadlines::DEFAULT,
@@ -208,7 +293,7 @@ async fn fetch_from(
     let works = async |text: &SecretText| verify(text, KUBECONFIG_VERIFICATION).await;
     let fetched = fetch(&request, host_key_line, works)
         .await
-        .map_err(|error| Cause::new(error.reason(), error.to_string()))?;
+        .map_err(|error| (ended(&error), Cause::new(error.reason(), error.to_string())))?;
     let passed_over = fetched.passed_over();
     let origin = format!(
         "{} of machine {}{passed_over}",
@@ -229,6 +314,20 @@ async fn fetch_from(
         kubeconfig,
         origin,
     })
+}
+
+/// How the connection ended that brought no kubeconfig.
+fn ended(error: &FetchError) -> Ended {
+    match error {
+        FetchError::Ssh(error) => match error.reached() {
+            Reached::Nothing => Ended::Closed,
+            Reached::Server => Ended::Refused,
+            Reached::Session => Ended::Amiss,
+        },
+        // It is not there yet.
+        FetchError::NotFound { denied, .. } if denied.is_empty() => Ended::Waiting,
+        FetchError::NotFound { .. } | FetchError::Unsafe { .. } | FetchError::Path => Ended::Amiss,
+    }
 }
 
 /// Whether nodes can be listed through a kubeconfig.

@@ -2,11 +2,13 @@
 //! is fetched, verified and kept at hand until it is stored.
 
 use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use super::fetch::{Fetched, Round};
+use super::pace::Paces;
 use super::task::Task;
 use crate::api::conditions::{Cause, Reason};
 use crate::controller::gate::Class;
@@ -23,8 +25,8 @@ pub(super) struct Kubeconfig {
     verified: Option<Verified>,
     /// Under what the next one is fetched: founding, spec and machines.
     circumstances: String,
-    /// Since when one is looked for.
-    pub(super) since: Option<Instant>,
+    /// When each machine may be connected to. A search that is started again connects no sooner.
+    pub(super) paces: Arc<Mutex<Paces>>,
     pub(super) next: Next,
 }
 
@@ -122,7 +124,7 @@ impl Kubeconfig {
         if let Some(fetched) = fetched.filter(|it| it.digest() == digest) {
             self.note_verified(digest.to_owned(), fetched.at_hand.verified);
         }
-        self.since = None;
+        self.paces = Arc::default();
         self.next = Next {
             began: self.next.began,
             host_key_line: self.next.host_key_line.take(),

@@ -118,7 +118,9 @@ impl GitError {
         match error {
             SshError::Key { why, .. } => Self::Key { why },
             SshError::Address { .. } => Self::Address,
-            SshError::Unreachable { why, .. } => Self::Unreachable { at, why },
+            SshError::Unreachable { why, .. } | SshError::Handshake { why, .. } => {
+                Self::Unreachable { at, why }
+            }
             SshError::Timeout { .. } => Self::Timeout { at },
             SshError::AuthRefused { .. } => Self::Refused {
                 at,

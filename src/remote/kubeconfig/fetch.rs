@@ -14,7 +14,7 @@ use crate::remote::deadlines::Deadlines;
 use crate::remote::known_hosts::KnownHosts;
 use crate::remote::offload::ANSWERS;
 use crate::remote::secret::{SecretBytes, SecretText};
-use crate::remote::ssh::{self, FileRead, Login, Session, SshError};
+use crate::remote::ssh::{self, FileRead, Login, Session, SshError, Step};
 
 /// Where the distributions put the admin kubeconfig, in the order in which they are tried.
 pub const WELL_KNOWN: [&str; 5] = [
@@ -158,7 +158,7 @@ pub async fn fetch(
     };
     let ended = timeout(deadlines.whole, all).await.unwrap_or_else(|_| {
         let at = format!("{} ({})", login.machine, login.host);
-        let during = "to send its kubeconfig";
+        let during = Step::Kubeconfig;
         Err(SshError::Timeout { at, during })
     });
     search.found(login.machine, ended)

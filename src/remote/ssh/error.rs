@@ -1,5 +1,7 @@
 //! What hinders SSH, in words for a person: never the machine's own (banner, stderr, version), and never a key.
 
+use std::fmt;
+
 use crate::api::conditions::Reason;
 use crate::remote::known_hosts::{self, KNOWN_HOSTS_KEY};
 
@@ -27,6 +29,17 @@ pub enum SshError {
         "machine {at} does not answer over SSH ({why}): see that it is up, that its SSH server listens there and that no firewall is between"
     )]
     Unreachable {
+        /// The machine and where it was asked.
+        at: String,
+        /// What went wrong, in NICO's words.
+        why: &'static str,
+    },
+    /// The machine answers, and no session comes of it.
+    #[error(
+        "machine {at} answers, and SSH does not get as far as the log-in ({why}): see that it is an SSH server, and that it does not refuse NICO's \
+         address for a while (`MaxStartups`, `PerSourcePenalties`)"
+    )]
+    Handshake {
         /// The machine and where it was asked.
         at: String,
         /// What went wrong, in NICO's words.
@@ -112,7 +125,7 @@ pub enum SshError {
         /// The machine and where it was asked.
         at: String,
         /// What it was asked for.
-        during: &'static str,
+        during: Step,
     },
     /// A file is larger than NICO reads.
     #[error("file {path} of machine {at} is larger than 64 KiB: NICO read no further")]
@@ -153,10 +166,84 @@ impl SshError {
             Self::TooLarge { .. } => Reason::KubeconfigUnsafe,
             Self::Address { .. }
             | Self::Unreachable { .. }
+            | Self::Handshake { .. }
             | Self::AuthRefused { .. }
             | Self::Timeout { .. }
             | Self::CutOff { .. }
             | Self::NoCommands { .. } => Reason::KubeconfigUnreadable,
+        }
+    }
+}
+
+/// What takes too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The TCP connection.
+    Connect,
+    /// The key exchange.
+    Exchange,
+    /// The log-in.
+    LogIn,
+    /// One file.
+    File,
+    /// All that is read.
+    Kubeconfig,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "to connect",
+            Self::Exchange => "to exchange keys",
+            Self::LogIn => "to log in",
+            Self::File => "to send a file",
+            Self::Kubeconfig => "to send its kubeconfig",
+        })
+    }
+}
+
+/// How far a machine let NICO come that it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reached {
+    /// There is no connection.
+    Nothing,
+    /// No session came of it: the server counts that against NICO's address.
+    Server,
+    /// It was logged in to.
+    Session,
+}
+
+impl SshError {
+    /// How far NICO came.
+    #[must_use]
+    pub fn reached(&self) -> Reached {
+        match self {
+            Self::Unreachable { .. }
+            | Self::Timeout {
+                during: Step::Connect,
+                ..
+            } => Reached::Nothing,
+            // The first of these were found out before any connection. What mends them is seen.
+            Self::Key { .. }
+            | Self::Address { .. }
+            | Self::KnownHostsTooLarge { .. }
+            | Self::Handshake { .. }
+            | Self::HostKeyChanged { .. }
+            | Self::HostKeyRevoked { .. }
+            | Self::HostKeyUnknown { .. }
+            | Self::HostKeyHashed { .. }
+            | Self::AuthRefused { .. }
+            | Self::Timeout {
+                during: Step::Exchange | Step::LogIn,
+                ..
+            } => Reached::Server,
+            Self::Timeout {
+                during: Step::File | Step::Kubeconfig,
+                ..
+            }
+            | Self::TooLarge { .. }
+            | Self::CutOff { .. }
+            | Self::NoCommands { .. } => Reached::Session,
         }
     }
 }

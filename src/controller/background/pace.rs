@@ -1,0 +1,139 @@
+//! When a machine is connected to again. An SSH server that sees too many connections, or too many that fail, refuses NICO's address for a
+//! while (`MaxStartups`, `PerSourcePenalties`), and NIO's with it where they share one. No I/O and no clock.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::api::conditions::Cause;
+use crate::api::names::MachineName;
+use crate::controller::schedule::{
+    REFUSED_PAUSES, SEARCH_EAGERNESS, SEARCH_PAUSES, SEARCH_PAUSES_GROW,
+};
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// There was none: nothing listens there yet.
+    Closed,
+    /// It did what it is for, or the machine is not that far yet.
+    Waiting,
+    /// It was logged in to, and something on the machine is amiss.
+    Amiss,
+    /// The key exchange or the log-in failed, or the host's key was refused.
+    Refused,
+}
+
+/// The machines that one cluster connects to.
+#[derive(Default)]
+pub(super) struct Paces(BTreeMap<MachineName, Pace>);
+
+/// What is remembered of the connections to one machine.
+#[derive(Default)]
+struct Pace {
+    /// Under what they were made. Something else may help, so that the next one is made at once.
+    under: String,
+    first: Option<Instant>,
+    connections: i32,
+    /// In a row.
+    refusals: i32,
+    due: Option<Instant>,
+    /// What the last one brought.
+    last: Option<Result<(), Cause>>,
+}
+
+impl Paces {
+    /// Whether a machine may be connected to.
+    pub(super) fn is_due(&mut self, machine: &MachineName, under: &str, now: Instant) -> bool {
+        let pace = self.0.entry(machine.clone()).or_default();
+        if pace.under != under {
+            *pace = Pace {
+                under: under.to_owned(),
+                connections: pace.connections,
+                ..Pace::default()
+            };
+        }
+        pace.due.is_none_or(|due| due <= now)
+    }
+
+    /// A connection begins. It counts, also where nobody waits for its end.
+    pub(super) fn begin(&mut self, machine: &MachineName, now: Instant) {
+        let pace = self.0.entry(machine.clone()).or_default();
+        pace.first.get_or_insert(now);
+        pace.connections += 1;
+        pace.due = Some(now + pace.waiting());
+    }
+
+    /// The connection ended so, and brought that.
+    pub(super) fn end(
+        &mut self,
+        machine: &MachineName,
+        now: Instant,
+        ended: Ended,
+        brought: Result<(), Cause>,
+    ) {
+        let pace = self.0.entry(machine.clone()).or_default();
+        let pause = match ended {
+            Ended::Closed => {
+                pace.connections -= 1;
+                pace.closed(now)
+            }
+            Ended::Waiting => pace.waiting(),
+            Ended::Amiss => *SEARCH_PAUSES.end(),
+            Ended::Refused => {
+                pace.refusals += 1;
+                pace.refused().max(pace.waiting())
+            }
+        };
+        if matches!(ended, Ended::Waiting | Ended::Amiss) {
+            pace.refusals = 0;
+        }
+        pace.due = Some(now + pause);
+        pace.last = Some(brought);
+    }
+
+    /// What the last connection to a machine brought.
+    pub(super) fn last(&self, machine: &MachineName) -> Option<&Result<(), Cause>> {
+        self.0.get(machine)?.last.as_ref()
+    }
+
+    /// When the first of these machines may be connected to.
+    pub(super) fn next<'a>(
+        &self,
+        machines: impl Iterator<Item = &'a MachineName>,
+    ) -> Option<Instant> {
+        machines
+            .filter_map(|machine| self.0.get(machine)?.due)
+            .min()
+    }
+}
+
+impl Pace {
+    fn closed(&self, now: Instant) -> Duration {
+        let young = |first| now.duration_since(first) < SEARCH_EAGERNESS;
+        if self.first.is_none_or(young) {
+            *SEARCH_PAUSES.start()
+        } else {
+            *SEARCH_PAUSES.end()
+        }
+    }
+
+    fn waiting(&self) -> Duration {
+        let grown = SEARCH_PAUSES_GROW.powi((self.connections - 1).clamp(0, 32));
+        SEARCH_PAUSES
+            .start()
+            .mul_f64(grown)
+            .min(*SEARCH_PAUSES.end())
+    }
+
+    fn refused(&self) -> Duration {
+        let doubled = 2f64.powi((self.refusals - 1).clamp(0, 32));
+        REFUSED_PAUSES
+            .start()
+            .mul_f64(doubled)
+            .min(*REFUSED_PAUSES.end())
+    }
+}
+
+#[cfg(test)]
+#[path = "pace_tests.rs"]
+mod tests;

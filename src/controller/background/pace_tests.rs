@@ -1,0 +1,108 @@
+//! However connections end, a machine sees few of them.
+
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::{Ended, Paces};
+use crate::api::conditions::{Cause, Reason};
+use crate::api::names::MachineName;
+
+fn machine() -> MachineName {
+    MachineName::parse("cp-01")
+        .into_iter()
+        .next()
+        .unwrap_or_else(|| unreachable!("it is a name"))
+}
+
+fn brought(ended: Ended) -> Result<(), Cause> {
+    match ended {
+        Ended::Waiting => Ok(()),
+        _ => Err(Cause::new(Reason::KubeconfigUnreadable, "why")),
+    }
+}
+
+/// After how many seconds each of these connections was made, one after the other as soon as it was allowed.
+fn made(paces: &mut Paces, ends: impl IntoIterator<Item = Ended>) -> Vec<f64> {
+    let (machine, start) = (machine(), Instant::now());
+    let mut now = start;
+    let mut made = Vec::new();
+    for ended in ends {
+        now = paces.next([&machine].into_iter()).unwrap_or(start).max(now);
+        assert!(paces.is_due(&machine, "same", now));
+        made.push((now - start).as_secs_f64());
+        paces.begin(&machine, now);
+        paces.end(&machine, now, ended, brought(ended));
+        assert!(!paces.is_due(&machine, "same", now));
+    }
+    made
+}
+
+fn in_two_minutes(made: &[f64]) -> usize {
+    made.iter().filter(|at| **at < 120.0).count()
+}
+
+#[test]
+fn refusals_pause_from_five_seconds_to_five_minutes() {
+    let made = made(&mut Paces::default(), [Ended::Refused; 10]);
+    let pauses: Vec<f64> = made.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let expected = [5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0, 300.0, 300.0];
+    assert_eq!(pauses, expected);
+}
+
+#[test]
+fn what_may_come_soon_is_looked_for_soon() {
+    let closed = made(&mut Paces::default(), [Ended::Closed; 300]);
+    assert!(
+        in_two_minutes(&closed) > 200,
+        "nobody sees them: {closed:?}"
+    );
+    assert!(closed[299] - closed[298] >= 10.0);
+    let waiting = made(&mut Paces::default(), [Ended::Waiting; 40]);
+    assert!(waiting[5] < 10.0, "{waiting:?}");
+    assert!(in_two_minutes(&waiting) > 12, "{waiting:?}");
+    assert!(waiting[39] - waiting[38] <= 10.0, "{waiting:?}");
+}
+
+#[test]
+fn a_log_in_ends_the_refusals() {
+    let ends = [
+        Ended::Refused,
+        Ended::Refused,
+        Ended::Amiss,
+        Ended::Refused,
+        Ended::Amiss,
+    ];
+    let made = made(&mut Paces::default(), ends);
+    assert_eq!(made, [0.0, 5.0, 15.0, 25.0, 30.0]);
+}
+
+#[test]
+fn what_could_help_is_tried_at_once_and_once() {
+    let mut paces = Paces::default();
+    made(&mut paces, [Ended::Refused; 8]);
+    let (machine, now) = (machine(), Instant::now());
+    assert!(!paces.is_due(&machine, "same", now));
+    assert!(paces.last(&machine).is_some_and(Result::is_err));
+    assert!(paces.is_due(&machine, "another key", now));
+    assert_eq!(paces.last(&machine), None);
+    paces.begin(&machine, now);
+    assert!(!paces.is_due(&machine, "another key", now), "one at a time");
+    paces.end(&machine, now, Ended::Refused, brought(Ended::Refused));
+    let soon = now + Duration::from_secs(10);
+    assert!(paces.is_due(&machine, "another key", soon));
+}
+
+proptest! {
+    #[test]
+    fn a_server_sees_at_most_twenty_connections_in_two_minutes(
+        ends in prop::collection::vec(
+            prop_oneof![Just(Ended::Closed), Just(Ended::Waiting), Just(Ended::Amiss), Just(Ended::Refused)],
+            300,
+        )
+    ) {
+        let made = made(&mut Paces::default(), ends.iter().copied());
+        let seen = made.iter().zip(&ends).filter(|(at, ended)| **at < 120.0 && **ended != Ended::Closed);
+        prop_assert!(seen.count() <= 20);
+    }
+}
