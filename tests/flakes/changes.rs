@@ -93,7 +93,7 @@ fn a_change_restarts_what_it_must_and_nothing_else() {
     ];
     let texts: Vec<String> = clusters.iter().map(ClusterNix::render).collect();
     for flake in Flake::ALL {
-        let found = evaluate(&nix, flake, "changes", &texts);
+        let found = evaluate(&nix, flake, "changes", true, &texts);
         let [
             base,
             founding,
@@ -158,6 +158,9 @@ impl Flake {
     /// The services of a machine that run the cluster.
     fn services(self, control_plane: bool) -> BTreeSet<String> {
         let name = match (self, control_plane) {
+            (Self::Kubeadm, _) => "nico-kubeadm",
+            (Self::K0s, true) => "k0scontroller",
+            (Self::K0s, false) => "k0sworker",
             (Self::K3s, _) => "k3s",
             (Self::Rke2, true) => "rke2-server",
             (Self::Rke2, false) => "rke2-agent",

@@ -14,15 +14,19 @@ pub(crate) type Evaluated = BTreeMap<String, Value>;
 pub(crate) enum Flake {
     K3s,
     Rke2,
+    Kubeadm,
+    K0s,
 }
 
 impl Flake {
-    pub(crate) const ALL: [Self; 2] = [Self::K3s, Self::Rke2];
+    pub(crate) const ALL: [Self; 4] = [Self::K3s, Self::Rke2, Self::Kubeadm, Self::K0s];
 
     pub(crate) fn directory(self) -> &'static str {
         match self {
             Self::K3s => "k3s",
             Self::Rke2 => "rke2",
+            Self::Kubeadm => "kubeadm",
+            Self::K0s => "k0s",
         }
     }
 }
@@ -69,23 +73,13 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A flake as NIO leaves it on a control plane machine, once for each cluster.nix.
+/// A flake as NIO leaves it on a control plane machine, once for each cluster.nix; with a CA of its own, or without.
 pub(crate) fn evaluate(
     nix: &Path,
     flake: Flake,
     purpose: &str,
+    own_ca: bool,
     texts: &[String],
-) -> Vec<Evaluated> {
-    evaluate_with(nix, flake, purpose, texts, |_| ())
-}
-
-/// The same, after more files were put into each directory.
-pub(crate) fn evaluate_with(
-    nix: &Path,
-    flake: Flake,
-    purpose: &str,
-    texts: &[String],
-    add: impl Fn(&Path),
 ) -> Vec<Evaluated> {
     let directory = scratch(&format!("{purpose}-{}", flake.directory()));
     let examples = root().join("examples/flakes");
@@ -100,7 +94,10 @@ pub(crate) fn evaluate_with(
         fs::write(here.join("join-token"), "1".repeat(64)).unwrap();
         fs::write(here.join("worker-token"), "2".repeat(64)).unwrap();
         fs::write(here.join("machine-ssh-key"), "a private key").unwrap();
-        add(&here);
+        if own_ca && flake == Flake::K0s {
+            fs::write(here.join("ca.crt"), "a certificate").unwrap();
+            fs::write(here.join("ca.key"), "a key").unwrap();
+        }
         list.push_str("  ./");
         list.push_str(&index.to_string());
         list.push('\n');

@@ -6,6 +6,8 @@
 
 mod changes;
 mod evaluated;
+mod machine;
+mod members;
 mod scripts;
 mod shapes;
 
@@ -13,11 +15,11 @@ use evaluated::{Evaluated, Flake, evaluate};
 use nico::api::spec::Endpoint;
 use nico::api::status::Role;
 use nico::plan::cluster_nix::{ClusterNix, NixNode};
-use serde_json::Value;
+use serde_json::{Value, json};
 use shapes::{is_ipv6, shapes};
 
 /// How many shapes of cluster.nix each flake is evaluated for.
-const SHAPES: usize = 100;
+const SHAPES: usize = 50;
 
 /// The files of /var/lib/nico/member by which a machine starts.
 fn state<'a>(machine: &'a Value, file: &str) -> Option<&'a str> {
@@ -52,7 +54,7 @@ fn check(flake: Flake, cluster: &ClusterNix, found: &Evaluated) {
         for name in nodes {
             let machine = &found[*name];
             let text = cluster.render();
-            let wrong = flake.refuses(cluster, role);
+            let wrong = flake.refuses(cluster);
             let failed = machine["failed"].as_array().unwrap();
             assert_eq!(
                 failed.is_empty(),
@@ -127,7 +129,7 @@ fn every_machine_of_every_shape_has_its_part() {
     let clusters = shapes(SHAPES);
     for flake in Flake::ALL {
         let texts: Vec<String> = clusters.iter().map(ClusterNix::render).collect();
-        let found = evaluate(&nix, flake, "shapes", &texts);
+        let found = evaluate(&nix, flake, "shapes", false, &texts);
         for (cluster, found) in clusters.iter().zip(&found) {
             check(flake, cluster, found);
         }
@@ -154,7 +156,7 @@ fn the_order_of_the_lists_does_not_matter() {
             texts.push(format!("{comment}builtins.fromJSON ''\n{value}\n''\n"));
             texts.push(text);
         }
-        let found = evaluate(&nix, flake, "order", &texts);
+        let found = evaluate(&nix, flake, "order", true, &texts);
         for pair in found.chunks(2) {
             assert_eq!(pair[0], pair[1]);
         }
@@ -163,17 +165,21 @@ fn the_order_of_the_lists_does_not_matter() {
 
 impl Flake {
     /// Whether the flake is to refuse a machine, with a message.
-    fn refuses(self, _cluster: &ClusterNix, _role: Role) -> bool {
+    fn refuses(self, cluster: &ClusterNix) -> bool {
+        let several = cluster.lists.of(Role::ControlPlane).len() > 1;
         match self {
             Self::K3s | Self::Rke2 => false,
+            Self::Kubeadm => several && cluster.endpoint.is_none(),
+            Self::K0s => several,
         }
     }
 
     /// The port at which machines join.
-    fn join_port(self, _role: Role) -> u16 {
+    fn join_port(self, role: Role) -> u16 {
         match self {
-            Self::K3s => 6443,
             Self::Rke2 => 9345,
+            Self::K0s if role == Role::ControlPlane => 9443,
+            Self::K3s | Self::Kubeadm | Self::K0s => 6443,
         }
     }
 
@@ -181,6 +187,8 @@ impl Flake {
     fn check(self, machine: &Value, cluster: &ClusterNix, name: &str, role: Role) {
         match self {
             Self::K3s | Self::Rke2 => self.check_rancher(machine, cluster, name, role),
+            Self::Kubeadm => check_kubeadm(machine, cluster, role),
+            Self::K0s => check_k0s(machine, cluster, role),
         }
     }
 
@@ -267,5 +275,97 @@ impl Flake {
             .collect();
         assert_eq!(ports.contains(&6443), server);
         assert!(ports.contains(&10250));
+    }
+}
+
+/// The addresses that the certificates of a control plane machine have to cover, without brackets.
+fn covered<'a>(cluster: &'a ClusterNix, machine: &Value) -> Vec<&'a str> {
+    let own = cluster.lists.of(Role::ControlPlane).iter();
+    let own = own.filter(|node| state(machine, "name") == Some(&node.name));
+    let endpoint = cluster.endpoint.iter().map(|it| it.host.as_str());
+    own.map(|node| node.ip.as_str()).chain(endpoint).collect()
+}
+
+fn check_kubeadm(machine: &Value, cluster: &ClusterNix, role: Role) {
+    let server = role == Role::ControlPlane;
+    for unit in ["nico-upkeep", "nico-dead-members"] {
+        assert_eq!(machine["units"].get(unit).is_some(), server, "{unit}");
+        assert_eq!(
+            machine["others"]["timers"].get(unit).is_some(),
+            server,
+            "{unit}"
+        );
+    }
+    assert_eq!(
+        machine["units"]["kubelet"]["wantedBy"],
+        json!([]),
+        "the kubelet waits for the start script"
+    );
+    let documents = |file: &str| -> Option<Vec<Value>> {
+        let documents = state(machine, file)?.split("\n---\n");
+        Some(
+            documents
+                .map(|it| serde_json::from_str(it).unwrap())
+                .collect(),
+        )
+    };
+    if let Some(init) = documents("init.yaml") {
+        assert!(server);
+        assert_eq!(
+            init[0]["bootstrapTokens"][0],
+            json!({"token": "@token@", "ttl": "0s"})
+        );
+        let sans = init[1]["apiServer"]["certSANs"].as_array().unwrap();
+        for address in covered(cluster, machine) {
+            assert!(sans.contains(&Value::from(address)), "{address}: {sans:?}");
+        }
+        if let Some(Endpoint { host, port }) = &cluster.endpoint {
+            assert_eq!(init[1]["controlPlaneEndpoint"], authority(host, *port));
+        }
+    } else {
+        assert!(!server);
+    }
+    if let Some(join) = documents("join.yaml") {
+        let url = state(machine, "join").unwrap();
+        let server_named = join[0]["discovery"]["bootstrapToken"]["apiServerEndpoint"]
+            .as_str()
+            .unwrap();
+        assert_eq!(url, format!("https://{server_named}"));
+        assert_eq!(join[0].get("controlPlane").is_some(), server);
+    }
+}
+
+fn check_k0s(machine: &Value, cluster: &ClusterNix, role: Role) {
+    let server = role == Role::ControlPlane;
+    let (service, command) = if server {
+        ("k0scontroller", "k0s controller --enable-worker ")
+    } else {
+        ("k0sworker", "k0s worker ")
+    };
+    let start = machine["units"][service]["serviceConfig"]["ExecStart"]
+        .as_str()
+        .unwrap();
+    assert!(start.contains(command), "{start}");
+    assert!(
+        start.ends_with(" $NICO_JOIN"),
+        "whether it joins is decided at the start"
+    );
+    if let Some(configuration) = state(machine, "k0s.yaml") {
+        assert!(server);
+        let configuration: Value = serde_json::from_str(configuration).unwrap();
+        let sans = configuration["spec"]["api"]["sans"].as_array().unwrap();
+        for address in covered(cluster, machine) {
+            assert!(sans.contains(&Value::from(address)), "{address}: {sans:?}");
+        }
+    } else {
+        assert!(!server);
+    }
+    if let Some(join) = state(machine, "join.json") {
+        let join: Value = serde_json::from_str(join).unwrap();
+        assert_eq!(
+            join["clusters"][0]["cluster"]["server"].as_str(),
+            state(machine, "join")
+        );
+        assert!(state(machine, "ca").unwrap().ends_with(":9444/"));
     }
 }

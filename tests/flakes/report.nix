@@ -2,6 +2,12 @@
 directories:
 let
   nixpkgs = import ./nixpkgs;
+  # The input of the k0s flake.
+  k0s.packages.x86_64-linux.k0s = {
+    type = "derivation";
+    name = "k0s";
+    outPath = "/nix/store/00000000000000000000000000000000-k0s";
+  };
   report =
     { config }:
     let
@@ -25,5 +31,5 @@ let
 in
 map (
   directory:
-  builtins.mapAttrs (_: report) ((import (directory + "/flake.nix")).outputs { inherit nixpkgs; }).nixosConfigurations
+  builtins.mapAttrs (_: report) ((import (directory + "/flake.nix")).outputs { inherit nixpkgs k0s; }).nixosConfigurations
 ) directories

@@ -1,6 +1,8 @@
 # Functions of all scripts. They take nothing from cluster.nix but by files of /var/lib/nico/member.
-state=${NICO_STATE:-/var/lib/nico}
-run=${NICO_RUN:-/run/nico}
+# root is for tests alone.
+root=${NICO_ROOT:-}
+state=$root/var/lib/nico
+run=$root/run/nico
 member=$state/member
 
 say() { echo "nico: $*" >&2; }
@@ -32,10 +34,10 @@ unmount_below() {
 clear_containers() {
   local group link table
   pkill -9 -f 'containerd-shim.* -namespace k8s.io' || true
-  for group in /sys/fs/cgroup/kubepods /sys/fs/cgroup/kubepods.slice; do
+  for group in "$root/sys/fs/cgroup/kubepods" "$root/sys/fs/cgroup/kubepods.slice"; do
     if [ -e "$group/cgroup.kill" ]; then echo 1 > "$group/cgroup.kill"; fi
   done
-  unmount_below /run/k3s /run/containerd /run/netns/cni- /var/lib/kubelet "$@"
+  unmount_below "$root/run/k3s" "$root/run/containerd" "$root/run/netns/cni-" "$root/var/lib/kubelet" "$@"
   for link in cni0 flannel.1 flannel-v6.1; do
     ip link delete "$link" 2> /dev/null || true
   done

@@ -4,19 +4,20 @@ if ! has id; then
   say "this machine is in no cluster"
   exit 0
 fi
-if [ "$(value role)" = control-plane ] && [ -e "$(value data)" ]; then
+if [ "$(value role)" = control-plane ] && [ -e "$root$(value data)" ]; then
   left=
-  while [ -z "$left" ] && [ "$SECONDS" -lt "${NICO_PATIENCE:-180}" ]; do
+  while :; do
     while read -r peer; do
       if answers "$peer" && leave_etcd "$peer"; then
         left=yes
         break
       fi
     done < "$member/peers"
+    if [ -n "$left" ] || [ "$SECONDS" -ge "${NICO_PATIENCE:-180}" ]; then break; fi
     sleep "${NICO_INTERVAL:-5}"
   done
   if [ -n "$left" ]; then say "left etcd"; else say "no other control plane machine took this one out of etcd"; fi
 fi
 for service in $NICO_SERVICES; do systemctl stop "$service.service" || true; done
 take_off
-rm -rf "$member" "$state/started" "$state/joined"
+rm -rf "$member" "$state/id" "$state/joined"

@@ -76,7 +76,7 @@ in
           preStart =
             builtins.readFile ./common.sh
             + ''
-              set_aside() { clear_containers; rm -f /etc/rancher/${name}/${name}.yaml; }
+              set_aside() { clear_containers; rm -f "$root/etc/rancher/${name}/${name}.yaml"; }
               begin() { install -D -m 0600 "$member/$1.yaml" "$run/config.yaml"; }
             ''
             + builtins.readFile ./start.sh;
@@ -122,7 +122,7 @@ in
         leave_etcd() {
           local node
           node=$(value name)
-          kube() { kubectl --kubeconfig /etc/rancher/${name}/${name}.yaml --server "$1" --request-timeout 10s "''${@:2}"; }
+          kube() { kubectl --kubeconfig "$root/etc/rancher/${name}/${name}.yaml" --server "$1" --request-timeout 10s "''${@:2}"; }
           kube "$1" annotate node "$node" --overwrite etcd.${name}.cattle.io/remove=true > /dev/null || return 1
           for _ in $(seq 10); do
             if kube "$1" get node "$node" -o yaml | grep -q "etcd.${name}.cattle.io/removed-node-name"; then return 0; fi
@@ -132,10 +132,10 @@ in
         }
         take_off() {
           local data
-          data=/var/lib/rancher/${name}-$(value id)
+          data=$root/var/lib/rancher/${name}-$(value id)
           clear_containers "$data"
           # What remains is the server's part: etcd and the certificates.
-          rm -rf "$data.released" "$data/agent" "$data/data" /etc/rancher/${name} /etc/rancher/node
+          rm -rf "$data.released" "$data/agent" "$data/data" "$root/etc/rancher/${name}" "$root/etc/rancher/node"
           if [ -e "$data" ]; then mv "$data" "$data.released"; fi
         }
       '';

@@ -3,7 +3,7 @@
 decide() {
   local data peer
   data=$(value data) || return 1
-  if [ -e "$data" ]; then
+  if [ -e "$root$data" ]; then
     echo member
   elif has founds; then
     while read -r peer; do
@@ -25,15 +25,14 @@ decide() {
   fi
 }
 
-# Data of another id stay where they are, but what still runs from them has to end.
-if [ -e "$state/started" ] && [ "$(cat "$state/started")" != "$(value id)" ]; then
-  say "ending what is left of cluster id $(cat "$state/started")"
+# Data of another cluster are set aside, once, and what still runs from them ends.
+if [ "$(cat "$state/id" 2> /dev/null)" != "$(value id)" ]; then
   set_aside
-  rm -f "$state/started" "$state/joined"
+  rm -f "$state/joined"
+  value id > "$state/id"
 fi
 
 # The files are read again each time: NICO may name another machine to join meanwhile.
 until how=$(decide); do sleep "${NICO_INTERVAL:-5}"; done
 say "start: $how"
-value id > "$state/started"
 begin "$how"

@@ -46,6 +46,7 @@ builtins.listToAttrs (
   ]
 )
 // {
+  stdenv.hostPlatform.system = "x86_64-linux";
   writeText = derivation;
   writeShellScript = derivation;
   runCommand = name: environment: script: derivation name (builtins.toJSON environment + script);

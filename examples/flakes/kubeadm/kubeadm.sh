@@ -1,0 +1,18 @@
+etc=$root/etc/kubernetes
+
+# Fills the tokens into a configuration, by no command whose arguments others could read.
+fill() {
+  local text worker control
+  control=$(cat "$run/join-token")
+  worker=$control
+  # On a worker, join-token is the workers' token.
+  if [ -e "$run/worker-token" ] && [ "$(value role)" = control-plane ]; then worker=$(cat "$run/worker-token"); fi
+  text=$(value "$1")
+  text=${text//@token@/${worker:0:6}.${worker:6:16}}
+  text=${text//@key@/$control}
+  (umask 077 && printf '%s\n' "$text" > "$run/kubeadm.yaml")
+}
+
+apply_network() {
+  kubectl --kubeconfig "$etc/admin.conf" apply -f "$member/network.json"
+}

@@ -1,0 +1,63 @@
+# Removes etcd members whose Node has been gone for two minutes: this distribution does not. One at a time, and only while more than
+# half of the others answer. Only etcd's leader acts, so that two machines never remove two members at the same time. A failure is no
+# failed unit: the timer tries again.
+trap 'exit 0' EXIT
+gone=$run/gone
+leads() {
+  etcdctl endpoint status --write-out fields |
+    awk -F ' : ' '$1 == "\"MemberID\"" { id = $2 } $1 == "\"Leader\"" { leader = $2 } END { exit !(id != "" && id == leader) }'
+}
+if ! has id || ! leads 2> /dev/null; then
+  rm -rf "$gone"
+  exit 0
+fi
+# Names and addresses of the Nodes. Without one, nothing is known.
+nodes=$(kubectl --request-timeout 10s get nodes \
+  -o 'jsonpath={range .items[*]}{.metadata.name}{" "}{range .status.addresses[*]}{.address}{" "}{end}{end}') || exit 0
+if [ -z "${nodes// /}" ]; then exit 0; fi
+members=$(etcdctl member list --write-out simple)
+healthy=$(etcdctl endpoint health --cluster 2> /dev/null || true)
+now=$(date +%s)
+mkdir -p "$gone"
+
+# id, status, name, peer URLs, client URLs, is a learner. One that has not started has no name yet, but a peer URL.
+dead=
+while IFS=, read -r id _ name peer _; do
+  name=${name# }
+  host=${peer# https://}
+  host=${host%:*}
+  host=${host#[}
+  host=${host%]}
+  case " $nodes " in
+    *" ${name:-$host} "* | *" $host "*)
+      rm -f "$gone/$id"
+      continue
+      ;;
+  esac
+  if [ "$name" = "$(value name)" ]; then continue; fi
+  if [ ! -e "$gone/$id" ]; then
+    say "member $id, ${name:-$host}, has no Node"
+    echo "$now" > "$gone/$id"
+  elif [ -z "$dead" ] && [ $((now - $(cat "$gone/$id"))) -ge 120 ]; then
+    dead=$id
+  fi
+done <<< "$members"
+if [ -z "$dead" ]; then exit 0; fi
+
+others=0
+answering=0
+while IFS=, read -r id _ _ peer client learner; do
+  if [ "$id" = "$dead" ] || [ "$learner" = " true" ]; then continue; fi
+  others=$((others + 1))
+  # k0s gives the same client URL for all members: so the port for the other members has to answer too.
+  case "$healthy" in
+    *"${client# } is healthy"*) if answers "${peer# }"; then answering=$((answering + 1)); fi ;;
+  esac
+done <<< "$members"
+if [ $((answering * 2)) -gt "$others" ]; then
+  say "removing member $dead: its Node is gone, and $answering of $others others answer"
+  etcdctl member remove "$dead"
+  rm -f "$gone/$dead"
+else
+  say "not removing member $dead: only $answering of $others others answer"
+fi

@@ -1,0 +1,160 @@
+//! kubeadm and k0s do not remove a dead etcd member: a unit of the flake does.
+use serde_json::Value;
+
+use super::changes::founded;
+use super::evaluated::{self, Flake, evaluate};
+use super::machine::Machine;
+
+/// A member of etcd as it stands: its name, whether it has a Node, and whether it answers.
+type Member = (&'static str, bool, bool);
+
+/// Puts etcd and the API server in place.
+fn pretend(machine: &Machine, leads: bool, members: &[Member]) {
+    let ip = |name: &str| format!("10.0.0.1{}", name.chars().last().unwrap());
+    let list: Vec<String> = members
+        .iter()
+        .map(|(name, _, _)| {
+            let (id, ip) = (name.replace("cp-0", "a"), ip(name));
+            format!("{id}, started, {name}, https://{ip}:2380, https://{ip}:2379, false")
+        })
+        .collect();
+    let answering: Vec<String> = members
+        .iter()
+        .filter(|(_, _, answers)| *answers)
+        .map(|(name, _, _)| ip(name))
+        .collect();
+    let health: Vec<String> = answering
+        .iter()
+        .map(|ip| format!("https://{ip}:2379 is healthy: successfully committed proposal"))
+        .collect();
+    let leader = if leads { 1 } else { 2 };
+    machine.command(
+        "etcdctl",
+        &format!(
+            "case \"$*\" in\n'endpoint status'*) printf '\"MemberID\" : 1\\n\"Leader\" : {leader}\\n' ;;\n\
+             'member list'*) cat << END\n{}\nEND\n;;\n'endpoint health'*) cat << END\n{}\nEND\nexit 1 ;;\nesac",
+            list.join("\n"),
+            health.join("\n"),
+        ),
+    );
+    let nodes: Vec<String> = members
+        .iter()
+        .filter(|(_, node, _)| *node)
+        .map(|(name, _, _)| format!("{name} {} {name} ", ip(name)))
+        .collect();
+    machine.command("kubectl", &format!("echo '{}'", nodes.concat()));
+    let peers: Vec<String> = answering
+        .iter()
+        .map(|ip| format!("https://{ip}:2380"))
+        .collect();
+    machine.answering(&peers.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+/// The members that are removed in passes at these times.
+fn removed(evaluated: &Value, purpose: &str, passes: &[(u64, bool, &[Member])]) -> Vec<String> {
+    let machine = Machine::new(purpose, evaluated, true);
+    let script = evaluated["units"]["nico-dead-members"]["script"]
+        .as_str()
+        .unwrap();
+    for (time, leads, members) in passes {
+        pretend(&machine, *leads, members);
+        machine.command("date", &format!("echo {time}"));
+        machine.must_run(script);
+    }
+    let calls = machine.calls(&["etcdctl"]);
+    let calls = calls
+        .iter()
+        .filter_map(|call| call.strip_prefix("etcdctl member remove "));
+    calls.map(str::to_owned).collect()
+}
+
+#[test]
+fn dead_members_are_removed_one_at_a_time_while_the_rest_keeps_a_quorum() {
+    let test = "dead_members_are_removed_one_at_a_time_while_the_rest_keeps_a_quorum";
+    let Some(nix) = evaluated::nix_or_skip(test) else {
+        return;
+    };
+    for flake in [Flake::Kubeadm, Flake::K0s] {
+        let found = evaluate(&nix, flake, "members", true, &[founded().render()]);
+        let evaluated = &found[0]["cp-01"];
+        let purpose = format!("members-{}", flake.directory());
+        let check = |what: &str, passes: &[(u64, bool, &[Member])], expected: &[&str]| {
+            assert_eq!(
+                removed(evaluated, &purpose, passes),
+                expected,
+                "{flake:?}: {what}"
+            );
+        };
+        let all: &[Member] = &[
+            ("cp-01", true, true),
+            ("cp-02", true, true),
+            ("cp-03", true, true),
+        ];
+        let gone: &[Member] = &[
+            ("cp-01", true, true),
+            ("cp-02", false, false),
+            ("cp-03", true, true),
+        ];
+        check("nobody is gone", &[(0, true, all), (999, true, all)], &[]);
+        check(
+            "gone for two minutes",
+            &[(0, true, gone), (119, true, gone)],
+            &[],
+        );
+        check(
+            "then removed",
+            &[(0, true, gone), (60, true, gone), (120, true, gone)],
+            &["a2"],
+        );
+        check(
+            "back meanwhile",
+            &[(0, true, gone), (60, true, all), (120, true, gone)],
+            &[],
+        );
+        check(
+            "only the leader acts",
+            &[(0, false, gone), (500, false, gone)],
+            &[],
+        );
+        check(
+            "a new leader counts anew",
+            &[(0, true, gone), (90, false, gone), (120, true, gone)],
+            &[],
+        );
+
+        let sick: &[Member] = &[
+            ("cp-01", true, true),
+            ("cp-02", false, false),
+            ("cp-03", true, false),
+        ];
+        check(
+            "the rest has no quorum",
+            &[(0, true, sick), (500, true, sick)],
+            &[],
+        );
+        let two: &[Member] = &[
+            ("cp-01", true, true),
+            ("cp-02", false, false),
+            ("cp-03", true, true),
+            ("cp-04", false, false),
+            ("cp-05", true, true),
+        ];
+        check(
+            "one at a time",
+            &[(0, true, two), (120, true, two)],
+            &["a2"],
+        );
+        let none: &[Member] = &[("cp-01", false, true), ("cp-02", false, true)];
+        check(
+            "no Node is known",
+            &[(0, true, none), (500, true, none)],
+            &[],
+        );
+        let own: &[Member] = &[
+            ("cp-01", false, true),
+            ("cp-02", true, true),
+            ("cp-03", true, true),
+        ];
+        check("not itself", &[(0, true, own), (500, true, own)], &[]);
+    }
+}
