@@ -110,7 +110,7 @@ impl Management {
                 own.control_plane.restart_controllers()?;
                 let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
                 let mut objects = vec![namespace];
-                objects.extend(deploy::rights(&repository().join("deploy")));
+                objects.extend(deploy::rights(&repository().join("deploy/base")));
                 apply(&own.client, NAMESPACE, objects).await?;
             }
             Self::Existing(existing) => existing.install().await?,
@@ -126,7 +126,7 @@ impl Management {
     }
 
     fn account(&self) -> (String, String) {
-        let shipped = deploy::service_account(&deploy::rights(&repository().join("deploy")));
+        let shipped = deploy::service_account(&deploy::rights(&repository().join("deploy/base")));
         let (namespace, name) =
             shipped.unwrap_or_else(|| ("nico-system".to_owned(), "nico".to_owned()));
         match self {

@@ -80,7 +80,7 @@ impl<'a> Site<'a> {
         }
         // Or it would learn of the new kinds half a minute late.
         control_plane.restart_controllers()?;
-        let rights = deploy::rights(&repository().join("deploy"));
+        let rights = deploy::rights(&repository().join("deploy/base"));
         for object in &rights {
             deploy::apply_value(&client, "default", object.clone()).await?;
         }

@@ -17,3 +17,4 @@ mod races;
 mod rolling;
 mod rollout_faults;
 mod secrets;
+mod stolen_token;

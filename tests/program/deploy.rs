@@ -26,20 +26,78 @@ async fn everything_applies_cleanly_and_twice() {
     let environment = Environment::shared().await;
     let control_plane = &environment.control_plane;
     // By the server, and by force: the rig has applied some of it already, in its own way.
-    let apply = async |file: &str| {
+    let apply = async |how: &str, file: &str| {
         let file = path(file);
         let by_server = ["apply", "--server-side", "--force-conflicts"];
-        kubectl(control_plane, &[&by_server[..], &["-f", &file]].concat()).await
+        kubectl(control_plane, &[&by_server[..], &[how, &file]].concat()).await
     };
-    for _ in 0..2 {
-        apply("crds").await;
-        apply("deploy").await;
-    }
     kubectl(control_plane, &["create", "namespace", "clusters"]).await;
-    apply("deploy/one-namespace").await;
-    for (name, _) in deploy::manifests(Path::new(&path("examples"))) {
-        apply(&format!("examples/{name}")).await;
+    for _ in 0..2 {
+        apply("-f", "crds").await;
+        apply("-f", "deploy").await;
+        apply("-k", "deploy").await;
+        apply("-k", "deploy/one-namespace").await;
     }
+    for (name, _) in deploy::manifests(Path::new(&path("examples"))) {
+        apply("-f", &format!("examples/{name}")).await;
+    }
+    let installed = kubectl(control_plane, &["kustomize", &path("deploy")]).await;
+    assert_eq!(
+        deploy::documents(&installed),
+        deploy::documents(include_str!("../../deploy/install.yaml")),
+        "write what `kubectl kustomize deploy` prints into deploy/install.yaml"
+    );
+    one_namespace(&kubectl(control_plane, &["kustomize", &path("deploy/one-namespace")]).await);
+}
+
+/// The overlay for one namespace gives no rights elsewhere, and lets NICO work where it has them.
+fn one_namespace(overlay: &str) {
+    let objects = deploy::documents(overlay);
+    let of_kind = |kind: &str| -> Vec<&Value> {
+        let of_kind = objects.iter().filter(|object| object["kind"] == kind);
+        of_kind.collect()
+    };
+    assert_eq!(of_kind("ClusterRoleBinding"), Vec::<&Value>::new());
+    let mut namespaces: Vec<&str> = of_kind("RoleBinding")
+        .iter()
+        .filter_map(|binding| binding["metadata"]["namespace"].as_str())
+        .collect();
+    namespaces.sort_unstable();
+    let deployment = of_kind("Deployment")[0];
+    let watched = variable(deployment, "NICO_WATCH_NAMESPACE");
+    assert_eq!(namespaces, [watched, "nico-system"]);
+}
+
+/// The value of an environment variable of a Deployment's container.
+fn variable<'a>(deployment: &'a Value, name: &str) -> &'a str {
+    let env = deployment.pointer("/spec/template/spec/containers/0/env");
+    let mut env = env.unwrap().as_array().unwrap().iter();
+    let variable = env.find(|variable| variable["name"] == name);
+    variable.map_or("", |variable| variable["value"].as_str().unwrap())
+}
+
+/// Replicas without leader election would all work at the same time.
+#[test]
+fn the_replicas_elect_a_leader_and_one_of_them_may_be_evicted() {
+    let objects = deploy::documents(include_str!("../../deploy/install.yaml"));
+    let of_kind = |kind: &str| {
+        objects
+            .iter()
+            .find(|object| object["kind"] == kind)
+            .unwrap()
+    };
+    let deployment = of_kind("Deployment");
+    assert_eq!(deployment["spec"]["replicas"], 2);
+    assert_eq!(variable(deployment, "NICO_LEADER_ELECT"), "true");
+    let pods = &deployment["spec"]["template"]["metadata"]["labels"];
+    for selector in [
+        &deployment["spec"]["selector"]["matchLabels"],
+        &of_kind("PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        &of_kind("NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+    ] {
+        assert_eq!(selector, pods);
+    }
+    assert_eq!(of_kind("PodDisruptionBudget")["spec"]["maxUnavailable"], 1);
 }
 
 /// The rules of the one role of that kind in a directory.
@@ -54,13 +112,13 @@ fn rules(directory: &str, kind: &str) -> Vec<Value> {
 fn a_role_gives_in_one_namespace_what_the_cluster_role_gives_in_all() {
     assert_eq!(
         rules("deploy/one-namespace", "Role"),
-        rules("deploy", "ClusterRole")
+        rules("deploy/base", "ClusterRole")
     );
 }
 
 #[test]
 fn nothing_may_list_secrets_or_write_machines() {
-    for rule in rules("deploy", "ClusterRole") {
+    for rule in rules("deploy/base", "ClusterRole") {
         let words = |field: &str| -> Vec<String> {
             serde_json::from_value(rule[field].clone()).expect("a list of words")
         };

@@ -67,7 +67,7 @@ fn namespaced(client: &Client, namespace: &str, resource: &ApiResource) -> Api<D
 #[must_use]
 pub fn memory_settings() -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let deployment = documents(include_str!("../../../deploy/40-deployment.yaml"));
+    let deployment = documents(include_str!("../../../deploy/base/40-deployment.yaml"));
     let variables = deployment.iter().flat_map(|document| {
         let env = document.pointer("/spec/template/spec/containers/0/env");
         env.and_then(Value::as_array).into_iter().flatten()
@@ -78,7 +78,7 @@ pub fn memory_settings() -> Vec<(String, String)> {
         .collect()
 }
 
-/// The texts of all `*.yaml` files of a directory, in the order of their names (`kustomization.yaml` is none of them);
+/// The texts of all `*.yaml` files of a directory, in the order of their names (a `Kustomization` is none of them);
 /// none where there is no such directory.
 #[must_use]
 pub fn manifests(directory: &Path) -> Vec<(String, String)> {
@@ -88,7 +88,6 @@ pub fn manifests(directory: &Path) -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> = entries
         .filter_map(Result::ok)
         .filter(|entry| entry.path().extension().is_some_and(|end| end == "yaml"))
-        .filter(|entry| entry.file_name() != "kustomization.yaml")
         .map(|entry| {
             let text = fs::read_to_string(entry.path()).expect("a manifest can be read");
             (entry.file_name().to_string_lossy().into_owned(), text)
@@ -98,7 +97,20 @@ pub fn manifests(directory: &Path) -> Vec<(String, String)> {
     found
 }
 
-/// The manifests of `deploy/` that give rights (Namespace, ServiceAccount, roles and their bindings), as one list of objects; the
+/// The admission policies of a directory, and their bindings.
+#[must_use]
+pub fn admission(directory: &Path) -> Vec<Value> {
+    let texts = manifests(directory);
+    let objects = texts.iter().flat_map(|(_, text)| documents(text));
+    objects
+        .filter(|value| {
+            let kind = value["kind"].as_str();
+            kind.is_some_and(|kind| kind.starts_with("ValidatingAdmissionPolicy"))
+        })
+        .collect()
+}
+
+/// The manifests of `deploy/base/` that give rights (Namespace, ServiceAccount, roles and their bindings), as one list of objects; the
 /// Deployment is left out, since the rig starts the program itself.
 #[must_use]
 pub fn rights(directory: &Path) -> Vec<Value> {

@@ -46,10 +46,26 @@ pub struct Environment {
     pub workload: Arc<Workload>,
     /// The machines' addresses and ports.
     pub pool: Arc<MachinePool>,
-    /// The objects of `deploy/` that give NICO its rights; empty while there is no such manifest.
+    /// The objects of `deploy/base/` that give NICO its rights; empty while there is no such manifest.
     pub rights: Vec<Value>,
     /// The objects of `deploy/one-namespace/`, which give NICO the same rights in one namespace alone.
     pub namespace_rights: Vec<Value>,
+}
+
+/// A shipped policy, for the `ServiceAccount` of every world, too.
+fn of_all_worlds(mut policy: Value) -> Value {
+    for condition in policy
+        .pointer_mut("/spec/matchConditions")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
+        let shipped = "request.userInfo.username == \"system:serviceaccount:nico-system:nico\"";
+        assert_eq!(condition["expression"], shipped);
+        condition["expression"] =
+            r#"request.userInfo.username.matches("^system:serviceaccount:[^:]+:nico$")"#.into();
+    }
+    policy
 }
 
 impl Environment {
@@ -72,11 +88,16 @@ impl Environment {
             control_plane
                 .restart_controllers()
                 .expect("the controllers start again");
-            let rights = deploy::rights(&repository().join("deploy"));
+            let rights = deploy::rights(&repository().join("deploy/base"));
             for object in &rights {
                 deploy::apply_value(&client, "default", object.clone())
                     .await
                     .expect("the API server takes the shipped rights");
+            }
+            for policy in deploy::admission(&repository().join("deploy/base")) {
+                deploy::apply_value(&client, "default", of_all_worlds(policy))
+                    .await
+                    .expect("the API server takes the shipped policies");
             }
             let namespace_rights = deploy::rights(&repository().join("deploy/one-namespace"));
             let pool = MachinePool::start(workload.address()).await;
