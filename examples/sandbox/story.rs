@@ -12,6 +12,7 @@ use kube::ResourceExt;
 use kube::api::{Api, DynamicObject};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
+use nico::api::conditions::Attention;
 use nico::api::names::{CLUSTER_LABEL, CONFIRMED_ANNOTATION, ROLE_LABEL};
 use rig::crds;
 use serde_json::Value;
@@ -57,7 +58,7 @@ struct Cluster {
     ready: bool,
     secret: Option<String>,
     stalled: Option<String>,
-    /// Why it is not Ready, once it was.
+    /// Why it is not Ready, once it was, or where that calls for a person.
     why: Option<String>,
     ending: bool,
 }
@@ -195,8 +196,11 @@ impl Story {
         let condition = |kind: &str| rig::world::condition(status, kind).clone();
         let ready = condition("Ready");
         let is_ready = ready["status"] == "True";
-        // Before it is Ready for the first time, what its machines do tells more than its message.
-        let why = (!is_ready && (told.ready || told.why.is_some()))
+        // Before it is Ready for the first time, what its machines do tells more than its message, but for a mistake in the spec.
+        let stalled = condition("Stalled");
+        let stalls = stalled["status"] == "True";
+        let calls = Attention::of(text(&ready["reason"])) == Attention::Yes && !stalls;
+        let why = (!is_ready && (told.ready || told.why.is_some() || calls))
             .then(|| text(&ready["reason"]).to_owned());
         if is_ready && !told.ready {
             clock.tell(&format!("{name}: Ready, {}", counts(status)));
@@ -205,8 +209,7 @@ impl Story {
         }
         told.ready = is_ready;
         told.why = why;
-        let stalled = condition("Stalled");
-        let stalled = (stalled["status"] == "True").then(|| {
+        let stalled = stalls.then(|| {
             format!(
                 "{name}: stalled, {}: {}",
                 text(&stalled["reason"]),

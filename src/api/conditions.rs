@@ -165,6 +165,87 @@ impl fmt::Display for Reason {
     }
 }
 
+/// Whether a reason calls for a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attention {
+    /// It is part of normal operation.
+    No,
+    /// It may pass by itself, and calls for a person once it has lasted.
+    IfItLasts,
+    /// It does not pass by itself.
+    Yes,
+}
+
+impl Attention {
+    /// What does not pass by itself.
+    const FOR_A_PERSON: [Reason; 24] = [
+        Reason::InvalidSpec,
+        Reason::GitRepoMissing,
+        Reason::PinNotSupported,
+        Reason::FullInstallUnsafe,
+        Reason::NIOMissing,
+        Reason::NIONotSupported,
+        Reason::JoinTokenLost,
+        Reason::SecretConflict,
+        Reason::SecretMissing,
+        Reason::SSHKeyMissing,
+        Reason::SSHKeyUnusable,
+        Reason::LedgerUnreadable,
+        Reason::MachineInUse,
+        Reason::MachineMissing,
+        Reason::MachineAddressMalformed,
+        Reason::TooFewMachines,
+        Reason::KubeconfigUnsafe,
+        Reason::HostKeyChanged,
+        Reason::HostKeyUnknown,
+        Reason::ProgressDeadlineExceeded,
+        Reason::WouldLoseQuorum,
+        Reason::VersionSkew,
+        Reason::NeverReachable,
+        Reason::ControlPlaneLost,
+    ];
+    /// What may pass by itself.
+    const MAY_PASS: [Reason; 13] = [
+        Reason::RefUnresolved,
+        Reason::MachineUndiscoverable,
+        Reason::GivingBack,
+        Reason::NIOComplains,
+        Reason::KubeconfigUnreadable,
+        Reason::Unverified,
+        Reason::KubeconfigBroken,
+        Reason::QuorumLost,
+        Reason::QuorumAtRisk,
+        Reason::ClusterUnreachable,
+        Reason::NodeNotReady,
+        Reason::MemberNotRemoved,
+        Reason::ApiRefused,
+    ];
+
+    /// Whether a reason, as a condition spells it, calls for a person.
+    #[must_use]
+    pub fn of(reason: &str) -> Self {
+        Self::where_it_is(|it| it.to_string() == reason)
+    }
+
+    fn where_it_is(is: impl Fn(&Reason) -> bool) -> Self {
+        if Self::FOR_A_PERSON.iter().any(&is) {
+            Self::Yes
+        } else if Self::MAY_PASS.iter().any(&is) {
+            Self::IfItLasts
+        } else {
+            Self::No
+        }
+    }
+}
+
+impl Reason {
+    /// Whether it calls for a person.
+    #[must_use]
+    pub fn attention(self) -> Attention {
+        Attention::where_it_is(|it| *it == self)
+    }
+}
+
 /// Why something is as it is: one word for tools, a sentence with the mend for a person.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cause {

@@ -45,12 +45,12 @@ pub enum Happening {
     KubeconfigStored(String),
     /// The stored kubeconfig was replaced: by which file of which machine.
     KubeconfigRenewed(String),
-    /// The cluster became Ready.
-    Ready,
-    /// The cluster is no longer Ready: why.
+    /// The cluster became Ready: with how many machines.
+    Ready(String),
+    /// The cluster is no longer Ready, in normal operation: why.
     NotReady(String, String),
-    /// Nothing goes on without a person: why.
-    Stalled(String, String),
+    /// Something calls for a person: why.
+    Trouble(String, String),
     /// Another program overwrites the status again and again.
     StatusContested,
     /// A control plane of an even number bears no more failures than one of one machine less.
@@ -157,14 +157,13 @@ impl Happening {
                 "Store",
                 format!("the stored kubeconfig is replaced by {origin}"),
             ),
-            Self::Ready => normal(
+            Self::Ready(machines) => normal(
                 "Ready",
                 "Reconcile",
-                "the cluster is Ready".to_owned(),
+                format!("the cluster is Ready: {machines}"),
             ),
-            Self::NotReady(reason, message) | Self::Stalled(reason, message) => {
-                warning(reason, "Reconcile", message.clone())
-            }
+            Self::NotReady(reason, message) => normal(reason, "Reconcile", message.clone()),
+            Self::Trouble(reason, message) => warning(reason, "Reconcile", message.clone()),
             Self::StatusContested => warning(
                 "StatusContested",
                 "Reconcile",
@@ -202,9 +201,9 @@ impl Happening {
             }
             Self::KubeconfigStored(_)
             | Self::KubeconfigRenewed(_)
-            | Self::Ready
+            | Self::Ready(_)
             | Self::NotReady(..)
-            | Self::Stalled(..)
+            | Self::Trouble(..)
             | Self::StatusContested
             | Self::EvenControlPlane(_) => None,
         }
@@ -304,7 +303,7 @@ mod tests {
             .metrics()
             .num_alive_tasks();
         for _ in 0..EVENTS_UNDER_WAY + 7 {
-            events.tell(&cluster, &Happening::Ready);
+            events.tell(&cluster, &Happening::StatusContested);
         }
         let metrics = tokio::runtime::Handle::current().metrics();
         assert!(metrics.num_alive_tasks() <= at_first + EVENTS_UNDER_WAY);

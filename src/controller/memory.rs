@@ -13,6 +13,7 @@ use super::schedule::{
     FAILURES_WHILE_ERRORS_DIFFER, STATUS_BATCH, STATUS_CONTEST_BACKOFF, STATUS_CONTEST_MEMORY,
 };
 use super::stores::older;
+use super::troubles::Troubles;
 use crate::api::cluster::RawCluster;
 use crate::api::spec::ValidSpec;
 use crate::api::status::ClusterStatus;
@@ -33,6 +34,8 @@ pub struct Memory {
     /// The newest form of the object that a write of ours returned.
     newest: Option<Arc<RawCluster>>,
     status: StatusWrites,
+    /// What called for a person, and what of it was told.
+    pub(super) troubles: Troubles,
     failures: u32,
     last_failure: Option<String>,
 }

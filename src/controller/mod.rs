@@ -35,6 +35,7 @@ pub mod reconcile;
 pub mod schedule;
 pub mod settings;
 pub mod stores;
+pub mod troubles;
 pub mod watch;
 
 use context::Context;

@@ -19,6 +19,12 @@ pub const PASS_TIMEOUT_IN_REQUESTS: u32 = 10;
 /// See [`PASS_TIMEOUT_IN_REQUESTS`].
 pub const SHORTEST_PASS_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long something that calls for a person stands in the status before an event tells it: objects that are applied together come
+/// one after the other.
+pub const MISTAKE_TOLD_AFTER: Duration = Duration::from_secs(5);
+/// The same of what may pass by itself: a machine that is updated is away for as long.
+pub const TROUBLE_TOLD_AFTER: Duration = Duration::from_secs(60);
+
 /// Pause before a pass that looks whether the first lists have ended.
 pub const LIST_CHECK_PAUSE: Duration = Duration::from_millis(250);
 /// How long the first lists may take before the status says that they have not ended.

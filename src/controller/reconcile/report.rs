@@ -1,6 +1,6 @@
 //! The one writer of the status: only where something in it changed, and on top of what the pass itself wrote.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tracing::debug;
@@ -20,7 +20,8 @@ use crate::plan::action::Plan;
 use crate::plan::observed::{ClusterView, Observed};
 use crate::plan::status::{Refusal, status, unread};
 
-/// Writes the status where it changed; returns how long a change is held back.
+/// Writes the status where it changed; returns when it is to be looked at again: a change is held back, or something is told once it
+/// has lasted.
 pub(super) async fn keep_status(
     pass: &Pass<'_>,
     observed: &Observed,
@@ -36,19 +37,37 @@ pub(super) async fn keep_status(
     observed.cluster.status = newest.status.clone().unwrap_or_default();
     let machines = observed.machines.len();
     let wanted = aside(machines, || status(&observed, plan, refusal, now));
+    let lasts = tell_troubles(pass, &observed.cluster, &wanted);
     let held = &observed.cluster.status;
     let pause = pass.memory().status_pause(held, &wanted);
     if wanted != *held && pause.is_some() {
-        return Ok(pause);
+        return Ok([pause, lasts].into_iter().flatten().min());
     }
     write_status(pass, &observed.cluster, &wanted).await?;
-    Ok(None)
+    Ok(lasts)
+}
+
+/// Says in events what has called for a person for long enough; returns how long the next such thing is to last.
+pub(super) fn tell_troubles(
+    pass: &Pass<'_>,
+    seen: &ClusterView,
+    wanted: &ClusterStatus,
+) -> Option<Duration> {
+    let (due, lasts) = pass
+        .memory()
+        .troubles
+        .due(&seen.status, wanted, Instant::now());
+    for trouble in due {
+        pass.context.events.tell(seen, &trouble);
+    }
+    lasts
 }
 
 /// Says in the status why the cluster cannot be looked at.
 pub(super) async fn report_unread(pass: &Pass<'_>, why: &str) {
     let seen = view(&pass.cluster());
     let wanted = unread(&seen, why, now());
+    tell_troubles(pass, &seen, &wanted);
     if let Err(error) = write_status(pass, &seen, &wanted).await {
         debug!(%error, "the failure could not be reported");
     }
@@ -62,8 +81,8 @@ pub(super) fn report_unwritable(pass: &Pass<'_>, error: &CallError) {
     let cluster = pass.cluster();
     let spec = pass.memory().spec(&cluster);
     if let Err(problems) = spec {
-        let stalled = Happening::Stalled(Reason::InvalidSpec.to_string(), problems.join("; "));
-        pass.context.events.tell(&view(&cluster), &stalled);
+        let trouble = Happening::Trouble(Reason::InvalidSpec.to_string(), problems.join("; "));
+        pass.context.events.tell(&view(&cluster), &trouble);
     }
 }
 

@@ -1,0 +1,208 @@
+//! What calls for a person is told in an event once it has lasted: what passes by itself is part of normal operation.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::events::Happening;
+use super::schedule::{MISTAKE_TOLD_AFTER, TROUBLE_TOLD_AFTER};
+use crate::api::conditions::{Attention, ConditionType};
+use crate::api::status::{ClusterCondition, ClusterStatus};
+
+/// What calls for a person, by reason. It lives as long as the process: what the first status that is seen says already counts as told.
+#[derive(Default)]
+pub struct Troubles(Option<BTreeMap<String, Trouble>>);
+
+struct Trouble {
+    since: Instant,
+    told: bool,
+}
+
+impl Troubles {
+    /// What has lasted for long enough and was not told yet; and how long until the next such thing has.
+    pub fn due(
+        &mut self,
+        seen: &ClusterStatus,
+        wanted: &ClusterStatus,
+        now: Instant,
+    ) -> (Vec<Happening>, Option<Duration>) {
+        let known = self.0.get_or_insert_with(|| {
+            let told = |(reason, _)| {
+                let trouble = Trouble {
+                    since: now,
+                    told: true,
+                };
+                (reason, trouble)
+            };
+            of(seen).map(told).collect()
+        });
+        let all: BTreeMap<String, &ClusterCondition> = of(wanted).collect();
+        known.retain(|reason, _| all.contains_key(reason));
+        // `Ready` has borne it for a minute.
+        let rolls = wanted.holds(ConditionType::RollingOut);
+        let borne = wanted
+            .condition(ConditionType::Ready)
+            .filter(|it| seen.holds(ConditionType::Ready) && !it.is_true() && !rolls);
+        let stalls = wanted
+            .condition(ConditionType::Stalled)
+            .filter(|it| it.is_true());
+        let (mut due, mut next) = (Vec::new(), None);
+        for (reason, condition) in all {
+            let patience = match Attention::of(&reason) {
+                _ if borne.is_some_and(|it| it.reason == reason) => Duration::ZERO,
+                Attention::Yes => MISTAKE_TOLD_AFTER,
+                Attention::IfItLasts | Attention::No => TROUBLE_TOLD_AFTER,
+            };
+            let message = condition.message.clone();
+            let trouble = known.entry(reason.clone()).or_insert(Trouble {
+                since: now,
+                told: false,
+            });
+            // What stalls is told as such, at once.
+            trouble.told |= stalls.is_some_and(|it| it.reason == reason);
+            let rest = patience.saturating_sub(now.duration_since(trouble.since));
+            if trouble.told {
+                continue;
+            }
+            if rest.is_zero() {
+                trouble.told = true;
+                due.push(Happening::Trouble(reason, message));
+            } else {
+                next = Some(next.map_or(rest, |next: Duration| next.min(rest)));
+            }
+        }
+        (due, next)
+    }
+}
+
+/// What calls for a person in a status, each reason once: `Ready` says it first, and may say something else before it.
+fn of(status: &ClusterStatus) -> impl Iterator<Item = (String, &ClusterCondition)> {
+    let amiss = [
+        (ConditionType::Reconciling, true),
+        (ConditionType::KubeconfigReady, false),
+        (ConditionType::RollingOut, true),
+        (ConditionType::MachinesAvailable, false),
+        (ConditionType::Ready, false),
+    ];
+    amiss.into_iter().filter_map(|(kind, when)| {
+        let condition = status.condition(kind)?;
+        let is_amiss = condition.is_true() == when;
+        let calls = Attention::of(&condition.reason) != Attention::No;
+        (is_amiss && calls).then(|| (condition.reason.clone(), condition))
+    })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::api::conditions::Reason;
+
+    /// A status with these conditions, whose messages are their reasons.
+    pub(in crate::controller) fn status(
+        conditions: &[(ConditionType, &str, Reason)],
+    ) -> ClusterStatus {
+        let condition = |(kind, status, reason): &(ConditionType, &str, Reason)| ClusterCondition {
+            kind: kind.to_string(),
+            status: (*status).to_owned(),
+            observed_generation: None,
+            last_transition_time: None,
+            reason: reason.to_string(),
+            message: reason.to_string(),
+        };
+        ClusterStatus {
+            conditions: conditions.iter().map(condition).collect(),
+            ..ClusterStatus::default()
+        }
+    }
+
+    fn told(reason: Reason) -> Vec<Happening> {
+        vec![Happening::Trouble(reason.to_string(), reason.to_string())]
+    }
+
+    const NEW: [(ConditionType, &str, Reason); 0] = [];
+
+    #[test]
+    fn a_mistake_in_a_first_apply_is_told_once_and_soon() {
+        for reason in [
+            Reason::MachineMissing,
+            Reason::MachineInUse,
+            Reason::TooFewMachines,
+            Reason::SSHKeyMissing,
+        ] {
+            let mut troubles = Troubles::default();
+            let began = Instant::now();
+            let amiss = status(&[(ConditionType::Ready, "False", reason)]);
+            let (due, next) = troubles.due(&status(&NEW), &amiss, began);
+            assert_eq!((due, next), (vec![], Some(MISTAKE_TOLD_AFTER)));
+            let later = began + MISTAKE_TOLD_AFTER;
+            assert_eq!(
+                troubles.due(&amiss, &amiss, later),
+                (told(reason), None),
+                "{reason}"
+            );
+            assert_eq!(troubles.due(&amiss, &amiss, later), (vec![], None));
+        }
+    }
+
+    #[test]
+    fn what_may_pass_is_told_only_when_it_has_lasted() {
+        let mut troubles = Troubles::default();
+        let began = Instant::now();
+        let updating = status(&[
+            (ConditionType::Ready, "False", Reason::WaitingForMachines),
+            (ConditionType::RollingOut, "True", Reason::NodeNotReady),
+        ]);
+        let well = status(&[(ConditionType::Ready, "True", Reason::AsExpected)]);
+        assert_eq!(
+            troubles.due(&well, &updating, began),
+            (vec![], Some(TROUBLE_TOLD_AFTER))
+        );
+        // It passes, comes again, and lasts.
+        let soon = began + TROUBLE_TOLD_AFTER / 2;
+        assert_eq!(troubles.due(&updating, &well, soon), (vec![], None));
+        assert_eq!(
+            troubles.due(&well, &updating, soon).1,
+            Some(TROUBLE_TOLD_AFTER)
+        );
+        let due = troubles.due(&updating, &updating, soon + TROUBLE_TOLD_AFTER);
+        assert_eq!(due, (told(Reason::NodeNotReady), None));
+    }
+
+    #[test]
+    fn what_ready_has_borne_for_a_minute_is_told_at_once() {
+        let well = status(&[(ConditionType::Ready, "True", Reason::AsExpected)]);
+        let amiss = status(&[(ConditionType::Ready, "False", Reason::MachineUndiscoverable)]);
+        let due = Troubles::default().due(&well, &amiss, Instant::now());
+        assert_eq!(due, (told(Reason::MachineUndiscoverable), None));
+    }
+
+    /// L2: nothing is told again by the next process.
+    #[test]
+    fn a_restart_tells_nothing_again() {
+        let amiss = status(&[(ConditionType::Ready, "False", Reason::MachineMissing)]);
+        let mut troubles = Troubles::default();
+        let began = Instant::now();
+        assert_eq!(troubles.due(&amiss, &amiss, began), (vec![], None));
+        let later = began + TROUBLE_TOLD_AFTER;
+        assert_eq!(troubles.due(&amiss, &amiss, later), (vec![], None));
+    }
+
+    #[test]
+    fn work_that_goes_on_is_never_told_as_trouble() {
+        for reason in [
+            Reason::Progressing,
+            Reason::WaitingForMachines,
+            Reason::OutOfDate,
+            Reason::InFlight,
+            Reason::Draining,
+            Reason::Deleting,
+            Reason::PausedBySpec,
+        ] {
+            let busy = status(&[
+                (ConditionType::Ready, "False", reason),
+                (ConditionType::RollingOut, "True", reason),
+            ]);
+            let due = Troubles::default().due(&status(&NEW), &busy, Instant::now());
+            assert_eq!(due, (vec![], None), "{reason}");
+        }
+    }
+}
