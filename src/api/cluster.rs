@@ -60,10 +60,22 @@ use super::status::ClusterStatus;
         description = "Workers: confirmed of those asked for"
     ),
     printcolumn(
+        name = "Updated",
+        type_ = "string",
+        json_path = ".status.updated",
+        description = "Machines that are up to date, of those asked for"
+    ),
+    printcolumn(
+        name = "Paused",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Paused")].status"#,
+        description = "Whether spec.paused stops every change"
+    ),
+    printcolumn(
         name = "Revision",
         type_ = "string",
         json_path = ".status.revision",
-        description = "What every machine is to have, in short"
+        description = "Digest of what every machine is to have; not a commit"
     ),
     printcolumn(
         name = "Age",

@@ -22,6 +22,9 @@ pub struct ClusterStatus {
     /// Workers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_plane: Option<RoleStatus>,
+    /// Machines that are up to date, of those that the spec asks for: `2/5`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub updated: Option<String>,
     /// Secret that holds the kubeconfig, once it exists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kubeconfig_secret: Option<String>,

@@ -24,6 +24,7 @@ use super::observe::{at_hand, observe, read_ledger, read_live};
 use super::pass::Pass;
 use super::schedule::{LONGEST_TURN, STALE_PASSES_BEFORE_BACKOFF, STALE_PAUSE};
 use crate::api::cluster::RawCluster;
+use crate::api::conditions::ConditionType;
 use crate::api::status::Role;
 use crate::plan::action::{Action, FinalizerWrite, NodeWork, Plan};
 use crate::plan::observed::Observed;
@@ -32,7 +33,7 @@ use crate::plan::status::{Refusal, status};
 use crate::plan::{Settings, plan};
 use entered::write_under_entries;
 use failure::{PassError, failed};
-use report::{keep_status, write_status};
+use report::{keep_status, tell_troubles, write_status};
 
 /// The Controller's entry. A pass that fails is dealt with here, so it never returns an error.
 pub async fn reconcile(
@@ -101,15 +102,10 @@ async fn steps(pass: &Pass<'_>) -> Result<Next, PassError> {
         .evict_only(&pass.uid(), &evicts.collect());
     let question = first_plan.question.as_ref();
     context.background.keep_resolving(&cached.cluster, question);
-    // A GitOps tool must never see the old green beside a new spec: this word comes before every deed.
     let new_generation =
         cached.cluster.status.observed_generation != Some(cached.cluster.generation);
     if new_generation && !cached.cluster.deleting {
-        let wanted = aside(cached.machines.len(), || {
-            status(&cached, &first_plan, None, now)
-        });
-        write_status(pass, &cached.cluster, &wanted).await?;
-        pass.wake();
+        first_word(pass, (cached, first_plan), now, &settings).await?;
         return Ok(Next::requeue(context.settings.resync));
     }
     let (observed, plan) = if first_plan.needs_live_reads() {
@@ -144,6 +140,36 @@ async fn steps(pass: &Pass<'_>) -> Result<Next, PassError> {
         return Err(error.into());
     }
     Ok(Next::requeue(next_look(pass, &plan, later)))
+}
+
+/// Writes the status of a new generation, before anything is done for it: a `GitOps` tool must never see the old green beside a new spec.
+/// It is Ready at once only where reads from the API server, and no cache, say so.
+async fn first_word(
+    pass: &Pass<'_>,
+    (mut observed, mut planned): (Observed, Plan),
+    now: jiff::Timestamp,
+    settings: &Settings,
+) -> Result<(), PassError> {
+    let told = |observed: &Observed, plan: &Plan| {
+        let machines = observed.machines.len();
+        aside(machines, || status(observed, plan, None, now))
+    };
+    observed.live = true;
+    if told(&observed, &planned).holds(ConditionType::Ready) {
+        let live = plan_from_live_reads(pass, (observed, planned), now, settings);
+        let Some(read) = Box::pin(live).await.map_err(PassError::Unread)? else {
+            pass.forget();
+            return Ok(());
+        };
+        (observed, planned) = read;
+    } else {
+        observed.live = false;
+    }
+    let wanted = told(&observed, &planned);
+    tell_troubles(pass, &observed.cluster, &wanted);
+    write_status(pass, &observed.cluster, &wanted).await?;
+    pass.wake();
+    Ok(())
 }
 
 /// Reads all again from the API server, and plans again. `None` where the cluster is gone.

@@ -114,6 +114,7 @@ fn blank(facts: &Facts) -> Observed {
     Observed {
         cluster: facts.cluster.clone(),
         spec: facts.spec.clone(),
+        live: facts.live,
         nio: facts.nio,
         ledger: LedgerView::Absent,
         join_token: SecretView::Absent,

@@ -119,7 +119,12 @@ pub fn plan(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
     };
     let confirmed = marks::confirm(observed, &claims.given_back);
     let told = Output::concat([pin.tell(), remarks::remarks(&known)]);
-    let output = Output::concat([confirmed, keys, borne, tried, late, compared, told, written]);
+    let stuck = release::stuck(observed, now);
+    let output = Output::concat([
+        confirmed, keys, borne, tried, late, compared, told, stuck, written,
+    ]);
+    let mistakes = status::keep_mistake_clocks(observed, &selection, &output.waits, now);
+    let output = Output::concat([output, mistakes]);
     Plan {
         selection,
         outdated,

@@ -39,6 +39,8 @@ pub struct Observed {
     pub cluster: ClusterView,
     /// Its spec, or what is wrong with it: sentences that name the field and the mend.
     pub spec: Result<Arc<ValidSpec>, Vec<String>>,
+    /// Whether all that `Ready` rests on was read from the API server just now, and from no cache.
+    pub live: bool,
     /// Which NIO is there; `None`: its resources are not served.
     pub nio: Option<Generation>,
     /// The ledger.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::api::conditions::Reason;
 use crate::api::names::MachineName;
 
 use super::writes::Precondition;
@@ -29,6 +30,8 @@ pub enum Clock {
     Withdrawn(MachineName),
     /// An entry without a child is about to end, and the ledger stands as it is.
     NoChild(MachineName, Precondition),
+    /// Something stands in the way that does not pass by itself.
+    Mistake(Reason),
     /// The ledger of this uid was made again in a founded cluster.
     Fencing(String),
 }
@@ -52,6 +55,8 @@ pub const WIPED_AFTER: Duration = Duration::from_secs(300);
 pub const NIO_LATE_AFTER: Duration = Duration::from_secs(240);
 /// `Ready` bears undiscoverable machines, complaints of NIO and a kubeconfig that fails: they may pass by themselves.
 pub const READY_BEARS_FOR: Duration = Duration::from_secs(60);
+/// Nothing goes on without a person: what is applied together comes one after the other, and tools that wait give up at `Stalled`.
+pub const MISTAKE_STALLS_AFTER: Duration = Duration::from_secs(60);
 /// Classic may run an older attempt: its apply may take as long.
 pub const OLDER_ATTEMPT_RUNS_FOR: Duration = Duration::from_secs(3600);
 /// So long after its time a mark on a Node is left over of an earlier drain, which gave these pods no time.

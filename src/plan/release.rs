@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::api::conditions::{ConditionType, Reason};
+use crate::api::conditions::{Cause, ConditionType, Reason};
 use crate::api::names::{CLUSTER_FINALIZER, MachineName, NIO_FINALIZERS};
 use crate::api::nio::NixosConfiguration;
 use crate::api::status::Role;
@@ -31,12 +31,8 @@ fn next_step(observed: &Observed, now: Timestamp) -> Output {
         return output;
     }
     if observed.spec.as_ref().is_ok_and(|spec| spec.paused) {
-        output.wait(
-            ConditionType::Reconciling,
-            Reason::PausedBySpec,
-            "the deletion waits: spec.paused is true",
-        );
-        return output;
+        let why = "the deletion waits: spec.paused is true";
+        return waits(Reason::PausedBySpec, Reason::PausedBySpec, why);
     }
     if cluster.is_orphaning() {
         // Machines, Secrets and all keep what they have; only NICO's own finalizers go.
@@ -47,16 +43,18 @@ fn next_step(observed: &Observed, now: Timestamp) -> Output {
             .collect();
     }
     if observed.nio.is_none() {
-        output.look_for_missing();
-        output.wait(
-            ConditionType::Reconciling,
-            Reason::NIOMissing,
-            format!("the API server does not serve NIO's resources, so nobody can say which machines are still held: install NIO again; where it is gone for good, take the finalizer {CLUSTER_FINALIZER} off by hand"),
+        let why = format!(
+            "the API server does not serve NIO's resources, so nobody can say which machines are still held: install NIO again; where it is gone for good, take the finalizer {CLUSTER_FINALIZER} off by hand"
         );
+        let mut output = waits(Reason::NIOMissing, Reason::NIOMissing, &why);
+        output.look_for_missing();
+        output.wait(ConditionType::Stalled, Reason::NIOMissing, why);
         return output;
     }
     let mut waiting_for = Vec::new();
+    let mut hold_ups = Vec::new();
     for (name, held) in observed.belongings() {
+        hold_ups.push(held_up(observed, name, held, now).map(|it| it.0));
         waiting_for.push(held_by(observed, name, held, now));
         let rest = NIO_LATE_AFTER.saturating_sub(deleting_for(held, now));
         if !rest.is_zero() {
@@ -75,12 +73,42 @@ fn next_step(observed: &Observed, now: Timestamp) -> Output {
         let all = left_behind(observed).chain(children);
         return all.chain([without_finalizer(observed)]).collect();
     }
-    output.wait(
-        ConditionType::Reconciling,
-        Reason::Deleting,
-        format!("waiting until NIO has released: {}", waiting_for.join(", ")),
-    );
-    Output::concat([output, strip_forced(observed)])
+    let why = format!("waiting until NIO has released: {}", waiting_for.join(", "));
+    let first = hold_ups.iter().flatten().next().copied();
+    let told = waits(Reason::Deleting, first.unwrap_or(Reason::Deleting), &why);
+    // One that may still be released by itself is waited for.
+    let machines_are_gone = |it: &Option<Reason>| *it == Some(Reason::MachineMissing);
+    if hold_ups.iter().all(machines_are_gone) {
+        output.wait(ConditionType::Stalled, Reason::MachineMissing, why);
+    }
+    Output::concat([output, told, strip_forced(observed)])
+}
+
+/// What a deletion waits for, for those who wait for the end of the work and for those who look at `Ready` alone.
+fn waits(reconciling: Reason, ready: Reason, why: &str) -> Output {
+    let mut output = Output::default();
+    output.wait(ConditionType::Reconciling, reconciling, why);
+    output.wait(ConditionType::Ready, ready, why);
+    output
+}
+
+/// Releases that do not go on without a person.
+pub fn stuck(observed: &Observed, now: Timestamp) -> Output {
+    let mut output = Output::default();
+    for (name, held) in observed.belongings() {
+        let why = held_up(observed, name, held, now);
+        if let (Some((Reason::MachineMissing, _)), Some(machine)) = (why, MachineName::parse(name))
+            && !observed.cluster.forces(name)
+        {
+            let message = format!(
+                "NIO does not release {}",
+                held_by(observed, name, held, now)
+            );
+            let cause = Cause::new(Reason::MachineMissing, message);
+            output.wait_for(machine, ConditionType::RollingOut, cause);
+        }
+    }
+    output
 }
 
 fn without_finalizer(observed: &Observed) -> Action {
@@ -107,26 +135,38 @@ pub(super) fn held_by(
     configuration: &NixosConfiguration,
     now: Timestamp,
 ) -> String {
-    if configuration.metadata.deletion_timestamp.is_none() {
-        return name.to_owned();
-    }
     let mend = format!(
         "; where the machine is permanently off, annotate the cluster nico.homystack.com/force-release: {name}"
     );
+    match held_up(observed, name, configuration, now) {
+        Some((_, why)) => format!("{name} ({why}{mend})"),
+        None => name.to_owned(),
+    }
+}
+
+/// Why it takes so long until NIO releases a machine, where that can be told.
+fn held_up(
+    observed: &Observed,
+    name: &str,
+    configuration: &NixosConfiguration,
+    now: Timestamp,
+) -> Option<(Reason, &'static str)> {
+    configuration.metadata.deletion_timestamp.as_ref()?;
     let machine = MachineName::parse(name);
     let object = machine.as_ref().and_then(|it| observed.machine(it));
     let keeps = || nio::of(observed.nio?).keeps_without_machine();
-    let why = match (object, keeps()) {
-        (None, Some(why)) => why,
-        (Some(_), _) if !machine.is_some_and(|machine| observed.discoverable(&machine)) => {
-            "NIO cannot reach the machine"
-        }
-        _ if deleting_for(configuration, now) >= NIO_LATE_AFTER => {
-            "NIO has not reacted: is it running, and are the Secrets there that the machine was given?"
-        }
-        _ => return name.to_owned(),
-    };
-    format!("{name} ({why}{mend})")
+    match (object, keeps()) {
+        (None, Some(why)) => Some((Reason::MachineMissing, why)),
+        (Some(_), _) if !machine.is_some_and(|machine| observed.discoverable(&machine)) => Some((
+            Reason::MachineUndiscoverable,
+            "NIO cannot reach the machine",
+        )),
+        _ if deleting_for(configuration, now) >= NIO_LATE_AFTER => Some((
+            Reason::NIOComplains,
+            "NIO has not reacted: is it running, and are the Secrets there that the machine was given?",
+        )),
+        _ => None,
+    }
 }
 
 /// Machines that NIO let go of and that still say they are configured: `onRemoveFlake` may not have run.

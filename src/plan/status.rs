@@ -1,11 +1,15 @@
 //! The status of a cluster, from what was observed and planned. Computed always, written only on change.
 
 mod conditions;
+mod mistakes;
+mod paused;
+mod rolling;
 mod rows;
 mod size;
 mod soft;
 mod unread;
 
+pub use mistakes::keep_mistake_clocks;
 pub use soft::{Soft, keep_soft_clocks, soft_problems};
 pub use unread::unread;
 
@@ -33,6 +37,9 @@ pub fn status(
 ) -> ClusterStatus {
     let roles = Role::ALL.map(|role| role_status(observed, plan, role));
     let conditions = conditions::conditions(observed, plan, &roles, refusal, now);
+    let updated = roles.iter().fold((0, 0), |(updated, total), role| {
+        (updated + role.updated, total + role.total)
+    });
     let holds = |kind: ConditionType| {
         let mut conditions = conditions.iter();
         conditions.any(|it| it.kind == kind.to_string() && it.is_true())
@@ -56,6 +63,7 @@ pub fn status(
         observed_generation: Some(observed.cluster.generation),
         control_plane: Some(control_plane),
         data_plane: Some(data_plane),
+        updated: Some(format!("{}/{}", updated.0, updated.1)),
         kubeconfig_secret: stored.then(|| kubeconfig_name(&observed.cluster.name)),
         revision: revision(plan),
         commit: plan.commit.as_ref().map(ToString::to_string),

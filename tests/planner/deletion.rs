@@ -1,7 +1,7 @@
 //! Every machine is given back before anything that NIO needs for it goes.
 
 use nico::api::conditions::{
-    ConditionType::{Ready, Reconciling},
+    ConditionType::{Ready, Reconciling, Stalled},
     Reason,
 };
 use nico::api::names::MachineName;
@@ -112,7 +112,9 @@ fn while_nobody_can_say_what_is_held_a_deletion_waits_and_says_so() {
         .when(|world| world.nio = None)
         .then(|seen| {
             assert!(seen.plan.actions.is_empty());
-            seen.says(Reconciling, "True", Reason::NIOMissing, "install NIO again");
+            seen.says(Reconciling, "True", Reason::NIOMissing, "install NIO again")
+                .says(Ready, "False", Reason::NIOMissing, "install NIO again")
+                .says(Stalled, "True", Reason::NIOMissing, "install NIO again");
         })
         .when(|world| world.nio = Some(Generation::V1))
         .then(|seen| assert_eq!(seen.given_back(), ["a", "w"]));
@@ -152,7 +154,8 @@ fn a_paused_deletion_waits_and_says_so() {
         .when(|world| world.edit(PROD, |spec| spec["paused"] = json!(true)))
         .then(|seen| {
             assert!(seen.plan.actions.is_empty());
-            seen.says(Reconciling, "True", Reason::PausedBySpec, "paused");
+            seen.says(Reconciling, "True", Reason::PausedBySpec, "paused")
+                .says(Ready, "False", Reason::PausedBySpec, "the deletion waits");
         });
 }
 
@@ -227,12 +230,40 @@ fn a_machine_that_nobody_lets_go_of_is_named_and_can_be_forced() {
                 Reason::Deleting,
                 "w (its Machine object is gone, and classic NIO never lets go without it",
             );
+            for kind in [Ready, Stalled] {
+                let status = if kind == Ready { "False" } else { "True" };
+                seen.says(kind, status, Reason::MachineMissing, "force-release: w");
+            }
+            assert_eq!(seen.status.phase, Some(Phase::Deleting));
         })
         .when(|world| {
             world.cluster(PROD).view.force_release = Some("x, w".to_owned());
             world.pass(PROD);
         })
         .then(|seen| assert_eq!(undeleted(seen), Vec::<String>::new()));
+}
+
+/// What NIO may still release is waited for; where it takes long, `Ready` says why.
+#[test]
+fn a_machine_that_nio_cannot_reach_holds_up_a_deletion_and_is_named() {
+    deleted()
+        .when(|world| {
+            world.pass(PROD);
+            let status = &mut world.machine("w").status;
+            status.get_or_insert_default().discoverable = false;
+        })
+        .then(|seen| {
+            let words = "w (NIO cannot reach the machine";
+            seen.says(Ready, "False", Reason::MachineUndiscoverable, words)
+                .says(Stalled, "False", Reason::AsExpected, "");
+        })
+        .when(|world| {
+            world.machine("w").status.as_mut().unwrap().discoverable = true;
+            world.wait(240);
+        })
+        .then(|seen| {
+            seen.says(Ready, "False", Reason::NIOComplains, "NIO has not reacted");
+        });
 }
 
 /// `all` is for a cluster that is being deleted, and nothing that still lives is stripped.

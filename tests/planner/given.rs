@@ -297,6 +297,13 @@ impl Seen {
             .state
     }
 
+    /// What the row of a machine says.
+    pub fn row(&self, machine: &str) -> &str {
+        let mut rows = self.status.machines.iter();
+        let row = rows.find(|row| row.name == machine);
+        &row.expect("it has a row").message
+    }
+
     /// What the cluster.nix that a configuration holds says.
     pub fn held(&self, machine: &str) -> Values {
         let held = held_values(&self.observed.configurations[machine]);

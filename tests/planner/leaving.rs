@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use nico::api::conditions::{ConditionType::RollingOut, Reason};
+use nico::api::conditions::{
+    ConditionType::{RollingOut, Stalled},
+    Reason,
+};
 use serde_json::json;
 
 use crate::given::{Given, PROD, cluster, given, machine, settled};
@@ -105,6 +108,12 @@ fn a_dead_one_of_two_leaves_only_with_a_persons_word() {
             assert_eq!(rolled(&seen.world), Vec::<String>::new());
             seen.says(
                 RollingOut,
+                "True",
+                Reason::WouldLoseQuorum,
+                "accept-quorum-loss: b",
+            )
+            .says(
+                Stalled,
                 "True",
                 Reason::WouldLoseQuorum,
                 "accept-quorum-loss: b",

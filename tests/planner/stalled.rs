@@ -8,7 +8,7 @@ use nico::api::status::Phase;
 use nico::plan::observed::{LedgerView, SecretView};
 use serde_json::{Value, json};
 
-use crate::given::{PROD, cluster, given, planned};
+use crate::given::{PROD, cluster, given, machine, of_rival, planned, settled};
 use crate::status::at_rest;
 use crate::world::World;
 
@@ -84,6 +84,108 @@ fn what_a_person_must_mend_stalls_and_nothing_is_claimed() {
             "prod-worker-token",
         );
     }
+}
+
+/// Objects that are applied together come one after the other: what may still come stalls after a minute.
+#[test]
+fn a_mistake_stalls_once_it_has_stood_for_a_minute() {
+    for (given, reason) in [
+        (
+            given(cluster().control_plane(["egde-01"])).machines(["edge-01"]),
+            Reason::MachineMissing,
+        ),
+        (
+            given(cluster().select_control_plane(1)).machines(["a"]),
+            Reason::TooFewMachines,
+        ),
+        (
+            given(cluster().control_plane(["a"])).with(machine("a").without_key()),
+            Reason::SSHKeyMissing,
+        ),
+        (
+            given(cluster().control_plane(["a"]))
+                .machines(["a"])
+                .and(|world| world.post(&of_rival("a", "rival", "r")).unwrap()),
+            Reason::MachineInUse,
+        ),
+    ] {
+        given
+            .when(|world| {
+                world.pass(PROD);
+                world.wait(59);
+            })
+            .then(|seen| {
+                seen.says(Stalled, "False", Reason::AsExpected, "")
+                    .says(Ready, "False", reason, "");
+                assert_eq!(seen.status.phase, Some(Phase::Provisioning));
+                assert!(seen.plan.look_again.is_some());
+            })
+            .when(|world| world.wait(1))
+            .then(|seen| {
+                seen.says(Stalled, "True", reason, "")
+                    .says(Ready, "False", reason, "")
+                    .says(Reconciling, "False", Reason::AsExpected, "");
+                assert_eq!(seen.status.phase, Some(Phase::Failed));
+            });
+    }
+}
+
+/// What NICO cannot reach may come back, and what it works at ends by itself.
+#[test]
+fn what_may_pass_never_stalls() {
+    given(cluster().control_plane(["a"]))
+        .with(machine("a").undiscoverable())
+        .when(settled)
+        .then(|seen| {
+            seen.says(Stalled, "False", Reason::AsExpected, "");
+        });
+    given(cluster().control_plane(["a"]).workers(["missing"]))
+        .machines(["a"])
+        .and(|world| {
+            world.broken.insert(machine("a").name);
+            world.pass(PROD);
+            world.wait(600);
+        })
+        .when(planned)
+        .then(|seen| {
+            seen.says(Ready, "False", Reason::MachineMissing, "missing")
+                .says(Stalled, "False", Reason::AsExpected, "");
+        });
+}
+
+#[test]
+fn a_release_that_classic_nio_never_makes_stalls() {
+    at_rest()
+        .when(|world| {
+            world.edit(PROD, |spec| spec["dataPlane"] = Value::Null);
+            for _ in 0..8 {
+                world.pass(PROD);
+            }
+            assert!(
+                world
+                    .configuration("w")
+                    .metadata
+                    .deletion_timestamp
+                    .is_some()
+            );
+        })
+        .then(|seen| {
+            seen.says(Stalled, "False", Reason::AsExpected, "");
+        })
+        .when(|world| {
+            world.machines.remove(&machine("w").name);
+        })
+        .then(|seen| {
+            let words = "force-release: w";
+            seen.says(Stalled, "True", Reason::MachineMissing, words)
+                .says(Ready, "False", Reason::MachineMissing, words);
+            assert_eq!(seen.status.phase, Some(Phase::Failed));
+            assert!(seen.row("w").contains(words), "{}", seen.row("w"));
+        })
+        .when(|world| world.cluster(PROD).view.force_release = Some("w".to_owned()))
+        .then(|seen| {
+            seen.says(Stalled, "False", Reason::AsExpected, "");
+        });
 }
 
 #[test]

@@ -7,12 +7,14 @@ use nico::api::conditions::ConditionType::{
 };
 use nico::api::conditions::Reason;
 use nico::api::status::{ClusterStatus, MachineState, Phase};
-use nico::plan::observed::Works;
+use nico::plan::observed::{SecretView, Works};
 use nico::plan::status::{Refusal, is_significant, status, unread};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::given::{PROD, Seen, cluster, given, kubeconfig_works, not_working, planned, settled};
-use crate::world::{World, edit};
+use crate::given::{
+    PROD, Seen, cluster, given, kubeconfig_works, machine, not_working, planned, settled,
+};
+use crate::world::{World, edit, usable_key};
 
 /// A cluster at rest, Ready.
 pub fn at_rest() -> Seen {
@@ -95,23 +97,73 @@ fn a_machine_that_nio_is_at_is_applying() {
 }
 
 #[test]
-fn the_first_word_on_a_new_generation_is_not_ready() {
+fn the_first_word_on_a_new_generation_is_ready_only_where_live_reads_say_so() {
+    let change = |spec: &mut Value| spec["rollout"] = json!({ "maxUnavailable": 2 });
+    let mut seen = at_rest().when(|world| world.edit(PROD, change));
+    seen.says(Ready, "True", Reason::AsExpected, "");
+    assert_eq!(seen.status.observed_generation, Some(2));
+    seen.observed.live = false;
+    let cached = status(&seen.observed, &seen.plan, None, seen.world.now);
+    let ready = cached.condition(Ready).unwrap();
+    assert_eq!(
+        (ready.status.as_str(), ready.reason.as_str()),
+        ("False", "Progressing")
+    );
+    assert!(ready.message.contains("spec changed"), "{ready:?}");
+    // A change that is to be rolled out is not Ready whatever was read.
+    seen.when(|world| {
+        world.edit(PROD, |spec| {
+            spec["gitRepo"] = json!("https://example.com/new.git")
+        })
+    })
+    .then(|seen| {
+        seen.says(Ready, "False", Reason::OutOfDate, "a is out of date");
+    });
+}
+
+/// Of a new generation, `Ready` bears nothing.
+#[test]
+fn what_ready_bears_for_a_minute_is_not_borne_of_a_new_generation() {
     at_rest()
         .when(|world| {
-            world.edit(PROD, |spec| {
-                spec["rollout"] = json!({ "maxUnavailable": 2 })
-            })
+            world.machine("w").status.as_mut().unwrap().discoverable = false;
+            world.edit(PROD, |spec| spec["paused"] = json!(true));
         })
         .then(|seen| {
-            seen.says(Ready, "False", Reason::Progressing, "spec changed");
-            assert_eq!(seen.status.observed_generation, Some(2));
-        })
-        .when(|world| {
-            world.pass(PROD);
-        })
-        .then(|seen| {
-            seen.says(Ready, "True", Reason::AsExpected, "");
+            seen.says(Ready, "False", Reason::MachineUndiscoverable, "paused: ");
         });
+}
+
+/// From the moment at which another machine is to take its place until the end: `Ready` does not come back in between.
+#[test]
+fn a_cluster_is_not_ready_while_a_machine_is_replaced() {
+    let mut seen = given(cluster().control_plane(["a"]).select_workers(1))
+        .machines(["a"])
+        .with(machine("w-1").worker())
+        .when(settled)
+        .then(|seen| assert!(seen.world.ready(PROD)))
+        .when(|world| {
+            let another = machine("w-2").worker();
+            world
+                .ssh_keys
+                .insert(another.name.clone(), usable_key(&another.name));
+            world.machines.insert(another.name, another.object);
+            let annotations = &mut world.machine("w-1").metadata.annotations;
+            *annotations = machine("w-1").released().object.metadata.annotations;
+        });
+    let mut changes = 0;
+    for _ in 0..60 {
+        changes += usize::from(seen.status.holds(Ready) != (changes % 2 == 1));
+        let row = seen.status.machines.iter().find(|row| row.name == "w-2");
+        let joined = row.is_some_and(|row| row.state == MachineState::Confirmed);
+        assert!(joined || !seen.status.holds(Ready), "{:?}", seen.status);
+        seen = seen.when(|world| {
+            world.pass(PROD);
+            world.work();
+            world.wait(5);
+        });
+    }
+    assert_eq!((changes, seen.status.holds(Ready)), (1, true));
 }
 
 #[test]
@@ -205,12 +257,8 @@ fn a_paused_cluster_tells_the_truth_too() {
             world.settle();
         })
         .then(|seen| {
-            seen.says(Paused, "True", Reason::PausedBySpec, "").says(
-                Ready,
-                "True",
-                Reason::AsExpected,
-                "",
-            );
+            seen.says(Paused, "True", Reason::PausedBySpec, "nothing would change")
+                .says(Ready, "True", Reason::AsExpected, "paused: ");
         })
         .when(|world| world.machine("w").status.as_mut().unwrap().discoverable = false)
         .when(after(60))
@@ -222,6 +270,97 @@ fn a_paused_cluster_tells_the_truth_too() {
             (kubeconfig.works, kubeconfig.try_again) = (Works::Unknown, true);
         })
         .then(|seen| assert_eq!(seen.kinds(), ["VerifyKubeconfig"]));
+}
+
+/// Nobody is at work, and what would be done is told.
+#[test]
+fn a_paused_cluster_says_that_it_waits_for_a_person_and_what_would_change() {
+    at_rest()
+        .when(|world| {
+            let another = machine("v");
+            world.machines.insert(another.name, another.object);
+            world.edit(PROD, |spec| {
+                spec["paused"] = json!(true);
+                spec["gitRepo"] = json!("https://example.com/new.git");
+                spec["dataPlane"] = json!({ "machines": ["v"] });
+            });
+            let key = machine("v").name;
+            world.ssh_keys.insert(key.clone(), usable_key(&key));
+            world.settle();
+        })
+        .then(|seen| {
+            let would = "v would join, a would be updated, w would leave";
+            seen.says(Paused, "True", Reason::PausedBySpec, would)
+                .says(Reconciling, "False", Reason::PausedBySpec, would)
+                .says(Stalled, "False", Reason::AsExpected, "");
+            let ready = seen.condition(Ready);
+            assert_eq!(ready.status, "False");
+            assert!(ready.message.starts_with("paused: "), "{ready:?}");
+            assert_eq!(seen.row("v"), "waits until spec.paused is false");
+            assert_eq!(seen.status.phase, Some(Phase::Provisioning));
+        });
+}
+
+/// What is said of a worker that is to join is true: it gets nothing while others are missing.
+#[test]
+fn a_worker_waits_for_what_it_waits_for() {
+    given(cluster().control_plane(["a"]).workers(["w"]))
+        .machines(["w"])
+        .when(planned)
+        .then(|seen| {
+            let waits = "waits until all control plane machines are available";
+            assert_eq!(seen.row("w"), waits);
+        });
+    given(
+        cluster()
+            .control_plane(["a"])
+            .workers(["w"])
+            .set("credentialsRef", json!({ "name": "git" })),
+    )
+    .machines(["a", "w"])
+    .and(|world| world.cluster(PROD).credentials = Some(SecretView::Absent))
+    .when(planned)
+    .then(|seen| assert!(seen.row("w").contains("Secret git does not exist")));
+    given(
+        cluster()
+            .control_plane(["a"])
+            .workers(["w"])
+            .set("gitRepo", Value::Null),
+    )
+    .machines(["a", "w"])
+    .when(planned)
+    .then(|seen| assert!(seen.row("w").contains("--default-git-repo")));
+}
+
+#[test]
+fn ready_names_who_is_updated_and_how_many_are() {
+    at_rest()
+        .when(|world| {
+            world.broken.insert(machine("w").name);
+            world.edit(PROD, |spec| {
+                spec["gitRepo"] = json!("https://example.com/new.git")
+            });
+            for _ in 0..4 {
+                world.pass(PROD);
+            }
+        })
+        .then(|seen| {
+            let words = "w waits for NIO to apply its configuration";
+            seen.says(Ready, "False", Reason::WaitingForMachines, words);
+            let ready = &seen.condition(Ready).message;
+            assert!(ready.ends_with("(0 of 2 machines updated)"), "{ready}");
+            assert_eq!(seen.status.updated.as_deref(), Some("0/2"));
+        });
+}
+
+#[test]
+fn a_declaration_that_is_left_over_is_told_of_a_ready_cluster() {
+    at_rest()
+        .when(|world| world.cluster(PROD).view.force_release = Some("x".to_owned()))
+        .then(|seen| {
+            let words = "remove the annotation nico.homystack.com/force-release";
+            seen.says(Ready, "True", Reason::AsExpected, words);
+        });
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::api::spec::ValidSpec;
 use crate::api::status::{InFlightRow, Role};
 use crate::plan::flight::Flight;
 use crate::plan::known::Known;
-use crate::plan::observed::{Member, Observed, elapsed};
+use crate::plan::observed::{LedgerView, Member, Observed, elapsed};
 use crate::plan::output::Output;
 use crate::plan::patience::Clock;
 use crate::plan::quorum;
@@ -59,6 +59,22 @@ pub fn deadlines(
     (overdue, output)
 }
 
+/// The pause after the end of a control plane machine's configuration, in which requests of before may still land; and until when, once
+/// it has begun.
+fn safety_pause(known: &Known<'_>, machine: &MachineName) -> String {
+    let LedgerView::Ours(version, _) = &known.observed.ledger else {
+        return "the safety pause after its release".to_owned();
+    };
+    let clock = Clock::NoChild(machine.clone(), version.clone());
+    let since = known.observed.since.get(&clock);
+    let ends = since.and_then(|since| since.checked_add(known.late_requests).ok());
+    let ends = ends.and_then(|ends| Timestamp::from_second(ends.as_second()).ok());
+    match ends {
+        Some(ends) => format!("the safety pause after its release, until {ends}"),
+        None => "the safety pause after its release".to_owned(),
+    }
+}
+
 /// The slot, and who counts as in flight besides, for a person.
 #[must_use]
 pub fn in_flight(known: &Known<'_>) -> BTreeMap<MachineName, InFlightRow> {
@@ -74,7 +90,7 @@ pub fn in_flight(known: &Known<'_>) -> BTreeMap<MachineName, InFlightRow> {
         let held = observed.controlled(machine);
         let waiting_for = match &held {
             None if selection.joins(machine) => "its first configuration".to_owned(),
-            None => "the safety pause after its release".to_owned(),
+            None => safety_pause(known, machine),
             Some(held) if held.is_deleting() => format!(
                 "NIO to release {}",
                 held_by(observed, machine.as_str(), held.held, now)

@@ -102,7 +102,7 @@ pub(super) fn obstacle(observed: &Observed, name: &MachineName) -> Option<Obstac
         }
         Holder::Us(role, false) => {
             return found(
-                Reason::MachineInUse,
+                Reason::GivingBack,
                 format!(
                     "Machine {name} is still held by this cluster as {}, and is to leave that role first",
                     role.as_str()
@@ -113,7 +113,9 @@ pub(super) fn obstacle(observed: &Observed, name: &MachineName) -> Option<Obstac
         Holder::Cluster(cluster, uid) => {
             return found(
                 Reason::MachineInUse,
-                format!("Machine {name} is held by KubernetesCluster {cluster}"),
+                format!(
+                    "Machine {name} is held by KubernetesCluster {cluster}: choose another one, or remove it from {cluster}"
+                ),
                 ObstacleKind::InUse(Some(uid)),
             );
         }

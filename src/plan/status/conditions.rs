@@ -1,30 +1,30 @@
 //! The conditions: what holds, why, and what a person can do about it.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 
-use crate::api::conditions::{Cause, ConditionType, Reason};
-use crate::api::names::{MachineName, kubeconfig_name};
+use crate::api::conditions::{Attention, Cause, ConditionType, Reason};
+use crate::api::names::{ACCEPT_QUORUM_LOSS_ANNOTATION, FORCE_RELEASE_ANNOTATION, kubeconfig_name};
 use crate::api::status::{ClusterCondition, Role, RoleStatus};
 use crate::api::text::shown;
-use crate::plan::action::{Plan, Wait};
-use crate::plan::desired::listed;
+use crate::plan::action::Plan;
 use crate::plan::observed::{Observed, SecretView, Works};
 use crate::plan::patience::{Clock, READY_BEARS_FOR};
 
 use super::Refusal;
+use super::mistakes::{has_stood, nothing_goes_on, stops_rollout};
+use super::paused;
+use super::rolling::rolling_out;
 use super::soft::{Soft, soft_problems, unreachable};
 
 /// A condition in the making: its status, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Condition {
+pub(super) struct Condition {
     status: &'static str,
     cause: Cause,
 }
 
 impl Condition {
-    fn new(status: &'static str, reason: Reason, message: impl Into<String>) -> Self {
+    pub(super) fn new(status: &'static str, reason: Reason, message: impl Into<String>) -> Self {
         let cause = Cause::new(reason, message);
         Self { status, cause }
     }
@@ -49,7 +49,6 @@ pub(super) fn conditions(
     now: Timestamp,
 ) -> Vec<ClusterCondition> {
     let old = &observed.cluster.status;
-    let stalled = stalled(plan);
     let machines = machines_available(observed, plan);
     let kubeconfig = kubeconfig_ready(
         observed,
@@ -57,11 +56,15 @@ pub(super) fn conditions(
         old.holds(ConditionType::KubeconfigReady),
         now,
     );
-    let rolling_out = rolling_out(plan);
+    let rolling_out = rolling_out(observed, plan);
     let control_plane = role_ready(observed, &roles[0], "control plane");
     let data_plane = role_ready(observed, &roles[1], "worker");
     let new_generation = old.observed_generation != Some(observed.cluster.generation);
-    let ready = ready(
+    let stalled = stalled(observed, plan, [&machines, &rolling_out, &kubeconfig], now);
+    let updated = roles.iter().fold((0, 0), |(updated, total), role| {
+        (updated + role.updated, total + role.total)
+    });
+    let mut ready = ready(
         observed,
         plan,
         [
@@ -72,20 +75,22 @@ pub(super) fn conditions(
             &rolling_out,
             &kubeconfig,
         ],
-        old.holds(ConditionType::Ready) && !new_generation,
-        new_generation,
+        (old.holds(ConditionType::Ready), new_generation),
+        updated,
         now,
     );
-    let reconciling = reconciling(plan, &ready, &stalled, refusal);
-    let paused = if observed.spec.as_ref().is_ok_and(|spec| spec.paused) {
+    let is_paused = observed.spec.as_ref().is_ok_and(|spec| spec.paused);
+    let paused = if is_paused {
+        ready.cause.message = format!("paused: {}", ready.cause.message);
         Condition::new(
             "True",
             Reason::PausedBySpec,
-            "spec.paused is true: no machine is changed; RollingOut and status.machines say what would change",
+            paused::would_change(observed, plan),
         )
     } else {
         Condition::new("False", Reason::NotPaused, "")
     };
+    let reconciling = reconciling(plan, [&ready, &stalled, &paused], refusal);
     ConditionType::ALL
         .into_iter()
         .map(|kind| {
@@ -126,9 +131,35 @@ fn waits_of(plan: &Plan, kind: ConditionType) -> Vec<&Cause> {
     waits.map(|wait| &wait.cause).collect()
 }
 
-fn stalled(plan: &Plan) -> Condition {
-    Condition::because("True", &waits_of(plan, ConditionType::Stalled))
-        .unwrap_or_else(|| Condition::new("False", Reason::AsExpected, ""))
+fn stalled(
+    observed: &Observed,
+    plan: &Plan,
+    [machines, rolling_out, kubeconfig]: [&Condition; 3],
+    now: Timestamp,
+) -> Condition {
+    if let Some(waits) = Condition::because("True", &waits_of(plan, ConditionType::Stalled)) {
+        return waits;
+    }
+    let goes_on = Condition::new("False", Reason::AsExpected, "");
+    let paused = observed.spec.as_ref().is_ok_and(|spec| spec.paused);
+    if observed.cluster.deleting || paused || !nothing_goes_on(observed, plan) {
+        return goes_on;
+    }
+    let stops = stops_rollout(&waits_of(plan, ConditionType::RollingOut));
+    let stalls = |part: &&Condition| has_stood(observed, &part.cause, now);
+    let amiss = [
+        Some(machines).filter(|it| !it.holds()).filter(stalls),
+        Some(rolling_out).filter(|it| it.holds() && (stops || stalls(it))),
+        Some(kubeconfig)
+            .filter(|it| !it.holds() && machines.holds() && !rolling_out.holds())
+            .filter(stalls),
+    ];
+    let because = |part: &Condition| Condition {
+        status: "True",
+        cause: part.cause.clone(),
+    };
+    let first = amiss.into_iter().flatten().next();
+    first.map_or(goes_on, because)
 }
 
 fn machines_available(observed: &Observed, plan: &Plan) -> Condition {
@@ -232,74 +263,6 @@ fn kubeconfig_ready(observed: &Observed, plan: &Plan, was_true: bool, now: Times
     }
 }
 
-/// Machines, few by name and the rest by number, and the verb that goes with them.
-fn they(machines: &[&MachineName], one: &str, several: &str) -> String {
-    const NAMED: usize = 10;
-    let names: Vec<&str> = machines.iter().map(|it| it.as_str()).take(NAMED).collect();
-    let verb = if machines.len() == 1 { one } else { several };
-    let more = match machines.len() - names.len() {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    format!("{}{more} {verb}", names.join(", "))
-}
-
-/// What is being changed, what it waits for, and what else is out of date: few machines by name, many by number.
-fn rolling_out(plan: &Plan) -> Condition {
-    const NAMED: usize = 5;
-    let waits = || {
-        let waits = plan.waits.iter();
-        waits.filter(|wait| wait.condition == ConditionType::RollingOut)
-    };
-    let mut flights: BTreeMap<&str, Vec<&MachineName>> = BTreeMap::new();
-    for (machine, flight) in &plan.in_flight {
-        flights
-            .entry(&flight.waiting_for)
-            .or_default()
-            .push(machine);
-    }
-    let mut problems: Vec<String> = flights
-        .iter()
-        .map(|(what, machines)| format!("{} for {what}", they(machines, "waits", "wait")))
-        .collect();
-    if !plan.next.is_empty() {
-        let next: Vec<_> = plan.next.iter().collect();
-        problems.push(format!("{} next", they(&next, "is", "are")));
-    }
-    problems.extend(waits().map(|wait| wait.cause.message.clone()));
-    let others = || {
-        let mut outdated = plan.outdated.iter();
-        std::iter::from_fn(move || outdated.next())
-            .filter(|(machine, _)| !plan.in_flight.contains_key(*machine))
-    };
-    problems.extend(others().take(NAMED).map(|(machine, differences)| {
-        format!("{machine} is out of date ({})", listed(differences))
-    }));
-    let more = others().count().saturating_sub(NAMED);
-    if more > 0 {
-        problems.push(format!("{more} more are out of date"));
-    }
-    for role in Role::ALL {
-        let leaving: Vec<_> = plan.selection.of(role).leaving.iter().collect();
-        if !leaving.is_empty() {
-            problems.push(format!("{} to leave", they(&leaving, "is", "are")));
-        }
-    }
-    if problems.is_empty() {
-        return Condition::new("False", Reason::AsExpected, "");
-    }
-    // What holds up a machine in flight says more than that it is.
-    let holds_up = |wait: &&Wait| {
-        let machine = wait.machine.as_ref();
-        machine.is_some_and(|machine| plan.in_flight.contains_key(machine))
-    };
-    let own = waits().find(holds_up).map(|wait| wait.cause.reason);
-    let in_flight = (!plan.in_flight.is_empty()).then_some(Reason::InFlight);
-    let first = waits().next().map(|wait| wait.cause.reason);
-    let reason = own.or(in_flight).or(first).unwrap_or(Reason::OutOfDate);
-    Condition::new("True", reason, problems.join("; "))
-}
-
 fn ready(
     observed: &Observed,
     plan: &Plan,
@@ -311,8 +274,8 @@ fn ready(
         rolling_out,
         kubeconfig,
     ]: [&Condition; 6],
-    was_true: bool,
-    new_generation: bool,
+    (was_true, new_generation): (bool, bool),
+    updated: (u32, u32),
     now: Timestamp,
 ) -> Condition {
     let because = |part: &Condition| Condition {
@@ -320,23 +283,44 @@ fn ready(
         cause: part.cause.clone(),
     };
     if observed.cluster.deleting {
-        return Condition::new("False", Reason::Deleting, "the cluster is being deleted");
+        let waits = Condition::because("False", &waits_of(plan, ConditionType::Ready));
+        return waits.unwrap_or_else(|| {
+            Condition::new("False", Reason::Deleting, "the cluster is being deleted")
+        });
     }
     if stalled.holds() {
         return because(stalled);
     }
-    for part in [machines, control_plane, data_plane] {
+    if !machines.holds() {
+        return because(machines);
+    }
+    let rolling = rolling_out.holds().then(|| {
+        let (updated, total) = updated;
+        let Cause { reason, message } = &rolling_out.cause;
+        let message = format!("{message} ({updated} of {total} machines updated)");
+        Cause::new(*reason, message)
+    });
+    for part in [control_plane, data_plane] {
         if !part.holds() {
-            return because(part);
+            let mut cause = part.cause.clone();
+            if let Some(rolling) = rolling {
+                if rolling.reason.attention() != Attention::No {
+                    cause.reason = rolling.reason;
+                }
+                cause.message = format!("{}; {}", cause.message, rolling.message);
+            }
+            let status = "False";
+            return Condition { status, cause };
         }
     }
-    if rolling_out.holds() {
-        return because(rolling_out);
+    if let Some(cause) = rolling {
+        let status = "False";
+        return Condition { status, cause };
     }
     if !kubeconfig.holds() {
         return because(kubeconfig);
     }
-    if new_generation {
+    if new_generation && !observed.live {
         return Condition::new(
             "False",
             Reason::Progressing,
@@ -345,12 +329,17 @@ fn ready(
     }
     let amiss = soft_problems(observed, &plan.selection)
         .into_iter()
-        .find(|soft| !was_true || observed.elapsed(&soft.clock, now) >= READY_BEARS_FOR);
+        .find(|soft| {
+            !was_true || new_generation || observed.elapsed(&soft.clock, now) >= READY_BEARS_FOR
+        });
     if let Some(Soft { cause, .. }) = amiss {
         let status = "False";
         return Condition { status, cause };
     }
-    let well = "every machine is up to date and the kubeconfig works";
+    let mut well = "every machine is up to date and the kubeconfig works".to_owned();
+    for left in left_declarations(observed) {
+        well = format!("{well}; {left}");
+    }
     // What is amiss and takes nothing from the cluster.
     match waits_of(plan, ConditionType::Ready).as_slice() {
         [] => Condition::new("True", Reason::AsExpected, well),
@@ -361,10 +350,22 @@ fn ready(
     }
 }
 
+/// What a person declared of machines for one change, and is still declared after it.
+fn left_declarations(observed: &Observed) -> impl Iterator<Item = String> {
+    let cluster = &observed.cluster;
+    let declared = [
+        (FORCE_RELEASE_ANNOTATION, &cluster.force_release),
+        (ACCEPT_QUORUM_LOSS_ANNOTATION, &cluster.accept_quorum_loss),
+    ];
+    let left = declared.into_iter().filter(|(_, value)| value.is_some());
+    left.map(|(name, _)| {
+        format!("remove the annotation {name}, which counts again when such a machine leaves")
+    })
+}
+
 fn reconciling(
     plan: &Plan,
-    ready: &Condition,
-    stalled: &Condition,
+    [ready, stalled, paused]: [&Condition; 3],
     refusal: Option<&Refusal>,
 ) -> Condition {
     if let Some(Refusal(message)) = refusal {
@@ -376,6 +377,10 @@ fn reconciling(
     }
     if ready.holds() || stalled.holds() {
         return Condition::new("False", Reason::AsExpected, "");
+    }
+    if paused.holds() {
+        let Cause { reason, message } = paused.cause.clone();
+        return Condition::new("False", reason, message);
     }
     Condition::new("True", Reason::Progressing, ready.cause.message.clone())
 }

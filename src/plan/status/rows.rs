@@ -79,21 +79,18 @@ fn row_state(
     let pick = plan.selection.of(role);
     let state = |state, reason, message: &str| (state, Some(Cause::new(reason, message)));
     if pick.leaving.contains(machine) {
-        return state(
-            MachineState::Leaving,
-            Reason::GivingBack,
-            "the spec no longer asks for it",
-        );
+        let message = match wait {
+            _ if observed.cluster.deleting => "the cluster is being deleted".to_owned(),
+            Some(wait) if wait.condition == ConditionType::RollingOut => {
+                format!("the spec no longer asks for it: {}", wait.cause.message)
+            }
+            _ => "the spec no longer asks for it".to_owned(),
+        };
+        return state(MachineState::Leaving, Reason::GivingBack, &message);
     }
     if pick.joining.contains(machine) {
-        return match wait {
-            Some(wait) => (MachineState::Pending, Some(wait.cause.clone())),
-            None => state(
-                MachineState::Pending,
-                Reason::Progressing,
-                "waits for its first configuration",
-            ),
-        };
+        let cause = wait.map_or_else(|| why_pending(observed, plan), |wait| wait.cause.clone());
+        return (MachineState::Pending, Some(cause));
     }
     if let Some(cause) = unreachable(observed, machine) {
         return (MachineState::Unavailable, Some(cause));
@@ -137,6 +134,26 @@ fn row_state(
         Reason::WaitingForMachines,
         "waiting until NIO has applied its configuration",
     )
+}
+
+/// What machines wait for that are to join, where nothing is said of one alone.
+fn why_pending(observed: &Observed, plan: &Plan) -> Cause {
+    if observed.spec.as_ref().is_ok_and(|spec| spec.paused) {
+        return Cause::new(Reason::PausedBySpec, "waits until spec.paused is false");
+    }
+    let all = [ConditionType::Stalled, ConditionType::MachinesAvailable];
+    let mut waits = plan.waits.iter();
+    if let Some(wait) = waits.find(|it| it.machine.is_none() && all.contains(&it.condition)) {
+        return wait.cause.clone();
+    }
+    let founded = observed.ledger.ours().is_some_and(|ledger| ledger.founded);
+    if !founded && plan.selection.control_plane.missing() > 0 {
+        return Cause::new(
+            Reason::WaitingForControlPlane,
+            "waits until all control plane machines are available",
+        );
+    }
+    Cause::new(Reason::Progressing, "waits for its first configuration")
 }
 
 fn row(

@@ -32,9 +32,9 @@ fn statuses(case: &Case) -> Vec<Value> {
     seen
 }
 
-/// What follows the object in Git never sees a green that is not true.
+/// What follows the object in Git never sees a green that is not true, nor a red where nothing is to be done.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_word_on_every_generation_is_not_ready() {
+async fn the_first_word_on_a_generation_is_ready_only_where_nothing_is_to_be_done() {
     let case = Case::start().await;
     case.world.machine("cp-01").await;
     case.world
@@ -42,19 +42,34 @@ async fn the_first_word_on_every_generation_is_not_ready() {
         .await
         .unwrap();
     case.ready("prod").await;
-    // Nothing is to be done for it, and still it is looked at first.
     case.edit("prod", json!({"rollout": {"maxUnavailable": 2}}))
         .await;
     let second = |status: &Value| {
         condition(status, "Ready")["status"] == "True" && status["observedGeneration"] == 2
     };
     case.world
-        .wait_status("prod", "Ready again", DEADLINE, second)
+        .wait_status("prod", "Ready still", DEADLINE, second)
+        .await;
+    let other = json!({"gitRepo": "https://git.example.com/new.git"});
+    case.edit("prod", other).await;
+    let third = |status: &Value| {
+        condition(status, "Ready")["status"] == "True" && status["observedGeneration"] == 3
+    };
+    case.world
+        .wait_status("prod", "Ready again", DEADLINE, third)
         .await;
     let first_write = &case.proxy.writes()[0];
     assert_eq!(first_write.rule_resource(), "kubernetesclusters/status");
     let seen = statuses(&case);
-    for generation in [1, 2] {
+    let unchanged: Vec<_> = seen
+        .iter()
+        .filter(|status| status["observedGeneration"] == 2)
+        .collect();
+    assert!(!unchanged.is_empty());
+    for status in unchanged {
+        assert_eq!(condition(status, "Ready")["status"], "True", "{status}");
+    }
+    for generation in [1, 3] {
         let first = seen
             .iter()
             .find(|status| status["observedGeneration"] == generation)
@@ -160,23 +175,28 @@ async fn kubectl_shows_it_in_columns() {
             "PHASE",
             "CONTROL PLANE",
             "WORKERS",
+            "UPDATED",
+            "PAUSED",
             "REVISION",
             "AGE"
         ]
     );
     let row = words(lines.next().unwrap());
-    assert_eq!(row[..5], ["prod", "True", "Ready", "1/1", "1/1"]);
     assert_eq!(
-        row[5],
+        row[..7],
+        ["prod", "True", "Ready", "1/1", "1/1", "2/2", "False"]
+    );
+    assert_eq!(
+        row[7],
         case.world.status("prod").await["revision"]
             .as_str()
             .unwrap()
     );
     let wide = kubectl(&["get", "k8scluster", "-o", "wide"]).await;
     let mut lines = wide.lines();
-    assert_eq!(words(lines.next().unwrap())[7..], ["KUBECONFIG", "MESSAGE"]);
+    assert_eq!(words(lines.next().unwrap())[9..], ["KUBECONFIG", "MESSAGE"]);
     assert_eq!(
-        words(lines.next().unwrap())[7..],
+        words(lines.next().unwrap())[9..],
         [
             "prod-kubeconfig",
             "every machine is up to date and the kubeconfig works"
