@@ -186,12 +186,16 @@ impl Background {
         let turn = self.turn_to_ask(cluster, self.class(cluster));
         let verify = async move {
             let _turn = turn.await;
-            let Ok(Some(kubeconfig)) = secret_value(&client, &namespace, &secret, VALUE_KEY).await
-            else {
+            let Ok(stored) = secret_value(&client, &namespace, &secret, VALUE_KEY).await else {
                 return;
             };
-            let digest = sha256(kubeconfig.expose().as_bytes());
-            let outcome = lists_nodes(&kubeconfig).await;
+            let (digest, outcome) = match stored {
+                Some(kubeconfig) => {
+                    let digest = sha256(kubeconfig.expose().as_bytes());
+                    (digest, lists_nodes(&kubeconfig).await)
+                }
+                None => (String::new(), Err(kubeconfig::none_is_stored())),
+            };
             notes.note(|work| {
                 work.kubeconfig.note_verified(digest, outcome);
                 true

@@ -97,6 +97,10 @@ impl NamedReads {
             let version = Precondition::of(&secret.metadata);
             Some((version, value_of(secret, VALUE_KEY)?))
         });
+        if read.as_ref().is_none_or(|(of, _)| of != version) {
+            // What is remembered of the Secret is of before: the next look reads it.
+            lock(&self.secrets).remove(&key);
+        }
         lock(&self.kubeconfigs).retain(|_, (at, _)| is_fresh(at));
         remember(&self.kubeconfigs, key, read.clone());
         Ok(read.map(|(_, kubeconfig)| kubeconfig))

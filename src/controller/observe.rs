@@ -229,16 +229,17 @@ fn ask_background(
     }
 }
 
-/// Whom to ask how the machines are, and with which kubeconfig; or why nobody can be asked.
+/// Whom to ask how the machines are, and with which kubeconfig; or that nobody can be asked.
 pub(super) async fn workload_api(
     named: &NamedReads,
     observed: &Observed,
-) -> Result<Result<WorkloadApi, &'static str>, CallError> {
+) -> Result<Result<WorkloadApi, WorkloadHealth>, CallError> {
     let Ok(spec) = &observed.spec else {
-        return Ok(Err("the spec must be corrected first"));
+        let why = "the spec must be corrected first".to_owned();
+        return Ok(Err(WorkloadHealth::NotReachable(why)));
     };
     let cluster = &observed.cluster;
-    let none = Ok(Err("no kubeconfig is stored yet"));
+    let none = Ok(Err(WorkloadHealth::NoKubeconfig));
     let KubeconfigView { secret, stored, .. } = &observed.kubeconfig;
     let Some(stored) = stored.as_ref().filter(|_| *secret == SecretView::Ours) else {
         return none;
@@ -280,7 +281,7 @@ pub(super) async fn workload_health(
             let answered = api.probe(&of.unwrap_or_default()).await;
             WorkloadHealth::Answered(Arc::new(answered))
         }
-        Err(why) => WorkloadHealth::NotReachable(why.to_owned()),
+        Err(nobody) => nobody,
     })
 }
 

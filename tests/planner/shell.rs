@@ -165,7 +165,7 @@ impl World {
     /// What the cluster says of itself, where its kubeconfig is stored.
     fn workload(&self, name: &str, facts: &Facts) -> WorkloadHealth {
         if self.clusters[name].kubeconfig.secret != SecretView::Ours {
-            return WorkloadHealth::NotReachable("no kubeconfig is stored yet".to_owned());
+            return WorkloadHealth::NoKubeconfig;
         }
         let mut answers = BTreeMap::new();
         let members = facts.configurations.values();

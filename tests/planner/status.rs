@@ -353,6 +353,29 @@ fn ready_names_who_is_updated_and_how_many_are() {
         });
 }
 
+/// It is read again at once; that it is missing is no reason to switch a safety check off.
+#[test]
+fn a_kubeconfig_that_is_deleted_in_a_change_is_read_again() {
+    at_rest()
+        .when(|world| {
+            world.edit(PROD, |spec| {
+                spec["gitRepo"] = json!("https://example.com/new.git")
+            });
+            world.cluster(PROD).kubeconfig.secret = SecretView::Absent;
+        })
+        .then(|seen| {
+            assert!(seen.kinds().contains(&"FetchKubeconfig"));
+            let reading = "is being read from the control plane";
+            seen.says(KubeconfigReady, "False", Reason::Fetching, reading);
+            let words = "there is no kubeconfig to check the cluster with";
+            for kind in [Ready, RollingOut] {
+                let message = &seen.condition(kind).message;
+                assert!(message.contains(words), "{message}");
+                assert!(!message.contains("nodeChecks"), "{message}");
+            }
+        });
+}
+
 #[test]
 fn a_declaration_that_is_left_over_is_told_of_a_ready_cluster() {
     at_rest()

@@ -120,7 +120,7 @@ impl Executor<'_> {
 
     async fn workload_api(&self) -> Result<WorkloadApi, ActError> {
         let api = workload_api(&self.context.named, self.observed).await?;
-        api.map_err(ActError::Lost)
+        api.map_err(|_| ActError::Lost("the cluster cannot be asked any more"))
     }
 
     /// Evicts the pods of a Node, in the background.

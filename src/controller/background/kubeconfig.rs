@@ -55,6 +55,14 @@ pub(super) struct Next {
     pub(super) host_key_line: Option<String>,
 }
 
+/// The outcome of verifying a kubeconfig that is not there any more: its digest is no other's, so the Secret is read again.
+pub(super) fn none_is_stored() -> NotWorking {
+    NotWorking {
+        unreachable: false,
+        why: "the Secret holds none any more".to_owned(),
+    }
+}
+
 impl Kubeconfig {
     /// Whether the stored kubeconfig of that digest works, how often in a row it did not, and whether it is to be verified again.
     pub(super) fn works(&self, digest: &str, resync: Duration) -> (Works, u32, bool) {

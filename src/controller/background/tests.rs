@@ -216,3 +216,21 @@ async fn a_pinned_host_key_stops_the_search_and_keeps_what_it_brought() {
     let fetch = known.under("");
     assert!(!fetch.new_host_key && !fetch.running && fetch.at_hand.is_some());
 }
+
+/// Nothing watches Secrets: who verifies the kubeconfig may be the first to see that it is gone.
+#[tokio::test]
+async fn a_stored_kubeconfig_that_is_gone_is_news() {
+    let service = tower::service_fn(|_: hyper::Request<kube::client::Body>| {
+        let status = r#"{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}"#;
+        let answer = hyper::Response::builder().status(404);
+        let answer = answer.body(kube::client::Body::from(status.as_bytes().to_vec()));
+        async move { Ok::<_, std::convert::Infallible>(answer.unwrap()) }
+    });
+    let (wake, mut woken) = tokio::sync::mpsc::unbounded_channel();
+    let client = kube::Client::new(service, "default");
+    let background = super::Background::new(client, Duration::from_secs(300), wake);
+    let cluster = crate::plan::observed::ClusterView::default();
+    background.start_verify(&cluster);
+    assert!(woken.recv().await.is_some());
+    assert!(background.verified_another(&cluster.uid, "what was stored"));
+}

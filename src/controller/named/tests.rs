@@ -37,6 +37,26 @@ fn named() -> NamedReads {
     NamedReads::new(client, Duration::from_secs(300))
 }
 
+/// Who asks the cluster sees first that somebody deleted its kubeconfig: the planner is to learn of it before the next resync.
+#[tokio::test]
+async fn a_kubeconfig_that_is_gone_when_it_is_to_be_used_is_not_remembered_any_more() {
+    let named = named();
+    let (namespace, name) = ("default", "kubeconfig");
+    let remembered = async || {
+        let read = named.secret(namespace, name, Freshness::Remembered).await;
+        read.unwrap()
+    };
+    remembered().await;
+    assert_ne!(remembered().await.freshness, Freshness::Live);
+    let version = Precondition {
+        uid: "another".to_owned(),
+        resource_version: "1".to_owned(),
+    };
+    let kubeconfig = named.kubeconfig(namespace, name, &version).await;
+    assert!(kubeconfig.unwrap().is_none());
+    assert_eq!(remembered().await.freshness, Freshness::Live);
+}
+
 #[tokio::test]
 async fn the_fingerprint_of_a_key_is_computed_once_for_its_text() {
     let named = named();

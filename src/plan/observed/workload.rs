@@ -11,6 +11,8 @@ pub enum WorkloadHealth {
     /// Nobody asked, or too long ago.
     #[default]
     NotProbed,
+    /// There is no kubeconfig to ask it with.
+    NoKubeconfig,
     /// Nothing could be asked: why, for a person.
     NotReachable(String),
     /// What the members' API servers answered.
@@ -23,7 +25,7 @@ impl WorkloadHealth {
     pub fn nodes(&self) -> Option<&Nodes> {
         match self {
             Self::Answered(workload) => workload.nodes.as_ref(),
-            Self::NotProbed | Self::NotReachable(_) => None,
+            Self::NotProbed | Self::NoKubeconfig | Self::NotReachable(_) => None,
         }
     }
 
@@ -48,7 +50,7 @@ impl WorkloadHealth {
                 let mut answers = workload.answers.values();
                 workload.nodes.is_none() || answers.any(|it| *it == Answer::Unreachable)
             }
-            Self::NotProbed | Self::NotReachable(_) => false,
+            Self::NotProbed | Self::NoKubeconfig | Self::NotReachable(_) => false,
         }
     }
 
@@ -57,7 +59,7 @@ impl WorkloadHealth {
     pub fn answer(&self, machine: &MachineName) -> Option<&Answer> {
         match self {
             Self::Answered(workload) => workload.answers.get(machine),
-            Self::NotProbed | Self::NotReachable(_) => None,
+            Self::NotProbed | Self::NoKubeconfig | Self::NotReachable(_) => None,
         }
     }
 }

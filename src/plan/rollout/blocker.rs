@@ -282,6 +282,7 @@ impl Shortage {
 fn why_unknown(workload: &WorkloadHealth) -> String {
     match workload {
         WorkloadHealth::NotProbed => "checking the health of Nodes and API servers".to_owned(),
+        WorkloadHealth::NoKubeconfig => "there is no kubeconfig to check the cluster with; no machine is changed until NICO has read it from the control plane".to_owned(),
         WorkloadHealth::NotReachable(why) => format!(
             "NICO cannot check the cluster through its own API ({why}); no machine is changed; where that is known to be harmless, set spec.rollout.nodeChecks: false"
         ),
