@@ -12,11 +12,12 @@ use crate::Failure;
 use crate::home::Home;
 use crate::management::Management;
 use crate::session::DEMO_NAME;
-use crate::story::say;
+use crate::story::{PLAY, say};
 
 /// Prints the commands to play with.
 pub(crate) fn print(home: &Home) {
-    let enter = format!("cd {} && . ./env", home.quoted());
+    let path = home.quoted();
+    let enter = format!("cd {path} && . ./env");
     say(&format!(
         "
 In another terminal, first:
@@ -36,10 +37,23 @@ The cluster that it created:
 
 Things to try (results appear in this window):
 
+    # What comes of them, as it happens:
+    kubectl get kcluster -w
     # A second cluster, of the free machine edge-01:
     kubectl apply -f edge.yaml
     # Add a worker: worker-03 joins, then the other machines are updated one by one:
     kubectl patch kcluster demo --type merge -p '{{\"spec\":{{\"dataPlane\":{{\"count\":3}}}}}}'
+    # Roll out another repository: workers first, then the control plane, one machine at a time:
+    kubectl patch kcluster demo --type merge -p '{{\"spec\":{{\"gitRepo\":\"https://git.example.com/other.git\"}}}}'
+    # See what a change would do, without doing it: Paused and status.machines say it. Then go on:
+    kubectl patch kcluster demo --type merge -p '{{\"spec\":{{\"paused\":true,\"gitRepo\":\"https://git.example.com/next.git\"}}}}'
+    kubectl patch kcluster demo --type merge -p '{{\"spec\":{{\"paused\":false}}}}'
+    # Every configuration fails on worker-01, then a roll: it stops there, and goes on when the machine is well again:
+    kubectl annotate machine worker-01 {PLAY}=broken
+    kubectl annotate machine worker-01 {PLAY}-
+    # A machine goes away, and comes back:
+    kubectl annotate machine worker-02 {PLAY}=off
+    kubectl annotate machine worker-02 {PLAY}-
     # Delete a cluster: all its machines become free again:
     kubectl delete kcluster demo
     # Create the same cluster again:
@@ -48,7 +62,7 @@ Things to try (results appear in this window):
     tail -f nico.log
 
 All clusters of the sandbox share one API server: `get nodes` shows the machines of all.
-Ctrl-C here ends the sandbox; nothing is left behind. It deletes this directory, with the files that you put there.
+Ctrl-C here ends the sandbox; nothing is left behind but files that you put into {path}.
 "
     ));
 }

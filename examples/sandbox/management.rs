@@ -1,7 +1,5 @@
 //! The management cluster: an API server of the sandbox's own, or an existing cluster.
 
-use std::path::Path;
-
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Client;
@@ -70,14 +68,6 @@ impl Management {
         match self {
             Self::Own(_) => None,
             Self::Existing(existing) => Some(existing.namespace().to_owned()),
-        }
-    }
-
-    /// A directory that goes with it.
-    pub(crate) fn directory(&self) -> Option<&Path> {
-        match self {
-            Self::Own(own) => Some(own.control_plane.directory()),
-            Self::Existing(_) => None,
         }
     }
 

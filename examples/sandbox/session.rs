@@ -9,6 +9,7 @@ use rig::process::{Nico, NicoOptions};
 use rig::wait::try_wait_for;
 use rig::workload::{Flake, Tenancy, Workload};
 use rig::{control_plane, deploy};
+use serde_json::{Value, json};
 
 use crate::commands;
 use crate::existing::Existing;
@@ -22,6 +23,9 @@ use crate::{Arguments, Failure};
 pub(crate) const DEMO: &str = include_str!("demo.yaml");
 /// Its name.
 pub(crate) const DEMO_NAME: &str = "demo";
+
+/// Where `kubectl apply` keeps what it applied last.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// How long NICO's start may take.
 const START_DEADLINE: Duration = Duration::from_secs(30);
@@ -44,6 +48,7 @@ pub(crate) struct Session {
     machines: Option<Machines>,
     management: Option<Management>,
     workload: Option<Arc<Workload>>,
+    home: Option<Home>,
 }
 
 impl Session {
@@ -55,6 +60,7 @@ impl Session {
             machines: None,
             management: None,
             workload: None,
+            home: None,
         }
     }
 
@@ -93,13 +99,13 @@ impl Session {
             "both answer"
         });
         management.install(&clock).await?;
-        let home = Home::new(management, &workload)?;
+        let home = &*self.home.insert(Home::new(management, &workload)?);
 
         let flake = Flake::new(Arc::clone(&workload), Tenancy::Clusters);
         let mut options = NioOptions::namespace(management.namespace());
         options.tick = NIO_TICK;
         options.delay = if arguments.once { APPLY_ONCE } else { APPLY };
-        let stand_in = self.nio.insert(Nio::start(
+        let stand_in = &*self.nio.insert(Nio::start(
             management.client().clone(),
             options,
             flake.hook(),
@@ -119,18 +125,21 @@ impl Session {
             args: vec![],
         };
         let nico = self.nico.insert(Nico::start_in(options, home.path()).await);
-        wait_ready(nico, &home).await?;
+        wait_ready(nico, home).await?;
         clock.tell(&format!(
             "NICO runs (process {}) as ServiceAccount {}",
             nico.pid(),
             management.service_account()
         ));
 
-        let mut story = Story::new(management, clock);
+        let mut story = Story::new(management, stand_in, clock);
         let applied = Instant::now();
-        deploy::apply_text(management.client(), management.namespace(), DEMO).await?;
+        for object in deploy::documents(DEMO) {
+            let object = as_applied_by_kubectl(object)?;
+            deploy::apply_value(management.client(), management.namespace(), object).await?;
+        }
         if arguments.once {
-            let told = tokio::time::timeout(READY_DEADLINE, tell(&mut story, nico, &home, true));
+            let told = tokio::time::timeout(READY_DEADLINE, tell(&mut story, nico, home, true));
             told.await.map_err(|_| {
                 format!(
                     "the cluster was not Ready within {} s",
@@ -138,13 +147,13 @@ impl Session {
                 )
             })??;
             let ready = applied.elapsed();
-            commands::check_nodes(&home, management).await?;
+            commands::check_nodes(home, management).await?;
             commands::print_figures(ready, nico, management, &workload);
             return Ok(());
         }
-        tell(&mut story, nico, &home, true).await?;
-        commands::print(&home);
-        tell(&mut story, nico, &home, false).await
+        tell(&mut story, nico, home, true).await?;
+        commands::print(home);
+        tell(&mut story, nico, home, false).await
     }
 
     /// Takes everything away, in order: what stands in another's cluster first, while NICO and NIO's stand-in are there to let
@@ -175,9 +184,16 @@ impl Session {
             machines,
             management,
             workload,
+            home,
             ..
         } = self;
         drop((machines, management, workload));
+        let path = home.as_ref().map(|home| home.path().to_owned());
+        let kept = home.map(Home::remove).unwrap_or_default();
+        if let (Some(path), false) = (path, kept.is_empty()) {
+            let (path, kept) = (path.display(), kept.join(", "));
+            clock.tell(&format!("kept, since they are yours: {kept} in {path}"));
+        }
         if removed.is_ok() {
             clock.tell("nothing is left behind");
         }
@@ -185,9 +201,16 @@ impl Session {
     }
 }
 
+/// An object as `kubectl apply` would have made it, so that a later `kubectl apply` of the same file warns of nothing.
+fn as_applied_by_kubectl(mut object: Value) -> Result<Value, Failure> {
+    let applied = serde_json::to_string(&object)? + "\n";
+    object["metadata"]["annotations"] = json!({ LAST_APPLIED: applied });
+    Ok(object)
+}
+
 /// Tells what happens; with `until_ready` it returns when the sandbox's cluster is Ready.
 async fn tell(
-    story: &mut Story,
+    story: &mut Story<'_>,
     nico: &Nico,
     home: &Home,
     until_ready: bool,

@@ -15,6 +15,7 @@ use kube::runtime::{WatchStreamExt, watcher as watch};
 use nico::api::conditions::Attention;
 use nico::api::names::{CLUSTER_LABEL, CONFIRMED_ANNOTATION, ROLE_LABEL};
 use rig::crds;
+use rig::nio::Nio;
 use serde_json::Value;
 
 use crate::management::Management;
@@ -71,24 +72,34 @@ struct Configuration {
     ending: bool,
 }
 
+/// The annotation of a Machine by which somebody plays that it is `off`, or `broken`: every configuration fails on it.
+pub(crate) const PLAY: &str = "sandbox/is";
+
 /// The teller.
-pub(crate) struct Story {
+pub(crate) struct Story<'a> {
     clock: Clock,
+    nio: &'a Nio,
+    machine_events: Events,
     cluster_events: Events,
     configuration_events: Events,
+    /// The Machines that there are, and what is played of them.
+    machines: HashMap<String, Option<String>>,
     clusters: HashMap<String, Cluster>,
     configurations: HashMap<String, Configuration>,
 }
 
-impl Story {
+impl<'a> Story<'a> {
     /// Begins to look at the sandbox's namespace.
-    pub(crate) fn new(management: &Management, clock: Clock) -> Self {
+    pub(crate) fn new(management: &Management, nio: &'a Nio, clock: Clock) -> Self {
         let (client, namespace) = (management.client(), management.namespace());
         let events = |api: Api<DynamicObject>| -> Events {
             Box::pin(watch(api, watcher::Config::default()).default_backoff())
         };
         Self {
             clock,
+            nio,
+            machine_events: events(crds::machines(client, namespace)),
+            machines: HashMap::new(),
             cluster_events: events(crds::clusters(client, namespace)),
             configuration_events: events(crds::configurations(client, namespace)),
             clusters: HashMap::new(),
@@ -106,11 +117,25 @@ impl Story {
         tokio::select! {
             // Machines first: a cluster that becomes Ready does so because of them.
             biased;
+            Some(Ok(event)) = self.machine_events.next() => match event {
+                Event::Apply(object) | Event::InitApply(object) => self.machine(&object),
+                Event::Delete(object) => {
+                    self.machines.remove(&object.name_any());
+                    self.clock.tell(&format!("Machine {} deleted", object.name_any()));
+                }
+                Event::Init | Event::InitDone => {}
+            },
             Some(Ok(event)) = self.configuration_events.next() => match event {
                 Event::Apply(object) | Event::InitApply(object) => self.configuration(&object),
                 Event::Delete(object) => {
-                    self.configurations.remove(&object.name_any());
-                    self.clock.tell(&format!("{}: {} is free again", cluster_of(&object), object.name_any()));
+                    let (cluster, machine) = (cluster_of(&object), object.name_any());
+                    self.configurations.remove(&machine);
+                    let is_free = if self.machines.contains_key(&machine) {
+                        "is free again"
+                    } else {
+                        "was given up without NIO, which has no Machine object of it"
+                    };
+                    self.clock.tell(&format!("{cluster}: {machine} {is_free}"));
                 }
                 Event::Init | Event::InitDone => {}
             },
@@ -126,9 +151,36 @@ impl Story {
         }
     }
 
+    /// Notes a Machine, and lets the stand-in for NIO play what is asked of it.
+    fn machine(&mut self, object: &DynamicObject) {
+        let name = object.name_any();
+        let is = object.annotations().get(PLAY).cloned();
+        let was = self.machines.insert(name.clone(), is.clone()).flatten();
+        if is == was {
+            return;
+        }
+        self.nio.set(&name, |knobs| {
+            knobs.unreachable = is.as_deref() == Some("off");
+            knobs.fails = is.as_deref() == Some("broken");
+        });
+        self.clock.tell(&match is.as_deref() {
+            Some("off") => format!("Machine {name} goes away: NIO cannot reach it"),
+            Some("broken") => format!("Machine {name} is broken: every configuration fails on it"),
+            Some(other) => {
+                format!("Machine {name} is {other}: the sandbox plays `off` and `broken` alone")
+            }
+            None => format!("Machine {name} is well again"),
+        });
+    }
+
     fn configuration(&mut self, object: &DynamicObject) {
         let (machine, cluster) = (object.name_any(), cluster_of(object));
         let clock = self.clock;
+        let released = if self.machines.contains_key(&machine) {
+            "released, NIO applies #minimal"
+        } else {
+            "is to be released, and NIO cannot reach it: its Machine object is gone"
+        };
         let told = self
             .configurations
             .entry(machine.clone())
@@ -143,9 +195,7 @@ impl Story {
         if object.metadata.deletion_timestamp.is_some() {
             if !told.ending {
                 told.ending = true;
-                clock.tell(&format!(
-                    "{cluster}: {machine} released, NIO applies #minimal"
-                ));
+                clock.tell(&format!("{cluster}: {machine} {released}"));
             }
             return;
         }

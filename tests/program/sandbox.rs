@@ -118,6 +118,13 @@ impl Sandbox {
         );
     }
 
+    /// The directory that it told the user to enter.
+    fn home(&self) -> PathBuf {
+        let line = self.told.lines().find(|line| line.ends_with("&& . ./env"));
+        let path = line.unwrap().trim().strip_prefix("cd ").unwrap();
+        PathBuf::from(path.strip_suffix(" && . ./env").unwrap())
+    }
+
     /// What its directories are called.
     fn mark(&self) -> String {
         format!("rig/run-{}-", self.child.id())
@@ -129,6 +136,17 @@ impl Drop for Sandbox {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A command as the user enters it, beside a cluster with a misspelt machine.
+fn play(sandbox: &mut Sandbox, command: &str) {
+    let home = sandbox.home();
+    let mistake = "apiVersion: nico.homystack.com/v1alpha1\nkind: KubernetesCluster\nmetadata: {name: oops}\n\
+                   spec: {gitRepo: 'https://git.example.com/a.git', controlPlane: {machines: [egde-01]}}\n";
+    fs::write(home.join("mistake.yaml"), mistake).unwrap();
+    let script = format!("cd {} && . ./env && {command}", home.display());
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert!(output.status.success(), "{command}: {output:?}");
 }
 
 /// Processes and directories of a session.
@@ -198,14 +216,14 @@ async fn its_commands_work_and_sigterm_ends_it() {
         .map(str::trim)
         .filter(|line| line.starts_with("kubectl "))
         .filter(|line| {
-            !["patch", "delete", "apply"]
+            !["patch", "delete", "apply", "annotate", " -w"]
                 .iter()
                 .any(|word| line.contains(word))
         })
         .collect();
     assert_eq!(commands.len(), 5, "{commands:?}");
     let script = format!(
-        "set -e; {}; {}; head -n 1 nico.log",
+        "set -e; {}; {}; kubectl apply -f demo.yaml; head -n 1 nico.log; stat -c %a demo.kubeconfig",
         enter.trim(),
         commands.join("; ")
     );
@@ -217,14 +235,32 @@ async fn its_commands_work_and_sigterm_ends_it() {
         "KIND:       KubernetesCluster",
         "worker-02   Ready",
         "edge-01",
+        "\n600\n",
     ] {
         assert!(said.contains(text), "{text:?} is missing:\n{said}");
     }
+    assert_eq!(complaint, "", "kubectl warns of nothing");
+    let home = sandbox.home();
+    // The user's own files stay, and one of the sandbox's that the user has changed.
+    fs::write(home.join("mine.yaml"), "mine").unwrap();
+    fs::write(home.join("edge.yaml"), "changed").unwrap();
+    play(
+        &mut sandbox,
+        "kubectl annotate machine edge-01 sandbox/is=off",
+    );
+    sandbox.read_until("Machine edge-01 goes away");
+    play(&mut sandbox, "kubectl apply -f mistake.yaml");
+    sandbox.read_until("oops: not Ready: Machine egde-01 does not exist");
     let mark = sandbox.mark();
     sandbox.signal("-TERM");
     let (well, told, complaint) = sandbox.finish();
     assert!(well, "{told}{complaint}");
     assert_eq!(left(&mark), Vec::<String>::new());
+    let kept =
+        "kept, since they are yours: demo.kubeconfig, edge.yaml, mine.yaml, mistake.yaml in ";
+    assert!(told.contains(kept), "{told}");
+    assert_eq!(fs::read_dir(&home).unwrap().count(), 4);
+    fs::remove_dir_all(home).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
