@@ -116,7 +116,7 @@ pub struct ClusterSpec {
     #[schemars(with = "RefPolicy")]
     pub ref_policy: Option<RefPolicy>,
 
-    /// Directory of the flake within the repository, like `clusters/prod`. Default: the root.
+    /// Directory of the flake within the repository, like `clusters/prod`, without a slash at the end. Default: the root.
     #[schemars(transform = schema::text(&rules::SUBDIR))]
     pub configuration_subdir: Option<String>,
 
@@ -173,7 +173,7 @@ pub struct CredentialsRef {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PoolSpec {
-    /// Names of Machines in this namespace. Where there are any, `machineSelector` and `count` are ignored.
+    /// Names of Machines in this namespace; DNS labels, so none with a dot. Where there are any, `machineSelector` and `count` are ignored.
     pub machines: Option<Vec<String>>,
 
     /// Which Machines may be taken, by their labels; goes with `count`. An empty selector matches every Machine.

@@ -8,11 +8,12 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-use super::rules::{self, Check, CheckKind, PoolRule, Text};
+use super::rules::{self, PoolRule, Text};
 
-/// What the API server checks of a text. The pattern stands beside the CEL rule of the same words for tools that know no CEL.
+/// What the API server checks of a text, in CEL alone: a `pattern` of the same words would refuse the same value once more, with a
+/// message that shows a regular expression.
 ///
-/// The API server quotes the value in the message of either, so a text that may hold a secret gets neither here: [`spec_rules`]
+/// The API server quotes the value in the message, so a text that may hold a secret gets no rules here: [`spec_rules`]
 /// gives it rules of the object around it, of which only the word "object" is quoted.
 fn bounds_of(text: &Text) -> Value {
     let mut bounds = json!({ "minLength": text.length.start(), "maxLength": text.length.end() });
@@ -21,10 +22,6 @@ fn bounds_of(text: &Text) -> Value {
         bounds["x-kubernetes-validations"] = rules
             .map(|check| json!({ "rule": check.cel("self"), "message": check.message }))
             .collect();
-        let plain = |check: &&Check| check.kind == CheckKind::Matches;
-        if let Some(check) = text.checks.iter().find(plain) {
-            bounds["pattern"] = json!(check.pattern);
-        }
     }
     bounds
 }
@@ -152,11 +149,9 @@ pub(super) fn spec_rules() -> Value {
 /// only: a name never changes, and a rule of the root is asked at every write of the status, even where nothing it reads changed.
 pub(super) fn restrict_name(root: &mut JSONSchemaProps) {
     let name = &rules::DNS_LABEL;
-    let pattern = name.checks.first().map(|check| check.pattern.to_owned());
     let string = JSONSchemaProps {
         type_: Some("string".to_owned()),
         max_length: i64::try_from(*name.length.end()).ok(),
-        pattern,
         ..JSONSchemaProps::default()
     };
     let metadata = JSONSchemaProps {

@@ -168,7 +168,10 @@ pub fn main(args: RunArgs) -> ExitCode {
     });
     let settings = match settings(args) {
         Ok(settings) => settings,
-        Err(message) => clap::Error::raw(ErrorKind::ValueValidation, message).exit(),
+        Err(message) => {
+            let message = format!("{message}\n\nFor more information, try '--help'.\n");
+            clap::Error::raw(ErrorKind::ValueValidation, message).exit()
+        }
     };
     finish(start(settings, http_addr, lease).map_err(Into::into))
 }
@@ -214,6 +217,11 @@ async fn run(
         None => None,
     };
 
+    let namespaces = settings.watch_namespace.as_deref();
+    info!(
+        namespaces = namespaces.unwrap_or("all"),
+        "watching KubernetesClusters"
+    );
     let health = Arc::new(Readiness::default());
     let http = HttpServer::bind(http_addr).await?;
     info!(address = %http.address(), "serving /healthz and /readyz");

@@ -9,6 +9,7 @@ use kube::runtime::reflector::{ObjectRef, Store as ClusterStore};
 use kube::runtime::watcher::Event;
 use kube::{Client, ResourceExt as _};
 use tokio::sync::mpsc::UnboundedSender;
+use tracing::{info, warn};
 
 use super::background::Background;
 use super::calls;
@@ -29,6 +30,7 @@ use crate::api::cluster::RawCluster;
 use crate::api::metadata::labels;
 use crate::api::names::CLUSTER_LABEL;
 use crate::api::nio::{Generation, Machine, NixosConfiguration};
+use crate::plan::nio;
 use crate::plan::observed::controller;
 
 /// What all passes share.
@@ -139,6 +141,13 @@ impl Context {
         };
         let generation = found.or(known.generation.filter(|_| misses < NIO_MISSES));
         self.health.set(mark::CRDS, generation.is_some());
+        if known.at.is_none() || known.generation != generation {
+            if let Some(generation) = generation {
+                info!(nio = nio::of(generation).name(), "NIO found");
+            } else {
+                warn!("no NIO found: the API server serves none of its resources");
+            }
+        }
         *detected = Detected {
             at: Some(Instant::now()),
             generation,

@@ -83,7 +83,9 @@ pub fn check(
     let ledger = match &observed.ledger {
         LedgerView::Foreign => Some(Cause::new(
             Reason::SecretConflict,
-            format!("ConfigMap {name} exists and is not NICO's: rename or delete it"),
+            format!(
+                "ConfigMap {name} exists and is not NICO's, or was left by an earlier KubernetesCluster of this name (kubectl delete --cascade=orphan): rename or delete it; of what was left, delete the Secrets and NixosConfigurations too"
+            ),
         )),
         LedgerView::Unreadable(error) => Some(Cause::new(
             Reason::LedgerUnreadable,

@@ -135,6 +135,10 @@ fn a_bad_value_is_a_usage_error_that_names_the_flag() {
     for (flag, value) in BAD {
         let by_flag = ends_with(2, &mut nico(&["run", &format!("{flag}={value}")]));
         assert!(by_flag.contains(flag), "{flag}={value}: {by_flag}");
+        assert!(
+            by_flag.ends_with("\n\nFor more information, try '--help'.\n"),
+            "{flag}={value}: {by_flag:?}"
+        );
         let (_, variable) = FLAGS.iter().find(|(name, _)| *name == flag).unwrap();
         let by_variable = ends_with(2, nico(&["run"]).env(variable, value));
         assert!(
