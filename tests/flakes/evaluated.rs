@@ -33,21 +33,23 @@ impl Flake {
 
 /// Nix where it is installed; else the test says that it is skipped.
 pub(crate) fn nix_or_skip(test: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    let nix = std::env::split_paths(&path)
-        .map(|directory| directory.join("nix-instantiate"))
-        .find(|file| file.is_file());
-    if nix.is_none() {
-        // Not by a macro, whose output the test harness would keep to itself.
-        let _ = writeln!(
-            io::stderr(),
-            "skipped {test}: nix-instantiate is not on PATH"
-        );
-    }
-    nix
+    on_path(test, "nix-instantiate")
 }
 
-fn root() -> &'static Path {
+/// A program where it is installed; else the test says that it is skipped.
+pub(crate) fn on_path(test: &str, program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let found = std::env::split_paths(&path)
+        .map(|directory| directory.join(program))
+        .find(|file| file.is_file());
+    if found.is_none() {
+        // Not by a macro, whose output the test harness would keep to itself.
+        let _ = writeln!(io::stderr(), "skipped {test}: {program} is not on PATH");
+    }
+    found
+}
+
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -60,7 +62,7 @@ pub(crate) fn scratch(purpose: &str) -> PathBuf {
     directory
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap().path();

@@ -10,6 +10,8 @@ mod machine;
 mod members;
 mod scripts;
 mod shapes;
+mod template;
+mod upkeep;
 
 use evaluated::{Evaluated, Flake, evaluate};
 use nico::api::spec::Endpoint;

@@ -1,8 +1,8 @@
 //! The manifests that users apply: `crds/`, `deploy/` and `examples/` on a real API server.
 use std::path::Path;
 
-use rig::{control_plane::ControlPlane, deploy, environment::Environment};
-use serde_json::Value;
+use rig::{control_plane::ControlPlane, crds::Generation, deploy, environment::Environment};
+use serde_json::{Value, json};
 
 fn path(relative: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -98,6 +98,32 @@ fn the_replicas_elect_a_leader_and_one_of_them_may_be_evicted() {
         assert_eq!(selector, pods);
     }
     assert_eq!(of_kind("PodDisruptionBudget")["spec"]["maxUnavailable"], 1);
+}
+
+/// The Machines of the examples fit the NIO that they are for.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_machines_fit_their_nio() {
+    for (generation, file) in [
+        (Generation::Classic, "examples/machines/classic.yaml"),
+        (Generation::V1, "examples/machines/v1.yaml"),
+    ] {
+        let environment = Environment::of(generation).await;
+        let namespace =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "fleet"}});
+        deploy::apply_value(&environment.client, "default", namespace)
+            .await
+            .unwrap();
+        // In a namespace of this test's own, whatever the file says.
+        let text = std::fs::read_to_string(path(file)).unwrap();
+        let text = text.replace("namespace: clusters", "namespace: fleet");
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let copy = directory.join(format!("machines-{}.yaml", std::process::id()));
+        std::fs::write(&copy, text).unwrap();
+        let arguments = ["apply", "--server-side", "-f", copy.to_str().unwrap()];
+        let told = kubectl(&environment.control_plane, &arguments).await;
+        assert_eq!(told.matches("serverside-applied").count(), 4, "{told}");
+        let _ = std::fs::remove_file(copy);
+    }
 }
 
 /// The rules of the one role of that kind in a directory.

@@ -321,6 +321,8 @@ fn the_page_of_flakes_holds_what_nix_can_parse() {
         )),
     };
     assert_eq!(blocks[0], shown.render());
+    let flake = include_str!("../../examples/flakes/k3s/flake.nix");
+    assert_eq!(blocks[1], flake);
 
     let Some(nix) = nix_or_skip("the_page_of_flakes_holds_what_nix_can_parse") else {
         return;

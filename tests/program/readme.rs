@@ -46,7 +46,11 @@ fn clusters(page: &str) -> Vec<Value> {
 
 #[test]
 fn the_examples_obey_the_rules() {
-    for page in ["README.md", "examples/README.md"] {
+    for page in [
+        "README.md",
+        "examples/README.md",
+        "examples/flakes/README.md",
+    ] {
         let clusters = clusters(page);
         assert!(!clusters.is_empty(), "{page}");
         for cluster in clusters {
@@ -100,11 +104,12 @@ fn every_link_leads_somewhere() {
 }
 
 /// The pages of those who use NICO.
-const USER_PAGES: [&str; 4] = [
+const USER_PAGES: [&str; 5] = [
     "README.md",
     "deploy/README.md",
     "deploy/OPERATIONS.md",
     "examples/README.md",
+    "examples/flakes/README.md",
 ];
 
 /// The pages that explain the source.

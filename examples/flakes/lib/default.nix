@@ -23,7 +23,9 @@ let
 
   member =
     cluster: name:
-    system (facts cluster name) ([ ./member.nix distribution.member ] ++ existing "machines/${name}.nix");
+    system (facts cluster name) (
+      [ ./member.nix distribution.member ] ++ existing "members.nix" ++ existing "machines/${name}.nix"
+    );
 
   members =
     cluster:
