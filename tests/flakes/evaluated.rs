@@ -83,6 +83,22 @@ pub(crate) fn evaluate(
     own_ca: bool,
     texts: &[String],
 ) -> Vec<Evaluated> {
+    evaluate_with(nix, flake, purpose, texts, |here| {
+        if own_ca && flake == Flake::K0s {
+            fs::write(here.join("ca.crt"), "a certificate").unwrap();
+            fs::write(here.join("ca.key"), "a key").unwrap();
+        }
+    })
+}
+
+/// The same, after more files were put into each directory.
+pub(crate) fn evaluate_with(
+    nix: &Path,
+    flake: Flake,
+    purpose: &str,
+    texts: &[String],
+    add: impl Fn(&Path),
+) -> Vec<Evaluated> {
     let directory = scratch(&format!("{purpose}-{}", flake.directory()));
     let examples = root().join("examples/flakes");
     copy(&examples.join("lib"), &directory.join("lib"));
@@ -96,29 +112,33 @@ pub(crate) fn evaluate(
         fs::write(here.join("join-token"), "1".repeat(64)).unwrap();
         fs::write(here.join("worker-token"), "2".repeat(64)).unwrap();
         fs::write(here.join("machine-ssh-key"), "a private key").unwrap();
-        if own_ca && flake == Flake::K0s {
-            fs::write(here.join("ca.crt"), "a certificate").unwrap();
-            fs::write(here.join("ca.key"), "a key").unwrap();
-        }
+        add(&here);
         list.push_str("  ./");
         list.push_str(&index.to_string());
         list.push('\n');
     }
     list.push_str("]\n");
-    fs::write(directory.join("all.nix"), list).unwrap();
+    let found = expression(nix, &directory, &list);
+    let _ = fs::remove_dir_all(&directory);
+    serde_json::from_value(found).unwrap()
+}
+
+/// What an expression is, in a directory.
+pub(crate) fn expression(nix: &Path, directory: &Path, text: &str) -> Value {
+    fs::write(directory.join("all.nix"), text).unwrap();
     let output = Command::new(nix)
         .args(["--readonly-mode", "--store", "dummy://"])
         .args(["--eval", "--strict", "--json", "--show-trace", "all.nix"])
-        .current_dir(&directory)
-        .env("HOME", &directory)
-        .env("NIX_CONF_DIR", &directory)
+        .current_dir(directory)
+        .env("HOME", directory)
+        .env("NIX_CONF_DIR", directory)
         .output()
         .expect("nix-instantiate can be started");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),
-        "{flake:?} does not evaluate: {errors}"
+        "{} does not evaluate: {errors}",
+        directory.display()
     );
-    let _ = fs::remove_dir_all(&directory);
     serde_json::from_slice(&output.stdout).expect("Nix prints JSON")
 }

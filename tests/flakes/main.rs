@@ -8,6 +8,7 @@ mod changes;
 mod evaluated;
 mod machine;
 mod members;
+mod options;
 mod scripts;
 mod shapes;
 mod template;

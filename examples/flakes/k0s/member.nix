@@ -29,8 +29,8 @@ let
       }
       // lib.optionalAttrs (facts.ip != null) { etcd.peerAddress = facts.ip; };
       network = lib.optionalAttrs isIPv6 {
-        podCIDR = "fd42:0:0:42::/56";
-        serviceCIDR = "fd42:0:0:43::/112";
+        podCIDR = "fd42:42::/56";
+        serviceCIDR = "fd42:43::/112";
       };
       telemetry.enabled = false;
     };

@@ -14,6 +14,7 @@
           joinPort = 6443;
           # etcd from the first machine on, so that one may become three.
           founding = { cluster-init = true; };
+          ipv6 = { flannel-ipv6-masq = true; };
           services = {
             server = "k3s";
             agent = "k3s";

@@ -8,7 +8,7 @@ let
   script = name: builtins.readFile ../lib/common.sh + builtins.readFile ./kubeadm.sh + builtins.readFile name;
 
   isIPv6 = facts.ip != null && facts.isIPv6 facts.ip;
-  podSubnet = if isIPv6 then "fd42:0:0:42::/56" else "10.244.0.0/16";
+  podSubnet = if isIPv6 then "fd42:42::/56" else "10.244.0.0/16";
   nodeRegistration = {
     inherit (facts) name;
     criSocket = "unix:///run/containerd/containerd.sock";
@@ -55,7 +55,7 @@ let
         else
           facts.authority facts.address cfg.apiPort;
       apiServer.certSANs = facts.sans;
-      networking = { inherit podSubnet; } // lib.optionalAttrs isIPv6 { serviceSubnet = "fd42:0:0:43::/112"; };
+      networking = { inherit podSubnet; } // lib.optionalAttrs isIPv6 { serviceSubnet = "fd42:43::/112"; };
     }
     {
       apiVersion = "kubelet.config.k8s.io/v1beta1";

@@ -37,7 +37,7 @@ clear_containers() {
   for group in "$root/sys/fs/cgroup/kubepods" "$root/sys/fs/cgroup/kubepods.slice"; do
     if [ -e "$group/cgroup.kill" ]; then echo 1 > "$group/cgroup.kill"; fi
   done
-  unmount_below "$root/run/k3s" "$root/run/containerd" "$root/run/netns/cni-" "$root/var/lib/kubelet" "$@"
+  unmount_below "$root/run/k3s" "$root/run/k0s" "$root/run/containerd" "$root/run/netns/cni-" "$root/var/lib/kubelet" "$@"
   for link in cni0 flannel.1 flannel-v6.1; do
     ip link delete "$link" 2> /dev/null || true
   done

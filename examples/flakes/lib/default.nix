@@ -11,7 +11,7 @@ let
   inherit (nixpkgs) lib;
   file = path: directory + "/${path}";
   existing = path: lib.optional (builtins.pathExists (file path)) (file path);
-  facts = cluster: name: import ./cluster.nix { inherit lib cluster name; };
+  facts = cluster: name: import ./facts.nix { inherit lib cluster name; };
 
   system =
     facts: modules:

@@ -69,8 +69,10 @@ in
 
     networking.hostName = facts.name;
     networking.hosts = facts.hosts;
+    # Packets of pods come by other ways than answers to them go.
+    networking.firewall.checkReversePath = lib.mkDefault "loose";
 
-    # Containers and pods are not the network's to route.
+    # Pods need both.
     boot.kernelModules = [ "br_netfilter" "overlay" ];
 
     nico.state = {

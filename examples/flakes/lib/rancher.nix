@@ -6,6 +6,8 @@
   joinPort,
   # Settings of the machine that founds.
   founding,
+  # Settings of control plane machines whose addresses are IPv6.
+  ipv6 ? { },
   # Services: of a control plane machine, of a worker.
   services,
   # TCP ports, beside those of all: of control plane machines.
@@ -34,10 +36,10 @@ in
         // lib.optionalAttrs isControlPlane ({
           agent-token-file = "/run/nico/worker-token";
           tls-san = facts.sans;
-        } // lib.optionalAttrs isIPv6 {
-          cluster-cidr = "fd42:0:0:42::/56";
-          service-cidr = "fd42:0:0:43::/112";
-        })
+        } // lib.optionalAttrs isIPv6 ({
+          cluster-cidr = "fd42:42::/56";
+          service-cidr = "fd42:43::/112";
+        } // ipv6))
         // config.nico.settings;
 
       serverOf = machine: { server = facts.url machine.ip joinPort; };
