@@ -163,6 +163,13 @@ impl HostPins {
         }
     }
 
+    /// The first line that has an authority vouch for the host's keys. NICO does not check certificates of hosts.
+    #[must_use]
+    pub fn authority(&self) -> Option<usize> {
+        let is_authority = |line: &&Line| line.marker == Some(Marker::CertAuthority);
+        self.lines.iter().find(is_authority).map(|line| line.number)
+    }
+
     /// The types of the keys that are pinned, in the order of the lines.
     #[must_use]
     pub fn types(&self) -> Vec<Algorithm> {

@@ -137,6 +137,10 @@ impl GitError {
             SshError::HostKeyRevoked { .. } => {
                 host_key(at, "the server's host key is revoked".to_owned())
             }
+            SshError::HostKeyByAuthority { .. } => host_key(
+                at,
+                "an authority (`@cert-authority`) stands, and NICO does not support host certificates".to_owned(),
+            ),
             SshError::HostKeyHashed { .. } => host_key(at, "a hashed name stands".to_owned()),
             SshError::KnownHostsTooLarge { .. } => {
                 host_key(at, "more than NICO reads stands".to_owned())

@@ -85,6 +85,21 @@ pub enum SshError {
         /// The ConfigMap.
         config_map: String,
     },
+    /// An authority is to vouch for the host's key.
+    #[error(
+        "line {line} of key `{KNOWN_HOSTS_KEY}` in ConfigMap {config_map} names an authority (`@cert-authority`) for machine {at}, and NICO does not support host \
+         certificates: NICO did not log in. If {fingerprint} is the machine's key, add what `ssh-keyscan` says of the machine"
+    )]
+    HostKeyByAuthority {
+        /// The machine and where it was asked.
+        at: String,
+        /// SHA-256 of the key that was shown.
+        fingerprint: String,
+        /// The line, counted from 1.
+        line: usize,
+        /// The ConfigMap.
+        config_map: String,
+    },
     /// A line of the known hosts does not say which host it pins.
     #[error(
         "line {line} of key `{KNOWN_HOSTS_KEY}` in ConfigMap {config_map} holds a hashed name, which NICO cannot read: NICO did not log in to machine {at}. \
@@ -161,6 +176,7 @@ impl SshError {
             Self::Key { .. } => Reason::SSHKeyUnusable,
             Self::HostKeyChanged { .. } | Self::HostKeyRevoked { .. } => Reason::HostKeyChanged,
             Self::HostKeyUnknown { .. }
+            | Self::HostKeyByAuthority { .. }
             | Self::HostKeyHashed { .. }
             | Self::KnownHostsTooLarge { .. } => Reason::HostKeyUnknown,
             Self::TooLarge { .. } => Reason::KubeconfigUnsafe,
@@ -231,6 +247,7 @@ impl SshError {
             | Self::HostKeyChanged { .. }
             | Self::HostKeyRevoked { .. }
             | Self::HostKeyUnknown { .. }
+            | Self::HostKeyByAuthority { .. }
             | Self::HostKeyHashed { .. }
             | Self::AuthRefused { .. }
             | Self::Timeout {

@@ -61,6 +61,7 @@ impl HostKeyCheck {
             host: host.to_owned(),
             port,
             policy: pins.policy,
+            authority: pins.authority(),
             config_map: pins.config_map.clone(),
             verdict: Arc::clone(&verdict),
         };
@@ -94,7 +95,10 @@ impl client::Handler for HostKeyCheck {
         let lookup = self.pins.lookup(key);
         let accepted = match lookup {
             Lookup::Known => true,
-            Lookup::Unknown => self.pins.policy == Policy::TrustOnFirstUse,
+            // Who names an authority does not ask for trust in whoever comes first.
+            Lookup::Unknown => {
+                self.pins.policy == Policy::TrustOnFirstUse && self.pins.authority().is_none()
+            }
             Lookup::Changed { .. } | Lookup::Revoked { .. } | Lookup::Hashed { .. } => false,
         };
         *verdict = Some(Judged {
@@ -136,6 +140,7 @@ pub(super) struct Decision {
     host: String,
     port: u16,
     policy: Policy,
+    authority: Option<usize>,
     config_map: String,
     verdict: Arc<Mutex<Option<Judged>>>,
 }
@@ -147,7 +152,7 @@ impl Decision {
             Some(Judged {
                 key,
                 lookup: Lookup::Unknown,
-            }) if self.policy == Policy::TrustOnFirstUse => {
+            }) if self.policy == Policy::TrustOnFirstUse && self.authority.is_none() => {
                 Some(known_hosts::line_for(&self.host, self.port, key))
             }
             _ => None,
@@ -173,9 +178,15 @@ impl Decision {
                 line: *line,
                 config_map,
             }),
-            Lookup::Unknown => match self.policy {
-                Policy::TrustOnFirstUse => None,
-                Policy::PinnedOnly => Some(SshError::HostKeyUnknown {
+            Lookup::Unknown => match (self.authority, self.policy) {
+                (Some(line), _) => Some(SshError::HostKeyByAuthority {
+                    at,
+                    fingerprint,
+                    line,
+                    config_map,
+                }),
+                (None, Policy::TrustOnFirstUse) => None,
+                (None, Policy::PinnedOnly) => Some(SshError::HostKeyUnknown {
                     at,
                     fingerprint,
                     config_map,

@@ -221,6 +221,34 @@ async fn an_unknown_host_of_the_users_own_list_gets_no_log_in() {
     assert_eq!(place.host.auths(), []);
 }
 
+/// Host certificates are not checked, and the message does not say that there is no line.
+#[tokio::test]
+async fn a_host_for_which_an_authority_vouches_gets_no_log_in() {
+    let place = Place::new().await;
+    let (host, key) = place.line().split_once(' ').map_or_else(
+        || panic!("a line has a host"),
+        |(host, key)| (host.to_owned(), key.to_owned()),
+    );
+    for hosts in [host.as_str(), "*"] {
+        let text = format!("# mine\n@cert-authority {hosts} {key}\n");
+        for policy in [Policy::TrustOnFirstUse, Policy::PinnedOnly] {
+            let (outcome, line) = place.connect(&known(&text, policy)).await;
+            let error = failed(outcome);
+            assert_eq!(error.reason(), Reason::HostKeyUnknown);
+            assert_eq!(line, None);
+            let message = error.to_string();
+            for part in ["line 2 of", "@cert-authority", "cp-01", "does not support"] {
+                assert!(message.contains(part), "{part}: {message}");
+            }
+        }
+    }
+    assert_eq!(place.host.auths(), []);
+    // A key that is pinned beside it counts.
+    let text = format!("@cert-authority * {key}\n{}\n", place.line());
+    let (session, _) = place.connect(&known(&text, Policy::PinnedOnly)).await;
+    assert!(session.is_ok());
+}
+
 #[tokio::test]
 async fn a_revoked_key_gets_no_log_in() {
     let place = Place::new().await;
