@@ -26,8 +26,8 @@ use crate::api::host::Host;
 
 pub(super) use self::bounded::Bounded;
 use self::command::As;
+use self::error::handshake;
 pub(super) use self::error::unreachable;
-use self::error::word;
 use self::host_key::{HostKeyCheck, preferred};
 use self::key::Signer;
 use super::deadlines::Deadlines;
@@ -120,10 +120,7 @@ pub async fn connect(
     let session = timeout_at(whole, session).await;
     let session = session.map_err(|_| too_slow(Step::Exchange))?;
     let mut handle = session.map_err(|error| {
-        let cut = || SshError::Handshake {
-            at: at.clone(),
-            why: word(&error),
-        };
+        let cut = || handshake(at.clone(), &error);
         decision.refusal(&at).unwrap_or_else(cut)
     })?;
     *new_host_key_line = decision.new_line();
@@ -136,10 +133,7 @@ pub async fn connect(
             command: deadlines.command,
         }),
         Ok(Ok(false)) => Err(SshError::AuthRefused { at, user }),
-        Ok(Err(error)) => Err(SshError::Handshake {
-            at,
-            why: word(&error),
-        }),
+        Ok(Err(error)) => Err(handshake(at, &error)),
         Err(_) => Err(too_slow(Step::LogIn)),
     }
 }

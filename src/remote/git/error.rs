@@ -122,6 +122,10 @@ impl GitError {
                 Self::Unreachable { at, why }
             }
             SshError::Timeout { .. } => Self::Timeout { at },
+            SshError::NoCommonAlgorithms { .. } => Self::Unreachable {
+                at,
+                why: "no common algorithms",
+            },
             SshError::AuthRefused { .. } => Self::Refused {
                 at,
                 what: "the SSH key",

@@ -1,6 +1,8 @@
-//! What hinders SSH, in words for a person: never the machine's own (banner, stderr, version), and never a key.
+//! What hinders SSH, in words for a person: never the machine's own (banner, stderr, version) but for names of algorithms, and never a key.
 
 use std::fmt;
+
+use russh::AlgorithmKind;
 
 use crate::api::conditions::Reason;
 use crate::remote::known_hosts::{self, KNOWN_HOSTS_KEY};
@@ -44,6 +46,20 @@ pub enum SshError {
         at: String,
         /// What went wrong, in NICO's words.
         why: &'static str,
+    },
+    /// The machine's SSH server is set to algorithms that NICO has not.
+    #[error(
+        "machine {at} and NICO have no common algorithms for SSH: as {kind} it offers {offered}; NICO has {own}. Allow one of these in its `sshd_config`"
+    )]
+    NoCommonAlgorithms {
+        /// The machine and where it was asked.
+        at: String,
+        /// For what.
+        kind: &'static str,
+        /// What the machine offers.
+        offered: String,
+        /// What NICO offers.
+        own: String,
     },
     /// The host's key is not the one that is pinned.
     #[error(
@@ -183,6 +199,7 @@ impl SshError {
             Self::Address { .. }
             | Self::Unreachable { .. }
             | Self::Handshake { .. }
+            | Self::NoCommonAlgorithms { .. }
             | Self::AuthRefused { .. }
             | Self::Timeout { .. }
             | Self::CutOff { .. }
@@ -244,6 +261,7 @@ impl SshError {
             | Self::Address { .. }
             | Self::KnownHostsTooLarge { .. }
             | Self::Handshake { .. }
+            | Self::NoCommonAlgorithms { .. }
             | Self::HostKeyChanged { .. }
             | Self::HostKeyRevoked { .. }
             | Self::HostKeyUnknown { .. }
@@ -362,11 +380,50 @@ fn io_word(error: &std::io::Error) -> &'static str {
     }
 }
 
+/// Algorithms of one kind that are shown, and most bytes of each: a server has one or two dozen.
+const SHOWN_ALGORITHMS: usize = 24;
+const LONGEST_ALGORITHM: usize = 64;
+
+/// Names of algorithms (RFC 4251, section 6), as the machine sent them; what is none is left out, and so are markers of extensions.
+fn algorithms(names: &[String]) -> String {
+    let is_name = |name: &&str| {
+        let is_good = |c: char| c.is_ascii_alphanumeric() || "-_.@+".contains(c);
+        let is_marker = name.starts_with("ext-info-") || name.starts_with("kex-strict-");
+        (1..=LONGEST_ALGORITHM).contains(&name.len()) && name.chars().all(is_good) && !is_marker
+    };
+    let names = names.iter().map(String::as_str).filter(is_name);
+    let shown: Vec<&str> = names.take(SHOWN_ALGORITHMS).collect();
+    if shown.is_empty() {
+        "none".to_owned()
+    } else {
+        shown.join(", ")
+    }
+}
+
+/// The error of a key exchange.
+pub(super) fn handshake(at: String, error: &russh::Error) -> SshError {
+    let russh::Error::NoCommonAlgo { kind, ours, theirs } = error else {
+        let why = word(error);
+        return SshError::Handshake { at, why };
+    };
+    SshError::NoCommonAlgorithms {
+        at,
+        kind: match kind {
+            AlgorithmKind::Kex => "key exchange (`KexAlgorithms`)",
+            AlgorithmKind::Key => "host key (`HostKeyAlgorithms`)",
+            AlgorithmKind::Cipher => "cipher (`Ciphers`)",
+            AlgorithmKind::Mac => "MAC (`MACs`)",
+            AlgorithmKind::Compression => "compression (`Compression`)",
+        },
+        offered: algorithms(theirs),
+        own: algorithms(ours),
+    }
+}
+
 /// A word for an error of the protocol; its own text may quote the machine.
 pub(super) fn word(error: &russh::Error) -> &'static str {
     match error {
         russh::Error::IO(error) => io_word(error),
-        russh::Error::NoCommonAlgo { .. } => "no common algorithms",
         russh::Error::Disconnect | russh::Error::HUP => "connection cut",
         russh::Error::ConnectionTimeout | russh::Error::InactivityTimeout => "no answer in time",
         _ => "it does not speak SSH as it should",

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use russh::client::{self, ChannelOpenHandle, Session};
 use russh::keys::{Algorithm, PublicKey, PublicKeyOrCertificate};
-use russh::{Channel, ChannelId, Names, Preferred, kex};
+use russh::{Channel, ChannelId, Names, Preferred, cipher, kex};
 
 use super::error::SshError;
 use crate::remote::known_hosts::{self, HostPins, KNOWN_HOSTS_KEY, Lookup, Policy};
@@ -22,6 +22,16 @@ const EXCHANGES: &[kex::Name] = &[
     kex::ECDH_SHA2_NISTP521,
     kex::EXTENSION_SUPPORT_AS_CLIENT,
     kex::EXTENSION_OPENSSH_STRICT_KEX_AS_CLIENT,
+];
+
+/// Ciphers that are asked for. A hardened server may have only one of those with GCM.
+const CIPHERS: &[cipher::Name] = &[
+    cipher::CHACHA20_POLY1305,
+    cipher::AES_256_GCM,
+    cipher::AES_128_GCM,
+    cipher::AES_256_CTR,
+    cipher::AES_192_CTR,
+    cipher::AES_128_CTR,
 ];
 
 /// The connection ends where the server opens a channel of that type: NICO asks for none.
@@ -238,6 +248,7 @@ pub(super) fn preferred(pinned: &[Algorithm]) -> Preferred {
     Preferred {
         kex: EXCHANGES.into(),
         key: keys.into(),
+        cipher: CIPHERS.into(),
         ..Preferred::DEFAULT
     }
 }

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rig::machines::{Answer, ServerChannel};
-use russh::kex;
-use russh::keys::PrivateKey;
+use russh::keys::ssh_key::EcdsaCurve;
+use russh::keys::{Algorithm, PrivateKey};
+use russh::{cipher, kex};
 
 use super::tests::{PATH, Place, failed, known, told};
 use super::{
@@ -298,6 +299,53 @@ async fn keys_are_exchanged_over_curves() {
             error.to_string().contains("no common algorithms"),
             "{exchange:?}: {error}"
         );
+    }
+}
+
+/// As hardened servers are set, or those that must keep to FIPS 140.
+#[tokio::test]
+async fn a_server_of_nist_algorithms_is_logged_in_to() {
+    let place = Place::new().await;
+    place.host.put_file(PATH, "content");
+    let curves = [EcdsaCurve::NistP256, EcdsaCurve::NistP384];
+    for (exchange, cipher, curve) in [
+        (kex::ECDH_SHA2_NISTP256, cipher::AES_128_GCM, curves[0]),
+        (kex::ECDH_SHA2_NISTP384, cipher::AES_256_GCM, curves[1]),
+        (kex::ECDH_SHA2_NISTP521, cipher::AES_256_CTR, curves[0]),
+        (kex::ECDH_SHA2_NISTP256, cipher::AES_128_CTR, curves[0]),
+    ] {
+        place.host.offer_only(exchange);
+        place.host.offer_only_cipher(cipher);
+        place.host.have_host_key(Algorithm::Ecdsa { curve });
+        let hosts = known("", Policy::TrustOnFirstUse);
+        let session = place.connect(&hosts).await.0;
+        let session = session.unwrap_or_else(|error| panic!("{exchange:?} {cipher:?}: {error}"));
+        assert_eq!(
+            told(session.read_file(PATH).await),
+            Ok(Some(b"content".to_vec()))
+        );
+    }
+}
+
+#[tokio::test]
+async fn where_no_algorithm_is_common_both_sides_are_listed() {
+    let place = Place::new().await;
+    let hosts = known("", Policy::TrustOnFirstUse);
+    place.host.offer_only(kex::DH_GEX_SHA256);
+    let message = failed(place.connect(&hosts).await.0).to_string();
+    for part in [
+        "no common algorithms",
+        "KexAlgorithms",
+        "it offers diffie-hellman-group-exchange-sha256;",
+        "ecdh-sha2-nistp256",
+    ] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    place.host.offer_only(kex::CURVE25519);
+    place.host.offer_only_cipher(cipher::AES_256_CBC);
+    let message = failed(place.connect(&hosts).await.0).to_string();
+    for part in ["Ciphers", "it offers aes256-cbc;", "aes128-gcm@openssh.com"] {
+        assert!(message.contains(part), "{part}: {message}");
     }
 }
 

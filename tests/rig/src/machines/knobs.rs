@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use russh::kex;
-use russh::keys::{PrivateKey, PublicKey};
+use russh::keys::{Algorithm, PrivateKey, PublicKey};
+use russh::{cipher, kex};
 
 use super::{HostOptions, KeyPair, MachineHost};
 
@@ -75,6 +75,7 @@ pub(super) struct State {
     pub(super) hang: bool,
     pub(super) rekeys: bool,
     pub(super) exchange: Option<kex::Name>,
+    pub(super) cipher: Option<cipher::Name>,
     pub(super) opened: u64,
     /// It runs a control plane that is up.
     pub(super) api_up: bool,
@@ -100,6 +101,7 @@ impl State {
             hang: false,
             rekeys: false,
             exchange: None,
+            cipher: None,
             opened: 0,
             api_up: false,
             api_off: false,
@@ -252,6 +254,11 @@ impl MachineHost {
         self.change(|state| state.exchange = Some(exchange));
     }
 
+    /// The one cipher that the SSH server offers to new connections.
+    pub fn offer_only_cipher(&self, cipher: cipher::Name) {
+        self.change(|state| state.cipher = Some(cipher));
+    }
+
     /// How many channels the machine opened that its client accepted.
     #[must_use]
     pub fn opened(&self) -> u64 {
@@ -275,6 +282,12 @@ impl MachineHost {
         let public = key.public_key().clone();
         self.change(|state| state.host_key = key);
         public
+    }
+
+    /// A host key of that algorithm from now on.
+    pub fn have_host_key(&self, algorithm: Algorithm) {
+        let key = PrivateKey::random(&mut rand::rng(), algorithm).expect("a key can be made");
+        self.change(|state| state.host_key = key);
     }
 
     /// The public half of the host key.

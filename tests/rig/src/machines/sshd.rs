@@ -54,9 +54,10 @@ async fn connection(state: Arc<watch::Sender<State>>, stream: TcpStream) {
         let _ = watcher.wait_for(|state| !state.hang || state.gone).await;
         return;
     }
-    let (key, exchange, rekeys) = {
+    let (key, exchange, cipher, rekeys) = {
         let state = state.borrow();
-        (state.host_key.clone(), state.exchange, state.rekeys)
+        let key = state.host_key.clone();
+        (key, state.exchange, state.cipher, state.rekeys)
     };
     let defaults = Config::default();
     let config = Config {
@@ -71,6 +72,7 @@ async fn connection(state: Arc<watch::Sender<State>>, stream: TcpStream) {
         },
         preferred: Preferred {
             kex: exchange.map_or(defaults.preferred.kex, |exchange| vec![exchange].into()),
+            cipher: cipher.map_or(defaults.preferred.cipher, |cipher| vec![cipher].into()),
             ..defaults.preferred
         },
         auth_rejection_time: Duration::ZERO,
