@@ -2,12 +2,14 @@
 //! server. One broken machine holds up nothing else.
 
 mod fetch;
+mod hosts;
 mod kubeconfig;
 mod pace;
 mod resolve;
 mod task;
 
-pub use fetch::{FetchSource, FetchSpec};
+pub use fetch::{FetchSource, FetchSpec, Pins};
+pub use hosts::MeetSpec;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, Weak};
@@ -31,7 +33,7 @@ use crate::api::cluster::RawCluster;
 use crate::api::digest::sha256;
 use crate::api::kubeconfig::VALUE_KEY;
 use crate::api::names::kubeconfig_name;
-use crate::plan::observed::{ClusterView, Fetch, WorkloadHealth, Works};
+use crate::plan::observed::{ClusterView, ControlPlaneHosts, Fetch, WorkloadHealth, Works};
 use crate::plan::writes::Wanted;
 use fetch::{Fetched, Memory, fetch_round, lists_nodes};
 use kubeconfig::Kubeconfig;
@@ -120,10 +122,10 @@ impl Background {
         lock(&self.work).retain(|uid, _| uids.contains(uid));
     }
 
-    /// How the fetch for a cluster stands under these circumstances.
+    /// How the fetch for a cluster stands under these circumstances, and the host keys of these machines.
     #[must_use]
-    pub fn fetch(&self, uid: &str, circumstances: &str) -> Fetch {
-        self.with(uid, |work| work.kubeconfig.under(circumstances))
+    pub fn fetch(&self, uid: &str, circumstances: &str, hosts: &ControlPlaneHosts) -> Fetch {
+        self.with(uid, |work| work.kubeconfig.under(circumstances, hosts))
     }
 
     /// What was fetched for a cluster.
@@ -132,15 +134,38 @@ impl Background {
         self.with(uid, |work| work.kubeconfig.next.fetched.clone())
     }
 
-    /// The line to be pinned for a cluster.
+    /// The lines to be pinned for a cluster; `None` where nothing is to be written.
     #[must_use]
-    pub fn host_key_line(&self, uid: &str) -> Option<String> {
-        self.with(uid, |work| work.kubeconfig.next.host_key_line.clone())
+    pub fn host_key_lines(&self, uid: &str) -> Option<Vec<String>> {
+        self.with(uid, |work| {
+            let hosts = &work.kubeconfig.hosts;
+            hosts.to_write().then(|| hosts.lines())
+        })
     }
 
-    /// The host key is pinned.
+    /// The host keys are pinned.
     pub fn note_pinned(&self, uid: &str) {
-        self.with(uid, |work| work.kubeconfig.next.note_pinned());
+        self.with(uid, |work| work.kubeconfig.note_pinned());
+    }
+
+    /// Forgets what was seen under other pins.
+    pub fn discard_pins(&self, uid: &str) {
+        self.with(uid, |work| {
+            work.kubeconfig.hosts.discard();
+            work.kubeconfig.discard();
+        });
+    }
+
+    /// Meets machines, unless that is being done.
+    pub fn start_meet(&self, cluster: &ClusterView, spec: MeetSpec) {
+        let (notes, client) = (self.notes(cluster), self.client.clone());
+        let searching = Arc::clone(&self.searching);
+        self.with(&cluster.uid, |work| {
+            let hosts = &mut work.kubeconfig.hosts;
+            let (met, paces, class) = (hosts.met(), Arc::clone(&hosts.paces), hosts.class());
+            let meet = hosts::meet(client, spec, met, paces, notes, (searching, class));
+            hosts.meeting.start(meet);
+        });
     }
 
     /// Forgets what was fetched.
@@ -170,10 +195,13 @@ impl Background {
         let (notes, client) = (self.notes(cluster), self.client.clone());
         let searching = Arc::clone(&self.searching);
         self.with(&cluster.uid, |work| {
-            let Kubeconfig { next, paces, .. } = &mut work.kubeconfig;
+            let Kubeconfig {
+                next, paces, hosts, ..
+            } = &mut work.kubeconfig;
             let (class, paces) = (next.class(), Arc::clone(paces));
             let search = search(client, spec, paces, notes, (searching, class));
             if next.fetching.start(search) {
+                hosts.note_search();
                 next.began = Some(now());
             }
         });
@@ -345,11 +373,11 @@ async fn search(
         class = Class::Other;
         let ends = round.works() || spec.wanted != Wanted::First;
         notes.note(|work| {
-            let next = &mut work.kubeconfig.next;
+            let kubeconfig = &mut work.kubeconfig;
             // Where it was stopped meanwhile, what it brings is of other pins or another spec.
-            next.fetching.is_current() && {
-                let news = next.note_round(round);
-                news | (ends && next.fetching.finish())
+            kubeconfig.next.fetching.is_current() && {
+                let news = kubeconfig.note_round(round);
+                news | (ends && kubeconfig.next.fetching.finish())
             }
         });
         if ends {
@@ -368,6 +396,8 @@ async fn search(
 
 #[cfg(test)]
 mod bounds_tests;
+#[cfg(test)]
+mod hosts_tests;
 #[cfg(test)]
 mod search_tests;
 #[cfg(test)]

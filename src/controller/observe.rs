@@ -225,7 +225,7 @@ fn ask_background(
         works,
         failures,
         try_again,
-        fetch: background.fetch(uid, &question.circumstances),
+        fetch: background.fetch(uid, &question.circumstances, &question.hosts),
     }
 }
 

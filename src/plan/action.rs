@@ -313,7 +313,9 @@ pub enum KubeconfigWork {
     Verify,
     /// Forget what was fetched: nobody needs it.
     Drop,
-    /// Store the host key that the fetch saw first.
+    /// Exchange keys with the machines of the control plane, in the background.
+    Meet,
+    /// Store the host keys that were seen first, and remove those of machines that left.
     PinHostKey,
     /// Store what was fetched: in this version of the Secret, or in one that must not exist.
     Store(Option<Precondition>),

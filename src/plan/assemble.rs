@@ -68,6 +68,7 @@ pub fn assemble(facts: &Facts) -> Result<Observed, Box<Needs>> {
     ssh_keys(facts, &mut observed, &spec, &mut named);
     let question = KubeconfigQuestion {
         circumstances: circumstances(&observed, &spec),
+        hosts: observed.control_plane_hosts(),
         as_written: stored.is_some()
             && observed
                 .kubeconfig

@@ -15,7 +15,8 @@ use crate::api::spec::ValidSpec;
 use crate::api::status::Role;
 
 use super::observed::{
-    ClusterView, Configurations, Fetch, GitAnswer, WorkloadHealth, Works, controller,
+    ClusterView, Configurations, ControlPlaneHosts, Fetch, GitAnswer, WorkloadHealth, Works,
+    controller,
 };
 use super::patience::Clock;
 use super::writes::Precondition;
@@ -115,6 +116,8 @@ pub struct ClusterFacts {
 pub struct KubeconfigQuestion {
     /// The founding, what the spec says of the kubeconfig, and the machines that it is fetched from.
     pub circumstances: String,
+    /// The machines whose host keys are to be known.
+    pub hosts: ControlPlaneHosts,
     /// SHA-256 of the one that is stored, where it is ours.
     pub stored: Option<String>,
     /// Whether that one is as NICO wrote it.

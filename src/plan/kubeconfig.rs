@@ -65,6 +65,32 @@ pub fn kubeconfig(known: &Known<'_>) -> Output {
     if known.founding.restart.is_some() {
         return not_working(observed);
     }
+    Output::concat([host_keys(observed), stored_or_new(known)])
+}
+
+/// Machines are met once they are confirmed. A host key that changed is told for each of them, also where the kubeconfig works.
+fn host_keys(observed: &Observed) -> Output {
+    let hosts = &observed.kubeconfig.fetch.hosts;
+    let mut output = Output::default();
+    if hosts.meet {
+        output.act(Action::Kubeconfig(KubeconfigWork::Meet));
+    }
+    if hosts.told.len() > 1 {
+        let machines: Vec<&str> = hosts.told.keys().map(MachineName::as_str).collect();
+        let message = format!(
+            "a person has to decide on the SSH host keys of machines {}",
+            machines.join(", ")
+        );
+        output.wait(READY, Reason::HostKeyChanged, message);
+    }
+    for (machine, cause) in &hosts.told {
+        output.wait_for(machine.clone(), READY, cause.clone());
+    }
+    Output::concat([output, pin(observed)])
+}
+
+fn stored_or_new(known: &Known<'_>) -> Output {
+    let observed = known.observed;
     let name = kubeconfig_name(&observed.cluster.name);
     let message = match (observed.kubeconfig.secret, &observed.kubeconfig.stored) {
         (SecretView::Ours | SecretView::Unusable, Some(stored)) => return renew(known, stored),
@@ -144,7 +170,10 @@ fn first(known: &Known<'_>) -> Output {
                 "the kubeconfig is being read from the control plane",
             )
         };
-        output.wait_because(READY, fetch.failure.clone().unwrap_or_else(reading));
+        let failure = fetch.failure.clone().unwrap_or_else(reading);
+        if !fetch.hosts.told.values().any(|told| *told == failure) {
+            output.wait_because(READY, failure);
+        }
     }
     let (good, tried) = is_good(known);
     let next = if good {
@@ -155,7 +184,7 @@ fn first(known: &Known<'_>) -> Output {
         Some(KubeconfigWork::Fetch(machines, Wanted::First))
     };
     let next = next.map(Action::Kubeconfig).into_iter().collect();
-    Output::concat([output, tried, pin(observed), next])
+    Output::concat([output, tried, next])
 }
 
 /// Why a stored kubeconfig is read again.
@@ -211,13 +240,12 @@ fn renew(known: &Known<'_>, stored: &Stored) -> Output {
     let observed = known.observed;
     let fetch = &observed.kubeconfig.fetch;
     let broken = not_working(observed);
-    let pinned = pin(observed);
     let (why, mut output) = renewal(known, stored);
     let Some(why) = why else {
         if fetch.at_hand.is_some() || fetch.failure.is_some() {
             output.act(Action::Kubeconfig(KubeconfigWork::Drop));
         }
-        return Output::concat([broken, pinned, output]);
+        return Output::concat([broken, output]);
     };
     if matches!(why, Renewal::Edited) {
         output.wait(
@@ -242,7 +270,7 @@ fn renew(known: &Known<'_>, stored: &Stored) -> Output {
             Reason::WaitingForControlPlane,
             "the kubeconfig is read again once a control plane machine is confirmed",
         );
-        return Output::concat([broken, pinned, output]);
+        return Output::concat([broken, output]);
     }
     let (keyless, keys) = no_key(observed, &machines).unzip();
     let failure = keyless.or_else(|| fetch.failure.clone());
@@ -281,7 +309,7 @@ fn renew(known: &Known<'_>, stored: &Stored) -> Output {
     } else {
         [broken, output, failed]
     };
-    Output::concat(said.into_iter().chain([pinned, tried, next]))
+    Output::concat(said.into_iter().chain([tried, next]))
 }
 
 /// Why the stored one is read again, if it is; else looks again when it is to be.
@@ -349,7 +377,7 @@ fn is_good(known: &Known<'_>) -> (bool, Output) {
     (good, output)
 }
 
-/// A key that was logged in to once is pinned, whatever came of the rest.
+/// Host keys that were seen first are pinned, whatever comes of the rest.
 fn pin(observed: &Observed) -> Output {
     let new =
         observed.kubeconfig.fetch.new_host_key && observed.known_hosts != KnownHostsView::Foreign;

@@ -11,8 +11,9 @@ pub use member::{MACHINE_SSH_KEY, Member, WORKER_TOKEN};
 pub use workload::WorkloadHealth;
 
 pub use views::{
-    AtHand, ClusterView, Fetch, GitAnswer, GitQuestion, KnownHostsView, KubeconfigView, LedgerView,
-    NotWorking, Rival, SecretView, SshKeyView, Stored, Works,
+    AtHand, ClusterView, ControlPlaneHosts, Fetch, GitAnswer, GitQuestion, HostKeys,
+    KnownHostsView, KubeconfigView, LedgerView, NotWorking, Rival, SecretView, SshKeyView, Stored,
+    Works,
 };
 
 use std::collections::BTreeMap;
@@ -139,6 +140,24 @@ impl Observed {
     /// The control plane.
     pub fn control_plane(&self) -> impl Iterator<Item = Member<'_>> {
         self.members_of(Role::ControlPlane)
+    }
+
+    /// The machines of the control plane whose host keys are to be known.
+    #[must_use]
+    pub fn control_plane_hosts(&self) -> ControlPlaneHosts {
+        let address = |member: &Member<'_>| member.machine?.address().map(str::to_owned);
+        let confirmed = self
+            .control_plane()
+            .filter(|member| member.is_confirmed() && !member.is_deleting());
+        ControlPlaneHosts {
+            confirmed: confirmed
+                .filter_map(|member| Some((member.name.clone(), address(&member)?)))
+                .collect(),
+            all: self
+                .control_plane()
+                .map(|member| address(&member))
+                .collect(),
+        }
     }
 
     /// The member of a name.

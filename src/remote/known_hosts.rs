@@ -1,5 +1,7 @@
 //! Pinned SSH host keys in OpenSSH's `known_hosts` format (sshd(8)): read, asked, added to. No I/O.
 
+use std::collections::BTreeSet;
+
 use russh::keys::ssh_key::known_hosts::{Entry, HostPatterns, Marker};
 use russh::keys::ssh_key::public::KeyData;
 use russh::keys::{Algorithm, HashAlg, PublicKey};
@@ -18,6 +20,9 @@ pub const MAX_TEXT: usize = 128 * 1024;
 pub const MAX_STARS: usize = 4 * 1024;
 /// Most bytes of a pattern that can match. A host's name has at most 253, with brackets and a port 261.
 const MAX_PATTERN: usize = 261;
+
+/// Comment of the lines that NICO adds. Only those are ever removed again.
+const ADDED_BY_NICO: &str = "nico";
 
 /// What is done with a host that no line names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +111,12 @@ impl KnownHosts {
         &self.config_map
     }
 
+    /// What is done with a host that no line names.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        self.policy
+    }
+
     /// What is known of a host; `None` where there is more text than is read.
     #[must_use]
     pub fn pins(&self, host: &str, port: u16) -> Option<HostPins> {
@@ -161,6 +172,13 @@ impl HostPins {
             (false, true) => Lookup::Unknown,
             (false, false) => Lookup::Changed { lines },
         }
+    }
+
+    /// Whether its key is decided on already, or cannot be by trust on first use.
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        let pins = |line: &Line| line.marker != Some(Marker::Revoked);
+        self.hashed.is_some() || self.lines.iter().any(pins)
     }
 
     /// The first line that has an authority vouch for the host's keys. NICO does not check certificates of hosts.
@@ -250,6 +268,29 @@ pub fn with_added(text: &str, line: &str) -> String {
         "\n"
     };
     format!("{text}{newline}{}\n", line.trim())
+}
+
+/// A line of [`line_for`] as NICO adds it.
+#[must_use]
+pub fn own_line(line: &str) -> String {
+    format!("{} {ADDED_BY_NICO}", line.trim())
+}
+
+/// `text` without the lines that NICO added for other hosts than these.
+#[must_use]
+pub fn without_former(text: &str, hosts: &BTreeSet<String>, port: u16) -> String {
+    let hosts: BTreeSet<String> = hosts.iter().map(|host| host_field(host, port)).collect();
+    let is_former = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        match fields[..] {
+            [host, _, _, ADDED_BY_NICO] => {
+                !hosts.contains(host) && !host.starts_with(['#', '@', '|'])
+            }
+            _ => false,
+        }
+    };
+    let kept = text.split_inclusive('\n').filter(|line| !is_former(line));
+    kept.collect()
 }
 
 /// The line that pins `key` for a host, without a line break.

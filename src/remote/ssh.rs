@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use russh::client::{self, Handle};
 use russh::keys::{HashAlg, PrivateKey};
-use russh::{ChannelMsg, ChannelStream};
+use russh::{ChannelMsg, ChannelStream, Disconnect};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -28,7 +28,7 @@ pub(super) use self::bounded::Bounded;
 use self::command::As;
 use self::error::handshake;
 pub(super) use self::error::unreachable;
-use self::host_key::{HostKeyCheck, preferred};
+use self::host_key::{Decision, HostKeyCheck, preferred};
 use self::key::Signer;
 use super::deadlines::Deadlines;
 use super::known_hosts::KnownHosts;
@@ -75,6 +75,14 @@ pub struct Session {
     command: Duration,
 }
 
+/// A machine whose host key was accepted.
+struct Exchanged {
+    handle: Handle<HostKeyCheck>,
+    decision: Decision,
+    /// The machine and where it was asked, for messages.
+    at: String,
+}
+
 /// Connects, checks the host's key, and logs in. Where the host was unknown and its key was accepted, the line to be pinned is put
 /// into `new_host_key_line`, whatever comes of the rest.
 pub async fn connect(
@@ -84,12 +92,58 @@ pub async fn connect(
     deadlines: &Deadlines,
     new_host_key_line: &mut Option<String>,
 ) -> Result<Session, SshError> {
-    let machine = || login.machine.to_owned();
     let key = key::read(key).await.map_err(|why| {
-        let machine = machine();
+        let machine = login.machine.to_owned();
         SshError::Key { machine, why }
     })?;
-    let host = Host::parse(login.host).ok_or_else(|| SshError::Address { machine: machine() })?;
+    let exchanged = exchange(login, known, deadlines).await?;
+    let Exchanged {
+        mut handle,
+        decision,
+        at,
+    } = exchanged;
+    *new_host_key_line = decision.new_line();
+    let user = shown(login.user);
+    match timeout(deadlines.auth, log_in(&mut handle, login.user, key)).await {
+        Ok(Ok(true)) => Ok(Session {
+            handle,
+            at,
+            user,
+            command: deadlines.command,
+        }),
+        Ok(Ok(false)) => Err(SshError::AuthRefused { at, user }),
+        Ok(Err(error)) => Err(handshake(at, &error)),
+        Err(_) => Err(SshError::Timeout {
+            at,
+            during: Step::LogIn,
+        }),
+    }
+}
+
+/// Exchanges keys with a machine, and does not log in. The line to be pinned, where the host was unknown and its key was accepted.
+pub async fn meet(
+    login: &Login<'_>,
+    known: &Arc<KnownHosts>,
+    deadlines: &Deadlines,
+) -> Result<Option<String>, SshError> {
+    let Exchanged {
+        handle, decision, ..
+    } = exchange(login, known, deadlines).await?;
+    let bye = handle.disconnect(Disconnect::ByApplication, "", "");
+    let _ = timeout(deadlines.auth, bye).await;
+    Ok(decision.new_line())
+}
+
+/// Connects, and checks the host's key.
+async fn exchange(
+    login: &Login<'_>,
+    known: &Arc<KnownHosts>,
+    deadlines: &Deadlines,
+) -> Result<Exchanged, SshError> {
+    let host = Host::parse(login.host).ok_or_else(|| {
+        let machine = login.machine.to_owned();
+        SshError::Address { machine }
+    })?;
     let at = format!("{} ({host} port {})", login.machine, login.port);
     let host_name = host.to_string();
     let pins = {
@@ -119,23 +173,15 @@ pub async fn connect(
     let session = client::connect_stream(config, Bounded::new(stream, end), check);
     let session = timeout_at(whole, session).await;
     let session = session.map_err(|_| too_slow(Step::Exchange))?;
-    let mut handle = session.map_err(|error| {
+    let handle = session.map_err(|error| {
         let cut = || handshake(at.clone(), &error);
         decision.refusal(&at).unwrap_or_else(cut)
     })?;
-    *new_host_key_line = decision.new_line();
-    let user = shown(login.user);
-    match timeout(deadlines.auth, log_in(&mut handle, login.user, key)).await {
-        Ok(Ok(true)) => Ok(Session {
-            handle,
-            at,
-            user,
-            command: deadlines.command,
-        }),
-        Ok(Ok(false)) => Err(SshError::AuthRefused { at, user }),
-        Ok(Err(error)) => Err(handshake(at, &error)),
-        Err(_) => Err(too_slow(Step::LogIn)),
-    }
+    Ok(Exchanged {
+        handle,
+        decision,
+        at,
+    })
 }
 
 /// The TCP connection. A name may stand for several addresses: the first that answers.

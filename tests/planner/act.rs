@@ -303,6 +303,7 @@ impl World {
                 kubeconfig.works = Works::Yes;
                 kubeconfig.try_again = false;
             }
+            KubeconfigWork::Meet => kubeconfig.fetch.hosts.meet = false,
             KubeconfigWork::PinHostKey => {
                 cluster.known_hosts = KnownHostsView::Ours;
                 kubeconfig.fetch.new_host_key = false;

@@ -386,6 +386,7 @@ pub fn kind(action: &Action) -> &'static str {
         Action::Node(NodeWork::Undrain { .. }) => "Undrain",
         Action::Kubeconfig(KubeconfigWork::Fetch(..)) => "FetchKubeconfig",
         Action::Kubeconfig(KubeconfigWork::Verify) => "VerifyKubeconfig",
+        Action::Kubeconfig(KubeconfigWork::Meet) => "Meet",
         Action::Kubeconfig(KubeconfigWork::PinHostKey) => "PinHostKey",
         Action::Kubeconfig(KubeconfigWork::Store(_)) => "StoreKubeconfig",
         Action::Kubeconfig(KubeconfigWork::Drop) => "DropFetched",

@@ -1,5 +1,6 @@
 //! When the kubeconfig is read, pinned, stored and tried.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use nico::api::conditions::{
     Cause,
     ConditionType::{KubeconfigReady, Ready},
@@ -9,7 +10,8 @@ use nico::api::names::MachineName;
 use nico::plan::action::{Action, ConfigurationWrite, KubeconfigWork, Mark};
 use nico::plan::observed::{AtHand, KnownHostsView, NotWorking, SecretView, Works};
 
-use crate::given::{Given, PROD, Seen, cluster, given, not_working, planned};
+use crate::given::{Given, PROD, Seen, cluster, given, not_working, planned, settled};
+use crate::rollout::name;
 use crate::world::World;
 
 /// Three members, of which these are confirmed.
@@ -99,6 +101,84 @@ fn a_host_key_is_pinned_before_what_came_by_it_is_stored() {
     confirmed(["a"])
         .when(at_hand(Ok(())))
         .then(|seen| assert_eq!(seen.kinds(), ["PinHostKey", "StoreKubeconfig"]));
+}
+
+/// What a person is told of these machines.
+fn changed(machines: &[&str]) -> impl FnOnce(&mut World) {
+    let each = machines.iter().map(|machine| {
+        let cause = Cause::new(
+            Reason::HostKeyChanged,
+            format!("the key of {machine} changed"),
+        );
+        (name(machine), cause)
+    });
+    let told = each.collect();
+    |world| world.cluster(PROD).kubeconfig.fetch.hosts.told = told
+}
+
+#[test]
+fn host_keys_that_changed_are_told_of_each_machine() {
+    confirmed(["a", "b"])
+        .and(changed(&["a", "b"]))
+        .when(planned)
+        .then(|seen| {
+            for machine in ["a", "b"] {
+                let words = format!("the key of {machine} changed");
+                seen.says(KubeconfigReady, "False", Reason::HostKeyChanged, &words);
+            }
+        });
+    // Also where another one has given a kubeconfig that works.
+    given(cluster().control_plane(["a", "b", "c"]))
+        .machines(["a", "b", "c"])
+        .when(settled)
+        .when(changed(&["b"]))
+        .then(|seen| {
+            assert!(seen.world.ready(PROD), "{}", seen.world.story());
+            seen.says(
+                KubeconfigReady,
+                "True",
+                Reason::AsExpected,
+                "the key of b changed",
+            );
+        });
+}
+
+#[test]
+fn machines_are_met_once_confirmed_also_where_the_kubeconfig_works() {
+    let due = |world: &mut World| world.cluster(PROD).kubeconfig.fetch.hosts.meet = true;
+    confirmed(["a"])
+        .and(due)
+        .when(planned)
+        .then(|seen| assert!(seen.kinds().contains(&"Meet")));
+    given(cluster().control_plane(["a"]))
+        .machines(["a"])
+        .when(settled)
+        .when(due)
+        .then(|seen| {
+            assert_eq!(seen.kinds(), ["Meet"]);
+            let hosts = seen.observed.control_plane_hosts();
+            assert_eq!(hosts.confirmed.into_keys().collect::<Vec<_>>(), [name("a")]);
+        });
+}
+
+/// A machine whose configuration is not confirmed, or is being deleted, is not met; its pin stays until it is gone.
+#[test]
+fn hosts_are_those_of_the_control_plane() {
+    confirmed(["a", "b"])
+        .and(|world| {
+            world
+                .configurations
+                .get_mut("b")
+                .unwrap()
+                .metadata
+                .deletion_timestamp = Some(Time(world.now))
+        })
+        .when(planned)
+        .then(|seen| {
+            let hosts = seen.observed.control_plane_hosts();
+            assert_eq!(hosts.confirmed.into_keys().collect::<Vec<_>>(), [name("a")]);
+            assert_eq!(hosts.all.unwrap().len(), 3);
+        });
 }
 
 #[test]

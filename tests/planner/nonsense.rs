@@ -10,8 +10,8 @@ use nico::api::names::{CONFIRMED_ANNOTATION, ClusterId, MachineName, ROLE_LABEL}
 use nico::api::nio::{Generation, NioCondition, NixosConfiguration, NixosConfigurationSpec};
 use nico::plan::facts::{Facts, Freshness, ObjectFacts};
 use nico::plan::observed::{
-    AtHand, Fetch, KnownHostsView, LedgerView, Observed, Rival, SecretView, SshKeyView, Stored,
-    Works,
+    AtHand, Fetch, HostKeys, KnownHostsView, LedgerView, Observed, Rival, SecretView, SshKeyView,
+    Stored, Works,
 };
 use nico::plan::patience::Clock;
 use nico::plan::writes::Precondition;
@@ -215,6 +215,19 @@ pub fn distort(observed: &mut Observed, source: &mut Source) {
                     .once_in(2)
                     .then(|| Cause::new(Reason::HostKeyChanged, "changed")),
                 new_host_key: source.once_in(2),
+                hosts: HostKeys {
+                    meet: source.once_in(2),
+                    told: source
+                        .once_in(2)
+                        .then(|| {
+                            (
+                                MachineName::parse("a").unwrap(),
+                                Cause::new(Reason::HostKeyChanged, "changed"),
+                            )
+                        })
+                        .into_iter()
+                        .collect(),
+                },
                 at_hand: source.of(&[
                     None,
                     Some(AtHand {

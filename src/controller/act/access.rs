@@ -14,14 +14,16 @@ use crate::api::names::{
     DIGEST_ANNOTATION, ENDPOINT_ANNOTATION, MachineName, STORED_ANNOTATION, known_hosts_name,
     kubeconfig_name,
 };
-use crate::controller::background::{FetchSource, FetchSpec};
+use crate::controller::background::{FetchSource, FetchSpec, MeetSpec, Pins};
 use crate::controller::calls::{self, CallError};
 use crate::controller::clock;
 use crate::controller::events::Happening;
 use crate::plan::action::KubeconfigWork;
 use crate::plan::observed::{KnownHostsView, SshKeyView};
 use crate::plan::writes::{Precondition, Wanted};
-use crate::remote::known_hosts::{KNOWN_HOSTS_KEY, KnownHosts, Policy, with_added};
+use crate::remote::known_hosts::{
+    KNOWN_HOSTS_KEY, KnownHosts, Policy, own_line, with_added, without_former,
+};
 use crate::remote::offload::ANSWERS;
 
 /// User where a Machine names none: v1's default.
@@ -31,6 +33,10 @@ impl Executor<'_> {
     pub(super) async fn kubeconfig(&self, work: &KubeconfigWork) -> Result<(), ActError> {
         match work {
             KubeconfigWork::Fetch(machines, wanted) => self.fetch(machines, *wanted),
+            KubeconfigWork::Meet => {
+                self.meet();
+                Ok(())
+            }
             KubeconfigWork::PinHostKey => self.pin_host_key().await,
             KubeconfigWork::Store(version) => self.store_kubeconfig(version.as_ref()).await,
             KubeconfigWork::Verify => {
@@ -69,10 +75,8 @@ impl Executor<'_> {
             })
         });
         let spec = FetchSpec {
-            namespace: cluster.namespace.clone(),
-            cluster: cluster.name.clone(),
+            pins: self.pins(),
             sources: sources.collect(),
-            uid: cluster.uid.clone(),
             ssh_port: self.context.settings.ssh_port,
             path: spec.kubeconfig_path.clone(),
             endpoint: spec.endpoint.clone(),
@@ -82,13 +86,33 @@ impl Executor<'_> {
         Ok(())
     }
 
+    fn meet(&self) {
+        let spec = MeetSpec {
+            pins: self.pins(),
+            hosts: self.observed.control_plane_hosts(),
+            ssh_port: self.context.settings.ssh_port,
+        };
+        let cluster = &self.observed.cluster;
+        self.context.background.start_meet(cluster, spec);
+    }
+
+    fn pins(&self) -> Pins {
+        let cluster = &self.observed.cluster;
+        Pins {
+            namespace: cluster.namespace.clone(),
+            cluster: cluster.name.clone(),
+            uid: cluster.uid.clone(),
+        }
+    }
+
     async fn pin_host_key(&self) -> Result<(), ActError> {
         let cluster = &self.observed.cluster;
-        let line = self
-            .context
-            .background
-            .host_key_line(&cluster.uid)
-            .ok_or(ActError::Lost("the host key is no longer at hand"))?;
+        let lines = self.context.background.host_key_lines(&cluster.uid);
+        let lines = lines.ok_or(ActError::Lost("the host keys are no longer at hand"))?;
+        let added = |text: String| {
+            let lines = lines.iter().map(|line| own_line(line));
+            lines.fold(text, |text, line| with_added(&text, &line))
+        };
         let name = known_hosts_name(&cluster.name);
         let api = self.api::<ConfigMap>();
         // Where there was none, POST finds out whether there still is none.
@@ -97,19 +121,23 @@ impl Executor<'_> {
             _ => calls::get_opt(&api, &name).await?,
         };
         let written = match held {
+            None if lines.is_empty() => {
+                self.pinned();
+                return Ok(());
+            }
             None => {
                 let map = ConfigMap {
                     metadata: self.child_meta(&name, false)?,
                     data: Some(BTreeMap::from([(
                         KNOWN_HOSTS_KEY.to_owned(),
-                        with_added("", &line),
+                        added(String::new()),
                     )])),
                     ..ConfigMap::default()
                 };
                 calls::create(&api, &map).await
             }
             Some(map) if !self.controls(&map) => {
-                self.context.background.discard(&cluster.uid);
+                self.context.background.discard_pins(&cluster.uid);
                 return Err(ActError::Lost("the known hosts are no longer NICO's"));
             }
             Some(map) => {
@@ -118,29 +146,40 @@ impl Executor<'_> {
                     .as_ref()
                     .and_then(|data| data.get(KNOWN_HOSTS_KEY))
                     .map_or("", String::as_str);
-                if text.lines().any(|known| known == line.trim_end()) {
+                let all_stay = || text.to_owned();
+                let hosts = self.observed.control_plane_hosts().all;
+                let port = self.context.settings.ssh_port;
+                let kept = hosts.map_or_else(all_stay, |hosts| without_former(text, &hosts, port));
+                let are_pinned = {
+                    let is_new = |line: &&String| {
+                        let own = own_line(line);
+                        !kept.lines().any(|known| known == own)
+                    };
+                    let lines: Vec<String> = lines.iter().filter(is_new).cloned().collect();
+                    let text = kept.clone();
+                    ANSWERS.offload(move || {
+                        let known = KnownHosts::parse("", &text, Policy::TrustOnFirstUse);
+                        lines.iter().any(|line| known.pins_host_of(line))
+                    })
+                };
+                if are_pinned.await {
+                    self.context.background.discard_pins(&cluster.uid);
+                    return Err(ActError::Lost("another key of that host is pinned"));
+                }
+                let new = added(kept);
+                if new == text {
                     self.pinned();
                     return Ok(());
                 }
-                let is_pinned = {
-                    let (text, line) = (text.to_owned(), line.clone());
-                    ANSWERS.offload(move || {
-                        KnownHosts::parse("", &text, Policy::TrustOnFirstUse).pins_host_of(&line)
-                    })
-                };
-                if is_pinned.await {
-                    self.context.background.discard(&cluster.uid);
-                    return Err(ActError::Lost("another key of that host is pinned"));
-                }
                 let version = Precondition::of(&map.metadata);
-                let body = json!({"data": {KNOWN_HOSTS_KEY: with_added(text, &line)}});
+                let body = json!({"data": {KNOWN_HOSTS_KEY: new}});
                 calls::patch(&api, &name, &version, body).await
             }
         };
         self.forget(&name);
         if written.as_ref().is_err_and(CallError::is_stale) {
             // Someone else pinned a key meanwhile: what was read under other pins is not used.
-            self.context.background.discard(&cluster.uid);
+            self.context.background.discard_pins(&cluster.uid);
         }
         self.context.named.saw_map(written?);
         self.pinned();

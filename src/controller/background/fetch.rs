@@ -27,7 +27,7 @@ use crate::remote::kubeconfig::fetch::{FetchError, FetchRequest, fetch};
 use crate::remote::kubeconfig::verify::{VerifyError, verify};
 use crate::remote::offload::ANSWERS;
 use crate::remote::secret::SecretText;
-use crate::remote::ssh::{Login, Reached};
+use crate::remote::ssh::Login;
 
 /// A kubeconfig that was fetched.
 #[derive(Clone)]
@@ -61,16 +61,23 @@ pub struct FetchSource {
     pub key: String,
 }
 
-/// What is fetched, from where and how.
-pub struct FetchSpec {
+/// Where the pinned host keys of a cluster are.
+#[derive(Clone, Debug)]
+pub struct Pins {
     /// The cluster's namespace.
     pub namespace: String,
     /// The cluster's name.
     pub cluster: String,
-    /// Machines to try, in this order.
-    pub sources: Vec<FetchSource>,
     /// The cluster's uid.
     pub uid: String,
+}
+
+/// What is fetched, from where and how.
+pub struct FetchSpec {
+    /// Whose they are.
+    pub pins: Pins,
+    /// Machines to try, in this order.
+    pub sources: Vec<FetchSource>,
     /// Port of the machines' SSH servers.
     pub ssh_port: u16,
     /// `spec.kubeconfig.path`.
@@ -88,8 +95,8 @@ pub(super) struct Round {
     pub(super) fetched: Option<Fetched>,
     /// Why there is none, as it was on the first machine that failed.
     pub(super) failure: Option<Cause>,
-    /// The line to be pinned, where a host was unknown.
-    pub(super) host_key_line: Option<String>,
+    /// Whether any showed another host key than the pinned one.
+    pub(super) host_key_changed: bool,
 }
 
 impl Round {
@@ -125,7 +132,7 @@ impl Memory {
         Ok(key)
     }
 
-    /// The pinned host keys: whose they are and what they are, from one read.
+    /// The pinned host keys.
     async fn pins(
         &mut self,
         client: &kube::Client,
@@ -136,23 +143,31 @@ impl Memory {
         {
             return Ok(Arc::clone(pins));
         }
-        let name = known_hosts_name(&spec.cluster);
-        let map = map_now(client, &spec.namespace, &name).await?;
-        let policy = match assemble::known_hosts(&spec.uid, map.as_ref()) {
-            KnownHostsView::Foreign => Policy::PinnedOnly,
-            KnownHostsView::Absent | KnownHostsView::Ours => Policy::TrustOnFirstUse,
-        };
-        let text = map.and_then(|mut map| map.data.remove(KNOWN_HOSTS_KEY));
-        let text = text.unwrap_or_default();
-        let parse = move || KnownHosts::parse(&name, &text, policy);
-        let pins = Arc::new(ANSWERS.offload(parse).await);
+        let (pins, _) = read_pins(client, &spec.pins).await?;
         self.pins = Some((Instant::now(), Arc::clone(&pins)));
         Ok(pins)
     }
 }
 
-/// Fetches from the first machine that has what is wanted. Stops at a host whose key is to be pinned, so that each key is pinned
-/// before the next one is met. A machine whose pace says that it is too soon is left out, and what it last brought still counts.
+/// The pinned host keys, and their text: whose they are and what they are, from one read.
+pub(super) async fn read_pins(
+    client: &kube::Client,
+    pins: &Pins,
+) -> Result<(Arc<KnownHosts>, String), CallError> {
+    let name = known_hosts_name(&pins.cluster);
+    let map = map_now(client, &pins.namespace, &name).await?;
+    let policy = match assemble::known_hosts(&pins.uid, map.as_ref()) {
+        KnownHostsView::Foreign => Policy::PinnedOnly,
+        KnownHostsView::Absent | KnownHostsView::Ours => Policy::TrustOnFirstUse,
+    };
+    let text = map.and_then(|mut map| map.data.remove(KNOWN_HOSTS_KEY));
+    let text = text.unwrap_or_default();
+    let parse = move || (Arc::new(KnownHosts::parse(&name, &text, policy)), text);
+    Ok(ANSWERS.offload(parse).await)
+}
+
+/// Fetches from the first machine that has what is wanted. None is trusted on first use: a host whose key
+/// is to be pinned is left out until it is. A machine whose pace says that it is too soon is left out, and what it last brought still counts.
 pub(super) async fn fetch_round(
     client: &kube::Client,
     spec: &FetchSpec,
@@ -171,6 +186,9 @@ pub(super) async fn fetch_round(
                 continue;
             }
         };
+        if attempt.waits_for_pin {
+            continue;
+        }
         let machine = &source.machine;
         let is_due = lock(paces).is_due(machine, &attempt.under, Instant::now());
         if !is_due {
@@ -182,9 +200,11 @@ pub(super) async fn fetch_round(
             continue;
         }
         // Taken for each machine: one that is slow holds a place for a minute at most.
-        let _place = searching.enter(&spec.namespace, &spec.cluster, class).await;
+        let _place = searching
+            .enter(&spec.pins.namespace, &spec.pins.cluster, class)
+            .await;
         lock(paces).begin(machine, Instant::now());
-        let fetched = fetch_from(spec, source, &attempt, &mut round.host_key_line).await;
+        let fetched = fetch_from(spec, source, &attempt).await;
         let ended = match &fetched {
             Ok(_) => Ended::Waiting,
             Err((ended, _)) => *ended,
@@ -199,11 +219,12 @@ pub(super) async fn fetch_round(
             }
             Ok(_) => {}
             Err(failure) => {
+                round.host_key_changed |= failure.reason == Reason::HostKeyChanged;
                 debug!(%machine, reason = %failure.reason, "no kubeconfig from this machine");
                 round.failure.get_or_insert(failure);
             }
         }
-        if round.works() || round.host_key_line.is_some() {
+        if round.works() {
             break;
         }
     }
@@ -234,6 +255,8 @@ fn suitable(wanted: Wanted, fetched: Fetched) -> Result<Option<Fetched>, Cause> 
 struct Attempt {
     key: SecretText,
     known_hosts: Arc<KnownHosts>,
+    /// Its host's key is not pinned yet, and is to be.
+    waits_for_pin: bool,
     /// A digest of all that can help where it fails.
     under: String,
 }
@@ -246,7 +269,7 @@ async fn attempt(
 ) -> Result<Attempt, Cause> {
     let unreadable = |error: CallError| Cause::new(Reason::KubeconfigUnreadable, error.to_string());
     let known_hosts = memory.pins(client, spec).await.map_err(unreadable)?;
-    let key = memory.key(client, &spec.namespace, &source.key).await;
+    let key = memory.key(client, &spec.pins.namespace, &source.key).await;
     let Some(key) = key.map_err(unreadable)? else {
         let (secret, machine) = (&source.key, &source.machine);
         let message = format!("Secret {secret} with the SSH key of machine {machine} is missing");
@@ -257,6 +280,8 @@ async fn attempt(
             (Arc::clone(&known_hosts), source.host.clone(), spec.ssh_port);
         ANSWERS.offload(move || known_hosts.pins(&host, port)).await
     };
+    let waits_for_pin = known_hosts.policy() == Policy::TrustOnFirstUse
+        && pins.as_ref().is_some_and(|pins| !pins.is_pinned());
     let under = format!(
         "{source:?} {:?} {:?} {pins:?} {}",
         spec.path,
@@ -266,6 +291,7 @@ async fn attempt(
     Ok(Attempt {
         key,
         known_hosts,
+        waits_for_pin,
         under: sha256(under.as_bytes()),
     })
 }
@@ -274,10 +300,9 @@ async fn fetch_from(
     spec: &FetchSpec,
     source: &FetchSource,
     attempt: &Attempt,
-    host_key_line: &mut Option<String>,
 ) -> Result<Fetched, (Ended, Cause)> {
     let request = FetchRequest {
-        cluster: &spec.cluster,
+        cluster: &spec.pins.cluster,
         login: Login {
             machine: source.machine.as_str(),
             host: &source.host,
@@ -291,7 +316,7 @@ async fn fetch_from(
         deadlines: Deadlines::DEFAULT,
     };
     let works = async |text: &SecretText| verify(text, KUBECONFIG_VERIFICATION).await;
-    let fetched = fetch(&request, host_key_line, works)
+    let fetched = fetch(&request, &mut None, works)
         .await
         .map_err(|error| (ended(&error), Cause::new(error.reason(), error.to_string())))?;
     let passed_over = fetched.passed_over();
@@ -319,11 +344,7 @@ async fn fetch_from(
 /// How the connection ended that brought no kubeconfig.
 fn ended(error: &FetchError) -> Ended {
     match error {
-        FetchError::Ssh(error) => match error.reached() {
-            Reached::Nothing => Ended::Closed,
-            Reached::Server => Ended::Refused,
-            Reached::Session => Ended::Amiss,
-        },
+        FetchError::Ssh(error) => Ended::of(error),
         // It is not there yet.
         FetchError::NotFound { denied, .. } if denied.is_empty() => Ended::Waiting,
         FetchError::NotFound { .. } | FetchError::Unsafe { .. } | FetchError::Path => Ended::Amiss,

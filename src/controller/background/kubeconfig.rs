@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::fetch::{Fetched, Round};
+use super::hosts::Hosts;
 use super::pace::Paces;
 use super::task::Task;
 use crate::api::conditions::{Cause, Reason};
 use crate::controller::gate::Class;
-use crate::plan::observed::{Fetch, NotWorking, Works};
+use crate::plan::observed::{ControlPlaneHosts, Fetch, NotWorking, Works};
 use crate::plan::patience::KUBECONFIG_TRIED_AGAIN_AFTER;
 
 /// Fetched kubeconfigs that are remembered. One is stored a few rounds after it was fetched, or never.
@@ -27,6 +28,7 @@ pub(super) struct Kubeconfig {
     circumstances: String,
     /// When each machine may be connected to. A search that is started again connects no sooner.
     pub(super) paces: Arc<Mutex<Paces>>,
+    pub(super) hosts: Hosts,
     pub(super) next: Next,
 }
 
@@ -51,8 +53,6 @@ pub(super) struct Next {
     pub(super) fetched: Option<Fetched>,
     /// SHA-256 of the kubeconfigs that were fetched last: a later round may replace one while it is being stored.
     brought: VecDeque<String>,
-    /// Line to be pinned, where a host was unknown.
-    pub(super) host_key_line: Option<String>,
 }
 
 /// The outcome of verifying a kubeconfig that is not there any more: its digest is no other's, so the Secret is read again.
@@ -99,18 +99,20 @@ impl Kubeconfig {
     }
 
     /// How the next one stands. What was fetched under other circumstances is of another founding or another spec: it is dropped.
-    pub(super) fn under(&mut self, circumstances: &str) -> Fetch {
+    pub(super) fn under(&mut self, circumstances: &str, hosts: &ControlPlaneHosts) -> Fetch {
         if self.circumstances != circumstances {
             circumstances.clone_into(&mut self.circumstances);
             self.next = Next::default();
         }
+        let hosts = self.hosts.of(hosts);
         let next = &self.next;
         Fetch {
             running: next.fetching.is_running(),
             began: next.began,
-            failure: next.failure.clone(),
+            failure: next.failure.clone().or_else(|| self.hosts.failure()),
             at_hand: next.fetched.as_ref().map(|it| it.at_hand.clone()),
-            new_host_key: next.host_key_line.is_some(),
+            new_host_key: self.hosts.to_write(),
+            hosts,
         }
     }
 
@@ -133,11 +135,27 @@ impl Kubeconfig {
             self.note_verified(digest.to_owned(), fetched.at_hand.verified);
         }
         self.paces = Arc::default();
+        self.hosts.note_stored();
         self.next = Next {
             began: self.next.began,
-            host_key_line: self.next.host_key_line.take(),
             ..Next::default()
         };
+    }
+}
+
+impl Kubeconfig {
+    /// Notes what a round brought; whether that is news.
+    pub(super) fn note_round(&mut self, round: Round) -> bool {
+        if round.host_key_changed {
+            self.hosts.note_changed();
+        }
+        self.next.note_round(round)
+    }
+
+    /// Host keys are pinned.
+    pub(super) fn note_pinned(&mut self) {
+        self.hosts.note_pinned();
+        self.next.note_pinned();
     }
 }
 
@@ -152,10 +170,6 @@ impl Next {
 
     /// Notes what a round brought; whether that is news.
     pub(super) fn note_round(&mut self, round: Round) -> bool {
-        let new_key = round.host_key_line.is_some() && self.host_key_line != round.host_key_line;
-        if new_key {
-            self.host_key_line = round.host_key_line;
-        }
         // What was fetched from a host that is not who it was is not used.
         if round
             .failure
@@ -177,11 +191,11 @@ impl Next {
             self.fetched = Some(fetched);
             other
         });
-        new_key || other_failure || other_outcome
+        other_failure || other_outcome
     }
 
-    /// The host key is pinned. Fetching starts again, under the new pins: under the old ones it would trust any key.
-    pub(super) fn note_pinned(&mut self) {
+    /// Host keys are pinned. Fetching starts again, under the new pins: under the old ones it leaves out their machines.
+    fn note_pinned(&mut self) {
         *self = Self {
             failure: self.failure.take(),
             fetched: self.fetched.take(),

@@ -9,6 +9,7 @@ use crate::api::names::MachineName;
 use crate::controller::schedule::{
     REFUSED_PAUSES, SEARCH_EAGERNESS, SEARCH_PAUSES, SEARCH_PAUSES_GROW,
 };
+use crate::remote::ssh::{Reached, SshError};
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,17 @@ pub(super) enum Ended {
     Amiss,
     /// The key exchange or the log-in failed, or the host's key was refused.
     Refused,
+}
+
+impl Ended {
+    /// How the connection ended that failed so.
+    pub(super) fn of(error: &SshError) -> Self {
+        match error.reached() {
+            Reached::Nothing => Self::Closed,
+            Reached::Server => Self::Refused,
+            Reached::Session => Self::Amiss,
+        }
+    }
 }
 
 /// The machines that one cluster connects to.

@@ -14,7 +14,7 @@ use russh::keys::PublicKey;
 use serde_json::json;
 use tower::service_fn;
 
-use super::fetch::{FetchSource, FetchSpec, Memory, fetch_round};
+use super::fetch::{FetchSource, FetchSpec, Memory, Pins, fetch_round};
 use super::pace::Paces;
 use crate::api::conditions::Reason;
 use crate::api::names::MachineName;
@@ -23,12 +23,12 @@ use crate::plan::writes::Wanted;
 use crate::remote::known_hosts::line_for;
 
 /// What the API server holds: the Secret's key, and the lines of the ConfigMap.
-struct Held {
-    key: String,
-    known_hosts: String,
+pub(super) struct Held {
+    pub(super) key: String,
+    pub(super) known_hosts: String,
 }
 
-fn client(held: &Arc<Mutex<Held>>) -> kube::Client {
+pub(super) fn client(held: &Arc<Mutex<Held>>) -> kube::Client {
     let held = Arc::clone(held);
     let service = service_fn(move |request: hyper::Request<Body>| {
         let held = held.lock().unwrap();
@@ -51,6 +51,26 @@ async fn machine() -> MachineHost {
     pool.host(options).await
 }
 
+fn spec_of(host: &MachineHost, path: Option<&str>) -> FetchSpec {
+    FetchSpec {
+        pins: Pins {
+            namespace: "default".to_owned(),
+            cluster: "prod".to_owned(),
+            uid: "u".to_owned(),
+        },
+        sources: vec![FetchSource {
+            machine: MachineName::parse("cp-01").unwrap(),
+            host: host.ip().to_string(),
+            user: "nixos".to_owned(),
+            key: "ssh-cp-01".to_owned(),
+        }],
+        ssh_port: host.ssh_port(),
+        path: path.map(str::to_owned),
+        endpoint: None,
+        wanted: Wanted::First,
+    }
+}
+
 /// A machine that refuses the key is left alone for a while, also by searches that begin meanwhile, and what could help is tried at once.
 #[tokio::test]
 async fn a_refused_machine_is_asked_again_once_something_may_help() {
@@ -62,26 +82,11 @@ async fn a_refused_machine_is_asked_again_once_something_may_help() {
         known_hosts: line(&host.host_key()),
     }));
     let client = client(&held);
-    let spec = |path: Option<&str>| FetchSpec {
-        namespace: "default".to_owned(),
-        cluster: "prod".to_owned(),
-        sources: vec![FetchSource {
-            machine: MachineName::parse("cp-01").unwrap(),
-            host: ip.clone(),
-            user: "nixos".to_owned(),
-            key: "ssh-cp-01".to_owned(),
-        }],
-        uid: "u".to_owned(),
-        ssh_port: port,
-        path: path.map(str::to_owned),
-        endpoint: None,
-        wanted: Wanted::First,
-    };
     let (paces, gate) = (Mutex::new(Paces::default()), Gate::new(1, 0));
     let rounds = async |path: Option<&str>| {
         let mut reason = None;
         for _ in 0..5 {
-            let (spec, memory) = (spec(path), &mut Memory::default());
+            let (spec, memory) = (spec_of(&host, path), &mut Memory::default());
             let round = fetch_round(&client, &spec, memory, &paces, (&gate, Class::First)).await;
             reason = Some(round.failure.unwrap().reason);
         }
@@ -97,4 +102,21 @@ async fn a_refused_machine_is_asked_again_once_something_may_help() {
         rounds(Some("/etc/x")).await,
         (4, Reason::KubeconfigUnreadable)
     );
+}
+
+/// Trust on first use is for key exchanges, which begin nothing.
+#[tokio::test]
+async fn a_host_whose_key_is_not_pinned_yet_is_not_logged_in_to() {
+    let host = machine().await;
+    let held = Arc::new(Mutex::new(Held {
+        key: KeyPair::generate().private_pem(),
+        known_hosts: String::new(),
+    }));
+    let spec = spec_of(&host, None);
+    let (paces, gate) = (Mutex::new(Paces::default()), Gate::new(1, 0));
+    let memory = &mut Memory::default();
+    let place = (&gate, Class::First);
+    let round = fetch_round(&client(&held), &spec, memory, &paces, place).await;
+    assert!(round.fetched.is_none() && round.failure.is_none());
+    assert_eq!(host.connections(), 0);
 }

@@ -6,12 +6,14 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use super::fetch::{Fetched, Round};
+use super::hosts::Met;
 use super::kubeconfig::Kubeconfig;
 use super::task::Task;
 use crate::api::conditions::{Cause, Reason};
 use crate::api::digest::sha256;
+use crate::api::names::MachineName;
 use crate::controller::gate::Class;
-use crate::plan::observed::{AtHand, NotWorking, Works};
+use crate::plan::observed::{AtHand, ControlPlaneHosts, NotWorking, Works};
 use crate::remote::secret::SecretText;
 
 /// Work that goes on until its sender is used, and a receiver that fails once the work is dropped.
@@ -128,10 +130,20 @@ fn failures_of_the_stored_kubeconfig_are_counted_in_a_row_and_by_its_digest() {
 #[test]
 fn what_was_fetched_under_other_circumstances_is_dropped() {
     let mut known = Kubeconfig::default();
-    known.under("spec 1");
+    known.under("spec 1", &ControlPlaneHosts::default());
     known.next.note_round(round(fetched("config", Ok(()))));
-    assert!(known.under("spec 1").at_hand.is_some());
-    assert!(known.under("spec 2").at_hand.is_none());
+    assert!(
+        known
+            .under("spec 1", &ControlPlaneHosts::default())
+            .at_hand
+            .is_some()
+    );
+    assert!(
+        known
+            .under("spec 2", &ControlPlaneHosts::default())
+            .at_hand
+            .is_none()
+    );
     assert!(known.next.fetched.is_none());
 }
 
@@ -184,7 +196,7 @@ fn only_a_search_that_has_not_failed_goes_first() {
     assert_eq!(known.next.class(), Class::First);
     known.next.note_round(failed(Reason::KubeconfigUnreadable));
     assert_eq!(known.next.class(), Class::Other);
-    known.next.note_pinned();
+    known.note_pinned();
     assert_eq!(known.next.class(), Class::Other);
     known.next.note_round(round(fetched("config", Ok(()))));
     assert_eq!(known.next.class(), Class::First);
@@ -201,19 +213,23 @@ fn a_changed_host_key_drops_what_was_fetched() {
     assert!(known.next.fetched.is_none());
 }
 
-/// A search that began before the pin would trust any key: it is stopped, and the next one knows the pin.
+/// A search that began before the pin leaves its machine out: it is stopped, and the next one knows the pin.
 #[tokio::test]
 async fn a_pinned_host_key_stops_the_search_and_keeps_what_it_brought() {
     let mut known = Kubeconfig::default();
     let (search, _end, dropped) = work();
     assert!(known.next.fetching.start(search));
-    let mut brought = round(fetched("config", Ok(())));
-    brought.host_key_line = Some("host ssh-ed25519 AAAA".to_owned());
-    assert!(known.next.note_round(brought));
-    assert!(known.under("").new_host_key);
-    known.next.note_pinned();
+    assert!(known.next.note_round(round(fetched("config", Ok(())))));
+    let (nobody, machine) = (
+        ControlPlaneHosts::default(),
+        MachineName::parse("a").unwrap(),
+    );
+    let met = Met::New("host ssh-ed25519 AAAA".to_owned());
+    assert!(known.hosts.note_round([(machine, met)].into(), false));
+    assert!(known.under("", &nobody).new_host_key);
+    known.note_pinned();
     assert!(dropped.await.is_err());
-    let fetch = known.under("");
+    let fetch = known.under("", &nobody);
     assert!(!fetch.new_host_key && !fetch.running && fetch.at_hand.is_some());
 }
 

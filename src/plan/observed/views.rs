@@ -1,5 +1,7 @@
 //! What was read, as the planner sees it: facts about the cluster, Secrets, keys and the kubeconfig, and no secret byte.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::Timestamp;
 
 use crate::api::conditions::Cause;
@@ -146,10 +148,30 @@ pub struct Fetch {
     pub began: Option<Timestamp>,
     /// Why its last round failed.
     pub failure: Option<Cause>,
-    /// Whether it logged in to a host whose key is not pinned yet.
+    /// Whether host keys are to be pinned, or those of machines that left removed.
     pub new_host_key: bool,
+    /// The host keys of the control plane.
+    pub hosts: HostKeys,
     /// A kubeconfig that it read.
     pub at_hand: Option<AtHand>,
+}
+
+/// The host keys of the control plane, as far as they were seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostKeys {
+    /// Whether it is time to exchange keys with machines.
+    pub meet: bool,
+    /// The machines about which a person has to decide, and why.
+    pub told: BTreeMap<MachineName, Cause>,
+}
+
+/// The control plane, as it is asked for its host keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ControlPlaneHosts {
+    /// The addresses of those that are confirmed.
+    pub confirmed: BTreeMap<MachineName, String>,
+    /// The addresses of all that have not left yet; `None` where one is not known.
+    pub all: Option<BTreeSet<String>>,
 }
 
 /// A kubeconfig that was read and not stored yet.

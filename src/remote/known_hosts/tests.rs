@@ -184,3 +184,38 @@ fn no_text_takes_many_steps() {
     assert_eq!(steps(&many(&long, room)), (0, false), "none can match");
     assert!(steps(&many("a", 2 * MAX_TEXT)).1);
 }
+
+#[test]
+fn of_the_lines_that_nico_added_those_of_former_hosts_go() {
+    let own = |host: &str, port| own_line(&line_for(host, port, &key(ONE)));
+    let by_hand = [
+        "# a comment of nico".to_owned(),
+        "# a b nico".to_owned(),
+        format!("10.0.0.9 {ONE}"),
+        format!("@revoked 10.0.0.9 {ONE} nico"),
+        format!("10.0.0.9 {ONE} not nico"),
+        format!("10.0.0.9,10.0.0.8 {ONE} mine"),
+    ];
+    let lines = |lines: &[String]| format!("{}\n", lines.join("\n"));
+    let stay: Vec<String> = by_hand.into_iter().chain([own("10.0.0.1", 22)]).collect();
+    let former = [own("10.0.0.9", 22), own("10.0.0.1", 2222), own("cp-09", 22)];
+    let text = lines(&[&former[..], &stay, &former].concat());
+    let hosts = BTreeSet::from(["10.0.0.1".to_owned()]);
+    assert_eq!(without_former(&text, &hosts, 22), lines(&stay));
+    assert_eq!(without_former(&lines(&stay), &hosts, 22), lines(&stay));
+    let everyone = BTreeSet::from(["10.0.0.1", "10.0.0.9", "CP-09"].map(str::to_owned));
+    let text = lines(&[own("10.0.0.9", 22), own("cp-09", 22)]);
+    assert_eq!(without_former(&text, &everyone, 22), text);
+}
+
+#[test]
+fn a_line_that_nico_added_pins_its_host() {
+    let line = own_line(&line_for("10.0.0.1", 22, &key(ONE)));
+    let hosts = KnownHosts::parse("m", &line, Policy::TrustOnFirstUse);
+    assert!(hosts.pins_host_of(&line));
+    let pins = hosts.pins("10.0.0.1", 22).expect("it is short");
+    assert_eq!(pins.lookup(&key(ONE)), Lookup::Known);
+    assert!(pins.is_pinned());
+    let other = hosts.pins("10.0.0.2", 22).expect("it is short");
+    assert!(!other.is_pinned());
+}

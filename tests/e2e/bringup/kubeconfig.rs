@@ -170,6 +170,65 @@ async fn a_changed_host_key_is_refused_before_any_login() {
     case.finish().await;
 }
 
+/// The known hosts, where they have so many lines.
+async fn lines(case: &Case, count: usize) -> Option<String> {
+    let known = case.map("prod-known-hosts").await.remove("known_hosts")?;
+    (known.lines().count() == count).then_some(known)
+}
+
+/// All control plane machines are pinned, so that nobody is met for the first time when the others have changed. Those that have are
+/// told, and the pin of a machine that left goes with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_changed_host_key_is_told_and_a_pin_goes_with_its_machine() {
+    let case = Case::with(&nico().args(&RESYNC)).await;
+    let names = ["cp-01", "cp-02", "cp-03"];
+    let hosts = case.world.machines_named(&names).await;
+    let spec = listed(&names, &[]);
+    case.world.cluster("prod", spec).await.unwrap();
+    case.ready("prod").await;
+    let known = rig::wait::wait_for("all are pinned", DEADLINE, || lines(&case, 3)).await;
+    for host in &hosts {
+        assert!(known.contains(&host.ip().to_string()), "{known}");
+    }
+
+    let logins: Vec<usize> = hosts.iter().map(|host| host.auths().len()).collect();
+    for host in &hosts {
+        drop(host.change_host_key());
+    }
+    let deletion = kube::api::DeleteParams::default();
+    let secrets = case.world.secrets();
+    secrets.delete("prod-kubeconfig", &deletion).await.unwrap();
+    let all = |status: &serde_json::Value| {
+        let found = rig::world::condition(status, "KubeconfigReady");
+        let message = found["message"].as_str().unwrap_or_default();
+        found["reason"] == "HostKeyChanged" && names.iter().all(|name| message.contains(name))
+    };
+    case.world
+        .wait_status("prod", "each is told", DEADLINE, all)
+        .await;
+    let after: Vec<usize> = hosts.iter().map(|host| host.auths().len()).collect();
+    assert_eq!(after, logins, "nobody is logged in to");
+    assert_eq!(case.map("prod-known-hosts").await["known_hosts"], known);
+
+    let nothing = Patch::Merge(json!({"data": {"known_hosts": ""}}));
+    let params = PatchParams::default();
+    case.maps()
+        .patch("prod-known-hosts", &params, &nothing)
+        .await
+        .unwrap();
+    case.ready("prod").await;
+    rig::wait::wait_for("all are pinned again", DEADLINE, || lines(&case, 3)).await;
+    case.edit(
+        "prod",
+        json!({"controlPlane": {"machines": ["cp-01", "cp-02"]}}),
+    )
+    .await;
+    let left = rig::wait::wait_for("a pin is removed", DEADLINE, || lines(&case, 2)).await;
+    assert!(!left.contains(&hosts[2].ip().to_string()), "{left}");
+    case.ready("prod").await;
+    case.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unsafe_kubeconfig_is_refused_until_the_machine_serves_another() {
     let case = Case::start().await;

@@ -1,0 +1,297 @@
+//! The host keys of the control plane. Each machine is met once it is confirmed, by a key exchange alone, and its key is pinned before
+//! anything is read from it. Where a key has changed, no machine is trusted on first use until a person has decided.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use futures::future::join_all;
+
+use super::Notes;
+use super::fetch::{Pins, read_pins};
+use super::pace::{Ended, Paces};
+use super::task::Task;
+use crate::api::conditions::{Cause, Reason};
+use crate::api::digest::sha256;
+use crate::api::names::MachineName;
+use crate::controller::gate::{Class, Gate};
+use crate::controller::lock::lock;
+use crate::controller::schedule::{KEY_MEMORY, SEARCH_PAUSES};
+use crate::plan::observed::{ControlPlaneHosts, HostKeys};
+use crate::remote::deadlines::Deadlines;
+use crate::remote::known_hosts::{HostPins, KnownHosts, Policy, without_former};
+use crate::remote::offload::ANSWERS;
+use crate::remote::ssh::{self, Login, SshError};
+
+/// Which machines are met.
+pub struct MeetSpec {
+    /// Whose they are.
+    pub pins: Pins,
+    /// They, and all whose pins stay.
+    pub hosts: ControlPlaneHosts,
+    /// Port of the machines' SSH servers.
+    pub ssh_port: u16,
+}
+
+/// What is known of the host keys of one cluster.
+#[derive(Default)]
+pub(super) struct Hosts {
+    pub(super) meeting: Task,
+    /// Of whom.
+    asked: ControlPlaneHosts,
+    /// A round of these machines has ended.
+    looked: bool,
+    /// A kubeconfig was stored since they were met: when another one is looked for, they may have changed.
+    stale: bool,
+    /// Those whose key was found pinned.
+    met: BTreeSet<MachineName>,
+    /// Why those are not met whose key is another one than the pinned.
+    changed: BTreeMap<MachineName, Cause>,
+    /// Why the others are not met.
+    failed: BTreeMap<MachineName, Cause>,
+    /// The lines to be pinned, by machine.
+    new: BTreeMap<MachineName, String>,
+    /// Lines of machines that left are to be removed.
+    former: bool,
+    pub(super) paces: Arc<Mutex<Paces>>,
+}
+
+/// What came of meeting a machine.
+pub(super) enum Met {
+    /// Its key is pinned, or nobody may pin one.
+    Known,
+    /// It is to be pinned by this line.
+    New(String),
+    Failed(SshError),
+}
+
+impl Hosts {
+    /// How they stand, as far as these machines go.
+    pub(super) fn of(&mut self, asked: &ControlPlaneHosts) -> HostKeys {
+        if self.asked != *asked {
+            let same = |machine: &MachineName| {
+                let (before, now) = (&self.asked.confirmed, &asked.confirmed);
+                now.contains_key(machine) && before.get(machine) == now.get(machine)
+            };
+            self.met.retain(same);
+            self.changed.retain(|machine, _| same(machine));
+            self.failed.clear();
+            self.new.clear();
+            (self.meeting, self.looked, self.former) = (Task::default(), false, false);
+            self.asked = asked.clone();
+        }
+        let all_met = asked.confirmed.keys().all(|it| self.met.contains(it));
+        let rests = self.to_write() || self.looked && all_met;
+        HostKeys {
+            meet: !rests && !self.meeting.is_running(),
+            told: self.told(),
+        }
+    }
+
+    /// Whether lines are to be pinned or removed.
+    pub(super) fn to_write(&self) -> bool {
+        self.former || !self.lines().is_empty()
+    }
+
+    /// What a person has to decide.
+    fn told(&self) -> BTreeMap<MachineName, Cause> {
+        let mut told = self.changed.clone();
+        if !told.is_empty() {
+            let held = self.new.keys().map(|machine| {
+                let message = format!(
+                    "machine {machine} is not trusted on first use while the SSH host key of another control plane machine has changed"
+                );
+                (machine.clone(), Cause::new(Reason::HostKeyChanged, message))
+            });
+            told.extend(held);
+        }
+        told
+    }
+
+    /// The class of the next round. Where machines did not answer, they may be slow again.
+    pub(super) fn class(&self) -> Class {
+        if self.failed.is_empty() {
+            Class::First
+        } else {
+            Class::Other
+        }
+    }
+
+    /// Why a machine is not met, where no kubeconfig can be read without.
+    pub(super) fn failure(&self) -> Option<Cause> {
+        self.failed.values().next().cloned()
+    }
+
+    /// Those that need not be met again.
+    pub(super) fn met(&self) -> BTreeSet<MachineName> {
+        self.met.clone()
+    }
+
+    /// The lines to be pinned: none while a key has changed.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let trusts = self.changed.is_empty();
+        self.new.values().filter(|_| trusts).cloned().collect()
+    }
+
+    /// The lines are pinned, and those of machines that left are gone.
+    pub(super) fn note_pinned(&mut self) {
+        if self.changed.is_empty() {
+            self.met.extend(std::mem::take(&mut self.new).into_keys());
+        }
+        self.former = false;
+        self.meeting = Task::default();
+    }
+
+    /// A kubeconfig is stored.
+    pub(super) fn note_stored(&mut self) {
+        self.stale = true;
+    }
+
+    /// A kubeconfig is looked for.
+    pub(super) fn note_search(&mut self) {
+        if self.stale && !self.meeting.is_running() {
+            self.met.clear();
+            self.stale = false;
+        }
+    }
+
+    /// A machine that was to be logged in to showed another key than the pinned one. So may others.
+    pub(super) fn note_changed(&mut self) {
+        if self.changed.is_empty() && !self.meeting.is_running() {
+            self.met.clear();
+        }
+    }
+
+    /// Forgets all but what is known to be wrong.
+    pub(super) fn discard(&mut self) {
+        self.met.clear();
+        self.new.clear();
+        (self.meeting, self.looked, self.former) = (Task::default(), false, false);
+    }
+
+    /// Notes what came of a round, and whether lines of machines that left are to be removed; whether that is news.
+    pub(super) fn note_round(&mut self, round: BTreeMap<MachineName, Met>, former: bool) -> bool {
+        let before = (self.told(), self.failed.clone());
+        for (machine, met) in round {
+            self.failed.remove(&machine);
+            self.new.remove(&machine);
+            match met {
+                Met::Known => {
+                    self.changed.remove(&machine);
+                    self.met.insert(machine);
+                }
+                Met::New(line) => {
+                    self.changed.remove(&machine);
+                    self.new.insert(machine, line);
+                }
+                Met::Failed(error) => {
+                    self.met.remove(&machine);
+                    let cause = Cause::new(error.reason(), error.to_string());
+                    let is_changed = cause.reason == Reason::HostKeyChanged;
+                    let why = if is_changed {
+                        &mut self.changed
+                    } else {
+                        &mut self.failed
+                    };
+                    why.insert(machine, cause);
+                }
+            }
+        }
+        self.looked = true;
+        self.former |= former;
+        self.to_write() || before != (self.told(), self.failed.clone())
+    }
+
+    /// Whether all are met, or it is time to pin.
+    pub(super) fn is_done(&self) -> bool {
+        let mut asked = self.asked.confirmed.keys();
+        self.to_write() || asked.all(|it| self.met.contains(it) || self.new.contains_key(it))
+    }
+}
+
+/// Meets the machines that are not met yet, all at the same time, until there is something to pin or nobody is left.
+pub(super) async fn meet(
+    client: kube::Client,
+    spec: MeetSpec,
+    mut met: BTreeSet<MachineName>,
+    paces: Arc<Mutex<Paces>>,
+    notes: Notes,
+    (gate, class): (Arc<Gate>, Class),
+) {
+    loop {
+        let Ok((known, text)) = read_pins(&client, &spec.pins).await else {
+            tokio::time::sleep(KEY_MEMORY).await;
+            continue;
+        };
+        let left = spec.hosts.confirmed.iter();
+        let left = left.filter(|(machine, _)| !met.contains(*machine));
+        let round = left.map(|(machine, host)| {
+            let meeting = meet_one(&spec, (machine, host), &known, &paces, (&gate, class));
+            async move { Some((machine.clone(), meeting.await?)) }
+        });
+        let round = join_all(round).await.into_iter().flatten();
+        let round: BTreeMap<MachineName, Met> = round.collect();
+        let done = round.iter().filter(|(_, it)| !matches!(it, Met::Failed(_)));
+        met.extend(done.map(|(machine, _)| machine.clone()));
+        let is_former = |hosts| without_former(&text, hosts, spec.ssh_port) != text;
+        let former = known.policy() == Policy::TrustOnFirstUse
+            && spec.hosts.all.as_ref().is_some_and(is_former);
+        let mut ends = false;
+        notes.note(|work| {
+            let hosts = &mut work.kubeconfig.hosts;
+            // Where it was stopped meanwhile, other machines are asked for.
+            ends = !hosts.meeting.is_current();
+            !ends && {
+                let news = hosts.note_round(round, former);
+                ends = hosts.is_done();
+                news | (ends && hosts.meeting.finish())
+            }
+        });
+        if ends {
+            return;
+        }
+        let left = spec.hosts.confirmed.keys().filter(|it| !met.contains(*it));
+        let next = lock(&paces).next(left);
+        let pause = next.map_or(KEY_MEMORY, |next| next.duration_since(Instant::now()));
+        tokio::time::sleep(pause.clamp(*SEARCH_PAUSES.start(), KEY_MEMORY)).await;
+    }
+}
+
+/// Exchanges keys with a machine, where its pace allows that.
+async fn meet_one(
+    spec: &MeetSpec,
+    (machine, host): (&MachineName, &str),
+    known: &Arc<KnownHosts>,
+    paces: &Mutex<Paces>,
+    (gate, class): (&Gate, Class),
+) -> Option<Met> {
+    let pins = {
+        let (known, host, port) = (Arc::clone(known), host.to_owned(), spec.ssh_port);
+        ANSWERS.offload(move || known.pins(&host, port)).await
+    };
+    let is_pinned = pins.as_ref().is_none_or(HostPins::is_pinned);
+    if known.policy() == Policy::PinnedOnly && !is_pinned {
+        return Some(Met::Known);
+    }
+    let under = sha256(format!("{host} {pins:?}").as_bytes());
+    if !lock(paces).is_due(machine, &under, Instant::now()) {
+        return None;
+    }
+    let _place = gate
+        .enter(&spec.pins.namespace, &spec.pins.cluster, class)
+        .await;
+    lock(paces).begin(machine, Instant::now());
+    let login = Login {
+        machine: machine.as_str(),
+        host,
+        port: spec.ssh_port,
+        user: "",
+    };
+    let (ended, met) = match ssh::meet(&login, known, &Deadlines::DEFAULT).await {
+        Ok(None) => (Ended::Waiting, Met::Known),
+        Ok(Some(line)) => (Ended::Waiting, Met::New(line)),
+        Err(error) => (Ended::of(&error), Met::Failed(error)),
+    };
+    lock(paces).end(machine, Instant::now(), ended, Ok(()));
+    Some(met)
+}

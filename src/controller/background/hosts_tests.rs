@@ -1,0 +1,217 @@
+//! Whose host keys are pinned, and whose are not while another's has changed.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rig::machines::{HostOptions, KeyPair, MachineHost, MachinePool};
+use russh::keys::PublicKey;
+use tokio::sync::mpsc;
+
+use super::fetch::Pins;
+use super::hosts::{Hosts, Met};
+use super::search_tests::{Held, client};
+use super::{Background, MeetSpec};
+use crate::api::names::MachineName;
+use crate::plan::observed::{ClusterView, ControlPlaneHosts, HostKeys};
+use crate::remote::known_hosts::line_for;
+use crate::remote::ssh::SshError;
+
+fn name(name: &str) -> MachineName {
+    MachineName::parse(name).unwrap()
+}
+
+fn asked(machines: &[(&str, &str)]) -> ControlPlaneHosts {
+    let each = machines.iter();
+    ControlPlaneHosts {
+        confirmed: each
+            .clone()
+            .map(|(it, host)| (name(it), (*host).to_owned()))
+            .collect(),
+        all: Some(each.map(|(_, host)| (*host).to_owned()).collect()),
+    }
+}
+
+fn round<const N: usize>(met: [(&str, Met); N]) -> BTreeMap<MachineName, Met> {
+    met.into_iter()
+        .map(|(machine, met)| (name(machine), met))
+        .collect()
+}
+
+fn new(line: &str) -> Met {
+    Met::New(line.to_owned())
+}
+
+fn changed(machine: &str) -> Met {
+    Met::Failed(SshError::HostKeyChanged {
+        at: machine.to_owned(),
+        fingerprint: "SHA256:x".to_owned(),
+        mend: "mend it".to_owned(),
+    })
+}
+
+fn told(keys: &HostKeys) -> Vec<&str> {
+    keys.told.keys().map(MachineName::as_str).collect()
+}
+
+#[test]
+fn each_machine_is_met_once_and_pinned() {
+    let mut hosts = Hosts::default();
+    let asked = asked(&[("a", "10.0.0.1"), ("b", "10.0.0.2")]);
+    assert!(hosts.of(&asked).meet);
+    assert!(hosts.note_round(round([("a", new("line a")), ("b", new("line b"))]), false));
+    assert!(
+        hosts.is_done() && !hosts.of(&asked).meet,
+        "they are to be pinned"
+    );
+    assert_eq!(hosts.lines(), ["line a", "line b"]);
+    hosts.note_pinned();
+    assert!(!hosts.to_write() && !hosts.of(&asked).meet);
+    // One that joins, and one that has another address now.
+    let later =
+        super::hosts_tests::asked(&[("a", "10.0.0.1"), ("b", "10.0.0.3"), ("c", "10.0.0.4")]);
+    assert!(hosts.of(&later).meet);
+    assert_eq!(hosts.met(), [name("a")].into());
+    assert!(!hosts.note_round(round([("b", Met::Known), ("c", Met::Known)]), false));
+    assert!(hosts.is_done() && !hosts.of(&later).meet);
+}
+
+/// Also where it was met before the change was seen.
+#[test]
+fn nobody_is_trusted_on_first_use_while_a_key_has_changed() {
+    let asked = asked(&[
+        ("a", "1.1.1.1"),
+        ("b", "1.1.1.2"),
+        ("c", "1.1.1.3"),
+        ("d", "1.1.1.4"),
+    ]);
+    for first in ["d", "a"] {
+        let mut hosts = Hosts::default();
+        hosts.of(&asked);
+        if first == "d" {
+            hosts.note_round(round([("d", new("line d"))]), false);
+        }
+        let seen = round([("a", changed("a")), ("b", changed("b")), ("c", Met::Known)]);
+        assert!(hosts.note_round(seen, false));
+        if first == "a" {
+            hosts.note_round(round([("d", new("line d"))]), false);
+        }
+        assert!(hosts.lines().is_empty() && !hosts.to_write() && !hosts.is_done());
+        assert_eq!(
+            told(&hosts.of(&asked)),
+            ["a", "b", "d"],
+            "each that has one, and who waits"
+        );
+        // A person accepts one key, and then the other.
+        assert!(hosts.note_round(round([("a", Met::Known)]), false));
+        assert!(hosts.lines().is_empty());
+        assert_eq!(told(&hosts.of(&asked)), ["b", "d"]);
+        assert!(hosts.note_round(round([("b", new("line b"))]), false));
+        assert_eq!(hosts.lines(), ["line b", "line d"]);
+        assert!(hosts.of(&asked).told.is_empty());
+    }
+}
+
+#[test]
+fn machines_are_met_again_for_another_kubeconfig_and_where_one_left() {
+    let mut hosts = Hosts::default();
+    let two = asked(&[("a", "1.1.1.1"), ("b", "1.1.1.2")]);
+    hosts.of(&two);
+    hosts.note_round(round([("a", Met::Known), ("b", Met::Known)]), false);
+    hosts.note_search();
+    assert!(!hosts.of(&two).meet, "they were just met");
+    hosts.note_stored();
+    hosts.note_search();
+    assert!(hosts.of(&two).meet && hosts.met().is_empty());
+    hosts.note_round(round([("a", changed("a")), ("b", Met::Known)]), false);
+    let one = asked(&[("b", "1.1.1.2")]);
+    assert!(hosts.of(&one).meet && hosts.of(&one).told.is_empty());
+    assert!(hosts.note_round(BTreeMap::new(), true));
+    assert!(
+        hosts.to_write() && hosts.lines().is_empty(),
+        "the pin of the one that left goes"
+    );
+    hosts.note_pinned();
+    assert!(!hosts.to_write());
+}
+
+#[test]
+fn a_held_key_is_not_taken_for_pinned_and_one_that_changes_later_has_all_met_again() {
+    let mut hosts = Hosts::default();
+    let two = asked(&[("a", "1.1.1.1"), ("b", "1.1.1.2")]);
+    hosts.of(&two);
+    hosts.note_round(round([("a", changed("a")), ("b", new("line b"))]), true);
+    assert!(hosts.to_write() && hosts.lines().is_empty());
+    hosts.note_pinned();
+    assert!(hosts.of(&two).meet && hosts.met().is_empty());
+    hosts.note_round(round([("a", Met::Known), ("b", Met::Known)]), false);
+    hosts.note_changed();
+    assert!(hosts.of(&two).meet && hosts.met().is_empty());
+}
+
+async fn machines<const N: usize>() -> [MachineHost; N] {
+    let pool = MachinePool::start(SocketAddr::from(([127, 0, 0, 1], 9))).await;
+    let mut hosts = Vec::new();
+    for _ in 0..N {
+        hosts.push(pool.host(HostOptions::new(&KeyPair::generate())).await);
+    }
+    hosts
+        .try_into()
+        .unwrap_or_else(|_| unreachable!("there are so many"))
+}
+
+fn line(host: &MachineHost, key: &PublicKey) -> String {
+    format!(
+        "{}\n",
+        line_for(&host.ip().to_string(), host.ssh_port(), key)
+    )
+}
+
+#[tokio::test]
+async fn machines_are_met_by_a_key_exchange_alone() {
+    let [a, b, c] = machines().await;
+    let pinned = line(&a, &a.host_key()) + &line(&b, &b.host_key());
+    let held = Arc::new(Mutex::new(Held {
+        key: String::new(),
+        known_hosts: pinned,
+    }));
+    let accepted = line(&a, &a.host_key());
+    drop(b.change_host_key());
+    let (wake, mut woken) = mpsc::unbounded_channel();
+    let background = Background::new(client(&held), Duration::from_secs(300), wake);
+    let cluster = ClusterView {
+        uid: "u".to_owned(),
+        ..ClusterView::default()
+    };
+    let ips = [&a, &b, &c].map(|host| host.ip().to_string());
+    let asked = asked(&[("a", &ips[0]), ("b", &ips[1]), ("c", &ips[2])]);
+    let spec = MeetSpec {
+        pins: Pins {
+            namespace: "default".to_owned(),
+            cluster: "prod".to_owned(),
+            uid: "u".to_owned(),
+        },
+        hosts: asked.clone(),
+        ssh_port: a.ssh_port(),
+    };
+    assert!(background.fetch("u", "", &asked).hosts.meet);
+    background.start_meet(&cluster, spec);
+    woken.recv().await.unwrap();
+    let seen = background.fetch("u", "", &asked);
+    assert_eq!(told(&seen.hosts), ["b", "c"]);
+    assert!(!seen.new_host_key && !seen.hosts.meet);
+    // The changed line is removed: both new keys are to be pinned.
+    held.lock().unwrap().known_hosts = accepted;
+    woken.recv().await.unwrap();
+    let seen = background.fetch("u", "", &asked);
+    assert!(seen.new_host_key && seen.hosts.told.is_empty());
+    let lines = [line(&b, &b.host_key()), line(&c, &c.host_key())];
+    let lines = lines.map(|line| line.trim_end().to_owned());
+    assert_eq!(background.host_key_lines("u"), Some(lines.to_vec()));
+    for host in [a, b, c] {
+        assert_eq!(host.auths(), []);
+    }
+}
