@@ -1,4 +1,4 @@
-//! `/healthz` and `/readyz` for the kubelet. Anyone in the pod network can ask, so every connection is bounded in size and time.
+//! `/healthz` and `/readyz` for the kubelet, and `/metrics`. Anyone in the pod network can ask, so every connection is bounded in size and time.
 
 use std::{
     convert::Infallible,
@@ -21,7 +21,10 @@ use tokio::{
 };
 use tracing::warn;
 
-use crate::controller::readiness::Readiness;
+use crate::controller::{
+    metrics::{self, Metrics},
+    readiness::Readiness,
+};
 
 /// Open connections at most, of all peers and of one. A new one closes the oldest, so that idle connections never keep the kubelet out.
 const MOST_CONNECTIONS: usize = 64;
@@ -77,12 +80,12 @@ impl HttpServer {
     }
 
     /// Answers until the task is dropped.
-    pub(super) async fn serve(self, health: Arc<Readiness>) {
+    pub(super) async fn serve(self, health: Arc<Readiness>, metrics: Arc<Metrics>) {
         let mut open = Connections::default();
         loop {
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
-                    let served = serve_one(stream, Arc::clone(&health));
+                    let served = serve_one(stream, Arc::clone(&health), Arc::clone(&metrics));
                     // A peer that hangs or breaks off is its own loss.
                     let bounded = async { drop(timeout(CONNECTION_TIMEOUT, served).await) };
                     open.add(peer.ip(), tokio::spawn(bounded).abort_handle());
@@ -116,9 +119,9 @@ impl Connections {
     }
 }
 
-async fn serve_one(stream: TcpStream, health: Arc<Readiness>) {
+async fn serve_one(stream: TcpStream, health: Arc<Readiness>, metrics: Arc<Metrics>) {
     let service = service_fn(|request| {
-        let response = answer(&request, &health);
+        let response = answer(&request, &health, &metrics);
         async { Ok::<_, Infallible>(response) }
     });
     let _ = http1::Builder::new()
@@ -131,8 +134,8 @@ async fn serve_one(stream: TcpStream, health: Arc<Readiness>) {
         .await;
 }
 
-fn answer<B>(request: &Request<B>, health: &Readiness) -> Response<Full<Bytes>> {
-    let known = matches!(request.uri().path(), "/healthz" | "/readyz");
+fn answer<B>(request: &Request<B>, health: &Readiness, metrics: &Metrics) -> Response<Full<Bytes>> {
+    let known = matches!(request.uri().path(), "/healthz" | "/readyz" | "/metrics");
     if known && !matches!(*request.method(), Method::GET | Method::HEAD) {
         return text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n".to_owned());
     }
@@ -147,9 +150,16 @@ fn answer<B>(request: &Request<B>, health: &Readiness) -> Response<Full<Bytes>> 
                 text(StatusCode::SERVICE_UNAVAILABLE, message)
             }
         }
+        "/metrics" => {
+            let mut response = text(StatusCode::OK, metrics.render());
+            let open_metrics = header::HeaderValue::from_static(metrics::CONTENT_TYPE);
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_TYPE, open_metrics);
+            response
+        }
         _ => text(
             StatusCode::NOT_FOUND,
-            "try /healthz or /readyz\n".to_owned(),
+            "try /healthz, /readyz or /metrics\n".to_owned(),
         ),
     }
 }
@@ -175,7 +185,7 @@ mod tests {
     async fn served(health: &Arc<Readiness>) -> SocketAddr {
         let server = HttpServer::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
         let address = server.address();
-        tokio::spawn(server.serve(health.clone()));
+        tokio::spawn(server.serve(health.clone(), Metrics::new(None)));
         address
     }
 
@@ -229,6 +239,15 @@ mod tests {
         assert!(long.starts_with("HTTP/1.1 4"), "{long}");
         assert!(!exchange(address, "\0\0\r\n\r\n").await.contains("200"));
         assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200 "));
+    }
+
+    #[tokio::test]
+    async fn metrics_are_served_as_openmetrics() {
+        let address = served(&Arc::new(Readiness::default())).await;
+        let answer = get(address, "/metrics").await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(answer.contains(metrics::CONTENT_TYPE), "{answer}");
+        assert!(answer.ends_with("# EOF\n"), "{answer}");
     }
 
     #[tokio::test]

@@ -28,6 +28,7 @@ use crate::{
         self, RunError,
         client::bounded,
         leader::{Elector, Lost, term::Term},
+        metrics::Metrics,
         readiness::{Readiness, mark},
         schedule::LEASE_CALL_TIMEOUT,
         settings::OperatorSettings,
@@ -81,7 +82,7 @@ pub struct RunArgs {
     #[arg(long, env = "NICO_REQUEST_TIMEOUT", hide_env_values = true, value_name = "DURATION", default_value = "30s", value_parser = parse_request_timeout)]
     request_timeout: Duration,
 
-    /// Address of /healthz and /readyz; port 0 takes a free one, which the log names
+    /// Address of /healthz, /readyz and /metrics; port 0 takes a free one, which the log names
     #[arg(
         long,
         env = "NICO_HTTP_ADDR",
@@ -207,10 +208,11 @@ async fn run(
     let config = kubeconfig::find().await?;
     let server = host_and_port(&config.cluster_url);
     let term = lease.is_some().then(Term::default);
-    let client = connect(&config, settings.request_timeout, term.clone())?;
+    let metrics = Metrics::new(term.clone());
+    let client = connect(&config, settings.request_timeout, term.clone(), &metrics)?;
     let elector = match lease.zip(term) {
         Some((lease, term)) => {
-            let own = connect(&config, LEASE_CALL_TIMEOUT, None)?;
+            let own = connect(&config, LEASE_CALL_TIMEOUT, None, &metrics)?;
             let namespace = lease.namespace.unwrap_or(config.default_namespace);
             Some(Elector::new(own, &namespace, term))
         }
@@ -224,8 +226,8 @@ async fn run(
     );
     let health = Arc::new(Readiness::default());
     let http = HttpServer::bind(http_addr).await?;
-    info!(address = %http.address(), "serving /healthz and /readyz");
-    tokio::spawn(http.serve(health.clone()));
+    info!(address = %http.address(), "serving /healthz, /readyz and /metrics");
+    tokio::spawn(http.serve(health.clone(), metrics.clone()));
 
     let (stop, stopped) = watch::channel(false);
     let mut work = pin!(async {
@@ -237,7 +239,8 @@ async fn run(
         let stop = stop_told(stopped.clone());
         let work = async {
             let stop = stop_told(stopped);
-            let ended = controller::run(client.clone(), settings, health.clone(), stop).await;
+            let ended =
+                controller::run(client.clone(), settings, health.clone(), metrics, stop).await;
             ended.map_err(StartError::from)
         };
         match elector {
@@ -264,8 +267,13 @@ async fn run(
 }
 
 /// A client of the API server.
-fn connect(config: &Config, longest: Duration, term: Option<Term>) -> Result<Client, StartError> {
-    bounded(config.clone(), longest, term).map_err(|error| match error {
+fn connect(
+    config: &Config,
+    longest: Duration,
+    term: Option<Term>,
+    metrics: &Arc<Metrics>,
+) -> Result<Client, StartError> {
+    bounded(config.clone(), longest, term, metrics.clone()).map_err(|error| match error {
         // kube's own message shows the proxy's URL, and a password with it.
         kube::Error::ProxyProtocolUnsupported { .. }
         | kube::Error::ProxyProtocolDisabled { .. } => StartError::Proxy,

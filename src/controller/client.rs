@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use tower::{BoxError, Service, layer::layer_fn};
 
 use super::leader::term::Term;
+use super::metrics::Metrics;
 use depth::Depth;
 
 /// An answer that did not come in time.
@@ -46,13 +47,19 @@ pub struct NotLeading;
 
 /// A client whose calls take at most `longest` each. A watch has to begin in that time; it may last. With a `term`, nothing is written
 /// outside of it.
-pub fn bounded(config: Config, longest: Duration, term: Option<Term>) -> kube::Result<Client> {
+pub fn bounded(
+    config: Config,
+    longest: Duration,
+    term: Option<Term>,
+    metrics: Arc<Metrics>,
+) -> kube::Result<Client> {
     let long_answers = Arc::new(Semaphore::new(LONG_ANSWERS));
     let layer = layer_fn(move |inner| BoundedCalls {
         inner,
         longest,
         long_answers: Arc::clone(&long_answers),
         term: term.clone(),
+        metrics: Arc::clone(&metrics),
     });
     Ok(ClientBuilder::try_from(config)?.with_layer(&layer).build())
 }
@@ -64,6 +71,7 @@ struct BoundedCalls<S> {
     long_answers: Arc<Semaphore>,
     /// When writes may be sent; absent: always.
     term: Option<Term>,
+    metrics: Arc<Metrics>,
 }
 
 impl<S> Service<Request<Body>> for BoundedCalls<S>
@@ -81,7 +89,10 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        let metrics = Arc::clone(&self.metrics);
+        let method = request.method().clone();
         if !reads && self.term.as_ref().is_some_and(|term| !term.may_write()) {
+            metrics.requested(&method, None);
             return Box::pin(std::future::ready(Err(NotLeading.into())));
         }
         let query = request.uri().query().unwrap_or_default();
@@ -111,7 +122,9 @@ where
         let longest = self.longest;
         Box::pin(async move {
             let late = |_| Err(NoAnswer(longest).into());
-            timeout(longest, whole).await.unwrap_or_else(late)
+            let answer = timeout(longest, whole).await.unwrap_or_else(late);
+            metrics.requested(&method, answer.as_ref().ok().map(Response::status));
+            answer
         })
     }
 }
@@ -181,6 +194,7 @@ mod tests {
             longest: Duration::from_millis(50),
             long_answers: Arc::new(Semaphore::new(1)),
             term: None,
+            metrics: Metrics::new(None),
         };
         let request = Request::get(uri).body(Body::empty()).unwrap();
         service.oneshot(request).await.map(drop)
@@ -221,6 +235,7 @@ mod tests {
                 longest: Duration::from_millis(1500),
                 long_answers: Arc::new(Semaphore::new(1)),
                 term: None,
+                metrics: Metrics::new(None),
             };
             let request = Request::get(uri).body(Body::empty()).unwrap();
             assert!(service.oneshot(request).await.is_ok());
@@ -245,6 +260,7 @@ mod tests {
                 longest: Duration::from_secs(60),
                 long_answers: Arc::new(Semaphore::new(1)),
                 term: Some(Term::default()),
+                metrics: Metrics::new(None),
             };
             let request = Request::builder().method(&method).uri("/api");
             let answer = service.oneshot(request.body(Body::empty()).unwrap()).await;
@@ -290,6 +306,7 @@ mod tests {
             longest: Duration::from_millis(50),
             long_answers: Arc::new(Semaphore::new(LONG_ANSWERS)),
             term: None,
+            metrics: Metrics::new(None),
         };
         let mut service = service();
         let mut ask = |path| service.call(Request::get(path).body(Body::empty()).unwrap());

@@ -19,6 +19,7 @@ use super::gate::{Class, Gate};
 use super::interest::Interests;
 use super::lock::lock;
 use super::memory::Memories;
+use super::metrics::Metrics;
 use super::named::NamedReads;
 use super::readiness::{Readiness, mark};
 use super::schedule::{
@@ -51,6 +52,8 @@ pub struct Context {
     pub(crate) gate: Gate,
     /// Kubernetes Events.
     pub events: Events,
+    /// What is counted.
+    pub(crate) metrics: Arc<Metrics>,
     /// What is remembered of each cluster.
     pub(crate) memories: Memories,
     /// Whom a change of a Machine concerns.
@@ -79,6 +82,7 @@ impl Context {
         client: Client,
         settings: OperatorSettings,
         health: Arc<Readiness>,
+        metrics: Arc<Metrics>,
         clusters: ClusterStore<RawCluster>,
         wake: UnboundedSender<ObjectRef<RawCluster>>,
     ) -> Self {
@@ -92,6 +96,7 @@ impl Context {
             interests: Interests::default(),
             clusters,
             health,
+            metrics,
             nio: tokio::sync::Mutex::default(),
             memories: Memories::default(),
             wake,

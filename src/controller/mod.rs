@@ -27,6 +27,7 @@ pub mod leader;
 pub mod live;
 pub mod lock;
 pub mod memory;
+pub mod metrics;
 pub mod named;
 pub mod observe;
 pub mod pass;
@@ -39,6 +40,7 @@ pub mod troubles;
 pub mod watch;
 
 use context::Context;
+use metrics::Metrics;
 use readiness::Readiness;
 use schedule::{DEBOUNCE, MACHINES_PAGE, PAGE, STARTED_PASSES};
 use settings::OperatorSettings;
@@ -57,6 +59,7 @@ pub async fn run(
     client: Client,
     settings: OperatorSettings,
     health: Arc<Readiness>,
+    metrics: Arc<Metrics>,
     shutdown: impl Future<Output = ()> + Send + Sync + 'static,
 ) -> Result<(), RunError> {
     let (wake, woken) = unbounded_channel();
@@ -65,7 +68,9 @@ pub async fn run(
     let machines = watch(api::<Machine>(&client, &settings), resync, MACHINES_PAGE);
     let configurations = watch(api::<NixosConfiguration>(&client, &settings), resync, PAGE);
     let (reader, writer) = reflector::store();
-    let context = Arc::new(Context::new(client, settings, health, reader.clone(), wake));
+    metrics.count(reader.clone());
+    let context = Context::new(client, settings, health, metrics, reader.clone(), wake);
+    let context = Arc::new(context);
     let of_clusters = Arc::clone(&context);
     let clusters = clusters.map(move |event| {
         of_clusters.take_cluster(&event);

@@ -151,6 +151,7 @@ mod tests {
     use tokio::sync::{mpsc, oneshot};
 
     use super::*;
+    use crate::controller::metrics::Metrics;
     use crate::controller::readiness::Readiness;
     use crate::controller::settings::OperatorSettings;
 
@@ -166,6 +167,7 @@ mod tests {
             client,
             settings,
             Arc::new(Readiness::default()),
+            Metrics::new(None),
             clusters,
             wake,
         )

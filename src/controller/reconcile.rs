@@ -8,7 +8,7 @@ mod report;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use kube::runtime::controller::Action as Next;
@@ -46,7 +46,13 @@ pub async fn reconcile(
     }
     let span = info_span!("pass", cluster = pass.name(), namespace = pass.namespace());
     let reconciled = async {
-        match bounded(&pass).await {
+        let began = Instant::now();
+        let ended = bounded(&pass).await;
+        let outcome = ended
+            .as_ref()
+            .map_or_else(PassError::outcome, |_| "success");
+        context.metrics.reconciled(outcome, began.elapsed());
+        match ended {
             Ok(next) => {
                 pass.memory().succeeded();
                 next

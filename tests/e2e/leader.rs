@@ -47,6 +47,16 @@ impl Replica {
         writes.map(|call| (started + call.at, call)).collect()
     }
 
+    /// Waits until its metrics have this line.
+    async fn shows(&self, line: &str) {
+        let shows = || async {
+            let (_, text) = self.nico.get("/metrics").await?;
+            text.lines().any(|it| it == line).then_some(())
+        };
+        let told = || async { format!("{:?}", self.nico.get("/metrics").await) };
+        wait_describing(line, DEADLINE, shows, told).await;
+    }
+
     fn signal(&self, signal: &str) {
         let pid = self.nico.pid().to_string();
         let mut kill = std::process::Command::new("kill");
@@ -160,13 +170,20 @@ async fn a_follower_takes_over_from_leaders_that_are_killed_or_told_to_end() {
             0,
             "a follower writes nothing"
         );
+        leading.shows("nico_leader 1").await;
+        following.shows("nico_leader 0").await;
         let switch = KillSwitch::default();
         switch.arm(&leading.nico);
         let begun = leading.proxy.writes().len();
         let nth = begun + n;
-        leading
-            .proxy
-            .fault(Fault::on_write(nth, Moment::Before, Effect::Kill(switch)));
+        leading.proxy.fault(
+            Fault::on(
+                move |call| call.n >= nth,
+                Moment::Before,
+                Effect::Kill(switch),
+            )
+            .times(1),
+        );
         assert_eq!(leading.ends().await, None, "life {life} is killed");
         let (next, took) = next_holder(&world, Some(&leader)).await;
         println!("kill -9 at write {nth} of life {life}: taken over after {took:?}");
@@ -196,6 +213,13 @@ async fn a_follower_takes_over_from_leaders_that_are_killed_or_told_to_end() {
     assert!(output.contains("the Lease is given up"), "{output}");
     let generation = edit(&world, json!({"paused": false})).await;
     settled(&world, generation).await;
+    let [.., leading] = &replicas[..] else {
+        panic!("a replica runs");
+    };
+    leading.shows("nico_clusters{phase=\"Ready\"} 1").await;
+    leading
+        .shows("nico_machines{role=\"worker\",state=\"Confirmed\"} 2")
+        .await;
     judge(
         &world,
         &replicas,

@@ -5,6 +5,7 @@
 mod cli;
 mod crd;
 mod deploy;
+mod gitops;
 mod nix;
 mod readme;
 mod sandbox;

@@ -104,10 +104,11 @@ fn every_link_leads_somewhere() {
 }
 
 /// The pages of those who use NICO.
-const USER_PAGES: [&str; 5] = [
+const USER_PAGES: [&str; 6] = [
     "README.md",
     "deploy/README.md",
     "deploy/OPERATIONS.md",
+    "deploy/gitops/README.md",
     "examples/README.md",
     "examples/flakes/README.md",
 ];

@@ -41,6 +41,19 @@ pub(super) enum PassError {
 }
 
 impl PassError {
+    /// In one word, for the metrics.
+    pub(super) fn outcome(&self) -> &'static str {
+        match self {
+            error if error.is_stale() => "stale",
+            Self::Unread(_) => "unread",
+            Self::Status(_) => "status",
+            Self::Act(_) => "write",
+            Self::Timeout(_) => "timeout",
+            Self::Panicked => "panic",
+            Self::NotListed => "not-listed",
+        }
+    }
+
     /// Whether a pass from fresh reads is all that is needed.
     fn is_stale(&self) -> bool {
         match self {

@@ -1,0 +1,162 @@
+//! What the clusters' statuses show, counted at each scrape.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use jiff::Timestamp;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::{Labels, Seconds};
+use crate::api::cluster::RawCluster;
+use crate::api::conditions::ConditionType;
+use crate::api::status::{ClusterStatus, MachineState, Phase, Role};
+use crate::controller::lock::lock;
+
+/// Reasons that are told apart. NICO has about fifty; a status may be written by others.
+pub(super) const MOST_REASONS: usize = 100;
+const PHASES: [Phase; 4] = [
+    Phase::Provisioning,
+    Phase::Ready,
+    Phase::Failed,
+    Phase::Deleting,
+];
+const STATES: [MachineState; 7] = [
+    MachineState::Unavailable,
+    MachineState::Pending,
+    MachineState::Applying,
+    MachineState::Confirmed,
+    MachineState::Outdated,
+    MachineState::Failed,
+    MachineState::Leaving,
+];
+
+/// The gauges.
+pub(super) struct Shown {
+    clusters: Family<Labels<1>, Gauge>,
+    conditions: Family<Labels<3>, Gauge>,
+    machines: Family<Labels<2>, Gauge>,
+    in_flight: Gauge,
+    oldest: Seconds,
+    /// The reasons that were met so far.
+    reasons: Mutex<BTreeSet<String>>,
+}
+
+impl Shown {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let shown = Self {
+            clusters: Family::default(),
+            conditions: Family::default(),
+            machines: Family::default(),
+            in_flight: Gauge::default(),
+            oldest: Seconds::default(),
+            reasons: Mutex::default(),
+        };
+        registry.register(
+            "clusters",
+            "KubernetesClusters, by phase",
+            shown.clusters.clone(),
+        );
+        registry.register(
+            "cluster_conditions",
+            "KubernetesClusters, by condition, its status and its reason",
+            shown.conditions.clone(),
+        );
+        registry.register(
+            "machines",
+            "Machines of all clusters, by role and state",
+            shown.machines.clone(),
+        );
+        registry.register(
+            "machines_in_flight",
+            "Machines that are being changed now",
+            shown.in_flight.clone(),
+        );
+        registry.register_with_unit(
+            "oldest_in_flight",
+            "For how long the machine has been in flight that has been so the longest; 0 where none is",
+            Unit::Seconds,
+            shown.oldest.clone(),
+        );
+        shown
+    }
+
+    /// Counts anew.
+    pub(super) fn show(&self, clusters: &[Arc<RawCluster>], now: Timestamp) {
+        self.conditions.clear();
+        for phase in PHASES {
+            self.of_phase(phase).set(0);
+        }
+        for (role, state) in Role::ALL
+            .iter()
+            .flat_map(|role| STATES.map(|state| (*role, state)))
+        {
+            self.of_state(role, state).set(0);
+        }
+        let (mut in_flight, mut oldest) = (0, 0.0_f64);
+        for status in clusters
+            .iter()
+            .filter_map(|cluster| cluster.status.as_ref())
+        {
+            if let Some(phase) = status.phase {
+                self.of_phase(phase).inc();
+            }
+            self.count_conditions(status);
+            for row in &status.machines {
+                self.of_state(row.role, row.state).inc();
+            }
+            for row in status.rollout.iter().flat_map(|rollout| &rollout.in_flight) {
+                in_flight += 1;
+                let age = row
+                    .since
+                    .map(|since| now.duration_since(since).as_secs_f64());
+                oldest = oldest.max(age.unwrap_or_default());
+            }
+        }
+        self.in_flight.set(in_flight);
+        self.oldest.set(oldest);
+    }
+
+    fn count_conditions(&self, status: &ClusterStatus) {
+        for condition in &status.conditions {
+            let kind = ConditionType::ALL.map(|kind| kind.to_string()).into_iter();
+            let mut kind = kind.filter(|kind| *kind == condition.kind);
+            let known = ["True", "False", "Unknown"].contains(&condition.status.as_str());
+            let Some(kind) = kind.next().filter(|_| known) else {
+                continue;
+            };
+            let labels = [
+                ("condition", kind),
+                ("status", condition.status.clone()),
+                ("reason", self.bounded(&condition.reason)),
+            ];
+            self.conditions.get_or_create(&labels).inc();
+        }
+    }
+
+    /// The reason, or `other` where there were too many or it is none of NICO's.
+    fn bounded(&self, reason: &str) -> String {
+        let mut reasons = lock(&self.reasons);
+        let is_word = reason.len() <= 64 && reason.bytes().all(|it| it.is_ascii_alphanumeric());
+        if reasons.contains(reason) || (is_word && reasons.len() < MOST_REASONS) {
+            reasons.insert(reason.to_owned());
+            reason.to_owned()
+        } else {
+            "other".to_owned()
+        }
+    }
+
+    fn of_phase(&self, phase: Phase) -> Gauge {
+        self.clusters
+            .get_or_create_owned(&[("phase", format!("{phase:?}"))])
+    }
+
+    fn of_state(&self, role: Role, state: MachineState) -> Gauge {
+        let labels = [
+            ("role", role.as_str().to_owned()),
+            ("state", format!("{state:?}")),
+        ];
+        self.machines.get_or_create_owned(&labels)
+    }
+}

@@ -1,0 +1,173 @@
+//! What tools for `GitOps` are given: the health script of Argo CD over statuses as NICO writes them, and the Flux example.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use nico::api::status::ClusterStatus;
+use serde_json::{Value, json};
+
+const ARGO_CD: &str = include_str!("../../deploy/gitops/argocd/argocd-cm.yaml");
+const FLUX: &str = include_str!("../../deploy/gitops/flux/clusters.yaml");
+
+/// What gives Lua a JSON object: its text as a table.
+fn table(value: &Value) -> String {
+    match value {
+        Value::Null => "nil".to_owned(),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(table).collect();
+            format!("{{{}}}", items.join(", "))
+        }
+        Value::Object(fields) => {
+            let fields = fields
+                .iter()
+                .map(|(key, value)| format!("[{key:?}] = {}", table(value)));
+            format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
+        }
+        plain => plain.to_string(),
+    }
+}
+
+/// Status and message by the script; `None` where no interpreter is installed.
+fn health(object: &Value) -> Option<(String, String)> {
+    let map: Value = serde_yaml::from_str(ARGO_CD).unwrap();
+    let script =
+        &map["data"]["resource.customizations.health.nico.homystack.com_KubernetesCluster"];
+    let program = format!(
+        "local obj = {}\nlocal function check()\n{}\nend\nlocal health = check()\nio.write(health.status, '\\n', health.message)",
+        table(object),
+        script.as_str().unwrap()
+    );
+    for lua in ["lua5.4", "lua5.3", "lua5.1", "luajit", "lua"] {
+        let child = Command::new(lua)
+            .arg("-")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let Ok(mut child) = child else { continue };
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(program.as_bytes())
+            .unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let told = String::from_utf8(output.stdout).unwrap();
+        let (status, message) = told.split_once('\n').unwrap();
+        return Some((status.to_owned(), message.to_owned()));
+    }
+    None
+}
+
+fn condition(kind: &str, status: &str, message: &str) -> Value {
+    json!({"type": kind, "status": status, "reason": "Reason", "message": message, "observedGeneration": 3})
+}
+
+/// A cluster of generation 3 with this status.
+fn cluster(status: &Value) -> Value {
+    let read: ClusterStatus = serde_json::from_value(status.clone()).unwrap();
+    assert_eq!(
+        read.conditions.len(),
+        status["conditions"].as_array().map_or(0, Vec::len)
+    );
+    json!({"metadata": {"name": "prod", "generation": 3}, "status": status})
+}
+
+#[test]
+fn argo_cd_sees_health_as_nico_reports_it() {
+    let ready = |status| condition("Ready", status, "of Ready");
+    let stalled = |status| condition("Stalled", status, "of Stalled");
+    let paused = |status| condition("Paused", status, "of Paused");
+    let now = |conditions: Vec<Value>| {
+        cluster(&json!({"observedGeneration": 3, "conditions": conditions}))
+    };
+    let mut deleted = now(vec![ready("True"), stalled("False"), paused("False")]);
+    deleted["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+    let mut deleted_and_stuck = deleted.clone();
+    deleted_and_stuck["status"]["conditions"][1]["status"] = "True".into();
+    let mut old_condition = now(vec![ready("True")]);
+    old_condition["status"]["conditions"][0]["observedGeneration"] = 2.into();
+    let green = vec![ready("True"), stalled("False"), paused("False")];
+    for (object, status, message) in [
+        (now(green.clone()), "Healthy", "of Ready"),
+        (
+            now(vec![ready("False"), stalled("False"), paused("False")]),
+            "Progressing",
+            "of Ready",
+        ),
+        (
+            now(vec![ready("False"), stalled("True"), paused("False")]),
+            "Degraded",
+            "of Stalled",
+        ),
+        (
+            now(vec![ready("True"), stalled("False"), paused("True")]),
+            "Suspended",
+            "of Paused",
+        ),
+        (
+            now(vec![ready("False"), stalled("True"), paused("True")]),
+            "Degraded",
+            "of Stalled",
+        ),
+        // Nobody has looked at it, or not at this spec.
+        (
+            json!({"metadata": {"generation": 1}}),
+            "Progressing",
+            "Waiting for NICO",
+        ),
+        (
+            cluster(&json!({"observedGeneration": -1})),
+            "Progressing",
+            "Waiting for NICO",
+        ),
+        (
+            cluster(&json!({"observedGeneration": 2, "conditions": green})),
+            "Progressing",
+            "Waiting for NICO",
+        ),
+        (old_condition, "Progressing", "Waiting for NICO"),
+        (now(vec![]), "Progressing", "Waiting for NICO"),
+        (deleted, "Progressing", "of Ready"),
+        (deleted_and_stuck, "Degraded", "of Stalled"),
+    ] {
+        let Some(health) = health(&object) else {
+            println!("not tried: no Lua interpreter is installed");
+            return;
+        };
+        assert_eq!(health, (status.to_owned(), message.to_owned()), "{object}");
+    }
+}
+
+/// The names in the Flux example are those that NICO gives.
+#[test]
+fn flux_takes_the_kubeconfig_as_nico_stores_it() {
+    use serde::Deserialize as _;
+    let documents: Vec<Value> = serde_yaml::Deserializer::from_str(FLUX)
+        .map(|document| Value::deserialize(document).unwrap())
+        .collect();
+    let [clusters, apps] = &documents[..] else {
+        panic!("{documents:?}");
+    };
+    assert_eq!(clusters["spec"]["wait"], true);
+    assert_eq!(
+        apps["spec"]["dependsOn"][0]["name"],
+        clusters["metadata"]["name"]
+    );
+    assert_eq!(
+        apps["metadata"]["namespace"],
+        clusters["spec"]["targetNamespace"]
+    );
+    // Without `key`, Flux takes the key `value`.
+    let secret = &apps["spec"]["kubeConfig"]["secretRef"];
+    assert_eq!(
+        *secret,
+        json!({"name": nico::api::names::kubeconfig_name("prod")})
+    );
+    assert_eq!(nico::api::kubeconfig::VALUE_KEY, "value");
+}
