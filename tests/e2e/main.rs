@@ -14,6 +14,7 @@ mod kubeconfig_works;
 mod leader;
 mod leaving;
 mod races;
+mod rights;
 mod rolling;
 mod rollout_faults;
 mod secrets;

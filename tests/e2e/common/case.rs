@@ -65,7 +65,8 @@ impl Case {
         Self::in_world(World::alone_of(generation, change).await, setup).await
     }
 
-    async fn in_world(world: World, setup: &NicoSetup) -> Self {
+    /// As [`Case::with`], in a world that was made before.
+    pub(crate) async fn in_world(world: World, setup: &NicoSetup) -> Self {
         let proxy = world.proxy().await;
         let nico = world.nico(setup, &proxy).await;
         Self { world, proxy, nico }
