@@ -41,11 +41,11 @@ async fn everything_applies_cleanly_and_twice() {
     for (name, _) in deploy::manifests(Path::new(&path("examples"))) {
         apply("-f", &format!("examples/{name}")).await;
     }
-    let installed = kubectl(control_plane, &["kustomize", &path("deploy")]).await;
+    let installed = kubectl(control_plane, &["kustomize", &path("deploy/base")]).await;
     assert_eq!(
         deploy::documents(&installed),
-        deploy::documents(include_str!("../../deploy/install.yaml")),
-        "write what `kubectl kustomize deploy` prints into deploy/install.yaml"
+        deploy::documents(include_str!("../../deploy/nico.yaml")),
+        "write what `kubectl kustomize deploy/base` prints into deploy/nico.yaml"
     );
     one_namespace(&kubectl(control_plane, &["kustomize", &path("deploy/one-namespace")]).await);
 }
@@ -79,7 +79,7 @@ fn variable<'a>(deployment: &'a Value, name: &str) -> &'a str {
 /// Replicas without leader election would all work at the same time.
 #[test]
 fn the_replicas_elect_a_leader_and_one_of_them_may_be_evicted() {
-    let objects = deploy::documents(include_str!("../../deploy/install.yaml"));
+    let objects = deploy::documents(include_str!("../../deploy/nico.yaml"));
     let of_kind = |kind: &str| {
         objects
             .iter()
