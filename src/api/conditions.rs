@@ -81,6 +81,8 @@ pub enum Reason {
     MachineInUse,
     /// A listed Machine does not exist.
     MachineMissing,
+    /// The name of a Machine that a selector matches is no DNS label.
+    MachineNameUnusable,
     /// What a Machine names as its address is none.
     MachineAddressMalformed,
     /// A machine is not discoverable.

@@ -138,7 +138,9 @@ impl<'a> Sources<'a> {
     /// All Machines that match a selector, as the watches have shown them: one that is chosen is looked up then.
     pub fn candidates(&self, selector: &Selector, facts: &mut Facts) {
         for machine in self.machines.matching(selector) {
-            let Some(name) = MachineName::parse(&machine.name_any()) else {
+            let name = machine.name_any();
+            let Some(name) = MachineName::parse(&name) else {
+                facts.misnamed.insert(name, machine);
                 continue;
             };
             // One that was looked up stays as it was read.

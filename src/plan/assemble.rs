@@ -62,6 +62,7 @@ pub fn assemble(facts: &Facts) -> Result<Observed, Box<Needs>> {
             }
         }
         met(std::mem::take(&mut named.needs))?;
+        observed.misnamed.clone_from(&facts.misnamed);
     }
 
     rivals(facts, &mut observed, &mut named.needs);
@@ -124,6 +125,7 @@ fn blank(facts: &Facts) -> Observed {
         credentials: None,
         configurations: Arc::clone(&facts.configurations),
         machines: machines.collect(),
+        misnamed: BTreeMap::new(),
         ssh_keys: BTreeMap::new(),
         rivals: BTreeMap::new(),
         kubeconfig: KubeconfigView {

@@ -154,6 +154,8 @@ pub struct Facts {
     pub configurations: Arc<Configurations>,
     /// Machines that were looked up, together with the configurations that bear their name, or name them.
     pub machines: BTreeMap<MachineName, Option<Arc<Machine>>>,
+    /// Machines that match the selector of a role and cannot be members, since their names are no DNS labels; by name.
+    pub misnamed: BTreeMap<String, Arc<Machine>>,
     /// Machines that the watch alone has shown though all else is live: one of these that is chosen is looked up first.
     pub from_watch: BTreeSet<MachineName>,
     /// Roles for which all Machines that match their selector were looked up.
@@ -198,6 +200,7 @@ impl Facts {
             writes: BTreeSet::new(),
             configurations: Arc::default(),
             machines: BTreeMap::new(),
+            misnamed: BTreeMap::new(),
             from_watch: BTreeSet::new(),
             candidates: BTreeSet::new(),
             clusters: BTreeMap::new(),

@@ -58,6 +58,8 @@ pub struct Observed {
     pub configurations: Arc<Configurations>,
     /// By name: those that the spec lists, that we hold, and while a selector is short those that match it.
     pub machines: BTreeMap<MachineName, Arc<Machine>>,
+    /// By name: those that match a selector and whose names are no DNS labels, so that they cannot be members.
+    pub misnamed: BTreeMap<String, Arc<Machine>>,
     /// SSH keys of the machines that we hold or may take, as far as they were looked at.
     pub ssh_keys: BTreeMap<MachineName, SshKeyView>,
     /// By uid: other clusters of the namespace that hold a machine that matters here.

@@ -18,7 +18,10 @@ use crate::api::status::Role;
 use kube::core::SelectorExt as _;
 
 use super::observed::Observed;
-use obstacle::{configured, configured_obstacle, key_obstacle, obstacle, released};
+use obstacle::{
+    configured, configured_obstacle, is_released, key_obstacle, misnamed_obstacle, obstacle,
+    released,
+};
 
 /// The roles whose selector asks for more machines than are members and known candidates: for these the shell looks up candidates.
 #[must_use]
@@ -203,17 +206,17 @@ fn fill(
     let wanted = count + to_be_replaced(observed, pick) + ahead;
     let mut keyless: Vec<Obstacle> = Vec::new();
     let mut malformed: Vec<Obstacle> = Vec::new();
-    let mut unreachable = 0_usize;
+    let (mut unreachable, mut kept_out) = (0_usize, 0_usize);
     let mut in_use: BTreeMap<MachineName, Obstacle> = BTreeMap::new();
     for (name, machine) in &observed.machines {
         if pick.staying.len() + pick.joining.len() >= wanted {
             break;
         }
-        if listed.contains(name)
-            || taken.contains(name)
-            || !selects(spec, role, machine)
-            || released(observed, name)
-        {
+        if listed.contains(name) || taken.contains(name) || !selects(spec, role, machine) {
+            continue;
+        }
+        if released(observed, name) {
+            kept_out += 1;
             continue;
         }
         match obstacle(observed, name) {
@@ -243,12 +246,23 @@ fn fill(
     let missing = pick.missing();
     if missing > 0 {
         let held = in_use.len();
+        let misnamed = observed.misnamed.iter();
+        let misnamed = misnamed.filter(|(_, it)| selects(spec, role, it) && !is_released(it));
+        let misnamed: Vec<Obstacle> = misnamed.map(|(it, _)| misnamed_obstacle(it)).collect();
+        let others = [
+            (kept_out, "annotated release"),
+            (misnamed.len(), "with a name that cannot be used"),
+        ];
+        let others = others.into_iter().filter(|(count, _)| *count > 0);
+        let others: String = others
+            .map(|(count, what)| format!(", {count} {what}"))
+            .collect();
         pick.obstacles.push(Obstacle {
             machine: None,
             cause: Cause::new(
                 Reason::TooFewMachines,
                 format!(
-                    "{missing} of {count} {} machines missing: no free Machine matches the selector ({held} in use, {} not discoverable, {} without a usable SSH key)",
+                    "{missing} of {count} {} machines missing: no free Machine matches the selector ({held} in use, {} not discoverable, {} without a usable SSH key{others})",
                     role.as_str(),
                     unreachable + malformed.len(),
                     keyless.len()
@@ -262,7 +276,8 @@ fn fill(
         let mendable = keyless
             .into_iter()
             .take(5)
-            .chain(malformed.into_iter().take(5));
+            .chain(malformed.into_iter().take(5))
+            .chain(misnamed.into_iter().take(5));
         pick.obstacles.splice(0..0, mendable);
         pick.obstacles.extend(in_use.into_values().take(5));
     }

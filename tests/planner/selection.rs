@@ -1,11 +1,16 @@
 //! Which machines, and why not.
 
+use std::sync::Arc;
+
 use nico::api::conditions::{ConditionType::MachinesAvailable, Reason};
 use nico::api::metadata::CUT;
 use nico::api::status::{MachineState, Role};
 use serde_json::json;
 
-use crate::given::{PROD, cluster, given, machine, of_rival, planned, selected, settled, stranger};
+use crate::given::{
+    MachineBuilder, PROD, cluster, given, machine, of_rival, planned, selected, settled, stranger,
+};
+use crate::world::{World, usable_key};
 
 #[test]
 fn listed_machines_are_claimed_at_once_with_their_roles() {
@@ -196,6 +201,47 @@ fn too_few_for_a_control_plane_claims_nothing_and_says_how_many_are_missing() {
         });
 }
 
+/// A machine of that name, with the label that the control plane's selector looks for.
+fn misnamed(world: &mut World, name: &str, of: MachineBuilder) {
+    let machine = Arc::new(of.object);
+    world.misnamed.insert(name.to_owned(), machine);
+}
+
+#[test]
+fn a_machine_whose_name_cannot_be_used_is_told() {
+    given(cluster().select_control_plane(3).select_workers(1))
+        .cp_machines(["a", "b"])
+        .with(machine("kept").cp().released())
+        .with(machine("w").worker())
+        .when(|world| {
+            misnamed(world, "cp-01.lab", machine("x").cp());
+            misnamed(world, "w-01.lab", machine("x").worker());
+            misnamed(world, "cp-02.lab", machine("x").cp().released());
+        })
+        .then(|seen| {
+            assert!(seen.claimed().is_empty());
+            for words in [
+                "Machine cp-01.lab matches the selector, and its name cannot be used",
+                "without a usable SSH key, 1 annotated release, 1 with a name that cannot be used)",
+            ] {
+                let reason = Reason::MachineNameUnusable;
+                seen.says(MachinesAvailable, "False", reason, words);
+            }
+            let said = &seen.condition(MachinesAvailable).message;
+            // The workers are all there.
+            assert!(!said.contains("w-01") && !said.contains("cp-02"), "{said}");
+        })
+        .when(|world| {
+            let new = machine("c").cp();
+            world.machines.insert(new.name.clone(), new.object);
+            world
+                .ssh_keys
+                .insert(new.name.clone(), usable_key(&new.name));
+        })
+        .when(settled)
+        .then(|seen| assert!(seen.world.ready(PROD), "{}", seen.world.story()));
+}
+
 #[test]
 fn workers_are_taken_as_they_come() {
     given(cluster().control_plane(["cp"]).select_workers(3))
@@ -278,7 +324,7 @@ fn a_machine_that_disappears_is_reported_and_never_swapped() {
 
 #[test]
 fn shrinking_takes_released_then_unhealthy_then_the_last_by_name() {
-    let leaving = |prepare: fn(&mut crate::world::World)| {
+    let leaving = |prepare: fn(&mut World)| {
         let seen = given(cluster().select_control_plane(3))
             .cp_machines(["a", "b", "c"])
             .when(settled)
@@ -292,7 +338,7 @@ fn shrinking_takes_released_then_unhealthy_then_the_last_by_name() {
         names.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     assert_eq!(leaving(|_| {}), ["c"]);
-    let sick = |world: &mut crate::world::World| world.machine("b").status = None;
+    let sick = |world: &mut World| world.machine("b").status = None;
     assert_eq!(leaving(sick), ["b"]);
     assert_eq!(
         leaving(|world| {

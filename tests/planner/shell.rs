@@ -109,6 +109,11 @@ impl World {
                     self.show(facts, machine);
                 }
             }
+            for (machine, object) in &self.misnamed {
+                if selector.matches(object.metadata.labels.as_ref().unwrap_or(&none)) {
+                    facts.misnamed.insert(machine.clone(), Arc::clone(object));
+                }
+            }
             facts.candidates.insert(role);
         }
         for name in needs.clusters {

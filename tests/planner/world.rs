@@ -2,6 +2,7 @@
 //! out one after the other, and what people do there. `shell.rs` and `nio.rs` bring it to life.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -57,6 +58,8 @@ pub struct World {
     pub flying: BTreeMap<MachineName, Role>,
     /// Whether the API servers refuse the kubeconfig.
     pub refusing: bool,
+    /// Machines whose names are no DNS labels.
+    pub misnamed: BTreeMap<String, Arc<Machine>>,
     /// How often everything was read live.
     pub lists: usize,
     /// Pods of each Node, and those that a `PodDisruptionBudget` holds back.
@@ -82,6 +85,7 @@ impl World {
             configurations: BTreeMap::new(),
             clusters: BTreeMap::new(),
             written: Vec::new(),
+            misnamed: BTreeMap::new(),
             broken: BTreeSet::new(),
             nodes: BTreeMap::new(),
             unwell: BTreeSet::new(),

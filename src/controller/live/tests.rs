@@ -338,7 +338,8 @@ async fn all_configurations_are_pages_of_metadata_and_what_the_watch_shows_other
 
 #[tokio::test]
 async fn a_candidate_is_as_the_watch_shows_it_until_it_is_looked_up() {
-    let objects = [own(&["a"]), others(300)].concat();
+    let mut objects = [own(&["a"]), others(300)].concat();
+    objects.push(("machines", machine("cp-01.lab", 1)));
     let stores = stores(&objects);
     let (client, asked) = client(Vec::new());
     let mut facts = facts();
@@ -347,6 +348,8 @@ async fn a_candidate_is_as_the_watch_shows_it_until_it_is_looked_up() {
         .unwrap();
     sources.candidates(&Selector::default(), &mut facts);
     assert_eq!((facts.machines.len(), facts.from_watch.len()), (301, 301));
+    let misnamed: Vec<_> = facts.misnamed.keys().collect();
+    assert_eq!(misnamed, ["cp-01.lab"], "it is no machine, and is told of");
     assert_eq!(
         asked.lock().unwrap().len(),
         2,

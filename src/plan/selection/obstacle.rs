@@ -63,12 +63,29 @@ pub(super) fn configured_obstacle(machine: &MachineName) -> Obstacle {
 }
 
 pub(super) fn released(observed: &Observed, machine: &MachineName) -> bool {
-    observed
-        .machines
-        .get(machine)
-        .and_then(|machine| machine.metadata.annotations.as_ref())
+    observed.machine(machine).is_some_and(is_released)
+}
+
+/// Whether a person asks that no selector takes it.
+pub(super) fn is_released(machine: &Machine) -> bool {
+    let annotations = machine.metadata.annotations.as_ref();
+    annotations
         .and_then(|annotations| annotations.get(RELEASE_ANNOTATION))
         .is_some_and(|value| value == "true")
+}
+
+/// A Machine that a selector matches and whose name is no DNS label.
+pub(super) fn misnamed_obstacle(name: &str) -> Obstacle {
+    Obstacle {
+        machine: None,
+        cause: Cause::new(
+            Reason::MachineNameUnusable,
+            format!(
+                "Machine {name} matches the selector, and its name cannot be used: it must be a DNS label, of at most 63 lower-case letters, digits and hyphens, since it becomes a host name and a label value; create the Machine again under such a name, or take its labels away"
+            ),
+        ),
+        kind: ObstacleKind::Other,
+    }
 }
 
 /// That what a Machine names as its address is none.
