@@ -20,6 +20,8 @@ pub struct KubeconfigFacts {
     pub host: String,
     /// The endpoint of the spec that it was made for; empty where there was none.
     pub endpoint: String,
+    /// Port of the members' API servers; `None` where that is not known.
+    pub port: Option<u16>,
     /// From when to when its client certificate is valid; `None` where it has none.
     pub client_certificate: Option<(Timestamp, Timestamp)>,
     /// When it was stored; `None` where an older version did that.

@@ -56,6 +56,8 @@ pub const ADOPT_ANNOTATION: &str = "nico.homystack.com/adopt";
 pub const DIGEST_ANNOTATION: &str = "nico.homystack.com/digest";
 /// On the kubeconfig Secret: the endpoint of the spec that it was made for; empty where there was none.
 pub const ENDPOINT_ANNOTATION: &str = "nico.homystack.com/endpoint";
+/// On the kubeconfig Secret: the port of the members' API servers, as the machine's own kubeconfig names it; empty where it does not.
+pub const PORT_ANNOTATION: &str = "nico.homystack.com/port";
 /// On the kubeconfig Secret: when it was stored, RFC 3339. Its renewal goes by what remained of the client certificate's life then:
 /// kubeadm dates certificates back to the birth of their authority.
 pub const STORED_ANNOTATION: &str = "nico.homystack.com/stored";

@@ -16,6 +16,8 @@ pub struct Workload {
     pub nodes: Option<Nodes>,
     /// `/readyz` of each control plane member, at its own address.
     pub answers: BTreeMap<MachineName, Answer>,
+    /// Members whose API servers speak TLS that NICO cannot trust: what is wrong, for a person.
+    pub untrusted: BTreeMap<MachineName, String>,
     /// Minor version of the oldest API server that told it.
     pub api_minor: Option<u32>,
 }

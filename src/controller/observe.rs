@@ -29,8 +29,6 @@ use crate::plan::observed::{
 };
 use crate::remote::workload::{ApiServer, WorkloadApi};
 
-/// Port of every member's API server, where the spec names an endpoint whose port may be another.
-const API_PORT: u16 = 6443;
 /// Rounds of reading for one snapshot. Five are needed: what is known at once, members, candidates, their keys, the kubeconfig; and
 /// one more for each chosen candidate that turns out to be another than the watch has shown, and each time that twice as many keys
 /// turned out to be of no use.
@@ -262,7 +260,7 @@ pub(super) async fn workload_api(
     Ok(Ok(WorkloadApi {
         kubeconfig,
         members,
-        port: spec.endpoint.is_some().then_some(API_PORT),
+        port: stored.member_port(spec),
     }))
 }
 

@@ -128,9 +128,15 @@ impl Observed {
             .nodes()
             .into_iter()
             .flat_map(|nodes| nodes.iter());
-        let of_members: BTreeSet<&str> = self
+        let of_members = self
             .control_plane()
-            .flat_map(|member| self.nodes_of(&member.name))
+            .flat_map(|member| self.nodes_of(&member.name));
+        // Of the Nodes of a machine that left, the one that goes next counts.
+        let left = self.entries().iter().map(|entry| &entry.machine);
+        let left = left.filter(|machine| self.member(machine).is_none());
+        let others = left.flat_map(|machine| self.nodes_of(machine).into_iter().skip(1));
+        let of_members: BTreeSet<&str> = of_members
+            .chain(others)
             .map(|node| node.name.as_str())
             .collect();
         nodes.filter(move |node| node.control_plane && !of_members.contains(node.name.as_str()))

@@ -4,6 +4,7 @@
 mod cause;
 pub mod facts;
 pub mod fetch;
+pub mod member;
 mod pem_text;
 pub mod rebuild;
 pub mod refusal;

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use super::answer;
 use super::deadlines::{MEMBER_PROBE, NODE_LIST, NODE_WRITE, PROBE_CONNECT};
-use super::kubeconfig::verify::member_clients;
+use super::kubeconfig::member::{Member, Unreached, members};
 use super::secret::SecretText;
 use crate::api::names::{CORDONED_ANNOTATION, DRAINING_ANNOTATION, MachineName};
 use crate::api::workload::{Answer, Nodes, NodesOf, Workload};
@@ -26,7 +26,7 @@ pub use node::nodes_of_page;
 use node::{leading_number, list_nodes};
 pub use pods::pods_of_page;
 
-/// Most bytes of an answer to `/readyz` or `/version`.
+/// Most bytes of an answer to `/version`.
 const MAX_ANSWER: usize = 64 * 1024;
 
 /// A control plane member to ask.
@@ -53,15 +53,26 @@ impl WorkloadApi {
     /// Asks all members at the same time, and one of those that answer for the Nodes. One that does not answer holds up nothing
     /// for longer than a deadline. The Nodes are those of these machines.
     pub async fn probe(&self, of: &NodesOf) -> Workload {
-        let asked = join_all(self.clients().await.into_iter().map(ask_one)).await;
+        let asked = self.asked(&self.members).await;
+        let asked = join_all(asked.iter().map(|it| ask_one(it.as_ref()))).await;
         let mut workload = Workload::default();
         let mut clients = Vec::new();
-        for (member, (answer, minor, client)) in self.members.iter().zip(asked) {
-            if answer != Answer::Unreachable {
-                clients.extend(client);
-            }
-            workload.answers.insert(member.machine.clone(), answer);
-            workload.api_minor = [workload.api_minor, minor].into_iter().flatten().min();
+        for (member, asked) in self.members.iter().zip(asked) {
+            let machine = member.machine.clone();
+            let answer = match asked {
+                Ok(reached) => {
+                    clients.push(reached.client);
+                    let minors = [workload.api_minor, reached.minor];
+                    workload.api_minor = minors.into_iter().flatten().min();
+                    reached.answer
+                }
+                Err(Unreached { tls }) => {
+                    let untrusted = tls.map(|why| (machine.clone(), why));
+                    workload.untrusted.extend(untrusted);
+                    Answer::Unreachable
+                }
+            };
+            workload.answers.insert(machine, answer);
         }
         let list = async {
             for client in clients {
@@ -82,10 +93,10 @@ impl WorkloadApi {
         workload
     }
 
-    /// A client for each member, in their order; `None` where its address or the kubeconfig is of no use.
-    async fn clients(&self) -> Vec<Option<Client>> {
-        let addresses: Vec<String> = self.members.iter().map(|it| it.address.clone()).collect();
-        member_clients(&self.kubeconfig, addresses, self.port, PROBE_CONNECT).await
+    /// These members, in their order; `None` where an address or the kubeconfig is of no use.
+    async fn asked(&self, of: &[ApiServer]) -> Vec<Option<Member>> {
+        let addresses = of.iter().map(|it| it.address.clone()).collect();
+        members(&self.kubeconfig, addresses, self.port, PROBE_CONNECT).await
     }
 
     /// Deletes the Node of that name and uid through the first member that answers; its HTTP status, `None` where none answered.
@@ -124,15 +135,19 @@ impl WorkloadApi {
         body: &Value,
         left: impl Fn() -> Duration,
     ) -> Option<u16> {
-        for client in self.clients().await.into_iter().flatten() {
+        for member in self.asked(&self.members).await.into_iter().flatten() {
             let longest = left().min(NODE_WRITE);
             if longest.is_zero() {
                 break;
             }
             let path = format!("/api/v1/nodes/{name}");
             let request = json_request(method.clone(), &path, body)?;
+            let send = async {
+                let (client, _) = member.reach().await.ok()?;
+                client.send(request).await.ok()
+            };
             // The answer's body is not read: the status tells it all.
-            if let Ok(Ok(response)) = timeout(longest, client.send(request)).await {
+            if let Ok(Some(response)) = timeout(longest, send).await {
                 return Some(response.status().as_u16());
             }
         }
@@ -143,11 +158,11 @@ impl WorkloadApi {
     /// cluster is asked again.
     pub async fn evict_all(&self, node: &str) {
         for member in &self.members {
-            let addresses = vec![member.address.clone()];
-            let client =
-                member_clients(&self.kubeconfig, addresses, self.port, PROBE_CONNECT).await;
-            for client in client.into_iter().flatten() {
-                if pods::evict_all(&client, node).await.is_some() {
+            let member = self.asked(std::slice::from_ref(member)).await;
+            for member in member.into_iter().flatten() {
+                if let Ok(Ok((client, _))) = timeout(MEMBER_PROBE, member.reach()).await
+                    && pods::evict_all(&client, node).await.is_some()
+                {
                     return;
                 }
             }
@@ -155,25 +170,37 @@ impl WorkloadApi {
     }
 }
 
-async fn ask_one(client: Option<Client>) -> (Answer, Option<u32>, Option<Client>) {
+/// A member that answers.
+struct Reached {
+    client: Client,
+    answer: Answer,
+    /// Minor version of its API server, where it told it.
+    minor: Option<u32>,
+}
+
+async fn ask_one(member: Option<&Member>) -> Result<Reached, Unreached> {
     let ask = async {
-        let client = client.as_ref()?;
-        let ready = get(client, "/readyz", MAX_ANSWER).await?;
-        let minor = match get(client, "/version", MAX_ANSWER).await {
+        let (client, status) = member.ok_or(Unreached { tls: None })?.reach().await?;
+        let minor = match get(&client, "/version", MAX_ANSWER).await {
             Some((200, body)) => answer::json::<Version>(body)
                 .await
                 .and_then(|version| leading_number(&version.minor)),
             _ => None,
         };
-        Some((ready.0, minor))
+        let answer = match status {
+            200 => Answer::Ready,
+            // What `/readyz` answers where a check fails (Kubernetes, "API health endpoints").
+            500 => Answer::NotReady,
+            _ => Answer::Refuses,
+        };
+        Ok(Reached {
+            client,
+            answer,
+            minor,
+        })
     };
-    match timeout(MEMBER_PROBE, ask).await.ok().flatten() {
-        Some((200, minor)) => (Answer::Ready, minor, client),
-        // What `/readyz` answers where a check fails (Kubernetes, "API health endpoints").
-        Some((500, minor)) => (Answer::NotReady, minor, client),
-        Some((_, minor)) => (Answer::Refuses, minor, client),
-        None => (Answer::Unreachable, None, None),
-    }
+    let late = |_| Err(Unreached { tls: None });
+    timeout(MEMBER_PROBE, ask).await.unwrap_or_else(late)
 }
 
 /// What NICO writes on a Node, as a merge patch.

@@ -178,6 +178,34 @@ fn addresses_of_machines() {
     }
 }
 
+/// Behind an endpoint, the members may listen on another port.
+#[test]
+fn the_port_of_the_machines_own_server_is_kept() {
+    let honest = Honest::new();
+    for (server, endpoint, expected) in [
+        ("https://127.0.0.1:7443", None, Some(7443)),
+        ("https://127.0.0.1:7443", Some("10.0.0.10"), Some(7443)),
+        ("https://10.0.0.11:7443", Some("10.0.0.10"), Some(7443)),
+        ("https://10.0.0.11:7443", Some("10.0.0.11"), Some(7443)),
+        (
+            "https://[::ffff:10.0.0.11]:7443",
+            Some("10.0.0.11"),
+            Some(7443),
+        ),
+        // That is the endpoint's own.
+        ("https://10.0.0.10:7443", Some("10.0.0.10"), None),
+    ] {
+        let endpoint = endpoint.map(|host| Endpoint {
+            host: host.to_owned(),
+            port: 443,
+        });
+        let bytes = honest.cluster("server", json!(server));
+        let rebuilt = rebuild(&bytes, &target(endpoint.as_ref()));
+        let port = rebuilt.map(|it| it.member_port());
+        assert_eq!(port.ok(), Some(expected), "{server} {endpoint:?}");
+    }
+}
+
 #[test]
 fn a_tls_server_name_is_kept() {
     let honest = Honest::new();

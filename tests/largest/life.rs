@@ -179,6 +179,7 @@ impl Life {
                         cluster: PROD.to_owned(),
                         host: address(0),
                         endpoint: String::new(),
+                        port: None,
                         client_certificate: None,
                         stored: None,
                     }),
@@ -306,6 +307,7 @@ impl Life {
             nodes: Some(nodes.into()),
             answers,
             api_minor: Some(37),
+            untrusted: BTreeMap::new(),
         }));
     }
 

@@ -136,6 +136,7 @@ pub fn children(facts: &mut Facts, estate: Estate) {
         version: facts::version("kubeconfig", "1"),
         host: Some("10.0.0.1".to_owned()),
         endpoint: String::new(),
+        port: None,
         client_certificate: None,
         stored: None,
     };
@@ -213,6 +214,7 @@ pub fn word(word: Word, names: &[MachineName], members: u8, now: Timestamp) -> R
         nodes: anyone.then(|| nodes.collect::<Vec<_>>().into()),
         answers: answers.collect(),
         api_minor: anyone.then_some(37),
+        untrusted: BTreeMap::new(),
     }))
 }
 

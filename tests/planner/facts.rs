@@ -92,6 +92,7 @@ pub fn kubeconfig(view: SecretView, cluster: &ClusterView, stored: &Stored) -> O
         cluster: cluster.name.clone(),
         host,
         endpoint: stored.endpoint.clone(),
+        port: stored.port,
         client_certificate: stored.client_certificate,
         stored: stored.stored,
     });

@@ -8,7 +8,8 @@ use nico::api::conditions::{
 };
 use nico::api::names::MachineName;
 use nico::plan::action::{Action, ConfigurationWrite, KubeconfigWork, Mark};
-use nico::plan::observed::{AtHand, KnownHostsView, NotWorking, SecretView, Works};
+use nico::plan::observed::{AtHand, KnownHostsView, NotWorking, SecretView, Stored, Works};
+use serde_json::json;
 
 use crate::given::{Given, PROD, Seen, cluster, given, not_working, planned, settled};
 use crate::rollout::name;
@@ -280,4 +281,26 @@ fn a_kubeconfig_secret_that_was_deleted_is_read_again() {
             world.settle();
         })
         .then(|seen| assert!(seen.world.ready(PROD)));
+}
+
+/// Behind an endpoint the members are asked at the port that their own kubeconfig named; the stored one leads to the endpoint.
+#[test]
+fn members_behind_an_endpoint_are_asked_at_their_own_port() {
+    let asked_at = |endpoint: bool, port: Option<u16>| {
+        let mut cluster = cluster().control_plane(["a"]);
+        if endpoint {
+            cluster = cluster.set("controlPlaneEndpoint", json!({"host": "vip", "port": 443}));
+        }
+        let mut given = given(cluster).machines(["a"]);
+        given.0.settle();
+        let stored = given.0.made(PROD);
+        given.0.cluster(PROD).kubeconfig.stored = Some(Stored { port, ..stored });
+        let observed = given.0.observe(PROD).unwrap();
+        let stored = observed.kubeconfig.stored.clone().unwrap();
+        stored.member_port(observed.spec.as_ref().unwrap())
+    };
+    assert_eq!(asked_at(true, Some(7443)), Some(7443));
+    assert_eq!(asked_at(true, None), Some(6443));
+    // The stored one leads to a member.
+    assert_eq!(asked_at(false, Some(7443)), None);
 }

@@ -84,6 +84,30 @@ fn all_nodes_of_a_machine_leave_with_it() {
         });
 }
 
+/// The Nodes of a machine that left count as one: two of three stay a quorum.
+#[test]
+fn a_dead_machine_with_two_nodes_is_replaced() {
+    ready()
+        .when(|world| {
+            rename(world, "c");
+            world.nodes.get_mut("c.lab.example").unwrap().ready = false;
+            world.mute.insert(name("c"));
+            world.machine("c").status = None;
+            world.edit(PROD, |spec| {
+                spec["controlPlane"] = json!({ "machines": ["a", "b", "d"] });
+            });
+        })
+        .when(settled)
+        .then(|seen| {
+            assert!(seen.world.ready(PROD), "{}", seen.world.story());
+            let rolled = rolled(&seen.world);
+            assert_eq!(
+                rolled[..4],
+                ["c leaves", "node c", "node c.lab.example", "d"]
+            );
+        });
+}
+
 /// The old Node alone is left, and is dead: that is no machine that is well.
 #[test]
 fn a_dead_node_counts_where_no_other_is_ready() {

@@ -200,6 +200,7 @@ pub fn distort(observed: &mut Observed, source: &mut Source) {
                 host: source.once_in(2).then(|| "vip".to_owned()),
                 endpoint: source.of(&[String::new(), "vip:6443".to_owned()]),
                 stored: source.of(&[None, Some(Timestamp::MIN), Some(Timestamp::MAX)]),
+                port: None,
                 client_certificate: source.of(&[
                     None,
                     Some(valid),

@@ -39,6 +39,7 @@ fn stored_for(seconds: i64) -> Given {
                 },
                 host: Some("ip-of-b".to_owned()),
                 endpoint: String::new(),
+                port: None,
                 client_certificate: Some((now, Timestamp::from_second(ends).unwrap())),
                 stored: Some(now),
             });

@@ -280,6 +280,33 @@ fn an_api_that_nobody_answers_stops_everything_until_a_person_decides() {
 }
 
 #[test]
+fn why_no_api_server_is_trusted_is_told() {
+    let why = "its certificate has none of the names kubernetes, but cp-01.lab";
+    ready()
+        .when(|world| {
+            world.untrusted = why;
+            world.mute.extend(["a", "b", "c"].map(name));
+            world.edit(PROD, |spec| {
+                spec["dataPlane"] = json!({ "machines": ["v", "w", "d"] });
+            });
+        })
+        .when(settled)
+        .then(|seen| {
+            let words = format!("(a: no trusted TLS connection, {why})");
+            seen.says(RollingOut, "True", Reason::ClusterUnreachable, &words);
+        })
+        .when(|world| {
+            world.mute = [name("c")].into();
+            new_repository(world);
+        })
+        .when(settled)
+        .then(|seen| {
+            let words = format!("healthy (not c: {why})");
+            seen.says(RollingOut, "True", Reason::QuorumAtRisk, &words);
+        });
+}
+
+#[test]
 fn one_sick_control_plane_machine_is_mended_first_and_no_healthy_one_is_touched() {
     ready()
         .when(|world| {

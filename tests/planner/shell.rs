@@ -162,6 +162,7 @@ impl World {
             version: facts::version("kubeconfig", "1"),
             host: Some("10.0.0.1".to_owned()),
             endpoint: endpoint.unwrap_or_default(),
+            port: None,
             client_certificate: None,
             stored: None,
         }
@@ -187,12 +188,17 @@ impl World {
             };
             answers.insert(machine, answer);
         }
+        let silent = answers.iter().filter(|(_, it)| **it == Answer::Unreachable);
+        let untrusted = silent.filter(|_| !self.untrusted.is_empty());
+        let untrusted = untrusted.map(|(machine, _)| (machine.clone(), self.untrusted.to_owned()));
+        let untrusted = untrusted.collect();
         let anyone = answers.values().any(|answer| *answer == Answer::Ready);
         let nodes: Vec<_> = self.nodes.values().cloned().collect();
         WorkloadHealth::Answered(Arc::new(Workload {
             nodes: anyone.then(|| nodes.into()),
             answers,
             api_minor: anyone.then_some(37),
+            untrusted,
         }))
     }
 

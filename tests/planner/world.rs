@@ -65,6 +65,8 @@ pub struct World {
     /// Pods of each Node, and those that a `PodDisruptionBudget` holds back.
     pub pods: BTreeMap<String, usize>,
     pub held_back: BTreeMap<String, usize>,
+    /// What is wrong with the TLS of the API servers that do not answer; empty where that is not why.
+    pub untrusted: &'static str,
     /// Control plane machines whose API server does not answer.
     pub mute: BTreeSet<MachineName>,
     counter: u64,
@@ -94,6 +96,7 @@ impl World {
             lists: 0,
             pods: BTreeMap::new(),
             held_back: BTreeMap::new(),
+            untrusted: "",
             mute: BTreeSet::new(),
             counter: 0,
         }

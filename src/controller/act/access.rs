@@ -11,8 +11,8 @@ use zeroize::Zeroize as _;
 use super::{ActError, Executor};
 use crate::api::kubeconfig::{KUBECONFIG_KEY, KUBECONFIG_LABEL, KUBECONFIG_TYPE, VALUE_KEY};
 use crate::api::names::{
-    DIGEST_ANNOTATION, ENDPOINT_ANNOTATION, MachineName, STORED_ANNOTATION, known_hosts_name,
-    kubeconfig_name,
+    DIGEST_ANNOTATION, ENDPOINT_ANNOTATION, MachineName, PORT_ANNOTATION, STORED_ANNOTATION,
+    known_hosts_name, kubeconfig_name,
 };
 use crate::controller::background::{FetchSource, FetchSpec, MeetSpec, Pins};
 use crate::controller::calls::{self, CallError};
@@ -215,6 +215,10 @@ impl Executor<'_> {
             (
                 ENDPOINT_ANNOTATION.to_owned(),
                 endpoint.map(ToString::to_string).unwrap_or_default(),
+            ),
+            (
+                PORT_ANNOTATION.to_owned(),
+                fetched.port.map_or_else(String::new, |it| it.to_string()),
             ),
             (STORED_ANNOTATION.to_owned(), clock::now().to_string()),
         ]));

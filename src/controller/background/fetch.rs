@@ -34,6 +34,8 @@ use crate::remote::ssh::Login;
 pub struct Fetched {
     /// Built from the parts that were read, not as the machine sent it.
     pub kubeconfig: SecretText,
+    /// Port of the members' API servers, where it tells.
+    pub port: Option<u16>,
     /// What the planner may know of it.
     pub at_hand: AtHand,
     /// The file and the machine, and which files were passed over, for an event.
@@ -324,6 +326,7 @@ async fn fetch_from(
         "{} of machine {}{passed_over}",
         fetched.path, source.machine
     );
+    let port = fetched.kubeconfig.member_port();
     let kubeconfig = fetched.kubeconfig.into_text();
     let text = kubeconfig.clone();
     let ends = ANSWERS.offload(move || facts::ends(text.expose().as_bytes()));
@@ -336,6 +339,7 @@ async fn fetch_from(
             verified,
             ends: ends.await,
         },
+        port,
         kubeconfig,
         origin,
     })

@@ -87,6 +87,7 @@ fn broken(why: &str) -> Result<(), NotWorking> {
 fn fetched(text: &str, verified: Result<(), NotWorking>) -> Fetched {
     let ends: Option<Timestamp> = None;
     Fetched {
+        port: None,
         kubeconfig: SecretText::new(text.to_owned()),
         at_hand: AtHand { verified, ends },
         origin: String::new(),

@@ -229,6 +229,7 @@ impl<'a> NamedFacts<'a> {
                 version: found.object.version.clone(),
                 host: as_written.map(|it| it.host.clone()),
                 endpoint: as_written.map(|it| it.endpoint.clone()).unwrap_or_default(),
+                port: as_written.and_then(|it| it.port),
                 client_certificate: as_written.and_then(|it| it.client_certificate),
                 stored: as_written.and_then(|it| it.stored),
             }

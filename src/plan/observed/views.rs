@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use crate::api::conditions::Cause;
 use crate::api::ledger::{Ledger, LedgerError};
 use crate::api::names::{Commit, MachineName, ORPHAN_FINALIZER};
+use crate::api::rules::DEFAULT_PORT;
+use crate::api::spec::ValidSpec;
 use crate::api::status::ClusterStatus;
 use crate::plan::writes::{Precondition, Wanted};
 
@@ -113,10 +115,21 @@ pub struct Stored {
     pub host: Option<String>,
     /// The endpoint that it was made for, as [`Endpoint`](crate::api::spec::Endpoint) is written; empty where there was none.
     pub endpoint: String,
+    /// Port of the members' API servers; `None` where that is not known.
+    pub port: Option<u16>,
     /// From when to when its client certificate is valid; `None` where it has none.
     pub client_certificate: Option<(Timestamp, Timestamp)>,
     /// When it was stored; `None` where an older version did that.
     pub stored: Option<Timestamp>,
+}
+
+impl Stored {
+    /// Port at which the members are asked; `None`: that of the kubeconfig, unless it leads to the endpoint.
+    #[must_use]
+    pub fn member_port(&self, spec: &ValidSpec) -> Option<u16> {
+        let has_endpoint = spec.endpoint.is_some();
+        has_endpoint.then(|| self.port.unwrap_or(DEFAULT_PORT))
+    }
 }
 
 /// Whether the stored kubeconfig works.

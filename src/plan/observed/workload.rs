@@ -36,6 +36,7 @@ impl WorkloadHealth {
             Self::Answered(workload) => Self::Answered(Arc::new(Workload {
                 nodes: None,
                 answers: workload.answers.clone(),
+                untrusted: workload.untrusted.clone(),
                 api_minor: workload.api_minor,
             })),
             other => other.clone(),
@@ -51,6 +52,15 @@ impl WorkloadHealth {
                 workload.nodes.is_none() || answers.any(|it| *it == Answer::Unreachable)
             }
             Self::NotProbed | Self::NoKubeconfig | Self::NotReachable(_) => false,
+        }
+    }
+
+    /// What is wrong with the TLS of a member's API server.
+    #[must_use]
+    pub fn untrusted(&self, machine: &MachineName) -> Option<&str> {
+        match self {
+            Self::Answered(workload) => workload.untrusted.get(machine).map(String::as_str),
+            Self::NotProbed | Self::NoKubeconfig | Self::NotReachable(_) => None,
         }
     }
 

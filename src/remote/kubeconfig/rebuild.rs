@@ -141,19 +141,24 @@ impl Harmless {
         target: &RebuiltFor<'_>,
     ) -> Result<Rebuilt, Unsafe> {
         let mut access = self.resolve(files)?;
+        let own = access.server.clone();
+        let machine = Host::parse(target.machine_address);
+        // What leads to the endpoint already tells nothing of the members behind it.
+        let mut of_member = true;
         if let Some(endpoint) = target.endpoint {
             let host = Host::parse(&endpoint.host).ok_or(Unsafe::Server)?;
+            of_member = own.host != host || machine.as_ref() == Some(&host);
             access.server = Server {
                 host,
                 port: endpoint.port,
             };
         } else if access.server.host.is_local() {
-            access.server.host =
-                Host::parse(target.machine_address).ok_or(Unsafe::MachineAddress)?;
+            access.server.host = machine.ok_or(Unsafe::MachineAddress)?;
         }
         Ok(Rebuilt {
             text: render(target.cluster, &access),
             server: access.server.to_string(),
+            member_port: of_member.then_some(own.port),
         })
     }
 
@@ -189,6 +194,7 @@ impl Harmless {
 pub struct Rebuilt {
     text: SecretText,
     server: String,
+    member_port: Option<u16>,
 }
 
 impl Rebuilt {
@@ -202,6 +208,13 @@ impl Rebuilt {
     #[must_use]
     pub fn into_text(self) -> SecretText {
         self.text
+    }
+
+    /// Port of the machine's own API server, as its kubeconfig had it before the server was replaced; `None` where that led to the
+    /// endpoint.
+    #[must_use]
+    pub fn member_port(&self) -> Option<u16> {
+        self.member_port
     }
 
     /// The server's URL; not a secret.

@@ -12,9 +12,9 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::cause;
+use super::member::{but, shown_names};
 use super::pem_text::{self, Certificates};
 use super::rebuild::{self, Access, Credential, Unsafe};
-use crate::api::host::Host;
 use crate::remote::answer;
 use crate::remote::offload::ANSWERS;
 use crate::remote::secret::SecretText;
@@ -22,8 +22,6 @@ use crate::remote::tls;
 
 /// Most bytes of an answer; one Node has at most 1.5 MiB (etcd's limit of a request).
 const MAX_ANSWER: usize = 2 * 1024 * 1024;
-/// A name in the certificate of every API server (Kubernetes, "PKI certificates and requirements").
-const API_SERVER_NAME: &str = "kubernetes";
 /// One Node tells as much as all.
 const NODES: &str = "/api/v1/nodes?limit=1";
 
@@ -128,30 +126,7 @@ fn of_authority(authority: &Certificates, now: Timestamp) -> Option<String> {
     not_valid.map(|why| format!("the authority in the kubeconfig is not valid: {why}"))
 }
 
-/// A client for each of these control plane members, `None` where there can be none: the kubeconfig's authority and credential, the
-/// member's own address and port (absent: the kubeconfig's), and the name that every API server's certificate covers.
-pub async fn member_clients(
-    kubeconfig: &SecretText,
-    addresses: Vec<String>,
-    port: Option<u16>,
-    deadline: Duration,
-) -> Vec<Option<Client>> {
-    let kubeconfig = kubeconfig.clone();
-    let read = ANSWERS.offload(move || {
-        let access = access(&kubeconfig).ok();
-        let client = |address: String| {
-            let mut access = access.clone()?;
-            access.server.host = Host::parse(&address)?;
-            access.server.port = port.unwrap_or(access.server.port);
-            access.tls_server_name = Host::parse(API_SERVER_NAME);
-            client_of(&access, deadline).ok()
-        };
-        addresses.into_iter().map(client).collect()
-    });
-    read.await
-}
-
-fn access(kubeconfig: &SecretText) -> Result<Access, VerifyError> {
+pub(super) fn access(kubeconfig: &SecretText) -> Result<Access, VerifyError> {
     let parsed = rebuild::inspect(kubeconfig.expose().as_bytes()).map_err(VerifyError::Unsafe)?;
     // A stored kubeconfig names no files: those that it might name would be NICO's own.
     parsed
@@ -160,7 +135,7 @@ fn access(kubeconfig: &SecretText) -> Result<Access, VerifyError> {
 }
 
 /// A client by the rules of a kubeconfig alone: nothing of the environment, no retries.
-fn client_of(access: &Access, deadline: Duration) -> Result<Client, VerifyError> {
+pub(super) fn client_of(access: &Access, deadline: Duration) -> Result<Client, VerifyError> {
     let server = access.server.to_string();
     let other = |why: &str| VerifyError::Other {
         server: server.clone(),
@@ -240,15 +215,18 @@ fn classify(server: &str, error: &kube::Error) -> VerifyError {
 /// What the server says where it refuses the client's certificate.
 const ALERT: &str = "it refuses the client certificate";
 
-fn tls_cause(error: &rustls::Error) -> String {
+pub(super) fn tls_cause(error: &rustls::Error) -> String {
     use rustls::{CertificateError as Certificate, Error as Tls};
     let cause = match error {
         Tls::InvalidCertificate(error) => match error {
             Certificate::UnknownIssuer | Certificate::BadSignature => {
                 "its certificate is not signed by the authority in the kubeconfig"
             }
-            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => {
-                "its certificate does not cover that address; the flake's certificates must"
+            Certificate::NotValidForNameContext { presented, .. } => {
+                let names = but(&shown_names(presented));
+                return format!(
+                    "its certificate does not cover that address, {names}; the flake's certificates must"
+                );
             }
             Certificate::Expired | Certificate::ExpiredContext { .. } => {
                 let now = Timestamp::now();

@@ -87,7 +87,12 @@ impl Preflight<'_> {
             .filter(|machine| self.health(machine) != Health::Healthy);
         let unmatched_nodes = self.observed().unmatched_nodes().filter(|_| self.asks);
         unwell
-            .map(|machine| machine.to_string())
+            .map(
+                |machine| match self.observed().workload.untrusted(&machine) {
+                    Some(why) => format!("{machine}: {why}"),
+                    None => machine.to_string(),
+                },
+            )
             .chain(unmatched_nodes.map(|node| format!("Node {}", node.name)))
             .collect()
     }

@@ -1,0 +1,139 @@
+use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rig::pki::{Authority, Validity};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::*;
+use crate::remote::kubeconfig::pem_text;
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// An API server that is ready, with a certificate of these names and addresses.
+fn server(authority: &Authority, names: &[&str], addresses: &[IpAddr]) -> SocketAddr {
+    let pair = authority.serving(names, addresses, Validity::default());
+    let pair = pair.expect("a certificate");
+    let certificate = CertificateDer::from_pem_slice(pair.certificate.as_bytes());
+    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.expect("PEM")], key.expect("PEM"));
+    let config = Arc::new(config.expect("a server"));
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = listener.local_addr().expect("its address");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let server = rustls::ServerConnection::new(Arc::clone(&config));
+            let mut server = server.expect("a connection");
+            let mut stream = rustls::Stream::new(&mut server, &mut stream);
+            if stream.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+            }
+        }
+    });
+    at
+}
+
+/// A kubeconfig that leads to this host, and may name the certificate's name.
+fn kubeconfig(authority: &Authority, server: &str, tls_server_name: &str) -> SecretText {
+    let authority = pem_text::encode(authority.certificate());
+    let name = if tls_server_name.is_empty() {
+        String::new()
+    } else {
+        format!(", tls-server-name: {tls_server_name}")
+    };
+    SecretText::new(format!(
+        "clusters: [{{name: c, cluster: {{server: \"https://{server}\", certificate-authority-data: {authority}{name}}}}}]\n\
+         users: [{{name: u, user: {{token: t}}}}]\n"
+    ))
+}
+
+async fn reach(kubeconfig: &SecretText, at: SocketAddr) -> Result<u16, Unreached> {
+    let addresses = vec![at.ip().to_string()];
+    let members = members(kubeconfig, addresses, Some(at.port()), DEADLINE).await;
+    let [Some(member)] = members.as_slice() else {
+        panic!("the kubeconfig is of no use");
+    };
+    Ok(member.reach().await?.1)
+}
+
+#[tokio::test]
+async fn a_member_is_asked_under_a_name_that_its_certificate_has() {
+    let authority = Authority::new("kubernetes").expect("an authority");
+    let own = [IpAddr::from([127, 0, 0, 1])];
+    for (names, addresses, leads_to, tls_server_name) in [
+        (&["kubernetes"][..], &[][..], "vip.example", ""),
+        (&["kubernetes.default.svc"], &[], "vip.example", ""),
+        (
+            &["kubernetes.default.svc.cluster.local"],
+            &[],
+            "10.0.0.10",
+            "",
+        ),
+        (&["cp-01.lab"], &own, "vip.example", ""),
+        (&["vip.example"], &[], "vip.example", ""),
+        (&["odd.example"], &[], "10.0.0.10", "odd.example"),
+    ] {
+        let at = server(&authority, names, addresses);
+        let kubeconfig = kubeconfig(&authority, leads_to, tls_server_name);
+        assert_eq!(reach(&kubeconfig, at).await, Ok(200), "{names:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_of_no_fitting_name_is_told_with_the_names_it_has() {
+    let authority = Authority::new("kubernetes").expect("an authority");
+    let address = [IpAddr::from([10, 0, 0, 9])];
+    let at = server(&authority, &["cp-01.lab"], &address);
+    let kubeconfig = kubeconfig(&authority, "10.0.0.10", "");
+    let tls = reach(&kubeconfig, at).await.err().and_then(|it| it.tls);
+    let tls = tls.unwrap_or_default();
+    let asked = "its certificate has none of the names kubernetes, 127.0.0.1, kubernetes.default.svc, kubernetes.default, kubernetes.default.svc.cluster.local, 10.0.0.10";
+    assert!(tls.starts_with(asked), "{tls}");
+    assert!(tls.contains("but cp-01.lab, 10.0.0.9;"), "{tls}");
+}
+
+#[tokio::test]
+async fn what_else_is_wrong_with_tls_is_told_and_silence_is_not() {
+    let authority = Authority::new("kubernetes").expect("an authority");
+    let other = Authority::new("kubernetes").expect("an authority");
+    let at = server(&other, &["kubernetes"], &[]);
+    let text = kubeconfig(&authority, "10.0.0.10", "");
+    let tls = reach(&text, at).await.err().and_then(|it| it.tls);
+    let words = "its certificate is not signed by the authority in the kubeconfig";
+    assert_eq!(tls.as_deref(), Some(words));
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = closed.local_addr().expect("its address");
+    drop(closed);
+    assert_eq!(reach(&text, at).await, Err(Unreached { tls: None }));
+}
+
+#[test]
+fn names_of_a_certificate_are_shown_where_they_are_plain() {
+    let many: Vec<String> = (0..20).map(|n| format!("IpAddress(10.0.0.{n})")).collect();
+    assert_eq!(shown_names(&many).len(), MOST_SHOWN);
+    let presented = [
+        "DnsName(\"Kubernetes.default.svc\")",
+        "DnsName(\"*.lab.example\")",
+        "IpAddress(10.0.0.1)",
+        "IpAddress(fd00::1)",
+        "IpAddress(00:01)",
+        "DnsName(\"\u{1b}[31m\")",
+        "DnsName(\"a b\")",
+        "DirectoryName",
+        "UniformResourceIdentifier(\"spiffe://x\")",
+    ];
+    let shown = shown_names(&presented.map(str::to_owned));
+    let plain = [
+        "kubernetes.default.svc",
+        "*.lab.example",
+        "10.0.0.1",
+        "fd00::1",
+    ];
+    assert_eq!(shown, plain);
+}
