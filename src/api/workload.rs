@@ -108,6 +108,9 @@ pub struct NodesOf {
 /// Nodes that are kept though no machine has their name or address: those of the control plane, and those with NICO's marks.
 const MOST_STRANGERS: usize = 256;
 
+/// Of these, those that are being deleted and held by a finalizer: a few examples tell a person enough.
+const MOST_HELD: usize = 8;
+
 /// The Nodes of a list, as they come: a cluster may send 5,000, with 16 addresses each. Those are kept that the planner asks for.
 #[derive(Debug)]
 pub struct NodeList<'a> {
@@ -115,6 +118,7 @@ pub struct NodeList<'a> {
     /// What is kept.
     pub kept: Vec<NodeView>,
     others: Vec<u64>,
+    held: usize,
 }
 
 impl<'a> NodeList<'a> {
@@ -125,6 +129,7 @@ impl<'a> NodeList<'a> {
             of,
             kept: Vec::new(),
             others: Vec::new(),
+            held: 0,
         }
     }
 
@@ -138,7 +143,9 @@ impl<'a> NodeList<'a> {
             .extend(others.iter().map(|address| hash_of_address(address)));
         node.addresses = of_machines;
         let is_of_machine = self.of.names.contains(&node.name) || !node.addresses.is_empty();
-        if is_of_machine || node.control_plane || node.draining_since.is_some() {
+        let is_held = !node.finalizers.is_empty() && self.held < MOST_HELD;
+        self.held += usize::from(is_held);
+        if is_of_machine || is_held || node.control_plane || node.draining_since.is_some() {
             self.kept.push(node);
         } else {
             self.others.push(hash_of_name(&node.name));
@@ -201,6 +208,10 @@ pub struct NodeView {
     pub control_plane: bool,
     /// Whether it is being deleted.
     pub deleting: bool,
+    /// Since when, where it is.
+    pub deleting_since: Option<Timestamp>,
+    /// What holds it, where it is being deleted.
+    pub finalizers: Vec<String>,
     /// Minor version of its kubelet.
     pub kubelet_minor: Option<u32>,
     /// Whether no new pods are put on it.
@@ -209,8 +220,23 @@ pub struct NodeView {
     pub cordoned: bool,
     /// Since when NICO drains it.
     pub draining_since: Option<Timestamp>,
-    /// How many pods are still to be evicted, where NICO drains it and they could be listed.
+    /// How many pods are still to be evicted, where NICO drains it and they, and its volumes, could be listed.
     pub pods_left: Option<usize>,
+    /// Volumes that are still attached to it, once its pods are gone.
+    pub volumes: Vec<String>,
+    /// Pods that their budgets do not let go of, the first of them.
+    pub stuck: Vec<StuckPod>,
+}
+
+/// A pod that cannot be evicted now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StuckPod {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The `PodDisruptionBudgets` that hold it: one that allows no disruption, or several, which is never allowed.
+    pub budgets: Vec<String>,
 }
 
 #[cfg(test)]
@@ -254,6 +280,22 @@ mod tests {
         // A hash for each of what is not kept, and no text.
         assert_eq!(nodes.others.len(), 5000 * 17 - 5);
         assert!(nodes.iter().all(|node| node.addresses.len() <= 1));
+    }
+
+    #[test]
+    fn some_nodes_that_a_finalizer_holds_are_kept() {
+        let of = of(&["n-7"], &[]);
+        let mut list = NodeList::new(&of);
+        for n in 0..500 {
+            let finalizers = vec!["example.com/held".to_owned()];
+            let node = NodeView {
+                finalizers,
+                ..node(n)
+            };
+            assert!(list.add(node).is_some());
+        }
+        assert_eq!(list.kept.len(), MOST_HELD);
+        assert_eq!(list.kept.last().map(|node| &*node.name), Some("n-7"));
     }
 
     #[test]

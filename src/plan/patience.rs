@@ -57,6 +57,8 @@ pub const NIO_LATE_AFTER: Duration = Duration::from_secs(240);
 pub const READY_BEARS_FOR: Duration = Duration::from_secs(60);
 /// Nothing goes on without a person: what is applied together comes one after the other, and tools that wait give up at `Stalled`.
 pub const MISTAKE_STALLS_AFTER: Duration = Duration::from_secs(60);
+/// A finalizer holds a Node that is being deleted: whoever removes it takes seconds.
+pub const NODE_HELD_AFTER: Duration = Duration::from_secs(180);
 /// Classic may run an older attempt: its apply may take as long.
 pub const OLDER_ATTEMPT_RUNS_FOR: Duration = Duration::from_secs(3600);
 /// So long after its time a mark on a Node is left over of an earlier drain, which gave these pods no time.

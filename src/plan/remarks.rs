@@ -2,15 +2,25 @@
 
 use crate::api::conditions::{Cause, ConditionType, Reason};
 
-use super::known::Known;
-use super::observed::NodeView;
-use super::output::Output;
+use jiff::Timestamp;
 
-/// Tells of machines that have more than one Node.
+use super::known::Known;
+use super::observed::{NodeView, elapsed};
+use super::output::Output;
+use super::patience::NODE_HELD_AFTER;
+
+/// Tells of machines that have more than one Node, and of Nodes that are not let go of.
 pub fn remarks(known: &Known<'_>) -> Output {
     let mut output = Output::default();
     if !known.asks() {
         return output;
+    }
+    let nodes = known.observed.workload.nodes().into_iter();
+    for node in nodes.flat_map(|nodes| nodes.iter()) {
+        if let Some(held) = held(node, known.now) {
+            let message = format!("Node {} is being deleted, and {held}", node.name);
+            output.wait(ConditionType::Ready, Reason::NodeLeftOver, message);
+        }
     }
     for member in known.observed.members() {
         if let [judged, others @ ..] = known.observed.nodes_of(&member.name).as_slice()
@@ -27,6 +37,24 @@ pub fn remarks(known: &Known<'_>) -> Output {
         }
     }
     output
+}
+
+/// What holds a Node that is being deleted for so long that nobody may be there any more who lets it go.
+#[must_use]
+pub fn held(node: &NodeView, now: Timestamp) -> Option<String> {
+    let since = node.deleting_since?;
+    let is_held = node.deleting && elapsed(since, now) >= NODE_HELD_AFTER;
+    let (what, hold) = match node.finalizers.as_slice() {
+        [] => return None,
+        [one] => (format!("finalizer {one}"), "holds"),
+        several => (format!("finalizers {}", several.join(", ")), "hold"),
+    };
+    is_held.then(|| {
+        format!(
+            "{what} {hold} it since {since}: where nobody is there any more who lets it go, run kubectl patch node {} --type=merge --patch='{{\"metadata\":{{\"finalizers\":null}}}}' in that cluster",
+            node.name
+        )
+    })
 }
 
 fn what_of(others: &[&NodeView]) -> String {

@@ -254,9 +254,10 @@ fn fill(
             (misnamed.len(), "with a name that cannot be used"),
         ];
         let others = others.into_iter().filter(|(count, _)| *count > 0);
-        let others: String = others
+        let others: Vec<String> = others
             .map(|(count, what)| format!(", {count} {what}"))
             .collect();
+        let others = others.concat();
         pick.obstacles.push(Obstacle {
             machine: None,
             cause: Cause::new(

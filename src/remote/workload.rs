@@ -1,6 +1,7 @@
 //! The cluster's own word, through its kubeconfig: each member's `/readyz`, the Nodes, and the deletion of one. The
 //! servers are whatever the machines say they are: answers are of bounded size, and nothing of them gets into a message.
 
+mod drain;
 mod list;
 mod node;
 mod pods;
@@ -79,8 +80,7 @@ impl WorkloadApi {
                 if let Some(mut nodes) = list_nodes(&client, of).await {
                     for node in &mut nodes.kept {
                         if node.draining_since.is_some() {
-                            let pods = pods::to_evict(&client, &node.name).await;
-                            node.pods_left = pods.map(|pods| pods.len());
+                            drain::look(&client, node).await;
                         }
                     }
                     return Some(nodes);
@@ -251,6 +251,20 @@ fn json_request(method: Method, path: &str, body: &Value) -> Option<hyper::Reque
 #[derive(Deserialize)]
 struct Version {
     minor: String,
+}
+
+/// Most characters of an object's name (Kubernetes, "DNS subdomain names").
+const MAX_NAME: usize = 253;
+
+/// Whether a text is the name of an object, whose parts may be longer than a label.
+fn is_plain_name(name: &str) -> bool {
+    let is_part = |part: &str| {
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    };
+    name.len() <= MAX_NAME && name.split('.').all(is_part)
 }
 
 /// The status and the body of an answer; `None`: there was none, or it was too long.

@@ -279,6 +279,11 @@ pub(crate) const DECODERS: &[Decoder] = &[
                 r#""b":""}}}]}"#,
             ),
             (
+                r#"{"kind":"NodeList","items":[{"metadata":{"name":"a","uid":"u","deletionTimestamp":"","finalizers":["#,
+                r#""abc","#,
+                r#""b"]}}]}"#,
+            ),
+            (
                 r#"{"kind":"NodeList","items":[{"metadata":{"name":"a","uid":"u"},"status":{"addresses":["#,
                 r#"{"type":"","address":""},"#,
                 r#"{"type":"","address":""}]}}]}"#,
@@ -354,6 +359,11 @@ pub(crate) const DECODERS: &[Decoder] = &[
                 r#"{"kind":"PodList","items":[{"metadata":{"namespace":"a","name":"a","uid":"u","ownerReferences":["#,
                 r#"{"kind":""},"#,
                 r#"{"kind":""}]}}]}"#,
+            ),
+            (
+                r#"{"kind":"PodList","items":[{"metadata":{"namespace":"a","name":"a","uid":"u","labels":{"#,
+                r#""abc":"","#,
+                r#""b":""}}}]}"#,
             ),
             (
                 r#"{"kind":"PodList","items":[{"metadata":{"namespace":"a","name":"a","uid":"u","annotations":{"#,

@@ -206,6 +206,10 @@ pub fn word(word: Word, names: &[MachineName], members: u8, now: Timestamp) -> R
             Age::Over => ago(DRAIN_SECONDS + 10),
             Age::Old => ago(DRAIN_SECONDS + 10_000),
         }),
+        deleting_since: None,
+        finalizers: Vec::new(),
+        volumes: Vec::new(),
+        stuck: Vec::new(),
         pods_left: marks[index]
             .draining
             .map(|_| usize::from(marks[index].pods)),

@@ -188,7 +188,15 @@ impl World {
             }
             EnteredWrite::DeleteNode { name, uid } => {
                 refused_unless(self.nodes.get(name).is_some_and(|node| node.uid == *uid))?;
-                self.nodes.remove(name);
+                match self.finalizers.get(name) {
+                    None => drop(self.nodes.remove(name)),
+                    Some(finalizers) => {
+                        let node = self.nodes.get_mut(name).ok_or(Refused)?;
+                        (node.deleting, node.ready) = (true, false);
+                        node.deleting_since = Some(self.now);
+                        node.finalizers.clone_from(finalizers);
+                    }
+                }
             }
         }
         Ok(())

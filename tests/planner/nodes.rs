@@ -1,7 +1,8 @@
 //! Which Node is whose: by name and by address, and what becomes of a machine that has two.
 
-use nico::api::conditions::{ConditionType, Reason};
+use nico::api::conditions::{ConditionType, ConditionType::RollingOut, Reason};
 use nico::api::parsed::Parsed;
+use nico::api::workload::StuckPod;
 use nico::plan::observed::NodeView;
 use serde_json::json;
 
@@ -194,4 +195,172 @@ fn a_node_of_another_members_name_is_not_told_by_its_address() {
 
 fn named(node: &NodeView) -> &str {
     &node.name
+}
+
+fn hold(world: &mut World, machine: &str) {
+    let finalizer = "cloud.example/lb".to_owned();
+    world.finalizers.insert(machine.to_owned(), vec![finalizer]);
+}
+
+const HELD: &str = "finalizer cloud.example/lb holds it since";
+const COMMAND: &str =
+    r#"run kubectl patch node w --type=merge --patch='{"metadata":{"finalizers":null}}'"#;
+
+/// A worker left, and a finalizer holds its Node: the others go on after some minutes, and are ready.
+#[test]
+fn a_workers_node_that_a_finalizer_holds_holds_up_nobody() {
+    ready()
+        .when(|world| {
+            hold(world, "w");
+            world.edit(PROD, |spec| {
+                spec["dataPlane"] = json!({ "machines": ["v"] })
+            });
+        })
+        .when(|world| {
+            for _ in 0..8 {
+                world.pass(PROD);
+                world.work();
+            }
+        })
+        .then(|seen| {
+            assert_eq!(rolled(&seen.world), ["w drains", "w leaves", "node w"]);
+            let going = "Node w, left over from Machine w, is being deleted";
+            seen.says(RollingOut, "True", Reason::NodeLeftOver, going);
+            assert!(!seen.condition(RollingOut).message.contains(HELD));
+        })
+        .when(|world| {
+            world.wait(180);
+            world.settle();
+        })
+        .then(|seen| {
+            assert!(seen.world.ready(PROD), "{}", seen.world.story());
+            assert_eq!(rolled(&seen.world)[3..], ["v", "a", "b", "c"]);
+            seen.says(ConditionType::Ready, "True", Reason::NodeLeftOver, HELD);
+            seen.says(ConditionType::Ready, "True", Reason::NodeLeftOver, COMMAND);
+        });
+}
+
+/// It comes back: it waits until its old Node is gone, and alone.
+#[test]
+fn a_worker_whose_old_node_is_held_waits_alone() {
+    ready()
+        .when(|world| {
+            hold(world, "w");
+            world.edit(PROD, |spec| {
+                spec["dataPlane"] = json!({ "machines": ["v"] })
+            });
+            world.settle();
+            world.wait(180);
+            world.edit(PROD, |spec| {
+                spec["dataPlane"] = json!({ "machines": ["v", "w", "d"] });
+            });
+            new_repository(world);
+        })
+        .when(settled)
+        .then(|seen| {
+            assert!(seen.world.configurations.contains_key("d"));
+            assert!(!seen.world.configurations.contains_key("w"));
+            seen.says(RollingOut, "True", Reason::NodeLeftOver, COMMAND);
+            for machine in ["v", "a", "b", "c"] {
+                let written = rolled(&seen.world);
+                assert!(
+                    written.iter().any(|it| it == machine),
+                    "{machine}: {written:?}"
+                );
+            }
+        })
+        .when(|world| {
+            world.finalizers.clear();
+            world.nodes.remove("w");
+        })
+        .when(settled)
+        .then(|seen| assert!(seen.world.ready(PROD), "{}", seen.world.story()));
+}
+
+/// A control plane machine may still be a member of etcd: the others wait, and the message names what holds it.
+#[test]
+fn a_held_node_of_the_control_plane_holds_up_the_others_and_is_told() {
+    ready()
+        .when(|world| {
+            hold(world, "c");
+            world.edit(PROD, |spec| {
+                spec["controlPlane"] = json!({ "machines": ["a", "b", "d"] });
+            });
+            world.settle();
+            world.wait(180);
+        })
+        .when(settled)
+        .then(|seen| {
+            assert_eq!(rolled(&seen.world), ["d", "c drains", "c leaves", "node c"]);
+            seen.says(RollingOut, "True", Reason::NodeLeftOver, HELD);
+            assert!(seen.taken().is_none());
+        });
+}
+
+/// So many pods of w stay, and the drain begins.
+fn draining() -> Given {
+    let mut given = ready();
+    given.0.pods.insert("w".to_owned(), 2);
+    given.0.held_back.insert("w".to_owned(), 2);
+    given.0.edit(PROD, |spec| {
+        spec["dataPlane"] = json!({ "machines": ["v"] })
+    });
+    passes(&mut given.0, 3);
+    assert_eq!(rolled(&given.0), ["w drains"]);
+    given
+}
+
+#[test]
+fn pods_that_cannot_be_evicted_are_told_with_their_budgets() {
+    for (budgets, why) in [
+        (
+            &["web"][..],
+            "PodDisruptionBudget web allows no disruption now",
+        ),
+        (&["web", "all"], "PodDisruptionBudgets web, all select it"),
+    ] {
+        let budgets = budgets.iter().map(|it| (*it).to_owned()).collect();
+        draining()
+            .when(|world| {
+                world.nodes.get_mut("w").unwrap().stuck = vec![StuckPod {
+                    namespace: "shop".to_owned(),
+                    name: "web-0".to_owned(),
+                    budgets,
+                }];
+            })
+            .then(|seen| {
+                let pod = "Pod shop/web-0 cannot be evicted";
+                for words in [pod, why, "its pods are gone (2 left)"] {
+                    seen.says(RollingOut, "True", Reason::Draining, words);
+                }
+            });
+    }
+}
+
+#[test]
+fn volumes_are_waited_for_within_the_time_of_the_drain() {
+    draining()
+        .when(|world| {
+            world.held_back.clear();
+            let volumes = ["pvc-1", "pvc-2", "pvc-3", "pvc-4"].map(str::to_owned);
+            world.nodes.get_mut("w").unwrap().volumes = volumes.into();
+            passes(world, 3);
+        })
+        .then(|seen| {
+            assert_eq!(rolled(&seen.world), ["w drains"]);
+            let words = "once its volumes are detached (pvc-1, pvc-2, pvc-3 and 1 more), at ";
+            seen.says(RollingOut, "True", Reason::Draining, words);
+        })
+        .when(|world| {
+            // Without an end of its own: the time of the drain ends it.
+            world.wait(300);
+            passes(world, 3);
+        })
+        .then(|seen| assert_eq!(rolled(&seen.world)[1], "w leaves"));
+    draining()
+        .when(|world| {
+            world.held_back.clear();
+            passes(world, 3);
+        })
+        .then(|seen| assert_eq!(rolled(&seen.world)[1], "w leaves"));
 }

@@ -67,6 +67,8 @@ pub struct World {
     pub held_back: BTreeMap<String, usize>,
     /// What is wrong with the TLS of the API servers that do not answer; empty where that is not why.
     pub untrusted: &'static str,
+    /// What holds a Node that is deleted.
+    pub finalizers: BTreeMap<String, Vec<String>>,
     /// Control plane machines whose API server does not answer.
     pub mute: BTreeSet<MachineName>,
     counter: u64,
@@ -97,6 +99,7 @@ impl World {
             pods: BTreeMap::new(),
             held_back: BTreeMap::new(),
             untrusted: "",
+            finalizers: BTreeMap::new(),
             mute: BTreeSet::new(),
             counter: 0,
         }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::api::conditions::{Cause, ConditionType, Reason};
 use crate::api::names::MachineName;
+use crate::api::workload::StuckPod;
 use crate::plan::observed::WorkloadHealth;
 use crate::plan::output::Output;
 
@@ -47,10 +48,12 @@ pub(super) enum Blocker {
     Draining {
         node: String,
         left: Option<usize>,
+        volumes: Vec<String>,
+        stuck: Vec<StuckPod>,
         until: Timestamp,
     },
-    /// The Node left over of it is being deleted.
-    NodeGoing { node: String },
+    /// The Node left over of it is being deleted, and for long held by something.
+    NodeGoing { node: String, held: Option<String> },
     /// It is gone and its Node is not, as far as can be told.
     NodeStays,
     /// It is the only one of its control plane.
@@ -189,19 +192,38 @@ impl Blocker {
                     "Machine {machine} is kept until its replacement is available ({missing} missing)"
                 ),
             ),
-            Self::Draining { left, until, .. } => {
-                let left = left.map_or_else(String::new, |left| format!(" ({left} left)"));
+            Self::Draining {
+                left,
+                volumes,
+                stuck,
+                until,
+                ..
+            } => {
+                let what = if volumes.is_empty() {
+                    let left = left.map_or_else(String::new, |left| format!(" ({left} left)"));
+                    format!("its pods are gone{left}")
+                } else {
+                    format!("its volumes are detached ({})", few(volumes))
+                };
+                let stuck: String = stuck.iter().map(why_stuck).collect();
                 (
                     Reason::Draining,
                     format!(
-                        "Machine {machine} leaves once its pods are gone{left}, at {until} at the latest"
+                        "Machine {machine} leaves once {what}, at {until} at the latest{stuck}"
                     ),
                 )
             }
-            Self::NodeGoing { node } => (
-                Reason::NodeLeftOver,
-                format!("Node {node}, left over from Machine {machine}, is being deleted"),
-            ),
+            Self::NodeGoing { node, held } => {
+                let held = held
+                    .as_ref()
+                    .map_or_else(String::new, |it| format!(", and {it}"));
+                (
+                    Reason::NodeLeftOver,
+                    format!(
+                        "Node {node}, left over from Machine {machine}, is being deleted{held}"
+                    ),
+                )
+            }
             Self::NodeStays => {
                 let waits = format!(
                     "Machine {machine} is gone, and its Node has to go, too, before another control plane machine is changed"
@@ -276,6 +298,33 @@ impl Shortage {
             "{healthy} of {n} control plane machines are healthy{except}, too few {what}{follows}"
         )
     }
+}
+
+/// The first few names, and how many more there are.
+fn few(names: &[String]) -> String {
+    const NAMED: usize = 3;
+    let named: Vec<&str> = names.iter().map(String::as_str).take(NAMED).collect();
+    match names.len().saturating_sub(NAMED) {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
+}
+
+/// Why a pod cannot be evicted, as the end of a sentence.
+fn why_stuck(pod: &StuckPod) -> String {
+    let StuckPod {
+        namespace,
+        name,
+        budgets,
+    } = pod;
+    let why = match budgets.as_slice() {
+        [budget] => format!("PodDisruptionBudget {budget} allows no disruption now"),
+        several => format!(
+            "PodDisruptionBudgets {} select it, and a pod of several budgets is never evicted: delete all but one",
+            several.join(", ")
+        ),
+    };
+    format!("; Pod {namespace}/{name} cannot be evicted: {why}")
 }
 
 /// Why nothing can be learned of the cluster, for a person.

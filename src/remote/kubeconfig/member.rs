@@ -161,5 +161,5 @@ pub(super) fn but(names: &[String]) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::expect_used, reason = "a test")]
+#[allow(clippy::expect_used, clippy::panic, reason = "a test")]
 mod tests;

@@ -102,3 +102,36 @@ pub(super) fn named<'de, D: Deserializer<'de>>(
 
     from.deserialize_any(Named(names))
 }
+
+/// The first labels or annotations, whatever their names.
+pub(super) fn first<'de, D: Deserializer<'de>>(
+    from: D,
+    most: usize,
+) -> Result<Vec<(String, String)>, D::Error> {
+    struct First(usize);
+
+    impl<'de> Visitor<'de> for First {
+        type Value = Vec<(String, String)>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("texts by name")
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(Vec::new())
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Self::Value, A::Error> {
+            let mut kept = Vec::new();
+            while kept.len() < self.0
+                && let Some(entry) = from.next_entry()?
+            {
+                kept.push(entry);
+            }
+            while from.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+            Ok(kept)
+        }
+    }
+
+    from.deserialize_any(First(most))
+}

@@ -19,6 +19,9 @@ const MOST_PAGES: usize = 100;
 /// Most characters of a name (Kubernetes, "DNS subdomain names") and of a uid.
 const MAX_NAME: usize = 253;
 const MAX_UID: usize = 64;
+/// Most characters of a finalizer, and how many of them are told (Kubernetes, "Finalizers": qualified names).
+const MAX_FINALIZER: usize = 253 + 1 + 63;
+const MOST_FINALIZERS: usize = 4;
 /// Addresses of a Node that are looked at.
 const MOST_ADDRESSES: usize = 16;
 
@@ -69,6 +72,7 @@ struct NodeMeta {
     #[serde(default, deserialize_with = "annotations")]
     annotations: BTreeMap<String, String>,
     deletion_timestamp: Option<String>,
+    finalizers: Option<Vec<String>>,
 }
 
 fn labels<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
@@ -126,7 +130,9 @@ fn view(node: Node) -> Option<NodeView> {
         labels,
         annotations,
         deletion_timestamp,
+        finalizers,
     } = metadata;
+    let deleting = deletion_timestamp.is_some();
     let plain_name = name.len() <= MAX_NAME && name.split('.').all(is_dns_label);
     let plain_uid = (1..=MAX_UID).contains(&uid.len())
         && uid
@@ -155,7 +161,14 @@ fn view(node: Node) -> Option<NodeView> {
         ready: status.conditions.iter().flatten().any(is_ready),
         control_plane: labels.contains_key(CONTROL_PLANE_LABEL)
             || labels.contains_key(OLD_CONTROL_PLANE_LABEL),
-        deleting: deletion_timestamp.is_some(),
+        deleting,
+        deleting_since: deletion_timestamp.and_then(|since| since.parse().ok()),
+        finalizers: finalizers
+            .into_iter()
+            .flatten()
+            .filter(|finalizer| deleting && is_qualified(finalizer))
+            .take(MOST_FINALIZERS)
+            .collect(),
         kubelet_minor: status
             .node_info
             .and_then(|info| minor(&info.kubelet_version)),
@@ -168,7 +181,15 @@ fn view(node: Node) -> Option<NodeView> {
             .get(DRAINING_ANNOTATION)
             .and_then(|since| since.parse().ok()),
         pods_left: None,
+        volumes: Vec::new(),
+        stuck: Vec::new(),
     })
+}
+
+/// Whether a text is made of the characters of a qualified name, like a finalizer's.
+fn is_qualified(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
+    (1..=MAX_FINALIZER).contains(&name.len()) && name.bytes().all(plain)
 }
 
 /// The minor version in `v1.37.2` or `v1.37.2+k3s1`.
@@ -223,6 +244,22 @@ mod tests {
             ..NodeView::default()
         };
         assert_eq!(page, Some((vec![expected], "abc-_=".to_owned())));
+    }
+
+    #[test]
+    fn what_holds_a_node_that_is_being_deleted_is_told() {
+        let held = |since: &Value| {
+            let finalizers = ["cloud.example/lb", "a b", "x/1", "x/2", "x/3", "x/4"];
+            let mut node = json!({"metadata": {"name": "w", "uid": "u", "finalizers": finalizers}});
+            node["metadata"]["deletionTimestamp"] = since.clone();
+            let (nodes, _) = page(&json!({}), &node).unwrap_or_default();
+            let node = nodes.into_iter().next().unwrap_or_default();
+            (node.deleting, node.deleting_since, node.finalizers.len())
+        };
+        let since = "2026-01-01T00:00:00Z".parse().ok();
+        assert_eq!(held(&json!("2026-01-01T00:00:00Z")), (true, since, 4));
+        assert_eq!(held(&json!("soon")), (true, None, 4));
+        assert_eq!(held(&Value::Null), (false, None, 0));
     }
 
     #[test]

@@ -8,8 +8,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::json_request;
-use super::list::{list, named, page};
+use super::list::{first, list, named, page};
+use super::{is_plain_name, json_request};
 use crate::api::names::is_dns_label;
 use crate::remote::deadlines::EVICTION;
 
@@ -17,17 +17,19 @@ use crate::remote::deadlines::EVICTION;
 const MOST_PAGES: usize = 40;
 const KIND: &str = "PodList";
 const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
-/// Most characters of a pod's name (Kubernetes, "DNS subdomain names").
-const MAX_NAME: usize = 253;
+/// Labels of a pod that are looked at: by these it belongs to a budget.
+const MOST_LABELS: usize = 20;
 
 /// A pod that has to go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodView {
-    namespace: String,
-    name: String,
+    pub(super) namespace: String,
+    pub(super) name: String,
     uid: String,
     /// Whether it is on its way already.
-    terminating: bool,
+    pub(super) terminating: bool,
+    /// The first of its labels.
+    pub(super) labels: Vec<(String, String)>,
 }
 
 /// The pods of a Node that have to go; `None` where they could not all be read. The Node's name is a checked one.
@@ -107,7 +109,13 @@ struct PodMeta {
     deletion_timestamp: Option<String>,
     #[serde(default, deserialize_with = "annotations")]
     annotations: BTreeMap<String, String>,
+    #[serde(default, deserialize_with = "labels")]
+    labels: Vec<(String, String)>,
     owner_references: Option<Vec<Owner>>,
+}
+
+fn labels<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(String, String)>, D::Error> {
+    first(from, MOST_LABELS)
 }
 
 fn annotations<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
@@ -145,21 +153,16 @@ fn view(pod: Pod) -> Option<PodView> {
         name,
         uid,
         deletion_timestamp,
+        labels,
         ..
     } = pod.metadata;
-    // A part of a pod's name may be longer than a label.
-    let is_part = |part: &str| {
-        !part.is_empty()
-            && part
-                .bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-    };
-    let plain = is_dns_label(&namespace) && name.len() <= MAX_NAME && name.split('.').all(is_part);
+    let plain = is_dns_label(&namespace) && is_plain_name(&name);
     plain.then_some(PodView {
         namespace,
         name,
         uid,
         terminating: deletion_timestamp.is_some(),
+        labels,
     })
 }
 

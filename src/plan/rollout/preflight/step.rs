@@ -7,6 +7,7 @@ use crate::api::status::Role;
 use crate::plan::health::Health;
 use crate::plan::observed::{SshKeyView, elapsed};
 use crate::plan::patience::DRAIN_MARK_OLD_AFTER;
+use crate::plan::remarks::held;
 use crate::plan::rollout::blocker::Blocker;
 use crate::plan::targets::key_is_unknown;
 
@@ -86,12 +87,15 @@ impl Preflight<'_> {
             // A mark of an earlier day gave these pods no time.
             return drain;
         }
-        if node.pods_left == Some(0) || drained_for >= patience {
+        let is_empty = node.pods_left == Some(0) && node.volumes.is_empty();
+        if is_empty || drained_for >= patience {
             return Verdict::Go(Step::Release);
         }
         Verdict::Hold(Blocker::Draining {
             node: node.name.clone(),
             left: node.pods_left,
+            volumes: node.volumes.clone(),
+            stuck: node.stuck.clone(),
             until: since.saturating_add(patience).unwrap_or(since),
         })
     }
@@ -117,8 +121,15 @@ impl Preflight<'_> {
             };
             if let Some(node) = self.observed().node(machine) {
                 if node.deleting {
+                    let held = held(node, self.known.now);
+                    let nobody_waits = held.is_some() && self.rules_of(machine) == Role::Worker;
                     let node = node.name.clone();
-                    return Verdict::Hold(Blocker::NodeGoing { node });
+                    let going = Blocker::NodeGoing { node, held };
+                    return if nobody_waits {
+                        Verdict::Stop(going)
+                    } else {
+                        Verdict::Hold(going)
+                    };
                 }
                 return Verdict::Go(Step::DeleteNode {
                     name: node.name.clone(),

@@ -1,0 +1,235 @@
+//! How far the drain of a Node is: which pods are left, which budgets hold them, and which volumes are still attached. Hostile input, as
+//! Nodes are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::Client;
+use kube::core::{Selector, SelectorExt as _};
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use super::list::{list, page};
+use super::pods::{self, PodView};
+use super::{get, is_plain_name};
+use crate::api::workload::{NodeView, StuckPod};
+use crate::remote::answer::decoded;
+
+/// Most bytes of the budgets of a namespace.
+const MAX_BUDGETS: usize = 256 * 1024;
+/// Namespaces whose budgets are looked at, and pods that are told of.
+const MOST_NAMESPACES: usize = 3;
+const MOST_STUCK: usize = 3;
+/// Time for the budgets: without them, the drain goes on as well.
+const BUDGETS: Duration = Duration::from_secs(1);
+const BUDGET_KIND: &str = "PodDisruptionBudgetList";
+const ATTACHMENT_KIND: &str = "VolumeAttachmentList";
+/// Pages of the volumes of all Nodes.
+const MOST_PAGES: usize = 200;
+/// Volumes of one Node that are kept.
+const MOST_VOLUMES: usize = 256;
+
+/// Notes at a Node that is drained how far that is. What cannot be listed may still be there.
+pub(super) async fn look(client: &Client, node: &mut NodeView) {
+    let Some(pods) = pods::to_evict(client, &node.name).await else {
+        return;
+    };
+    if pods.is_empty() {
+        let Some(volumes) = attached(client, &node.name).await else {
+            return;
+        };
+        node.volumes = volumes;
+    } else {
+        let stuck = timeout(BUDGETS, stuck(client, &pods)).await;
+        node.stuck = stuck.unwrap_or_default();
+    }
+    node.pods_left = Some(pods.len());
+}
+
+/// The volumes that are attached to a Node; `None` where they could not all be read.
+async fn attached(client: &Client, node: &str) -> Option<Vec<String>> {
+    let mut volumes = Vec::new();
+    let take = |page: Vec<Attachment>| {
+        let own = page.into_iter().filter(|it| it.spec.node_name == node);
+        volumes.extend(own.map(Attachment::volume));
+        volumes.truncate(MOST_VOLUMES);
+        Some(())
+    };
+    let path = "/apis/storage.k8s.io/v1/volumeattachments?";
+    list(client, path, ATTACHMENT_KIND, MOST_PAGES, take).await?;
+    volumes.sort();
+    volumes.dedup();
+    Some(volumes)
+}
+
+#[derive(Deserialize)]
+struct Attachment {
+    spec: AttachmentSpec,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AttachmentSpec {
+    node_name: String,
+    #[serde(default)]
+    source: Source,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Source {
+    persistent_volume_name: Option<String>,
+}
+
+impl Attachment {
+    fn volume(self) -> String {
+        let name = self.spec.source.persistent_volume_name;
+        let plain = name.filter(|name| is_plain_name(name));
+        plain.unwrap_or_else(|| "an inline volume".to_owned())
+    }
+}
+
+/// Pods that their budgets do not let go of, the first of them.
+async fn stuck(client: &Client, pods: &[PodView]) -> Vec<StuckPod> {
+    let stay = || pods.iter().filter(|pod| !pod.terminating);
+    let namespaces: BTreeSet<&str> = stay().map(|pod| pod.namespace.as_str()).collect();
+    let mut budgets = BTreeMap::new();
+    for namespace in namespaces.into_iter().take(MOST_NAMESPACES) {
+        let path = format!("/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets?limit=50");
+        if let Some((200, body)) = get(client, &path, MAX_BUDGETS).await
+            && let Some(of) = decoded(body, budgets_of_page).await
+        {
+            budgets.insert(namespace, of);
+        }
+    }
+    let held = stay().filter_map(|pod| held_by(pod, budgets.get(pod.namespace.as_str())?));
+    held.take(MOST_STUCK).collect()
+}
+
+/// The pod with the budgets that hold it; `None` where none does. A pod of two budgets is never evicted (Kubernetes, "API-initiated
+/// eviction").
+fn held_by(pod: &PodView, budgets: &[Budget]) -> Option<StuckPod> {
+    let labels: BTreeMap<String, String> = pod.labels.iter().cloned().collect();
+    let own = || budgets.iter().filter(|it| it.selector.matches(&labels));
+    let holds = own().count() > 1 || own().any(|it| it.allowed <= 0);
+    holds.then(|| StuckPod {
+        namespace: pod.namespace.clone(),
+        name: pod.name.clone(),
+        budgets: own().map(|it| it.name.clone()).collect(),
+    })
+}
+
+/// A `PodDisruptionBudget`.
+struct Budget {
+    name: String,
+    selector: Selector,
+    /// How many pods it lets go of now.
+    allowed: i64,
+}
+
+fn budgets_of_page(body: &[u8]) -> Option<Vec<Budget>> {
+    let (sent, _) = page::<SentBudget>(body, BUDGET_KIND)?;
+    let budgets = sent.into_iter().filter_map(|budget| {
+        // Without a selector it selects no pod.
+        let selector = Selector::try_from(budget.spec.selector?).ok()?;
+        let name = budget.metadata.name;
+        is_plain_name(&name).then_some(Budget {
+            name,
+            selector,
+            allowed: budget.status.disruptions_allowed,
+        })
+    });
+    Some(budgets.collect())
+}
+
+#[derive(Deserialize)]
+struct SentBudget {
+    metadata: Named,
+    #[serde(default)]
+    spec: BudgetSpec,
+    #[serde(default)]
+    status: BudgetStatus,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+}
+
+#[derive(Default, Deserialize)]
+struct BudgetSpec {
+    selector: Option<LabelSelector>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct BudgetStatus {
+    disruptions_allowed: i64,
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::remote::workload::pods::pods_of_page;
+
+    fn pod(labels: &Value) -> PodView {
+        let list = json!({"kind": "PodList", "items": [{"metadata": {
+            "namespace": "shop", "name": "web-0", "uid": "u", "labels": labels,
+        }}]});
+        let (pods, _) = pods_of_page(list.to_string().as_bytes()).unwrap();
+        pods.into_iter().next().unwrap()
+    }
+
+    fn budget(name: &str, selector: &Value, allowed: i64) -> Value {
+        json!({"metadata": {"name": name}, "spec": {"selector": selector}, "status": {"disruptionsAllowed": allowed}})
+    }
+
+    #[test]
+    fn a_pod_that_its_budgets_hold_is_told_with_them() {
+        let web = json!({"matchLabels": {"app": "web"}});
+        let other = json!({"matchLabels": {"app": "db"}});
+        let tier = json!({"matchExpressions": [{"key": "tier", "operator": "Exists"}]});
+        let pod = pod(&json!({"app": "web", "tier": "front"}));
+        for (budgets, expected) in [
+            (vec![], None),
+            (vec![budget("web", &web, 1)], None),
+            (vec![budget("web", &web, 0)], Some(vec!["web"])),
+            (vec![budget("db", &other, 0)], None),
+            (vec![budget("none", &Value::Null, 0)], None),
+            (vec![budget("all", &json!({}), 0)], Some(vec!["all"])),
+            (
+                vec![budget("web", &web, 5), budget("tier", &tier, 5)],
+                Some(vec!["web", "tier"]),
+            ),
+            (vec![budget("../x", &web, 0)], None),
+        ] {
+            let list = json!({"kind": BUDGET_KIND, "items": budgets});
+            let read = budgets_of_page(list.to_string().as_bytes()).unwrap();
+            let stuck = held_by(&pod, &read);
+            let names = stuck.map(|it| it.budgets);
+            let expected = expected.map(|it| it.into_iter().map(str::to_owned).collect());
+            assert_eq!(names, expected, "{list}");
+        }
+        assert!(budgets_of_page(b"{\"kind\": \"PodList\", \"items\": []}").is_none());
+    }
+
+    #[test]
+    fn volumes_are_told_by_the_name_of_their_persistent_volume() {
+        let volume = |source: &Value| {
+            let sent = json!({"spec": {"nodeName": "w", "source": source}});
+            serde_json::from_value::<Attachment>(sent).unwrap().volume()
+        };
+        assert_eq!(volume(&json!({"persistentVolumeName": "pvc-1"})), "pvc-1");
+        for odd in [
+            json!({}),
+            json!({"persistentVolumeName": "\u{1b}[31m"}),
+            json!({"inlineVolumeSpec": {}}),
+        ] {
+            assert_eq!(volume(&odd), "an inline volume");
+        }
+    }
+}
