@@ -276,3 +276,30 @@ pub fn crd() -> CustomResourceDefinition {
     }
     crd
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::crd;
+
+    /// The places of a schema where the API server would write a default.
+    fn defaults(schema: &Value, at: &str) -> Vec<String> {
+        let own = schema.get("default").map(|_| at.to_owned());
+        let properties = schema["properties"].as_object().into_iter().flatten();
+        let properties = properties.map(|(name, schema)| defaults(schema, &format!("{at}.{name}")));
+        let items = schema.get("items").map(|schema| defaults(schema, at));
+        let below = properties.chain(items).flatten();
+        own.into_iter().chain(below).collect()
+    }
+
+    /// To a tool that compares what was applied with what is stored, a default in a spec is drift.
+    #[test]
+    fn nothing_is_written_into_a_spec() {
+        let definition = serde_json::to_value(crd()).unwrap_or_default();
+        let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        let spec = &schema["properties"]["spec"];
+        assert!(spec["properties"]["rollout"]["properties"].is_object());
+        assert_eq!(defaults(spec, "spec"), Vec::<String>::new());
+    }
+}
