@@ -180,7 +180,7 @@ pub enum Attention {
 
 impl Attention {
     /// What does not pass by itself.
-    const FOR_A_PERSON: [Reason; 24] = [
+    const FOR_A_PERSON: [Reason; 25] = [
         Reason::InvalidSpec,
         Reason::GitRepoMissing,
         Reason::PinNotSupported,
@@ -195,6 +195,7 @@ impl Attention {
         Reason::LedgerUnreadable,
         Reason::MachineInUse,
         Reason::MachineMissing,
+        Reason::MachineNameUnusable,
         Reason::MachineAddressMalformed,
         Reason::TooFewMachines,
         Reason::KubeconfigUnsafe,
@@ -207,7 +208,7 @@ impl Attention {
         Reason::ControlPlaneLost,
     ];
     /// What may pass by itself.
-    const MAY_PASS: [Reason; 13] = [
+    const MAY_PASS: [Reason; 14] = [
         Reason::RefUnresolved,
         Reason::MachineUndiscoverable,
         Reason::GivingBack,
@@ -219,6 +220,7 @@ impl Attention {
         Reason::QuorumAtRisk,
         Reason::ClusterUnreachable,
         Reason::NodeNotReady,
+        Reason::DuplicateNode,
         Reason::MemberNotRemoved,
         Reason::ApiRefused,
     ];

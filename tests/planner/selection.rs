@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use nico::api::conditions::{ConditionType::MachinesAvailable, Reason};
+use nico::api::conditions::{
+    ConditionType::{MachinesAvailable, Stalled},
+    Reason,
+};
 use nico::api::metadata::CUT;
 use nico::api::status::{MachineState, Role};
 use serde_json::json;
@@ -230,6 +233,14 @@ fn a_machine_whose_name_cannot_be_used_is_told() {
             let said = &seen.condition(MachinesAvailable).message;
             // The workers are all there.
             assert!(!said.contains("w-01") && !said.contains("cp-02"), "{said}");
+        })
+        .when(|world| {
+            world.pass(PROD);
+            world.wait(60);
+        })
+        .then(|seen| {
+            let words = "Machine cp-01.lab";
+            seen.says(Stalled, "True", Reason::MachineNameUnusable, words);
         })
         .when(|world| {
             let new = machine("c").cp();
