@@ -118,10 +118,10 @@ pub fn plan(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
         write(&known, &prerequisites)
     };
     let confirmed = marks::confirm(observed, &claims.given_back);
-    let told = Output::concat([pin.tell(), remarks::remarks(&known)]);
+    let (told, remarked) = (pin.tell(), remarks::remarks(&known));
     let stuck = release::stuck(observed, now);
     let output = Output::concat([
-        confirmed, keys, borne, tried, late, compared, told, stuck, written,
+        confirmed, keys, borne, tried, late, compared, told, stuck, written, remarked,
     ]);
     let mistakes = status::keep_mistake_clocks(observed, &selection, &output.waits, now);
     let output = Output::concat([output, mistakes]);
