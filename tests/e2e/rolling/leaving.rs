@@ -2,7 +2,8 @@
 
 use k8s_openapi::api::core::v1::{Node, Pod, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use k8s_openapi::api::storage::v1::VolumeAttachment;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use rig::crds::Generation;
 use rig::judge::rollout::Rules;
 use rig::wait::wait_describing;
@@ -84,6 +85,21 @@ fn is_cordoned(node: &Node) -> bool {
     node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true)
 }
 
+/// A volume that is attached to a Node.
+async fn attachment(case: &Case, node: &str, name: &str) -> Api<VolumeAttachment> {
+    let client = case.world.workload().control_plane().client();
+    let api: Api<VolumeAttachment> = Api::all(client);
+    let attachment = json!({
+        "metadata": {"name": name},
+        "spec": {"attacher": "csi.example.com", "nodeName": node, "source": {"persistentVolumeName": name}},
+    });
+    let attachment = serde_json::from_value(attachment).unwrap();
+    api.create(&PostParams::default(), &attachment)
+        .await
+        .unwrap();
+    api
+}
+
 over_both![a_worker_leaves_once_its_pods_may_go_and_stays_after_a_change_of_mind];
 
 async fn a_worker_leaves_once_its_pods_may_go_and_stays_after_a_change_of_mind(
@@ -99,6 +115,8 @@ async fn a_worker_leaves_once_its_pods_may_go_and_stays_after_a_change_of_mind(
         .await;
     case.says("RollingOut", "Draining", "once its pods are gone (1 left)")
         .await;
+    let held = "/kept cannot be evicted: PodDisruptionBudget kept allows no disruption now";
+    case.says("RollingOut", "Draining", held).await;
     wait_node(&case, "w-02 is cordoned", is_cordoned).await;
     assert!(pods.get_opt("free").await.unwrap().is_none());
     case.nothing_but(before, &[]).await;
@@ -126,7 +144,12 @@ async fn a_worker_leaves_once_its_pods_may_go_and_stays_after_a_change_of_mind(
     allow_one(&budgets, "kept").await;
     case.nothing_but(before, &[]).await;
     assert!(pods.get_opt("kept").await.unwrap().is_some());
+    let volumes = attachment(&case, "w-02", "pv-1").await;
     case.edit("prod", json!({"paused": false})).await;
+    let waits = "once its volumes are detached (pv-1)";
+    case.says("RollingOut", "Draining", waits).await;
+    let gone = DeleteParams::default();
+    volumes.delete("pv-1", &gone).await.unwrap();
     let left = |status: &Value| {
         condition(status, "Ready")["status"] == "True"
             && in_flight(status).is_empty()
