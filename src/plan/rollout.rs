@@ -276,6 +276,7 @@ fn end_entries(preflight: &Preflight<'_>) -> Ended {
     let observed = known.observed;
     let mut blocked = Vec::new();
     let mut done = Vec::new();
+    let mut pauses = Vec::new();
     for entry in observed.entries() {
         match preflight.decide(&entry.machine) {
             Verdict::Go(_) | Verdict::Hold(_) => continue,
@@ -298,16 +299,20 @@ fn end_entries(preflight: &Preflight<'_>) -> Ended {
             None
         };
         match blocker {
-            Some(blocker) => blocked.push((entry.machine.clone(), blocker)),
+            Some(blocker) => {
+                pauses.push(slot::keep_pause(known, entry));
+                blocked.push((entry.machine.clone(), blocker));
+            }
             None => done.push(entry),
         }
     }
     // One that only waits holds up nothing that may go on beside it.
     let (ends, output) = slot::end(known, &done);
+    pauses.push(output);
     Ended {
         ends,
         blocked,
-        output,
+        output: Output::concat(pauses),
     }
 }
 

@@ -71,6 +71,21 @@ pub(super) fn end(known: &Known<'_>, entries: &[&Entry]) -> (bool, Output) {
     (!output.actions.is_empty(), output)
 }
 
+/// Lets the pause go on in which older requests may still land, while something else keeps the entry: it began with the ledger as it
+/// stands, whatever else is waited for.
+pub(super) fn keep_pause(known: &Known<'_>, entry: &Entry) -> Output {
+    let mut output = Output::default();
+    let gone = known.observed.controlled(&entry.machine).is_none();
+    if let LedgerView::Ours(version, _) = &known.observed.ledger
+        && gone
+        && entry.state == EntryState::Releasing
+    {
+        let clock = Clock::NoChild(entry.machine.clone(), version.clone());
+        output.keep(known.observed, clock, known.now);
+    }
+    output
+}
+
 /// A take: the entries of machines made, or renewed. An entry of the control plane stays one until it ends: a POST of
 /// before may still land.
 pub(super) fn take<'a>(

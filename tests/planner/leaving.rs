@@ -7,9 +7,10 @@ use nico::api::conditions::{
     ConditionType::{RollingOut, Stalled},
     Reason,
 };
+use nico::plan::observed::SecretView;
 use serde_json::json;
 
-use crate::given::{Given, PROD, cluster, given, machine, settled};
+use crate::given::{Given, PROD, Seen, cluster, given, machine, settled};
 use crate::rollout::{name, passes, ready, rolled};
 use crate::world::World;
 
@@ -125,6 +126,44 @@ fn a_dead_one_of_two_leaves_only_with_a_persons_word() {
             assert!(seen.world.ready(PROD), "{}", seen.world.story());
             assert_eq!(rolled(&seen.world), ["b leaves", "node b", "a"]);
         });
+}
+
+/// The pause says until when it lasts, and a kubeconfig that is missing for a while does not begin it again.
+#[test]
+fn the_safety_pause_says_when_it_ends_and_goes_on_without_a_kubeconfig() {
+    let mut seen = ready().when(|world| asks_for(world, &["a", "b"], &["v", "w"]));
+    let pauses = |seen: &Seen| {
+        let flights = seen.plan.in_flight.values();
+        let texts: Vec<String> = flights.map(|flight| flight.waiting_for.clone()).collect();
+        texts
+            .iter()
+            .any(|text| text.starts_with("the safety pause after its release, until 20"))
+    };
+    let mut passes = 0;
+    while !pauses(&seen) {
+        passes += 1;
+        assert!(passes < 60, "{}", seen.world.story());
+        seen = seen.when(|world| {
+            world.pass(PROD);
+            world.work();
+        });
+    }
+    seen.when(|world| {
+        world.wait(60);
+        world.cluster(PROD).kubeconfig.secret = SecretView::Absent;
+        world.pass(PROD);
+        world.wait(30);
+        world.cluster(PROD).kubeconfig.secret = SecretView::Ours;
+        world.pass(PROD);
+        world.wait(30);
+    })
+    .then(|seen| assert!(!seen.observed.entries().is_empty()))
+    .when(|world| {
+        world.pass(PROD);
+    })
+    .then(|seen| {
+        assert!(seen.observed.entries().is_empty(), "{}", seen.world.story());
+    });
 }
 
 /// The pods go first, then the configuration, then the Node; the others are told once.
