@@ -28,6 +28,7 @@ The management cluster, in which NICO runs:
 
     kubectl get kcluster,machines,nixosconfigurations
     kubectl describe kcluster demo
+    kubectl get kcluster demo -o jsonpath='{{range .status.machines[*]}}{{.name}}{{\"\\t\"}}{{.state}}{{\"\\t\"}}{{.message}}{{\"\\n\"}}{{end}}'
     kubectl explain kcluster.spec
 
 The cluster that it created:

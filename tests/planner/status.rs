@@ -117,7 +117,8 @@ fn the_first_word_on_a_new_generation_is_ready_only_where_live_reads_say_so() {
         })
     })
     .then(|seen| {
-        seen.says(Ready, "False", Reason::OutOfDate, "a is out of date");
+        let words = "a, w are out of date (gitRepo)";
+        seen.says(Ready, "False", Reason::OutOfDate, words);
     });
 }
 

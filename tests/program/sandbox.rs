@@ -221,7 +221,7 @@ async fn its_commands_work_and_sigterm_ends_it() {
                 .any(|word| line.contains(word))
         })
         .collect();
-    assert_eq!(commands.len(), 5, "{commands:?}");
+    assert_eq!(commands.len(), 6, "{commands:?}");
     let script = format!(
         "set -e; {}; {}; kubectl apply -f demo.yaml; head -n 1 nico.log; stat -c %a demo.kubeconfig",
         enter.trim(),
@@ -235,6 +235,7 @@ async fn its_commands_work_and_sigterm_ends_it() {
         "KIND:       KubernetesCluster",
         "worker-02   Ready",
         "edge-01",
+        "worker-02\tConfirmed\t",
         "\n600\n",
     ] {
         assert!(said.contains(text), "{text:?} is missing:\n{said}");

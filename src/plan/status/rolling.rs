@@ -43,7 +43,6 @@ fn newcomers(observed: &Observed, plan: &Plan, role: Role) -> Option<String> {
 
 /// What is being changed, what it waits for, and what else is out of date: few machines by name, many by number.
 pub(super) fn rolling_out(observed: &Observed, plan: &Plan) -> Condition {
-    const NAMED: usize = 5;
     let waits = || {
         let waits = plan.waits.iter();
         waits.filter(|wait| wait.condition == ConditionType::RollingOut)
@@ -70,18 +69,19 @@ pub(super) fn rolling_out(observed: &Observed, plan: &Plan) -> Condition {
         problems.push(format!("{} next", they(&next, "is", "are")));
     }
     problems.extend(waits().map(|wait| wait.cause.message.clone()));
-    let others = || {
-        let mut outdated = plan.outdated.iter();
-        std::iter::from_fn(move || outdated.next())
-            .filter(|(machine, _)| !plan.in_flight.contains_key(*machine))
-    };
-    problems.extend(others().take(NAMED).map(|(machine, differences)| {
-        format!("{machine} is out of date ({})", listed(differences))
-    }));
-    let more = others().count().saturating_sub(NAMED);
-    if more > 0 {
-        problems.push(format!("{more} more are out of date"));
+    let others = plan.outdated.iter();
+    let others = others.filter(|(machine, _)| !plan.in_flight.contains_key(*machine));
+    let mut outdated: BTreeMap<String, Vec<&MachineName>> = BTreeMap::new();
+    for (machine, differences) in others {
+        outdated
+            .entry(listed(differences))
+            .or_default()
+            .push(machine);
     }
+    problems.extend(outdated.into_iter().map(|(differences, machines)| {
+        let are = they(&machines, "is", "are");
+        format!("{are} out of date ({differences})")
+    }));
     for role in Role::ALL {
         let leaving: Vec<_> = plan.selection.of(role).leaving.iter().collect();
         if !leaving.is_empty() {
