@@ -63,8 +63,12 @@ pub enum Reason {
     FullInstallUnsafe,
     /// NIO's resources are not served.
     NIOMissing,
-    /// This generation of NIO is not supported.
-    NIONotSupported,
+    /// A Job of NIO's has not ended for too long.
+    BlockedByJob,
+    /// A configuration carries the finalizer of another generation of NIO.
+    OldFinalizer,
+    /// NIO cannot make names of its own from the machine's.
+    MachineNameTooLong,
     /// The token Secret is gone while configurations refer to it.
     JoinTokenLost,
     /// A Secret or ConfigMap of that name is not ours.
@@ -180,13 +184,15 @@ pub enum Attention {
 
 impl Attention {
     /// What does not pass by itself.
-    const FOR_A_PERSON: [Reason; 25] = [
+    const FOR_A_PERSON: [Reason; 27] = [
         Reason::InvalidSpec,
         Reason::GitRepoMissing,
         Reason::PinNotSupported,
         Reason::FullInstallUnsafe,
         Reason::NIOMissing,
-        Reason::NIONotSupported,
+        Reason::BlockedByJob,
+        Reason::OldFinalizer,
+        Reason::MachineNameTooLong,
         Reason::JoinTokenLost,
         Reason::SecretConflict,
         Reason::SecretMissing,

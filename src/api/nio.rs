@@ -17,8 +17,10 @@ use super::names::{CLUSTER_LABEL, ObjectName, is_dns_label};
 use super::parsed::{Parsed, parsed};
 use super::read::{few_values, fields, lenient, short};
 
+mod job;
 mod status;
 
+pub use job::{CronJob, Job, JobState, NixCronJob, NixJob};
 pub use status::{NioCondition, NixosConfigurationStatus};
 
 /// Which NIO is installed.
@@ -149,7 +151,7 @@ impl Machine {
 }
 
 /// The fields of a `NixosConfiguration`'s spec that NICO reads.
-const READ_FIELDS: [&str; 9] = [
+const READ_FIELDS: [&str; 10] = [
     "gitRepo",
     "ref",
     "configurationSubdir",
@@ -158,6 +160,7 @@ const READ_FIELDS: [&str; 9] = [
     "onRemoveFlake",
     MACHINE_REF,
     "fullInstall",
+    "dayTwoSchedule",
     ADDITIONAL_FILES,
 ];
 

@@ -9,6 +9,7 @@ use kube::runtime::reflector::{ObjectRef, Store as ClusterStore};
 use kube::runtime::watcher::Event;
 use kube::{Client, ResourceExt as _};
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::background::Background;
@@ -26,7 +27,7 @@ use super::schedule::{
     CONCURRENT_PASSES, NIO_CHECK_PAUSE, NIO_MISSES, PASSES_KEPT_FOR_FIRST_LOOKS,
 };
 use super::settings::OperatorSettings;
-use super::stores::Stores;
+use super::stores::{JobStores, Store, Stores, uid_key};
 use crate::api::cluster::RawCluster;
 use crate::api::metadata::labels;
 use crate::api::names::CLUSTER_LABEL;
@@ -62,6 +63,8 @@ pub struct Context {
     clusters: ClusterStore<RawCluster>,
     health: Arc<Readiness>,
     nio: tokio::sync::Mutex<Detected>,
+    /// Whether an NIO was found that applies by Jobs.
+    by_jobs: watch::Sender<bool>,
 }
 
 /// Which NIO was found, and when.
@@ -98,6 +101,7 @@ impl Context {
             health,
             metrics,
             nio: tokio::sync::Mutex::default(),
+            by_jobs: watch::Sender::new(false),
             memories: Memories::default(),
             wake,
             client,
@@ -153,6 +157,9 @@ impl Context {
                 warn!("no NIO found: the API server serves none of its resources");
             }
         }
+        if generation.is_some_and(|it| nio::of(it).works_by_jobs()) {
+            self.by_jobs.send_replace(true);
+        }
         *detected = Detected {
             at: Some(Instant::now()),
             generation,
@@ -205,6 +212,35 @@ impl Context {
         self.health
             .set(mark::CONFIGURATIONS, self.stores.configurations.is_ready());
         each_once(touched.iter().map(|it| self.of_configuration(it)))
+    }
+
+    /// Waits until an NIO is found that applies by Jobs: no other makes the objects that are watched then.
+    pub(super) fn until_by_jobs(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut by_jobs = self.by_jobs.subscribe();
+        async move {
+            // The sender lives as long as the controller.
+            let _ = by_jobs.wait_for(|by_jobs| *by_jobs).await;
+        }
+    }
+
+    /// Takes a watch event of a Job in, or of an object between it and its configuration; the clusters that it concerns.
+    pub(super) fn take_work<K: kube::Resource<DynamicType = ()>>(
+        &self,
+        store: fn(&JobStores) -> &Store<K>,
+        event: Event<K>,
+    ) -> Vec<ObjectRef<RawCluster>> {
+        let work = &self.stores.work;
+        let touched = store(work).apply(event);
+        each_once(touched.iter().map(|object| {
+            let namespace = object.meta().namespace.clone().unwrap_or_default();
+            let Some(owner) = controller(object.meta()) else {
+                return Vec::new();
+            };
+            let uid = work.configuration_over(&namespace, &owner.uid);
+            let configurations = self.stores.configurations.find(&namespace, &uid_key(&uid));
+            let owners = configurations.iter().filter_map(|held| owner_of(held));
+            owners.collect()
+        }))
     }
 
     /// Sets the readiness marks that no event sets. Never ends: readiness must not wait for the first cluster.

@@ -23,9 +23,11 @@ use kube::runtime::watcher::Event;
 use kube::{Api, Client, ResourceExt as _};
 
 use super::calls::{self, CallError, Object};
-use super::stores::{Store, Stores, configuration_keys, label_key, machine_key, owner_key};
+use super::stores::{
+    JobStores, Store, Stores, configuration_keys, label_key, machine_key, owned_keys, owner_key,
+};
 use crate::api::names::{CLUSTER_LABEL, MachineName};
-use crate::api::nio::{Machine, NixosConfiguration};
+use crate::api::nio::{CronJob, Job, Machine, NixCronJob, NixJob, NixosConfiguration};
 use crate::plan::action::Scope;
 use crate::plan::facts::Facts;
 use crate::plan::observed::ClusterView;
@@ -42,6 +44,7 @@ pub(super) const READS_AT_A_TIME: usize = 16;
 pub struct Sources<'a> {
     machines: Live<'a, Machine>,
     configurations: Live<'a, NixosConfiguration>,
+    jobs: LiveJobs<'a>,
     /// The configurations that were asked for.
     scope: Scope,
 }
@@ -49,17 +52,22 @@ pub struct Sources<'a> {
 impl<'a> Sources<'a> {
     /// What the watches have shown, and nothing else.
     #[must_use]
-    pub fn cached(cached: &'a Stores, namespace: String) -> Self {
+    pub fn cached(cached: &'a Stores, namespace: &str) -> Self {
         Self {
-            machines: Live::new(&cached.machines, namespace.clone(), |_| Vec::new()),
-            configurations: Live::new(&cached.configurations, namespace, configuration_keys),
+            machines: Live::new(&cached.machines, namespace.to_owned(), |_| Vec::new()),
+            configurations: Live::new(
+                &cached.configurations,
+                namespace.to_owned(),
+                configuration_keys,
+            ),
+            jobs: LiveJobs::cached(&cached.work, namespace),
             scope: Scope::Cluster,
         }
     }
 
     /// Nothing, where NIO's resources are not served.
     #[must_use]
-    pub fn none(cached: &'a Stores, namespace: String) -> Self {
+    pub fn none(cached: &'a Stores, namespace: &str) -> Self {
         let mut none = Self::cached(cached, namespace);
         (none.machines.all, none.configurations.all) = (true, true);
         none
@@ -73,7 +81,7 @@ impl<'a> Sources<'a> {
         scope: Scope,
     ) -> Result<Self, CallError> {
         let namespace = &cluster.namespace;
-        let mut sources = Self::cached(cached, namespace.clone());
+        let mut sources = Self::cached(cached, namespace);
         sources.scope = scope;
         sources.machines.api = Some(Api::namespaced(client.clone(), namespace));
         let api = Api::namespaced(client.clone(), namespace);
@@ -103,6 +111,18 @@ impl<'a> Sources<'a> {
             }
         }
         Ok(sources)
+    }
+
+    /// Reads all Jobs of the namespace, and whose they are: they bear no label by which those of a cluster could be told.
+    pub async fn read_jobs(&mut self, client: &Client) -> Result<(), CallError> {
+        self.jobs.read(client).await
+    }
+
+    /// The Jobs that apply a configuration.
+    #[must_use]
+    pub fn jobs(&self, configuration: &NixosConfiguration) -> Vec<Arc<Job>> {
+        let uid = configuration.metadata.uid.as_deref();
+        uid.map(|uid| self.jobs.of(uid)).unwrap_or_default()
     }
 
     /// Whether what was read serves a plan of this scope.
@@ -162,6 +182,50 @@ impl<'a> Sources<'a> {
         }
         facts.machines.insert(name, found);
     }
+}
+
+/// The Jobs of a namespace, and the objects between them and the configurations.
+struct LiveJobs<'a> {
+    jobs: Live<'a, Job>,
+    cron_jobs: Live<'a, CronJob>,
+    nix_cron_jobs: Live<'a, NixCronJob>,
+    nix_jobs: Live<'a, NixJob>,
+}
+
+impl<'a> LiveJobs<'a> {
+    fn cached(cached: &'a JobStores, namespace: &str) -> Self {
+        Self {
+            jobs: Live::new(&cached.jobs, namespace.to_owned(), owned_keys),
+            cron_jobs: Live::new(&cached.cron_jobs, namespace.to_owned(), owned_keys),
+            nix_cron_jobs: Live::new(&cached.nix_cron_jobs, namespace.to_owned(), owned_keys),
+            nix_jobs: Live::new(&cached.nix_jobs, namespace.to_owned(), owned_keys),
+        }
+    }
+
+    async fn read(&mut self, client: &Client) -> Result<(), CallError> {
+        self.nix_cron_jobs.read_all(client).await?;
+        self.nix_jobs.read_all(client).await?;
+        self.cron_jobs.read_all(client).await?;
+        // The Jobs last: what owns one of them was made before it.
+        self.jobs.read_all(client).await
+    }
+
+    /// Those of a configuration's uid, by the uids of their controllers.
+    fn of(&self, configuration: &str) -> Vec<Arc<Job>> {
+        let key = owner_key(configuration);
+        let recurring = uids(self.nix_cron_jobs.find(&key));
+        let cron_jobs = recurring.iter().map(|uid| owner_key(uid));
+        let cron_jobs = cron_jobs.flat_map(|key| uids(self.cron_jobs.find(&key)));
+        let once = uids(self.nix_jobs.find(&key)).into_iter();
+        let owners: Vec<String> = cron_jobs.chain(once).chain(recurring.clone()).collect();
+        let jobs = owners.iter().map(|uid| owner_key(uid));
+        jobs.flat_map(|key| self.jobs.find(&key)).collect()
+    }
+}
+
+fn uids<K: kube::Resource>(objects: Vec<Arc<K>>) -> Vec<String> {
+    let uids = objects.into_iter().filter_map(|it| it.meta().uid.clone());
+    uids.collect()
 }
 
 /// Objects of one kind in one namespace: what was read of them, beside what the watch has shown.
@@ -259,6 +323,14 @@ impl<'a, K: Object> Live<'a, K> {
         self.all |= names.is_none();
         self.names.extend(names.into_iter().flatten());
         Ok(())
+    }
+
+    async fn read_all(&mut self, client: &Client) -> Result<(), CallError>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+    {
+        self.api = Some(Api::namespaced(client.clone(), &self.namespace));
+        self.read(None).await
     }
 
     async fn read_by_name(

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
 use kube::runtime::controller::{Config, Controller};
 use kube::runtime::reflector;
+use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tracing::warn;
 
 use crate::api::cluster::RawCluster;
-use crate::api::nio::{Machine, NixosConfiguration};
+use crate::api::nio::{CronJob, Job, Machine, NixCronJob, NixJob, NixosConfiguration};
 
 pub mod act;
 pub mod aside;
@@ -44,6 +46,7 @@ use metrics::Metrics;
 use readiness::Readiness;
 use schedule::{DEBOUNCE, MACHINES_PAGE, PAGE, STARTED_PASSES};
 use settings::OperatorSettings;
+use stores::{JobStores, Store};
 use watch::watch;
 
 /// Why the controller could not run.
@@ -81,6 +84,12 @@ pub async fn run(
         machines.flat_map(move |event| futures::stream::iter(of_machines.take_machine(event)));
     let configurations = configurations
         .flat_map(move |event| futures::stream::iter(of_configurations.take_configuration(event)));
+    let work = [
+        work::<Job>(&context, |work| &work.jobs),
+        work::<CronJob>(&context, |work| &work.cron_jobs),
+        work::<NixCronJob>(&context, |work| &work.nix_cron_jobs),
+        work::<NixJob>(&context, |work| &work.nix_jobs),
+    ];
     let (readiness, closing) = (Arc::clone(&context), Arc::clone(&context));
     let shown = reader.clone();
     let changed = reflector(writer, clusters).filter_map(move |event| {
@@ -91,6 +100,7 @@ pub async fn run(
         .with_config(queue())
         .reconcile_on(machines)
         .reconcile_on(configurations)
+        .reconcile_on(futures::stream::select_all(work))
         .reconcile_on(received(woken))
         .graceful_shutdown_on(async move {
             shutdown.await;
@@ -106,6 +116,26 @@ pub async fn run(
         () = work => Ok(()),
         () = readiness.watch_readiness() => Err(RunError::Ended),
     }
+}
+
+/// The clusters that Jobs of a kind, or what owns them, concern. They are watched once an NIO is found that applies by Jobs.
+fn work<K>(
+    context: &Arc<Context>,
+    store: fn(&JobStores) -> &Store<K>,
+) -> BoxStream<'static, ObjectRef<RawCluster>>
+where
+    K: calls::Object + Send + Sync + 'static,
+    K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+{
+    let Context {
+        client, settings, ..
+    } = &**context;
+    let (api, resync) = (api::<K>(client, settings), settings.resync);
+    let begun = futures::stream::once(context.until_by_jobs());
+    let events = begun.flat_map(move |()| watch(api.clone(), resync, PAGE));
+    let context = Arc::clone(context);
+    let concerned = move |event| futures::stream::iter(context.take_work(store, event));
+    events.flat_map(concerned).boxed()
 }
 
 /// Passes begin at once, and wait for their turn at the gate.

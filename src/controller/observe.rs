@@ -24,6 +24,7 @@ use crate::plan::assemble::{assemble, nodes_of};
 use crate::plan::facts::{
     ClusterFacts, Facts, Freshness, KubeconfigAnswer, KubeconfigQuestion, MapFacts, Needs,
 };
+use crate::plan::nio;
 use crate::plan::observed::{
     ClusterView, KubeconfigView, Observed, SecretView, WorkloadHealth, Works,
 };
@@ -47,8 +48,14 @@ pub async fn read_live<'a>(
     };
     let Context { client, stores, .. } = pass.context;
     let sources = match nio {
-        None => Sources::none(stores, pass.namespace()),
-        Some(_) => Sources::live(client, stores, &view(&live), scope).await?,
+        None => Sources::none(stores, &pass.namespace()),
+        Some(nio) => {
+            let mut sources = Sources::live(client, stores, &view(&live), scope).await?;
+            if nio::of(nio).works_by_jobs() {
+                sources.read_jobs(client).await?;
+            }
+            sources
+        }
     };
     Ok(Some((live, sources)))
 }
@@ -90,6 +97,15 @@ pub fn at_hand(
     let owned = sources.configurations(&owner_key(&view.uid));
     let labelled = sources.configurations(&label_key(&view.name));
     facts.add_configurations(owned.into_iter().chain(labelled));
+    if nio.is_some_and(|nio| nio::of(nio).works_by_jobs()) {
+        let configurations = facts.configurations.values();
+        let jobs = configurations.filter_map(|held| {
+            let jobs = sources.jobs(held);
+            let uid = held.metadata.uid.clone()?;
+            (!jobs.is_empty()).then_some((uid, jobs))
+        });
+        facts.jobs = Arc::new(jobs.collect());
+    }
     facts
 }
 

@@ -27,6 +27,7 @@ use crate::api::cluster::RawCluster;
 use crate::api::conditions::ConditionType;
 use crate::api::status::Role;
 use crate::plan::action::{Action, FinalizerWrite, NodeWork, Plan};
+use crate::plan::nio;
 use crate::plan::observed::Observed;
 use crate::plan::selection::is_short;
 use crate::plan::status::{Refusal, status};
@@ -47,7 +48,7 @@ pub async fn reconcile(
     let span = info_span!("pass", cluster = pass.name(), namespace = pass.namespace());
     let reconciled = async {
         let began = Instant::now();
-        let ended = bounded(&pass).await;
+        let ended = Box::pin(bounded(&pass)).await;
         let outcome = ended
             .as_ref()
             .map_or_else(PassError::outcome, |_| "success");
@@ -81,7 +82,8 @@ async fn bounded(pass: &Pass<'_>) -> Result<Next, PassError> {
 async fn steps(pass: &Pass<'_>) -> Result<Next, PassError> {
     let context = pass.context;
     let nio = context.nio().await.map_err(PassError::Unread)?;
-    if nio.is_some() && !context.stores.are_ready() {
+    let by_jobs = nio.is_some_and(|nio| nio::of(nio).works_by_jobs());
+    if nio.is_some() && !context.stores.are_ready(by_jobs) {
         return Err(PassError::NotListed);
     }
     // What comes while this pass looks wakes the next one.
@@ -91,7 +93,7 @@ async fn steps(pass: &Pass<'_>) -> Result<Next, PassError> {
         default_git_repo: context.settings.default_git_repo.clone(),
         request_timeout: context.settings.request_timeout,
     };
-    let mut sources = Sources::cached(&context.stores, pass.namespace());
+    let mut sources = Sources::cached(&context.stores, &pass.namespace());
     let mut facts = at_hand(pass, &pass.cluster(), &sources, nio);
     let cached = observe(pass, &mut sources, &mut facts, false)
         .await

@@ -10,7 +10,7 @@ use kube::runtime::watcher::Event;
 
 use crate::api::metadata::labels;
 use crate::api::names::CLUSTER_LABEL;
-use crate::api::nio::{Machine, NixosConfiguration};
+use crate::api::nio::{CronJob, Job, Machine, NixCronJob, NixJob, NixosConfiguration};
 use crate::plan::observed::controller;
 
 /// Deleted uids that are remembered; an answer is never so late that more are deleted before it comes.
@@ -295,7 +295,9 @@ pub fn configuration_keys(configuration: &NixosConfiguration) -> Vec<String> {
     let label = labels
         .and_then(|labels| labels.get(CLUSTER_LABEL))
         .map(|cluster| label_key(cluster));
-    machine.into_iter().chain(owner).chain(label).collect()
+    let own = configuration.metadata.uid.as_deref().map(uid_key);
+    let keys = machine.into_iter().chain(owner).chain(label).chain(own);
+    keys.collect()
 }
 
 /// Index key of the configurations that name a machine.
@@ -316,6 +318,80 @@ pub fn owner_key(uid: &str) -> String {
     format!("owner/{uid}")
 }
 
+/// Index of what a configuration owns by others: the uid of its controller, and its own, by which those that it owns find it.
+#[must_use]
+pub fn owned_keys<K: Resource>(object: &K) -> Vec<String> {
+    let meta = object.meta();
+    let owner = controller(meta).map(|owner| owner_key(&owner.uid));
+    let own = meta.uid.as_deref().map(uid_key);
+    owner.into_iter().chain(own).collect()
+}
+
+/// Index key of the object of a uid.
+#[must_use]
+pub fn uid_key(uid: &str) -> String {
+    format!("uid/{uid}")
+}
+
+/// The Jobs of a generation of NIO that applies by Jobs, and the objects between them and the configurations.
+#[derive(Debug)]
+pub struct JobStores {
+    /// Jobs.
+    pub jobs: Store<Job>,
+    /// What makes Jobs by a schedule.
+    pub cron_jobs: Store<CronJob>,
+    /// What NIO makes of a configuration: for each of them a `CronJob`, and now and then a Job.
+    pub nix_cron_jobs: Store<NixCronJob>,
+    /// What it makes to install a machine: for each of them a Job.
+    pub nix_jobs: Store<NixJob>,
+}
+
+impl Default for JobStores {
+    fn default() -> Self {
+        Self {
+            jobs: Store::new(owned_keys),
+            cron_jobs: Store::new(owned_keys),
+            nix_cron_jobs: Store::new(owned_keys),
+            nix_jobs: Store::new(owned_keys),
+        }
+    }
+}
+
+impl JobStores {
+    fn are_ready(&self) -> bool {
+        self.jobs.is_ready()
+            && self.cron_jobs.is_ready()
+            && self.nix_cron_jobs.is_ready()
+            && self.nix_jobs.is_ready()
+    }
+
+    /// The uid of the configuration that an object belongs to whose controller has this uid, as far as its owners are known.
+    #[must_use]
+    pub fn configuration_over(&self, namespace: &str, uid: &str) -> String {
+        fn owner<K: Resource<DynamicType = ()>>(
+            store: &Store<K>,
+            namespace: &str,
+            uid: &str,
+        ) -> Option<String> {
+            let found = store.find(namespace, &uid_key(uid));
+            let owner = controller(found.first()?.meta())?;
+            Some(owner.uid.clone())
+        }
+        let mut uid = uid.to_owned();
+        // Only a `CronJob` is owned by what is owned in turn.
+        for _ in 0..2 {
+            let over = owner(&self.cron_jobs, namespace, &uid)
+                .or_else(|| owner(&self.nix_cron_jobs, namespace, &uid))
+                .or_else(|| owner(&self.nix_jobs, namespace, &uid));
+            match over {
+                Some(over) => uid = over,
+                None => break,
+            }
+        }
+        uid
+    }
+}
+
 /// Machines and configurations together, as the watches have shown them.
 #[derive(Debug)]
 pub struct Stores {
@@ -323,6 +399,8 @@ pub struct Stores {
     pub machines: Store<Machine>,
     /// Configurations.
     pub configurations: Store<NixosConfiguration>,
+    /// Jobs, where NIO applies by Jobs.
+    pub work: JobStores,
 }
 
 impl Default for Stores {
@@ -330,14 +408,17 @@ impl Default for Stores {
         Self {
             machines: Store::new(|_| Vec::new()),
             configurations: Store::new(configuration_keys),
+            work: JobStores::default(),
         }
     }
 }
 
 impl Stores {
-    /// Whether both watches have ended their first list.
+    /// Whether the watches have ended their first lists, with those of Jobs or without.
     #[must_use]
-    pub fn are_ready(&self) -> bool {
-        self.machines.is_ready() && self.configurations.is_ready()
+    pub fn are_ready(&self, with_jobs: bool) -> bool {
+        self.machines.is_ready()
+            && self.configurations.is_ready()
+            && (!with_jobs || self.work.are_ready())
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::api::conditions::{Cause, ConditionType};
 use crate::api::ledger::Ledger;
@@ -48,6 +48,8 @@ pub struct Plan {
     pub question: Option<GitQuestion>,
     /// The revision that each member should have, and each machine that is claimed in this pass.
     pub targets: BTreeMap<MachineName, Revision>,
+    /// It marks by Jobs, which no precondition of these writes covers.
+    pub marks_by_jobs: bool,
 }
 
 /// Which configurations a plan rests on; each includes those before it.
@@ -69,7 +71,7 @@ impl Plan {
             |action: &&Action| matches!(action, Action::Finalizer(FinalizerWrite::Add(..)));
         // That ends the pass: what follows rests on later reads.
         let mut done = self.actions.iter().take_while(|it| !writes_cluster(it));
-        done.any(Action::needs_live_reads)
+        self.marks_by_jobs || done.any(Action::needs_live_reads)
     }
 
     /// Which configurations it rests on. All of the namespace where it makes the first configuration of a machine, which any other may
@@ -162,6 +164,15 @@ impl Action {
         }
     }
 
+    /// Whether it writes down what NIO proves.
+    #[must_use]
+    pub fn marks_a_proof(&self) -> bool {
+        let Self::Configuration(ConfigurationWrite::Mark(_, _, mark)) = self else {
+            return false;
+        };
+        matches!(mark, Mark::Confirmed(_) | Mark::Withdrawn)
+    }
+
     /// Whether the cluster is to be looked at again once it is done, since no watch shows what it wrote.
     #[must_use]
     pub fn wakes(&self) -> bool {
@@ -234,7 +245,7 @@ impl ConfigurationWrite {
     }
 }
 
-/// A quiet write: nothing but metadata of ours.
+/// A quiet write: metadata of ours, and fields that NIO does not apply.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Mark {
     /// It gets the owner and the labels back that it lost by hand: the whole lists.
@@ -245,6 +256,8 @@ pub enum Mark {
     Withdrawn,
     /// A value never used before, so that every older pending write fails.
     Touched,
+    /// These fields of its spec are changed; null for one that is given up.
+    Settled(Map<String, Value>),
     /// NIO's finalizers go, since a person declares that its machine is off; these stay.
     Forced(Vec<String>),
 }
@@ -259,16 +272,17 @@ impl Member<'_> {
 }
 
 impl Mark {
-    /// What is merged into the configuration's metadata; `fresh` is a value never used before.
+    /// What is merged into the configuration; `fresh` is a value never used before.
     #[must_use]
-    pub fn metadata(&self, fresh: &str) -> Value {
-        let annotate = |annotation: &str, value: &str| json!({"annotations": {annotation: value}});
+    pub fn body(&self, fresh: &str) -> Value {
+        let annotate = |annotation: &str, value: &str| json!({"metadata": {"annotations": {annotation: value}}});
         match self {
-            Self::TakenBack(metadata) => metadata.clone(),
+            Self::TakenBack(metadata) => json!({ "metadata": metadata }),
             Self::Confirmed(marker) => annotate(CONFIRMED_ANNOTATION, marker.as_str()),
             Self::Withdrawn => annotate(CONFIRMED_ANNOTATION, WITHDRAWN),
             Self::Touched => annotate(TOUCHED_ANNOTATION, fresh),
-            Self::Forced(finalizers) => json!({ "finalizers": finalizers }),
+            Self::Settled(fields) => json!({ "spec": fields }),
+            Self::Forced(finalizers) => json!({ "metadata": { "finalizers": finalizers } }),
         }
     }
 }

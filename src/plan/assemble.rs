@@ -124,6 +124,7 @@ fn blank(facts: &Facts) -> Observed {
         unheld: BTreeMap::new(),
         credentials: None,
         configurations: Arc::clone(&facts.configurations),
+        jobs: Arc::clone(&facts.jobs),
         machines: machines.collect(),
         misnamed: BTreeMap::new(),
         ssh_keys: BTreeMap::new(),

@@ -20,7 +20,7 @@ use crate::api::nio::Generation;
 use crate::api::status::Role;
 
 use super::cluster_nix::{ClusterNix, Lists};
-use super::nio;
+use super::nio::{self, Nio, Wanted};
 use super::observed::{ClusterView, Member, bears_label, bears_labels, labels};
 use super::writes::{Body, Claim, Rewrite};
 
@@ -42,6 +42,20 @@ pub struct Common {
     pub configuration_subdir: Option<String>,
     /// Name of the credentials Secret.
     pub credentials: Option<String>,
+    /// Whether the disks of a new machine are wiped.
+    pub full_install: bool,
+}
+
+impl Common {
+    /// What NIO is told in its own way.
+    #[must_use]
+    pub fn wanted(&self, paused: bool) -> Wanted<'_> {
+        Wanted {
+            git_ref: self.git_ref.as_deref(),
+            full_install: self.full_install,
+            paused,
+        }
+    }
 }
 
 /// What one machine's configuration is to hold.
@@ -93,6 +107,7 @@ impl Target {
             pinned_since: _,
             configuration_subdir,
             credentials: _,
+            full_install: _,
         } = &self.common;
         let mut digest = self.nix.digest();
         digest.add("gitRepo", git_repo);
@@ -107,7 +122,7 @@ impl Target {
     fn revision_behind(&self, mut digest: FieldDigest) -> Revision {
         let fingerprint = self.ssh_key.as_ref().map(|(_, it)| it.as_str());
         digest.add("flake", &self.flake());
-        digest.add("nio", nio::of(self.common.nio).name());
+        digest.add("nio", self.nio().name());
         digest.add("credentials", &or_none(self.common.credentials.as_deref()));
         digest.add("sshKey", &or_none(fingerprint));
         Revision::from_digest(&digest.finish())
@@ -129,7 +144,7 @@ impl Target {
                 "annotations": { WRITTEN_ANNOTATION: now.to_string() },
                 "ownerReferences": [owner_reference(cluster)],
             },
-            "spec": self.spec(&marker),
+            "spec": self.spec(&marker, self.nio().first_fields(self.common.full_install)),
         });
         Claim {
             machine: self.machine.clone(),
@@ -145,11 +160,13 @@ impl Target {
     pub fn rewrite(&self, member: &Member<'_>, over_unconfirmed: bool, now: Timestamp) -> Rewrite {
         let generation = member.held.metadata.generation.unwrap_or_default();
         let marker = Marker::at_generation(&self.revision(), generation);
-        let mut spec = self.spec(&marker);
+        let wanted = self.common.wanted(false);
+        let mut spec = self.spec(&marker, self.nio().rewritten_fields(member, &wanted));
         for field in ["ref", "configurationSubdir", "credentialsRef"] {
             spec.entry(field).or_insert(Value::Null);
         }
-        let rewritten = if over_unconfirmed {
+        let older_runs = self.nio().older_attempt_runs_for().is_some();
+        let rewritten = if over_unconfirmed && older_runs {
             json!(now.to_string())
         } else {
             Value::Null
@@ -185,6 +202,7 @@ impl Target {
             pinned_since,
             configuration_subdir,
             credentials,
+            full_install: _,
         } = &self.common;
         let text = |field| held.spec.text(field);
         let reference = |field: &str| {
@@ -229,9 +247,8 @@ impl Target {
         );
         differs(
             Difference::FullInstall,
-            held.spec
-                .get("fullInstall")
-                .is_some_and(|value| *value != Value::Bool(false)),
+            self.nio()
+                .full_install_differs(held.spec.get("fullInstall")),
         );
         let marker = member.marker();
         differences.extend(self.file_differences(held, marker.as_ref(), compared));
@@ -250,14 +267,18 @@ impl Target {
         format!("#{}", self.machine)
     }
 
-    fn spec(&self, marker: &Marker) -> Map<String, Value> {
-        let mut spec = Map::new();
+    fn nio(&self) -> &'static dyn Nio {
+        nio::of(self.common.nio)
+    }
+
+    /// All fields, with those that a generation is told in its own way.
+    fn spec(&self, marker: &Marker, own: Map<String, Value>) -> Map<String, Value> {
+        let mut spec = own;
         let mut set = |field: &str, value: Value| spec.insert(field.to_owned(), value);
         set("gitRepo", json!(self.common.git_repo));
         set("flake", json!(self.flake()));
         set("onRemoveFlake", json!(ON_REMOVE_FLAKE));
         set("machineRef", json!({ "name": self.machine }));
-        set("fullInstall", json!(false));
         set("additionalFiles", Value::Array(self.files(marker)));
         if let Some(git_ref) = &self.common.git_ref {
             set("ref", json!(git_ref));

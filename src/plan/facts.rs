@@ -15,7 +15,7 @@ use crate::api::spec::ValidSpec;
 use crate::api::status::Role;
 
 use super::observed::{
-    ClusterView, Configurations, ControlPlaneHosts, Fetch, GitAnswer, WorkloadHealth, Works,
+    ClusterView, Configurations, ControlPlaneHosts, Fetch, GitAnswer, Jobs, WorkloadHealth, Works,
     controller,
 };
 use super::patience::Clock;
@@ -152,6 +152,8 @@ pub struct Facts {
     pub writes: BTreeSet<MachineName>,
     /// Configurations by name: those that this cluster controls, that bear its label, and those of the machines looked up.
     pub configurations: Arc<Configurations>,
+    /// The Jobs of its configurations, where NIO applies by Jobs.
+    pub jobs: Arc<Jobs>,
     /// Machines that were looked up, together with the configurations that bear their name, or name them.
     pub machines: BTreeMap<MachineName, Option<Arc<Machine>>>,
     /// Machines that match the selector of a role and cannot be members, since their names are no DNS labels; by name.
@@ -199,6 +201,7 @@ impl Facts {
             live: false,
             writes: BTreeSet::new(),
             configurations: Arc::default(),
+            jobs: Arc::default(),
             machines: BTreeMap::new(),
             misnamed: BTreeMap::new(),
             from_watch: BTreeSet::new(),

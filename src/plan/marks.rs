@@ -2,9 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use super::action::{Action, ChildWrite, Mark};
+use crate::api::names::MachineName;
+
+use super::action::{Action, ChildWrite, ConfigurationWrite, Mark, SlotWrite};
 use super::confirmed::Proof;
-use super::desired;
+use super::desired::{self, Common};
+use super::known::Known;
+use super::nio;
 use super::observed::Observed;
 use super::output::Output;
 
@@ -23,6 +27,48 @@ pub fn confirm(observed: &Observed, given_back: &BTreeSet<String>) -> Output {
             _ => None,
         })
         .collect()
+}
+
+/// Changes what NIO does not apply in the specs of members that nothing else of this plan writes.
+pub fn settle(known: &Known<'_>, common: &Common, paused: bool, others: &[&Output]) -> Output {
+    let mut output = Output::default();
+    let observed = known.observed;
+    let actions = others.iter().flat_map(|other| &other.actions);
+    let written: BTreeSet<&str> = actions.flat_map(written_by).collect();
+    let ours_alone = observed.members().filter(|it| {
+        it.controlled
+            && !it.is_deleting()
+            && observed.contested_by(&it.name).is_none()
+            && !written.contains(it.name.as_str())
+    });
+    for member in ours_alone {
+        let wanted = common.wanted(paused);
+        let (fields, later) = nio::of(common.nio).quiet_fields(&member, &wanted, known.now);
+        if let Some(later) = later {
+            output.look_again_in(later);
+        }
+        if !fields.is_empty() {
+            output.act(member.mark(Mark::Settled(fields)));
+        }
+    }
+    output
+}
+
+/// The configurations whose versions an action rests on.
+fn written_by(action: &Action) -> Vec<&str> {
+    match action {
+        Action::Configuration(
+            ConfigurationWrite::Mark(name, ..) | ConfigurationWrite::GiveBack(name, _),
+        ) => vec![name],
+        Action::Configuration(ConfigurationWrite::Rewrite(rewrite)) => {
+            vec![rewrite.machine.as_str()]
+        }
+        Action::Disrupt(disruptive) => vec![disruptive.machine().as_str()],
+        Action::Slot(SlotWrite::End { children, .. }) => {
+            children.keys().map(MachineName::as_str).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// Takes back what lost its owner or its labels by hand.

@@ -50,6 +50,13 @@ use rollout::Changes;
 /// The next steps for a cluster. Total and deterministic: the same arguments give the same plan, whatever they hold (I13).
 #[must_use]
 pub fn plan(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
+    let mut plan = steps(observed, now, settings);
+    let by_jobs = observed.nio.is_some_and(|nio| nio::of(nio).works_by_jobs());
+    plan.marks_by_jobs = by_jobs && plan.actions.iter().any(Action::marks_a_proof);
+    plan
+}
+
+fn steps(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
     if observed.cluster.deleting {
         let (selection, output) = release::deletion(observed, now);
         return Plan {
@@ -86,6 +93,7 @@ pub fn plan(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
             };
         }
     };
+    let common = prerequisites.common.clone();
     let targets = targets::targets(observed, &prerequisites, &founding, &selection);
     let (overdue, late) = rollout::deadlines(observed, spec, &selection, now);
     // Before the first claim each pass draws another id: what would come of it is nothing to speak of.
@@ -120,8 +128,10 @@ pub fn plan(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
     let confirmed = marks::confirm(observed, &claims.given_back);
     let (told, remarked) = (pin.tell(), remarks::remarks(&known));
     let stuck = release::stuck(observed, now);
+    let common = &common;
+    let settled = marks::settle(&known, common, spec.paused, &[&confirmed, &written]);
     let output = Output::concat([
-        confirmed, keys, borne, tried, late, compared, told, stuck, written, remarked,
+        confirmed, settled, keys, borne, tried, late, compared, told, stuck, written, remarked,
     ]);
     let mistakes = status::keep_mistake_clocks(observed, &selection, &output.waits, now);
     let output = Output::concat([output, mistakes]);

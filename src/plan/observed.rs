@@ -25,13 +25,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 
 use crate::api::ledger::Entry;
 use crate::api::names::{CLUSTER_LABEL, ClusterId, FIELD_MANAGER, MANAGED_BY_LABEL, MachineName};
-use crate::api::nio::{Generation, Machine, NixosConfiguration};
+use crate::api::nio::{Generation, Job, Machine, NixosConfiguration};
 use crate::api::spec::ValidSpec;
 use crate::api::status::Role;
 
 use super::entered::Entered;
 use super::patience::Clock;
 use super::writes::{Child, Precondition};
+
+/// Jobs by the uid of the configuration that they apply.
+pub type Jobs = BTreeMap<String, Vec<Arc<Job>>>;
 
 /// Everything that one pass needs to know.
 #[derive(Clone, Debug)]
@@ -56,6 +59,8 @@ pub struct Observed {
     pub credentials: Option<SecretView>,
     /// By name: all of ours, and those that bear the name of, or name, a machine that matters here.
     pub configurations: Arc<Configurations>,
+    /// Those of its configurations, where NIO applies by Jobs.
+    pub jobs: Arc<Jobs>,
     /// By name: those that the spec lists, that we hold, and while a selector is short those that match it.
     pub machines: BTreeMap<MachineName, Arc<Machine>>,
     /// By name: those that match a selector and whose names are no DNS labels, so that they cannot be members.
@@ -189,9 +194,16 @@ impl Observed {
             machine: self.machine(&name),
             controlled: self.controls(held),
             nio: self.nio,
+            jobs: self.jobs_of(held),
             name,
             held,
         }
+    }
+
+    fn jobs_of(&self, held: &NixosConfiguration) -> &[Arc<Job>] {
+        let uid = held.metadata.uid.as_ref();
+        let jobs = uid.and_then(|uid| self.jobs.get(uid));
+        jobs.map_or(&[], Vec::as_slice)
     }
 
     /// A Machine.

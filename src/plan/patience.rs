@@ -63,6 +63,8 @@ pub const NODE_HELD_AFTER: Duration = Duration::from_secs(180);
 pub const OLDER_ATTEMPT_RUNS_FOR: Duration = Duration::from_secs(3600);
 /// So long after its time a mark on a Node is left over of an earlier drain, which gave these pods no time.
 pub const DRAIN_MARK_OLD_AFTER: Duration = Duration::from_secs(900);
+/// V1 starts a Job by itself where a configuration or its commit is new. Where none has run by then, its schedule is to start one.
+pub const JOB_STARTED_AFTER: Duration = Duration::from_secs(60);
 /// How many call timeouts a request of one's own may take to land. What was decided is written within one or not at all, and that
 /// call takes another; the rest is for clocks, and for a server that is slow to drop what nobody waits for.
 pub const LATE_REQUEST_TIMEOUTS: u32 = 4;

@@ -51,9 +51,6 @@ pub fn check(
         }
         Some(nio) => {
             let nio = nio::of(nio);
-            if let Some(why) = nio.unsupported() {
-                amiss.wait(stalled, Reason::NIONotSupported, why);
-            }
             if spec.ref_policy == Some(RefPolicy::Pin)
                 && let Some(why) = nio.refuses_pin()
             {
@@ -115,6 +112,7 @@ pub fn check(
                 pinned_since: pin.target.as_ref().map(|target| target.since),
                 configuration_subdir: spec.configuration_subdir.clone(),
                 credentials: spec.credentials.clone(),
+                full_install: spec.full_install,
             },
             spec: Arc::clone(spec),
         }),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::api::conditions::{Cause, ConditionType, Reason};
-use crate::api::names::{CLUSTER_FINALIZER, MachineName, NIO_FINALIZERS};
+use crate::api::names::{CLUSTER_FINALIZER, FORCE_RELEASE_ANNOTATION, MachineName, NIO_FINALIZERS};
 use crate::api::nio::NixosConfiguration;
 use crate::api::status::Role;
 
@@ -77,9 +77,9 @@ fn next_step(observed: &Observed, now: Timestamp) -> Output {
     let first = hold_ups.iter().flatten().next().copied();
     let told = waits(Reason::Deleting, first.unwrap_or(Reason::Deleting), &why);
     // One that may still be released by itself is waited for.
-    let machines_are_gone = |it: &Option<Reason>| *it == Some(Reason::MachineMissing);
-    if hold_ups.iter().all(machines_are_gone) {
-        output.wait(ConditionType::Stalled, Reason::MachineMissing, why);
+    let stalled = first.filter(|_| hold_ups.iter().all(|it| it.is_some_and(needs_a_person)));
+    if let Some(reason) = stalled {
+        output.wait(ConditionType::Stalled, reason, why);
     }
     Output::concat([output, told, strip_forced(observed)])
 }
@@ -92,19 +92,25 @@ fn waits(reconciling: Reason, ready: Reason, why: &str) -> Output {
     output
 }
 
+/// Whether a release that is held up so does not go on without a person.
+fn needs_a_person(reason: Reason) -> bool {
+    matches!(reason, Reason::MachineMissing | Reason::OldFinalizer)
+}
+
 /// Releases that do not go on without a person.
 pub fn stuck(observed: &Observed, now: Timestamp) -> Output {
     let mut output = Output::default();
     for (name, held) in observed.belongings() {
         let why = held_up(observed, name, held, now);
-        if let (Some((Reason::MachineMissing, _)), Some(machine)) = (why, MachineName::parse(name))
+        if let (Some((reason, _)), Some(machine)) = (why, MachineName::parse(name))
+            && needs_a_person(reason)
             && !observed.cluster.forces(name)
         {
             let message = format!(
                 "NIO does not release {}",
                 held_by(observed, name, held, now)
             );
-            let cause = Cause::new(Reason::MachineMissing, message);
+            let cause = Cause::new(reason, message);
             output.wait_for(machine, ConditionType::RollingOut, cause);
         }
     }
@@ -128,6 +134,17 @@ fn deleting_for(configuration: &NixosConfiguration, now: Timestamp) -> Duration 
     since.map_or(Duration::ZERO, |since| elapsed(since.0, now))
 }
 
+/// Whether nothing but the finalizer of another generation of NIO holds what is being deleted. While this NIO's own is there, too, it is
+/// still at work.
+fn has_old_finalizer(observed: &Observed, held: &NixosConfiguration) -> bool {
+    let finalizers = held.metadata.finalizers.as_deref().unwrap_or_default();
+    let has = |finalizer: &str| finalizers.iter().any(|it| it == finalizer);
+    observed.nio.is_some_and(|nio| {
+        let its_own = nio::of(nio).finalizer();
+        !has(its_own) && NIO_FINALIZERS.into_iter().any(has)
+    })
+}
+
 /// Who is waited for, and why it takes so long, where that can be told.
 pub(super) fn held_by(
     observed: &Observed,
@@ -135,11 +152,16 @@ pub(super) fn held_by(
     configuration: &NixosConfiguration,
     now: Timestamp,
 ) -> String {
-    let mend = format!(
-        "; where the machine is permanently off, annotate the cluster nico.homystack.com/force-release: {name}"
-    );
     match held_up(observed, name, configuration, now) {
-        Some((_, why)) => format!("{name} ({why}{mend})"),
+        Some((reason, why)) => {
+            let mend = match reason {
+                Reason::OldFinalizer => "where the machine is off, or runs nothing of the cluster",
+                _ => "where the machine is permanently off",
+            };
+            format!(
+                "{name} ({why}; {mend}, annotate the cluster {FORCE_RELEASE_ANNOTATION}: {name})"
+            )
+        }
         None => name.to_owned(),
     }
 }
@@ -156,6 +178,10 @@ fn held_up(
     let object = machine.as_ref().and_then(|it| observed.machine(it));
     let keeps = || nio::of(observed.nio?).keeps_without_machine();
     match (object, keeps()) {
+        _ if has_old_finalizer(observed, configuration) => Some((
+            Reason::OldFinalizer,
+            "only the finalizer of another generation of NIO is left, and no program removes it",
+        )),
         (None, Some(why)) => Some((Reason::MachineMissing, why)),
         (Some(_), _) if !machine.is_some_and(|machine| observed.discoverable(&machine)) => Some((
             Reason::MachineUndiscoverable,

@@ -223,7 +223,7 @@ fn fill(
             Some(obstacle) if matches!(obstacle.kind, ObstacleKind::InUse(_)) => {
                 in_use.insert(name.clone(), obstacle);
             }
-            Some(obstacle) if obstacle.kind == ObstacleKind::MalformedAddress => {
+            Some(obstacle) if obstacle.kind == ObstacleKind::Unusable => {
                 malformed.push(obstacle);
             }
             Some(_) => unreachable += 1,

@@ -82,7 +82,7 @@ impl Planner {
                         Mark::Confirmed(_) => Step::Confirm(machine),
                         Mark::Withdrawn => Step::Withdraw(machine),
                         Mark::Touched => Step::Touch(machine),
-                        Mark::TakenBack(_) | Mark::Forced(_) => return None,
+                        Mark::TakenBack(_) | Mark::Forced(_) | Mark::Settled(_) => return None,
                     }
                 }
             },

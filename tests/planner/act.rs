@@ -133,7 +133,7 @@ impl World {
         uid: &str,
         mark: &Mark,
     ) -> Result<(), Refused> {
-        let body = json!({ "metadata": mark.metadata(&self.count().to_string()) });
+        let body = mark.body(&self.count().to_string());
         match mark {
             Mark::TakenBack(_) => {
                 let held = self.configurations.get(name).ok_or(Refused)?;
@@ -356,12 +356,12 @@ impl World {
 
     /// A change of the spec is a new generation.
     fn merge_into(&mut self, name: &str, body: &Value) {
-        let version = self.count();
+        let (version, nio) = (self.count(), self.nio);
         let configuration = self.configuration(name);
         let mut object = serde_json::to_value(&*configuration).unwrap();
         json_merge(&mut object, body);
         let mut merged: NixosConfiguration = serde_json::from_value(object).unwrap();
-        edit(&mut merged.spec, as_stored);
+        edit(&mut merged.spec, |it| as_stored(nio, it));
         let meta = &mut merged.metadata;
         meta.resource_version = Some(version.to_string());
         if merged.spec != configuration.spec {

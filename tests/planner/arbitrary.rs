@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use nico::api::names::MachineName;
+use nico::api::nio::Generation;
 use nico::api::status::ClusterStatus;
 use nico::plan::observed::Observed;
 use nico::plan::{Settings, status};
@@ -62,6 +63,9 @@ pub fn spec(source: &mut Source) -> Value {
 /// A world in which a few things have happened.
 pub fn past(source: &mut Source) -> World {
     let mut world = World::new();
+    if source.once_in(3) {
+        world.nio = Some(Generation::V1);
+    }
     for name in NAMES {
         let mut built = machine(name);
         built = if source.once_in(3) {

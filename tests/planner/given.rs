@@ -377,6 +377,7 @@ pub fn kind(action: &Action) -> &'static str {
         Action::Configuration(ConfigurationWrite::Mark(_, _, Mark::Confirmed(_))) => "Confirm",
         Action::Configuration(ConfigurationWrite::Mark(_, _, Mark::Withdrawn)) => "Withdraw",
         Action::Configuration(ConfigurationWrite::Mark(_, _, Mark::Touched)) => "Touch",
+        Action::Configuration(ConfigurationWrite::Mark(_, _, Mark::Settled(_))) => "Settle",
         Action::Configuration(ConfigurationWrite::Rewrite(_)) => "Rewrite",
         Action::Slot(SlotWrite::Take { .. }) => "Take",
         Action::Disrupt(_) => "Disrupt",

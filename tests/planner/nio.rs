@@ -1,7 +1,7 @@
 //! What classic NIO and the machines do, in memory.
 
 use nico::api::names::MachineName;
-use nico::api::nio::{NioCondition, NixosConfiguration, NixosConfigurationStatus};
+use nico::api::nio::{Generation, NioCondition, NixosConfiguration, NixosConfigurationStatus};
 use nico::api::status::Role;
 use nico::plan::observed::{AtHand, KnownHostsView, NodeView};
 
@@ -54,6 +54,9 @@ impl World {
 
     /// NIO applies one configuration, or lets go of it. Whether anything changed.
     pub fn apply_configuration(&mut self, name: &str) -> bool {
+        if self.nio == Some(Generation::V1) {
+            return self.apply_as_v1(name);
+        }
         let Some(configuration) = self.configurations.get_mut(name) else {
             return false;
         };
@@ -88,8 +91,14 @@ impl World {
         status.has_configuration = true;
         status.applied_configuration = Some(name.to_owned());
         configuration.status = proof;
-        let control_plane = member(configuration).role() == Role::ControlPlane;
         self.flying.retain(|machine, _| machine.as_str() != name);
+        self.runs_as_configured(name);
+        true
+    }
+
+    /// The machine is what its configuration says: its Node registers. The configuration is another version afterwards.
+    pub fn runs_as_configured(&mut self, name: &str) {
+        let control_plane = member(self.configuration(name)).role() == Role::ControlPlane;
         let version = self.count();
         let uid = format!("node-{}", self.count());
         let node = self
@@ -105,7 +114,6 @@ impl World {
         node.control_plane = control_plane;
         node.ready = !self.unwell.iter().any(|machine| machine.as_str() == name);
         self.configuration(name).metadata.resource_version = Some(version.to_string());
-        true
     }
 }
 

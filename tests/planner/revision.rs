@@ -35,6 +35,7 @@ fn target() -> Target {
             git_ref: None,
             configuration_subdir: None,
             credentials: None,
+            full_install: false,
         },
         nix: ClusterNix {
             namespace: "default".to_owned(),

@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use nico::api::conditions::Reason;
 use nico::api::names::{CLUSTER_FINALIZER, CONFIRMED_ANNOTATION, MARKER_DIR};
-use nico::api::nio::Generation;
 use nico::api::status::Role;
 use nico::plan::Settings;
 use nico::plan::action::{Action, LedgerWrite, Plan};
@@ -16,7 +15,7 @@ use nico::plan::status::status;
 use nico::plan::writes::Claim;
 
 use crate::given::{claims, kind, member, nix_of};
-use writes::preconditions;
+use writes::{place, preconditions};
 
 /// Panics with the rule that a plan breaks.
 #[track_caller]
@@ -81,7 +80,7 @@ fn kinds(observed: &Observed, plan: &Plan) -> Result<(), String> {
             "the finalizer stays on a living cluster",
         )?;
         must(
-            !paused || only(&["Confirm", "Withdraw", "VerifyKubeconfig"]),
+            !paused || only(&["Confirm", "Withdraw", "Settle", "VerifyKubeconfig"]),
             "when paused nothing is written but `confirmed` and `withdrawn`",
         )?;
     }
@@ -136,8 +135,8 @@ fn check_claim(
 ) -> Result<(), String> {
     let machine = &claim.machine;
     must(
-        observed.nio == Some(Generation::Classic),
-        "nothing is claimed beside an NIO that is not supported",
+        observed.nio.is_some(),
+        "nothing is claimed where no NIO is served",
     )?;
     must(
         observed.holder(machine) == Holder::Nobody
@@ -177,7 +176,7 @@ fn check_claim(
     must(
         files
             .and_then(|files| files.last())
-            .is_some_and(|last| last["path"] == format!("{MARKER_DIR}{marker}")),
+            .is_some_and(|last| last["path"] == place(observed, &format!("{MARKER_DIR}{marker}"))),
         "the marker file is the last",
     )?;
     let nix = nix_of(claim);

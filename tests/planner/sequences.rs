@@ -3,9 +3,11 @@
 
 use std::collections::BTreeSet;
 
+use nico::api::nio::Generation;
 use nico::api::status::Phase;
 use nico::plan::action::Plan;
 use nico::plan::cluster_nix::held_values;
+use nico::plan::nio;
 use nico::plan::observed::Fetch;
 use proptest::prelude::*;
 
@@ -60,19 +62,40 @@ fn assert_one_founding(world: &World) {
     }
 }
 
-fn three_and_two() -> World {
-    given(
-        cluster()
-            .control_plane(["m-1", "m-2", "m-3"])
-            .workers(["m-4", "m-5"]),
-    )
-    .machines(["m-1", "m-2", "m-3", "m-4", "m-5"])
-    .0
+fn three_and_two(generation: Generation) -> World {
+    let cluster = cluster()
+        .control_plane(["m-1", "m-2", "m-3"])
+        .workers(["m-4", "m-5"]);
+    let given = given(cluster).machines(["m-1", "m-2", "m-3", "m-4", "m-5"]);
+    given.and(|world| world.nio = Some(generation)).0
 }
 
-#[test]
-fn a_bring_up_ends_ready_and_then_nothing_is_written() {
-    let mut world = three_and_two();
+/// Stories that are told beside every generation of NIO.
+macro_rules! over_all {
+    ($($story:ident),+ $(,)?) => {
+        mod classic {
+            $(#[test]
+            fn $story() {
+                super::$story(nico::api::nio::Generation::Classic);
+            })+
+        }
+        mod v1 {
+            $(#[test]
+            fn $story() {
+                super::$story(nico::api::nio::Generation::V1);
+            })+
+        }
+    };
+}
+
+over_all![
+    a_bring_up_ends_ready_and_then_nothing_is_written,
+    a_crash_between_any_two_writes_still_ends_ready_with_one_id_and_one_founder,
+    a_deletion_at_every_step_ends_with_every_machine_free,
+];
+
+fn a_bring_up_ends_ready_and_then_nothing_is_written(generation: Generation) {
+    let mut world = three_and_two(generation);
     world.settle();
     assert!(world.ready(PROD));
     let kinds: Vec<&str> = world
@@ -87,6 +110,8 @@ fn a_bring_up_ends_ready_and_then_nothing_is_written() {
         2,
         "{kinds:?}"
     );
+    let by_jobs = nio::of(generation).works_by_jobs();
+    assert_eq!(count("Settle"), if by_jobs { 10 } else { 0 }, "{kinds:?}");
     assert_eq!(count("CreateToken"), 2);
     assert_eq!(count("Claim"), 5);
     assert_eq!(count("Confirm"), 5);
@@ -106,12 +131,13 @@ fn a_bring_up_ends_ready_and_then_nothing_is_written() {
     assert!(world.ready(PROD));
 }
 
-#[test]
-fn a_crash_between_any_two_writes_still_ends_ready_with_one_id_and_one_founder() {
-    let mut whole = three_and_two();
+fn a_crash_between_any_two_writes_still_ends_ready_with_one_id_and_one_founder(
+    generation: Generation,
+) {
+    let mut whole = three_and_two(generation);
     whole.settle();
     for crash in 0..whole.written.len() {
-        let mut world = three_and_two();
+        let mut world = three_and_two(generation);
         while world.written.len() < crash {
             let Some((_, plan)) = world.plan(PROD) else {
                 break;
@@ -142,12 +168,11 @@ fn a_crash_between_any_two_writes_still_ends_ready_with_one_id_and_one_founder()
     }
 }
 
-#[test]
-fn a_deletion_at_every_step_ends_with_every_machine_free() {
-    let mut whole = three_and_two();
+fn a_deletion_at_every_step_ends_with_every_machine_free(generation: Generation) {
+    let mut whole = three_and_two(generation);
     whole.settle();
     for steps in 0..whole.written.len() {
-        let mut world = three_and_two();
+        let mut world = three_and_two(generation);
         while world.written.len() < steps {
             let Some((_, plan)) = world.plan(PROD) else {
                 break;
@@ -324,7 +349,7 @@ proptest! {
 
 #[test]
 fn a_paused_deletion_goes_on_once_it_is_let_go() {
-    let mut world = three_and_two();
+    let mut world = three_and_two(Generation::Classic);
     world.settle();
     world.edit(PROD, |spec| spec["paused"] = true.into());
     world.delete_cluster(PROD);

@@ -18,7 +18,7 @@ use nico::plan::action::{Action, Plan};
 use nico::plan::desired::TOKEN_KEY;
 use nico::plan::facts::{ClusterFacts, Facts, KubeconfigAnswer, Needs};
 use nico::plan::observed::{
-    Answer, KubeconfigView, LedgerView, Member, Observed, SecretView, Stored, Workload,
+    Answer, GitAnswer, KubeconfigView, LedgerView, Member, Observed, SecretView, Stored, Workload,
     WorkloadHealth, controller,
 };
 use nico::plan::status;
@@ -52,6 +52,8 @@ impl World {
             label.is_some_and(|label| label == name) || owner.is_some_and(|it| it.uid == *uid)
         }));
         facts.workload = self.workload(name, &facts);
+        facts.resolved.clone_from(&cluster.resolved);
+        facts.jobs = Arc::new(self.v1.jobs.clone());
         Some(facts)
     }
 
@@ -238,13 +240,19 @@ impl World {
         let plan = nico::plan::plan(&observed, self.now, &self.settings);
         crate::rules::hold(&observed, &plan, self.now, &self.settings);
         let status = status::status(&observed, &plan, None, self.now);
-        let now = self.now;
+        let (now, head) = (self.now, self.v1.head.clone());
         let cluster = self.cluster(name);
         cluster.since.retain(|clock, _| plan.clocks.contains(clock));
         for clock in &plan.clocks {
             cluster.since.entry(clock.clone()).or_insert(now);
         }
         cluster.view.status = status;
+        if let Some(question) = &plan.question {
+            cluster.resolved = Some(GitAnswer {
+                question: question.clone(),
+                answer: Ok(head),
+            });
+        }
         Some((observed, plan))
     }
 

@@ -64,12 +64,6 @@ fn what_a_person_must_mend_stalls_and_nothing_is_claimed() {
         Reason::NIOMissing,
         "install NIO",
     );
-    stalls(
-        &[],
-        |world| world.nio = Some(Generation::V1),
-        Reason::NIONotSupported,
-        "classic",
-    );
     for view in [SecretView::Foreign, SecretView::Unusable] {
         stalls(
             &[],

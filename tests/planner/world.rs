@@ -13,14 +13,15 @@ use nico::api::nio::{Generation, Machine, NixosConfiguration, NixosConfiguration
 use nico::api::status::{ClusterStatus, Role};
 use nico::plan::Settings;
 use nico::plan::action::Action;
+use nico::plan::nio;
 use nico::plan::observed::{
-    ClusterView, Fetch, KnownHostsView, KubeconfigView, NodeView, SecretView, SshKeyView, Works,
+    ClusterView, Fetch, GitAnswer, KnownHostsView, KubeconfigView, NodeView, SecretView,
+    SshKeyView, Works,
 };
 use serde_json::{Map, Value, json};
 
 /// Where the clock of every world starts.
 pub const START: i64 = 1_800_000_000;
-const NIO_FINALIZER: &str = "kopf.zalando.org/KopfFinalizerMarker";
 
 /// A cluster object and what NICO keeps beside it.
 #[derive(Clone, Debug)]
@@ -34,6 +35,8 @@ pub struct Cluster {
     pub kubeconfig: KubeconfigView,
     pub known_hosts: KnownHostsView,
     pub since: BTreeMap<nico::plan::patience::Clock, Timestamp>,
+    /// What the git server was last asked, and its answer.
+    pub resolved: Option<GitAnswer>,
 }
 
 /// A namespace.
@@ -71,6 +74,8 @@ pub struct World {
     pub finalizers: BTreeMap<String, Vec<String>>,
     /// Control plane machines whose API server does not answer.
     pub mute: BTreeSet<MachineName>,
+    /// What NIO v1 does.
+    pub v1: crate::nio_v1::NioV1,
     counter: u64,
 }
 
@@ -101,6 +106,7 @@ impl World {
             untrusted: "",
             finalizers: BTreeMap::new(),
             mute: BTreeSet::new(),
+            v1: crate::nio_v1::NioV1::default(),
             counter: 0,
         }
     }
@@ -150,6 +156,7 @@ impl World {
             },
             known_hosts: KnownHostsView::Absent,
             since: BTreeMap::new(),
+            resolved: None,
         };
         self.clusters.insert(name.to_owned(), cluster);
     }
@@ -218,13 +225,14 @@ impl World {
         if self.configurations.contains_key(&name) {
             return Err(Refused);
         }
-        edit(&mut configuration.spec, as_stored);
+        edit(&mut configuration.spec, |it| as_stored(self.nio, it));
         let meta = &mut configuration.metadata;
         meta.uid = Some(format!("uid-{}", self.count()));
         meta.resource_version = Some(self.count().to_string());
         meta.generation = Some(1);
         meta.creation_timestamp = Some(Time(self.now));
-        meta.finalizers = Some(vec![NIO_FINALIZER.to_owned()]);
+        let nio = nio::of(self.nio.unwrap_or(Generation::Classic));
+        meta.finalizers = Some(vec![nio.finalizer().to_owned()]);
         self.configurations.insert(name, configuration);
         Ok(())
     }
@@ -241,9 +249,14 @@ pub fn edit<T>(
     result
 }
 
-/// What classic's schema makes of a spec: `ref` is filled in, `secretRef.key` pruned.
-pub fn as_stored(fields: &mut Map<String, Value>) {
+/// What NIO's schema makes of a spec: `ref` is filled in; classic prunes `secretRef.key`, and v1 fills in its schedule.
+pub fn as_stored(nio: Option<Generation>, fields: &mut Map<String, Value>) {
     fields.entry("ref").or_insert_with(|| json!("main"));
+    if nio == Some(Generation::V1) {
+        let schedule = fields.entry("dayTwoSchedule");
+        schedule.or_insert_with(|| json!("*/30 * * * *"));
+        return;
+    }
     for file in fields
         .get_mut("additionalFiles")
         .and_then(Value::as_array_mut)

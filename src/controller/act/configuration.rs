@@ -2,7 +2,6 @@
 
 use rand::TryRng as _;
 use rand::rngs::SysRng;
-use serde_json::json;
 use tracing::info;
 
 use super::{ActError, Executor};
@@ -101,7 +100,7 @@ impl Executor<'_> {
         if matches!(mark, Mark::TakenBack(_)) {
             self.while_it_lives().await?;
         }
-        let body = json!({ "metadata": mark.metadata(&fresh_value()?) });
+        let body = mark.body(&fresh_value()?);
         let mut marked = self.patch(name, version, body.clone()).await;
         if let (Mark::Confirmed(marker), Err(error)) = (mark, &marked)
             && error.is_stale()
@@ -114,7 +113,7 @@ impl Executor<'_> {
         match mark {
             Mark::Confirmed(_) => self.tell(&Happening::Confirmed(name.to_owned())),
             Mark::Forced(_) => self.tell(&Happening::Forced(name.to_owned())),
-            Mark::TakenBack(_) | Mark::Withdrawn | Mark::Touched => {}
+            Mark::TakenBack(_) | Mark::Withdrawn | Mark::Touched | Mark::Settled(_) => {}
         }
         Ok(marked)
     }

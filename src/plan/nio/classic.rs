@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
 use crate::api::names::{CLASSIC_FINALIZER, ObjectName};
 use crate::api::parsed::Parsed;
 use crate::plan::observed::Member;
 use crate::plan::patience::OLDER_ATTEMPT_RUNS_FOR;
 
-use super::{Nio, Proof};
+use super::{Nio, Proof, Wanted};
 
 /// Namespace of an SSH Secret for which a Machine names none.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -28,6 +31,15 @@ impl Nio for Classic {
         "hostname"
     }
 
+    /// No more than a name in Kubernetes.
+    fn longest_name(&self) -> usize {
+        63
+    }
+
+    fn works_by_jobs(&self) -> bool {
+        false
+    }
+
     fn refuses_pin(&self) -> Option<&'static str> {
         Some("classic NIO cannot pin a commit: set it to Follow or leave it out")
     }
@@ -40,6 +52,27 @@ impl Nio for Classic {
 
     fn path(&self, _: Option<&str>, file: &str) -> String {
         file.to_owned()
+    }
+
+    fn first_fields(&self, _: bool) -> Map<String, Value> {
+        Map::from_iter([("fullInstall".to_owned(), json!(false))])
+    }
+
+    fn rewritten_fields(&self, _: &Member<'_>, _: &Wanted<'_>) -> Map<String, Value> {
+        self.first_fields(false)
+    }
+
+    fn full_install_differs(&self, held: Option<&Value>) -> bool {
+        held.is_some_and(|held| *held != Value::Bool(false))
+    }
+
+    fn quiet_fields(
+        &self,
+        _: &Member<'_>,
+        _: &Wanted<'_>,
+        _: Timestamp,
+    ) -> (Map<String, Value>, Option<Duration>) {
+        Default::default()
     }
 
     fn key_namespace<'a>(

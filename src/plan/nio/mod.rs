@@ -6,6 +6,9 @@ mod v1;
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
 use crate::api::names::ObjectName;
 use crate::api::nio::Generation;
 use crate::api::parsed::Parsed;
@@ -40,6 +43,17 @@ pub enum Proof {
     OfAnother,
 }
 
+/// What the spec asks of NIO that it is told in its own way.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Branch, tag or pinned commit.
+    pub git_ref: Option<&'a str>,
+    /// Whether the disks of a new machine are to be wiped.
+    pub full_install: bool,
+    /// Whether the cluster is paused.
+    pub paused: bool,
+}
+
 /// One generation of NIO.
 pub trait Nio: Sync {
     /// Its name: a part of every revision, and a value of `--nio`.
@@ -51,10 +65,11 @@ pub trait Nio: Sync {
     /// The property of `Machine.spec` that no other generation has.
     fn address_property(&self) -> &'static str;
 
-    /// Why it cannot be worked with; `None` where it can.
-    fn unsupported(&self) -> Option<&'static str> {
-        None
-    }
+    /// The longest name of a machine from which it can make the names of its own objects.
+    fn longest_name(&self) -> usize;
+
+    /// Whether it applies by Jobs: these are part of its proof, and no write's precondition covers them.
+    fn works_by_jobs(&self) -> bool;
 
     /// Why it cannot apply one commit alone; `None` where it can.
     fn refuses_pin(&self) -> Option<&'static str>;
@@ -64,6 +79,23 @@ pub trait Nio: Sync {
 
     /// The path of an additional file that is to lie beside the flake, which is in that directory of the repository.
     fn path(&self, subdir: Option<&str>, file: &str) -> String;
+
+    /// What it is told beyond the fields that all generations share, in a machine's first configuration.
+    fn first_fields(&self, full_install: bool) -> Map<String, Value>;
+
+    /// The same where a member is written again, with that `ref`.
+    fn rewritten_fields(&self, member: &Member<'_>, wanted: &Wanted<'_>) -> Map<String, Value>;
+
+    /// Whether a held value of `fullInstall` is to be taken back by a write that it applies.
+    fn full_install_differs(&self, held: Option<&Value>) -> bool;
+
+    /// What is to be changed in a member's spec without being applied, null for a field that is given up; and when there may be more.
+    fn quiet_fields(
+        &self,
+        member: &Member<'_>,
+        wanted: &Wanted<'_>,
+        now: Timestamp,
+    ) -> (Map<String, Value>, Option<Duration>);
 
     /// The namespace of a machine's SSH Secret, by `sshKeySecretRef.namespace` and the Machine's own. `Err`: the field is no name.
     fn key_namespace<'a>(

@@ -1,9 +1,11 @@
 //! One of our configurations, and what stands in it. What NIO proves of it is in `confirmed.rs`.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use crate::api::names::{MachineName, REWRITTEN_ANNOTATION, ROLE_LABEL, WRITTEN_ANNOTATION};
-use crate::api::nio::{Generation, Machine, NixosConfiguration};
+use crate::api::nio::{Generation, Job, Machine, NixosConfiguration};
 use crate::api::status::Role;
 use crate::plan::cluster_nix::{Values, held_values};
 use crate::plan::writes::Precondition;
@@ -26,6 +28,8 @@ pub struct Member<'a> {
     pub controlled: bool,
     /// Which NIO looks after it.
     pub nio: Option<Generation>,
+    /// The Jobs that apply it, where NIO works by Jobs.
+    pub jobs: &'a [Arc<Job>],
 }
 
 impl<'a> Member<'a> {
@@ -38,6 +42,7 @@ impl<'a> Member<'a> {
             held,
             controlled: false,
             nio: None,
+            jobs: &[],
         })
     }
 

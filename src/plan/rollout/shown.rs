@@ -28,7 +28,7 @@ pub fn deadlines(
     let seconds = spec.rollout.progress_deadline_seconds;
     let deadline = Duration::from_secs(seconds.into());
     let mut overdue = BTreeSet::new();
-    let mut output = Output::default();
+    let mut output = blocked_by_jobs(observed, deadline, now);
     for member in observed.members() {
         let Some(written) = member.written().or(member.created()) else {
             continue;
@@ -73,6 +73,33 @@ fn safety_pause(known: &Known<'_>, machine: &MachineName) -> String {
         Some(ends) => format!("the safety pause after its release, until {ends}"),
         None => "the safety pause after its release".to_owned(),
     }
+}
+
+/// Jobs have no deadline of their own, and nothing else is applied beside one that has not ended.
+fn blocked_by_jobs(observed: &Observed, deadline: Duration, now: Timestamp) -> Output {
+    let mut output = Output::default();
+    for member in observed.members() {
+        let unfinished = member.jobs.iter().filter(|job| job.is_unfinished());
+        for job in unfinished {
+            let began = job.metadata.creation_timestamp.as_ref();
+            let runs = began.map_or(Duration::ZERO, |began| elapsed(began.0, now));
+            if runs < deadline {
+                output.look_again_in(deadline.saturating_sub(runs));
+                continue;
+            }
+            let (name, machine) = (
+                job.metadata.name.as_deref().unwrap_or_default(),
+                &member.name,
+            );
+            let message = format!(
+                "Job {name} of Machine {machine} has not ended for {} s, and NIO applies nothing beside it: see its pod, then delete the Job",
+                deadline.as_secs()
+            );
+            let cause = Cause::new(Reason::BlockedByJob, message);
+            output.wait_for(machine.clone(), ConditionType::Stalled, cause);
+        }
+    }
+    output
 }
 
 /// The slot, and who counts as in flight besides, for a person.

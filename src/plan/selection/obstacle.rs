@@ -3,6 +3,7 @@
 use crate::api::conditions::{Cause, Reason};
 use crate::api::names::{MachineName, RELEASE_ANNOTATION};
 use crate::api::nio::Machine;
+use crate::plan::nio;
 use crate::plan::observed::{Holder, Observed, SshKeyView};
 
 /// Why a machine, or a number of machines, cannot be had.
@@ -23,8 +24,8 @@ pub enum ObstacleKind {
     InUse(Option<String>),
     /// Its SSH key cannot be used.
     UnusableKey,
-    /// What it names as its address is none.
-    MalformedAddress,
+    /// What it names as its address is none, or its own name is of no use.
+    Unusable,
     /// Anything else.
     Other,
 }
@@ -35,9 +36,7 @@ impl Obstacle {
     pub fn rival(&self) -> Option<&String> {
         match &self.kind {
             ObstacleKind::InUse(rival) => rival.as_ref(),
-            ObstacleKind::UnusableKey | ObstacleKind::MalformedAddress | ObstacleKind::Other => {
-                None
-            }
+            ObstacleKind::UnusableKey | ObstacleKind::Unusable | ObstacleKind::Other => None,
         }
     }
 }
@@ -162,9 +161,19 @@ pub(super) fn obstacle(observed: &Observed, name: &MachineName) -> Option<Obstac
             ObstacleKind::Other,
         );
     }
+    let longest = observed.nio.map(|nio| nio::of(nio).longest_name());
+    if let Some(longest) = longest.filter(|longest| name.as_str().len() > *longest) {
+        return found(
+            Reason::MachineNameTooLong,
+            format!(
+                "Machine {name} has a name of more than {longest} characters, from which this NIO cannot make the names of its Jobs: create it under a shorter one"
+            ),
+            ObstacleKind::Unusable,
+        );
+    }
     if let Some(field) = machine.malformed_address() {
         let Cause { reason, message } = malformed_address(name, field);
-        return found(reason, message, ObstacleKind::MalformedAddress);
+        return found(reason, message, ObstacleKind::Unusable);
     }
     if !observed.discoverable(name) {
         return found(

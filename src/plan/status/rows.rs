@@ -17,6 +17,8 @@ use crate::plan::selection;
 use super::confirmed;
 use super::soft::unreachable;
 
+const APPLYING: &str = "waiting until NIO has applied its configuration";
+
 /// The rows of both roles; no name stands twice, as the list's type asks.
 pub(super) fn rows(observed: &Observed, plan: &Plan, now: Timestamp) -> Vec<MachineRow> {
     let mut rows = Vec::new();
@@ -109,6 +111,7 @@ fn row_state(
             &format!("differs in: {}", listed(differences)),
         );
     }
+    let complaint = observed.member(machine).and_then(|it| it.complaint());
     if confirmed(observed, machine) {
         if selection::mismatched(observed, role, machine) {
             let object = observed.machines.get(machine);
@@ -124,16 +127,18 @@ fn row_state(
             );
         }
         let remark = wait.filter(|wait| wait.condition == ConditionType::Ready);
-        return (
-            MachineState::Confirmed,
-            remark.map(|wait| wait.cause.clone()),
-        );
+        let remark = remark.map(|wait| wait.cause.clone());
+        let complaint = complaint.map(|why| Cause::new(Reason::NIOComplains, why));
+        return (MachineState::Confirmed, remark.or(complaint));
     }
-    state(
-        MachineState::Applying,
-        Reason::WaitingForMachines,
-        "waiting until NIO has applied its configuration",
-    )
+    match complaint {
+        Some(why) => state(
+            MachineState::Applying,
+            Reason::NIOComplains,
+            &format!("{APPLYING}; {why}"),
+        ),
+        None => state(MachineState::Applying, Reason::WaitingForMachines, APPLYING),
+    }
 }
 
 /// What machines wait for that are to join, where nothing is said of one alone.

@@ -27,7 +27,6 @@ macro_rules! over_both {
         }
         mod v1 {
             $(#[tokio::test(flavor = "multi_thread")]
-            #[ignore = "NICO does not work with NIO v1 yet"]
             async fn $story() {
                 Box::pin(super::$story(rig::crds::Generation::V1)).await;
             })+

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use kube::api::{ListParams, Patch, PatchParams};
 use rig::crds::{self, Generation};
 use rig::environment::Environment;
-use rig::judge::rollout::Rules;
+use rig::judge::rollout::{Rules, broken_rolls};
 use rig::nio::KOPF_FINALIZER;
 use rig::wait::{wait_describing, wait_for};
 use rig::world::condition;
@@ -53,7 +53,6 @@ async fn schedules_are_given_up(case: &Case) {
 
 /// v1 says `Ready=True` of the new generation before it applies: no second control plane machine is touched on its strength.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "NICO does not work with NIO v1 yet"]
 async fn a_ready_of_the_new_generation_proves_nothing() {
     let case = ready(&THREE, &[]).await;
     let runs = |none: bool| {
@@ -87,7 +86,6 @@ async fn a_ready_of_the_new_generation_proves_nothing() {
 
 /// Each is applied at the next minute, and has the default schedule afterwards; a deleted Job loses nothing.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "NICO does not work with NIO v1 yet"]
 async fn ten_machines_wait_for_no_half_hour_and_pruned_jobs_are_not_missed() {
     let workers = ["w-01", "w-02", "w-03", "w-04", "w-05", "w-06", "w-07"];
     let case = ready(&THREE, &workers).await;
@@ -109,7 +107,6 @@ async fn ten_machines_wait_for_no_half_hour_and_pruned_jobs_are_not_missed() {
 
 /// It blocks all later runs, and is told of by name.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "NICO does not work with NIO v1 yet"]
 async fn a_job_that_hangs_is_named_and_holds_up_the_roll() {
     let case = ready(&THREE, &["w-01"]).await;
     let hangs = |hangs: bool| case.world.nio().set("w-01", |knobs| knobs.hangs = hangs);
@@ -138,7 +135,6 @@ async fn a_job_that_hangs_is_named_and_holds_up_the_roll() {
 /// Pause, stop classic, convert the Machines, start v1, unpause: every machine is written once, in order, by the rules of a roll.
 /// What classic leaves on its objects is told when they are to go.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "NICO does not work with NIO v1 yet"]
 async fn v1_takes_the_place_of_classic_under_a_living_cluster() {
     let environment: &'static Environment =
         Box::leak(Box::new(Environment::start(Generation::Classic).await));
@@ -168,12 +164,15 @@ async fn v1_takes_the_place_of_classic_under_a_living_cluster() {
     }
     let before = case.world.nio().now();
     case.world.replace_nio(Generation::V1);
-    case.edit("prod", json!({"paused": false})).await;
+    let goes_on = json!({"paused": false, "refPolicy": "Follow"});
+    case.edit("prod", goes_on).await;
     case.ends_with(before, &["w-01", "cp-01", "cp-02", "cp-03"])
         .await;
     let generation = case.generation("prod").await;
     assert!(at_rest(&case.world.status("prod").await, generation));
     schedules_are_given_up(&case).await;
+    let broken = broken_rolls(&case.evidence(), &Rules::of(vec![before]));
+    assert_eq!(broken, Vec::<String>::new(), "{}", case.proxy.write_lines());
 
     case.delete("prod").await;
     let told = |status: &Value| status["conditions"].to_string().contains("OldFinalizer");
@@ -185,6 +184,5 @@ async fn v1_takes_the_place_of_classic_under_a_living_cluster() {
     let force = json!({"metadata": {"annotations": {"nico.homystack.com/force-release": "all"}}});
     case.merge("prod", force).await;
     case.wait_gone("prod").await;
-    let rules = Rules::of(vec![before]);
-    case.finish_rolled(&rules).await;
+    case.finish().await;
 }

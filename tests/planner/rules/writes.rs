@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use nico::api::ledger::EntryState;
 use nico::api::names::MachineName;
+use nico::api::nio::Generation;
 use nico::api::status::Role;
 use nico::plan::action::{
     Action, ChildWrite, ConfigurationWrite, FinalizerWrite, KubeconfigWork, LedgerWrite, Mark,
@@ -134,6 +135,18 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
                 "only our own confirmed mark is withdrawn",
             )
         }
+        Action::Configuration(ConfigurationWrite::Mark(machine, at, Mark::Settled(fields))) => {
+            let held = observed.configurations.get(machine.as_str());
+            let held = held.ok_or("only what is there is settled")?;
+            let quiet = ["fullInstall", "dayTwoSchedule"];
+            must(
+                observed.controls(held)
+                    && Precondition::of(&held.metadata) == *at
+                    && fields.keys().all(|field| quiet.contains(&field.as_str()))
+                    && fields.get("fullInstall").is_none_or(|it| *it == false),
+                "only what NIO does not apply is written quietly, and only to our own",
+            )
+        }
         Action::Configuration(ConfigurationWrite::Mark(machine, at, Mark::Touched)) => {
             let held = observed.configurations.get(machine.as_str());
             let held = held.ok_or("only what is there is touched")?;
@@ -226,12 +239,35 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
     }
 }
 
+/// Where a file is put that is to lie beside the flake: v1 counts from the root of the repository.
+pub(super) fn place(observed: &Observed, file: &str) -> String {
+    let spec = observed.spec.as_ref().ok();
+    let subdir = spec.and_then(|spec| spec.configuration_subdir.as_ref());
+    match subdir.filter(|_| observed.nio == Some(Generation::V1)) {
+        Some(subdir) => format!("{subdir}/{file}"),
+        None => file.to_owned(),
+    }
+}
+
+/// Disks are wiped where the spec asks for it, by a NIO that does so once, and on no machine that was ever confirmed.
+fn check_install(observed: &Observed, machine: &MachineName, spec: &Value) -> Result<(), String> {
+    let asked = observed.spec.as_ref().is_ok_and(|it| it.full_install);
+    let once = observed.nio == Some(Generation::V1);
+    let held = observed.configurations.get(machine.as_str());
+    let confirmed = held.is_some_and(|held| member(held).was_confirmed());
+    must(
+        spec["fullInstall"] != true || asked && once && !confirmed,
+        "no disk is wiped of a machine that was confirmed",
+    )
+}
+
 /// Nothing is written for a machine whose SSH key cannot be given to it.
 fn check_key(observed: &Observed, machine: &MachineName, body: &Value) -> Result<(), String> {
+    check_install(observed, machine, &body["spec"])?;
     let given = observed.spec.as_ref().is_ok_and(|spec| spec.inject_ssh_key);
     let files = body["spec"]["additionalFiles"].as_array();
     let mut files = files.into_iter().flatten();
-    let written = files.find(|file| file["path"] == "machine-ssh-key");
+    let written = files.find(|file| file["path"] == place(observed, "machine-ssh-key"));
     let written = written.and_then(|file| file["secretRef"]["name"].as_str());
     let usable = match observed.ssh_keys.get(machine) {
         Some(SshKeyView::Usable { secret, .. }) => Some(secret.as_str()),
@@ -247,6 +283,7 @@ fn check_key(observed: &Observed, machine: &MachineName, body: &Value) -> Result
 fn check_rewrite(observed: &Observed, rewrite: &Rewrite) -> Result<(), String> {
     let held = observed.configurations.get(rewrite.machine.as_str());
     let held = held.ok_or("only what is there is written again")?;
+    check_install(observed, &rewrite.machine, &rewrite.body.render()["spec"])?;
     let bootstrap = &rewrite.body.render()["spec"]["additionalFiles"][0]["inline"];
     let values = bootstrap.as_str().and_then(nico::plan::cluster_nix::parse);
     must(
