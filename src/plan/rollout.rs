@@ -170,6 +170,8 @@ fn choose(
                 preflight.enter(&machine);
                 chosen.push(machine);
             }
+            // One that has an entry and is not next waits for the end of its entry.
+            Verdict::Stop(Blocker::NotItsTurn { .. }) if preflight.has_entry(&machine) => {}
             Verdict::Hold(blocker) | Verdict::Stop(blocker) if chosen.is_empty() => {
                 blocked.push((machine, blocker));
             }

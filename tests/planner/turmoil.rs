@@ -157,6 +157,31 @@ fn asks_for_fewer_than_three(world: &World) -> bool {
     asked < 3
 }
 
+/// `b` was written again over an attempt that NIO may still be at, and is out of date once more: it is the workers' turn, and its entry
+/// stays until the attempt cannot run any more.
+#[test]
+fn an_entry_that_waits_for_an_older_attempt_says_so() {
+    let mut world = ready();
+    for (what, which) in [(10, 57), (19, 0), (0, 0), (16, 1), (0, 1), (14, 57)] {
+        happens(&mut world, what, which);
+    }
+    world.settle();
+    assert_explained(&world);
+    let status = &world.clusters[PROD].view.status;
+    let told = status.conditions.iter().find(|it| it.kind == "RollingOut");
+    let told = told.unwrap();
+    assert_eq!(told.reason, "InFlight", "{told:?}");
+    let words = "b waits for an older attempt of NIO's that may still run, until ";
+    assert!(told.message.contains(words), "{told:?}");
+    assert!(
+        !told.message.contains("Machine b waits until v"),
+        "{told:?}"
+    );
+    world.wait(3600);
+    world.settle();
+    assert!(world.ready(PROD), "{}", world.story());
+}
+
 proptest! {
     #![proptest_config(cases(24))]
 

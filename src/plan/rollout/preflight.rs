@@ -175,6 +175,10 @@ impl<'a> Preflight<'a> {
         entry.is_some_and(|entry| entry.role.stricter(self.entry_role(machine)) == entry.role)
     }
 
+    pub(super) fn has_entry(&self, machine: &MachineName) -> bool {
+        self.observed().entry(machine).is_some()
+    }
+
     /// Judges the others as if a machine that was chosen had its entry already.
     pub(super) fn enter(&mut self, machine: &MachineName) {
         let held = self.observed().controlled(machine);

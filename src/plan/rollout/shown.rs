@@ -124,12 +124,12 @@ pub fn in_flight(known: &Known<'_>) -> BTreeMap<MachineName, InFlightRow> {
             ),
             Some(held) if !held.is_confirmed() => "NIO to apply its configuration".to_owned(),
             Some(_) if selection.leaves(machine) => "its pods to go, before it leaves".to_owned(),
-            Some(_) if outdated.contains_key(machine) => "its new configuration".to_owned(),
             Some(held) => match held.older_attempt(now) {
                 Some(rest) if !rest.is_zero() => format!(
                     "an older attempt of NIO's that may still run, until {}",
                     now.saturating_add(rest).unwrap_or(now)
                 ),
+                _ if outdated.contains_key(machine) => "its new configuration".to_owned(),
                 Some(_) => "NIO to prove again that it applied its configuration".to_owned(),
                 None => "a last check before the next machine".to_owned(),
             },
