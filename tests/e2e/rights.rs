@@ -2,15 +2,19 @@
 
 use std::collections::BTreeSet;
 
+use rig::crds::Generation;
 use rig::world::World;
 use serde_json::{Value, json};
 
-use crate::common::case::{Case, at_rest};
+use crate::common::case::Case;
 use crate::common::traffic::RESYNC;
 use crate::common::{DEADLINE, five, listed, nico};
 
-/// What rules allow, as (verb, group, resource).
-fn allowed(roles: &[Value]) -> BTreeSet<(String, String, String)> {
+/// As (verb, group, resource).
+type Rights = BTreeSet<(String, String, String)>;
+
+/// What rules allow.
+fn allowed(roles: &[Value]) -> Rights {
     let words = |rule: &Value, field: &str| -> Vec<String> {
         serde_json::from_value(rule[field].clone()).expect("a list of words")
     };
@@ -31,9 +35,9 @@ fn allowed(roles: &[Value]) -> BTreeSet<(String, String, String)> {
     allowed
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn each_rule_is_needed_in_the_life_of_a_cluster() {
-    let world = World::new().await;
+/// What NICO asked for, and may ask for, in the life of a cluster beside this NIO.
+async fn life(generation: Generation) -> (Rights, Rights) {
+    let world = World::of(generation, |_| ()).await;
     let leading = ["--leader-elect", "--lease-namespace", world.namespace()];
     let setup = nico().args(&RESYNC).args(&leading);
     let environment = world.environment();
@@ -54,27 +58,25 @@ async fn each_rule_is_needed_in_the_life_of_a_cluster() {
     for repository in ["new", "flakes", "new"] {
         let repository = format!("https://git.example.com/{repository}.git");
         case.edit("prod", json!({"gitRepo": repository})).await;
-        let generation = case
-            .world
-            .clusters()
-            .get("prod")
-            .await
-            .unwrap()
-            .metadata
-            .generation;
-        let what = "rolled out";
-        case.world
-            .wait_status("prod", what, DEADLINE, |status| at_rest(status, generation))
-            .await;
+        case.rolled_out("prod").await;
     }
     case.delete("prod").await;
     case.wait_gone("prod").await;
-    let used = case.proxy.used().into_iter();
-    let used: BTreeSet<_> = used
-        .filter(|(_, _, resource)| !resource.is_empty())
-        .collect();
-    let allowed = allowed(&roles);
-    let superfluous: Vec<_> = allowed.difference(&used).collect();
-    assert!(superfluous.is_empty(), "superfluous: {superfluous:?}");
+    let mut used: Rights = case.proxy.used().into_iter().collect();
+    used.retain(|(_, _, resource)| !resource.is_empty());
     case.finish().await;
+    (used, allowed(&roles))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_rule_is_needed_in_the_life_of_a_cluster() {
+    let mut superfluous = Rights::new();
+    let mut used = Rights::new();
+    for generation in [Generation::Classic, Generation::V1] {
+        let (asked, allowed) = life(generation).await;
+        superfluous.extend(allowed);
+        used.extend(asked);
+    }
+    superfluous.retain(|right| !used.contains(right));
+    assert!(superfluous.is_empty(), "superfluous: {superfluous:?}");
 }
