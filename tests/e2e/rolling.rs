@@ -8,6 +8,7 @@ mod hand;
 mod leaving;
 mod members;
 mod nio_v1;
+mod pinned;
 mod turns;
 mod watching;
 

@@ -4,6 +4,7 @@ pub mod control_plane;
 pub mod crds;
 pub mod deploy;
 pub mod environment;
+pub mod git;
 pub mod go_build;
 pub mod judge;
 pub mod machines;

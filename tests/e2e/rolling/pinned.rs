@@ -1,0 +1,63 @@
+//! NICO resolves a branch to a commit and rolls that out, beside NIO v1.
+
+use rig::crds::Generation;
+use rig::git::GitServer;
+use rig::judge::rollout::Rules;
+use serde_json::json;
+
+use crate::common::case::Case;
+use crate::common::nico;
+use crate::common::traffic::RESYNC;
+use crate::rolling::{IN_TURN, THREE, TWO, bring_up};
+
+/// What every machine holds.
+async fn held(case: &Case) -> Vec<String> {
+    let mut held = Vec::new();
+    for machine in IN_TURN {
+        let spec = &case.configuration(machine).await.data["spec"];
+        held.push(spec["ref"].as_str().unwrap_or_default().to_owned());
+    }
+    held
+}
+
+/// Workers first, one control plane machine at a time. A commit that a machine cannot apply gets no further, and an older commit leads
+/// out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_is_rolled_out_and_a_commit_that_fails_stops_at_its_first_machine() {
+    let Some(git) = GitServer::start().await else {
+        return;
+    };
+    let case = Case::alone_of(Generation::V1, &nico().args(&RESYNC), |_| ()).await;
+    let spec = json!({"gitRepo": git.url(), "ref": "main", "refPolicy": "Pin"});
+    let (case, _hosts) = bring_up(case, &THREE, &TWO, spec).await;
+    let first = held(&case).await;
+    assert!(
+        first.iter().all(|it| it.len() == 40 && *it == first[0]),
+        "{first:?}"
+    );
+
+    let before = case.world.nio().now();
+    let good = git.push("good");
+    let status = case.ends_with(before, &IN_TURN).await;
+    assert_eq!(status["commit"], *good, "{status}");
+    assert_eq!(held(&case).await, vec![good.clone(); 5]);
+
+    case.world.nio().set("w-01", |knobs| knobs.fails = true);
+    case.roll(json!({"rollout": {"progressDeadlineSeconds": 2}}))
+        .await;
+    let pushed = case.world.nio().now();
+    let bad = git.push("bad");
+    case.stuck_at("w-01").await;
+    case.nothing_but(pushed, &["w-01"]).await;
+    let mut expected = vec![good.clone(); 5];
+    expected[0] = bad;
+    assert_eq!(held(&case).await, expected);
+
+    case.world.nio().set("w-01", |knobs| knobs.fails = false);
+    let back = json!({"ref": good, "rollout": null});
+    let returned = case.roll(back).await;
+    case.ends_with(returned, &["w-01"]).await;
+    assert_eq!(held(&case).await, vec![good; 5]);
+    let rules = Rules::of(vec![before, pushed, returned]);
+    case.finish_rolled(&rules).await;
+}
