@@ -1,5 +1,10 @@
 //! A Git repository behind git's own server, for clusters whose commits NICO resolves.
 
+#![allow(
+    clippy::expect_used,
+    reason = "a test whose git server does not start fails with why"
+)]
+
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
