@@ -346,4 +346,6 @@ mod file_tests;
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
+mod openssh_tests;
+#[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rig::machines::KeyPair;
+use rig::openssh::OpenSsh;
 
 use self::servers::{Hosted, Reply, Repo, cgi, daemon, http, raw, tls};
 use self::sshd::{Keys, sshd};
@@ -142,6 +143,30 @@ async fn refs_are_resolved_over_ssh_and_only_at_the_host_that_is_known() {
     let known = credentials(&client, Some(line(&server)));
     let none = resolve(&missing, Some("main"), &known, DEADLINE).await;
     assert!(matches!(none, Err(GitError::NotGit { .. })), "{none:?}");
+}
+
+#[tokio::test]
+async fn refs_are_resolved_at_opensshs_own_server() {
+    let Some(repo) = Repo::new() else { return };
+    let (host, client) = (KeyPair::generate(), KeyPair::generate());
+    let Some(server) = OpenSsh::start(host.private(), client.public(), "").await else {
+        return;
+    };
+    let path = repo.root().join("repo").display().to_string();
+    let url = format!("ssh://{}@127.0.0.1:{}{path}", server.user(), server.port());
+    let line = line_for("127.0.0.1", server.port(), host.public());
+    let credentials = |key: &KeyPair| Credentials {
+        ssh_key: Some(SecretText::new(key.private_pem())),
+        known_hosts: Some(SecretText::new(line.clone())),
+        ..Credentials::default()
+    };
+    answers_as_git_does(&url, &repo, &credentials(&client)).await;
+    let other = KeyPair::generate();
+    let refused = resolve(&url, Some("main"), &credentials(&other), DEADLINE).await;
+    assert!(
+        matches!(refused, Err(GitError::Refused { .. })),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]

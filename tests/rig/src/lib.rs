@@ -10,6 +10,7 @@ pub mod judge;
 pub mod machines;
 pub mod nio;
 pub mod nix;
+pub mod openssh;
 pub mod pki;
 pub mod process;
 pub mod proxy;

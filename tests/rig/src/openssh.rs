@@ -1,0 +1,126 @@
+//! OpenSSH's own server, where it is installed.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "a test whose server does not start fails with why"
+)]
+
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use russh::keys::ssh_key::LineEnding;
+use russh::keys::{PrivateKey, PublicKey};
+
+use crate::wait::wait_describing;
+
+const PROGRAM: &str = "/usr/sbin/sshd";
+/// Without it sshd does not start as root.
+const PRIVSEP: &str = "/run/sshd";
+const STARTS_WITHIN: Duration = Duration::from_secs(60);
+
+/// A server on loopback that takes one key of the user who runs the test. It ends with its handle.
+pub struct OpenSsh {
+    root: PathBuf,
+    port: u16,
+    user: String,
+    server: Child,
+}
+
+impl OpenSsh {
+    /// Starts one with more lines in its configuration. `None`: sshd is not installed, or cannot run here.
+    pub async fn start(host: &PrivateKey, client: &PublicKey, settings: &str) -> Option<Self> {
+        let user = stdout(Command::new("id").arg("-un"));
+        if !Path::new(PROGRAM).exists() || user == "root" && !Path::new(PRIVSEP).exists() {
+            println!("skipped: {PROGRAM} or {PRIVSEP} is not there");
+            return None;
+        }
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let port = free.local_addr().expect("its address").port();
+        drop(free);
+        let name = format!("nico-rig-sshd-{}-{port}", std::process::id());
+        let root = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&root).expect("a directory");
+        let write = |name: &str, text: &str| {
+            let path = root.join(name);
+            std::fs::write(&path, text).expect("a file");
+            restrict(&path);
+            path.display().to_string()
+        };
+        let host = host.to_openssh(LineEnding::LF).expect("a key");
+        let host = write("host", &host);
+        let client = client.to_openssh().expect("a key");
+        let client = write("authorized", &format!("{client}\n"));
+        let config = write(
+            "config",
+            &format!(
+                "Port {port}\nListenAddress 127.0.0.1\nHostKey {host}\nAuthorizedKeysFile {client}\nPidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\n{settings}\n"
+            ),
+        );
+        let log = std::fs::File::create(root.join("log")).expect("a file");
+        let server = Command::new(PROGRAM)
+            .args(["-D", "-e", "-f", &config])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("it starts");
+        let started = Self {
+            root,
+            port,
+            user,
+            server,
+        };
+        let listens = || async { TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok() };
+        let seen = || async { started.log() };
+        wait_describing("sshd listens", STARTS_WITHIN, listens, seen).await;
+        Some(started)
+    }
+
+    /// Where it listens, at 127.0.0.1.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whom it lets in.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// A directory that goes with it.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// What it has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.root.join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for OpenSsh {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+        let _ = std::fs::remove_dir_all(&self.root);
+    }
+}
+
+/// Nobody else may read it: sshd insists on that.
+fn restrict(path: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let owner_only = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(path, owner_only).expect("a mode");
+}
+
+fn stdout(command: &mut Command) -> String {
+    let output = command.output().expect("it runs");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
