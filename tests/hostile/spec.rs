@@ -61,6 +61,13 @@ async fn create(
     }
 }
 
+/// Whether a refusal of the API server names a field. A rule of the whole object has no path and names it in its message; a key of a
+/// map stands in brackets.
+fn names((path, message): &(String, String), field: &str) -> bool {
+    let keyed = path.replace('[', ".").replace(']', "");
+    path == field || keyed == field || path == "<nil>" && message.contains(field)
+}
+
 #[tokio::test]
 async fn hostile_specs_are_refused_by_the_api_server_and_by_the_code_naming_the_field() {
     let (_, client) = server().await;
@@ -77,7 +84,7 @@ async fn hostile_specs_are_refused_by_the_api_server_and_by_the_code_naming_the_
         match create(&api, name, spec).await {
             Ok(_) => wrong.push(format!("{what}: the API server takes it")),
             Err(refusals) => {
-                if !refusals.iter().any(|(named, _)| named == field) {
+                if !refusals.iter().any(|refusal| names(refusal, field)) {
                     wrong.push(format!(
                         "{what}: the API server names {refusals:?}, not {field}"
                     ));
@@ -225,10 +232,12 @@ async fn kubectl_shows_the_columns() {
         "phase": "Provisioning",
         "controlPlane": { "ready": 0, "total": 1, "updated": 0, "summary": "0/1" },
         "dataPlane": { "ready": 0, "total": 0, "updated": 0, "summary": "0/0" },
+        "updated": "0/1",
         "revision": "0123456789ab",
         "kubeconfigSecret": "shown-kubeconfig",
         "conditions": [
             { "type": "Ready", "status": "False", "reason": "Progressing", "message": "waits for cp-01" },
+            { "type": "Paused", "status": "False", "reason": "NotPaused", "message": "" },
         ],
     } });
     api.patch_status("shown", &PatchParams::default(), &Patch::Merge(&status))
@@ -267,6 +276,8 @@ async fn kubectl_shows_the_columns() {
         "PHASE",
         "CONTROL PLANE",
         "WORKERS",
+        "UPDATED",
+        "PAUSED",
         "REVISION",
         "AGE",
         "KUBECONFIG",
@@ -275,17 +286,19 @@ async fn kubectl_shows_the_columns() {
     assert_eq!(next(), columns);
     let values = next();
     assert_eq!(
-        values[..6],
+        values[..8],
         [
             "shown",
             "False",
             "Provisioning",
             "0/1",
             "0/0",
+            "0/1",
+            "False",
             "0123456789ab"
         ]
     );
-    assert_eq!(values[7..], ["shown-kubeconfig", "waits for cp-01"]);
+    assert_eq!(values[9..], ["shown-kubeconfig", "waits for cp-01"]);
 }
 
 #[test]
