@@ -25,9 +25,9 @@ use super::gate::{Class, Gate, Turn};
 use super::lock::lock;
 use super::named::secret_value;
 use super::schedule::{
-    ASK_PATIENCE, CONCURRENT_LOGINS, CONCURRENT_PROBES, CONCURRENT_RESOLUTIONS, KEY_MEMORY,
+    ASK_PATIENCE, CONCURRENT_LOGINS, CONCURRENT_PROBES, CONCURRENT_RESOLUTIONS,
     LOGINS_KEPT_FOR_FIRST_ROUNDS, PROBE_AGE, PROBES_KEPT_FOR_THE_QUICK,
-    RESOLUTIONS_KEPT_FOR_THE_QUICK, SEARCH_PAUSES, SEARCH_TIMEOUT,
+    RESOLUTIONS_KEPT_FOR_THE_QUICK, SEARCH_TIMEOUT,
 };
 use crate::api::cluster::RawCluster;
 use crate::api::digest::sha256;
@@ -383,10 +383,9 @@ async fn search(
         if ends {
             return;
         }
-        // What may help is looked for meanwhile.
-        let next = lock(&paces).next(spec.sources.iter().map(|source| &source.machine));
-        let pause = next.map_or(KEY_MEMORY, |next| next.duration_since(Instant::now()));
-        tokio::time::sleep(pause.clamp(*SEARCH_PAUSES.start(), KEY_MEMORY)).await;
+        let machines = spec.sources.iter().map(|source| &source.machine);
+        let pause = lock(&paces).pause(machines, Instant::now());
+        tokio::time::sleep(pause).await;
         if Instant::now() >= until {
             notes.note(|work| work.kubeconfig.next.fetching.finish());
             return;

@@ -1,4 +1,4 @@
-//! What calls for a person is told in an event once it has lasted: what passes by itself is part of normal operation.
+//! Events about what needs a person. They wait until it has lasted: what passes by itself is part of normal operation.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -47,7 +47,7 @@ pub struct Common {
 }
 
 impl Common {
-    /// What NIO is told in its own way.
+    /// What the fields depend on that each generation of NIO has rules of its own for.
     #[must_use]
     pub fn wanted(&self, paused: bool) -> Wanted<'_> {
         Wanted {
@@ -271,7 +271,7 @@ impl Target {
         nio::of(self.common.nio)
     }
 
-    /// All fields, with those that a generation is told in its own way.
+    /// All fields; `own` are those that the generation of NIO has rules of its own for.
     fn spec(&self, marker: &Marker, own: Map<String, Value>) -> Map<String, Value> {
         let mut spec = own;
         let mut set = |field: &str, value: Value| spec.insert(field.to_owned(), value);

@@ -206,6 +206,18 @@ impl Observed {
         jobs.map_or(&[], Vec::as_slice)
     }
 
+    /// Whether the ledger says that the cluster was founded.
+    #[must_use]
+    pub fn is_founded(&self) -> bool {
+        self.ledger.ours().is_some_and(|ledger| ledger.founded)
+    }
+
+    /// Whether the spec says that nothing is to be changed.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.spec.as_ref().is_ok_and(|spec| spec.paused)
+    }
+
     /// A Machine.
     #[must_use]
     pub fn machine(&self, name: &MachineName) -> Option<&Machine> {

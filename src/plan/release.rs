@@ -30,7 +30,7 @@ fn next_step(observed: &Observed, now: Timestamp) -> Output {
     if !cluster.finalizers.iter().any(holds) {
         return output;
     }
-    if observed.spec.as_ref().is_ok_and(|spec| spec.paused) {
+    if observed.is_paused() {
         let why = "the deletion waits: spec.paused is true";
         return waits(Reason::PausedBySpec, Reason::PausedBySpec, why);
     }

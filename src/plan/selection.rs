@@ -286,7 +286,7 @@ fn fill(
 
 /// How many members of a living cluster are annotated `release`: each stays until another has taken its place.
 fn to_be_replaced(observed: &Observed, pick: &Pick) -> usize {
-    let founded = observed.ledger.ours().is_some_and(|ledger| ledger.founded);
+    let founded = observed.is_founded();
     let staying = pick.staying.iter();
     let released = staying.filter(|machine| founded && released(observed, machine));
     released

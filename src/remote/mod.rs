@@ -9,5 +9,7 @@ pub mod kubeconfig;
 pub mod offload;
 pub mod secret;
 pub mod ssh;
+#[cfg(test)]
+mod test_server;
 mod tls;
 pub mod workload;

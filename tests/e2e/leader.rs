@@ -234,8 +234,8 @@ async fn leads(replica: &Replica) {
     wait_describing("the replica leads", DEADLINE, leads, told).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_is_cut_off_from_the_lease_stops_before_another_writes() {
+/// A cluster that is Ready, and two replicas of which the first leads.
+async fn led_by_the_first() -> (World, Replica, Replica) {
     let world = World::new().await;
     five(&world).await;
     let first = Replica::start(&world).await;
@@ -246,6 +246,12 @@ async fn a_leader_that_is_cut_off_from_the_lease_stops_before_another_writes() {
         .await
         .unwrap();
     world.wait_ready("prod", DEADLINE).await;
+    (world, first, second)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_cut_off_from_the_lease_stops_before_another_writes() {
+    let (world, first, second) = led_by_the_first().await;
     // Only its calls for the Lease fail: all else that it writes still arrives.
     let of_lease = |call: &Call| call.resource == "leases";
     first
@@ -265,16 +271,7 @@ async fn a_leader_that_is_cut_off_from_the_lease_stops_before_another_writes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_was_paused_writes_nothing_when_it_goes_on() {
-    let world = World::new().await;
-    five(&world).await;
-    let first = Replica::start(&world).await;
-    leads(&first).await;
-    let second = Replica::start(&world).await;
-    world
-        .cluster("prod", listed(&["cp-01"], &[]))
-        .await
-        .unwrap();
-    world.wait_ready("prod", DEADLINE).await;
+    let (world, first, second) = led_by_the_first().await;
     first.signal("-STOP");
     // What it has to do when it goes on.
     let generation = edit(&world, json!({"dataPlane": {"machines": ["w-01"]}})).await;

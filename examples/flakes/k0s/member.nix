@@ -117,6 +117,16 @@ let
     pkgs.procps
     pkgs.util-linux
   ];
+  deadMembers = import ../lib/dead-members.nix {
+    path = tools;
+    environment = {
+      KUBECONFIG = "/var/lib/k0s/pki/admin.conf";
+      ETCDCTL_ENDPOINTS = "https://127.0.0.1:2379";
+      ETCDCTL_CACERT = "/var/lib/k0s/pki/etcd/ca.crt";
+      ETCDCTL_CERT = "/var/lib/k0s/pki/apiserver-etcd-client.crt";
+      ETCDCTL_KEY = "/var/lib/k0s/pki/apiserver-etcd-client.key";
+    };
+  };
 in
 {
   options.nico.k0s.packages = lib.mkOption {
@@ -187,27 +197,8 @@ in
       };
     };
 
-    systemd.services.nico-dead-members = lib.mkIf isControlPlane {
-      description = "Remove etcd members whose Node is gone";
-      path = tools;
-      environment = {
-        KUBECONFIG = "/var/lib/k0s/pki/admin.conf";
-        ETCDCTL_ENDPOINTS = "https://127.0.0.1:2379";
-        ETCDCTL_CACERT = "/var/lib/k0s/pki/etcd/ca.crt";
-        ETCDCTL_CERT = "/var/lib/k0s/pki/apiserver-etcd-client.crt";
-        ETCDCTL_KEY = "/var/lib/k0s/pki/apiserver-etcd-client.key";
-      };
-      script = builtins.readFile ../lib/common.sh + builtins.readFile ../lib/dead-members.sh;
-      restartIfChanged = false;
-      serviceConfig.Type = "oneshot";
-    };
-    systemd.timers.nico-dead-members = lib.mkIf isControlPlane {
-      wantedBy = [ "timers.target" ];
-      timerConfig = {
-        OnActiveSec = "30s";
-        OnUnitInactiveSec = "30s";
-      };
-    };
+    systemd.services.nico-dead-members = lib.mkIf isControlPlane deadMembers.service;
+    systemd.timers.nico-dead-members = lib.mkIf isControlPlane deadMembers.timer;
 
     nico.state = {
       data = if isControlPlane then "/var/lib/k0s/etcd/member/wal" else "/var/lib/k0s/kubelet.conf";

@@ -103,11 +103,14 @@ let
     pkgs.socat
     pkgs.util-linux
   ];
-  every = interval: {
-    wantedBy = [ "timers.target" ];
-    timerConfig = {
-      OnActiveSec = interval;
-      OnUnitInactiveSec = interval;
+  deadMembers = import ../lib/dead-members.nix {
+    path = tools;
+    environment = {
+      KUBECONFIG = "/etc/kubernetes/admin.conf";
+      ETCDCTL_ENDPOINTS = "https://${if isIPv6 then "[::1]" else "127.0.0.1"}:2379";
+      ETCDCTL_CACERT = "/etc/kubernetes/pki/etcd/ca.crt";
+      ETCDCTL_CERT = "/etc/kubernetes/pki/etcd/healthcheck-client.crt";
+      ETCDCTL_KEY = "/etc/kubernetes/pki/etcd/healthcheck-client.key";
     };
   };
 in
@@ -199,29 +202,17 @@ in
       serviceConfig.Type = "oneshot";
     };
     # The uploaded certificates last for two hours.
-    systemd.timers.nico-upkeep = lib.mkIf isControlPlane (every "30min" // {
+    systemd.timers.nico-upkeep = lib.mkIf isControlPlane {
+      wantedBy = [ "timers.target" ];
       timerConfig = {
         OnActiveSec = "1min";
         OnUnitInactiveSec = "30min";
       };
       restartTriggers = [ init ];
-    });
-
-    systemd.services.nico-dead-members = lib.mkIf isControlPlane {
-      description = "Remove etcd members whose Node is gone";
-      path = tools;
-      environment = {
-        KUBECONFIG = "/etc/kubernetes/admin.conf";
-        ETCDCTL_ENDPOINTS = "https://${if isIPv6 then "[::1]" else "127.0.0.1"}:2379";
-        ETCDCTL_CACERT = "/etc/kubernetes/pki/etcd/ca.crt";
-        ETCDCTL_CERT = "/etc/kubernetes/pki/etcd/healthcheck-client.crt";
-        ETCDCTL_KEY = "/etc/kubernetes/pki/etcd/healthcheck-client.key";
-      };
-      script = builtins.readFile ../lib/common.sh + builtins.readFile ../lib/dead-members.sh;
-      restartIfChanged = false;
-      serviceConfig.Type = "oneshot";
     };
-    systemd.timers.nico-dead-members = lib.mkIf isControlPlane (every "30s");
+
+    systemd.services.nico-dead-members = lib.mkIf isControlPlane deadMembers.service;
+    systemd.timers.nico-dead-members = lib.mkIf isControlPlane deadMembers.timer;
 
     nico.state = {
       data = "/etc/kubernetes/nico-${facts.id}";

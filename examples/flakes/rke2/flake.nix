@@ -12,7 +12,7 @@
         distribution = import ../lib/rancher.nix {
           name = "rke2";
           joinPort = 9345;
-          # It founds wherever it is told no server. The start script lets it do so only on the machine that founds.
+          # RKE2 founds a cluster wherever `server` is absent. The start script lets it do so only on the machine that founds.
           founding = { };
           services = {
             server = "rke2-server";

@@ -21,7 +21,7 @@ use crate::plan::assemble;
 use crate::plan::observed::{AtHand, KnownHostsView, NotWorking};
 use crate::plan::writes::Wanted;
 use crate::remote::deadlines::{Deadlines, KUBECONFIG_VERIFICATION};
-use crate::remote::known_hosts::{KNOWN_HOSTS_KEY, KnownHosts, Policy};
+use crate::remote::known_hosts::{HostPins, KNOWN_HOSTS_KEY, KnownHosts, Policy};
 use crate::remote::kubeconfig::facts;
 use crate::remote::kubeconfig::fetch::{FetchError, FetchRequest, fetch};
 use crate::remote::kubeconfig::verify::{VerifyError, verify};
@@ -168,6 +168,12 @@ pub(super) async fn read_pins(
     Ok(ANSWERS.offload(parse).await)
 }
 
+/// The pinned keys of a host.
+pub(super) async fn pins_of(known: &Arc<KnownHosts>, host: &str, port: u16) -> Option<HostPins> {
+    let (known, host) = (Arc::clone(known), host.to_owned());
+    ANSWERS.offload(move || known.pins(&host, port)).await
+}
+
 /// Fetches from the first machine that has what is wanted. None is trusted on first use: a host whose key
 /// is to be pinned is left out until it is. A machine whose pace says that it is too soon is left out, and what it last brought still counts.
 pub(super) async fn fetch_round(
@@ -277,11 +283,7 @@ async fn attempt(
         let message = format!("Secret {secret} with the SSH key of machine {machine} is missing");
         return Err(Cause::new(Reason::SSHKeyMissing, message));
     };
-    let pins = {
-        let (known_hosts, host, port) =
-            (Arc::clone(&known_hosts), source.host.clone(), spec.ssh_port);
-        ANSWERS.offload(move || known_hosts.pins(&host, port)).await
-    };
+    let pins = pins_of(&known_hosts, &source.host, spec.ssh_port).await;
     let waits_for_pin = known_hosts.policy() == Policy::TrustOnFirstUse
         && pins.as_ref().is_some_and(|pins| !pins.is_pinned());
     let under = format!(

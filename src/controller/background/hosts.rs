@@ -8,7 +8,7 @@ use std::time::Instant;
 use futures::future::join_all;
 
 use super::Notes;
-use super::fetch::{Pins, read_pins};
+use super::fetch::{Pins, pins_of, read_pins};
 use super::pace::{Ended, Paces};
 use super::task::Task;
 use crate::api::conditions::{Cause, Reason};
@@ -16,11 +16,10 @@ use crate::api::digest::sha256;
 use crate::api::names::MachineName;
 use crate::controller::gate::{Class, Gate};
 use crate::controller::lock::lock;
-use crate::controller::schedule::{KEY_MEMORY, SEARCH_PAUSES};
+use crate::controller::schedule::KEY_MEMORY;
 use crate::plan::observed::{ControlPlaneHosts, HostKeys};
 use crate::remote::deadlines::Deadlines;
 use crate::remote::known_hosts::{HostPins, KnownHosts, Policy, without_former};
-use crate::remote::offload::ANSWERS;
 use crate::remote::ssh::{self, Login, SshError};
 
 /// Which machines are met.
@@ -251,9 +250,8 @@ pub(super) async fn meet(
             return;
         }
         let left = spec.hosts.confirmed.keys().filter(|it| !met.contains(*it));
-        let next = lock(&paces).next(left);
-        let pause = next.map_or(KEY_MEMORY, |next| next.duration_since(Instant::now()));
-        tokio::time::sleep(pause.clamp(*SEARCH_PAUSES.start(), KEY_MEMORY)).await;
+        let pause = lock(&paces).pause(left, Instant::now());
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -265,10 +263,7 @@ async fn meet_one(
     paces: &Mutex<Paces>,
     (gate, class): (&Gate, Class),
 ) -> Option<Met> {
-    let pins = {
-        let (known, host, port) = (Arc::clone(known), host.to_owned(), spec.ssh_port);
-        ANSWERS.offload(move || known.pins(&host, port)).await
-    };
+    let pins = pins_of(known, host, spec.ssh_port).await;
     let is_pinned = pins.as_ref().is_none_or(HostPins::is_pinned);
     if known.policy() == Policy::PinnedOnly && !is_pinned {
         return Some(Met::Known);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::api::conditions::Cause;
 use crate::api::names::MachineName;
 use crate::controller::schedule::{
-    REFUSED_PAUSES, SEARCH_EAGERNESS, SEARCH_PAUSES, SEARCH_PAUSES_GROW,
+    KEY_MEMORY, REFUSED_PAUSES, SEARCH_EAGERNESS, SEARCH_PAUSES, SEARCH_PAUSES_GROW,
 };
 use crate::remote::ssh::{Reached, SshError};
 
@@ -109,13 +109,21 @@ impl Paces {
     }
 
     /// When the first of these machines may be connected to.
-    pub(super) fn next<'a>(
-        &self,
-        machines: impl Iterator<Item = &'a MachineName>,
-    ) -> Option<Instant> {
+    fn next<'a>(&self, machines: impl Iterator<Item = &'a MachineName>) -> Option<Instant> {
         machines
             .filter_map(|machine| self.0.get(machine)?.due)
             .min()
+    }
+
+    /// How long until the next round over these machines. What may help is looked for meanwhile, so it is never long.
+    pub(super) fn pause<'a>(
+        &self,
+        machines: impl Iterator<Item = &'a MachineName>,
+        now: Instant,
+    ) -> Duration {
+        let next = self.next(machines);
+        let pause = next.map_or(KEY_MEMORY, |next| next.duration_since(now));
+        pause.clamp(*SEARCH_PAUSES.start(), KEY_MEMORY)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::api::conditions::ConditionType;
 use crate::api::status::{ClusterStatus, MachineState, Phase, Role};
 use crate::controller::lock::lock;
 
-/// Reasons that are told apart. NICO has about fifty; a status may be written by others.
+/// Reasons that have a series of their own. NICO has about fifty; a status may be written by others.
 pub(super) const MOST_REASONS: usize = 100;
 const PHASES: [Phase; 4] = [
     Phase::Provisioning,
@@ -82,7 +82,7 @@ impl Shown {
         shown
     }
 
-    /// Counts anew.
+    /// Counts again from these clusters.
     pub(super) fn show(&self, clusters: &[Arc<RawCluster>], now: Timestamp) {
         self.conditions.clear();
         for phase in PHASES {

@@ -12,7 +12,7 @@ pub(super) fn publish_changes(events: &Events, seen: &ClusterView, new: &Cluster
     }
 }
 
-/// What is told at once of a change. What may pass is told by [`crate::controller::troubles`], once it has lasted.
+/// The events that a change raises at once. For what may pass by itself, see [`crate::controller::troubles`].
 fn changes(old: &ClusterStatus, new: &ClusterStatus) -> Vec<Happening> {
     let mut told = Vec::new();
     let was_ready = old.holds(ConditionType::Ready);

@@ -43,7 +43,7 @@ pub enum Proof {
     OfAnother,
 }
 
-/// What the spec asks of NIO that it is told in its own way.
+/// What the spec asks for that each generation writes in its own way.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
     /// Branch, tag or pinned commit.
@@ -80,7 +80,7 @@ pub trait Nio: Sync {
     /// The path of an additional file that is to lie beside the flake, which is in that directory of the repository.
     fn path(&self, subdir: Option<&str>, file: &str) -> String;
 
-    /// What it is told beyond the fields that all generations share, in a machine's first configuration.
+    /// Its own fields, beyond those that all generations share, in a machine's first configuration.
     fn first_fields(&self, full_install: bool) -> Map<String, Value>;
 
     /// The same where a member is written again, with that `ref`.

@@ -79,7 +79,7 @@ pub(super) fn conditions(
         updated,
         now,
     );
-    let is_paused = observed.spec.as_ref().is_ok_and(|spec| spec.paused);
+    let is_paused = observed.is_paused();
     let paused = if is_paused {
         ready.cause.message = format!("paused: {}", ready.cause.message);
         Condition::new(
@@ -141,7 +141,7 @@ fn stalled(
         return waits;
     }
     let goes_on = Condition::new("False", Reason::AsExpected, "");
-    let paused = observed.spec.as_ref().is_ok_and(|spec| spec.paused);
+    let paused = observed.is_paused();
     if observed.cluster.deleting || paused || !nothing_goes_on(observed, plan) {
         return goes_on;
     }

@@ -27,9 +27,7 @@ pub(super) fn they(machines: &[&MachineName], one: &str, several: &str) -> Strin
 /// Who joins a living cluster, and who does so in the place of another, which stays until then.
 fn newcomers(observed: &Observed, plan: &Plan, role: Role) -> Option<String> {
     let pick = plan.selection.of(role);
-    let founded = observed.ledger.ours().is_some_and(|ledger| ledger.founded);
-    let paused = observed.spec.as_ref().is_ok_and(|spec| spec.paused);
-    if !founded || paused {
+    if !observed.is_founded() || observed.is_paused() {
         return None;
     }
     let unfinished = pick.staying.iter().filter(|machine| {

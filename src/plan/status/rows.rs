@@ -143,7 +143,7 @@ fn row_state(
 
 /// What machines wait for that are to join, where nothing is said of one alone.
 fn why_pending(observed: &Observed, plan: &Plan) -> Cause {
-    if observed.spec.as_ref().is_ok_and(|spec| spec.paused) {
+    if observed.is_paused() {
         return Cause::new(Reason::PausedBySpec, "waits until spec.paused is false");
     }
     let all = [ConditionType::Stalled, ConditionType::MachinesAvailable];
@@ -151,8 +151,7 @@ fn why_pending(observed: &Observed, plan: &Plan) -> Cause {
     if let Some(wait) = waits.find(|it| it.machine.is_none() && all.contains(&it.condition)) {
         return wait.cause.clone();
     }
-    let founded = observed.ledger.ours().is_some_and(|ledger| ledger.founded);
-    if !founded && plan.selection.control_plane.missing() > 0 {
+    if !observed.is_founded() && plan.selection.control_plane.missing() > 0 {
         return Cause::new(
             Reason::WaitingForControlPlane,
             "waits until all control plane machines are available",

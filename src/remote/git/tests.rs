@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rig::machines::KeyPair;
 use rig::openssh::OpenSsh;
 
-use self::servers::{Hosted, Reply, Repo, cgi, daemon, http, raw, tls};
+use self::servers::{Reply, Repo, cgi, daemon, http, raw, tls};
 use self::sshd::{Keys, sshd};
 use super::{Credentials, DEADLINE, GitError, resolve};
 use crate::api::names::Commit;
@@ -92,7 +92,7 @@ async fn refs_are_resolved_at_gits_own_port() {
     let Some(hosted) = daemon(&repo).await else {
         return;
     };
-    let Hosted { at, process: _kept } = hosted;
+    let at = hosted.at;
     let url = format!("git://{at}/repo/.git");
     answers_as_git_does(&url, &repo, &Credentials::default()).await;
     let none = ask(&format!("git://{at}/other"), "main").await;

@@ -207,7 +207,7 @@ fn what_is_no_key_for_log_ins_is_told_by_its_kind() {
             include_str!("test_keys/rsa1024.pkcs1").to_owned(),
             KeyError::ShortRsa,
         ),
-        ("/root/.ssh/id_ed25519".to_owned(), KeyError::Unreadable),
+        ("~/.ssh/id_ed25519".to_owned(), KeyError::Unreadable),
     ];
     for (text, expected) in cases {
         assert_eq!(judged(&text), Err(expected), "{text}");

@@ -1,7 +1,7 @@
 //! NICO resolves a branch to a commit and rolls that out, beside NIO v1.
 
 use rig::crds::Generation;
-use rig::git::GitServer;
+use rig::git::{Repo, serve};
 use rig::judge::rollout::Rules;
 use serde_json::json;
 
@@ -24,11 +24,16 @@ async fn held(case: &Case) -> Vec<String> {
 /// out.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_push_is_rolled_out_and_a_commit_that_fails_stops_at_its_first_machine() {
-    let Some(git) = GitServer::start().await else {
+    let Some(git) = Repo::new() else {
         return;
     };
+    let Some(server) = serve(&git).await else {
+        return;
+    };
+    let url = format!("git://{}/repo/.git", server.at);
+    git.commit("the first");
     let case = Case::alone_of(Generation::V1, &nico().args(&RESYNC), |_| ()).await;
-    let spec = json!({"gitRepo": git.url(), "ref": "main", "refPolicy": "Pin"});
+    let spec = json!({"gitRepo": url, "ref": "main", "refPolicy": "Pin"});
     let (case, _hosts) = bring_up(case, &THREE, &TWO, spec).await;
     let first = held(&case).await;
     assert!(
@@ -37,7 +42,7 @@ async fn a_push_is_rolled_out_and_a_commit_that_fails_stops_at_its_first_machine
     );
 
     let before = case.world.nio().now();
-    let good = git.push("good");
+    let good = git.commit("good");
     let status = case.ends_with(before, &IN_TURN).await;
     assert_eq!(status["commit"], *good, "{status}");
     assert_eq!(held(&case).await, vec![good.clone(); 5]);
@@ -46,7 +51,7 @@ async fn a_push_is_rolled_out_and_a_commit_that_fails_stops_at_its_first_machine
     case.roll(json!({"rollout": {"progressDeadlineSeconds": 2}}))
         .await;
     let pushed = case.world.nio().now();
-    let bad = git.push("bad");
+    let bad = git.commit("bad");
     case.stuck_at("w-01").await;
     case.nothing_but(pushed, &["w-01"]).await;
     let mut expected = vec![good.clone(); 5];

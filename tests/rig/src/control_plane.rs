@@ -37,6 +37,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+pub(crate) use self::run_dir::free_port;
 pub use self::{
     error::Error,
     options::{GARBAGE_COLLECTOR, NAMESPACES, Options},
@@ -45,7 +46,7 @@ use self::{
     kubeconfig::Identity,
     options::{LOOPBACK, api_server_flags, controller_manager_flags, etcd_flags},
     process::{Process, Programs, resident_bytes},
-    run_dir::{RunDir, free_port},
+    run_dir::RunDir,
 };
 use crate::pki::{Authority, Validity};
 

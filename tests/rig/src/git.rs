@@ -1,92 +1,101 @@
-//! A Git repository behind git's own server, for clusters whose commits NICO resolves.
+//! Git repositories, and git's own server.
 
 #![allow(
     clippy::expect_used,
+    clippy::missing_panics_doc,
+    clippy::must_use_candidate,
     reason = "a test whose git server does not start fails with why"
 )]
 
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::scratch::{Program, Scratch, free_address};
 use crate::wait::wait_for;
 
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 
-/// A repository with one branch, `main`. It ends with its handle.
-pub struct GitServer {
-    root: PathBuf,
-    port: u16,
-    daemon: Child,
-}
+/// A repository in a directory that goes with it: `repo/.git` in there.
+pub struct Repo(Scratch);
 
-impl GitServer {
-    /// Starts one with a first commit. `None`: git is not installed.
-    ///
-    /// # Panics
-    ///
-    /// Where git or its server does not start.
-    pub async fn start() -> Option<Self> {
+impl Repo {
+    /// One with the empty branch `main`. `None`: git is not installed.
+    #[must_use]
+    pub fn new() -> Option<Self> {
         if Command::new("git").arg("--version").output().is_err() {
-            println!("skipped: git is not installed");
+            println!("skipped: no git");
             return None;
         }
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        let port = free.local_addr().expect("its address").port();
-        drop(free);
-        let root = std::env::temp_dir().join(format!("nico-rig-git-{}-{port}", std::process::id()));
-        std::fs::create_dir_all(root.join("repo")).expect("a directory");
-        let daemon = git()
-            .args(["daemon", "--export-all", "--listen=127.0.0.1"])
-            .arg(format!("--port={port}"))
-            .arg(format!("--base-path={}", root.display()))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("git starts its server");
-        let server = Self { root, port, daemon };
-        server.run(&["init", "-q", "-b", "main"]);
-        let _first = server.push("the first");
-        let listens = || async { TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok() };
-        wait_for("the git server listens", STARTS_WITHIN, listens).await;
-        Some(server)
+        let repo = Self(Scratch::new("git"));
+        std::fs::create_dir_all(repo.root().join("repo")).expect("a directory");
+        repo.git(&["init", "-q", "-b", "main"]);
+        Some(repo)
     }
 
-    /// For `gitRepo`.
+    /// Where the repository's directory is.
     #[must_use]
-    pub fn url(&self) -> String {
-        format!("git://127.0.0.1:{}/repo/.git", self.port)
+    pub fn root(&self) -> &Path {
+        self.0.path()
     }
 
-    /// A new commit on the branch, which is served at once.
-    #[must_use]
-    pub fn push(&self, message: &str) -> String {
-        self.run(&["commit", "-q", "--allow-empty", "-m", message]);
-        self.run(&["rev-parse", "HEAD"])
+    /// A new commit on the branch that is checked out, which is returned. A server of the repository serves it at once.
+    pub fn commit(&self, message: &str) -> String {
+        self.git(&["commit", "-q", "--allow-empty", "-m", message]);
+        self.git(&["rev-parse", "HEAD"])
     }
 
-    fn run(&self, arguments: &[&str]) -> String {
-        let repo = self.root.join("repo");
-        let output = git().arg("-C").arg(repo).args(arguments).output();
+    /// Runs git in the repository; what it prints.
+    pub fn git(&self, arguments: &[&str]) -> String {
+        let mut git = Command::new("git");
+        let repo = self.root().join("repo");
+        let output = alone(&mut git).arg("-C").arg(repo).args(arguments).output();
         let output = output.expect("git runs");
         assert!(output.status.success(), "{arguments:?}: {output:?}");
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 }
 
-impl Drop for GitServer {
-    fn drop(&mut self) {
-        let _ = self.daemon.kill();
-        let _ = self.daemon.wait();
-        let _ = std::fs::remove_dir_all(&self.root);
-    }
+/// A running `git daemon`.
+pub struct Daemon {
+    /// Where it listens.
+    pub at: SocketAddr,
+    _program: Program,
 }
 
-/// Without the configuration of the user and the system.
-fn git() -> Command {
-    let mut git = Command::new("git");
-    git.env_remove("GIT_DIR").env_remove("GIT_PROTOCOL");
+/// Serves a repository by `git daemon`, at `git://{at}/repo/.git`. `None`: it is not installed.
+pub async fn serve(repo: &Repo) -> Option<Daemon> {
+    let program = exec_path().join("git-daemon");
+    if !program.exists() {
+        println!("skipped: no git daemon");
+        return None;
+    }
+    let at = free_address();
+    let mut daemon = Command::new(program);
+    alone(&mut daemon)
+        .args(["--reuseaddr", "--export-all", "--listen=127.0.0.1"])
+        .arg(format!("--port={}", at.port()))
+        .arg(format!("--base-path={}", repo.root().display()))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let program = Program::start(&mut daemon);
+    let listens = || async { TcpStream::connect(at).ok() };
+    wait_for("git daemon listens", STARTS_WITHIN, listens).await;
+    Some(Daemon {
+        at,
+        _program: program,
+    })
+}
+
+fn exec_path() -> PathBuf {
+    let output = Command::new("git").arg("--exec-path").output();
+    let path = output.expect("git runs").stdout;
+    Path::new(String::from_utf8_lossy(&path).trim()).to_owned()
+}
+
+/// Nothing of the user's or the system's configuration.
+pub fn alone(git: &mut Command) -> &mut Command {
     for (name, value) in [
         ("GIT_CONFIG_GLOBAL", "/dev/null"),
         ("GIT_CONFIG_NOSYSTEM", "1"),
@@ -97,5 +106,5 @@ fn git() -> Command {
     ] {
         git.env(name, value);
     }
-    git
+    git.env_remove("GIT_DIR").env_remove("GIT_PROTOCOL")
 }

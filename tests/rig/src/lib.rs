@@ -14,6 +14,7 @@ pub mod openssh;
 pub mod pki;
 pub mod process;
 pub mod proxy;
+pub mod scratch;
 pub mod wait;
 pub mod workload;
 pub mod world;

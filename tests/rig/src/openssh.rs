@@ -7,14 +7,15 @@
     reason = "a test whose server does not start fails with why"
 )]
 
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use russh::keys::ssh_key::LineEnding;
 use russh::keys::{PrivateKey, PublicKey};
 
+use crate::scratch::{Program, Scratch, free_address};
 use crate::wait::wait_describing;
 
 const PROGRAM: &str = "/usr/sbin/sshd";
@@ -24,10 +25,10 @@ const STARTS_WITHIN: Duration = Duration::from_secs(60);
 
 /// A server on loopback that takes one key of the user who runs the test. It ends with its handle.
 pub struct OpenSsh {
-    root: PathBuf,
-    port: u16,
+    root: Scratch,
+    at: SocketAddr,
     user: String,
-    server: Child,
+    _server: Program,
 }
 
 impl OpenSsh {
@@ -38,14 +39,10 @@ impl OpenSsh {
             println!("skipped: {PROGRAM} or {PRIVSEP} is not there");
             return None;
         }
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        let port = free.local_addr().expect("its address").port();
-        drop(free);
-        let name = format!("nico-rig-sshd-{}-{port}", std::process::id());
-        let root = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&root).expect("a directory");
+        let at = free_address();
+        let root = Scratch::new("sshd");
         let write = |name: &str, text: &str| {
-            let path = root.join(name);
+            let path = root.path().join(name);
             std::fs::write(&path, text).expect("a file");
             restrict(&path);
             path.display().to_string()
@@ -57,24 +54,23 @@ impl OpenSsh {
         let config = write(
             "config",
             &format!(
-                "Port {port}\nListenAddress 127.0.0.1\nHostKey {host}\nAuthorizedKeysFile {client}\nPidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\n{settings}\n"
+                "ListenAddress {at}\nHostKey {host}\nAuthorizedKeysFile {client}\nPidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\n{settings}\n"
             ),
         );
-        let log = std::fs::File::create(root.join("log")).expect("a file");
-        let server = Command::new(PROGRAM)
+        let log = std::fs::File::create(root.path().join("log")).expect("a file");
+        let mut server = Command::new(PROGRAM);
+        server
             .args(["-D", "-e", "-f", &config])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("it starts");
+            .stderr(log);
         let started = Self {
             root,
-            port,
+            at,
             user,
-            server,
+            _server: Program::start(&mut server),
         };
-        let listens = || async { TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok() };
+        let listens = || async { TcpStream::connect(at).ok() };
         let seen = || async { started.log() };
         wait_describing("sshd listens", STARTS_WITHIN, listens, seen).await;
         Some(started)
@@ -83,7 +79,7 @@ impl OpenSsh {
     /// Where it listens, at 127.0.0.1.
     #[must_use]
     pub const fn port(&self) -> u16 {
-        self.port
+        self.at.port()
     }
 
     /// Whom it lets in.
@@ -95,21 +91,13 @@ impl OpenSsh {
     /// A directory that goes with it.
     #[must_use]
     pub fn root(&self) -> &Path {
-        &self.root
+        self.root.path()
     }
 
     /// What it has logged.
     #[must_use]
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.root.join("log")).unwrap_or_default()
-    }
-}
-
-impl Drop for OpenSsh {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-        let _ = std::fs::remove_dir_all(&self.root);
+        std::fs::read_to_string(self.root().join("log")).unwrap_or_default()
     }
 }
 

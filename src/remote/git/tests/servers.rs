@@ -1,12 +1,11 @@
 //! Git servers: git's own programs behind a port, and hostile ones.
 
 use std::convert::Infallible;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
@@ -14,91 +13,46 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::pem::PemObject as _;
+use rig::git::{self, alone};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
 
 use crate::api::form::Form as _;
 use crate::api::names::Commit;
+use crate::remote::test_server;
 
 pub(super) type Answer = Response<Full<Bytes>>;
 
-/// A repository in a directory that goes with it.
-pub(super) struct Repo(PathBuf);
+/// A repository with two branches, tags of both kinds, and a name of both a tag and a branch.
+pub(super) struct Repo(git::Repo);
 
 impl Repo {
-    /// Two branches, tags of both kinds, and a name of both a tag and a branch. `None`: there is no git.
+    /// `None`: there is no git.
     pub(super) fn new() -> Option<Self> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        if Command::new("git").arg("--version").output().is_err() {
-            println!("skipped: no git");
-            return None;
-        }
-        let name = format!(
-            "nico-git-{}-{}",
-            std::process::id(),
-            COUNT.fetch_add(1, Ordering::Relaxed)
-        );
-        let root = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(root.join("repo")).expect("a directory");
-        let repo = Self(root);
-        repo.git(&["init", "-q", "-b", "main"]);
-        let commit = |text| repo.git(&["commit", "-q", "--allow-empty", "-m", text]);
-        commit("one");
+        let repo = git::Repo::new()?;
+        repo.commit("one");
         repo.git(&["tag", "light"]);
         repo.git(&["tag", "-a", "-m", "text", "annotated"]);
         repo.git(&["tag", "-a", "-m", "text", "both"]);
         repo.git(&["checkout", "-q", "-b", "feature/x"]);
-        commit("two");
+        repo.commit("two");
         repo.git(&["branch", "both"]);
         repo.git(&["checkout", "-q", "main"]);
-        commit("three");
-        Some(repo)
+        repo.commit("three");
+        Some(Self(repo))
     }
 
     /// Where it is: the repository is `repo/.git` in it.
     pub(super) fn root(&self) -> PathBuf {
-        self.0.clone()
+        self.0.root().to_owned()
     }
 
     /// The commit that a ref names.
     pub(super) fn commit(&self, of: &str) -> Commit {
-        let commit = self.git(&["rev-parse", &format!("{of}^{{commit}}")]);
+        let commit = self.0.git(&["rev-parse", &format!("{of}^{{commit}}")]);
         Commit::parse(&commit).expect("git prints a commit")
     }
-
-    fn git(&self, arguments: &[&str]) -> String {
-        let mut git = Command::new("git");
-        let run = alone(&mut git)
-            .arg("-C")
-            .arg(self.0.join("repo"))
-            .args(arguments);
-        let output = run.output().expect("git runs");
-        assert!(output.status.success(), "{arguments:?}: {output:?}");
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
-    }
-}
-
-impl Drop for Repo {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Nothing of the user's or the system's configuration.
-pub(super) fn alone(git: &mut Command) -> &mut Command {
-    for (name, value) in [
-        ("GIT_CONFIG_GLOBAL", "/dev/null"),
-        ("GIT_CONFIG_NOSYSTEM", "1"),
-        ("GIT_AUTHOR_NAME", "a"),
-        ("GIT_AUTHOR_EMAIL", "a@example.com"),
-        ("GIT_COMMITTER_NAME", "a"),
-        ("GIT_COMMITTER_EMAIL", "a@example.com"),
-    ] {
-        git.env(name, value);
-    }
-    git.env_remove("GIT_DIR").env_remove("GIT_PROTOCOL")
 }
 
 pub(super) struct Reply;
@@ -191,52 +145,9 @@ fn run(mut program: Command, input: &[u8]) -> Vec<u8> {
     child.wait_with_output().expect("it ends").stdout
 }
 
-/// A program that ends with its handle.
-pub(super) struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-pub(super) struct Hosted {
-    pub(super) at: SocketAddr,
-    pub(super) process: Process,
-}
-
 /// `git daemon`; `None`: it is not installed.
-pub(super) async fn daemon(repo: &Repo) -> Option<Hosted> {
-    let program = exec_path().join("git-daemon");
-    if !program.exists() {
-        println!("skipped: no git daemon");
-        return None;
-    }
-    let free = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let at = free.local_addr().expect("its address");
-    drop(free);
-    let mut git = Command::new(program);
-    let child = alone(&mut git)
-        .args(["--reuseaddr", "--export-all", "--listen=127.0.0.1"])
-        .arg(format!("--port={}", at.port()))
-        .arg(format!("--base-path={}", repo.root().display()))
-        .stderr(Stdio::null())
-        .spawn();
-    let process = Process(child.expect("git daemon starts"));
-    for _ in 0..200 {
-        if tokio::net::TcpStream::connect(at).await.is_ok() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    Some(Hosted { at, process })
-}
-
-fn exec_path() -> PathBuf {
-    let output = Command::new("git").arg("--exec-path").output();
-    let path = output.expect("git runs").stdout;
-    Path::new(String::from_utf8_lossy(&path).trim()).to_owned()
+pub(super) async fn daemon(repo: &Repo) -> Option<git::Daemon> {
+    git::serve(&repo.0).await
 }
 
 /// Says what `next` gives for the number of bytes that were said so far, to everybody, until nobody listens; `None`: nothing.
@@ -273,26 +184,5 @@ pub(super) fn tls() -> SocketAddr {
     let authority = rig::pki::Authority::new("nobody").expect("an authority");
     let validity = rig::pki::Validity::lasting(Duration::from_secs(3600));
     let pair = authority.serving(&["localhost"], &[[127, 0, 0, 1].into()], validity);
-    let pair = pair.expect("a certificate");
-    let certificate =
-        rustls::pki_types::CertificateDer::from_pem_slice(pair.certificate.as_bytes());
-    let key = rustls::pki_types::PrivateKeyDer::from_pem_slice(pair.key.as_bytes());
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.expect("PEM")], key.expect("PEM"));
-    let config = Arc::new(config.expect("a server"));
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let at = listener.local_addr().expect("its address");
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let server = rustls::ServerConnection::new(Arc::clone(&config));
-            let mut server = server.expect("a connection");
-            let mut stream = rustls::Stream::new(&mut server, &mut stream);
-            let _ = stream.read(&mut [0; 1024]);
-        }
-    });
-    at
+    test_server::serve(&pair.expect("a certificate"), b"")
 }

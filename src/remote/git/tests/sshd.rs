@@ -5,13 +5,12 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rig::git::alone;
 use russh::keys::{PrivateKey, PublicKey};
 use russh::server::{self, Auth, Handler, Msg, Session, VerifiedPublicKey, run_stream};
 use russh::{Channel, ChannelId};
 use tokio::io::{AsyncWriteExt as _, copy, split};
 use tokio::net::TcpListener;
-
-use super::servers::alone;
 
 /// Whose keys an SSH server has and takes.
 #[derive(Clone)]

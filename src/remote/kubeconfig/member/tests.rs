@@ -1,42 +1,18 @@
-use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use rig::pki::{Authority, Validity};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::*;
 use crate::remote::kubeconfig::pem_text;
+use crate::remote::test_server;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// An API server that is ready, with a certificate of these names and addresses.
 fn server(authority: &Authority, names: &[&str], addresses: &[IpAddr]) -> SocketAddr {
     let pair = authority.serving(names, addresses, Validity::default());
-    let pair = pair.expect("a certificate");
-    let certificate = CertificateDer::from_pem_slice(pair.certificate.as_bytes());
-    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes());
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.expect("PEM")], key.expect("PEM"));
-    let config = Arc::new(config.expect("a server"));
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let at = listener.local_addr().expect("its address");
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let server = rustls::ServerConnection::new(Arc::clone(&config));
-            let mut server = server.expect("a connection");
-            let mut stream = rustls::Stream::new(&mut server, &mut stream);
-            if stream.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
-            }
-        }
-    });
-    at
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    test_server::serve(&pair.expect("a certificate"), answer)
 }
 
 /// A kubeconfig that leads to this host, and may name the certificate's name.

@@ -103,7 +103,7 @@ fn remove(path: &Path) {
 /// A port on which nobody listens at this address. It lies below those that systems give to outgoing connections
 /// (from 32768 on Linux, 49152 elsewhere): a port from there may be taken by any client while a stopped API server is
 /// to come back on it.
-pub(super) fn free_port(address: IpAddr) -> Result<u16, Error> {
+pub(crate) fn free_port(address: IpAddr) -> Result<u16, Error> {
     use std::hash::{BuildHasher as _, Hasher as _, RandomState};
     let mut last = io::Error::from(io::ErrorKind::AddrInUse);
     for _ in 0..100 {
