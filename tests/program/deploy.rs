@@ -38,8 +38,9 @@ async fn everything_applies_cleanly_and_twice() {
         apply("-k", "deploy").await;
         apply("-k", "deploy/one-namespace").await;
     }
-    for (name, _) in deploy::manifests(Path::new(&path("examples"))) {
-        apply("-f", &format!("examples/{name}")).await;
+    for (name, text) in deploy::manifests(Path::new(&path("examples"))) {
+        let file = path(&format!("examples/{name}"));
+        nothing_is_added(control_plane, &file, &deploy::documents(&text)).await;
     }
     let installed = kubectl(control_plane, &["kustomize", &path("deploy/base")]).await;
     assert_eq!(
@@ -48,6 +49,23 @@ async fn everything_applies_cleanly_and_twice() {
         "write what `kubectl kustomize deploy/base` prints into deploy/nico.yaml"
     );
     one_namespace(&kubectl(control_plane, &["kustomize", &path("deploy/one-namespace")]).await);
+}
+
+/// What people compare shows no difference: the API server keeps each spec as the file has it, `kubectl diff` is empty, and a second
+/// `kubectl apply` writes nothing.
+async fn nothing_is_added(control_plane: &ControlPlane, file: &str, objects: &[Value]) {
+    let stored = async || {
+        let text = kubectl(control_plane, &["get", "-f", file, "-o", "json"]).await;
+        let found: Value = serde_json::from_str(&text).unwrap();
+        found["items"].as_array().cloned().unwrap_or(vec![found])
+    };
+    kubectl(control_plane, &["apply", "-f", file]).await;
+    let once = stored().await;
+    let specs = |of: &[Value]| -> Vec<Value> { of.iter().map(|it| it["spec"].clone()).collect() };
+    assert_eq!(specs(&once), specs(objects), "{file}");
+    assert_eq!(kubectl(control_plane, &["diff", "-f", file]).await, "");
+    kubectl(control_plane, &["apply", "-f", file]).await;
+    assert_eq!(stored().await, once, "{file}");
 }
 
 /// The overlay for one namespace gives no rights elsewhere, and lets NICO work where it has them.
