@@ -131,6 +131,8 @@ pub enum Reason {
     ClusterUnreachable,
     /// A machine's node is not Ready, or none matches it.
     NodeNotReady,
+    /// A control plane machine without a Node does not say that it is ready.
+    ApiServerNotReady,
     /// A machine has more than one Node.
     DuplicateNode,
     /// A worker's kubelet is newer than the API server.
@@ -214,7 +216,7 @@ impl Attention {
         Reason::ControlPlaneLost,
     ];
     /// What may pass by itself.
-    const MAY_PASS: [Reason; 14] = [
+    const MAY_PASS: [Reason; 15] = [
         Reason::RefUnresolved,
         Reason::MachineUndiscoverable,
         Reason::GivingBack,
@@ -226,6 +228,7 @@ impl Attention {
         Reason::QuorumAtRisk,
         Reason::ClusterUnreachable,
         Reason::NodeNotReady,
+        Reason::ApiServerNotReady,
         Reason::DuplicateNode,
         Reason::MemberNotRemoved,
         Reason::ApiRefused,

@@ -141,6 +141,9 @@ impl<'a> Executor<'a> {
             Action::Tell(Notice::NodeStays(machine)) => {
                 self.tell(&Happening::NodeStays(machine.clone()));
             }
+            Action::Tell(Notice::MemberStays(machine)) => {
+                self.tell(&Happening::MemberStays(machine.clone()));
+            }
         }
         Ok(Outcome::Done)
     }

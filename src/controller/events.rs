@@ -33,6 +33,8 @@ pub enum Happening {
     Undrained(MachineName, String),
     /// A machine left, and its Node is not touched: a person deletes it.
     NodeStays(MachineName),
+    /// A machine left a control plane without Nodes: a person looks whether etcd still has its member.
+    MemberStays(MachineName),
     /// NIO's finalizers were taken off a configuration, as a person asked.
     Forced(String),
     /// NIO let go of a machine that still says it is configured.
@@ -135,6 +137,13 @@ impl Happening {
                     "Machine {machine} leaves, and NICO does not delete its Node (rollout.nodeChecks is false, or the cluster's own API cannot be reached): delete the Node once the machine is off"
                 ),
             ),
+            Self::MemberStays(machine) => warning(
+                "MemberStays",
+                "Release",
+                format!(
+                    "Machine {machine} left a control plane without Nodes, where NICO cannot see whether its etcd member is gone, too: look with etcdctl member list, and remove the member if it is still there"
+                ),
+            ),
             Self::QuorumNotKept(machine, n) => warning(
                 "QuorumNotKept",
                 "Update",
@@ -194,6 +203,7 @@ impl Happening {
             | Self::Draining(machine, _)
             | Self::Undrained(machine, _)
             | Self::NodeStays(machine)
+            | Self::MemberStays(machine)
             | Self::LeftBehind(machine)
             | Self::QuorumNotKept(machine, _) => Some(machine.as_str()),
             Self::Confirmed(machine) | Self::GivenBack(machine) | Self::Forced(machine) => {

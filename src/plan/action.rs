@@ -348,4 +348,6 @@ pub enum Notice {
     LeftBehind(MachineName),
     /// A machine left, and its Node may still be there.
     NodeStays(MachineName),
+    /// A machine left a control plane without Nodes, and its member of etcd may still be there.
+    MemberStays(MachineName),
 }

@@ -92,6 +92,7 @@ pub fn assemble(facts: &Facts) -> Result<Observed, Box<Needs>> {
     } else {
         (facts.workload.clone(), facts.workload_is_old)
     };
+    observed.control_plane_has_no_nodes = observed.finds_no_control_plane_node();
     if let Some((machines, taken)) = &facts.taken {
         let entered = machines
             .iter()
@@ -141,6 +142,7 @@ fn blank(facts: &Facts) -> Observed {
         resolved: facts.resolved.clone(),
         workload: WorkloadHealth::NotProbed,
         workload_is_old: true,
+        control_plane_has_no_nodes: false,
         entered: Vec::new(),
         since: facts.since.clone(),
         fresh_id: facts.fresh_id.clone(),

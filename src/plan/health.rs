@@ -78,6 +78,9 @@ impl Observed {
                 (Some(_), _) => Health::Sick,
             };
         }
+        if self.is_judged_by_readyz(member) {
+            return self.health_by_readyz(&member.name);
+        }
         match self.workload.answer(&member.name) {
             Some(Answer::Ready) => match node {
                 Some(node) if node.ready => Health::Healthy,
@@ -90,6 +93,52 @@ impl Observed {
             Some(Answer::Unreachable) | None if self.workload.nodes().is_none() => Health::Unknown,
             Some(Answer::NotReady | Answer::Unreachable) | None => Health::Sick,
         }
+    }
+
+    /// How a member of a control plane without Nodes is. As Nodes were listed, others speak where it does not.
+    fn health_by_readyz(&self, machine: &MachineName) -> Health {
+        if self.why_unknown(machine).is_some() {
+            return Health::Unknown;
+        }
+        match self.workload.answer(machine) {
+            Some(Answer::Ready) => Health::Healthy,
+            Some(Answer::Refuses) => Health::Unknown,
+            Some(Answer::NotReady | Answer::Unreachable) | None => Health::Sick,
+        }
+    }
+
+    /// Why nothing can be learned of a member by its API server alone, for a person.
+    #[must_use]
+    pub fn why_unknown(&self, machine: &MachineName) -> Option<&str> {
+        let address = self.machine(machine).and_then(Machine::canonical_address);
+        if address.is_some_and(|address| self.shares_address(machine, &address)) {
+            return Some("another machine of the cluster has its address");
+        }
+        self.workload.untrusted(machine)
+    }
+
+    /// Whether the API server alone tells how a member is: that of a control plane without Nodes. Its `/readyz` reads from etcd through
+    /// this member, and etcd answers only with a quorum. So this is safe also where somebody deleted the Nodes, or the kubelets are dead.
+    #[must_use]
+    pub fn is_judged_by_readyz(&self, member: &Member<'_>) -> bool {
+        self.has_no_control_plane_node() && member.role() == Role::ControlPlane
+    }
+
+    /// Whether the control plane runs no kubelets (k0s controllers, k3s with `--disable-agent`), as far as the Nodes tell: one Node of it
+    /// is enough to go by Nodes.
+    #[must_use]
+    pub fn has_no_control_plane_node(&self) -> bool {
+        self.control_plane_has_no_nodes && self.workload.nodes().is_some()
+    }
+
+    /// Whether Nodes were listed, none is a control plane member's, and none bears the control plane's label: that may be a member's
+    /// under another name and address.
+    pub(super) fn finds_no_control_plane_node(&self) -> bool {
+        self.workload.nodes().is_some_and(|nodes| {
+            let mut members = self.control_plane();
+            !nodes.iter().any(|node| node.control_plane)
+                && members.all(|member| self.nodes_of(&member.name).is_empty())
+        })
     }
 
     /// The control plane in numbers, without the machines that a person vouches to be off. A Node of the control plane that

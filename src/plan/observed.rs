@@ -79,6 +79,8 @@ pub struct Observed {
     pub workload: WorkloadHealth,
     /// Whether it is time to ask it again.
     pub workload_is_old: bool,
+    /// Whether no Node is the control plane's, though Nodes were listed: see [`Self::has_no_control_plane_node`].
+    pub(super) control_plane_has_no_nodes: bool,
     /// The entries of the slot under which this plan is made; they were taken, in one write, before everything else here was read.
     pub entered: Vec<Entered>,
     /// Since when each clock of patience runs.

@@ -45,7 +45,7 @@ pub(super) fn end(known: &Known<'_>, entries: &[&Entry]) -> (bool, Output) {
                 let late = known.late_requests;
                 if entry.role == Role::Worker || output.has_run(observed, clock, known.now, late) {
                     slot = slot.without(machine);
-                    gone.push(machine);
+                    gone.push(*entry);
                 }
             }
         }
@@ -60,12 +60,18 @@ pub(super) fn end(known: &Known<'_>, entries: &[&Entry]) -> (bool, Output) {
             before: ledger.clone(),
         }));
     }
-    for machine in gone {
+    for entry in gone {
+        let machine = &entry.machine;
         if is_left_behind(observed, machine) {
             output.act(Action::Tell(Notice::LeftBehind(machine.clone())));
         }
         if known.asks() && observed.workload.nodes().is_none() {
             output.act(Action::Tell(Notice::NodeStays(machine.clone())));
+        }
+        // Where there are Nodes, the member goes with the Node.
+        if known.asks() && entry.role == Role::ControlPlane && observed.has_no_control_plane_node()
+        {
+            output.act(Action::Tell(Notice::MemberStays(machine.clone())));
         }
     }
     (!output.actions.is_empty(), output)

@@ -81,6 +81,7 @@ impl Search {
                         | Reason::QuorumAtRisk
                         | Reason::ClusterUnreachable
                         | Reason::NodeNotReady
+                        | Reason::ApiServerNotReady
                         | Reason::WouldLoseQuorum
                         | Reason::MachineUndiscoverable
                 )

@@ -213,7 +213,8 @@ impl World {
             it.is_confirmed()
                 && !it.is_deleting()
                 && !self.mute.contains(&it.name)
-                && node.is_some_and(|node| node.ready)
+                && !self.ill.contains(&it.name)
+                && (self.without_kubelets || node.is_some_and(|node| node.ready))
         };
         let checks = observed
             .spec

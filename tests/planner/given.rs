@@ -397,6 +397,7 @@ pub fn kind(action: &Action) -> &'static str {
         Action::Configuration(ConfigurationWrite::Mark(_, _, Mark::Forced(_))) => "Strip",
         Action::Tell(Notice::LeftBehind(_)) => "TellLeftBehind",
         Action::Tell(Notice::NodeStays(_)) => "TellNodeStays",
+        Action::Tell(Notice::MemberStays(_)) => "TellMemberStays",
         Action::Finalizer(FinalizerWrite::Remove(..)) => "RemoveFinalizer",
     }
 }

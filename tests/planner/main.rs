@@ -50,4 +50,5 @@ mod status;
 mod together;
 mod turmoil;
 mod v1;
+mod without_nodes;
 mod world;

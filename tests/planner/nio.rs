@@ -96,11 +96,15 @@ impl World {
         true
     }
 
-    /// The machine is what its configuration says: its Node registers. The configuration is another version afterwards.
+    /// The machine is what its configuration says: its Node registers, if it has a kubelet. The configuration is another version afterwards.
     pub fn runs_as_configured(&mut self, name: &str) {
         let control_plane = member(self.configuration(name)).role() == Role::ControlPlane;
         let version = self.count();
         let uid = format!("node-{}", self.count());
+        self.configuration(name).metadata.resource_version = Some(version.to_string());
+        if control_plane && self.without_kubelets {
+            return;
+        }
         let node = self
             .nodes
             .entry(name.to_owned())
@@ -113,7 +117,6 @@ impl World {
             });
         node.control_plane = control_plane;
         node.ready = !self.unwell.iter().any(|machine| machine.as_str() == name);
-        self.configuration(name).metadata.resource_version = Some(version.to_string());
     }
 }
 

@@ -179,10 +179,15 @@ impl World {
         let members = facts.configurations.values();
         let members = members.filter_map(|held| Member::of(held));
         let control_plane = members.filter(|it| it.role() == Role::ControlPlane);
-        for machine in control_plane.map(|it| it.name) {
-            let up = self.nodes.contains_key(machine.as_str()) && !self.mute.contains(&machine);
+        for member in control_plane {
+            let machine = member.name;
+            let runs = self.without_kubelets && member.held.status.is_some();
+            let runs = runs || self.nodes.contains_key(machine.as_str());
+            let up = runs && !self.mute.contains(&machine);
             let answer = if up && self.refusing {
                 Answer::Refuses
+            } else if up && self.ill.contains(&machine) {
+                Answer::NotReady
             } else if up {
                 Answer::Ready
             } else {

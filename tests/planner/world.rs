@@ -74,6 +74,10 @@ pub struct World {
     pub finalizers: BTreeMap<String, Vec<String>>,
     /// Control plane machines whose API server does not answer.
     pub mute: BTreeSet<MachineName>,
+    /// Those whose API server is not ready.
+    pub ill: BTreeSet<MachineName>,
+    /// Whether no kubelet runs on the control plane, so that it has no Nodes.
+    pub without_kubelets: bool,
     /// What NIO v1 does.
     pub v1: crate::nio_v1::NioV1,
     counter: u64,
@@ -106,6 +110,8 @@ impl World {
             untrusted: "",
             finalizers: BTreeMap::new(),
             mute: BTreeSet::new(),
+            ill: BTreeSet::new(),
+            without_kubelets: false,
             v1: crate::nio_v1::NioV1::default(),
             counter: 0,
         }

@@ -40,6 +40,11 @@ pub(super) enum Blocker {
         newest: MachineName,
         node: Option<String>,
     },
+    /// The API server of the machine that was changed last does not say that it is ready.
+    NewestServerNotReady {
+        newest: MachineName,
+        why: Option<String>,
+    },
     /// No control plane machine is there that it could join.
     NobodyToJoin,
     /// The control plane has fewer machines than it is to have.
@@ -180,6 +185,17 @@ impl Blocker {
                     ),
                 },
             ),
+            Self::NewestServerNotReady { newest, why } => {
+                let why = why
+                    .as_ref()
+                    .map_or_else(String::new, |why| format!(" ({why})"));
+                (
+                    Reason::ApiServerNotReady,
+                    format!(
+                        "the API server of Machine {newest}, which was changed last, does not say that it is ready{why}: the next machine waits for it"
+                    ),
+                )
+            }
             Self::NobodyToJoin => (
                 Reason::WaitingForControlPlane,
                 format!(

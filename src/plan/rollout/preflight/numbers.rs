@@ -87,14 +87,21 @@ impl Preflight<'_> {
             .filter(|machine| self.health(machine) != Health::Healthy);
         let unmatched_nodes = self.observed().unmatched_nodes().filter(|_| self.asks);
         unwell
-            .map(
-                |machine| match self.observed().workload.untrusted(&machine) {
-                    Some(why) => format!("{machine}: {why}"),
-                    None => machine.to_string(),
-                },
-            )
+            .map(|machine| match self.why_not_healthy(&machine) {
+                Some(why) => format!("{machine}: {why}"),
+                None => machine.to_string(),
+            })
             .chain(unmatched_nodes.map(|node| format!("Node {}", node.name)))
             .collect()
+    }
+
+    fn why_not_healthy(&self, machine: &MachineName) -> Option<&str> {
+        let member = self.observed().member(machine)?;
+        if self.observed().is_judged_by_readyz(&member) {
+            self.observed().why_unknown(machine)
+        } else {
+            self.observed().workload.untrusted(machine)
+        }
     }
 
     /// One of a control plane of two leaves only where a person vouches for it; the last one never does.
@@ -112,6 +119,7 @@ impl Preflight<'_> {
         let members = self.observed().control_plane();
         let listed = self.observed().workload.nodes().is_some();
         members
+            .filter(|member| !self.observed().is_judged_by_readyz(member))
             .map(|member| member.name)
             .filter(|machine| {
                 listed

@@ -5,6 +5,7 @@ use crate::api::names::MachineName;
 use crate::api::spec::RolloutOrder;
 use crate::api::status::Role;
 use crate::plan::flight::Flight;
+use crate::plan::health::Health;
 use crate::plan::observed::WorkloadHealth;
 use crate::plan::quorum;
 use crate::plan::rollout::blocker::Blocker;
@@ -136,7 +137,8 @@ impl Preflight<'_> {
         Some(Blocker::NotItsTurn { first })
     }
 
-    /// The member that was written last of those that are confirmed, and whether its Node is Ready.
+    /// The member that was written last of those that are confirmed, and whether its Node is Ready, or its API server where that alone
+    /// tells how it is.
     fn newest(&self, but: Option<&MachineName>) -> Option<(MachineName, bool)> {
         let newest = self.newest.get_or_init(|| {
             let members = self.observed().members();
@@ -146,11 +148,21 @@ impl Preflight<'_> {
             newest.into_iter().rev().map(|it| it.1).take(2).collect()
         });
         let newest = newest.iter().find(|it| but != Some(it))?;
-        let node = self.observed().node(newest);
-        Some((newest.clone(), node.is_some_and(|node| node.ready)))
+        let ready = match self.by_readyz(newest) {
+            Some(health) => health == Health::Healthy,
+            None => (self.observed().node(newest)).is_some_and(|node| node.ready),
+        };
+        Some((newest.clone(), ready))
     }
 
-    /// The member written last, where its Node is not Ready: what mends it comes before all else.
+    /// How a member is whose API server alone tells that.
+    fn by_readyz(&self, machine: &MachineName) -> Option<Health> {
+        let member = self.observed().member(machine)?;
+        let is_judged = self.observed().is_judged_by_readyz(&member);
+        is_judged.then(|| self.observed().health(&member, self.asks))
+    }
+
+    /// The member written last, where it is not well: what mends it comes before all else.
     pub(super) fn newest_if_unwell(&self) -> Option<MachineName> {
         self.observed().workload.nodes().filter(|_| self.asks)?;
         self.newest(None)
@@ -158,7 +170,7 @@ impl Preflight<'_> {
             .map(|(machine, _)| machine)
     }
 
-    /// The next machine starts only when the Node of the one written last is Ready.
+    /// The next machine starts only when the one written last is well.
     fn newest_is_unwell(&self, machine: &MachineName) -> Option<Blocker> {
         let alone =
             self.role(machine) == Role::ControlPlane && !quorum::can_be_kept(self.numbers.n);
@@ -171,6 +183,10 @@ impl Preflight<'_> {
         }
         if self.observed().workload.nodes().is_none() {
             return Some(Blocker::Unreachable);
+        }
+        if self.by_readyz(&newest).is_some() {
+            let why = self.observed().why_unknown(&newest).map(str::to_owned);
+            return Some(Blocker::NewestServerNotReady { newest, why });
         }
         let node = self.observed().node(&newest);
         let node = node.map(|node| node.name.clone());
