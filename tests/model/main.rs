@@ -52,3 +52,4 @@ mod state;
 mod steps;
 mod texts;
 mod walk;
+mod without_nodes;

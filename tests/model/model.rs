@@ -109,6 +109,12 @@ impl Search {
             Move::PodsGo(machine) => drains::pods_go(&mut next, machine)?,
             Move::DrainAges(machine) => drains::drain_ages(&mut next, machine)?,
         }
+        if self.without_kubelets {
+            // A machine that left has no Node that could stay.
+            for machine in &mut next.machines {
+                machine.node &= !machine.leads || machine.child.is_some();
+            }
+        }
         let well = judge::well(self, &next);
         canonical(&mut next, self.mutation, well);
         (next != *state).then_some(next)

@@ -164,8 +164,13 @@ pub fn background() -> KubeconfigAnswer {
     }
 }
 
-/// What the cluster says; `members`: the control plane, a bit each.
-pub fn word(word: Word, names: &[MachineName], members: u8, now: Timestamp) -> RealHealth {
+/// What the cluster says, a bit each: the control plane, and the machines that run no kubelet.
+pub fn word(
+    word: Word,
+    names: &[MachineName],
+    (members, unlisted): (u8, u8),
+    now: Timestamp,
+) -> RealHealth {
     let (down, absent, leads, marks) = match word {
         Word::NotAsked => return RealHealth::NotProbed,
         Word::Silence => (u8::MAX, 0, 0, [Marks::default(); compact::MOST]),
@@ -190,7 +195,7 @@ pub fn word(word: Word, names: &[MachineName], members: u8, now: Timestamp) -> R
     });
     let anyone = members().any(|(index, _)| is_up(index));
     let nodes = names.iter().enumerate();
-    let nodes = nodes.filter(|(index, _)| absent & (1 << index) == 0);
+    let nodes = nodes.filter(|(index, _)| (absent | unlisted) & (1 << index) == 0);
     let nodes = nodes.map(|(index, name)| NodeView {
         name: name.to_string(),
         uid: format!("node-{name}"),

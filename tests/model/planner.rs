@@ -78,6 +78,8 @@ pub struct Planned {
 pub struct Planner {
     pub names: Vec<MachineName>,
     specs: Vec<Arc<ValidSpec>>,
+    /// The control plane has no Nodes.
+    pub without_kubelets: bool,
     pub now: Timestamp,
     pub texts: Mutex<Texts>,
     plans: Mutex<HashMap<View, Arc<Planned>>>,
@@ -90,6 +92,7 @@ impl Planner {
         Self {
             names,
             specs: specs.iter().map(valid).collect(),
+            without_kubelets: false,
             now: Timestamp::from_second(1_800_000_000).unwrap(),
             texts: Mutex::default(),
             plans: Mutex::default(),
@@ -205,7 +208,13 @@ impl Planner {
         let ledger = view.ledger;
         let ledger = ledger.map(|it| objects::ledger(it, &cluster, &self.names));
         objects::children(&mut facts, view.estate);
-        facts.workload = objects::word(view.word, &self.names, view.control_plane(), self.now);
+        let unlisted = if self.without_kubelets {
+            view.control_plane()
+        } else {
+            0
+        };
+        let members = (view.control_plane(), unlisted);
+        facts.workload = objects::word(view.word, &self.names, members, self.now);
         facts.workload_is_old = view.word == Word::NotAsked;
         for (index, name) in self.names.iter().enumerate() {
             let bit = |mask: u8| mask & (1 << index) != 0;

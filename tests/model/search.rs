@@ -55,6 +55,8 @@ pub struct Search {
     pub leaves_nothing: bool,
     /// Pods are given time to leave.
     pub drains: bool,
+    /// No kubelet runs on the control plane, so that it has no Nodes.
+    pub without_kubelets: bool,
     /// How many workers may be in flight at once.
     pub most_workers: usize,
     /// The workers of each spec, a bit each.
@@ -169,6 +171,7 @@ impl Search {
             punctual: false,
             leaves_nothing: false,
             drains: false,
+            without_kubelets: false,
             most_workers: most_workers.into(),
             workers,
             leading: leading.len(),
@@ -226,6 +229,13 @@ impl Search {
 
     pub fn brought_up(mut self) -> Self {
         self.brings_up = true;
+        self
+    }
+
+    pub fn without_kubelets(mut self) -> Self {
+        self.without_kubelets = true;
+        let planner = Arc::get_mut(&mut self.planner).expect("nobody searches yet");
+        planner.without_kubelets = true;
         self
     }
 
