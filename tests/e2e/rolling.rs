@@ -11,6 +11,7 @@ mod nio_v1;
 mod pinned;
 mod turns;
 mod watching;
+mod without_nodes;
 
 use std::time::Duration;
 

@@ -210,6 +210,9 @@ impl Flake {
             host.put_file(KUBECONFIG_PATH, kubeconfig);
         }
         host.serve_api(control_plane);
+        if control_plane && self.lock(|computers| computers.without_kubelets) {
+            return;
+        }
         let (ready, kubelet) = self.lock(|computers| computers.kubelet(machine));
         let node = NodeSpec {
             name: self.node_name(machine),

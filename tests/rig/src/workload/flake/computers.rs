@@ -88,6 +88,8 @@ pub(super) struct Computers {
     pub(super) refused: Vec<String>,
     pub(super) kills: Vec<Harmful>,
     pub(super) cuts_off: Vec<Harmful>,
+    /// Control plane machines run no kubelet.
+    pub(super) without_kubelets: bool,
 }
 
 impl Computers {

@@ -31,6 +31,11 @@ impl Flake {
         self.show(machine).await;
     }
 
+    /// Control plane machines that come up from now on run no kubelet, and have no Node.
+    pub fn no_kubelets_on_the_control_plane(&self) {
+        self.lock(|computers| computers.without_kubelets = true);
+    }
+
     /// A revision that kills: NIO applies what names this gitRepo well, but the units fail, the Node becomes `NotReady` and the API
     /// port is shut, until another gitRepo is applied. On one machine only, or on all.
     pub fn revision_kills(&self, git_repo: &str, only: Option<&str>) {
