@@ -176,7 +176,7 @@ async fn a_free_machine_is_deleted_beside_a_ready_cluster() {
         .delete("m-02", &DeleteParams::default())
         .await
         .unwrap();
-    case.two_more_looks().await;
+    case.two_more_passes().await;
     case.ready("prod").await;
     assert_eq!(
         case.proxy.writes().len(),
@@ -215,7 +215,7 @@ async fn a_finalizer_of_somebody_elses_stays() {
         .await
         .unwrap();
     case.ready("next").await;
-    case.two_more_looks().await;
+    case.two_more_passes().await;
     let deeds = case.deeds();
     let last = deeds.iter().rposition(|deed| deed.ends_with(" prod"));
     let taken = deeds
@@ -244,7 +244,7 @@ async fn the_deletion_of_a_paused_cluster_waits() {
     case.delete("prod").await;
     case.told("prod", "Reconciling", "True", "PausedBySpec")
         .await;
-    case.two_more_looks().await;
+    case.two_more_passes().await;
     assert_eq!(case.deeds(), before);
     assert_eq!(case.configurations().await, ["cp-01", "w-01"]);
     let status = case.world.status("prod").await;

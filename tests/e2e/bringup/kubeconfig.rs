@@ -75,7 +75,7 @@ async fn a_host_that_the_users_known_hosts_do_not_name_is_refused() {
         .told("prod", "KubeconfigReady", "False", "HostKeyUnknown")
         .await;
     assert!(message.contains("prod-known-hosts"), "{message}");
-    case.two_more_looks().await;
+    case.two_more_passes().await;
     assert_eq!(host.auths(), vec![]);
     assert_eq!(case.secret("prod-kubeconfig").await, None);
     let line = format!("[{}]:{} {stranger}\n", host.ip(), host.ssh_port());
@@ -121,7 +121,7 @@ async fn a_host_key_that_changes_before_the_api_server_answers_is_refused() {
         .await;
     let logins = host.auths().len();
     host.api_off(false);
-    case.two_more_looks().await;
+    case.two_more_passes().await;
     assert_eq!(host.auths().len(), logins, "{:?}", host.auths());
     assert_eq!(case.map("prod-known-hosts").await["known_hosts"], pinned);
     assert!(case.secret("prod-kubeconfig").await.is_none());
@@ -156,7 +156,7 @@ async fn a_changed_host_key_is_refused_before_any_login() {
         .told("prod", "KubeconfigReady", "False", "HostKeyChanged")
         .await;
     assert!(message.contains("prod-known-hosts"), "{message}");
-    case.two_more_looks().await;
+    case.two_more_passes().await;
     assert_eq!(host.auths().len(), logins, "{:?}", host.auths());
     assert_eq!(case.map("prod-known-hosts").await["known_hosts"], pinned);
     // The mend that the message tells of: a person puts the new key there.

@@ -205,7 +205,7 @@ async fn another_control_plane_machine_is_asked_where_the_first_is_dead() {
     host.hang(false);
     host.api_off(false);
     case.ready("prod").await;
-    case.two_more_looks().await;
+    case.two_more_passes().await;
     assert_eq!(writes(&case), 2);
     case.finish().await;
 }

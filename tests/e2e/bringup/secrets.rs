@@ -54,7 +54,7 @@ async fn a_token_deleted_by_hand_stops_all_writes_until_it_is_restored() {
         .await;
     // A machine that could be taken now is not.
     case.world.machine("w-02").await;
-    case.two_more_looks().await;
+    case.two_more_passes().await;
     assert_eq!(case.configurations().await, ["cp-01", "w-01"]);
     assert_eq!(case.secret("prod-join-token").await, None);
     let text = std::str::from_utf8(&token).unwrap();
@@ -149,7 +149,7 @@ async fn finalizers_that_a_hand_takes_off_are_put_back() {
         finalizers.iter().all(|it| it[..] == both).then_some(())
     };
     wait_for("all are held again", DEADLINE, held).await;
-    case.two_more_looks().await;
+    case.two_more_passes().await;
     let mut written = case.deeds().split_off(before);
     written.sort_unstable();
     assert_eq!(

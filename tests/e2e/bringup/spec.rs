@@ -80,7 +80,7 @@ async fn a_paused_cluster_is_brought_up_once_it_is_no_longer_paused() {
     spec["paused"] = json!(true);
     case.world.cluster("prod", spec).await.unwrap();
     case.told("prod", "Paused", "True", "PausedBySpec").await;
-    case.two_more_looks().await;
+    case.two_more_passes().await;
     assert_eq!(case.deeds(), Vec::<String>::new());
     let status = case.world.status("prod").await;
     assert_eq!(condition(&status, "Ready")["status"], "False", "{status}");

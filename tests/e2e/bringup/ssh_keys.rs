@@ -43,7 +43,7 @@ async fn a_key_behind_another_is_refused_and_a_rotated_key_reaches_its_machine_a
     for part in ["w-01", "Secret ssh-w-01", "known_hosts"] {
         assert!(message.contains(part), "{message}");
     }
-    case.two_more_looks().await;
+    case.two_more_passes().await;
     assert!(case.world.nio().applies("w-01").is_empty());
 
     // A key that comes after it in byte order does no harm.
@@ -100,7 +100,7 @@ async fn a_key_in_another_namespace_is_refused_and_never_read() {
     for part in ["w-01", "Secret ssh-w-01", "namespace default", &namespace] {
         assert!(message.contains(part), "{message}");
     }
-    case.two_more_looks().await;
+    case.two_more_passes().await;
     assert!(case.world.nio().applies("w-01").is_empty());
     lies_in(&namespace).await;
     case.ready("prod").await;

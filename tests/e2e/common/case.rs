@@ -191,13 +191,27 @@ impl Case {
             .await
     }
 
-    /// Waits until NICO has looked at everything twice more. NICO must have been started with [`RESYNC`].
-    pub(crate) async fn two_more_looks(&self) {
-        for _ in 0..2 {
-            let before = self.proxy.requests();
-            let looked = || async { (self.proxy.requests() > before).then_some(()) };
-            wait_for("NICO looks again", DEADLINE, looked).await;
-        }
+    /// Waits until NICO has reconciled each cluster twice more. NICO must have been started with [`RESYNC`], by which all clusters
+    /// take turns.
+    pub(crate) async fn two_more_passes(&self) {
+        let clusters = self.world.clusters().list(&ListParams::default()).await;
+        // One that is under way began earlier.
+        let wanted = 3 * clusters.unwrap().items.len().max(1);
+        let Some(before) = self.passes().await else {
+            panic!("NICO serves no metrics\n{}", self.nico.output());
+        };
+        let passed = || async { (self.passes().await? >= before + wanted).then_some(()) };
+        wait_for("NICO reconciles each cluster twice more", DEADLINE, passed).await;
+    }
+
+    /// How many reconciles have ended, by NICO's metrics.
+    async fn passes(&self) -> Option<usize> {
+        let (_, text) = self.nico.get("/metrics").await?;
+        let counts = text
+            .lines()
+            .filter(|line| line.starts_with("nico_reconciles_total{"));
+        let count = |line: &str| line.rsplit_once(' ')?.1.parse::<usize>().ok();
+        Some(counts.filter_map(count).sum())
     }
 
     /// The names of the configurations in the namespace.

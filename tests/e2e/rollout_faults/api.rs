@@ -238,7 +238,7 @@ async fn two_operators_roll_at_once() {
     assert_all_hold(&case, "b").await;
     let quiet = || async {
         let before = (case.proxy.writes().len(), second.writes().len());
-        case.two_more_looks().await;
+        case.two_more_passes().await;
         let after = (case.proxy.writes().len(), second.writes().len());
         (before == after).then_some(())
     };

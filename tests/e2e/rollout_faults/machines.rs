@@ -35,7 +35,7 @@ async fn a_machine_deleted_in_flight_holds_the_roll_until_it_is_made_again() {
         .told("prod", "MachinesAvailable", "False", "MachineMissing")
         .await;
     assert!(message.contains("cp-01"), "{message}");
-    case.two_more_looks().await;
+    case.two_more_passes().await;
     assert_eq!(order(&case.evidence(), began), ORDER[..2]);
     assert_eq!(case.in_flight("prod").await, ["cp-01"]);
     let again = MachineSpec::new("cp-01");
@@ -75,7 +75,7 @@ async fn selectors_labels_and_flapping_machines_change_no_roll() {
     let began = case.world.nio().now();
     edit(&case, &mut rules, selected()).await;
     case.rolled_out("prod").await;
-    case.two_more_looks().await;
+    case.two_more_passes().await;
     assert!(order(&case.evidence(), began).is_empty());
     stands_at(&case, &mut rules, "cp-01", "b").await;
     label(&case, "w-01", Value::Null).await;
@@ -98,7 +98,7 @@ async fn selectors_labels_and_flapping_machines_change_no_roll() {
     }
     edit(&case, &mut rules, list).await;
     case.rolled_out("prod").await;
-    case.two_more_looks().await;
+    case.two_more_passes().await;
     assert!(order(&case.evidence(), began).is_empty());
     let flaps = |flaps: bool| {
         for machine in ["w-01", "cp-02"] {
@@ -206,7 +206,7 @@ async fn a_machine_that_another_configuration_names_is_not_written() {
     let since = case.proxy.writes().len();
     does_nothing(&case, "w-01", false);
     up_to_date(&case, 2, 1).await;
-    case.two_more_looks().await;
+    case.two_more_passes().await;
     let lines = case.proxy.write_lines();
     assert_eq!(writes_to(&case, "cp-02", since), 0, "{lines}");
     case.remove_configuration("theirs").await;
@@ -225,7 +225,7 @@ async fn a_machine_that_another_configuration_names_is_not_written() {
         applies.iter().any(ours).then_some(())
     };
     wait_for("NIO applies it", DEADLINE, applied).await;
-    case.two_more_looks().await;
+    case.two_more_passes().await;
     assert_eq!(writes_to(&case, "w-01", since), 0);
     assert_eq!(case.in_flight("prod").await, ["w-01"]);
     assert_eq!(order(&case.evidence(), rules.rolls[1]), ["w-01"]);

@@ -196,7 +196,7 @@ async fn a_ledger_deleted_in_mid_roll_is_made_anew_and_fences() {
     assert_eq!(case.map("prod-nico").await["founded"], "true");
     let opened = async || (slot().await?["fencing"] != true).then_some(());
     wait_describing("the slot opens", DEADLINE, opened, || told(&case)).await;
-    case.two_more_looks().await;
+    case.two_more_passes().await;
     assert_eq!(order(&case.evidence(), rules.rolls[0]), ORDER[..2]);
     assert_eq!(case.in_flight("prod").await, ["cp-01"]);
     does_nothing(&case, "cp-01", false);
