@@ -2,7 +2,7 @@
 
 use crate::api::cluster::crd;
 
-/// What stands above the definition; the definition itself is generated.
+/// The comment above the definition, which itself is generated.
 const HEADER: &str = "\
 # The definition of KubernetesCluster, as `nico crd` prints it.
 # Generated from src/api/cluster.rs; a test holds both equal. Do not edit.

@@ -1,4 +1,5 @@
-//! `/healthz` and `/readyz` for the kubelet, and `/metrics`. Anyone in the pod network can ask, so every connection is bounded in size and time.
+//! `/healthz` and `/readyz` for the kubelet, and `/metrics`. Anyone in the pod network can connect, so every connection is limited in size
+//! and time.
 
 use std::{
     convert::Infallible,
@@ -26,24 +27,25 @@ use crate::controller::{
     readiness::Readiness,
 };
 
-/// Open connections at most, of all peers and of one. A new one closes the oldest, so that idle connections never keep the kubelet out.
+/// Limits on open connections: of all peers together, and of one peer. A new connection closes the oldest, so idle ones cannot lock out the
+/// kubelet.
 const MOST_CONNECTIONS: usize = 64;
 const MOST_CONNECTIONS_OF_A_PEER: usize = 8;
-/// Bytes of a request's head, and hyper's smallest buffer.
+/// Most bytes of a request's head. hyper accepts no smaller buffer.
 const HEAD_BYTES: usize = 8 * 1024;
-/// Headers of a request.
+/// Most headers of a request.
 const HEADERS: usize = 64;
 /// Time for the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time for a whole connection.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pause after a failed accept, which mostly means no file descriptor left.
+/// Pause after a failed accept. The usual cause is that no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BindError {
-    /// Another process has it.
+    /// Another process listens on it.
     #[error("{0} is in use by another process; choose another address")]
     InUse(SocketAddr),
     /// Any other cause.
@@ -51,7 +53,7 @@ pub(super) enum BindError {
     Other(SocketAddr, #[source] io::Error),
 }
 
-/// A server that listens and does not serve yet.
+/// A server that listens but does not serve yet.
 #[derive(Debug)]
 pub(super) struct HttpServer {
     listener: TcpListener,
@@ -59,7 +61,7 @@ pub(super) struct HttpServer {
 }
 
 impl HttpServer {
-    /// Listens on `address`; port 0 takes a free one.
+    /// Listens on `address`; port 0 chooses a free port.
     pub(super) async fn bind(address: SocketAddr) -> Result<Self, BindError> {
         let listener = TcpListener::bind(address)
             .await
@@ -73,20 +75,20 @@ impl HttpServer {
         Ok(Self { listener, address })
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     #[must_use]
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Answers until the task is dropped.
+    /// Serves until the future is dropped.
     pub(super) async fn serve(self, health: Arc<Readiness>, metrics: Arc<Metrics>) {
         let mut open = Connections::default();
         loop {
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
                     let served = serve_one(stream, Arc::clone(&health), Arc::clone(&metrics));
-                    // A peer that hangs or breaks off is its own loss.
+                    // Errors of a connection concern only its peer.
                     let bounded = async { drop(timeout(CONNECTION_TIMEOUT, served).await) };
                     open.add(peer.ip(), tokio::spawn(bounded).abort_handle());
                 }
@@ -193,7 +195,7 @@ mod tests {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
-        // A reset after the answer is as good as its end.
+        // The server may reset the connection after the response.
         let _ = stream.read_to_end(&mut answer).await;
         String::from_utf8(answer).unwrap()
     }
@@ -258,12 +260,12 @@ mod tests {
             idle.push(TcpStream::connect(address).await.unwrap());
         }
         assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200 "));
-        // What was closed is the oldest.
+        // The oldest connection was closed.
         let mut byte = [0];
         assert!(matches!(idle[0].read(&mut byte).await, Ok(0) | Err(_)));
     }
 
-    /// Many peers with an idle connection each do not keep another out either, and of one peer only a few stay open.
+    /// The limits hold for all peers together and for each peer.
     #[tokio::test]
     async fn connections_are_bounded_in_all_and_a_peer() {
         let idle = || tokio::spawn(std::future::pending::<()>()).abort_handle();

@@ -1,7 +1,7 @@
 //! Finds the management API server as kubectl does: `KUBECONFIG`, `~/.kube/config`, else the pod's service account.
 //!
-//! kube's own inference goes on in-cluster when a kubeconfig is broken, and then says nothing of the file; here the first source that
-//! exists decides. Causes that could quote the file are never shown, since it holds credentials.
+//! kube's own inference falls back to the service account when a kubeconfig is broken, and does not report the file. Here, the first source
+//! that exists is used. Errors that could quote the file are never shown, since it holds credentials.
 
 use std::{
     env,
@@ -14,16 +14,16 @@ use kube::config::{Config, InClusterError, KubeConfigOptions, Kubeconfig, Kubeco
 
 /// Time for a TCP and TLS connection to the API server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest silence of a connection.
+/// A connection that receives nothing for this long is closed.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// No way to the API server. The sentence names the file and the mend.
+/// No API server was found. The message names the file and how to fix it.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConfigError {
     /// A kubeconfig that `KUBECONFIG` names.
     #[error("KUBECONFIG names {path}, which {why}; mend the file or the variable")]
     Named { path: String, why: String },
-    /// The kubeconfig of the user.
+    /// The user's `~/.kube/config`.
     #[error("the kubeconfig {path} {why}; mend it or name another one in KUBECONFIG")]
     Default { path: String, why: String },
     /// No kubeconfig, and not in a pod.
@@ -32,22 +32,22 @@ pub(super) enum ConfigError {
          name a kubeconfig in KUBECONFIG"
     )]
     Nowhere(InClusterError),
-    /// In a pod, but without what a service account brings.
+    /// In a pod without service account credentials.
     #[error(
         "the pod's service account cannot be used: {0}; set automountServiceAccountToken: true in the Deployment"
     )]
     ServiceAccount(InClusterError),
 }
 
-/// The configuration of the client, with its timeouts. Its own retries are off: they would repeat a POST.
+/// The configuration of the client, with its timeouts. kube's own retries are off: they would repeat a POST.
 pub(super) async fn find() -> Result<Config, ConfigError> {
     let mut config = source().await?;
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
-    // A watch that goes silent without an end: the API server ends one after 290 s itself (kube-runtime asks it to). Every other
-    // call has a shorter timeout of its own.
+    // This detects a dead watch: kube-runtime asks the API server to end each watch after 290 s, so a live one is never silent for longer.
+    // Every other call has a shorter timeout.
     config.read_timeout = Some(WATCH_TIMEOUT);
-    // kube takes HTTPS_PROXY for every address; as with kubectl it is not for this machine's own.
+    // kube uses HTTPS_PROXY for every address. kubectl does not use it for loopback addresses, and neither does NICO.
     if config.cluster_url.host().is_some_and(is_loopback) {
         config.proxy_url = None;
     }
@@ -85,7 +85,7 @@ async fn source() -> Result<Config, ConfigError> {
     })
 }
 
-/// Reads and merges the files as kubectl does: of several, those that do not exist are passed over.
+/// Reads and merges the files as kubectl does: if there are several, those that do not exist are skipped.
 async fn load(paths: &[PathBuf]) -> Result<Config, (String, String)> {
     let all = || {
         let shown: Vec<_> = paths.iter().map(|path| shown(path)).collect();

@@ -1,4 +1,4 @@
-//! Where log lines go (stderr), in which form, and what never becomes one.
+//! Logging to stderr: the format, and what is never logged.
 
 use std::io::IsTerminal;
 
@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use tracing::Metadata;
 use tracing_subscriber::{EnvFilter, Layer, filter::filter_fn, fmt, layer::SubscriberExt};
 
-/// Form of a log line.
+/// Format of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum LogFormat {
     /// One line of text.
@@ -15,7 +15,7 @@ pub(super) enum LogFormat {
     Json,
 }
 
-/// Checks a filter, and keeps its text: a parsed one cannot be cloned as clap asks.
+/// Checks a filter and returns its text: clap needs values that can be cloned, and a parsed filter cannot.
 pub(super) fn parse_filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text)
         .map(|_| text.to_owned())
@@ -24,7 +24,7 @@ pub(super) fn parse_filter(text: &str) -> Result<String, String> {
 
 /// Starts logging to stderr. `filter` was checked by [`parse_filter`].
 ///
-/// Records of the `log` crate (SSH, TLS) are not taken in: at their finest they show what is on the wire.
+/// Records of the `log` crate (SSH, TLS) are not collected: at trace level they contain what is sent.
 pub(super) fn start(filter: &str, format: LogFormat) {
     let writer = fmt::layer()
         .with_writer(std::io::stderr)
@@ -38,16 +38,16 @@ pub(super) fn start(filter: &str, format: LogFormat) {
         .with(EnvFilter::new(filter))
         .with(filter_fn(shows_no_body))
         .with(filter_fn(is_no_span_of_the_runtime));
-    // Fails only where a subscriber is set already, and then that one gets the lines.
+    // Fails only if a subscriber is set already. Then that one receives the lines.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
-/// kube's client logs the whole text of an answer that it cannot read, also as a warning; a Secret's would be in it.
+/// kube's client logs the whole body of a response that it cannot decode, even as a warning. The body could be a Secret.
 fn shows_no_body(line: &Metadata<'_>) -> bool {
     line.is_span() || line.target() != "kube_client::client"
 }
 
-/// kube's own span of a pass says what NICO's says: a line bears cluster and namespace once.
+/// kube's own span of a pass repeats the cluster and namespace of NICO's span.
 fn is_no_span_of_the_runtime(line: &Metadata<'_>) -> bool {
     !line.is_span() || line.target() != "kube_runtime::controller"
 }

@@ -1,4 +1,4 @@
-//! What a person or a Deployment says to the program, and what it answers.
+//! The command line: flags, output and exit codes.
 
 use std::{
     error::Error,
@@ -15,7 +15,7 @@ mod panics;
 pub mod run;
 mod signals;
 
-/// Prints a text to standard output, or says on standard error why there is none.
+/// Prints a text to standard output, or the error to standard error.
 #[must_use]
 pub fn show<E: Error + 'static>(text: Result<String, E>) -> ExitCode {
     let shown = text.map_err(Box::<dyn Error>::from).and_then(|text| {
@@ -26,7 +26,7 @@ pub fn show<E: Error + 'static>(text: Result<String, E>) -> ExitCode {
     finish(shown)
 }
 
-/// The exit code: 1 after one sentence on standard error where something went wrong.
+/// The exit code. An error is printed to standard error in one sentence; then the code is 1.
 fn finish(result: Result<(), Box<dyn Error>>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,22 +1,22 @@
-//! What a panic says: where it was, and nothing that was put together at run time, since that may hold secret bytes.
+//! The log line of a panic: its place, and its message only if that is a constant. A formatted message may hold secret bytes.
 
 use std::any::Any;
 use std::panic;
 
 use tracing::error;
 
-/// Has every panic logged in this form.
-pub(super) fn tell_where() {
+/// Logs every panic in this form.
+pub(super) fn log_panics() {
     panic::set_hook(Box::new(|info| {
         let place = info
             .location()
             .map_or_else(|| "unknown".to_owned(), ToString::to_string);
-        error!(%place, what = words(info.payload()), "panicked");
+        error!(%place, what = constant_message(info.payload()), "panicked");
     }));
 }
 
-/// The words of a panic where the program itself holds them; what was formatted is not shown.
-fn words(payload: &(dyn Any + Send)) -> &'static str {
+/// The message of a panic if it is a constant; a formatted one is not shown.
+fn constant_message(payload: &(dyn Any + Send)) -> &'static str {
     payload
         .downcast_ref::<&'static str>()
         .copied()
@@ -32,8 +32,14 @@ mod tests {
     fn what_was_formatted_is_not_shown() {
         let canary = String::from("c4n4ry");
         let payload = panic::catch_unwind(|| panic!("bad token {canary}"));
-        assert_eq!(payload.map_err(|it| words(&*it)), Err("(not shown)"));
+        assert_eq!(
+            payload.map_err(|payload| constant_message(&*payload)),
+            Err("(not shown)")
+        );
         let payload = panic::catch_unwind(|| panic!("a bug"));
-        assert_eq!(payload.map_err(|it| words(&*it)), Err("a bug"));
+        assert_eq!(
+            payload.map_err(|payload| constant_message(&*payload)),
+            Err("a bug")
+        );
     }
 }

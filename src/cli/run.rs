@@ -1,4 +1,4 @@
-//! `nico run`: flags, client, HTTP server, signals; then the controller until it is told to stop.
+//! `nico run`: flags, client, HTTP server and signals, then the controller until a signal stops it.
 
 use std::{
     error::Error, net::SocketAddr, num::NonZeroU16, ops::RangeInclusive, pin::pin,
@@ -36,11 +36,11 @@ use crate::{
     plan::nio,
 };
 
-/// How long the controller may finish what it has in hand after the first signal.
+/// How long the controller may take to finish running passes after the first signal.
 const WORK_DEADLINE: Duration = Duration::from_secs(8);
-/// How long tasks of the runtime may hold up its end after that; with [`WORK_DEADLINE`] less than 10 s.
+/// How long the runtime then waits for its tasks. Together with [`WORK_DEADLINE`] it is less than 10 s.
 const RUNTIME_DEADLINE: Duration = Duration::from_secs(1);
-/// First and longest pause between two such looks.
+/// First and longest pause between two attempts to reach the API server at start.
 const PROBE_PAUSES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
 /// Shortest and longest `--resync`.
 const RESYNC: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
@@ -162,7 +162,7 @@ enum StartError {
 #[must_use]
 pub fn main(args: RunArgs) -> ExitCode {
     logging::start(&args.log, args.log_format);
-    panics::tell_where();
+    panics::log_panics();
     let http_addr = args.http_addr;
     let lease = args.leader_elect.then(|| LeaseFlags {
         namespace: given(args.lease_namespace.clone()),
@@ -177,9 +177,9 @@ pub fn main(args: RunArgs) -> ExitCode {
     finish(start(settings, http_addr, lease).map_err(Into::into))
 }
 
-/// What the flags say of leader election.
+/// The flags of leader election.
 struct LeaseFlags {
-    /// Where the Lease lies; absent: in the client's own namespace.
+    /// Namespace of the Lease; `None`: the client's own.
     namespace: Option<String>,
 }
 
@@ -188,7 +188,7 @@ fn start(
     http_addr: SocketAddr,
     lease: Option<LeaseFlags>,
 ) -> Result<(), StartError> {
-    // Two threads: the work is waiting for answers, and a node's core count says nothing about it.
+    // Two threads are enough whatever the node has: the work is mostly waiting for responses.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -231,14 +231,14 @@ async fn run(
 
     let (stop, stopped) = watch::channel(false);
     let mut work = pin!(async {
-        let told = stopped.clone();
+        let stop = stopped.clone();
         tokio::select! {
             () = wait_for_api_server(&client, &server, &health) => {}
-            () = stop_told(told) => return Ok::<(), StartError>(()),
+            () = until_stopped(stop) => return Ok::<(), StartError>(()),
         }
-        let stop = stop_told(stopped.clone());
+        let stop = until_stopped(stopped.clone());
         let work = async {
-            let stop = stop_told(stopped);
+            let stop = until_stopped(stopped);
             let ended =
                 controller::run(client.clone(), settings, health.clone(), metrics, stop).await;
             ended.map_err(StartError::from)
@@ -274,14 +274,14 @@ fn connect(
     metrics: &Arc<Metrics>,
 ) -> Result<Client, StartError> {
     bounded(config.clone(), longest, term, metrics.clone()).map_err(|error| match error {
-        // kube's own message shows the proxy's URL, and a password with it.
+        // kube's own message shows the proxy's URL, which may contain a password.
         kube::Error::ProxyProtocolUnsupported { .. }
         | kube::Error::ProxyProtocolDisabled { .. } => StartError::Proxy,
         other => StartError::Client(causes(&other)),
     })
 }
 
-/// An empty value, as manifests have it, is as good as none.
+/// Treats an empty value as none: manifests set empty environment variables.
 fn given(value: Option<String>) -> Option<String> {
     value.filter(|value| !value.is_empty())
 }
@@ -303,7 +303,7 @@ fn settings(args: RunArgs) -> Result<OperatorSettings, String> {
     } = args;
     let default_git_repo = given(default_git_repo);
     if let Some(repository) = &default_git_repo {
-        // Not by clap, whose message would show the value, and a password with it.
+        // Not checked by clap, whose message would show the value, which may contain a password.
         rules::GIT_REPO
             .check(repository)
             .map_err(|why| format!("--default-git-repo (NICO_DEFAULT_GIT_REPO) {why}"))?;
@@ -313,7 +313,7 @@ fn settings(args: RunArgs) -> Result<OperatorSettings, String> {
         default_git_repo,
         nio: nio::ALL
             .into_iter()
-            .find(|it| nio::of(*it).name() == chosen),
+            .find(|generation| nio::of(*generation).name() == chosen),
         resync,
         request_timeout,
         ssh_port: ssh_port.get(),
@@ -350,7 +350,7 @@ fn within(text: &str, bounds: &RangeInclusive<Duration>, why: &str) -> Result<Du
     allowed.ok_or_else(|| why.to_owned())
 }
 
-/// Looks until the API server answers: one that starts with NICO, or is away for a while, is nothing to exit for.
+/// Retries until the API server answers. It may start at the same time as NICO, or be away for a while; that is no reason to exit.
 async fn wait_for_api_server(client: &Client, server: &str, health: &Readiness) {
     let mut pause = *PROBE_PAUSES.start();
     loop {
@@ -371,9 +371,9 @@ async fn wait_for_api_server(client: &Client, server: &str, health: &Readiness) 
     }
 }
 
-/// An error with all its causes, but for what a credential plugin printed, which may be a token.
+/// An error with all its causes. The output of a credential plugin is left out: it may contain a token.
 fn causes(error: &(dyn Error + 'static)) -> String {
-    let mut told: Vec<String> = Vec::new();
+    let mut messages: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next {
         if error.is::<AuthError>() {
@@ -381,23 +381,23 @@ fn causes(error: &(dyn Error + 'static)) -> String {
                 .to_owned();
         }
         let text = error.to_string();
-        // Some errors end in the text of their cause.
-        if !told.last().is_some_and(|last| last.ends_with(&text)) {
-            told.push(text);
+        // Some messages already end with the message of their cause.
+        if !messages.last().is_some_and(|last| last.ends_with(&text)) {
+            messages.push(text);
         }
         next = error.source();
     }
-    told.join(": ")
+    messages.join(": ")
 }
 
-/// Host and port alone: what else a URL holds may be secret.
+/// Host and port only: other parts of a URL may be secret.
 fn host_and_port(url: &hyper::Uri) -> String {
     let host = url.host().unwrap_or_default();
     url.port()
         .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-async fn stop_told(mut stopped: watch::Receiver<bool>) {
+async fn until_stopped(mut stopped: watch::Receiver<bool>) {
     // An error means that the sender is gone, and with it the program.
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }

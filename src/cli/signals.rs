@@ -2,7 +2,7 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGTERM, as a kubelet sends it, and SIGINT, as Ctrl-C does.
+/// SIGTERM, which the kubelet sends, and SIGINT, which Ctrl-C sends.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -17,7 +17,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next of them and says which it was.
+    /// Waits for the next signal; returns its name.
     pub(super) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",

@@ -1,4 +1,4 @@
-//! Answers of API servers, which are whatever a machine said they are: bounded in size, and kept once.
+//! Responses of workload clusters' API servers. They are untrusted: each is limited in size and held in memory once.
 
 use http_body_util::BodyExt as _;
 use hyper::Response;
@@ -7,11 +7,11 @@ use serde::de::DeserializeOwned;
 
 use super::offload::ANSWERS;
 
-/// Longest answer that is decoded on an async thread: that takes less time than to give it to another.
+/// Longest body that is decoded on the async thread. Handing a short one to another thread takes longer than decoding it.
 const SHORT: usize = 16 * 1024;
 
-/// The body of an answer; `None` where it broke off or is longer than `most`. Each piece is let go of as soon as it is copied: a server
-/// that sends single bytes would have NICO keep a buffer for each.
+/// The body of a response; `None` if it ended early or is longer than `most`. Each frame is copied and dropped at once: a server that sends
+/// single bytes would otherwise make NICO keep a buffer for each.
 pub(super) async fn body(response: Response<Body>, most: usize) -> Option<Vec<u8>> {
     let mut body = response.into_body();
     let mut bytes = Vec::new();
@@ -27,7 +27,7 @@ pub(super) async fn body(response: Response<Body>, most: usize) -> Option<Vec<u8
     Some(bytes)
 }
 
-/// What `decode` makes of an answer, off the async threads where it is long.
+/// Decodes a body, a long one off the async threads.
 pub(super) async fn decoded<T: Send + 'static>(
     body: Vec<u8>,
     decode: impl FnOnce(&[u8]) -> T + Send + 'static,
@@ -39,7 +39,7 @@ pub(super) async fn decoded<T: Send + 'static>(
     }
 }
 
-/// An answer in JSON.
+/// Decodes a JSON body; see [`decoded`].
 pub(super) async fn json<T: DeserializeOwned + Send + 'static>(body: Vec<u8>) -> Option<T> {
     decoded(body, |body| serde_json::from_slice(body).ok()).await
 }

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 /// Time for the connection to a control plane member.
 pub const PROBE_CONNECT: Duration = Duration::from_secs(3);
-/// Time for what is asked of all members at the same time. With [`NODE_LIST`] it makes ten seconds, the bound of a probe.
+/// Time for the requests to all members, which run at the same time. Together with [`NODE_LIST`] it makes ten seconds, the limit of a
+/// probe.
 pub const MEMBER_PROBE: Duration = Duration::from_secs(4);
 /// Time for the list of Nodes.
 pub const NODE_LIST: Duration = Duration::from_secs(6);
 /// Time for one write to a Node.
 pub const NODE_WRITE: Duration = Duration::from_secs(5);
-/// Time for one eviction. Those of one round follow one another.
+/// Time for one eviction. The evictions of a round run one after the other.
 pub const EVICTION: Duration = Duration::from_secs(5);
 /// Time for the list of Nodes through a kubeconfig that is verified.
 pub const KUBECONFIG_VERIFICATION: Duration = Duration::from_secs(10);
@@ -18,18 +19,18 @@ pub const KUBECONFIG_VERIFICATION: Duration = Duration::from_secs(10);
 /// How long each step of reading files over SSH may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines {
-    /// From the first packet to the host's accepted key.
+    /// From the first packet until the host key is accepted.
     pub connect: Duration,
-    /// The log-in.
+    /// Authentication.
     pub auth: Duration,
     /// One command.
     pub command: Duration,
-    /// All of it.
+    /// The whole session.
     pub whole: Duration,
 }
 
 impl Deadlines {
-    /// What NICO gives a machine.
+    /// The deadlines that NICO uses.
     pub const DEFAULT: Self = Self {
         connect: Duration::from_secs(10),
         auth: Duration::from_secs(10),

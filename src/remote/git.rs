@@ -1,8 +1,8 @@
-//! The commit that a branch or tag of a git repository names: asked over HTTP, SSH or git's own protocol, as `git ls-remote` asks.
-//! Nothing of the repository is fetched.
+//! Resolves a branch or tag of a git repository to a commit over HTTP, SSH or git's own protocol, as `git ls-remote` does. Nothing of the
+//! repository is fetched.
 //!
-//! The server is hostile input: time, bytes and lines are bounded, and nothing that it sends gets into an error but the host that a
-//! redirect names. Credentials go to the host of `spec.gitRepo` alone.
+//! The server is not trusted: time, bytes and lines are limited, and errors contain nothing that it sends except the host of a redirect.
+//! Credentials are sent only to the host of `spec.gitRepo`.
 
 mod address;
 mod error;
@@ -22,10 +22,10 @@ use self::search::Search;
 use super::secret::SecretText;
 use crate::api::names::Commit;
 
-/// Time for one question, from the first packet to the last.
+/// Time for one resolution, from the first packet to the last.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
-/// What a credentials Secret holds, as NIO reads it.
+/// The content of a credentials Secret, as NIO reads it.
 #[derive(Clone, Default)]
 pub struct Credentials {
     /// `ssh-privatekey`.
@@ -38,8 +38,8 @@ pub struct Credentials {
     pub password: Option<SecretText>,
 }
 
-/// The commit that `git_ref` names; absent: that of the default branch. One name of both a tag and a branch means the tag, as
-/// gitrevisions(7) has it. A commit is its own answer, and nobody is asked.
+/// The commit that `git_ref` names; `None`: that of the default branch. If a tag and a branch have the same name, the tag is meant, as in
+/// gitrevisions(7). A ref that is a commit itself is returned without asking the server.
 pub async fn resolve(
     repo: &str,
     git_ref: Option<&str>,

@@ -1,4 +1,4 @@
-//! Pinned SSH host keys in OpenSSH's `known_hosts` format (sshd(8)): read, asked, added to. No I/O.
+//! Pinned SSH host keys in OpenSSH's `known_hosts` format (sshd(8)): parsing, lookup and adding lines. No I/O.
 
 use std::collections::BTreeSet;
 
@@ -14,43 +14,43 @@ const DEFAULT_PORT: u16 = 22;
 /// The ConfigMap key that holds the text.
 pub const KNOWN_HOSTS_KEY: &str = "known_hosts";
 
-/// Most bytes of the text that are read. What `ssh-keyscan` says of 99 machines has about 85 KiB.
+/// Most bytes of text that are read. The output of `ssh-keyscan` for 99 machines has about 85 KiB.
 pub const MAX_TEXT: usize = 128 * 1024;
-/// Most bytes of patterns with `*`: each may be tried at every place of a host's name.
+/// Most bytes of patterns with `*` in one text. Matching may try each of them at every position of a host name.
 pub const MAX_STARS: usize = 4 * 1024;
 /// Most bytes of a pattern that can match. A host's name has at most 253, with brackets and a port 261.
 const MAX_PATTERN: usize = 261;
 
-/// Comment of the lines that NICO adds. Only those are ever removed again.
+/// Comment of the lines that NICO adds. NICO removes no others.
 const ADDED_BY_NICO: &str = "nico";
 
-/// What is done with a host that no line names.
+/// How a host is treated that no line names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
-    /// Its key is accepted and is to be pinned: the ConfigMap is NICO's.
+    /// Accept its key and pin it: the ConfigMap is NICO's.
     TrustOnFirstUse,
-    /// It is refused: the ConfigMap is the user's own and is only read.
+    /// Refuse it: the ConfigMap is the user's and is only read.
     PinnedOnly,
 }
 
-/// What is known of a host's key.
+/// Result of looking up a host's key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lookup {
     /// The host has this key.
     Known,
     /// The host is pinned, to other keys.
     Changed {
-        /// The lines that pin it, counted from 1.
+        /// Numbers of the lines that pin it, from 1.
         lines: Vec<usize>,
     },
     /// This key is marked `@revoked` for the host.
     Revoked {
-        /// The line that says so, counted from 1.
+        /// Number of that line, from 1.
         line: usize,
     },
-    /// A line has a hashed name, so nobody can say which host it pins.
+    /// A line has a hashed name. It may pin this host: the hash does not show which host it stands for.
     Hashed {
-        /// The first such line, counted from 1.
+        /// Number of the first such line, from 1.
         line: usize,
     },
     /// No line names the host.
@@ -62,7 +62,7 @@ pub enum Lookup {
 pub struct KnownHosts {
     config_map: String,
     policy: Policy,
-    /// `None`: there is more than is read.
+    /// `None`: the text is longer than NICO reads.
     lines: Option<Vec<Line>>,
 }
 
@@ -77,12 +77,12 @@ struct Line {
     key: KeyData,
 }
 
-/// What a `known_hosts` ConfigMap says of one host.
+/// The lines of a `known_hosts` ConfigMap that concern one host.
 #[derive(Clone, Debug)]
 pub struct HostPins {
     /// The name of the ConfigMap.
     pub config_map: String,
-    /// What is done where no line names the host.
+    /// How the host is treated if no line names it.
     pub policy: Policy,
     /// The first line with a hashed name.
     hashed: Option<usize>,
@@ -91,7 +91,7 @@ pub struct HostPins {
 }
 
 impl KnownHosts {
-    /// Reads `text`; comments, blank lines and lines that are not of the format are passed over, as OpenSSH does. `config_map` is the name for messages.
+    /// Parses `text`. Comments, blank lines and malformed lines are skipped, as in OpenSSH. `config_map` is the name for messages.
     #[must_use]
     pub fn parse(config_map: &str, text: &str, policy: Policy) -> Self {
         let lines = || text.lines().enumerate().filter_map(Line::parse).collect();
@@ -111,13 +111,13 @@ impl KnownHosts {
         &self.config_map
     }
 
-    /// What is done with a host that no line names.
+    /// How a host is treated that no line names.
     #[must_use]
     pub fn policy(&self) -> Policy {
         self.policy
     }
 
-    /// What is known of a host; `None` where there is more text than is read.
+    /// The lines that concern a host; `None` if the text is longer than NICO reads.
     #[must_use]
     pub fn pins(&self, host: &str, port: u16) -> Option<HostPins> {
         let lines = self.lines.as_ref()?;
@@ -127,18 +127,22 @@ impl KnownHosts {
             config_map: self.config_map.clone(),
             policy: self.policy,
             hashed: hashed.map(|line| line.number),
-            lines: lines.iter().filter(|it| it.names(&name)).cloned().collect(),
+            lines: lines
+                .iter()
+                .filter(|line| line.names(&name))
+                .cloned()
+                .collect(),
         })
     }
 
-    /// Whether the host that `line` (as [`line_for`] writes it) names is pinned already, or may be: a second key is never trusted beside
-    /// the first.
+    /// Whether the host of `line` (in the form of [`line_for`]) is pinned, or may be pinned by a line with a hashed name. A second key is
+    /// never trusted beside the first.
     #[must_use]
     pub fn pins_host_of(&self, line: &str) -> bool {
         let Some(host) = line.split_whitespace().next() else {
             return false;
         };
-        let pins = |it: &Line| it.hosts.is_none() || it.marker.is_none() && it.names(host);
+        let pins = |line: &Line| line.hosts.is_none() || line.marker.is_none() && line.names(host);
         self.lines
             .as_ref()
             .is_none_or(|lines| lines.iter().any(pins))
@@ -146,8 +150,8 @@ impl KnownHosts {
 }
 
 impl HostPins {
-    /// What is known of `key`. A host that is pinned only to keys of another type counts as changed: it is asked for the pinned types
-    /// first, so that it no longer has them.
+    /// Looks up `key`. A host that is pinned only to keys of another type counts as changed: the key exchange asks for the pinned types
+    /// first, so the host no longer has them.
     #[must_use]
     pub fn lookup(&self, key: &PublicKey) -> Lookup {
         if let Some(line) = self.hashed {
@@ -174,21 +178,21 @@ impl HostPins {
         }
     }
 
-    /// Whether its key is decided on already, or cannot be by trust on first use.
+    /// Whether trust on first use is ruled out: a line pins the host, or may pin it.
     #[must_use]
     pub fn is_pinned(&self) -> bool {
         let pins = |line: &Line| line.marker != Some(Marker::Revoked);
         self.hashed.is_some() || self.lines.iter().any(pins)
     }
 
-    /// The first line that has an authority vouch for the host's keys. NICO does not check certificates of hosts.
+    /// Number of the first `@cert-authority` line for the host. NICO does not check host certificates.
     #[must_use]
     pub fn authority(&self) -> Option<usize> {
         let is_authority = |line: &&Line| line.marker == Some(Marker::CertAuthority);
         self.lines.iter().find(is_authority).map(|line| line.number)
     }
 
-    /// The types of the keys that are pinned, in the order of the lines.
+    /// The types of the pinned keys, in the order of the lines.
     #[must_use]
     pub fn types(&self) -> Vec<Algorithm> {
         let pinned = self.lines.iter().filter(|line| line.marker.is_none());
@@ -208,7 +212,10 @@ impl Line {
         let hosts = match entry.host_patterns() {
             HostPatterns::HashedName { .. } => None,
             HostPatterns::Patterns(patterns) => {
-                let patterns: Vec<String> = patterns.iter().map(|it| one_spelling(it)).collect();
+                let patterns: Vec<String> = patterns
+                    .iter()
+                    .map(|pattern| one_spelling(pattern))
+                    .collect();
                 Some(patterns.join(","))
             }
         };
@@ -220,11 +227,11 @@ impl Line {
         })
     }
 
-    /// How many bytes its patterns with `*` have, as far as they can match.
+    /// Total bytes of its patterns with `*`. Patterns that are too long to match do not count.
     fn bytes_with_stars(&self) -> usize {
         let patterns = self.hosts.iter().flat_map(|hosts| hosts.split(','));
         patterns
-            .filter(|it| it.contains('*') && it.len() <= MAX_PATTERN)
+            .filter(|pattern| pattern.contains('*') && pattern.len() <= MAX_PATTERN)
             .map(str::len)
             .sum()
     }
@@ -243,20 +250,20 @@ impl Line {
     }
 }
 
-/// A pattern in lower case, and an address in it as [`canonical`] spells it: a person may spell it otherwise.
+/// A pattern in lower case, with an address spelled as [`canonical`] does.
 fn one_spelling(pattern: &str) -> String {
     let (not, host) = match pattern.strip_prefix('!') {
         Some(host) => ("!", host),
         None => ("", pattern),
     };
-    let bracketed = host.strip_prefix('[').and_then(|it| it.split_once(']'));
+    let bracketed = host.strip_prefix('[').and_then(|rest| rest.split_once(']'));
     match bracketed {
         Some((host, port)) => format!("{not}[{}]{port}", canonical(host)),
         None => format!("{not}{}", canonical(host)),
     }
 }
 
-/// `text` with `line` at its end, unless it is there already.
+/// Appends `line` to `text` unless it contains it already.
 #[must_use]
 pub fn with_added(text: &str, line: &str) -> String {
     if text.lines().any(|old| old.trim() == line.trim()) {
@@ -270,13 +277,13 @@ pub fn with_added(text: &str, line: &str) -> String {
     format!("{text}{newline}{}\n", line.trim())
 }
 
-/// A line of [`line_for`] as NICO adds it.
+/// A line of [`line_for`] with the comment that marks it as NICO's.
 #[must_use]
 pub fn own_line(line: &str) -> String {
     format!("{} {ADDED_BY_NICO}", line.trim())
 }
 
-/// `text` without the lines that NICO added for other hosts than these.
+/// Removes the lines that NICO added for hosts other than these.
 #[must_use]
 pub fn without_former(text: &str, hosts: &BTreeSet<String>, port: u16) -> String {
     let hosts: BTreeSet<String> = hosts.iter().map(|host| host_field(host, port)).collect();
@@ -297,7 +304,7 @@ pub fn without_former(text: &str, hosts: &BTreeSet<String>, port: u16) -> String
 #[must_use]
 pub fn line_for(host: &str, port: u16, key: &PublicKey) -> String {
     let bare = PublicKey::new(key.key_data().clone(), "");
-    // Only keys of unknown algorithms cannot be written, and those are never negotiated.
+    // Fails only for unknown algorithms, which are never negotiated.
     let key = bare.to_openssh().unwrap_or_default();
     format!("{} {}", host_field(host, port), key.trim())
 }
@@ -318,14 +325,14 @@ fn host_field(host: &str, port: u16) -> String {
     }
 }
 
-/// Whether `text` fits `pattern`, in which `*` stands for any characters and `?` for one. It takes at most as many steps as `text` has
-/// bytes, and with a `*` so many for each byte of the pattern.
+/// Whether `text` matches `pattern`, in which `*` matches any characters and `?` one. Without a `*` it takes at most one step for each byte
+/// of `text`, else at most that many for each byte of `pattern`.
 fn matches(pattern: &[u8], text: &[u8]) -> bool {
     if pattern.len() > MAX_PATTERN {
         return false;
     }
     let (mut at, mut here) = (0, 0);
-    // Where to go on when the last `*` takes one character more.
+    // Where to resume when the last `*` has to match one character more.
     let mut star: Option<(usize, usize)> = None;
     while here < text.len() {
         #[cfg(test)]

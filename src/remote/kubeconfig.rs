@@ -1,5 +1,5 @@
-//! The admin kubeconfig: fetched from a control plane machine, built again from what is harmless in it, and tried.
-//! What a machine sends is hostile input: nothing of it gets into an error, a log or a Secret unchecked.
+//! The admin kubeconfig: fetched from a control plane machine, rebuilt from its harmless parts, and verified. What a machine sends is not
+//! trusted: none of it gets into an error, a log or a Secret unchecked.
 
 mod cause;
 pub mod facts;

@@ -1,5 +1,5 @@
-//! Machines over SSH, the kubeconfigs that lie on them, the API of workload clusters, and git servers. All of it is hostile input;
-//! nothing here knows of reconciling.
+//! Machines over SSH, their kubeconfig files, the API of workload clusters, and git servers. None of them is trusted. Nothing here knows
+//! about reconciling.
 
 mod answer;
 pub mod deadlines;

@@ -1,4 +1,4 @@
-//! Work that would hold an async thread for long: parsing what others wrote, and arithmetic with their numbers.
+//! Work that would block an async thread for long: parsing untrusted input, and arithmetic with its numbers.
 
 use std::future::pending;
 use std::panic::resume_unwind;
@@ -6,19 +6,20 @@ use std::panic::resume_unwind;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, spawn_blocking};
 
-/// Work of one kind. What waits is taken in the order in which it came.
+/// Limits how much work of one kind runs at the same time. Waiting work starts in the order in which it arrived.
 pub struct Room(Semaphore);
 
-/// Arithmetic with private keys. Those of one tenant hold up no answer of another's cluster.
+/// Arithmetic with private keys. It has its own limit, so that one tenant's keys do not delay responses of another tenant's cluster.
 pub static KEYS: Room = Room(Semaphore::const_new(AT_A_TIME));
-/// What machines and API servers send.
+/// Decoding what machines and API servers send.
 pub static ANSWERS: Room = Room(Semaphore::const_new(AT_A_TIME));
 
-/// Pieces of work of one kind at the same time, over all clusters.
+/// How many pieces of work of one kind run at the same time, over all clusters.
 const AT_A_TIME: usize = 2;
 
 impl Room {
-    /// Does the work on a thread of its own. Work that has begun goes on where nobody waits for it any more, and counts until it ends.
+    /// Runs the work on a blocking thread. Work that has begun runs to its end even if its caller is dropped, and counts against the limit
+    /// until then.
     pub async fn offload<T: Send + 'static>(
         &'static self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -31,7 +32,7 @@ impl Room {
         match done.await.map_err(JoinError::try_into_panic) {
             Ok(result) => result,
             Err(Ok(panic)) => resume_unwind(panic),
-            // The runtime ends, and this task with it.
+            // The runtime is shutting down, and this task with it.
             Err(Err(_)) => pending().await,
         }
     }

@@ -1,4 +1,4 @@
-//! Secret bytes and text: types that cannot be printed by mistake and that are overwritten when they go.
+//! Secret bytes and text: types that cannot be printed by mistake and that are overwritten when dropped.
 
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -7,7 +7,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 pub struct SecretBytes(Zeroizing<Vec<u8>>);
 
 impl SecretBytes {
-    /// Takes the bytes over.
+    /// Takes ownership of the bytes.
     #[must_use]
     pub fn new(bytes: Vec<u8>) -> Self {
         Self(Zeroizing::new(bytes))
@@ -25,13 +25,13 @@ impl SecretBytes {
 pub struct SecretText(Zeroizing<String>);
 
 impl SecretText {
-    /// Takes the text over.
+    /// Takes ownership of the text.
     #[must_use]
     pub fn new(text: String) -> Self {
         Self(Zeroizing::new(text))
     }
 
-    /// Takes bytes over; `None` where they are no UTF-8, and then they are overwritten.
+    /// Takes ownership of bytes; `None` if they are not UTF-8. Then they are overwritten.
     #[must_use]
     pub fn from_bytes(bytes: Vec<u8>) -> Option<Self> {
         String::from_utf8(bytes)

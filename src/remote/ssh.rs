@@ -1,6 +1,7 @@
-//! Reading a file from a machine over SSH, in process: public key only, and only after the host's key was accepted.
+//! Reads a file from a machine over SSH, without an external `ssh`: with public key authentication only, and only after the host key was
+//! accepted.
 //!
-//! Each step has a deadline, and what the machine sends (banner, stderr, version) gets into no error and no log.
+//! Each step has a deadline. What the machine sends (banner, stderr, version) never gets into an error or a log.
 
 mod bounded;
 mod command;
@@ -37,14 +38,15 @@ use super::secret::{SecretBytes, SecretText};
 
 /// Most bytes of a file.
 pub const MAX_FILE: usize = 64 * 1024;
-/// How much a machine may send before it is read on; little more than a file, so that an endless one fills no memory.
+/// SSH window: how much a machine may send before NICO reads on. It is little more than a file, so that an endless stream does not fill the
+/// memory.
 const WINDOW: u32 = 96 * 1024;
-/// How much of a command's stderr is looked at.
+/// How much of a command's stderr is kept: its end.
 const MAX_STDERR: usize = 4 * 1024;
-/// What coreutils, busybox and uutils all say of a file that is not there.
+/// The message of coreutils, busybox and uutils for a file that does not exist.
 const NOT_THERE: &[u8] = b"No such file or directory";
 
-/// Where to log in, and as whom.
+/// Where to log in, and as which user.
 #[derive(Clone, Copy, Debug)]
 pub struct Login<'a> {
     /// The Machine's name, for messages.
@@ -57,17 +59,17 @@ pub struct Login<'a> {
     pub user: &'a str,
 }
 
-/// What reading a file gave.
+/// Outcome of reading a file.
 pub enum FileRead {
     /// Its content.
     Content(SecretBytes),
     /// There is no such file.
     Missing,
-    /// It cannot be read, by `sudo` neither.
+    /// It cannot be read, not even with `sudo`.
     Denied,
 }
 
-/// A connection to a machine that was logged in to.
+/// An authenticated connection to a machine.
 pub struct Session {
     handle: Handle<HostKeyCheck>,
     at: String,
@@ -75,16 +77,16 @@ pub struct Session {
     command: Duration,
 }
 
-/// A machine whose host key was accepted.
+/// A connection whose host key was accepted, before authentication.
 struct Exchanged {
     handle: Handle<HostKeyCheck>,
     decision: Decision,
-    /// The machine and where it was asked, for messages.
+    /// The machine and its address, for messages.
     at: String,
 }
 
-/// Connects, checks the host's key, and logs in. Where the host was unknown and its key was accepted, the line to be pinned is put
-/// into `new_host_key_line`, whatever comes of the rest.
+/// Connects, checks the host key, and logs in. If the host was unknown and its key was accepted, the line to pin is put into
+/// `new_host_key_line`, even if a later step fails.
 pub async fn connect(
     login: &Login<'_>,
     key: &SecretText,
@@ -120,7 +122,7 @@ pub async fn connect(
     }
 }
 
-/// Exchanges keys with a machine, and does not log in. The line to be pinned, where the host was unknown and its key was accepted.
+/// Exchanges keys with a machine without logging in. Returns the line to pin if the host was unknown and its key was accepted.
 pub async fn meet(
     login: &Login<'_>,
     known: &Arc<KnownHosts>,
@@ -134,7 +136,7 @@ pub async fn meet(
     Ok(decision.new_line())
 }
 
-/// Connects, and checks the host's key.
+/// Connects and checks the host key.
 async fn exchange(
     login: &Login<'_>,
     known: &Arc<KnownHosts>,
@@ -184,7 +186,7 @@ async fn exchange(
     })
 }
 
-/// The TCP connection. A name may stand for several addresses: the first that answers.
+/// Opens the TCP connection. If a name has several addresses, the first that answers is used.
 pub(super) async fn open(host: &Host, port: u16) -> std::io::Result<TcpStream> {
     let stream = match host {
         Host::Ip(ip) => TcpStream::connect(SocketAddr::new(*ip, port)).await?,
@@ -217,7 +219,7 @@ async fn log_in(
 }
 
 impl Session {
-    /// Reads a file: as the user, then with `sudo`, which may not ask for a password. At most [`MAX_FILE`] bytes.
+    /// Reads a file of at most [`MAX_FILE`] bytes: as the user, then with `sudo` if it needs no password.
     pub async fn read_file(&self, path: &str) -> Result<FileRead, SshError> {
         let ran = self.run(&command::read(path, As::User), path).await?;
         match ran.status {
@@ -235,8 +237,8 @@ impl Session {
         }
     }
 
-    /// Starts a command that speaks a protocol of its own, in an environment with this variable if the server allows it. It runs for
-    /// as long as the session does.
+    /// Starts a command that speaks its own protocol, with this environment variable if the server allows it. It runs as long as the
+    /// session.
     pub(super) async fn start(
         &self,
         command: Vec<u8>,
@@ -275,7 +277,7 @@ impl Session {
             .await
             .map_err(|_| cut())?;
         channel.exec(true, command).await.map_err(|_| cut())?;
-        // What the login shell prints comes first, and is dropped.
+        // The login shell may print something first; it is dropped.
         let (mut content, mut begun) = (Vec::new(), false);
         let mut stderr: Vec<u8> = Vec::new();
         let mut status = None;
@@ -301,7 +303,7 @@ impl Session {
                     if let Some(begin) = command::last_begin(&stderr) {
                         stderr.drain(..begin);
                     }
-                    // The newest is what counts: errors stand last.
+                    // Only the end is needed: errors come last.
                     stderr.drain(..stderr.len().saturating_sub(MAX_STDERR));
                 }
                 ChannelMsg::ExitStatus { exit_status } => status = Some(exit_status),
@@ -324,16 +326,16 @@ impl Session {
     }
 }
 
-/// What came of a command.
+/// Outcome of a command.
 struct Ran {
     status: u32,
     /// What it printed.
     content: SecretBytes,
-    /// Whether it said that there is no such file.
+    /// Whether it reported that the file does not exist.
     not_there: bool,
 }
 
-/// A user's name as it may stand in a message.
+/// A user name that is safe to show in a message.
 fn shown(user: &str) -> String {
     user.chars()
         .take(64)

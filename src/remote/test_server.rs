@@ -10,7 +10,7 @@ use rig::pki::Pair;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// Serves at a port of its own with this certificate, and gives everybody who says anything this answer.
+/// Serves on a free port with this certificate. Every client that sends anything gets this response.
 pub(super) fn serve(pair: &Pair, answer: &'static [u8]) -> SocketAddr {
     let certificate = CertificateDer::from_pem_slice(pair.certificate.as_bytes());
     let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes());

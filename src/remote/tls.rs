@@ -1,9 +1,9 @@
-//! Telling TLS from all else that hinders a connection.
+//! Tells TLS errors from other connection errors.
 
 use std::error::Error;
 use std::io;
 
-/// What TLS says, among the errors beneath one. Its text may quote certificates.
+/// The TLS error among the causes of an error. Its text may quote certificates.
 pub(super) fn error_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -13,7 +13,7 @@ pub(super) fn error_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustl
         let inner = error.downcast_ref::<io::Error>();
         if let Some(tls) = inner
             .and_then(io::Error::get_ref)
-            .and_then(|it| error_of(it))
+            .and_then(|inner| error_of(inner))
         {
             return Some(tls);
         }

@@ -1,5 +1,5 @@
-//! The cluster's own word, through its kubeconfig: each member's `/readyz`, the Nodes, and the deletion of one. The
-//! servers are whatever the machines say they are: answers are of bounded size, and nothing of them gets into a message.
+//! The API of a workload cluster, through its kubeconfig: each member's `/readyz`, the Nodes, and writes to them. The servers are not
+//! trusted: responses are limited in size, and none of their text gets into a message.
 
 mod drain;
 mod list;
@@ -27,10 +27,10 @@ pub use node::nodes_of_page;
 use node::{leading_number, list_nodes};
 pub use pods::pods_of_page;
 
-/// Most bytes of an answer to `/version`.
+/// Most bytes of a response to `/version`.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// A control plane member to ask.
+/// The API server of a control plane member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiServer {
     /// The machine.
@@ -39,23 +39,23 @@ pub struct ApiServer {
     pub address: String,
 }
 
-/// Whom to ask, and how.
+/// How to reach the API of a workload cluster.
 #[derive(Clone)]
 pub struct WorkloadApi {
     /// The stored kubeconfig.
     pub kubeconfig: SecretText,
     /// The control plane members.
     pub members: Vec<ApiServer>,
-    /// Port of their API servers; absent: the kubeconfig's.
+    /// Port of their API servers; `None`: the kubeconfig's.
     pub port: Option<u16>,
 }
 
 impl WorkloadApi {
-    /// Asks all members at the same time, and one of those that answer for the Nodes. One that does not answer holds up nothing
-    /// for longer than a deadline. The Nodes are those of these machines.
-    pub async fn probe(&self, of: &NodesOf) -> Workload {
-        let asked = self.asked(&self.members).await;
-        let asked = join_all(asked.iter().map(|it| ask_one(it.as_ref()))).await;
+    /// Probes all members at the same time, then lists the Nodes of these machines through one member that answers. A member that does not
+    /// answer delays the probe only until its deadline.
+    pub async fn probe(&self, nodes_of: &NodesOf) -> Workload {
+        let asked = self.member_clients(&self.members).await;
+        let asked = join_all(asked.iter().map(|member| ask_one(member.as_ref()))).await;
         let mut workload = Workload::default();
         let mut clients = Vec::new();
         for (member, asked) in self.members.iter().zip(asked) {
@@ -77,7 +77,7 @@ impl WorkloadApi {
         }
         let list = async {
             for client in clients {
-                if let Some(mut nodes) = list_nodes(&client, of).await {
+                if let Some(mut nodes) = list_nodes(&client, nodes_of).await {
                     for node in &mut nodes.kept {
                         if node.draining_since.is_some() {
                             drain::look(&client, node).await;
@@ -93,14 +93,17 @@ impl WorkloadApi {
         workload
     }
 
-    /// These members, in their order; `None` where an address or the kubeconfig is of no use.
-    async fn asked(&self, of: &[ApiServer]) -> Vec<Option<Member>> {
-        let addresses = of.iter().map(|it| it.address.clone()).collect();
+    /// Clients of these members, in the same order; `None` if its address or the kubeconfig is unusable.
+    async fn member_clients(&self, servers: &[ApiServer]) -> Vec<Option<Member>> {
+        let addresses = servers
+            .iter()
+            .map(|server| server.address.clone())
+            .collect();
         members(&self.kubeconfig, addresses, self.port, PROBE_CONNECT).await
     }
 
-    /// Deletes the Node of that name and uid through the first member that answers; its HTTP status, `None` where none answered.
-    /// `left` tells how much time the decision is still good for: nothing is under way any more after that.
+    /// Deletes the Node with this name and uid through the first member that answers. Returns the HTTP status; `None` if no member
+    /// answered. `left` returns for how long the decision is still valid: no request is in progress after that.
     pub async fn delete_node(
         &self,
         name: &str,
@@ -115,7 +118,7 @@ impl WorkloadApi {
         self.write_node(Method::DELETE, name, &body, left).await
     }
 
-    /// Puts marks on the Node of that name and uid, or takes them off, in the same way.
+    /// Sets or removes marks on the Node with this name and uid, in the same way.
     pub async fn mark_node(
         &self,
         name: &str,
@@ -135,7 +138,12 @@ impl WorkloadApi {
         body: &Value,
         left: impl Fn() -> Duration,
     ) -> Option<u16> {
-        for member in self.asked(&self.members).await.into_iter().flatten() {
+        for member in self
+            .member_clients(&self.members)
+            .await
+            .into_iter()
+            .flatten()
+        {
             let longest = left().min(NODE_WRITE);
             if longest.is_zero() {
                 break;
@@ -146,7 +154,7 @@ impl WorkloadApi {
                 let (client, _) = member.reach().await.ok()?;
                 client.send(request).await.ok()
             };
-            // The answer's body is not read: the status tells it all.
+            // The body is not read: the status is enough.
             if let Ok(Some(response)) = timeout(longest, send).await {
                 return Some(response.status().as_u16());
             }
@@ -154,11 +162,10 @@ impl WorkloadApi {
         None
     }
 
-    /// Evicts the pods of a Node, as far as their `PodDisruptionBudgets` let them go. What is left is seen when the
-    /// cluster is asked again.
+    /// Evicts the pods of a Node that their `PodDisruptionBudgets` allow to be evicted. The next probe shows which are left.
     pub async fn evict_all(&self, node: &str) {
         for member in &self.members {
-            let member = self.asked(std::slice::from_ref(member)).await;
+            let member = self.member_clients(std::slice::from_ref(member)).await;
             for member in member.into_iter().flatten() {
                 if let Ok(Ok((client, _))) = timeout(MEMBER_PROBE, member.reach()).await
                     && pods::evict_all(&client, node).await.is_some()
@@ -174,7 +181,7 @@ impl WorkloadApi {
 struct Reached {
     client: Client,
     answer: Answer,
-    /// Minor version of its API server, where it told it.
+    /// Minor version of its API server, if known.
     minor: Option<u32>,
 }
 
@@ -189,7 +196,7 @@ async fn ask_one(member: Option<&Member>) -> Result<Reached, Unreached> {
         };
         let answer = match status {
             200 => Answer::Ready,
-            // What `/readyz` answers where a check fails (Kubernetes, "API health endpoints").
+            // `/readyz` returns this if a check fails (Kubernetes, "API health endpoints").
             500 => Answer::NotReady,
             _ => Answer::Refuses,
         };
@@ -203,12 +210,12 @@ async fn ask_one(member: Option<&Member>) -> Result<Reached, Unreached> {
     timeout(MEMBER_PROBE, ask).await.unwrap_or_else(late)
 }
 
-/// What NICO writes on a Node, as a merge patch.
+/// NICO's annotations of a Node and its `unschedulable` field, as a merge patch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Marks(Value);
 
 impl Marks {
-    /// The Node is drained since then, and made unschedulable if it is not so already.
+    /// Marks the Node as draining since then, and makes it unschedulable if `cordon` is set.
     #[must_use]
     pub fn drained(since: Timestamp, cordon: bool) -> Self {
         let mut marks = json!({"metadata": {"annotations": {
@@ -221,7 +228,7 @@ impl Marks {
         Self(marks)
     }
 
-    /// No marks; schedulable again where NICO had changed that.
+    /// Removes the marks, and makes the Node schedulable again if NICO had cordoned it.
     #[must_use]
     pub fn none(cordoned: bool) -> Self {
         let mut marks = json!({"metadata": {"annotations": {
@@ -256,7 +263,7 @@ struct Version {
 /// Most characters of an object's name (Kubernetes, "DNS subdomain names").
 const MAX_NAME: usize = 253;
 
-/// Whether a text is the name of an object, whose parts may be longer than a label.
+/// Whether a text is a valid object name. Its parts may be longer than a DNS label.
 fn is_plain_name(name: &str) -> bool {
     let is_part = |part: &str| {
         !part.is_empty()
@@ -267,7 +274,7 @@ fn is_plain_name(name: &str) -> bool {
     name.len() <= MAX_NAME && name.split('.').all(is_part)
 }
 
-/// The status and the body of an answer; `None`: there was none, or it was too long.
+/// The status and body of a response; `None` if there was none or it was too long.
 async fn get(client: &Client, path: &str, most: usize) -> Option<(u16, Vec<u8>)> {
     let request = hyper::Request::get(path).body(Body::empty()).ok()?;
     let response = client.send(request).await.ok()?;
