@@ -4,6 +4,7 @@
 mod fetch;
 mod hosts;
 mod kubeconfig;
+mod logins;
 mod pace;
 mod resolve;
 mod task;
@@ -23,6 +24,7 @@ use super::calls::CallError;
 use super::clock::now;
 use super::gate::{Class, Gate, Turn};
 use super::lock::lock;
+use super::metrics::Metrics;
 use super::named::secret_value;
 use super::schedule::{
     ASK_PATIENCE, CONCURRENT_LOGINS, CONCURRENT_PROBES, CONCURRENT_RESOLUTIONS,
@@ -37,6 +39,7 @@ use crate::plan::observed::{ClusterView, ControlPlaneHosts, Fetch, WorkloadHealt
 use crate::plan::writes::Wanted;
 use fetch::{Fetched, Memory, fetch_round, lists_nodes};
 use kubeconfig::Kubeconfig;
+use logins::Logins;
 use pace::Paces;
 use resolve::Resolution;
 use task::Task;
@@ -61,9 +64,8 @@ pub struct Background {
     resync: Duration,
     work: Arc<AllWork>,
     wake: UnboundedSender<ObjectRef<RawCluster>>,
-    /// Log-ins to machines go through this gate.
-    searching: Arc<Gate>,
-    /// Questions to clusters go through this one.
+    logins: Arc<Logins>,
+    /// Questions to clusters go through this gate.
     asking: Arc<Gate>,
     /// Questions to git servers go through this one.
     resolving: Arc<Gate>,
@@ -97,18 +99,22 @@ impl Background {
         client: kube::Client,
         resync: Duration,
         wake: UnboundedSender<ObjectRef<RawCluster>>,
+        metrics: &Arc<Metrics>,
     ) -> Self {
+        let logins = Gate::new(CONCURRENT_LOGINS, LOGINS_KEPT_FOR_FIRST_ROUNDS);
+        let asking = Gate::new(CONCURRENT_PROBES, PROBES_KEPT_FOR_THE_QUICK);
+        let resolving = Gate::new(CONCURRENT_RESOLUTIONS, RESOLUTIONS_KEPT_FOR_THE_QUICK);
+        metrics.show_queue("logins", logins.clone());
+        metrics.show_queue("probes", asking.clone());
+        metrics.show_queue("git", resolving.clone());
         Self {
             client,
             resync,
             work: Arc::default(),
             wake,
-            searching: Arc::new(Gate::new(CONCURRENT_LOGINS, LOGINS_KEPT_FOR_FIRST_ROUNDS)),
-            asking: Arc::new(Gate::new(CONCURRENT_PROBES, PROBES_KEPT_FOR_THE_QUICK)),
-            resolving: Arc::new(Gate::new(
-                CONCURRENT_RESOLUTIONS,
-                RESOLUTIONS_KEPT_FOR_THE_QUICK,
-            )),
+            logins: Arc::new(Logins::new(logins, Arc::clone(metrics))),
+            asking: Arc::new(asking),
+            resolving: Arc::new(resolving),
         }
     }
 
@@ -159,11 +165,11 @@ impl Background {
     /// Meets machines, unless that is being done.
     pub fn start_meet(&self, cluster: &ClusterView, spec: MeetSpec) {
         let (notes, client) = (self.notes(cluster), self.client.clone());
-        let searching = Arc::clone(&self.searching);
+        let logins = Arc::clone(&self.logins);
         self.with(&cluster.uid, |work| {
             let hosts = &mut work.kubeconfig.hosts;
             let (met, paces, class) = (hosts.met(), Arc::clone(&hosts.paces), hosts.class());
-            let meet = hosts::meet(client, spec, met, paces, notes, (searching, class));
+            let meet = hosts::meet(client, spec, met, paces, notes, (logins, class));
             hosts.meeting.start(meet);
         });
     }
@@ -193,13 +199,13 @@ impl Background {
     /// Fetches a kubeconfig, unless that is being done.
     pub fn start_fetch(&self, cluster: &ClusterView, spec: FetchSpec) {
         let (notes, client) = (self.notes(cluster), self.client.clone());
-        let searching = Arc::clone(&self.searching);
+        let logins = Arc::clone(&self.logins);
         self.with(&cluster.uid, |work| {
             let Kubeconfig {
                 next, paces, hosts, ..
             } = &mut work.kubeconfig;
             let (class, paces) = (next.class(), Arc::clone(paces));
-            let search = search(client, spec, paces, notes, (searching, class));
+            let search = search(client, spec, paces, notes, (logins, class));
             if next.fetching.start(search) {
                 hosts.note_search();
                 next.began = Some(now());
@@ -364,12 +370,12 @@ async fn search(
     spec: FetchSpec,
     paces: Arc<Mutex<Paces>>,
     notes: Notes,
-    (searching, mut class): (Arc<Gate>, Class),
+    (logins, mut class): (Arc<Logins>, Class),
 ) {
     let mut memory = Memory::default();
     let until = Instant::now() + SEARCH_TIMEOUT;
     loop {
-        let round = fetch_round(&client, &spec, &mut memory, &paces, (&searching, class)).await;
+        let round = fetch_round(&client, &spec, &mut memory, &paces, (&logins, class)).await;
         class = Class::Other;
         let ends = round.works() || spec.wanted != Wanted::First;
         notes.note(|work| {

@@ -56,7 +56,7 @@ pub struct Context {
     /// What is counted.
     pub(crate) metrics: Arc<Metrics>,
     /// What is remembered of each cluster.
-    pub(crate) memories: Memories,
+    pub(crate) memories: Arc<Memories>,
     /// Whom a change of a Machine concerns.
     pub(crate) interests: Interests,
     wake: UnboundedSender<ObjectRef<RawCluster>>,
@@ -89,10 +89,15 @@ impl Context {
         clusters: ClusterStore<RawCluster>,
         wake: UnboundedSender<ObjectRef<RawCluster>>,
     ) -> Self {
+        let gate = Gate::new(CONCURRENT_PASSES, PASSES_KEPT_FOR_FIRST_LOOKS);
+        let memories = Arc::new(Memories::default());
+        metrics.show_clusters(clusters.clone(), Arc::clone(&memories));
+        metrics.show_queue("passes", gate.clone());
+        let memory = settings.read_memory();
         Self {
-            background: Background::new(client.clone(), settings.read_memory(), wake.clone()),
+            background: Background::new(client.clone(), memory, wake.clone(), &metrics),
             events: Events::new(client.clone()),
-            gate: Gate::new(CONCURRENT_PASSES, PASSES_KEPT_FOR_FIRST_LOOKS),
+            gate,
             started: Instant::now(),
             named: Arc::new(NamedReads::new(client.clone(), settings.read_memory())),
             stores: Stores::default(),
@@ -102,7 +107,7 @@ impl Context {
             metrics,
             nio: tokio::sync::Mutex::default(),
             by_jobs: watch::Sender::new(false),
-            memories: Memories::default(),
+            memories,
             wake,
             client,
             settings,

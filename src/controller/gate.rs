@@ -37,7 +37,8 @@ impl Class {
     }
 }
 
-/// A gate to a number of places.
+/// A gate to a number of places. Its clones are the same gate.
+#[derive(Clone)]
 pub struct Gate(Arc<Mutex<State>>);
 
 struct State {
@@ -114,6 +115,15 @@ impl Gate {
             first.push(namespace, waiter);
         }
         admit_all(&self.0);
+    }
+
+    /// How many wait for a place, and how many have one.
+    #[must_use]
+    pub fn counts(&self) -> (usize, usize) {
+        let state = lock(&self.0);
+        let queues = state.waiting.iter().flat_map(|it| it.waiting.values());
+        let waiting = queues.flatten().filter(|it| !it.admit.is_closed());
+        (waiting.count(), state.taken.iter().sum())
     }
 
     /// Admits nobody any more, so that the program can end.
@@ -332,8 +342,10 @@ mod tests {
         }
         let mut waits = Box::pin(gate.enter("a", "waits", Class::Other));
         assert!(waits.as_mut().now_or_never().is_none());
+        assert_eq!(gate.counts(), (1, running.len()));
         drop(running);
         assert!(waits.await.is_some());
+        assert_eq!(gate.counts(), (0, 0));
         assert_eq!(lock(&gate.0).taken, [0, 0]);
         let running = fill(&gate, "a", Class::Other);
         let waits = gate.enter("a", "waits", Class::Other);

@@ -38,6 +38,8 @@ pub struct Memory {
     pub(super) troubles: Troubles,
     failures: u32,
     last_failure: Option<String>,
+    /// When the client certificate of the stored kubeconfig ends.
+    pub(super) kubeconfig_ends: Option<Timestamp>,
 }
 
 impl Memory {
@@ -179,6 +181,13 @@ impl Memories {
     pub fn of(&self, cluster: &RawCluster) -> Arc<Mutex<Memory>> {
         let uid = cluster.uid().unwrap_or_default();
         Arc::clone(lock(&self.0).entry(uid).or_default())
+    }
+
+    /// When the client certificate of the stored kubeconfig of a cluster ends, where that is known.
+    #[must_use]
+    pub fn kubeconfig_ends(&self, uid: &str) -> Option<Timestamp> {
+        let memory = lock(&self.0).get(uid).cloned()?;
+        lock(&memory).kubeconfig_ends
     }
 
     /// Forgets a cluster that is gone.

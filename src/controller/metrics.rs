@@ -1,4 +1,5 @@
-//! What `/metrics` serves, in the format of `OpenMetrics`. Labels have few values: none names a cluster, a machine or a namespace.
+//! What `/metrics` serves, in the format of `OpenMetrics`. Labels have few values: none names a machine, and only the expiry of a
+//! kubeconfig has a series for each cluster.
 
 mod shown;
 
@@ -18,15 +19,30 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::gate::Gate;
 use super::leader::term::Term;
 use super::lock::lock;
+use super::memory::Memories;
 use crate::api::cluster::RawCluster;
+use crate::remote::ssh::SshError;
 use shown::Shown;
 
 /// The content type of what [`Metrics::render`] returns.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Seconds: a settled cluster takes milliseconds, and a pass is ended after minutes.
 const DURATIONS: [f64; 9] = [0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 20.0, 60.0, 300.0];
+
+/// How reconciles end. Each has its series from the start, so that `increase` sees the first one.
+const OUTCOMES: [&str; 8] = [
+    "success",
+    "stale",
+    "unread",
+    "status",
+    "write",
+    "timeout",
+    "not-listed",
+    "panic",
+];
 
 /// Label names with their values.
 type Labels<const N: usize> = [(&'static str, String); N];
@@ -37,11 +53,15 @@ pub struct Metrics {
     reconciles: Family<Labels<1>, Counter>,
     durations: Histogram,
     requests: Family<Labels<2>, Counter>,
+    ssh_failures: Family<Labels<1>, Counter>,
+    queue: Family<Labels<2>, Gauge>,
     leader: Gauge,
     shown: Shown,
     term: Option<Term>,
-    /// The clusters that this process knows, once it leads.
-    clusters: Mutex<Option<Store<RawCluster>>>,
+    /// The clusters that this process knows, once it leads, and what it remembers of them.
+    clusters: Mutex<Option<(Store<RawCluster>, Arc<Memories>)>>,
+    /// Who waits for what, once it leads.
+    gates: Mutex<Vec<(&'static str, Gate)>>,
 }
 
 impl fmt::Debug for Metrics {
@@ -61,6 +81,9 @@ impl Metrics {
             "Reconciles that ended, by outcome: success, or why they failed",
             reconciles.clone(),
         );
+        for outcome in OUTCOMES {
+            drop(reconciles.get_or_create(&[("outcome", outcome.to_owned())]));
+        }
         let durations = Histogram::new(DURATIONS);
         registry.register_with_unit(
             "reconcile_duration",
@@ -73,6 +96,21 @@ impl Metrics {
             "api_requests",
             "Requests to the API server, by method and status code; code none: no answer, or not sent",
             requests.clone(),
+        );
+        let ssh_failures = Family::<Labels<1>, Counter>::default();
+        registry.register(
+            "ssh_failures",
+            "Log-ins to machines, and exchanges of keys with them, that failed, by kind",
+            ssh_failures.clone(),
+        );
+        for kind in SshError::KINDS {
+            drop(ssh_failures.get_or_create(&[("kind", kind.to_owned())]));
+        }
+        let queue = Family::<Labels<2>, Gauge>::default();
+        registry.register(
+            "queue",
+            "Pieces of work that wait for their turn, or have it, by queue and state",
+            queue.clone(),
         );
         let leader = Gauge::default();
         registry.register(
@@ -88,16 +126,24 @@ impl Metrics {
             reconciles,
             durations,
             requests,
+            ssh_failures,
+            queue,
             leader,
             shown,
             term,
             clusters: Mutex::default(),
+            gates: Mutex::default(),
         })
     }
 
-    /// From now on these clusters are counted.
-    pub(super) fn count(&self, clusters: Store<RawCluster>) {
-        *lock(&self.clusters) = Some(clusters);
+    /// From now on these clusters are counted, with what is remembered of them.
+    pub(super) fn show_clusters(&self, clusters: Store<RawCluster>, memories: Arc<Memories>) {
+        *lock(&self.clusters) = Some((clusters, memories));
+    }
+
+    /// From now on those who wait at this gate are counted.
+    pub(super) fn show_queue(&self, name: &'static str, gate: Gate) {
+        lock(&self.gates).push((name, gate));
     }
 
     /// A reconcile has ended.
@@ -114,18 +160,42 @@ impl Metrics {
         self.requests.get_or_create(&labels).inc();
     }
 
+    /// A machine was to be logged in to, and was not.
+    pub(super) fn ssh_failed(&self, kind: &'static str) {
+        let labels = [("kind", kind.to_owned())];
+        self.ssh_failures.get_or_create(&labels).inc();
+    }
+
     /// All of them, as they are at this moment.
     #[must_use]
     pub fn render(&self) -> String {
         let leads = self.term.as_ref().is_none_or(Term::may_write);
         self.leader.set(leads.into());
-        let clusters = lock(&self.clusters);
-        let clusters = clusters.as_ref().map(Store::state).unwrap_or_default();
-        self.shown.show(&clusters, Timestamp::now());
+        let known = lock(&self.clusters).clone();
+        if let Some((clusters, memories)) = known {
+            let ends = |uid: &str| memories.kubeconfig_ends(uid);
+            self.shown.show(&clusters.state(), ends, Timestamp::now());
+        } else {
+            self.shown.show(&[], |_| None, Timestamp::now());
+        }
+        self.count_queues();
         let mut text = String::new();
         // Writing to a String does not fail.
         let _ = encode(&mut text, &self.registry);
         text
+    }
+}
+
+impl Metrics {
+    fn count_queues(&self) {
+        for (name, gate) in &*lock(&self.gates) {
+            let (waiting, working) = gate.counts();
+            for (state, count) in [("waiting", waiting), ("working", working)] {
+                let labels = [("queue", (*name).to_owned()), ("state", state.to_owned())];
+                let count = i64::try_from(count).unwrap_or(i64::MAX);
+                self.queue.get_or_create(&labels).set(count);
+            }
+        }
     }
 }
 
@@ -134,151 +204,4 @@ type Seconds = Gauge<f64, AtomicU64>;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test")]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use serde_json::json;
-
-    use super::*;
-
-    fn clusters(status: &serde_json::Value) -> Vec<Arc<RawCluster>> {
-        let cluster = json!({"metadata": {"name": "prod", "namespace": "clusters"}, "spec": {}, "status": status});
-        vec![Arc::new(serde_json::from_value(cluster).unwrap())]
-    }
-
-    fn full() -> Arc<Metrics> {
-        let metrics = Metrics::new(None);
-        metrics.reconciled("success", Duration::from_millis(30));
-        metrics.requested(&Method::GET, Some(StatusCode::OK));
-        metrics.requested(&Method::PATCH, None);
-        let condition = |kind: &str, status: &str, reason: &str| json!({"type": kind, "status": status, "reason": reason});
-        let status = json!({
-            "phase": "Provisioning",
-            "conditions": [condition("Ready", "False", "InFlight"), condition("Mine", "True", "Other")],
-            "machines": [{"name": "cp-01", "role": "control-plane", "state": "Applying"}],
-            "rollout": {"inFlight": [
-                {"machine": "cp-01", "role": "control-plane", "since": "1970-01-01T00:00:30Z", "waitingFor": "NIO"},
-                {"machine": "cp-02", "role": "control-plane", "since": "1970-01-01T00:00:10Z", "waitingFor": "NIO"},
-            ]},
-        });
-        let now = Timestamp::from_second(60).unwrap();
-        metrics.shown.show(&clusters(&status), now);
-        metrics
-    }
-
-    /// What is served without the look at the clusters, which [`full`] has set.
-    fn text(metrics: &Metrics) -> String {
-        let mut text = String::new();
-        encode(&mut text, &metrics.registry).unwrap();
-        text
-    }
-
-    #[test]
-    fn what_happened_is_counted() {
-        let text = text(&full());
-        for line in [
-            "nico_reconciles_total{outcome=\"success\"} 1",
-            "nico_reconcile_duration_seconds_count 1",
-            "nico_api_requests_total{method=\"PATCH\",code=\"none\"} 1",
-            "nico_clusters{phase=\"Provisioning\"} 1",
-            "nico_clusters{phase=\"Failed\"} 0",
-            "nico_cluster_conditions{condition=\"Ready\",status=\"False\",reason=\"InFlight\"} 1",
-            "nico_machines{role=\"control-plane\",state=\"Applying\"} 1",
-            "nico_machines_in_flight 2",
-            "nico_oldest_in_flight_seconds 50.0",
-        ] {
-            assert!(text.lines().any(|it| it == line), "{line} in\n{text}");
-        }
-        assert!(!text.contains("Mine"), "a foreign condition:\n{text}");
-        assert!(!text.contains("prod") && !text.contains("cp-0"), "{text}");
-    }
-
-    /// Whoever may write a status may not fill the memory of NICO, or of Prometheus.
-    #[test]
-    fn foreign_reasons_make_no_series_without_end() {
-        let metrics = Metrics::new(None);
-        for number in 0..5000 {
-            let condition =
-                json!({"type": "Ready", "status": "False", "reason": format!("R{number}")});
-            let status = json!({"conditions": [condition]});
-            metrics
-                .shown
-                .show(&clusters(&status), Timestamp::UNIX_EPOCH);
-        }
-        let many: Vec<_> = (0..5000)
-            .map(|number| json!({"type": "Ready", "status": "False", "reason": format!("R{number}")}))
-            .collect();
-        let status = json!({ "conditions": many });
-        metrics
-            .shown
-            .show(&clusters(&status), Timestamp::UNIX_EPOCH);
-        let text = text(&metrics);
-        let series = text.matches("nico_cluster_conditions{").count();
-        assert!((1..=1 + shown::MOST_REASONS).contains(&series), "{series}");
-        assert!(text.contains("reason=\"other\"} 4"), "{text}");
-    }
-
-    #[test]
-    fn who_leads_says_so() {
-        let leads = |metrics: &Metrics| metrics.render().contains("nico_leader 1\n");
-        assert!(leads(&Metrics::new(None)));
-        assert!(!leads(&Metrics::new(Some(Term::default()))));
-    }
-
-    /// The table of the documentation is what is served: name, type and labels.
-    #[test]
-    fn the_documentation_lists_every_metric() {
-        let page = include_str!("../../deploy/OPERATIONS.md");
-        let (_, table) = page
-            .split_once("| metric | type | labels | meaning |")
-            .unwrap();
-        let rows = table
-            .lines()
-            .skip(2)
-            .take_while(|line| line.starts_with('|'));
-        let words = |row: &str| -> Vec<String> {
-            let cells = row
-                .split('|')
-                .map(|cell| cell.replace('`', "").trim().to_owned());
-            cells.skip(1).take(3).collect()
-        };
-        let listed: Vec<Vec<String>> = rows.map(words).collect();
-        let text = text(&full());
-        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
-        let mut served: Vec<Vec<String>> = Vec::new();
-        for line in types {
-            let (family, kind) = line.split_once(' ').unwrap();
-            let suffix = match kind {
-                "counter" => "_total",
-                "info" => "_info",
-                "histogram" => "_bucket",
-                _ => "",
-            };
-            let name = format!("{family}{suffix}");
-            let sample = text.lines().find_map(|line| {
-                let rest = line.strip_prefix(&name)?;
-                rest.starts_with(['{', ' ']).then_some(rest)
-            });
-            let labels = sample
-                .unwrap()
-                .split_once('}')
-                .map_or("", |(labels, _)| labels);
-            let names: Vec<&str> = labels
-                .trim_start_matches('{')
-                .split(',')
-                .filter_map(|label| Some(label.split_once('=')?.0))
-                .filter(|label| *label != "le")
-                .collect();
-            let name = if kind == "histogram" {
-                family.to_owned()
-            } else {
-                name
-            };
-            served.push(vec![name, kind.to_owned(), names.join(", ")]);
-        }
-        let by_name = |rows: Vec<Vec<String>>| -> BTreeMap<String, Vec<String>> {
-            rows.into_iter().map(|row| (row[0].clone(), row)).collect()
-        };
-        assert_eq!(by_name(listed), by_name(served));
-    }
-}
+mod tests;

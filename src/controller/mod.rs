@@ -71,7 +71,6 @@ pub async fn run(
     let machines = watch(api::<Machine>(&client, &settings), resync, MACHINES_PAGE);
     let configurations = watch(api::<NixosConfiguration>(&client, &settings), resync, PAGE);
     let (reader, writer) = reflector::store();
-    metrics.count(reader.clone());
     let context = Context::new(client, settings, health, metrics, reader.clone(), wake);
     let context = Arc::new(context);
     let of_clusters = Arc::clone(&context);

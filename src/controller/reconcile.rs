@@ -98,6 +98,9 @@ async fn steps(pass: &Pass<'_>) -> Result<Next, PassError> {
     let cached = observe(pass, &mut sources, &mut facts, false)
         .await
         .map_err(PassError::Unread)?;
+    let stored = cached.kubeconfig.stored.as_ref();
+    let valid = stored.and_then(|stored| stored.client_certificate);
+    pass.memory().kubeconfig_ends = valid.map(|(_, ends)| ends);
     let first_plan = aside(cached.machines.len(), || plan(&cached, now, &settings));
     pass.memory().keep_clocks(&first_plan.clocks, now);
     let evicts = first_plan.actions.iter().filter_map(|action| match action {

@@ -9,6 +9,7 @@ mod error;
 mod host_key;
 mod key;
 mod key_text;
+mod kind;
 
 pub use error::{KeyError, MAX_TEXT, Reached, SshError, Step};
 pub use key::fingerprint_of_public_half;

@@ -17,6 +17,7 @@ use super::Background;
 use super::fetch::Memory;
 use crate::api::names::MachineName;
 use crate::api::workload::{Answer, Nodes, Workload};
+use crate::controller::metrics::Metrics;
 use crate::controller::schedule::CONCURRENT_PROBES;
 use crate::plan::observed::{ClusterView, WorkloadHealth};
 
@@ -59,7 +60,12 @@ async fn a_search_reads_each_secret_once_for_many_attempts() {
 #[tokio::test]
 async fn few_clusters_are_probed_at_the_same_time_and_each_has_its_turn() {
     let (wake, _woken) = mpsc::unbounded_channel();
-    let background = Background::new(client().0, Duration::from_secs(300), wake);
+    let background = Background::new(
+        client().0,
+        Duration::from_secs(300),
+        wake,
+        &Metrics::new(None),
+    );
     let began = Arc::new(AtomicUsize::new(0));
     let all = 2 * CONCURRENT_PROBES;
     let mut ends = Vec::new();
@@ -97,7 +103,12 @@ async fn few_clusters_are_probed_at_the_same_time_and_each_has_its_turn() {
 #[tokio::test]
 async fn clusters_that_do_not_answer_hold_up_none_that_does() {
     let (wake, _woken) = mpsc::unbounded_channel();
-    let background = Background::new(client().0, Duration::from_secs(300), wake);
+    let background = Background::new(
+        client().0,
+        Duration::from_secs(300),
+        wake,
+        &Metrics::new(None),
+    );
     let heard = |answer: Answer, nodes: Option<Nodes>| {
         let answers = BTreeMap::from([(MachineName::parse("cp-01").unwrap(), answer)]);
         WorkloadHealth::Answered(Arc::new(Workload {
@@ -150,7 +161,12 @@ async fn clusters_that_do_not_answer_hold_up_none_that_does() {
 #[tokio::test]
 async fn many_nodes_are_drained_in_turns_and_each_once() {
     let (wake, _woken) = mpsc::unbounded_channel();
-    let background = Background::new(client().0, Duration::from_secs(300), wake);
+    let background = Background::new(
+        client().0,
+        Duration::from_secs(300),
+        wake,
+        &Metrics::new(None),
+    );
     let cluster = ClusterView::default();
     let began = Arc::new(AtomicUsize::new(0));
     for number in 0..1000 {

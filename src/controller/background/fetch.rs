@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use tracing::debug;
 
+use super::logins::Logins;
 use super::pace::{Ended, Paces};
 use crate::api::conditions::{Cause, Reason};
 use crate::api::digest::sha256;
@@ -13,7 +14,7 @@ use crate::api::names::{MachineName, known_hosts_name};
 use crate::api::nio::SSH_KEY;
 use crate::api::spec::Endpoint;
 use crate::controller::calls::CallError;
-use crate::controller::gate::{Class, Gate};
+use crate::controller::gate::Class;
 use crate::controller::lock::lock;
 use crate::controller::named::{map_now, secret_value};
 use crate::controller::schedule::KEY_MEMORY;
@@ -181,7 +182,7 @@ pub(super) async fn fetch_round(
     spec: &FetchSpec,
     memory: &mut Memory,
     paces: &Mutex<Paces>,
-    (searching, class): (&Gate, Class),
+    (logins, class): (&Logins, Class),
 ) -> Round {
     let mut round = Round::default();
     // One of them was fetched from before.
@@ -208,11 +209,11 @@ pub(super) async fn fetch_round(
             continue;
         }
         // Taken for each machine: one that is slow holds a place for a minute at most.
-        let _place = searching
+        let _place = logins
             .enter(&spec.pins.namespace, &spec.pins.cluster, class)
             .await;
         lock(paces).begin(machine, Instant::now());
-        let fetched = fetch_from(spec, source, &attempt).await;
+        let fetched = fetch_from(spec, source, &attempt, logins).await;
         let ended = match &fetched {
             Ok(_) => Ended::Waiting,
             Err((ended, _)) => *ended,
@@ -304,6 +305,7 @@ async fn fetch_from(
     spec: &FetchSpec,
     source: &FetchSource,
     attempt: &Attempt,
+    logins: &Logins,
 ) -> Result<Fetched, (Ended, Cause)> {
     let request = FetchRequest {
         cluster: &spec.pins.cluster,
@@ -320,9 +322,12 @@ async fn fetch_from(
         deadlines: Deadlines::DEFAULT,
     };
     let works = async |text: &SecretText| verify(text, KUBECONFIG_VERIFICATION).await;
-    let fetched = fetch(&request, &mut None, works)
-        .await
-        .map_err(|error| (ended(&error), Cause::new(error.reason(), error.to_string())))?;
+    let fetched = fetch(&request, &mut None, works).await.map_err(|error| {
+        if let FetchError::Ssh(error) = &error {
+            logins.failed(error);
+        }
+        (ended(&error), Cause::new(error.reason(), error.to_string()))
+    })?;
     let passed_over = fetched.passed_over();
     let origin = format!(
         "{} of machine {}{passed_over}",

@@ -9,12 +9,13 @@ use futures::future::join_all;
 
 use super::Notes;
 use super::fetch::{Pins, pins_of, read_pins};
+use super::logins::Logins;
 use super::pace::{Ended, Paces};
 use super::task::Task;
 use crate::api::conditions::{Cause, Reason};
 use crate::api::digest::sha256;
 use crate::api::names::MachineName;
-use crate::controller::gate::{Class, Gate};
+use crate::controller::gate::Class;
 use crate::controller::lock::lock;
 use crate::controller::schedule::KEY_MEMORY;
 use crate::plan::observed::{ControlPlaneHosts, HostKeys};
@@ -215,7 +216,7 @@ pub(super) async fn meet(
     mut met: BTreeSet<MachineName>,
     paces: Arc<Mutex<Paces>>,
     notes: Notes,
-    (gate, class): (Arc<Gate>, Class),
+    (logins, class): (Arc<Logins>, Class),
 ) {
     loop {
         let Ok((known, text)) = read_pins(&client, &spec.pins).await else {
@@ -225,7 +226,7 @@ pub(super) async fn meet(
         let left = spec.hosts.confirmed.iter();
         let left = left.filter(|(machine, _)| !met.contains(*machine));
         let round = left.map(|(machine, host)| {
-            let meeting = meet_one(&spec, (machine, host), &known, &paces, (&gate, class));
+            let meeting = meet_one(&spec, (machine, host), &known, &paces, (&logins, class));
             async move { Some((machine.clone(), meeting.await?)) }
         });
         let round = join_all(round).await.into_iter().flatten();
@@ -261,7 +262,7 @@ async fn meet_one(
     (machine, host): (&MachineName, &str),
     known: &Arc<KnownHosts>,
     paces: &Mutex<Paces>,
-    (gate, class): (&Gate, Class),
+    (logins, class): (&Logins, Class),
 ) -> Option<Met> {
     let pins = pins_of(known, host, spec.ssh_port).await;
     let is_pinned = pins.as_ref().is_none_or(HostPins::is_pinned);
@@ -272,7 +273,7 @@ async fn meet_one(
     if !lock(paces).is_due(machine, &under, Instant::now()) {
         return None;
     }
-    let _place = gate
+    let _place = logins
         .enter(&spec.pins.namespace, &spec.pins.cluster, class)
         .await;
     lock(paces).begin(machine, Instant::now());
@@ -285,7 +286,10 @@ async fn meet_one(
     let (ended, met) = match ssh::meet(&login, known, &Deadlines::DEFAULT).await {
         Ok(None) => (Ended::Waiting, Met::Known),
         Ok(Some(line)) => (Ended::Waiting, Met::New(line)),
-        Err(error) => (Ended::of(&error), Met::Failed(error)),
+        Err(error) => {
+            logins.failed(&error);
+            (Ended::of(&error), Met::Failed(error))
+        }
     };
     lock(paces).end(machine, Instant::now(), ended, Ok(()));
     Some(met)

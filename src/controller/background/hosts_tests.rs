@@ -16,6 +16,7 @@ use super::hosts::{Hosts, Met};
 use super::search_tests::{Held, client};
 use super::{Background, MeetSpec};
 use crate::api::names::MachineName;
+use crate::controller::metrics::Metrics;
 use crate::plan::observed::{ClusterView, ControlPlaneHosts, HostKeys};
 use crate::remote::known_hosts::line_for;
 use crate::remote::ssh::SshError;
@@ -181,7 +182,8 @@ async fn machines_are_met_by_a_key_exchange_alone() {
     let accepted = line(&a, &a.host_key());
     drop(b.change_host_key());
     let (wake, mut woken) = mpsc::unbounded_channel();
-    let background = Background::new(client(&held), Duration::from_secs(300), wake);
+    let metrics = Metrics::new(None);
+    let background = Background::new(client(&held), Duration::from_secs(300), wake, &metrics);
     let cluster = ClusterView {
         uid: "u".to_owned(),
         ..ClusterView::default()
@@ -203,6 +205,8 @@ async fn machines_are_met_by_a_key_exchange_alone() {
     let seen = background.fetch("u", "", &asked);
     assert_eq!(told(&seen.hosts), ["b", "c"]);
     assert!(!seen.new_host_key && !seen.hosts.meet);
+    let none = "nico_ssh_failures_total{kind=\"host-key-changed\"} 0\n";
+    assert!(!metrics.render().contains(none));
     // The changed line is removed: both new keys are to be pinned.
     held.lock().unwrap().known_hosts = accepted;
     woken.recv().await.unwrap();

@@ -187,6 +187,7 @@ mod tests {
 
     use super::*;
     use crate::controller::background::Background;
+    use crate::controller::metrics::Metrics;
 
     fn cluster() -> ClusterView {
         ClusterView {
@@ -212,7 +213,8 @@ mod tests {
         let nobody = kube::Config::new("http://127.0.0.1:9".parse().unwrap());
         let client = kube::Client::try_from(nobody).unwrap();
         let (wake, mut woken) = unbounded_channel();
-        let background = Background::new(client, Duration::from_secs(300), wake);
+        let background =
+            Background::new(client, Duration::from_secs(300), wake, &Metrics::new(None));
         let cluster = cluster();
         let mut answer = async |question: Option<&GitQuestion>| {
             background.keep_resolving(&cluster, question);

@@ -15,10 +15,12 @@ use serde_json::json;
 use tower::service_fn;
 
 use super::fetch::{FetchSource, FetchSpec, Memory, Pins, fetch_round};
+use super::logins::Logins;
 use super::pace::Paces;
 use crate::api::conditions::Reason;
 use crate::api::names::MachineName;
 use crate::controller::gate::{Class, Gate};
+use crate::controller::metrics::Metrics;
 use crate::plan::writes::Wanted;
 use crate::remote::known_hosts::line_for;
 
@@ -82,12 +84,13 @@ async fn a_refused_machine_is_asked_again_once_something_may_help() {
         known_hosts: line(&host.host_key()),
     }));
     let client = client(&held);
-    let (paces, gate) = (Mutex::new(Paces::default()), Gate::new(1, 0));
+    let (paces, metrics) = (Mutex::new(Paces::default()), Metrics::new(None));
+    let logins = Logins::new(Gate::new(1, 0), Arc::clone(&metrics));
     let rounds = async |path: Option<&str>| {
         let mut reason = None;
         for _ in 0..5 {
             let (spec, memory) = (spec_of(&host, path), &mut Memory::default());
-            let round = fetch_round(&client, &spec, memory, &paces, (&gate, Class::First)).await;
+            let round = fetch_round(&client, &spec, memory, &paces, (&logins, Class::First)).await;
             reason = Some(round.failure.unwrap().reason);
         }
         (host.connections(), reason.unwrap())
@@ -102,6 +105,11 @@ async fn a_refused_machine_is_asked_again_once_something_may_help() {
         rounds(Some("/etc/x")).await,
         (4, Reason::KubeconfigUnreadable)
     );
+    let counted = metrics.render();
+    for count in ["{kind=\"auth\"} 3\n", "{kind=\"host-key-changed\"} 1\n"] {
+        let line = format!("nico_ssh_failures_total{count}");
+        assert!(counted.contains(&line), "{counted}");
+    }
 }
 
 /// Trust on first use is for key exchanges, which begin nothing.
@@ -113,9 +121,10 @@ async fn a_host_whose_key_is_not_pinned_yet_is_not_logged_in_to() {
         known_hosts: String::new(),
     }));
     let spec = spec_of(&host, None);
-    let (paces, gate) = (Mutex::new(Paces::default()), Gate::new(1, 0));
+    let (paces, metrics) = (Mutex::new(Paces::default()), Metrics::new(None));
+    let logins = Logins::new(Gate::new(1, 0), Arc::clone(&metrics));
     let memory = &mut Memory::default();
-    let place = (&gate, Class::First);
+    let place = (&logins, Class::First);
     let round = fetch_round(&client(&held), &spec, memory, &paces, place).await;
     assert!(round.fetched.is_none() && round.failure.is_none());
     assert_eq!(host.connections(), 0);

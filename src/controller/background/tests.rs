@@ -13,6 +13,7 @@ use crate::api::conditions::{Cause, Reason};
 use crate::api::digest::sha256;
 use crate::api::names::MachineName;
 use crate::controller::gate::Class;
+use crate::controller::metrics::Metrics;
 use crate::plan::observed::{AtHand, ControlPlaneHosts, NotWorking, Works};
 use crate::remote::secret::SecretText;
 
@@ -245,7 +246,8 @@ async fn a_stored_kubeconfig_that_is_gone_is_news() {
     });
     let (wake, mut woken) = tokio::sync::mpsc::unbounded_channel();
     let client = kube::Client::new(service, "default");
-    let background = super::Background::new(client, Duration::from_secs(300), wake);
+    let background =
+        super::Background::new(client, Duration::from_secs(300), wake, &Metrics::new(None));
     let cluster = crate::plan::observed::ClusterView::default();
     background.start_verify(&cluster);
     assert!(woken.recv().await.is_some());

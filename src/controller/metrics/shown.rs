@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
+use kube::ResourceExt as _;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
@@ -39,6 +40,8 @@ pub(super) struct Shown {
     machines: Family<Labels<2>, Gauge>,
     in_flight: Gauge,
     oldest: Seconds,
+    oldest_condition: Family<Labels<3>, Seconds>,
+    kubeconfig_ends: Family<Labels<2>, Gauge>,
     /// The reasons that were met so far.
     reasons: Mutex<BTreeSet<String>>,
 }
@@ -51,6 +54,8 @@ impl Shown {
             machines: Family::default(),
             in_flight: Gauge::default(),
             oldest: Seconds::default(),
+            oldest_condition: Family::default(),
+            kubeconfig_ends: Family::default(),
             reasons: Mutex::default(),
         };
         registry.register(
@@ -79,12 +84,42 @@ impl Shown {
             Unit::Seconds,
             shown.oldest.clone(),
         );
+        registry.register_with_unit(
+            "oldest_condition",
+            "For how long the cluster has had this condition with this status that has had it so the longest",
+            Unit::Seconds,
+            shown.oldest_condition.clone(),
+        );
+        registry.register_with_unit(
+            "kubeconfig_expiry_timestamp",
+            "When the client certificate of a cluster's stored kubeconfig ends, in seconds since 1970",
+            Unit::Seconds,
+            shown.kubeconfig_ends.clone(),
+        );
         shown
     }
 
-    /// Counts again from these clusters.
-    pub(super) fn show(&self, clusters: &[Arc<RawCluster>], now: Timestamp) {
+    /// Counts again from these clusters. `ends` says when the stored kubeconfig of the one with that uid ends, if it does.
+    pub(super) fn show(
+        &self,
+        clusters: &[Arc<RawCluster>],
+        ends: impl Fn(&str) -> Option<Timestamp>,
+        now: Timestamp,
+    ) {
         self.conditions.clear();
+        self.oldest_condition.clear();
+        self.kubeconfig_ends.clear();
+        for cluster in clusters {
+            if let Some(ends) = cluster.uid().and_then(|uid| ends(&uid)) {
+                let labels = [
+                    ("namespace", cluster.namespace().unwrap_or_default()),
+                    ("cluster", cluster.name_any()),
+                ];
+                self.kubeconfig_ends
+                    .get_or_create(&labels)
+                    .set(ends.as_second());
+            }
+        }
         for phase in PHASES {
             self.of_phase(phase).set(0);
         }
@@ -102,7 +137,7 @@ impl Shown {
             if let Some(phase) = status.phase {
                 self.of_phase(phase).inc();
             }
-            self.count_conditions(status);
+            self.count_conditions(status, now);
             for row in &status.machines {
                 self.of_state(row.role, row.state).inc();
             }
@@ -118,7 +153,7 @@ impl Shown {
         self.oldest.set(oldest);
     }
 
-    fn count_conditions(&self, status: &ClusterStatus) {
+    fn count_conditions(&self, status: &ClusterStatus, now: Timestamp) {
         for condition in &status.conditions {
             let kind = ConditionType::ALL.map(|kind| kind.to_string()).into_iter();
             let mut kind = kind.filter(|kind| *kind == condition.kind);
@@ -132,6 +167,9 @@ impl Shown {
                 ("reason", self.bounded(&condition.reason)),
             ];
             self.conditions.get_or_create(&labels).inc();
+            let since = condition.last_transition_time.unwrap_or(now);
+            let oldest = self.oldest_condition.get_or_create_owned(&labels);
+            oldest.set(oldest.get().max(now.duration_since(since).as_secs_f64()));
         }
     }
 

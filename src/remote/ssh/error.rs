@@ -359,6 +359,11 @@ pub(super) const MIN_BITS: u32 = 2048;
 /// Most bits of an RSA modulus: as many as those of the hosts' keys may have in the `rsa` crate.
 pub(super) const MAX_BITS: usize = 8192;
 
+/// Nothing listens at that port.
+pub(super) const CONNECTION_REFUSED: &str = "connection refused";
+/// It took too long.
+pub(super) const NO_ANSWER: &str = "no answer in time";
+
 pub(in crate::remote) fn unreachable(at: &str, error: &std::io::Error) -> SshError {
     SshError::Unreachable {
         at: at.to_owned(),
@@ -369,12 +374,12 @@ pub(in crate::remote) fn unreachable(at: &str, error: &std::io::Error) -> SshErr
 fn io_word(error: &std::io::Error) -> &'static str {
     use std::io::ErrorKind as Kind;
     match error.kind() {
-        Kind::ConnectionRefused => "connection refused",
+        Kind::ConnectionRefused => CONNECTION_REFUSED,
         Kind::ConnectionReset
         | Kind::ConnectionAborted
         | Kind::BrokenPipe
         | Kind::UnexpectedEof => "connection cut",
-        Kind::TimedOut => "no answer in time",
+        Kind::TimedOut => NO_ANSWER,
         Kind::HostUnreachable | Kind::NetworkUnreachable => "no route",
         _ => "no connection",
     }
@@ -425,7 +430,7 @@ pub(super) fn word(error: &russh::Error) -> &'static str {
     match error {
         russh::Error::IO(error) => io_word(error),
         russh::Error::Disconnect | russh::Error::HUP => "connection cut",
-        russh::Error::ConnectionTimeout | russh::Error::InactivityTimeout => "no answer in time",
+        russh::Error::ConnectionTimeout | russh::Error::InactivityTimeout => NO_ANSWER,
         _ => "it does not speak SSH as it should",
     }
 }

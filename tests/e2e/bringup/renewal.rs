@@ -92,8 +92,9 @@ async fn a_kubeconfig_is_renewed_before_its_certificate_ends() {
             not_after: now + half + turn * Duration::from_secs(60),
         };
         put(&path(turn), validity, &case, &host);
+        validity.not_after
     };
-    put(0);
+    let mut ends = put(0);
     let mut spec = listed(&["cp-01"], &[]);
     spec["kubeconfig"] = json!({"path": path(0)});
     case.world.cluster("prod", spec).await.unwrap();
@@ -106,7 +107,7 @@ async fn a_kubeconfig_is_renewed_before_its_certificate_ends() {
     let looks = resyncs(&case.proxy, "prod");
     for turn in 1..=2 {
         let first = stored(&case).await.unwrap();
-        put(turn);
+        ends = put(turn);
         case.edit("prod", json!({"kubeconfig": {"path": path(turn)}}))
             .await;
         let logins = host.auths().len();
@@ -130,6 +131,17 @@ async fn a_kubeconfig_is_renewed_before_its_certificate_ends() {
     }
     assert_eq!(writes(&case), 3);
     case.ready("prod").await;
+    let namespace = case.world.namespace();
+    let line = format!(
+        "nico_kubeconfig_expiry_timestamp_seconds{{namespace=\"{namespace}\",cluster=\"prod\"}} {}",
+        ends.as_second()
+    );
+    let served = || async {
+        let (_, text) = case.nico.get("/metrics").await?;
+        text.lines().any(|it| it == line).then_some(())
+    };
+    let told = || async { format!("{:?}", case.nico.get("/metrics").await) };
+    wait_describing(&line, DEADLINE, served, told).await;
     case.finish().await;
 }
 
