@@ -276,8 +276,12 @@ pub enum Broken {
 }
 
 impl Machine {
-    /// Whether it is of the control plane: as its configuration says, or its Node.
+    /// Whether it is of the control plane: as its configuration says, or its Node. A worker whose Node bears the label may be a member
+    /// of etcd.
     pub fn is_control_plane(&self) -> bool {
-        self.child.map_or(self.leads, |child| child.leads)
+        match self.child {
+            Some(child) => child.leads || self.node && self.leads,
+            None => self.leads,
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What must never happen, judged from the world itself and by arithmetic of its own, at every write.
 
-use crate::compact::{Age, Broken, Estate, Kept, Life, Reads, Word};
+use crate::compact::{Age, Broken, Entry, Estate, Kept, Life, Reads, Slot, Word};
 use crate::search::Search;
 use crate::state::{Known, State, Write};
 
@@ -18,9 +18,10 @@ pub fn known(search: &Search, reads: &Reads) -> Known {
     };
     let strays = match reads.word {
         // Nodes are listed through whoever answers.
-        Word::Heard { absent, leads, .. } if answers != 0 => {
-            bits(&|index| child(index).is_none() && leads & !absent & (1 << index) != 0)
-        }
+        Word::Heard { absent, leads, .. } if answers != 0 => bits(&|index| {
+            let is_member = child(index).is_some_and(|child| child.leads);
+            !is_member && leads & !absent & (1 << index) != 0
+        }),
         _ => 0,
     };
     let all_confirmed = confirmed(reads);
@@ -28,6 +29,7 @@ pub fn known(search: &Search, reads: &Reads) -> Known {
     Known {
         confirmed: all_confirmed,
         members: exist | strays,
+        labelled: strays & held(reads),
         healthy: confirmed & answers,
         unknown: if answers == 0 { confirmed } else { 0 },
         hidden: reads.hidden,
@@ -76,7 +78,8 @@ fn confirmed(reads: &Reads) -> u8 {
 
 /// What is wrong with a write, as it arrives.
 pub fn before(search: &Search, state: &State, write: Write, known: Known) -> Option<Broken> {
-    let control_plane = write.leads;
+    let bit = 1 << write.machine;
+    let control_plane = write.leads || known.labelled & bit != 0;
     if control_plane && !write.entered {
         return Some(Broken::I3Numbers);
     }
@@ -84,7 +87,6 @@ pub fn before(search: &Search, state: &State, write: Write, known: Known) -> Opt
     if control_plane && (too_old || !numbers_allow(write, known)) {
         return Some(Broken::I3Numbers);
     }
-    let bit = 1 << write.machine;
     let first = known.healthy & bit != 0 && !state.machines[usize::from(write.machine)].flying;
     if control_plane && first && !write.joins && !workers_are_done(search, state, write, known) {
         return Some(Broken::I4);
@@ -111,6 +113,13 @@ pub fn node_goes(search: &Search, state: &State, machine: u8, known: Known) -> O
     } else {
         None
     }
+}
+
+/// What is wrong with the entries of a slot: those of workers stand alone, and so does one of the control plane.
+pub fn slot(slot: Slot) -> Option<Broken> {
+    let leads = |entry: &Option<Entry>| entry.is_some_and(|entry| entry.leads);
+    let several = slot.entries.iter().all(Option::is_some);
+    (several && slot.entries.iter().any(leads)).then_some(Broken::I4)
 }
 
 /// The numbers of a control plane, and the way out where its quorum is lost, from what was read after the slot was taken.
@@ -209,7 +218,7 @@ pub fn cluster_goes(search: &Search, state: &State, known: Known) -> Option<Brok
 
 /// What is wrong with the world, now that a write arrived.
 pub fn after(search: &Search, state: &State, write: Write) -> Option<Broken> {
-    let disrupts = write.leads
+    let disrupts = state.is_control_plane(write.machine)
         || state.machines[usize::from(write.machine)]
             .child
             .is_some_and(|child| child.kept != Kept::Never);

@@ -34,6 +34,7 @@ mod estate;
 #[path = "../planner/facts.rs"]
 mod facts;
 mod judge;
+mod labelled;
 mod leaving;
 mod model;
 mod mutation;

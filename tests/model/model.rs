@@ -115,9 +115,17 @@ impl Search {
                 machine.node &= !machine.leads || machine.child.is_some();
             }
         }
+        self.label(&mut next.machines);
         let well = judge::well(self, &next);
         canonical(&mut next, self.mutation, well);
         (next != *state).then_some(next)
+    }
+
+    /// Labels that are no matter of NICO's or NIO's.
+    fn label(&self, machines: &mut [Machine]) {
+        for (index, machine) in machines.iter_mut().enumerate() {
+            machine.leads |= machine.node && self.labelled & (1 << index) != 0;
+        }
     }
 
     /// What NICO, NIO and the machines do of themselves, without new edits, crashes and faults.
@@ -182,6 +190,7 @@ impl Model for Search {
                 terminating: false,
             });
         }
+        self.label(&mut machines);
         let cached = self.caches || self.mutation == Mutation::ConfirmedInCache;
         let mut state = State {
             edit: 0,

@@ -57,6 +57,8 @@ pub struct Search {
     pub drains: bool,
     /// No kubelet runs on the control plane, so that it has no Nodes.
     pub without_kubelets: bool,
+    /// Workers whose Nodes bear the control plane's label, a bit each.
+    pub labelled: u8,
     /// How many workers may be in flight at once.
     pub most_workers: usize,
     /// The workers of each spec, a bit each.
@@ -172,6 +174,7 @@ impl Search {
             leaves_nothing: false,
             drains: false,
             without_kubelets: false,
+            labelled: 0,
             most_workers: most_workers.into(),
             workers,
             leading: leading.len(),
@@ -236,6 +239,13 @@ impl Search {
         self.without_kubelets = true;
         let planner = Arc::get_mut(&mut self.planner).expect("nobody searches yet");
         planner.without_kubelets = true;
+        self
+    }
+
+    /// The Nodes of these workers, counted from 0, bear the control plane's label, whatever is applied.
+    pub fn labelled<const N: usize>(mut self, workers: [usize; N]) -> Self {
+        let machines = workers.map(|worker| 1 << (self.leading + worker));
+        self.labelled = machines.iter().sum();
         self
     }
 

@@ -75,6 +75,7 @@ impl Search {
             }
             Step::End(end) => self.touch(state, end.machine, *valid),
             Step::UpdateLedger(slot) | Step::Take(_, slot) => {
+                state.broken = state.broken.or(judge::slot(*slot));
                 ledger_stands && {
                     write_ledger(state, *slot);
                     true

@@ -113,6 +113,8 @@ pub struct Write {
 pub struct Known {
     /// Control plane configurations, and Nodes of the control plane that belong to none, a bit each.
     pub members: u8,
+    /// Workers whose Nodes bear the control plane's label.
+    pub labelled: u8,
     /// Those that were confirmed and answered.
     pub healthy: u8,
     /// Those that were confirmed and of which nothing could be learned.
