@@ -156,5 +156,15 @@ fn dead_members_are_removed_one_at_a_time_while_the_rest_keeps_a_quorum() {
             ("cp-03", true, true),
         ];
         check("not itself", &[(0, true, own), (500, true, own)], &[]);
+        let without_kubelets: &[Member] = &[
+            ("cp-01", false, true),
+            ("cp-02", false, true),
+            ("cp-03", true, true),
+        ];
+        check(
+            "where it has no Node itself, Nodes tell nothing",
+            &[(0, true, without_kubelets), (500, true, without_kubelets)],
+            &[],
+        );
     }
 }

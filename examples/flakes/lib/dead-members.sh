@@ -11,10 +11,17 @@ if ! has id || ! leads 2> /dev/null; then
   rm -rf "$gone"
   exit 0
 fi
-# Names and addresses of the Nodes. Without one, nothing is known.
+# Names and addresses of the Nodes.
 nodes=$(kubectl --request-timeout 10s get nodes \
   -o 'jsonpath={range .items[*]}{.metadata.name}{" "}{range .status.addresses[*]}{.address}{" "}{end}{end}') || exit 0
-if [ -z "${nodes// /}" ]; then exit 0; fi
+# A control plane without kubelets has no Nodes: they tell nothing of its members then.
+case " $nodes " in
+  *" $(value name) "*) ;;
+  *)
+    rm -rf "$gone"
+    exit 0
+    ;;
+esac
 members=$(etcdctl member list --write-out simple)
 healthy=$(etcdctl endpoint health --cluster 2> /dev/null || true)
 now=$(date +%s)
@@ -34,7 +41,6 @@ while IFS=, read -r id _ name peer _; do
       continue
       ;;
   esac
-  if [ "$name" = "$(value name)" ]; then continue; fi
   if [ ! -e "$gone/$id" ]; then
     say "member $id, ${name:-$host}, has no Node"
     echo "$now" > "$gone/$id"
