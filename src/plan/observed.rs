@@ -7,6 +7,7 @@ mod workload;
 
 pub use crate::api::workload::{Answer, NodeView, Nodes, Workload};
 pub use configurations::Configurations;
+use member::role;
 pub use member::{MACHINE_SSH_KEY, Member, WORKER_TOKEN};
 pub use workload::WorkloadHealth;
 
@@ -137,8 +138,10 @@ impl Observed {
 
     /// The members: every configuration of the cluster's that bears a machine's name, terminating ones included.
     pub fn members(&self) -> impl Iterator<Item = Member<'_>> {
-        self.belongings()
-            .filter_map(|(name, held)| Some(self.with_machine(MachineName::parse(name)?, held)))
+        let members = self.configurations.members();
+        members
+            .filter(|(_, _, held)| self.belongs(held))
+            .map(|(name, role, held)| self.with_machine(name.clone(), role, held))
     }
 
     /// The members of a role.
@@ -172,9 +175,9 @@ impl Observed {
     /// The member of a name.
     #[must_use]
     pub fn member(&self, name: &MachineName) -> Option<Member<'_>> {
-        let held = self.configurations.get(name.as_str())?;
+        let (role, held) = self.configurations.member(name)?;
         self.belongs(held)
-            .then(|| self.with_machine(name.clone(), held))
+            .then(|| self.with_machine(name.clone(), role, held))
     }
 
     /// The member of a name, where the cluster controls it now.
@@ -187,12 +190,19 @@ impl Observed {
     #[must_use]
     pub fn as_member<'a>(&'a self, configuration: &'a NixosConfiguration) -> Option<Member<'a>> {
         let name = MachineName::parse(configuration.metadata.name.as_deref()?)?;
+        let role = role(name.as_str(), configuration);
         self.belongs(configuration)
-            .then(|| self.with_machine(name, configuration))
+            .then(|| self.with_machine(name, role, configuration))
     }
 
-    fn with_machine<'a>(&'a self, name: MachineName, held: &'a NixosConfiguration) -> Member<'a> {
+    fn with_machine<'a>(
+        &'a self,
+        name: MachineName,
+        role: Role,
+        held: &'a NixosConfiguration,
+    ) -> Member<'a> {
         Member {
+            role,
             machine: self.machine(&name),
             controlled: self.controls(held),
             nio: self.nio,
@@ -262,8 +272,8 @@ impl Observed {
         }
         let on = self.configurations.on(machine.as_str());
         on.last().map_or(Holder::Nobody, |(_, held)| {
-            let own = self.with_machine(machine.clone(), held);
-            Holder::Us(own.role(), own.is_deleting())
+            let is_deleting = held.metadata.deletion_timestamp.is_some();
+            Holder::Us(role(machine.as_str(), held), is_deleting)
         })
     }
 

@@ -4,12 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::sync::Arc;
 
+use super::member::role;
+use crate::api::names::MachineName;
 use crate::api::nio::NixosConfiguration;
+use crate::api::status::Role;
 
 /// Configurations by name.
 #[derive(Clone, Debug, Default)]
 pub struct Configurations {
     by_name: BTreeMap<String, Arc<NixosConfiguration>>,
+    /// Those whose names a machine can have, in the order of their names: a plan goes through them many times.
+    members: BTreeMap<MachineName, (Role, Arc<NixosConfiguration>)>,
     /// By machine: those that name it and bear another name. There are few.
     misnamed: BTreeMap<String, BTreeSet<String>>,
 }
@@ -30,17 +35,37 @@ impl Configurations {
             let names = self.misnamed.entry(machine.to_owned()).or_default();
             names.insert(name.clone());
         }
+        if let Some(machine) = MachineName::parse(&name) {
+            let member = (role(&name, &configuration), Arc::clone(&configuration));
+            self.members.insert(machine, member);
+        }
         self.by_name.insert(name, configuration);
     }
 
     /// Takes the one of that name out.
     pub fn remove(&mut self, name: &str) -> Option<Arc<NixosConfiguration>> {
         let removed = self.by_name.remove(name)?;
+        if let Some(machine) = MachineName::parse(name) {
+            self.members.remove(&machine);
+        }
         let machine = removed.spec.machine().unwrap_or_default();
         if let Some(names) = self.misnamed.get_mut(machine) {
             names.remove(name);
         }
         Some(removed)
+    }
+
+    /// Those whose names a machine can have, in the order of their names, and the role in each.
+    pub fn members(&self) -> impl Iterator<Item = (&MachineName, Role, &NixosConfiguration)> {
+        let members = self.members.iter();
+        members.map(|(name, (role, held))| (name, *role, &**held))
+    }
+
+    /// The one that bears a machine's name, and the role in it.
+    #[must_use]
+    pub fn member(&self, machine: &MachineName) -> Option<(Role, &NixosConfiguration)> {
+        let (role, held) = self.members.get(machine)?;
+        Some((*role, held))
     }
 
     /// Those that name a machine, or bear its name, in the order of their names.

@@ -20,6 +20,8 @@ pub const WORKER_TOKEN: &str = "worker-token";
 pub struct Member<'a> {
     /// Its name, which is that of its machine.
     pub name: MachineName,
+    /// Its role: see [`role`].
+    pub(super) role: Role,
     /// Its Machine, where that is still there.
     pub machine: Option<&'a Machine>,
     /// The object.
@@ -36,8 +38,10 @@ impl<'a> Member<'a> {
     /// What stands in a configuration, whoever's it is; `None` where it bears no machine's name.
     #[must_use]
     pub fn of(held: &'a NixosConfiguration) -> Option<Self> {
+        let name = MachineName::parse(held.metadata.name.as_deref()?)?;
         Some(Self {
-            name: MachineName::parse(held.metadata.name.as_deref()?)?,
+            role: role(name.as_str(), held),
+            name,
             machine: None,
             held,
             controlled: false,
@@ -102,40 +106,45 @@ impl<'a> Member<'a> {
         self.held.spec.file(MACHINE_SSH_KEY)?.secret()?.as_str()
     }
 
-    /// Its role, by its label and by whether it is given the workers' token. Either can be changed by hand: where they
-    /// do not agree, what its cluster.nix says of it decides, and the control plane where that says nothing.
+    /// Its role.
     #[must_use]
     pub fn role(&self) -> Role {
-        let labels = self.held.metadata.labels.as_ref();
-        let label = labels
-            .and_then(|labels| labels.get(ROLE_LABEL))
-            .and_then(|role| Role::parse(role));
-        let by_files = if self.held.spec.file(WORKER_TOKEN).is_some() {
+        self.role
+    }
+}
+
+/// The role of a machine, by the label of its configuration and by whether it is given the workers' token. Either can be changed by
+/// hand: where they do not agree, what its cluster.nix says of it decides, and the control plane where that says nothing.
+pub(super) fn role(machine: &str, held: &NixosConfiguration) -> Role {
+    let labels = held.metadata.labels.as_ref();
+    let label = labels
+        .and_then(|labels| labels.get(ROLE_LABEL))
+        .and_then(|role| Role::parse(role));
+    let by_files = if held.spec.file(WORKER_TOKEN).is_some() {
+        Role::ControlPlane
+    } else {
+        Role::Worker
+    };
+    match label {
+        Some(label) if label == by_files => label,
+        None if by_files == Role::ControlPlane => by_files,
+        _ => listed_role(machine, held).unwrap_or(if label.is_some() {
             Role::ControlPlane
         } else {
-            Role::Worker
-        };
-        match label {
-            Some(label) if label == by_files => label,
-            None if by_files == Role::ControlPlane => by_files,
-            _ => self.told_role().unwrap_or(if label.is_some() {
-                Role::ControlPlane
-            } else {
-                by_files
-            }),
-        }
+            by_files
+        }),
     }
+}
 
-    /// In which list its own cluster.nix has it.
-    fn told_role(&self) -> Option<Role> {
-        let values = self.values()?;
-        let lists = [
-            (Role::ControlPlane, &values.control_plane),
-            (Role::Worker, &values.workers),
-        ];
-        let mut lists = lists.into_iter();
-        lists
-            .find(|(_, nodes)| nodes.iter().any(|node| node.name == self.name.as_str()))
-            .map(|(role, _)| role)
-    }
+/// In which list the machine's own cluster.nix has it.
+fn listed_role(machine: &str, held: &NixosConfiguration) -> Option<Role> {
+    let values = held_values(held)?;
+    let lists = [
+        (Role::ControlPlane, &values.control_plane),
+        (Role::Worker, &values.workers),
+    ];
+    let mut lists = lists.into_iter();
+    lists
+        .find(|(_, nodes)| nodes.iter().any(|node| node.name == machine))
+        .map(|(role, _)| role)
 }
