@@ -190,12 +190,14 @@ impl Session {
         drop((machines, management, workload));
         let path = home.as_ref().map(|home| home.path().to_owned());
         let kept = home.map(Home::remove).unwrap_or_default();
+        let mut left = "nothing";
         if let (Some(path), false) = (path, kept.is_empty()) {
             let (path, kept) = (path.display(), kept.join(", "));
             clock.tell(&format!("kept, since they are yours: {kept} in {path}"));
+            left = "nothing else";
         }
         if removed.is_ok() {
-            clock.tell("nothing is left behind");
+            clock.tell(&format!("{left} is left behind"));
         }
         removed
     }

@@ -186,7 +186,7 @@ pub enum Attention {
 
 impl Attention {
     /// What does not pass by itself.
-    const FOR_A_PERSON: [Reason; 27] = [
+    pub const FOR_A_PERSON: [Reason; 27] = [
         Reason::InvalidSpec,
         Reason::GitRepoMissing,
         Reason::PinNotSupported,
@@ -216,7 +216,7 @@ impl Attention {
         Reason::ControlPlaneLost,
     ];
     /// What may pass by itself.
-    const MAY_PASS: [Reason; 15] = [
+    const MAY_PASS: [Reason; 16] = [
         Reason::RefUnresolved,
         Reason::MachineUndiscoverable,
         Reason::GivingBack,
@@ -230,6 +230,7 @@ impl Attention {
         Reason::NodeNotReady,
         Reason::ApiServerNotReady,
         Reason::DuplicateNode,
+        Reason::NodeLeftOver,
         Reason::MemberNotRemoved,
         Reason::ApiRefused,
     ];

@@ -38,6 +38,8 @@ pub struct ValidSpec {
     pub paused: bool,
     /// How a living cluster is changed.
     pub rollout: Rollout,
+    /// Paths of fields that have no effect, since machines are listed beside them.
+    pub ignored: Vec<String>,
 }
 
 /// Who turns `ref` into a commit.

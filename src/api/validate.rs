@@ -85,6 +85,7 @@ fn refuse_type(path: &Path, check: &mut Validator) {
 /// The spec with its defaults; not to be used where an error was found.
 fn valid_spec(spec: ClusterSpec, check: &mut Validator) -> ValidSpec {
     let control_plane = spec.control_plane.unwrap_or_default();
+    let mut ignored = beside_machines("spec.controlPlane", &control_plane);
     let control_plane = pool(
         "spec.controlPlane",
         control_plane,
@@ -92,6 +93,7 @@ fn valid_spec(spec: ClusterSpec, check: &mut Validator) -> ValidSpec {
         check,
     );
     let data_plane = spec.data_plane.unwrap_or_default();
+    ignored.extend(beside_machines("spec.dataPlane", &data_plane));
     let data_plane = pool("spec.dataPlane", data_plane, &rules::DATA_PLANE, check);
     one_role_each(&control_plane, &data_plane, check);
     let credentials = spec
@@ -123,6 +125,7 @@ fn valid_spec(spec: ClusterSpec, check: &mut Validator) -> ValidSpec {
         kubeconfig_path: check.optional("spec.kubeconfig.path", path, &rules::KUBECONFIG_PATH),
         paused: spec.paused.unwrap_or(false),
         rollout: rollout(&spec.rollout.unwrap_or_default(), check),
+        ignored,
     }
 }
 
@@ -161,6 +164,17 @@ fn max_unavailable(asked: Option<&IntOrString>, check: &mut Validator) -> MaxUna
         );
         MaxUnavailable::Count(1)
     })
+}
+
+/// The fields of a role that have no effect, since it lists machines.
+fn beside_machines(field: &str, asked: &PoolSpec) -> Vec<String> {
+    let lists = asked.machines.as_ref().is_some_and(|it| !it.is_empty());
+    let fields = [
+        ("machineSelector", asked.machine_selector.is_some()),
+        ("count", asked.count.is_some()),
+    ];
+    let fields = fields.into_iter().filter(|(_, given)| lists && *given);
+    fields.map(|(name, _)| format!("{field}.{name}")).collect()
 }
 
 /// A list that is not empty wins over selector and count.

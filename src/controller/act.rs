@@ -200,7 +200,7 @@ impl<'a> Executor<'a> {
         if matches!(write, FinalizerWrite::Add(..)) {
             return Ok(Outcome::Cluster(Box::new(written)));
         }
-        info!("every machine is given back");
+        info!("every machine is released");
         Ok(Outcome::Done)
     }
 }

@@ -228,7 +228,7 @@ fn a_machine_that_nobody_lets_go_of_is_named_and_can_be_forced() {
                 Reconciling,
                 "True",
                 Reason::Deleting,
-                "w (its Machine object is gone, and classic NIO never lets go without it",
+                "w (its Machine object is gone, and classic NIO never releases it without that",
             );
             for kind in [Ready, Stalled] {
                 let status = if kind == Ready { "False" } else { "True" };

@@ -16,7 +16,7 @@ use crate::rollout::name;
 use crate::world::World;
 
 /// Three members, of which these are confirmed.
-fn confirmed<const N: usize>(names: [&str; N]) -> Given {
+pub fn confirmed<const N: usize>(names: [&str; N]) -> Given {
     given(cluster().control_plane(["a", "b", "c"]))
         .machines(["a", "b", "c"])
         .and(|world| {

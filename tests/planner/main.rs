@@ -36,6 +36,7 @@ mod nio_v1;
 mod nodes;
 mod nonsense;
 mod pin;
+mod reasons;
 mod renewal;
 mod revision;
 mod rollout;

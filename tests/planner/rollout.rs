@@ -700,7 +700,7 @@ fn an_entry_in_an_unknown_state_is_held_as_in_flight() {
                 let entries = &seen.observed.ledger.ours().unwrap().slot.entries;
                 assert_eq!(entries[0].state, later);
                 let told = format!("Machine {machine} in the state draining");
-                seen.says(RollingOut, "True", Reason::InFlight, &told);
+                seen.says(RollingOut, "True", Reason::LedgerUnreadable, &told);
                 assert_eq!(
                     seen.status.rollout.as_ref().unwrap().in_flight[0].machine,
                     machine

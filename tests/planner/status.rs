@@ -2,8 +2,8 @@
 
 use jiff::SignedDuration;
 use nico::api::conditions::ConditionType::{
-    ControlPlaneReady, DataPlaneReady, KubeconfigReady, Paused, Ready, Reconciling, RollingOut,
-    Stalled,
+    ControlPlaneReady, DataPlaneReady, KubeconfigReady, MachinesAvailable, Paused, Ready,
+    Reconciling, RollingOut, Stalled,
 };
 use nico::api::conditions::Reason;
 use nico::api::status::{ClusterStatus, MachineState, Phase};
@@ -165,6 +165,32 @@ fn a_cluster_is_not_ready_while_a_machine_is_replaced() {
         });
     }
     assert_eq!((changes, seen.status.holds(Ready)), (1, true));
+}
+
+/// A list wins, and a person who raises `count` beside it has to learn why nothing happens.
+#[test]
+fn fields_that_a_list_of_machines_overrules_are_named() {
+    let both = json!({ "machines": ["w"], "count": 3, "machineSelector": {} });
+    given(cluster().control_plane(["a"]).set("dataPlane", both))
+        .machines(["a", "v", "w"])
+        .when(planned)
+        .then(|seen| {
+            for field in ["machineSelector", "count"] {
+                let words = format!("spec.dataPlane.{field} has no effect beside machines");
+                seen.says(MachinesAvailable, "True", Reason::AsExpected, &words);
+            }
+        })
+        .when(settled)
+        .then(|seen| {
+            let words = "works; spec.dataPlane.machineSelector has no effect";
+            seen.says(Ready, "True", Reason::AsExpected, words);
+            let rows = seen.status.machines.iter().map(|row| row.name.as_str());
+            assert_eq!(rows.collect::<Vec<_>>(), ["a", "w"]);
+        });
+    at_rest().then(|seen| {
+        let told = &seen.condition(MachinesAvailable).message;
+        assert_eq!(told, "all machines are assigned");
+    });
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn v1(world: &mut World) {
 }
 
 /// Three control plane machines and two workers, Ready beside NIO v1.
-fn ready() -> Given {
+pub fn ready() -> Given {
     let cluster = cluster().control_plane(["a", "b", "c"]).workers(["v", "w"]);
     let mut given = given(cluster).machines(["a", "b", "c", "v", "w"]).and(v1);
     given.0.settle();
@@ -74,7 +74,7 @@ fn confirms(seen: &Seen) -> bool {
 }
 
 /// NICO passes, and NIO does nothing.
-fn passes_until(world: &mut World, done: impl Fn(&World) -> bool) {
+pub fn passes_until(world: &mut World, done: impl Fn(&World) -> bool) {
     for _ in 0..100 {
         if done(world) {
             return;
@@ -401,15 +401,17 @@ fn a_name_from_which_v1_can_make_no_names_is_refused() {
     }
 }
 
+/// A Job of machine `v` begins, and does not end.
+pub fn hangs(world: &mut World) {
+    let uid = world.configurations["v"].metadata.uid.clone().unwrap();
+    let hangs = job(None, world.now, JobState::Unfinished);
+    world.v1.jobs.get_mut(&uid).unwrap().push(hangs);
+}
+
 #[test]
 fn a_job_that_never_ends_is_named() {
-    let began = |world: &mut World| {
-        let uid = world.configurations["v"].metadata.uid.clone().unwrap();
-        let hangs = job(None, world.now, JobState::Unfinished);
-        world.v1.jobs.get_mut(&uid).unwrap().push(hangs);
-    };
     ready()
-        .when(began)
+        .when(hangs)
         .when(|world| world.wait(DEADLINE - 1))
         .then(|seen| {
             let ready = seen.condition(Stalled);
@@ -484,7 +486,7 @@ fn after_a_change_from_classic_every_machine_is_written_once_in_order() {
         });
 }
 
-fn finalizers(world: &mut World, machine: &str, finalizers: &[&str]) {
+pub fn finalizers(world: &mut World, machine: &str, finalizers: &[&str]) {
     let finalizers = finalizers.iter().map(|it| (*it).to_owned());
     let meta = &mut world.configuration(machine).metadata;
     meta.finalizers = Some(finalizers.collect());

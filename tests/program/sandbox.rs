@@ -260,6 +260,8 @@ async fn its_commands_work_and_sigterm_ends_it() {
     let kept =
         "kept, since they are yours: demo.kubeconfig, edge.yaml, mine.yaml, mistake.yaml in ";
     assert!(told.contains(kept), "{told}");
+    let end = told.lines().last().unwrap_or_default();
+    assert!(end.ends_with("  nothing else is left behind"), "{told}");
     assert_eq!(fs::read_dir(&home).unwrap().count(), 4);
     fs::remove_dir_all(home).unwrap();
 }

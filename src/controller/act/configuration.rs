@@ -72,7 +72,7 @@ impl Executor<'_> {
         version: &Precondition,
     ) -> Result<(), ActError> {
         calls::delete(&self.api::<NixosConfiguration>(), name, version).await?;
-        info!(machine = %name, "given back");
+        info!(machine = %name, "configuration deleted");
         self.tell(&Happening::GivenBack(name.to_owned()));
         Ok(())
     }

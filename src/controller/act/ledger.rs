@@ -35,7 +35,7 @@ impl Executor<'_> {
     /// Whether nobody wrote the ledger since: else another operator may have begun another founding.
     pub(super) async fn ledger_stands(&self) -> Result<(), ActError> {
         if self.ledger.is_none() {
-            return Err(ActError::Lost("the ledger is not at hand"));
+            return Err(ActError::Lost("the ledger was not read"));
         }
         self.ledger_is_unchanged().await
     }

@@ -40,7 +40,7 @@ impl Executor<'_> {
             self.tell(&Happening::QuorumNotKept(machine.clone(), n));
         }
         let taken = self.ledger.clone();
-        taken.ok_or(ActError::Lost("the ledger is not at hand"))
+        taken.ok_or(ActError::Lost("the ledger was not read"))
     }
 
     /// A write under the entry that this executor's plan was made with; everything that the plan rests on was read just before.

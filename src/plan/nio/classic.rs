@@ -116,7 +116,7 @@ impl Nio for Classic {
 
     fn keeps_without_machine(&self) -> Option<&'static str> {
         Some(
-            "its Machine object is gone, and classic NIO never lets go without it: create it again",
+            "its Machine object is gone, and classic NIO never releases it without that: create it again",
         )
     }
 }

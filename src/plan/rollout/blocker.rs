@@ -145,7 +145,7 @@ impl Blocker {
                 ),
             ),
             Self::UnknownState { state } => (
-                Reason::InFlight,
+                Reason::LedgerUnreadable,
                 format!(
                     "the ledger has Machine {machine} in the state {state}, which this version of NICO does not know, so nothing is done to it: run the version that wrote it, or delete the ledger"
                 ),

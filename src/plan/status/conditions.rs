@@ -4,17 +4,17 @@ use jiff::Timestamp;
 
 use crate::api::conditions::{Attention, Cause, ConditionType, Reason};
 use crate::api::names::{ACCEPT_QUORUM_LOSS_ANNOTATION, FORCE_RELEASE_ANNOTATION, kubeconfig_name};
-use crate::api::status::{ClusterCondition, Role, RoleStatus};
+use crate::api::status::{ClusterCondition, RoleStatus};
 use crate::api::text::shown;
 use crate::plan::action::Plan;
 use crate::plan::observed::{Observed, SecretView, Works};
 use crate::plan::patience::{Clock, READY_BEARS_FOR};
 
 use super::Refusal;
-use super::mistakes::{has_stood, nothing_goes_on, stops_rollout};
+use super::mistakes::{has_stood, nothing_goes_on, of_machines, soft_mistake, stops_rollout};
 use super::paused;
 use super::rolling::rolling_out;
-use super::soft::{Soft, soft_problems, unreachable};
+use super::soft::{Soft, soft_problems};
 
 /// A condition in the making: its status, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,12 +147,19 @@ fn stalled(
     }
     let stops = stops_rollout(&waits_of(plan, ConditionType::RollingOut));
     let stalls = |part: &&Condition| has_stood(observed, &part.cause, now);
+    let others_hold = machines.holds() && !rolling_out.holds();
+    let soft = soft_mistake(observed, plan).filter(|_| others_hold);
+    let soft = soft.map(|cause| Condition {
+        status: "False",
+        cause,
+    });
     let amiss = [
         Some(machines).filter(|it| !it.holds()).filter(stalls),
         Some(rolling_out).filter(|it| it.holds() && (stops || stalls(it))),
         Some(kubeconfig)
-            .filter(|it| !it.holds() && machines.holds() && !rolling_out.holds())
+            .filter(|it| !it.holds() && others_hold)
             .filter(stalls),
+        soft.as_ref().filter(stalls),
     ];
     let because = |part: &Condition| Condition {
         status: "True",
@@ -174,24 +181,7 @@ fn machines_available(observed: &Observed, plan: &Plan) -> Condition {
             "the spec must be corrected first",
         );
     }
-    let mut problems: Vec<Cause> = Vec::new();
-    for role in Role::ALL {
-        let pick = plan.selection.of(role);
-        if pick.missing() > 0 {
-            problems.extend(pick.obstacles.iter().map(|it| it.cause.clone()));
-        }
-        for machine in &pick.staying {
-            if let Some(other) = observed.contested_by(machine) {
-                problems.push(Cause::new(
-                    Reason::MachineInUse,
-                    format!("Machine {machine} is also named by NixosConfiguration {other}, which is not of this cluster: NIO applies both in turn; delete one of them"),
-                ));
-            }
-            if !observed.machines.contains_key(machine) {
-                problems.extend(unreachable(observed, machine));
-            }
-        }
-    }
+    let problems = of_machines(observed, &plan.selection);
     if let Some(problems) = Condition::because("False", &problems.iter().collect::<Vec<_>>()) {
         return problems;
     }
@@ -202,7 +192,9 @@ fn machines_available(observed: &Observed, plan: &Plan) -> Condition {
             "machines were not looked for yet",
         );
     }
-    Condition::new("True", Reason::AsExpected, "all machines are assigned")
+    let assigned = "all machines are assigned".to_owned();
+    let assigned = ignored_fields(observed).fold(assigned, |it, more| format!("{it}; {more}"));
+    Condition::new("True", Reason::AsExpected, assigned)
 }
 
 fn role_ready(observed: &Observed, role: &RoleStatus, name: &str) -> Condition {
@@ -337,8 +329,8 @@ fn ready(
         return Condition { status, cause };
     }
     let mut well = "every machine is up to date and the kubeconfig works".to_owned();
-    for left in left_declarations(observed) {
-        well = format!("{well}; {left}");
+    for remark in left_declarations(observed).chain(ignored_fields(observed)) {
+        well = format!("{well}; {remark}");
     }
     // What is amiss and takes nothing from the cluster.
     match waits_of(plan, ConditionType::Ready).as_slice() {
@@ -361,6 +353,12 @@ fn left_declarations(observed: &Observed) -> impl Iterator<Item = String> {
     left.map(|(name, _)| {
         format!("remove the annotation {name}, which counts again when such a machine leaves")
     })
+}
+
+/// Fields of the spec that have no effect, since machines are listed beside them.
+fn ignored_fields(observed: &Observed) -> impl Iterator<Item = String> {
+    let fields = observed.spec.iter().flat_map(|spec| &spec.ignored);
+    fields.map(|field| format!("{field} has no effect beside machines: remove one of them"))
 }
 
 fn reconciling(

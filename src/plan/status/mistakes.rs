@@ -12,7 +12,7 @@ use crate::plan::output::Output;
 use crate::plan::patience::{Clock, MISTAKE_STALLS_AFTER};
 use crate::plan::selection::Selection;
 
-use super::soft::unreachable;
+use super::soft::{soft_problems, unreachable};
 
 /// Starts the clocks of what does not pass by itself, and looks again when the first of them has run out.
 pub fn keep_mistake_clocks(
@@ -30,18 +30,12 @@ pub fn keep_mistake_clocks(
         )
     });
     let waits = waits.map(|wait| wait.cause.reason);
-    let missing = Role::ALL.into_iter().flat_map(|role| {
-        let pick = selection.of(role);
-        let gone = pick.staying.iter();
-        let gone = gone.filter_map(|machine| unreachable(observed, machine));
-        let obstacles = pick.obstacles.iter().filter(|_| pick.missing() > 0);
-        let obstacles = obstacles.map(|it| it.cause.reason);
-        obstacles
-            .chain(gone.map(|cause| cause.reason))
-            .collect::<Vec<_>>()
-    });
+    let of_machines = of_machines(observed, selection);
+    let soft = soft_problems(observed, selection);
+    let soft = soft.iter().map(|soft| soft.cause.reason);
     let all: BTreeSet<Reason> = waits
-        .chain(missing)
+        .chain(of_machines.iter().map(|cause| cause.reason))
+        .chain(soft)
         .filter(|reason| reason.attention() == Attention::Yes)
         .collect();
     let mut output = Output::default();
@@ -49,6 +43,36 @@ pub fn keep_mistake_clocks(
         output.has_run(observed, Clock::Mistake(reason), now, MISTAKE_STALLS_AFTER);
     }
     output
+}
+
+/// Why there are fewer machines than the spec asks for, and what is amiss with those that are assigned.
+pub(super) fn of_machines(observed: &Observed, selection: &Selection) -> Vec<Cause> {
+    let mut problems = Vec::new();
+    for role in Role::ALL {
+        let pick = selection.of(role);
+        if pick.missing() > 0 {
+            problems.extend(pick.obstacles.iter().map(|it| it.cause.clone()));
+        }
+        for machine in &pick.staying {
+            if let Some(other) = observed.contested_by(machine) {
+                problems.push(Cause::new(
+                    Reason::MachineInUse,
+                    format!("Machine {machine} is also named by NixosConfiguration {other}, which is not of this cluster: NIO applies both in turn; delete one of them"),
+                ));
+            }
+            if !observed.machines.contains_key(machine) {
+                problems.extend(unreachable(observed, machine));
+            }
+        }
+    }
+    problems
+}
+
+/// What only a person can put right of all that `Ready` bears for a minute.
+pub(super) fn soft_mistake(observed: &Observed, plan: &Plan) -> Option<Cause> {
+    let mut soft = soft_problems(observed, &plan.selection).into_iter();
+    let soft = soft.find(|soft| soft.cause.reason.attention() == Attention::Yes);
+    soft.map(|soft| soft.cause)
 }
 
 /// Whether nothing else goes on in the cluster: only what calls for a person is left.
