@@ -238,7 +238,7 @@ impl Marker {
         Self(format!("{revision}-t{unix_seconds}"))
     }
 
-    /// The marker of a rewrite, by the configuration's `metadata.generation` as read for that write.
+    /// The marker of a rewrite, by the configuration's `metadata.generation` as read for that write, or a later number.
     #[must_use]
     pub fn at_generation(revision: &Revision, generation: i64) -> Self {
         Self(format!("{revision}-{generation}"))
@@ -254,6 +254,13 @@ impl Marker {
             && !digits.is_empty()
             && digits.bytes().all(|c| c.is_ascii_digit());
         valid.then(|| Self(text.to_owned()))
+    }
+
+    /// What tells it apart from others of its revision, where that is a number; at creation it is a time.
+    #[must_use]
+    pub fn number(&self) -> Option<i64> {
+        let (_, attempt) = self.0.split_once('-')?;
+        attempt.parse().ok()
     }
 
     /// The path of the marker file, relative to the flake.

@@ -79,6 +79,8 @@ pub struct Executor<'a> {
     taken_up: TakenUp,
     /// What it has claimed and not told yet.
     claimed: BTreeMap<Role, Vec<MachineName>>,
+    /// What it has taken back of an earlier cluster, and not told yet.
+    restored: Vec<String>,
 }
 
 impl<'a> Executor<'a> {
@@ -97,6 +99,7 @@ impl<'a> Executor<'a> {
             ledger,
             taken_up: TakenUp::now(),
             claimed: BTreeMap::new(),
+            restored: Vec::new(),
         }
     }
 

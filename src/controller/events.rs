@@ -21,6 +21,8 @@ const MAX_NOTE: usize = 1024;
 pub enum Happening {
     /// Machines got their first configuration, in one pass.
     Claimed(Vec<MachineName>, Role),
+    /// What an earlier cluster of this name left was taken back.
+    TakenBack(Vec<String>),
     /// NIO applied what a machine holds.
     Confirmed(String),
     /// A configuration was written again.
@@ -91,6 +93,14 @@ impl Happening {
                 };
                 normal("Claimed", "Claim", note)
             }
+            Self::TakenBack(objects) => normal(
+                "TakenBack",
+                "TakeBack",
+                format!(
+                    "took back what an earlier KubernetesCluster of this name left: {}",
+                    objects.join(", ")
+                ),
+            ),
             Self::Confirmed(machine) => normal(
                 "Confirmed",
                 "Confirm",
@@ -209,7 +219,8 @@ impl Happening {
             Self::Confirmed(machine) | Self::GivenBack(machine) | Self::Forced(machine) => {
                 Some(machine)
             }
-            Self::KubeconfigStored(_)
+            Self::TakenBack(_)
+            | Self::KubeconfigStored(_)
             | Self::KubeconfigRenewed(_)
             | Self::Ready(_)
             | Self::NotReady(..)

@@ -176,7 +176,10 @@ impl Action {
     /// Whether the cluster is to be looked at again once it is done, since no watch shows what it wrote.
     #[must_use]
     pub fn wakes(&self) -> bool {
-        matches!(self, Self::Ledger(_) | Self::Slot(_))
+        matches!(
+            self,
+            Self::Ledger(_) | Self::Slot(_) | Self::Child(ChildWrite::TakeBack(..))
+        )
     }
 }
 
@@ -240,7 +243,9 @@ impl ConfigurationWrite {
     fn needs_live_reads(&self) -> bool {
         match self {
             Self::Claim(_) | Self::Rewrite(_) | Self::GiveBack(..) => true,
-            Self::Mark(_, _, mark) => matches!(mark, Mark::Touched | Mark::Forced(_)),
+            Self::Mark(_, _, mark) => {
+                matches!(mark, Mark::Touched | Mark::Forced(_) | Mark::Restored(_))
+            }
         }
     }
 }
@@ -250,6 +255,8 @@ impl ConfigurationWrite {
 pub enum Mark {
     /// It gets the owner and the labels back that it lost by hand: the whole lists.
     TakenBack(Value),
+    /// It gets the owner that it lost with an earlier cluster of this name.
+    Restored(Value),
     /// NIO applied this attempt.
     Confirmed(Marker),
     /// NIO's proof speaks of another attempt than the confirmed one.
@@ -277,7 +284,9 @@ impl Mark {
     pub fn body(&self, fresh: &str) -> Value {
         let annotate = |annotation: &str, value: &str| json!({"metadata": {"annotations": {annotation: value}}});
         match self {
-            Self::TakenBack(metadata) => json!({ "metadata": metadata }),
+            Self::TakenBack(metadata) | Self::Restored(metadata) => {
+                json!({ "metadata": metadata })
+            }
             Self::Confirmed(marker) => annotate(CONFIRMED_ANNOTATION, marker.as_str()),
             Self::Withdrawn => annotate(CONFIRMED_ANNOTATION, WITHDRAWN),
             Self::Touched => annotate(TOUCHED_ANNOTATION, fresh),
@@ -294,6 +303,8 @@ pub enum ChildWrite {
     CreateToken(Token),
     /// Put `in-use` on this version of it, from which somebody took it.
     Hold(Child, Precondition),
+    /// Make the cluster the owner of this version of it.
+    TakeBack(Child, Precondition),
     /// Take `in-use` off it; it stays.
     LetGo(Child),
     /// Take `in-use` off it and delete it.

@@ -14,8 +14,8 @@ use crate::api::workload::NodesOf;
 use super::entered::Entered;
 use super::facts::{Facts, KubeconfigQuestion, Needs};
 use super::observed::{
-    Fetch, KnownHostsView, KubeconfigView, LedgerView, Observed, Rival, SecretView, SshKeyView,
-    WorkloadHealth, Works, controller,
+    Fetch, KnownHostsView, KubeconfigView, LedgerView, Left, Observed, Rival, SecretView,
+    SshKeyView, WorkloadHealth, Works, controller,
 };
 use super::writes::Token;
 use super::{selection, ssh_key};
@@ -50,6 +50,7 @@ pub fn assemble(facts: &Facts) -> Result<Observed, Box<Needs>> {
     observed.credentials = credentials.map(|secret| named.credentials(secret));
     let stored = named.kubeconfig(&mut observed);
     observed.unheld = std::mem::take(&mut named.unheld);
+    observed.left = std::mem::take(&mut named.left);
     look_up(facts, of_interest(&observed, &spec), &mut named.needs);
     met(std::mem::take(&mut named.needs))?;
 
@@ -123,6 +124,7 @@ fn blank(facts: &Facts) -> Observed {
         join_token: SecretView::Absent,
         worker_token: SecretView::Absent,
         unheld: BTreeMap::new(),
+        left: Left::default(),
         credentials: None,
         configurations: Arc::clone(&facts.configurations),
         jobs: Arc::clone(&facts.jobs),

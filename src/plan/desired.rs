@@ -159,7 +159,12 @@ impl Target {
     #[must_use]
     pub fn rewrite(&self, member: &Member<'_>, over_unconfirmed: bool, now: Timestamp) -> Rewrite {
         let generation = member.held.metadata.generation.unwrap_or_default();
-        let marker = Marker::at_generation(&self.revision(), generation);
+        // The generation begins again where a configuration was restored from a backup.
+        let after_held = member
+            .marker()
+            .and_then(|held| held.number()?.checked_add(1));
+        let marker =
+            Marker::at_generation(&self.revision(), generation.max(after_held.unwrap_or(0)));
         let wanted = self.common.wanted(false);
         let mut spec = self.spec(&marker, self.nio().rewritten_fields(member, &wanted));
         for field in ["ref", "configurationSubdir", "credentialsRef"] {
@@ -306,6 +311,12 @@ pub fn owner_reference(cluster: &ClusterView) -> Value {
         "controller": true,
         "blockOwnerDeletion": false,
     })
+}
+
+/// The owner reference of what is taken back of an earlier cluster of this name: it is the only one.
+#[must_use]
+pub fn restored_metadata(cluster: &ClusterView) -> Value {
+    json!({ "ownerReferences": [owner_reference(cluster)] })
 }
 
 /// The owner references and labels of a member as they should be, where some of them are missing: the list is whole, as read

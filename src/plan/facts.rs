@@ -16,7 +16,7 @@ use crate::api::status::Role;
 
 use super::observed::{
     ClusterView, Configurations, ControlPlaneHosts, Fetch, GitAnswer, Jobs, WorkloadHealth, Works,
-    controller,
+    controller, left_by,
 };
 use super::patience::Clock;
 use super::writes::Precondition;
@@ -54,6 +54,8 @@ pub struct ObjectFacts {
     pub held: bool,
     /// Value of the annotation `adopt`.
     pub adopt: Option<String>,
+    /// The cluster whose labels it bears, where no other object owns it.
+    pub left_by: Option<String>,
 }
 
 impl ObjectFacts {
@@ -68,6 +70,7 @@ impl ObjectFacts {
             controller: controller(meta).map(|owner| owner.uid.clone()),
             held: finalizers.any(|held| held == IN_USE_FINALIZER),
             adopt: annotations.and_then(|all| all.get(ADOPT_ANNOTATION).cloned()),
+            left_by: left_by(meta).map(str::to_owned),
         }
     }
 

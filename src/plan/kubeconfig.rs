@@ -12,7 +12,7 @@ use crate::api::nio::Machine;
 use super::action::{Action, KubeconfigWork};
 use super::known::Known;
 use super::observed::{
-    KnownHostsView, NotWorking, Observed, SecretView, SshKeyView, Stored, Works, elapsed,
+    KnownHostsView, NotWorking, Observed, PAUSE, SecretView, SshKeyView, Stored, Works, elapsed,
 };
 use super::output::Output;
 use super::patience::{
@@ -20,7 +20,7 @@ use super::patience::{
     KUBECONFIG_RENEWED_AFTER, KUBECONFIG_SHORTEST_LIFE, KUBECONFIG_TRIED_AGAIN_AFTER,
     NEVER_REACHABLE_AFTER, UNVERIFIED_STORED_AFTER,
 };
-use super::writes::Wanted;
+use super::writes::{Child, Wanted};
 
 const READY: ConditionType = ConditionType::KubeconfigReady;
 
@@ -99,6 +99,9 @@ fn stored_or_new(known: &Known<'_>) -> Output {
         (SecretView::Absent, _) => return first(known),
         (SecretView::Terminating | SecretView::Leftover, _) => {
             format!("Secret {name} is being deleted and a finalizer holds it")
+        }
+        _ if observed.left.children.contains_key(&Child::Kubeconfig) => {
+            format!("Secret {name} {PAUSE}")
         }
         _ => {
             format!(

@@ -28,6 +28,7 @@ pub mod prerequisites;
 pub mod quorum;
 pub mod release;
 pub mod remarks;
+pub mod restored;
 pub mod rollout;
 pub mod selection;
 pub mod settings;
@@ -76,6 +77,7 @@ fn steps(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
     let keys = prerequisites::look_for_keys(&selection);
     let borne = status::keep_soft_clocks(observed, &selection, now);
     let tried = kubeconfig::try_stored(observed);
+    let restored = take_back_restored(observed);
     let pin = pin::pin(observed, spec, settings, now);
     let prerequisites = prerequisites::check(observed, spec, settings, &pin);
     let founding = founding::founding(observed, &selection);
@@ -85,7 +87,7 @@ fn steps(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
             let confirmed = marks::confirm(observed, &nothing);
             let amiss = Output::concat([prerequisites.err(), founding.err()].into_iter().flatten());
             let broken = kubeconfig::not_working(observed);
-            let output = Output::concat([confirmed, keys, borne, tried, amiss, broken]);
+            let output = Output::concat([restored, confirmed, keys, borne, tried, amiss, broken]);
             return Plan {
                 selection,
                 question: pin.question,
@@ -131,7 +133,8 @@ fn steps(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
     let common = &common;
     let settled = marks::settle(&known, common, spec.paused, &[&confirmed, &written]);
     let output = Output::concat([
-        confirmed, settled, keys, borne, tried, late, compared, told, stuck, written, remarked,
+        restored, confirmed, settled, keys, borne, tried, late, compared, told, stuck, written,
+        remarked,
     ]);
     let mistakes = status::keep_mistake_clocks(observed, &selection, &output.waits, now);
     let output = Output::concat([output, mistakes]);
@@ -147,6 +150,17 @@ fn steps(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
         targets: revisions,
         ..output.into_plan()
     }
+}
+
+/// The finalizer comes before anything that the garbage collector would take with the cluster.
+fn take_back_restored(observed: &Observed) -> Output {
+    let restored = restored::take_back(observed);
+    let finalizer = if restored.actions.is_empty() {
+        Output::default()
+    } else {
+        prerequisites::add_finalizer(observed)
+    };
+    Output::concat([finalizer, restored])
 }
 
 /// What is written where nothing stands in the way, in this order.

@@ -1,12 +1,14 @@
 //! The snapshot that one pass works on, and the questions that the steps ask of it.
 
 mod configurations;
+mod left;
 mod member;
 pub mod views;
 mod workload;
 
 pub use crate::api::workload::{Answer, NodeView, Nodes, Workload};
 pub use configurations::Configurations;
+pub use left::{Left, PAUSE, left_by};
 use member::role;
 pub use member::{MACHINE_SSH_KEY, Member, WORKER_TOKEN};
 pub use workload::WorkloadHealth;
@@ -56,6 +58,8 @@ pub struct Observed {
     pub worker_token: SecretView,
     /// Children of ours from which somebody took NICO's finalizer.
     pub unheld: BTreeMap<Child, Precondition>,
+    /// What an earlier cluster of this name left.
+    pub left: Left,
     /// The Secret that `credentialsRef` names; `None` where it names none.
     pub credentials: Option<SecretView>,
     /// By name: all of ours, and those that bear the name of, or name, a machine that matters here.

@@ -9,9 +9,10 @@ use crate::api::spec::{RefPolicy, ValidSpec};
 use super::action::{Action, ChildWrite, FinalizerWrite};
 use super::desired::Common;
 use super::nio;
-use super::observed::{LedgerView, Observed, SecretView};
+use super::observed::{LedgerView, Observed, PAUSE, SecretView};
 use super::output::Output;
 use super::pin::Pin;
+use super::restored;
 use super::selection::Selection;
 use super::settings::Settings;
 use super::writes::Token;
@@ -78,23 +79,18 @@ pub fn check(
     }
     let name = ledger_name(&observed.cluster.name);
     let ledger = match &observed.ledger {
-        LedgerView::Foreign => Some(Cause::new(
-            Reason::SecretConflict,
-            format!(
-                "ConfigMap {name} exists and is not NICO's, or was left by an earlier KubernetesCluster of this name (kubectl delete --cascade=orphan): rename or delete it; of what was left, delete the Secrets and NixosConfigurations too"
-            ),
-        )),
-        LedgerView::Unreadable(error) => Some(Cause::new(
-            Reason::LedgerUnreadable,
-            format!(
+        LedgerView::Foreign => Some(restored::foreign_ledger(observed)),
+        LedgerView::Unreadable(error) => {
+            let message = format!(
                 "ConfigMap {name}: {error}: restore the key, or delete the ConfigMap and NICO makes it again"
-            ),
-        )),
+            );
+            Some((stalled, Cause::new(Reason::LedgerUnreadable, message)))
+        }
         LedgerView::Absent | LedgerView::Leftover | LedgerView::Ours(..) => None,
     };
-    if let Some(cause) = ledger {
+    if let Some((condition, cause)) = ledger {
         amiss.look_for_missing();
-        amiss.wait_because(stalled, cause);
+        amiss.wait_because(condition, cause);
     }
     let git_ref = match pin.git_ref(spec) {
         Ok(git_ref) => git_ref,
@@ -208,6 +204,9 @@ pub fn secrets(observed: &Observed, prerequisites: &Prerequisites) -> (Secrets, 
                 Reason::SecretConflict,
                 format!("Secret {name} must hold the key token, not empty, and no other key"),
             ),
+            SecretView::Foreign if observed.left.children.contains_key(&token.into()) => {
+                (Reason::SecretConflict, format!("Secret {name} {PAUSE}"))
+            }
             SecretView::Foreign => (
                 Reason::SecretConflict,
                 format!(

@@ -4,7 +4,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use serde_json::Value;
 
-use crate::api::names::{MachineName, Marker};
+use crate::api::names::{
+    MachineName, Marker, join_token_name, known_hosts_name, kubeconfig_name, ledger_name,
+    worker_token_name,
+};
 use crate::api::status::Role;
 
 use super::cluster_nix::ClusterNix;
@@ -125,6 +128,19 @@ impl From<Token> for Child {
 }
 
 impl Child {
+    /// Its kind and name, for a cluster of that name.
+    #[must_use]
+    pub fn named(self, cluster: &str) -> String {
+        let (kind, name) = match self {
+            Self::JoinToken => ("Secret", join_token_name(cluster)),
+            Self::WorkerToken => ("Secret", worker_token_name(cluster)),
+            Self::Kubeconfig => ("Secret", kubeconfig_name(cluster)),
+            Self::KnownHosts => ("ConfigMap", known_hosts_name(cluster)),
+            Self::Ledger => ("ConfigMap", ledger_name(cluster)),
+        };
+        format!("{kind} {name}")
+    }
+
     /// All children but the configurations, in the order of their deletion.
     pub const ALL: [Self; 5] = [
         Self::JoinToken,

@@ -14,6 +14,7 @@ mod kubeconfig_works;
 mod leader;
 mod leaving;
 mod races;
+mod restored;
 mod rights;
 mod rolling;
 mod rollout_faults;

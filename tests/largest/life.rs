@@ -218,6 +218,7 @@ impl Life {
             controller: Some(self.view.uid.clone()),
             held: true,
             adopt: None,
+            left_by: None,
         }
     }
 

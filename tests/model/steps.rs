@@ -82,7 +82,10 @@ impl Planner {
                         Mark::Confirmed(_) => Step::Confirm(machine),
                         Mark::Withdrawn => Step::Withdraw(machine),
                         Mark::Touched => Step::Touch(machine),
-                        Mark::TakenBack(_) | Mark::Forced(_) | Mark::Settled(_) => return None,
+                        Mark::TakenBack(_)
+                        | Mark::Restored(_)
+                        | Mark::Forced(_)
+                        | Mark::Settled(_) => return None,
                     }
                 }
             },
@@ -94,7 +97,9 @@ impl Planner {
                 machine, cordoned, ..
             }) => Step::Undrain(self.index(machine), *cordoned),
             Action::Node(NodeWork::Evict(_))
-            | Action::Child(ChildWrite::LetGo(_) | ChildWrite::Hold(..))
+            | Action::Child(
+                ChildWrite::LetGo(_) | ChildWrite::Hold(..) | ChildWrite::TakeBack(..),
+            )
             | Action::Kubeconfig(_)
             | Action::ProbeWorkload
             | Action::Tell(_) => return None,

@@ -88,6 +88,10 @@ impl World {
             Action::Child(write) => match write {
                 ChildWrite::CreateToken(token) => self.create_token(name, *token)?,
                 ChildWrite::Delete(child) => self.delete_child(name, *child),
+                ChildWrite::TakeBack(child, _) => {
+                    let was_left = self.cluster(name).left.remove(child);
+                    refused_unless(was_left)?;
+                }
                 ChildWrite::LetGo(_) | ChildWrite::Hold(..) => return Ok(()),
             },
             Action::Node(work) => self.work_on_node(work)?,
@@ -119,7 +123,12 @@ impl World {
         ledger: &Ledger,
     ) -> Result<(), Refused> {
         let version = self.count();
-        let held = &mut self.cluster(name).ledger;
+        let cluster = self.cluster(name);
+        assert!(
+            !cluster.left.contains(&Child::Ledger),
+            "a ledger that is not the cluster's own is never written"
+        );
+        let held = &mut cluster.ledger;
         let found = held.as_ref().map(|(version, _)| version.to_string());
         refused_unless(found.as_ref() == at.map(|at| &at.resource_version))?;
         *held = Some((version, ledger.clone()));
@@ -135,7 +144,7 @@ impl World {
     ) -> Result<(), Refused> {
         let body = mark.body(&self.count().to_string());
         match mark {
-            Mark::TakenBack(_) => {
+            Mark::TakenBack(_) | Mark::Restored(_) => {
                 let held = self.configurations.get(name).ok_or(Refused)?;
                 refused_unless(Precondition::of(&held.metadata) == *at)?;
                 self.merge_into(name, &body);
@@ -265,6 +274,9 @@ impl World {
 
     fn delete_child(&mut self, name: &str, child: Child) {
         let cluster = self.cluster(name);
+        if cluster.left.contains(&child) {
+            return;
+        }
         match child {
             Child::JoinToken => cluster.join_token = left(cluster.join_token),
             Child::WorkerToken => cluster.worker_token = left(cluster.worker_token),

@@ -116,7 +116,7 @@ pub fn past(source: &mut Source) -> World {
 /// Something happens.
 pub fn step(world: &mut World, source: &mut Source) {
     let name = source.of(&NAMES);
-    match source.below(16) {
+    match source.below(17) {
         0..5 => {
             world.pass(PROD);
         }
@@ -163,6 +163,7 @@ pub fn step(world: &mut World, source: &mut Source) {
                 }
             }
         }
+        15 => world.restore(PROD),
         _ => {
             if source.once_in(3) {
                 world.delete_cluster(PROD);

@@ -435,6 +435,7 @@ fn what_goes_is_ours_or_left_behind() {
             controller: controller.map(str::to_owned),
             held,
             adopt: Some(cluster.name.clone()),
+            left_by: None,
         };
         for (being_deleted, expected) in [(false, living), (true, dying)] {
             cluster.deleting = being_deleted;

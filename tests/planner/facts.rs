@@ -35,6 +35,7 @@ pub fn ours(cluster: &ClusterView, version: Precondition) -> ObjectFacts {
         controller: Some(cluster.uid.clone()),
         held: true,
         adopt: None,
+        left_by: None,
     }
 }
 

@@ -38,6 +38,7 @@ mod nonsense;
 mod pin;
 mod reasons;
 mod renewal;
+mod restored;
 mod revision;
 mod rollout;
 mod rules;

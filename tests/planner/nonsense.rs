@@ -305,6 +305,7 @@ pub fn misread(facts: &mut Facts, source: &mut Source) {
     ];
     let other = |object: &mut ObjectFacts, source: &mut Source| {
         object.controller = source.of(&controllers);
+        object.left_by = source.of(&[None, Some("prod".to_owned()), Some("rival".to_owned())]);
         object.adopt = source.of(&[None, Some("prod".to_owned()), Some(String::new())]);
         (object.deleting, object.held) = (source.once_in(2), source.once_in(2));
     };

@@ -80,14 +80,31 @@ fn kinds(observed: &Observed, plan: &Plan) -> Result<(), String> {
             "the finalizer stays on a living cluster",
         )?;
         must(
-            !paused || only(&["Confirm", "Withdraw", "Settle", "VerifyKubeconfig"]),
-            "when paused nothing is written but `confirmed` and `withdrawn`",
+            !paused
+                || only(&[
+                    "AddFinalizer",
+                    "Restore",
+                    "TakeBackChild",
+                    "Confirm",
+                    "Withdraw",
+                    "Settle",
+                    "VerifyKubeconfig",
+                ]),
+            "when paused nothing is written but marks, and the owners of what was left",
         )?;
+        let restores = |kind: &&str| ["Restore", "TakeBackChild"].contains(kind);
+        must(
+            !paused || !kinds.contains(&"AddFinalizer") || kinds.iter().any(restores),
+            "when paused the finalizer is for what is taken back",
+        )?;
+        writes::restored_in_order(observed, plan)?;
     }
     let position = |kind: &str| kinds.iter().position(|found| *found == kind);
     let last = |kind: &str| kinds.iter().rposition(|found| *found == kind);
     let order = [
         "AddFinalizer",
+        "Restore",
+        "TakeBackChild",
         "UpdateLedger",
         "CreateLedger",
         "CreateToken",

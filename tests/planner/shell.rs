@@ -16,15 +16,26 @@ use nico::api::status::{ClusterStatus, Role};
 use nico::api::validate::validate;
 use nico::plan::action::{Action, Plan};
 use nico::plan::desired::TOKEN_KEY;
-use nico::plan::facts::{ClusterFacts, Facts, KubeconfigAnswer, Needs};
+use nico::plan::facts::{ClusterFacts, Facts, KubeconfigAnswer, Needs, ObjectFacts};
 use nico::plan::observed::{
     Answer, GitAnswer, KubeconfigView, LedgerView, Member, Observed, SecretView, Stored, Workload,
     WorkloadHealth, controller,
 };
 use nico::plan::status;
+use nico::plan::writes::Child;
 
 use crate::facts;
-use crate::world::{Refused, World};
+use crate::world::{Cluster, Refused, World};
+
+impl Cluster {
+    /// A child that was left has no owner, and bears the labels of its cluster.
+    fn leave(&self, child: Child, object: &mut ObjectFacts) {
+        if self.left.contains(&child) && object.controller.as_ref() == Some(&self.view.uid) {
+            object.controller = None;
+            object.left_by = Some(self.view.name.clone());
+        }
+    }
+}
 
 impl World {
     /// What the shell would hand to the planner (`controller/observe.rs`).
@@ -78,15 +89,27 @@ impl World {
                 let ledger = cluster.ledger.as_ref();
                 ledger.map(|(version, ledger)| {
                     let version = facts::version(&format!("{name}-ledger"), &version.to_string());
-                    facts::ledger(ledger, &view, version)
+                    let mut map = facts::ledger(ledger, &view, version);
+                    cluster.leave(Child::Ledger, &mut map.object);
+                    map
                 })
             } else {
-                facts::known_hosts(cluster.known_hosts, &view)
+                let mut map = facts::known_hosts(cluster.known_hosts, &view);
+                if let Some(map) = &mut map {
+                    cluster.leave(Child::KnownHosts, &mut map.object);
+                }
+                map
             };
             facts.maps.insert(map, facts::live(found));
         }
         for secret in needs.secrets.into_keys() {
-            let found = if secret == join_token_name(name) {
+            let child = [
+                (join_token_name(name), Child::JoinToken),
+                (worker_token_name(name), Child::WorkerToken),
+                (kubeconfig_name(name), Child::Kubeconfig),
+            ];
+            let child = child.into_iter().find(|(name, _)| *name == secret);
+            let mut found = if secret == join_token_name(name) {
                 facts::secret(cluster.join_token, &view, TOKEN_KEY)
             } else if secret == worker_token_name(name) {
                 facts::secret(cluster.worker_token, &view, TOKEN_KEY)
@@ -99,6 +122,9 @@ impl World {
                 let credentials = cluster.credentials.unwrap_or(SecretView::Adopted);
                 facts::secret(credentials, &view, "password")
             };
+            if let (Some((_, child)), Some(found)) = (child, &mut found) {
+                cluster.leave(child, &mut found.object);
+            }
             facts.secrets.insert(secret, facts::live(found));
         }
         for machine in needs.machines {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use nico::api::conditions::{Cause, Reason};
 use nico::api::ledger::Ledger;
-use nico::api::names::MachineName;
+use nico::api::names::{CLUSTER_LABEL, MachineName};
 use nico::api::nio::{Generation, Machine, NixosConfiguration, NixosConfigurationSpec};
 use nico::api::status::{ClusterStatus, Role};
 use nico::plan::Settings;
@@ -18,6 +18,7 @@ use nico::plan::observed::{
     ClusterView, Fetch, GitAnswer, KnownHostsView, KubeconfigView, NodeView, SecretView,
     SshKeyView, Works,
 };
+use nico::plan::writes::Child;
 use serde_json::{Map, Value, json};
 
 /// Where the clock of every world starts.
@@ -34,6 +35,8 @@ pub struct Cluster {
     pub credentials: Option<SecretView>,
     pub kubeconfig: KubeconfigView,
     pub known_hosts: KnownHostsView,
+    /// Those of its children that an earlier cluster of its name left.
+    pub left: BTreeSet<Child>,
     pub since: BTreeMap<nico::plan::patience::Clock, Timestamp>,
     /// What the git server was last asked, and its answer.
     pub resolved: Option<GitAnswer>,
@@ -161,10 +164,62 @@ impl World {
                 fetch: Fetch::default(),
             },
             known_hosts: KnownHostsView::Absent,
+            left: BTreeSet::new(),
             since: BTreeMap::new(),
             resolved: None,
         };
         self.clusters.insert(name.to_owned(), cluster);
+    }
+
+    /// Everything is deleted and put back from a backup, as `kubectl` does it: nothing has a status, and nothing but the Machines and
+    /// the cluster is anybody's.
+    pub fn restore(&mut self, name: &str) {
+        let uid = format!("{name}-uid-{}", self.count());
+        let held = self.configurations.len();
+        let versions: Vec<u64> = (0..held).map(|_| self.count()).collect();
+        for (held, version) in self.configurations.values_mut().zip(versions) {
+            let labels = held.metadata.labels.as_ref();
+            if labels.is_none_or(|it| it.get(CLUSTER_LABEL).is_none_or(|it| it != name)) {
+                continue;
+            }
+            let meta = &mut held.metadata;
+            meta.uid = Some(format!("uid-{version}"));
+            meta.resource_version = Some(version.to_string());
+            (meta.generation, meta.owner_references) = (Some(1), None);
+            meta.deletion_timestamp = None;
+            held.status = None;
+        }
+        let head = self.v1.head.clone();
+        self.v1 = crate::nio_v1::NioV1::default();
+        self.v1.head = head;
+        for machine in self.machines.values_mut() {
+            if let Some(status) = &mut machine.status {
+                (status.has_configuration, status.applied_configuration) = (false, None);
+            }
+        }
+        let version = self.count();
+        let cluster = self.cluster(name);
+        cluster.view.uid = uid;
+        cluster.view.generation = 1;
+        cluster.view.resource_version = version.to_string();
+        cluster.view.status = ClusterStatus::default();
+        cluster.since.clear();
+        cluster.kubeconfig.works = Works::Unknown;
+        cluster.kubeconfig.try_again = true;
+        cluster.kubeconfig.fetch = Fetch::default();
+        let is_made = |secret| matches!(secret, SecretView::Ours | SecretView::Unusable);
+        let there = [
+            (Child::JoinToken, is_made(cluster.join_token)),
+            (Child::WorkerToken, is_made(cluster.worker_token)),
+            (Child::Kubeconfig, is_made(cluster.kubeconfig.secret)),
+            (
+                Child::KnownHosts,
+                cluster.known_hosts == KnownHostsView::Ours,
+            ),
+            (Child::Ledger, cluster.ledger.is_some()),
+        ];
+        let there = there.into_iter().filter(|(_, is_there)| *is_there);
+        cluster.left = there.map(|(child, _)| child).collect();
     }
 
     pub fn cluster(&mut self, name: &str) -> &mut Cluster {

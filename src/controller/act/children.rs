@@ -19,7 +19,7 @@ use crate::api::names::{
 };
 use crate::controller::calls::{self, CallError};
 use crate::plan::action::ChildWrite;
-use crate::plan::desired::TOKEN_KEY;
+use crate::plan::desired::{TOKEN_KEY, restored_metadata};
 use crate::plan::facts::ObjectFacts;
 use crate::plan::parting::{Parting, parting};
 use crate::plan::writes::{Child, Precondition, Token};
@@ -31,10 +31,11 @@ enum ChildObject {
 }
 
 impl Executor<'_> {
-    pub(super) async fn child(&self, write: &ChildWrite) -> Result<(), ActError> {
+    pub(super) async fn child(&mut self, write: &ChildWrite) -> Result<(), ActError> {
         match write {
             ChildWrite::CreateToken(token) => self.create_token(*token).await,
             ChildWrite::Hold(child, version) => self.hold(*child, version).await,
+            ChildWrite::TakeBack(child, version) => self.take_back(*child, version).await,
             ChildWrite::LetGo(child) => self.let_go(*child).await,
             ChildWrite::Delete(child) => self.delete_child(*child).await,
         }
@@ -92,10 +93,26 @@ impl Executor<'_> {
         }
     }
 
+    /// Ends the pass where the deletion of the cluster has begun, or its spec changed: it may no longer be paused.
+    pub(super) async fn while_unchanged(&self) -> Result<(), ActError> {
+        let generation = self.observed.cluster.generation;
+        match self.living().await? {
+            Some(live) if live.metadata.generation == Some(generation) => Ok(()),
+            _ => Err(ActError::Lost(
+                "the cluster changed since the plan was made",
+            )),
+        }
+    }
+
     async fn lives(&self) -> Result<bool, ActError> {
+        Ok(self.living().await?.is_some())
+    }
+
+    /// The cluster as it is now; `None` where its deletion has begun.
+    async fn living(&self) -> Result<Option<RawCluster>, ActError> {
         let cluster = &self.observed.cluster;
         let live = calls::get_opt(&self.api::<RawCluster>(), &cluster.name).await?;
-        Ok(live.is_some_and(|live| {
+        Ok(live.filter(|live| {
             live.metadata.uid.as_deref() == Some(&cluster.uid)
                 && live.metadata.deletion_timestamp.is_none()
         }))
@@ -120,6 +137,48 @@ impl Executor<'_> {
             ChildObject::Secret(name) => self.hold_named::<Secret>(&name, version).await,
             ChildObject::ConfigMap(name) => self.hold_named::<ConfigMap>(&name, version).await,
         }
+    }
+
+    /// Makes the cluster the owner of that version of a child, and puts NICO's finalizer on what it should be on.
+    async fn take_back(&mut self, child: Child, version: &Precondition) -> Result<(), ActError> {
+        let is_held = matches!(child, Child::JoinToken | Child::WorkerToken | Child::Ledger);
+        match self.object_of(child) {
+            ChildObject::Secret(name) => {
+                self.take_back_named::<Secret>(&name, version, is_held)
+                    .await?;
+            }
+            ChildObject::ConfigMap(name) => {
+                self.take_back_named::<ConfigMap>(&name, version, is_held)
+                    .await?;
+            }
+        }
+        self.restored.push(child.named(&self.observed.cluster.name));
+        Ok(())
+    }
+
+    async fn take_back_named<K>(
+        &self,
+        name: &str,
+        version: &Precondition,
+        is_held: bool,
+    ) -> Result<(), ActError>
+    where
+        K: calls::Object + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+    {
+        let api = self.api::<K>();
+        self.forget(name);
+        let Some(object) = calls::get_opt(&api, name).await? else {
+            return Err(ActError::Lost("what was to be taken back is gone"));
+        };
+        let mut metadata = restored_metadata(&self.observed.cluster);
+        let mut finalizers = object.finalizers().to_vec();
+        if is_held && !finalizers.iter().any(|held| held == IN_USE_FINALIZER) {
+            finalizers.push(IN_USE_FINALIZER.to_owned());
+            metadata["finalizers"] = json!(finalizers);
+        }
+        self.while_unchanged().await?;
+        calls::patch(&api, name, version, json!({ "metadata": metadata })).await?;
+        Ok(())
     }
 
     /// Takes NICO's finalizer off a child, which stays.

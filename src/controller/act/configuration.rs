@@ -30,8 +30,12 @@ impl Executor<'_> {
         Ok(())
     }
 
-    /// Tells which machines this executor has claimed: in one event for each role.
+    /// Tells which machines this executor has claimed, in one event for each role, and what it has taken back.
     pub(in crate::controller) fn tell_claims(&mut self) {
+        let restored = std::mem::take(&mut self.restored);
+        if !restored.is_empty() {
+            self.tell(&Happening::TakenBack(restored));
+        }
         for (role, machines) in std::mem::take(&mut self.claimed) {
             self.tell(&Happening::Claimed(machines, role));
         }
@@ -61,7 +65,11 @@ impl Executor<'_> {
                 self.give_back(name, version).await
             }
             ConfigurationWrite::Mark(name, version, mark) => {
-                self.mark(name, version, mark).await.map(drop)
+                self.mark(name, version, mark).await?;
+                if matches!(mark, Mark::Restored(_)) {
+                    self.restored.push(format!("NixosConfiguration {name}"));
+                }
+                Ok(())
             }
         }
     }
@@ -100,6 +108,9 @@ impl Executor<'_> {
         if matches!(mark, Mark::TakenBack(_)) {
             self.while_it_lives().await?;
         }
+        if matches!(mark, Mark::Restored(_)) {
+            self.while_unchanged().await?;
+        }
         let body = mark.body(&fresh_value()?);
         let mut marked = self.patch(name, version, body.clone()).await;
         if let (Mark::Confirmed(marker), Err(error)) = (mark, &marked)
@@ -113,7 +124,11 @@ impl Executor<'_> {
         match mark {
             Mark::Confirmed(_) => self.tell(&Happening::Confirmed(name.to_owned())),
             Mark::Forced(_) => self.tell(&Happening::Forced(name.to_owned())),
-            Mark::TakenBack(_) | Mark::Withdrawn | Mark::Touched | Mark::Settled(_) => {}
+            Mark::TakenBack(_)
+            | Mark::Restored(_)
+            | Mark::Withdrawn
+            | Mark::Touched
+            | Mark::Settled(_) => {}
         }
         Ok(marked)
     }

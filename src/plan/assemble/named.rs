@@ -10,7 +10,9 @@ use crate::api::names::{
 use crate::api::nio::Machine;
 use crate::plan::desired::TOKEN_KEY;
 use crate::plan::facts::{Facts, Freshness, MapFacts, Needs, ObjectFacts, Read, SecretFacts};
-use crate::plan::observed::{KnownHostsView, LedgerView, Observed, SecretView, SshKeyView, Stored};
+use crate::plan::observed::{
+    KnownHostsView, LedgerView, Left, Observed, SecretView, SshKeyView, Stored,
+};
 use crate::plan::ssh_key;
 use crate::plan::writes::{Child, Precondition, Token};
 
@@ -22,6 +24,8 @@ pub(super) struct NamedFacts<'a> {
     pub(super) needs: Needs,
     /// Children of ours from which somebody took NICO's finalizer.
     pub(super) unheld: BTreeMap<Child, Precondition>,
+    /// What an earlier cluster of this name left.
+    pub(super) left: Left,
 }
 
 impl<'a> NamedFacts<'a> {
@@ -30,6 +34,7 @@ impl<'a> NamedFacts<'a> {
             facts,
             needs: Needs::default(),
             unheld: BTreeMap::new(),
+            left: Left::default(),
         }
     }
 
@@ -95,6 +100,19 @@ impl<'a> NamedFacts<'a> {
         }
     }
 
+    /// What has no living owner and bears our labels, where it can be used.
+    fn note_left(&mut self, child: Child, object: &ObjectFacts) -> bool {
+        let cluster = Some(&self.facts.cluster.name);
+        let is_left = object.left_by.as_ref() == cluster
+            && object.adopt.as_ref() != cluster
+            && !object.deleting
+            && !self.controls(object);
+        if is_left {
+            self.left.children.insert(child, object.version.clone());
+        }
+        is_left
+    }
+
     /// The ledger.
     pub(super) fn ledger(&mut self) -> LedgerView {
         let name = ledger_name(&self.facts.cluster.name);
@@ -112,6 +130,11 @@ impl<'a> NamedFacts<'a> {
         };
         if let Some(map) = found {
             self.note_unheld(Child::Ledger, &map.object);
+            if let Ok(ledger) = Ledger::from_data(&map.data)
+                && self.note_left(Child::Ledger, &map.object)
+            {
+                self.left.id = Some(ledger.id);
+            }
         }
         if view.ours().is_none() {
             self.doubt_map(&name);
@@ -127,11 +150,15 @@ impl<'a> NamedFacts<'a> {
             Token::Worker => worker_token_name(cluster),
         };
         let found = self.secret(&name, Self::referred_to(!self.facts.writes.is_empty()));
-        let view = self.judge(found, |facts| {
+        let is_usable = |facts: &SecretFacts| {
             facts.keys.len() == 1 && facts.keys.get(TOKEN_KEY).is_some_and(Option::is_some)
-        });
+        };
+        let view = self.judge(found, is_usable);
         if let Some(facts) = found {
             self.note_unheld(token.into(), &facts.object);
+            if is_usable(facts) {
+                self.note_left(token.into(), &facts.object);
+            }
         }
         if !view.usable() {
             self.doubt_secret(&name);
@@ -209,6 +236,9 @@ impl<'a> NamedFacts<'a> {
             },
         );
         let value = found.and_then(|facts| facts.keys.get(VALUE_KEY)?.clone());
+        if let Some(facts) = found.filter(|facts| facts.is_kubeconfig && value.is_some()) {
+            self.note_left(Child::Kubeconfig, &facts.object);
+        }
         let view = &mut observed.kubeconfig;
         view.secret = match self.judge(found, |_| value.is_some()) {
             // There is no adopting of a kubeconfig.
@@ -243,10 +273,11 @@ impl<'a> NamedFacts<'a> {
     /// The pinned host keys.
     pub(super) fn known_hosts(&mut self) -> KnownHostsView {
         let name = known_hosts_name(&self.facts.cluster.name);
-        let view = known_hosts(
-            &self.facts.cluster.uid,
-            self.map(&name, Freshness::Remembered),
-        );
+        let found = self.map(&name, Freshness::Remembered);
+        let view = known_hosts(&self.facts.cluster.uid, found);
+        if let Some(map) = found {
+            self.note_left(Child::KnownHosts, &map.object);
+        }
         if view != KnownHostsView::Ours {
             self.doubt_map(&name);
         }

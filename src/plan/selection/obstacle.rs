@@ -4,7 +4,7 @@ use crate::api::conditions::{Cause, Reason};
 use crate::api::names::{MachineName, RELEASE_ANNOTATION};
 use crate::api::nio::Machine;
 use crate::plan::nio;
-use crate::plan::observed::{Holder, Observed, SshKeyView};
+use crate::plan::observed::{Holder, Observed, PAUSE, SshKeyView};
 
 /// Why a machine, or a number of machines, cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -123,6 +123,13 @@ pub(super) fn obstacle(observed: &Observed, name: &MachineName) -> Option<Obstac
                     "Machine {name} is still held by this cluster as {}, and is to leave that role first",
                     role.as_str()
                 ),
+                ObstacleKind::InUse(None),
+            );
+        }
+        Holder::Cluster(cluster, _) if cluster == observed.cluster.name => {
+            return found(
+                Reason::MachineInUse,
+                format!("NixosConfiguration {name} {PAUSE}"),
                 ObstacleKind::InUse(None),
             );
         }

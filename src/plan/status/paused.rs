@@ -1,9 +1,11 @@
 //! What would change in a cluster that is paused.
 
-use crate::api::names::MachineName;
+use crate::api::conditions::ConditionType;
+use crate::api::names::{MachineName, join_token_name, worker_token_name};
 use crate::api::status::Role;
-use crate::plan::action::Plan;
-use crate::plan::observed::Observed;
+use crate::plan::action::{Action, ChildWrite, ConfigurationWrite, Mark, Plan};
+use crate::plan::observed::{Observed, SecretView};
+use crate::plan::restored;
 
 use super::rolling::they;
 
@@ -29,5 +31,55 @@ pub(super) fn would_change(observed: &Observed, plan: &Plan) -> String {
     } else {
         parts.join(", ")
     };
-    format!("spec.paused is true, so no machine is changed: {what}")
+    let what = format!("spec.paused is true, so no machine is changed: {what}");
+    let said = [what].into_iter().chain(restored::amiss(observed));
+    let said = said
+        .chain(lost_tokens(observed))
+        .chain(taken_back(observed, plan));
+    said.collect::<Vec<_>>().join("; ")
+}
+
+const TAKES_BACK: &str = "takes back ";
+
+/// What is taken back in this pass, or was in the last one that took back anything.
+fn taken_back(observed: &Observed, plan: &Plan) -> Option<String> {
+    let (mut configurations, mut objects) = (0, Vec::new());
+    for action in &plan.actions {
+        match action {
+            Action::Configuration(ConfigurationWrite::Mark(_, _, Mark::Restored(_))) => {
+                configurations += 1;
+            }
+            Action::Child(ChildWrite::TakeBack(child, _)) => {
+                objects.push(child.named(&observed.cluster.name));
+            }
+            _ => {}
+        }
+    }
+    if configurations > 0 {
+        objects.insert(
+            0,
+            format!("NixosConfigurations of {configurations} machines"),
+        );
+    }
+    if !objects.is_empty() {
+        return Some(format!("{TAKES_BACK}{}", objects.join(", ")));
+    }
+    let before = observed.cluster.status.condition(ConditionType::Paused)?;
+    let mut parts = before.message.split("; ");
+    let said = parts.find(|part| part.starts_with(TAKES_BACK));
+    said.map(str::to_owned)
+}
+
+/// The tokens that configurations refer to and that are not there.
+fn lost_tokens(observed: &Observed) -> impl Iterator<Item = String> {
+    let cluster = &observed.cluster.name;
+    let is_used = observed.belongings().next().is_some();
+    let tokens = [
+        (observed.join_token, join_token_name(cluster)),
+        (observed.worker_token, worker_token_name(cluster)),
+    ];
+    let lost = tokens
+        .into_iter()
+        .filter(move |(view, _)| is_used && *view == SecretView::Absent);
+    lost.map(|(_, name)| format!("Secret {name} is missing: restore it first"))
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use nico::api::ledger::EntryState;
-use nico::api::names::MachineName;
-use nico::api::nio::Generation;
+use nico::api::names::{ClusterId, MachineName};
+use nico::api::nio::{Generation, NixosConfiguration};
 use nico::api::status::Role;
 use nico::plan::action::{
     Action, ChildWrite, ConfigurationWrite, FinalizerWrite, KubeconfigWork, LedgerWrite, Mark,
-    SlotWrite,
+    Plan, SlotWrite,
 };
 use nico::plan::confirmed::Proof;
 use nico::plan::entered::EnteredWrite;
@@ -115,6 +115,36 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
                 "a quiet write insists on a version",
             )
         }
+        Action::Configuration(ConfigurationWrite::Mark(name, at, Mark::Restored(metadata))) => {
+            let held = observed.configurations.get(name);
+            let held = held.ok_or("only what is there is taken back")?;
+            must(
+                Precondition::of(&held.metadata) == *at
+                    && held.metadata.deletion_timestamp.is_none(),
+                "what is taken back is as it was seen, and stays",
+            )?;
+            let owners = metadata["ownerReferences"].as_array();
+            must(
+                metadata.as_object().is_some_and(|it| it.len() == 1)
+                    && owners
+                        .is_some_and(|it| it.len() == 1 && it[0]["uid"] == observed.cluster.uid),
+                "what is taken back gets its owner, and nothing else",
+            )?;
+            must(
+                observed.is_paused() && is_orphan(observed, held),
+                "I2: only a paused cluster takes back what bears its labels and has no living owner",
+            )?;
+            must(
+                member(held).values().map(|it| &it.id) == founding(observed),
+                "a configuration of another founding is left alone",
+            )
+        }
+        Action::Child(ChildWrite::TakeBack(child, at)) => must(
+            observed.is_paused()
+                && observed.left.children.get(child) == Some(at)
+                && founding(observed).is_some(),
+            "I6: only a paused cluster with a ledger takes back what was left",
+        ),
         // A ledger that is being deleted waits for NICO alone, and NIO does not need it.
         Action::Child(ChildWrite::Delete(Child::Ledger))
             if !observed.cluster.deleting && matches!(observed.ledger, LedgerView::Leftover) =>
@@ -237,6 +267,50 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
         | Action::Kubeconfig(_)
         | Action::Tell(_) => Ok(()),
     }
+}
+
+/// The id that the ledger says, ours or left.
+fn founding(observed: &Observed) -> Option<&ClusterId> {
+    let ours = observed.ledger.ours().map(|ledger| &ledger.id);
+    ours.or(observed.left.id.as_ref())
+}
+
+/// Whether a configuration bears the cluster's labels, and no other object owns it than earlier clusters of its name.
+fn is_orphan(observed: &Observed, held: &NixosConfiguration) -> bool {
+    let cluster = observed.cluster.name.as_str();
+    let label = |key: &str| held.metadata.labels.as_ref()?.get(key).map(String::as_str);
+    let mut owners = held.metadata.owner_references.iter().flatten();
+    label("nico.homystack.com/cluster") == Some(cluster)
+        && label("app.kubernetes.io/managed-by") == Some("nico")
+        && owners.all(|owner| {
+            owner.api_version.starts_with("nico.homystack.com/")
+                && owner.kind == "KubernetesCluster"
+                && owner.name == cluster
+        })
+        && !observed.controls(held)
+}
+
+/// The ledger is the last that is taken back, once every configuration that was left is.
+pub(super) fn restored_in_order(observed: &Observed, plan: &Plan) -> Result<(), String> {
+    let takes = |child: Child| move |action: &Action| matches!(action, Action::Child(ChildWrite::TakeBack(it, _)) if *it == child);
+    let Some(ledger) = plan.actions.iter().position(takes(Child::Ledger)) else {
+        return Ok(());
+    };
+    let restored = |name: &str| {
+        plan.actions[..ledger].iter().any(|action| {
+            matches!(action, Action::Configuration(ConfigurationWrite::Mark(it, _, Mark::Restored(_))) if it == name)
+        })
+    };
+    let children = observed.left.children.keys();
+    let mut children = children.filter(|child| **child != Child::Ledger);
+    must(
+        children.all(|child| plan.actions[..ledger].iter().any(takes(*child)))
+            && observed
+                .configurations
+                .iter()
+                .all(|(name, held)| !is_orphan(observed, held) || restored(name)),
+        "the ledger comes last",
+    )
 }
 
 /// Where a file is put that is to lie beside the flake: v1 counts from the root of the repository.

@@ -1,0 +1,37 @@
+//! What an earlier cluster of the same name left: a backup that was restored, or a deletion with `--cascade=orphan`.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+
+use crate::api::names::{CLUSTER_LABEL, ClusterId, GROUP};
+use crate::plan::writes::{Child, Precondition};
+
+use super::bears_labels;
+
+/// What to do about an object that was left.
+pub const PAUSE: &str = "was left by an earlier KubernetesCluster of this name: set spec.paused to true to have NICO take it back";
+
+/// The children but the configurations that bear a cluster's labels, and have no living owner.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// The id in the ledger, where that is one of them.
+    pub id: Option<ClusterId>,
+    /// By child: the version that was seen.
+    pub children: BTreeMap<Child, Precondition>,
+}
+
+/// The name of the cluster whose labels an object bears, where no other object owns it. A cluster of that name and another uid is
+/// gone: a name has one object.
+#[must_use]
+pub fn left_by(meta: &ObjectMeta) -> Option<&str> {
+    let cluster = meta.labels.as_ref()?.get(CLUSTER_LABEL)?;
+    let mut owners = meta.owner_references.iter().flatten();
+    (bears_labels(meta, cluster) && owners.all(|owner| is_cluster(owner, cluster)))
+        .then_some(cluster.as_str())
+}
+
+fn is_cluster(owner: &OwnerReference, name: &str) -> bool {
+    let group = owner.api_version.split_once('/').map(|(group, _)| group);
+    group == Some(GROUP) && owner.kind == "KubernetesCluster" && owner.name == name
+}

@@ -1,0 +1,168 @@
+//! What a paused cluster takes back of an earlier one of its name: a backup that was restored, or what a deletion with
+//! `--cascade=orphan` left. Owner references and NICO's finalizers are all that is written.
+//!
+//! The ledger comes last, and only once nothing else is left: until then the cluster writes to no machine, also where
+//! `spec.paused` becomes false or a process dies between two of these writes.
+
+use crate::api::conditions::{Cause, ConditionType, Reason};
+use crate::api::names::{ClusterId, ledger_name};
+use crate::api::nio::NixosConfiguration;
+
+use super::action::{Action, ChildWrite, Mark};
+use super::desired;
+use super::observed::{Member, Observed, bears_labels, left_by};
+use super::output::Output;
+use super::writes::{Child, Precondition};
+
+/// What was left, as far as it is found.
+#[derive(Default)]
+struct Found<'a> {
+    /// The configurations of the ledger's founding.
+    configurations: Vec<Member<'a>>,
+    /// The other children, the ledger last.
+    children: Vec<(Child, &'a Precondition)>,
+    /// What is not taken back, and why.
+    refused: Vec<String>,
+    /// Whether one of these keeps all but configurations from being taken back.
+    is_blocked: bool,
+}
+
+/// Takes back what bears the cluster's labels and the ledger's id, and has no living owner.
+pub fn take_back(observed: &Observed) -> Output {
+    let mut output = Output::default();
+    if !observed.is_paused() || observed.cluster.deleting {
+        return output;
+    }
+    let found = found(observed);
+    if !found.refused.is_empty() || !observed.left.children.is_empty() {
+        // Secrets and ConfigMaps are not watched.
+        output.look_for_missing();
+    }
+    let metadata = desired::restored_metadata(&observed.cluster);
+    for member in found.configurations {
+        output.act(member.mark(Mark::Restored(metadata.clone())));
+    }
+    for (child, version) in found.children {
+        let write = ChildWrite::TakeBack(child, version.clone());
+        output.act(Action::Child(write));
+    }
+    output
+}
+
+/// Why a ledger that is not ours stops the cluster, and which condition says so.
+#[must_use]
+pub fn foreign_ledger(observed: &Observed) -> (ConditionType, Cause) {
+    let name = ledger_name(&observed.cluster.name);
+    let stalls = |message: String| {
+        let cause = Cause::new(Reason::SecretConflict, message);
+        (ConditionType::Stalled, cause)
+    };
+    if !observed.left.children.contains_key(&Child::Ledger) {
+        return stalls(format!(
+            "ConfigMap {name} exists and is not NICO's: rename or delete it"
+        ));
+    }
+    if !observed.is_paused() {
+        return stalls(format!(
+            "ConfigMap {name} was left by an earlier KubernetesCluster of this name (a restored backup, or kubectl delete --cascade=orphan): set spec.paused to true, and NICO takes it back with its Secrets and NixosConfigurations; for a new cluster instead, delete all of them, which releases the machines"
+        ));
+    }
+    let found = found(observed);
+    if found.is_blocked {
+        return stalls(format!(
+            "ConfigMap {name} is not taken back: {}",
+            found.refused.join("; ")
+        ));
+    }
+    if found.children.is_empty() {
+        return stalls(format!(
+            "ConfigMap {name} is not taken back: no NixosConfiguration bears its id: restore these too"
+        ));
+    }
+    let message = "taking back what an earlier KubernetesCluster of this name left";
+    (
+        ConditionType::MachinesAvailable,
+        Cause::new(Reason::Progressing, message),
+    )
+}
+
+/// What a person should know before `spec.paused` becomes false: what is not taken back, and what is missing.
+#[must_use]
+pub fn amiss(observed: &Observed) -> Vec<String> {
+    found(observed).refused
+}
+
+fn found(observed: &Observed) -> Found<'_> {
+    let mut found = Found::default();
+    let left = &observed.left;
+    let ledger = observed.ledger.ours();
+    let Some(id) = ledger.map(|ledger| &ledger.id).or(left.id.as_ref()) else {
+        if !left.children.is_empty() {
+            let ledger = ledger_name(&observed.cluster.name);
+            let why = format!("nothing is taken back without ConfigMap {ledger}: restore it");
+            found.refused.push(why);
+        }
+        return found;
+    };
+    let labelled = observed.configurations.iter().filter(|(_, held)| {
+        bears_labels(&held.metadata, &observed.cluster.name) && !observed.controls(held)
+    });
+    for (name, held) in labelled {
+        match judge(observed, id, held) {
+            Ok(member) => found.configurations.push(member),
+            Err((blocks, why)) => {
+                let why = format!("NixosConfiguration {name} {why}");
+                found.refused.push(why);
+                found.is_blocked |= blocks;
+            }
+        }
+    }
+    let is_of_the_founding = |held: Member<'_>| held.values().is_some_and(|it| it.id == *id);
+    let mut own = observed.members().filter(|member| member.controlled);
+    let any = !found.configurations.is_empty() || own.any(is_of_the_founding);
+    if any && !found.is_blocked {
+        found.children = left
+            .children
+            .iter()
+            .map(|(child, at)| (*child, at))
+            .collect();
+    }
+    found
+}
+
+/// Whether a configuration with the cluster's labels is taken back; else why not, and whether the ledger has to wait for it. A ledger
+/// that not every configuration agrees with may be that of another backup.
+fn judge<'a>(
+    observed: &Observed,
+    id: &ClusterId,
+    held: &'a NixosConfiguration,
+) -> Result<Member<'a>, (bool, String)> {
+    let cluster = observed.cluster.name.as_str();
+    let blocks = |why: String| Err((true, why));
+    if left_by(&held.metadata) != Some(cluster) {
+        return Err((false, "has another owner: it is left alone".to_owned()));
+    }
+    let member = Member::of(held).filter(|it| held.spec.machine() == Some(it.name.as_str()));
+    let Some(member) = member else {
+        return blocks("does not bear the name of its machine: delete one of them".to_owned());
+    };
+    if member.is_deleting() {
+        return blocks("is being deleted: wait until it is gone, and restore it again".to_owned());
+    }
+    let Some(values) = member.values() else {
+        return blocks("holds no cluster.nix of NICO's: restore it again".to_owned());
+    };
+    if values.name != cluster {
+        return blocks(format!(
+            "is of the cluster {}: correct its labels",
+            values.name
+        ));
+    }
+    if values.id != *id {
+        return blocks(format!(
+            "is of another founding, {}, than the ledger, {id}: restore both from one backup, or delete the one that is wrong",
+            values.id
+        ));
+    }
+    Ok(member)
+}
