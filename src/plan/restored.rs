@@ -10,7 +10,7 @@ use crate::api::nio::NixosConfiguration;
 
 use super::action::{Action, ChildWrite, Mark};
 use super::desired;
-use super::observed::{Member, Observed, bears_labels, left_by};
+use super::observed::{Member, Observed, SecretView, bears_labels, left_by};
 use super::output::Output;
 use super::writes::{Child, Precondition};
 
@@ -34,7 +34,7 @@ pub fn take_back(observed: &Observed) -> Output {
         return output;
     }
     let found = found(observed);
-    if !found.refused.is_empty() || !observed.left.children.is_empty() {
+    if !found.refused.is_empty() || !observed.left.children.is_empty() || is_incomplete(observed) {
         // Secrets and ConfigMaps are not watched.
         output.look_for_missing();
     }
@@ -47,6 +47,13 @@ pub fn take_back(observed: &Observed) -> Output {
         output.act(Action::Child(write));
     }
     output
+}
+
+/// Whether there are configurations without the ledger or a token that belongs to them: these may be restored later.
+fn is_incomplete(observed: &Observed) -> bool {
+    let tokens = [observed.join_token, observed.worker_token];
+    let is_missing = observed.ledger.ours().is_none() || tokens.contains(&SecretView::Absent);
+    is_missing && observed.belongings().next().is_some()
 }
 
 /// Why a ledger that is not ours stops the cluster, and which condition says so.
@@ -96,17 +103,17 @@ fn found(observed: &Observed) -> Found<'_> {
     let mut found = Found::default();
     let left = &observed.left;
     let ledger = observed.ledger.ours();
+    let mut labelled = observed.configurations.iter().filter(|(_, held)| {
+        bears_labels(&held.metadata, &observed.cluster.name) && !observed.controls(held)
+    });
     let Some(id) = ledger.map(|ledger| &ledger.id).or(left.id.as_ref()) else {
-        if !left.children.is_empty() {
+        if !left.children.is_empty() || labelled.next().is_some() {
             let ledger = ledger_name(&observed.cluster.name);
             let why = format!("nothing is taken back without ConfigMap {ledger}: restore it");
             found.refused.push(why);
         }
         return found;
     };
-    let labelled = observed.configurations.iter().filter(|(_, held)| {
-        bears_labels(&held.metadata, &observed.cluster.name) && !observed.controls(held)
-    });
     for (name, held) in labelled {
         match judge(observed, id, held) {
             Ok(member) => found.configurations.push(member),

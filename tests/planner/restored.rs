@@ -12,6 +12,7 @@ use nico::api::names::{ClusterId, Marker, Revision};
 use nico::api::nio::NixosConfiguration;
 use nico::plan::action::{Action, ChildWrite};
 use nico::plan::observed::SecretView;
+use nico::plan::patience::MISSING_LOOKED_FOR_AFTER;
 use nico::plan::writes::Child;
 use serde_json::{Value, json};
 
@@ -258,7 +259,19 @@ fn nothing_is_taken_without_a_ledger_nor_a_ledger_and_secrets_without_a_configur
             assert_eq!(seen.kinds(), Vec::<&str>::new());
             let words = "nothing is taken back without ConfigMap prod-nico";
             seen.says(Paused, "True", Reason::PausedBySpec, words);
-            assert!(seen.plan.look_again.is_some());
+        })
+        // The configurations come first, and no watch tells of the rest.
+        .when(|world| {
+            let cluster = world.cluster(PROD);
+            (cluster.join_token, cluster.worker_token) = (SecretView::Absent, SecretView::Absent);
+            cluster.kubeconfig.secret = SecretView::Absent;
+            cluster.left.clear();
+        })
+        .then(|seen| {
+            assert_eq!(seen.kinds(), Vec::<&str>::new());
+            let words = "nothing is taken back without ConfigMap prod-nico";
+            seen.says(Paused, "True", Reason::PausedBySpec, words);
+            assert_eq!(seen.plan.look_again, Some(MISSING_LOOKED_FOR_AFTER));
         });
     restored()
         .when(|world| world.configurations.clear())
@@ -266,7 +279,7 @@ fn nothing_is_taken_without_a_ledger_nor_a_ledger_and_secrets_without_a_configur
             assert_eq!(seen.kinds(), Vec::<&str>::new());
             let words = "ConfigMap prod-nico is not taken back: no NixosConfiguration bears its id";
             seen.says(Stalled, "True", Reason::SecretConflict, words);
-            assert!(seen.plan.look_again.is_some());
+            assert_eq!(seen.plan.look_again, Some(MISSING_LOOKED_FOR_AFTER));
         });
 }
 
@@ -283,6 +296,7 @@ fn a_token_that_was_not_restored_is_missed_and_not_made() {
         .then(|seen| {
             let words = "Secret prod-worker-token is missing: restore it first";
             seen.says(Paused, "True", Reason::PausedBySpec, words);
+            assert_eq!(seen.plan.look_again, Some(MISSING_LOOKED_FOR_AFTER));
         })
         .when(|world| {
             pause(world, false);
@@ -450,4 +464,35 @@ fn a_restored_configuration_never_gets_a_marker_that_it_held_before() {
     }
     let revisions: Vec<Revision> = seen["a"].iter().map(Marker::revision).collect();
     assert_eq!(revisions[0], revisions[2]);
+}
+
+/// The ledger was not in the backup: it is made again from the configurations once the pause ends, and the Secrets are taken back in
+/// another pause.
+#[test]
+fn without_its_ledger_a_cluster_comes_back_in_two_pauses() {
+    let given = restored();
+    let id = given.0.clusters[PROD].ledger.as_ref().unwrap().1.id.clone();
+    given
+        .when(|world| {
+            let cluster = world.cluster(PROD);
+            cluster.ledger = None;
+            cluster.left.remove(&Child::Ledger);
+            world.settle();
+            pause(world, false);
+            world.settle();
+        })
+        .then(|seen| {
+            let words = "Secret prod-join-token was left by an earlier KubernetesCluster of this name: set spec.paused to true";
+            seen.says(Stalled, "True", Reason::SecretConflict, words);
+            let ledger = seen.world.clusters[PROD].ledger.as_ref();
+            assert!(ledger.is_some_and(|(_, it)| it.id == id && it.founded));
+        })
+        .when(|world| {
+            pause(world, true);
+            world.settle();
+            pause(world, false);
+            world.settle();
+            assert!(world.ready(PROD), "{}", world.story());
+        })
+        .then(|seen| assert_eq!(rolled(&seen.world), Vec::<String>::new()));
 }
