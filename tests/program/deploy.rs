@@ -94,6 +94,22 @@ fn variable<'a>(deployment: &'a Value, name: &str) -> &'a str {
     variable.map_or("", |variable| variable["value"].as_str().unwrap())
 }
 
+/// The one file of a release is what `kubectl apply -k deploy/` applies, with the release's image.
+#[test]
+fn the_file_of_a_release_differs_in_the_image_alone() {
+    let image = "registry.example.com/nico:0.1.0@sha256:0123abcd";
+    let mut script = std::process::Command::new(path(".ci/install-yaml"));
+    let printed = script.arg(image).output().unwrap();
+    assert!(printed.status.success(), "{printed:?}");
+    let mut expected = deploy::documents(include_str!("../../crds/kubernetescluster.yaml"));
+    expected.extend(deploy::documents(include_str!("../../deploy/nico.yaml")));
+    let mut deployments = expected.iter_mut().filter(|it| it["kind"] == "Deployment");
+    deployments.next().unwrap()["spec"]["template"]["spec"]["containers"][0]["image"] =
+        json!(image);
+    let printed = String::from_utf8(printed.stdout).unwrap();
+    assert_eq!(deploy::documents(&printed), expected);
+}
+
 /// Replicas without leader election would all work at the same time.
 #[test]
 fn the_replicas_elect_a_leader_and_one_of_them_may_be_evicted() {
