@@ -6,6 +6,7 @@ mod cli;
 mod crd;
 mod deploy;
 mod gitops;
+mod install;
 mod nix;
 mod readme;
 mod sandbox;

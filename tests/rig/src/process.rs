@@ -56,7 +56,7 @@ pub struct Nico {
     pid: u32,
     http: SocketAddr,
     output: Arc<Mutex<Vec<u8>>>,
-    kubeconfig: PathBuf,
+    kubeconfig: Option<PathBuf>,
 }
 
 impl Nico {
@@ -79,12 +79,26 @@ impl Nico {
         started.await.expect("the program can be started")
     }
 
+    /// Starts a command line that ends in NICO, with these environment variables and no others; its HTTP server is told to listen at
+    /// a free port of 127.0.0.1.
+    pub async fn start_line(line: Vec<String>, variables: Vec<(String, String)>) -> Self {
+        let started = runtime().spawn(async move {
+            let http = free_address();
+            let mut command = Command::new("sh");
+            command
+                .args(["-c", WATCHED, "sh"])
+                .args(line)
+                .env_clear()
+                .envs(variables)
+                .env("NICO_HTTP_ADDR", http.to_string());
+            Self::watched(command, http, None, None)
+        });
+        started.await.expect("the program can be started")
+    }
+
     fn spawn(options: &NicoOptions, kubeconfig: PathBuf, log: Option<fs::File>) -> Self {
         write_private(&kubeconfig, &options.kubeconfig).expect("the kubeconfig can be written");
-        // Freed just before the program takes it.
-        let http = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .and_then(|free| free.local_addr())
-            .expect("a port is free");
+        let http = free_address();
         let mut command = Command::new("sh");
         command
             .args(["-c", WATCHED, "sh"])
@@ -96,7 +110,7 @@ impl Nico {
         if let Some(namespace) = &options.namespace {
             command.args(["--watch-namespace", namespace]);
         }
-        let mut child = command
+        command
             .args(&options.args)
             .env("KUBECONFIG", &kubeconfig)
             .env("RUST_BACKTRACE", "1")
@@ -104,7 +118,18 @@ impl Nico {
             .env(
                 "NICO_REQUEST_TIMEOUT",
                 format!("{}s", REQUEST_TIMEOUT.as_secs()),
-            )
+            );
+        Self::watched(command, http, Some(kubeconfig), log)
+    }
+
+    /// Starts a command of the watching shell.
+    fn watched(
+        mut command: Command,
+        http: SocketAddr,
+        kubeconfig: Option<PathBuf>,
+        log: Option<fs::File>,
+    ) -> Self {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -273,8 +298,17 @@ impl KillSwitch {
 impl Drop for Nico {
     fn drop(&mut self) {
         self.kill();
-        let _ = fs::remove_file(&self.kubeconfig);
+        if let Some(kubeconfig) = &self.kubeconfig {
+            let _ = fs::remove_file(kubeconfig);
+        }
     }
+}
+
+/// Where nobody listens; freed just before the program takes it.
+fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .and_then(|free| free.local_addr())
+        .expect("a port is free")
 }
 
 /// Writes a file that only its owner may read, since it holds credentials.
