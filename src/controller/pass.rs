@@ -208,6 +208,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_turn_after_a_wait_has_all_its_time() {
+        let context = context();
+        let mut pass = Pass::new(&context, cluster("slow"));
+        assert!(pass.begin().await);
+        let longest = Duration::from_millis(200);
+        let began = || lock(&pass.turn).as_ref().map(|(_, began)| *began);
+        let first = began().unwrap();
+        let work = async {
+            tokio::time::sleep_until(first + longest / 2).await;
+            pass.wait_for(tokio::task::yield_now()).await;
+            let second = began().unwrap();
+            while began().is_some() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            second.elapsed()
+        };
+        let lasted = tokio::select! {
+            lasted = work => lasted,
+            never = pass.end_turns(longest) => match never {},
+        };
+        assert!(lasted >= longest, "it ended after {lasted:?}");
+    }
+
+    #[tokio::test]
     async fn a_pass_that_waits_for_a_machine_leaves_its_turn_to_others() {
         let context = context();
         let mut passes: Vec<Pass<'_>> = Vec::new();

@@ -169,18 +169,26 @@ async fn many_nodes_are_drained_in_turns_and_each_once() {
     );
     let cluster = ClusterView::default();
     let began = Arc::new(AtomicUsize::new(0));
-    for number in 0..1000 {
-        let (began, node) = (Arc::clone(&began), number.to_string());
-        assert!(!background.evicts(&cluster.uid, &node));
-        background.start_evict(&cluster, &node, async move {
-            began.fetch_add(1, SeqCst);
-            std::future::pending::<()>().await;
-        });
-        assert!(background.evicts(&cluster.uid, &node));
-    }
-    for _ in 0..10_000 {
-        tokio::task::yield_now().await;
-    }
-    let began = began.load(SeqCst);
-    assert!((1..CONCURRENT_PROBES / 2).contains(&began), "{began}");
+    let evicts = |number: usize| background.evicts(&cluster.uid, &number.to_string());
+    let drain_all = async || {
+        for number in 0..1000 {
+            let began = Arc::clone(&began);
+            background.start_evict(&cluster, &number.to_string(), async move {
+                began.fetch_add(1, SeqCst);
+                std::future::pending::<()>().await;
+            });
+            assert!(evicts(number));
+        }
+        for _ in 0..10_000 {
+            tokio::task::yield_now().await;
+        }
+        began.load(SeqCst)
+    };
+    assert!(!(0..1000).any(evicts));
+    let at_once = drain_all().await;
+    assert!((1..CONCURRENT_PROBES / 2).contains(&at_once), "{at_once}");
+    assert_eq!(drain_all().await, at_once, "what goes on begins again");
+    background.evict_only(&cluster.uid, &["7"].into());
+    let go_on: Vec<usize> = (0..1000).filter(|it| evicts(*it)).collect();
+    assert_eq!(go_on, [7]);
 }
