@@ -10,3 +10,4 @@ mod install;
 mod nix;
 mod readme;
 mod sandbox;
+mod ten_steps;
