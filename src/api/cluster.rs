@@ -106,7 +106,7 @@ pub struct ClusterSpec {
     #[schemars(transform = schema::text(&rules::GIT_REPO))]
     pub git_repo: Option<String>,
 
-    /// Branch, tag or commit of the repository. Default: that of NIO.
+    /// Branch, tag or commit of the repository. Default: that of NIO, which is `main`.
     #[serde(rename = "ref")]
     #[schemars(transform = schema::text(&rules::GIT_REF))]
     pub git_ref: Option<String>,

@@ -16,7 +16,7 @@ const MAX_NAME: usize = 253;
 pub enum Host {
     /// An address. IPv4 addresses in IPv6 form are taken as IPv4.
     Ip(IpAddr),
-    /// A name of letters, digits, hyphens and dots.
+    /// A name of letters, digits, hyphens and dots, and of underscores where they are allowed.
     Name(String),
 }
 
@@ -40,6 +40,15 @@ impl Host {
         let numeric_end = name.rsplit('.').next().is_some_and(is_number);
         (name.len() <= MAX_NAME && name.split('.').all(label) && !numeric_end)
             .then_some(Self::Name(name))
+    }
+
+    /// The same, where the name may hold underscores inside its labels: machines and git servers have such names.
+    #[must_use]
+    pub fn with_underscores(text: &str) -> Option<Self> {
+        Some(match Self::parse(&text.replace('_', "-"))? {
+            Self::Name(_) => Self::Name(canonical(text)),
+            address @ Self::Ip(_) => address,
+        })
     }
 
     /// The host as it stands in a URL: an IPv6 address in brackets.
@@ -100,7 +109,7 @@ impl Address {
 
 impl Form for Address {
     fn parse(text: &str) -> Option<Self> {
-        let is_plain = text.len() <= MAX_NAME && Host::parse(&text.replace('_', "-")).is_some();
+        let is_plain = text.len() <= MAX_NAME && Host::with_underscores(text).is_some();
         is_plain.then(|| Self(text.to_owned()))
     }
 }

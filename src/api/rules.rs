@@ -325,7 +325,7 @@ pub static DATA_PLANE: PoolRule = PoolRule {
 };
 /// A machine is asked for in both roles.
 pub const BOTH_ROLES_MESSAGE: &str =
-    "a machine can have one role only: take it out of controlPlane.machines or dataPlane.machines";
+    "a machine can have one role only: remove it from controlPlane.machines or dataPlane.machines";
 
 /// `spec.controlPlaneEndpoint.port`.
 pub const PORT: RangeInclusive<i64> = 1..=65535;

@@ -15,6 +15,9 @@ use super::observed::{GitQuestion, LedgerView, Observed};
 use super::output::Output;
 use super::settings::Settings;
 
+/// What NIO's own schema puts in place of a `ref` that is not set: NICO resolves the same.
+const DEFAULT_REF: &str = "main";
+
 /// What is pinned.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pin {
@@ -37,17 +40,18 @@ pub fn pin(observed: &Observed, spec: &ValidSpec, settings: &Settings, now: Time
     else {
         return Pin::default();
     };
+    let named = spec.git_ref.as_ref();
+    let git_ref = Some(named.map_or(DEFAULT_REF, String::as_str).to_owned());
     // One of another repository or ref says nothing of this one.
     let ledger = observed.ledger.ours();
     let held = ledger.and_then(|ledger| ledger.commit.as_ref());
-    let held = held.filter(|it| it.git_repo == *git_repo && it.git_ref == spec.git_ref);
+    let held = held.filter(|it| it.git_repo == *git_repo && it.git_ref == git_ref);
     let pinned = |commit: Commit| Pinned {
         git_repo: git_repo.clone(),
-        git_ref: spec.git_ref.clone(),
+        git_ref: git_ref.clone(),
         commit,
         since: held.map_or(now, |held| held.since),
     };
-    let named = spec.git_ref.as_ref();
     if let Some(commit) = named.and_then(|it| Commit::named_by(it)) {
         return Pin {
             target: Some(pinned(commit)),
@@ -56,7 +60,7 @@ pub fn pin(observed: &Observed, spec: &ValidSpec, settings: &Settings, now: Time
     }
     let question = GitQuestion {
         git_repo: git_repo.clone(),
-        git_ref: spec.git_ref.clone(),
+        git_ref: git_ref.clone(),
         credentials: spec.credentials.clone(),
         held: held.map(|held| held.commit.clone()),
     };
@@ -64,6 +68,7 @@ pub fn pin(observed: &Observed, spec: &ValidSpec, settings: &Settings, now: Time
     let answer = observed.resolved.as_ref();
     let answer = answer.filter(|it| it.question == question);
     let answer = answer.map(|it| it.answer.clone());
+    let defaults = defaults(spec);
     let (resolved, failure) = match answer {
         Some(Ok(commit)) => (Some(pinned(commit)), None),
         Some(Err(why)) => (None, Some(why)),
@@ -71,9 +76,12 @@ pub fn pin(observed: &Observed, spec: &ValidSpec, settings: &Settings, now: Time
     };
     let target = resolved.or_else(|| held.cloned());
     let unresolved = match (failure, &target) {
-        (Some(why), Some(held)) => Some(format!("{why}; the machines keep to {}", held.commit)),
-        (Some(why), None) => Some(format!("{why}; nothing is written before")),
-        (None, None) => Some("spec.ref is being resolved to a commit".to_owned()),
+        (Some(why), Some(held)) => Some(format!(
+            "{why}; the machines keep to {}{defaults}",
+            held.commit
+        )),
+        (Some(why), None) => Some(format!("{why}; nothing is written before{defaults}")),
+        (None, None) => Some(format!("spec.ref is being resolved to a commit{defaults}")),
         (None, Some(_)) => None,
     };
     Pin {
@@ -81,6 +89,19 @@ pub fn pin(observed: &Observed, spec: &ValidSpec, settings: &Settings, now: Time
         question: Some(question),
         unresolved: unresolved.map(|message| Cause::new(Reason::RefUnresolved, message)),
     }
+}
+
+/// Which fields of the spec are not set, and what that means here; as the end of a message.
+fn defaults(spec: &ValidSpec) -> String {
+    let fields = [
+        ("ref", DEFAULT_REF, spec.git_ref.is_none()),
+        ("refPolicy", "Pin", spec.ref_policy.is_none()),
+    ];
+    let fields = fields.into_iter().filter(|(_, _, absent)| *absent);
+    let fields = fields.map(|(field, value, _)| {
+        format!("; spec.{field} is not set, which means {value} with this NIO")
+    });
+    fields.collect()
 }
 
 impl Pin {

@@ -143,7 +143,7 @@ async fn exchange(
     known: &Arc<KnownHosts>,
     deadlines: &Deadlines,
 ) -> Result<Exchanged, SshError> {
-    let host = Host::parse(login.host).ok_or_else(|| {
+    let host = Host::with_underscores(login.host).ok_or_else(|| {
         let machine = login.machine.to_owned();
         SshError::Address { machine }
     })?;

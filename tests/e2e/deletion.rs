@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 over_both![
     a_ready_cluster_is_taken_down_in_order_and_its_machines_are_free,
     a_cluster_deleted_and_applied_again_is_another_one,
+    a_cluster_is_deleted_at_every_step_of_its_bring_up,
 ];
 
 /// Configurations first, and nothing that NIO needs for them before the last one is gone.
@@ -119,9 +120,8 @@ async fn a_cluster_deleted_and_applied_again_is_another_one(generation: Generati
 }
 
 /// D1: at once after it was applied, and after each of the first writes.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_is_deleted_at_every_step_of_its_bring_up() {
-    let case = Case::start().await;
+async fn a_cluster_is_deleted_at_every_step_of_its_bring_up(generation: Generation) {
+    let case = Case::of(generation, &nico()).await;
     case.world.machines_named(&["cp-01", "w-01"]).await;
     let steps = [
         "",

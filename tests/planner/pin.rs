@@ -112,6 +112,36 @@ fn nothing_is_sent_before_the_first_resolution() {
     assert_eq!(sent, Ok(Some(commit('a').to_string())));
 }
 
+/// NIO applies `main` where `ref` is not set, and NICO pins what NIO would apply. A person who set neither field learns what they mean.
+#[test]
+fn fields_that_are_not_set_mean_what_they_mean_to_nio() {
+    let mut operator = operator(Value::Null);
+    let asked = operator.pin().question.expect("the server is asked");
+    assert_eq!(asked.git_ref.as_deref(), Some("main"));
+    operator.answers(Err("there is no branch main"));
+    let message = |operator: &Operator| operator.pin().unresolved.unwrap().message;
+    let told = message(&operator);
+    for words in [
+        "there is no branch main",
+        "spec.ref is not set, which means main",
+        "spec.refPolicy is not set, which means Pin",
+    ] {
+        assert!(told.contains(words), "{told}");
+    }
+    operator.set(|spec| {
+        spec.git_ref = Some("main".to_owned());
+        spec.ref_policy = Some(nico::api::spec::RefPolicy::Pin);
+    });
+    operator.answers(Err("there is no branch main"));
+    assert!(!message(&operator).contains("is not set"));
+    // To write `main` down, or to take it out, changes nothing.
+    operator.answers(Ok(commit('a')));
+    assert!(operator.notes());
+    operator.set(|spec| spec.git_ref = None);
+    assert_eq!(operator.target(), Some(commit('a')));
+    assert!(!operator.notes());
+}
+
 #[test]
 fn the_last_resolved_commit_stays_the_target_while_the_server_is_away() {
     let mut operator = operator(json!("main"));
@@ -161,7 +191,7 @@ fn another_ref_or_repository_is_resolved_anew() {
     type Change = fn(&mut nico::api::spec::ValidSpec);
     let changes: [Change; 3] = [
         |spec| spec.git_ref = Some("other".to_owned()),
-        |spec| spec.git_ref = None,
+        |spec| spec.git_ref = Some("HEAD".to_owned()),
         |spec| spec.git_repo = Some("https://example.com/other.git".to_owned()),
     ];
     for change in changes {

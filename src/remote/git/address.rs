@@ -84,7 +84,7 @@ impl Place {
         usable.then_some(Self {
             transport,
             user: user.map(ToOwned::to_owned),
-            host: Host::parse(host)?,
+            host: Host::with_underscores(host)?,
             port: port.unwrap_or(transport.port()),
             path,
         })
@@ -163,6 +163,20 @@ mod tests {
                 "~bob/x",
             ),
             ("git://h.example/x", Transport::Git, None, "h.example", "/x"),
+            (
+                "https://Git_Server.lan/x",
+                Transport::Https,
+                None,
+                "git_server.lan",
+                "/x",
+            ),
+            (
+                "git@git_server:x",
+                Transport::Ssh,
+                Some("git"),
+                "git_server",
+                "x",
+            ),
             (
                 "git@h.example:a/b%20c",
                 Transport::Ssh,

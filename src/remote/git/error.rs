@@ -7,7 +7,7 @@ use crate::remote::ssh::{KeyError, SshError};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GitError {
     /// The repository's address is not a form that can be asked.
-    #[error("spec.gitRepo does not name a plain host and a path: mend it")]
+    #[error("spec.gitRepo does not name a plain host and a path: correct it")]
     Address,
     /// There is no connection.
     #[error("the git server at {at} does not answer ({why})")]

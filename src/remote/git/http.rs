@@ -146,7 +146,7 @@ impl Server<'_> {
                 .port_u16()
                 .map_or(String::new(), |it| format!(":{it}"));
             let plain = host.trim_matches(['[', ']']);
-            let to = Host::parse(plain).ok_or_else(malformed)?;
+            let to = Host::with_underscores(plain).ok_or_else(malformed)?;
             let repo = format!("{scheme}://{to}{port}/");
             let origin = Place::parse(&format!("{repo}x")).map(|it| it.origin());
             if origin != Some(self.place.origin()) {
