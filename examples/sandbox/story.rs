@@ -133,7 +133,7 @@ impl<'a> Story<'a> {
                     let is_free = if self.machines.contains_key(&machine) {
                         "is free again"
                     } else {
-                        "was given up without NIO, which has no Machine object of it"
+                        "is released without NIO: its Machine object is gone"
                     };
                     self.clock.tell(&format!("{cluster}: {machine} {is_free}"));
                 }

@@ -21,10 +21,10 @@ const WATCH_TIMEOUT: Duration = Duration::from_secs(300);
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConfigError {
     /// A kubeconfig that `KUBECONFIG` names.
-    #[error("KUBECONFIG names {path}, which {why}; mend the file or the variable")]
+    #[error("KUBECONFIG names {path}, which {why}; correct the file or the variable")]
     Named { path: String, why: String },
     /// The user's `~/.kube/config`.
-    #[error("the kubeconfig {path} {why}; mend it or name another one in KUBECONFIG")]
+    #[error("the kubeconfig {path} {why}; correct it, or name another one in KUBECONFIG")]
     Default { path: String, why: String },
     /// No kubeconfig, and not in a pod.
     #[error(

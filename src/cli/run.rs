@@ -154,7 +154,7 @@ enum StartError {
     Controller(#[from] RunError),
     #[error(transparent)]
     Lease(#[from] Lost),
-    #[error("the controller ended without being told to")]
+    #[error("the controller ended by itself")]
     Ended,
 }
 
@@ -259,7 +259,7 @@ async fn run(
     stop.send_replace(true);
     tokio::select! {
         result = &mut work => result?,
-        () = sleep(WORK_DEADLINE) => warn!("stopping with work unfinished; the next start takes it up"),
+        () = sleep(WORK_DEADLINE) => warn!("stopping with work unfinished; the next start continues it"),
         name = signals.next() => warn!("{name} again: stopping at once; the next start takes up what is unfinished"),
     }
     info!("stopped");

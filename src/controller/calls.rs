@@ -250,7 +250,7 @@ pub async fn patch<K: Object>(
     if is_cut(&body) {
         return Err(CallError::Unanswered {
             what: what::<K>(name),
-            why: "not written: it has more finalizers or owners than NICO keeps, and a write would take them off",
+            why: "not written: it has more finalizers or owners than NICO keeps, and a write would remove them",
         });
     }
     insist(&mut body, version);

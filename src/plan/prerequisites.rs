@@ -82,7 +82,7 @@ pub fn check(
         LedgerView::Foreign => Some(restored::foreign_ledger(observed)),
         LedgerView::Unreadable(error) => {
             let message = format!(
-                "ConfigMap {name}: {error}: restore the key, or delete the ConfigMap and NICO makes it again"
+                "ConfigMap {name}: {error}: restore the key, or delete the ConfigMap, and NICO creates it again"
             );
             Some((stalled, Cause::new(Reason::LedgerUnreadable, message)))
         }
@@ -183,7 +183,9 @@ pub fn secrets(observed: &Observed, prerequisites: &Prerequisites) -> (Secrets, 
                 output.wait(
                     ConditionType::MachinesAvailable,
                     Reason::SecretMissing,
-                    format!("Secret {name} is being deleted: once it is gone it is made again"),
+                    format!(
+                        "Secret {name} is being deleted: NICO creates it again once it is gone"
+                    ),
                 );
                 secrets.usable = false;
                 continue;
@@ -191,7 +193,7 @@ pub fn secrets(observed: &Observed, prerequisites: &Prerequisites) -> (Secrets, 
             SecretView::Leftover | SecretView::Terminating => (
                 Reason::JoinTokenLost,
                 format!(
-                    "Secret {name} was deleted by hand and only NICO's finalizer still holds it, while configurations refer to it: save its value, take the finalizer nico.homystack.com/in-use off, and create it again with that value and the annotation nico.homystack.com/adopt: {cluster}; nothing is written before, or until the cluster is deleted and applied again"
+                    "Secret {name} was deleted by hand and only NICO's finalizer still holds it, while configurations refer to it: save its value, remove the finalizer nico.homystack.com/in-use, and create it again with that value and the annotation nico.homystack.com/adopt: {cluster}; nothing is written before, or until the cluster is deleted and applied again"
                 ),
             ),
             SecretView::Absent => (

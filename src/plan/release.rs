@@ -44,7 +44,7 @@ fn next_step(observed: &Observed, now: Timestamp) -> Output {
     }
     if observed.nio.is_none() {
         let why = format!(
-            "the API server does not serve NIO's resources, so nobody can say which machines are still held: install NIO again; where it is gone for good, take the finalizer {CLUSTER_FINALIZER} off by hand"
+            "the API server does not serve NIO's resources, so NICO cannot tell which machines are still in use: install NIO again; if it is gone for good, remove the finalizer {CLUSTER_FINALIZER} by hand"
         );
         let mut output = waits(Reason::NIOMissing, Reason::NIOMissing, &why);
         output.look_for_missing();

@@ -51,7 +51,7 @@ pub fn held(node: &NodeView, now: Timestamp) -> Option<String> {
     };
     is_held.then(|| {
         format!(
-            "{what} {hold} it since {since}: where nobody is there any more who lets it go, run kubectl patch node {} --type=merge --patch='{{\"metadata\":{{\"finalizers\":null}}}}' in that cluster",
+            "{what} {hold} it since {since}: if the controller that set it is gone, run kubectl patch node {} --type=merge --patch='{{\"metadata\":{{\"finalizers\":null}}}}' in that cluster",
             node.name
         )
     })

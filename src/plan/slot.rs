@@ -120,7 +120,7 @@ pub(super) fn fence(known: &Known<'_>) -> Output {
         ConditionType::RollingOut,
         Reason::Fencing,
         format!(
-            "the ledger was made again: requests of before are waited for, up to {} seconds, before anything is changed",
+            "the ledger was created again: NICO waits up to {} seconds for older requests before it changes anything",
             known.late_requests.as_secs()
         ),
     );

@@ -89,6 +89,10 @@ async fn hostile_specs_are_refused_by_the_api_server_and_by_the_code_naming_the_
                         "{what}: the API server names {refusals:?}, not {field}"
                     ));
                 }
+                // A `pattern` beside a rule would refuse the same value once more, with a regular expression for a message.
+                if refusals.iter().any(|it| it.1.contains("should match")) {
+                    wrong.push(format!("{what}: a pattern refuses it: {refusals:?}"));
+                }
             }
         }
         match validate(name, spec) {

@@ -250,6 +250,13 @@ async fn its_commands_work_and_sigterm_ends_it() {
         "kubectl annotate machine edge-01 sandbox/is=off",
     );
     sandbox.read_until("Machine edge-01 goes away");
+    // NIO cannot free what it has no Machine object of.
+    play(&mut sandbox, "kubectl delete machine worker-02");
+    sandbox.read_until("Machine worker-02 deleted");
+    let one = r#"kubectl patch kcluster demo --type merge -p '{"spec":{"dataPlane":{"count":1}}}'"#;
+    let force = "kubectl annotate kcluster demo nico.homystack.com/force-release=worker-02";
+    play(&mut sandbox, &format!("{force} && {one}"));
+    sandbox.read_until("demo: worker-02 is released without NIO: its Machine object is gone");
     play(&mut sandbox, "kubectl apply -f mistake.yaml");
     sandbox.read_until("oops: not Ready: Machine egde-01 does not exist");
     let mark = sandbox.mark();

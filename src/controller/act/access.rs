@@ -108,7 +108,7 @@ impl Executor<'_> {
     async fn pin_host_key(&self) -> Result<(), ActError> {
         let cluster = &self.observed.cluster;
         let lines = self.context.background.host_key_lines(&cluster.uid);
-        let lines = lines.ok_or(ActError::Lost("the host keys are no longer at hand"))?;
+        let lines = lines.ok_or(ActError::Lost("the host keys are no longer known"))?;
         let added = |text: String| {
             let lines = lines.iter().map(|line| own_line(line));
             lines.fold(text, |text, line| with_added(&text, &line))
@@ -201,7 +201,7 @@ impl Executor<'_> {
             .context
             .background
             .fetched(&cluster.uid)
-            .ok_or(ActError::Lost("the kubeconfig is no longer at hand"))?;
+            .ok_or(ActError::Lost("the kubeconfig is no longer in memory"))?;
         let name = kubeconfig_name(&cluster.name);
         let mut metadata = self.child_meta(&name, false)?;
         if let Some(labels) = &mut metadata.labels {

@@ -248,7 +248,7 @@ impl Executor<'_> {
         let facts = ObjectFacts::of(object.meta());
         if only_leftover && !facts.deleting {
             self.forget(name);
-            return Err(ActError::Lost("what was left over was made again"));
+            return Err(ActError::Lost("what was left over was created again"));
         }
         let parting = parting(&facts, &self.observed.cluster);
         if parting == Parting::Untouched {

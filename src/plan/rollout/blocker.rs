@@ -351,7 +351,7 @@ fn why_unknown(workload: &WorkloadHealth) -> String {
         WorkloadHealth::NotReachable(why) => format!(
             "NICO cannot check the cluster through its own API ({why}); no machine is changed; where that is known to be harmless, set spec.rollout.nodeChecks: false"
         ),
-        WorkloadHealth::Answered(workload) if workload.nodes.is_some() => "their Nodes cannot be told by name or InternalIP, or their API servers do not say how they are; no machine is changed; where Nodes are named otherwise, set spec.rollout.nodeChecks: false".to_owned(),
+        WorkloadHealth::Answered(workload) if workload.nodes.is_some() => "no Node matches them by name or InternalIP, or their API servers do not say how they are; no machine is changed; where Nodes are named otherwise, set spec.rollout.nodeChecks: false".to_owned(),
         WorkloadHealth::Answered(workload) => {
             let mut untrusted = workload.untrusted.iter();
             let why = untrusted.next().map_or_else(String::new, |(machine, why)| {

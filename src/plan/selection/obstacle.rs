@@ -54,7 +54,7 @@ pub(super) fn configured_obstacle(machine: &MachineName) -> Obstacle {
         cause: Cause::new(
             Reason::MachineInUse,
             format!(
-                "Machine {machine} says hasConfiguration though no NixosConfiguration names it; list it under machines to take it all the same"
+                "Machine {machine} says hasConfiguration though no NixosConfiguration names it; list it under machines to use it anyway"
             ),
         ),
         kind: ObstacleKind::InUse(None),

@@ -293,7 +293,7 @@ pub enum KeyError {
     Unreadable,
     /// It has a passphrase.
     #[error(
-        "it is protected by a passphrase: take that off with `ssh-keygen -p`, or put another key into the Secret"
+        "it is protected by a passphrase: remove it with `ssh-keygen -p`, or put another key into the Secret"
     )]
     Encrypted,
     /// Its text or one of its numbers is too long to compute with.
