@@ -1,4 +1,4 @@
-//! Actions become API calls, each under its precondition. Nothing is chosen here: an action that cannot be carried out ends the pass.
+//! Carries out actions as API calls, each with its precondition. It makes no decisions: an action that fails ends the pass.
 
 mod access;
 mod children;
@@ -37,13 +37,13 @@ pub enum ActError {
     /// The operating system gave no randomness.
     #[error("the operating system gives no random bytes")]
     Randomness,
-    /// What the action needs is no longer at hand.
+    /// Something that the action needs is no longer available.
     #[error("{0}")]
     Lost(&'static str),
 }
 
 impl ActError {
-    /// Whether the next pass, from fresh reads, is all that is needed.
+    /// Whether another pass from fresh reads is enough to recover.
     #[must_use]
     pub fn is_stale(&self) -> bool {
         match self {
@@ -54,37 +54,37 @@ impl ActError {
     }
 }
 
-/// What came of an action.
+/// Outcome of an action.
 pub enum Outcome {
     /// It is done.
     Done,
     /// The cluster object was written.
     Cluster(Box<RawCluster>),
-    /// The entries of these machines were taken: the ledger as that left it.
+    /// The entries of these machines were taken; the ledger's version after that.
     Taken(Vec<MachineName>, Precondition),
 }
 
-/// Carries actions out for one cluster.
+/// Carries out actions for one cluster.
 pub struct Executor<'a> {
     /// The pass.
     pub pass: &'a Pass<'a>,
     /// The operator.
     pub context: &'a Context,
-    /// What the plan was made from.
+    /// The observed state from which the plan was made.
     pub observed: &'a Observed,
-    /// The same for work in the background, once some was started.
+    /// The same, shared with background work once some was started.
     shared: OnceLock<Arc<Observed>>,
-    /// The ledger that the plan rests on: as it was read, then as this executor wrote it.
+    /// The version of the ledger on which the plan is based: as it was read, then as this executor wrote it.
     ledger: Option<Precondition>,
     taken_up: TakenUp,
-    /// What it has claimed and not told yet.
+    /// Claimed machines for which no event was published yet.
     claimed: BTreeMap<Role, Vec<MachineName>>,
     /// What it has taken back of an earlier cluster, and not told yet.
     restored: Vec<String>,
 }
 
 impl<'a> Executor<'a> {
-    /// An executor of one plan.
+    /// An executor for one plan.
     #[must_use]
     pub fn new(pass: &'a Pass<'a>, observed: &'a Observed) -> Self {
         let ledger = match &observed.ledger {
@@ -103,7 +103,7 @@ impl<'a> Executor<'a> {
         }
     }
 
-    /// Carries one action out.
+    /// Carries out one action.
     pub async fn act(&mut self, action: &Action) -> Result<Outcome, ActError> {
         match action {
             Action::Finalizer(write) => return self.finalizer(write).await,
@@ -121,7 +121,7 @@ impl<'a> Executor<'a> {
                 ledger,
                 before,
             }) => self.end_entries(children, ledger, before).await?,
-            // Only what was planned under an entry is written under it.
+            // Disruptive writes are carried out by [`Self::disrupt`], with the entry for which they were planned.
             Action::Disrupt(_) => return Err(ActError::Lost("the entry is not in hand")),
             Action::Ledger(LedgerWrite::Create(ledger)) => self.create_ledger(ledger).await?,
             Action::Ledger(LedgerWrite::Update(version, ledger)) => {
@@ -161,7 +161,7 @@ impl<'a> Executor<'a> {
         )
     }
 
-    /// Whether the cluster is an object's controller.
+    /// Whether the cluster is the controller of an object.
     fn controls<K: kube::Resource>(&self, object: &K) -> bool {
         controller(object.meta()).is_some_and(|owner| owner.uid == self.observed.cluster.uid)
     }

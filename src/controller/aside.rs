@@ -1,12 +1,13 @@
-//! Work on a large cluster, which would hold an async thread for long.
+//! Work on a large cluster, which would block an async thread for long.
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
 
-/// Machines of a cluster above which planning may take a millisecond and more.
+/// Number of machines above which planning may take a millisecond or more.
 const LARGE: usize = 200;
 
-/// Does work that grows with the machines of a cluster. For many, the other tasks of this thread go on elsewhere meanwhile.
+/// Runs work whose cost grows with the machines of a cluster. If there are many, the other tasks of this thread move to other threads
+/// meanwhile.
 pub fn aside<T>(machines: usize, work: impl FnOnce() -> T) -> T {
     let can_move = || Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
     if machines > LARGE && can_move() {
@@ -24,7 +25,7 @@ mod tests {
 
     use super::*;
 
-    /// The one thread of the runtime does the work, and the task that it waits for runs all the same.
+    /// The runtime has one thread, which runs the work. The task for which the work waits must run all the same.
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn other_tasks_go_on_beside_the_work_on_a_large_cluster() {
         let work = async {

@@ -1,5 +1,5 @@
-//! Work that a pass must not wait for: fetching and verifying the kubeconfig, probing the cluster, evicting pods, and asking the git
-//! server. One broken machine holds up nothing else.
+//! Work that a pass must not wait for: fetching and verifying the kubeconfig, probing the cluster, evicting pods, and resolving refs. A
+//! broken machine does not delay other work.
 
 mod fetch;
 mod hosts;
@@ -44,15 +44,15 @@ use pace::Paces;
 use resolve::Resolution;
 use task::Task;
 
-/// The work for one cluster.
+/// The background work for one cluster.
 #[derive(Default)]
 struct Work {
     kubeconfig: Kubeconfig,
     probing: Task,
-    /// What the cluster last said of itself, and when.
+    /// The result of the last probe, and when it began.
     probed: Option<(Instant, WorkloadHealth)>,
     resolution: Resolution,
-    /// By Node: one that is held back does not hold up another.
+    /// By Node: a blocked drain does not delay another.
     evicting: BTreeMap<String, Task>,
 }
 
@@ -65,13 +65,13 @@ pub struct Background {
     work: Arc<AllWork>,
     wake: UnboundedSender<ObjectRef<RawCluster>>,
     logins: Arc<Logins>,
-    /// Questions to clusters go through this gate.
+    /// Limits requests to clusters.
     asking: Arc<Gate>,
-    /// Questions to git servers go through this one.
+    /// Limits requests to git servers.
     resolving: Arc<Gate>,
 }
 
-/// Where a task notes what it learned.
+/// Where a task stores its results.
 #[derive(Clone)]
 struct Notes {
     cluster: ObjectRef<RawCluster>,
@@ -81,7 +81,7 @@ struct Notes {
 }
 
 impl Notes {
-    /// Takes a note; where it is news, the cluster is looked at. A note of a cluster that is gone is lost.
+    /// Stores a result. If `take` returns that it is new, the cluster is reconciled. Results for a deleted cluster are dropped.
     fn note(&self, take: impl FnOnce(&mut Work) -> bool) {
         let Some(work) = self.work.upgrade() else {
             return;
@@ -93,7 +93,7 @@ impl Notes {
 }
 
 impl Background {
-    /// No work yet; `wake` is told which cluster has news.
+    /// Without work; `wake` receives each cluster that has a new result.
     #[must_use]
     pub fn new(
         client: kube::Client,
@@ -128,19 +128,19 @@ impl Background {
         lock(&self.work).retain(|uid, _| uids.contains(uid));
     }
 
-    /// How the fetch for a cluster stands under these circumstances, and the host keys of these machines.
+    /// The state of the fetch for a cluster under these circumstances, and of the host keys of these machines.
     #[must_use]
     pub fn fetch(&self, uid: &str, circumstances: &str, hosts: &ControlPlaneHosts) -> Fetch {
         self.with(uid, |work| work.kubeconfig.under(circumstances, hosts))
     }
 
-    /// What was fetched for a cluster.
+    /// The kubeconfig that was fetched for a cluster.
     #[must_use]
     pub fn fetched(&self, uid: &str) -> Option<Fetched> {
         self.with(uid, |work| work.kubeconfig.next.fetched.clone())
     }
 
-    /// The lines to be pinned for a cluster; `None` where nothing is to be written.
+    /// The host key lines to pin for a cluster; `None` if nothing has to be written.
     #[must_use]
     pub fn host_key_lines(&self, uid: &str) -> Option<Vec<String>> {
         self.with(uid, |work| {
@@ -149,12 +149,12 @@ impl Background {
         })
     }
 
-    /// The host keys are pinned.
+    /// Notes that the host keys are pinned.
     pub fn note_pinned(&self, uid: &str) {
         self.with(uid, |work| work.kubeconfig.note_pinned());
     }
 
-    /// Forgets what was seen under other pins.
+    /// Forgets what was read under other pins.
     pub fn discard_pins(&self, uid: &str) {
         self.with(uid, |work| {
             work.kubeconfig.hosts.discard();
@@ -162,7 +162,7 @@ impl Background {
         });
     }
 
-    /// Meets machines, unless that is being done.
+    /// Starts to read the host keys of machines, unless that is in progress.
     pub fn start_meet(&self, cluster: &ClusterView, spec: MeetSpec) {
         let (notes, client) = (self.notes(cluster), self.client.clone());
         let logins = Arc::clone(&self.logins);
@@ -174,7 +174,7 @@ impl Background {
         });
     }
 
-    /// Forgets what was fetched.
+    /// Forgets the fetched kubeconfig.
     pub fn discard(&self, uid: &str) {
         self.with(uid, |work| work.kubeconfig.discard());
     }
@@ -184,19 +184,19 @@ impl Background {
         self.with(uid, |work| work.kubeconfig.note_stored(digest));
     }
 
-    /// Whether it was another kubeconfig that was verified last.
+    /// Whether the last verification was of another kubeconfig.
     #[must_use]
     pub fn verified_another(&self, uid: &str, digest: &str) -> bool {
         self.with(uid, |work| work.kubeconfig.verified_another(digest))
     }
 
-    /// Whether the stored kubeconfig of that digest works, how often in a row it did not, and whether to verify it again.
+    /// Whether the stored kubeconfig with this digest works, how often in a row it failed, and whether to verify it again.
     #[must_use]
     pub fn works(&self, uid: &str, digest: &str) -> (Works, u32, bool) {
         self.with(uid, |work| work.kubeconfig.works(digest, self.resync))
     }
 
-    /// Fetches a kubeconfig, unless that is being done.
+    /// Starts to fetch a kubeconfig, unless that is in progress.
     pub fn start_fetch(&self, cluster: &ClusterView, spec: FetchSpec) {
         let (notes, client) = (self.notes(cluster), self.client.clone());
         let logins = Arc::clone(&self.logins);
@@ -213,7 +213,7 @@ impl Background {
         });
     }
 
-    /// Verifies the stored kubeconfig, unless that is being done.
+    /// Starts to verify the stored kubeconfig, unless that is in progress.
     pub fn start_verify(&self, cluster: &ClusterView) {
         let (notes, client) = (self.notes(cluster), self.client.clone());
         let (namespace, secret) = (cluster.namespace.clone(), kubeconfig_name(&cluster.name));
@@ -238,7 +238,7 @@ impl Background {
         self.with(&cluster.uid, |work| work.kubeconfig.verifying.start(verify));
     }
 
-    /// What a cluster last said of itself, and whether it is time to probe it again.
+    /// The result of the last probe of a cluster, and whether to probe it again.
     #[must_use]
     pub fn probed(&self, uid: &str) -> (WorkloadHealth, bool) {
         self.with(uid, |work| match &work.probed {
@@ -247,7 +247,7 @@ impl Background {
         })
     }
 
-    /// Asks a cluster now, and notes what it said. It may wait for others that are asked, but not for long: a pass waits for this.
+    /// Probes a cluster now, and notes the result. It waits for other probes only for a limited time, since a pass waits for it.
     pub async fn ask(
         &self,
         cluster: &ClusterView,
@@ -266,8 +266,7 @@ impl Background {
         Ok(health)
     }
 
-    /// A cluster that did not answer the last time, as far as all of its members go, waits for those that did: it may take as long as
-    /// a probe may.
+    /// A cluster waits for others if not all of its members answered the last time: its probe may take until the deadline.
     fn class(&self, cluster: &ClusterView) -> Class {
         let (health, _) = self.probed(&cluster.uid);
         if health.is_slow() {
@@ -277,7 +276,7 @@ impl Background {
         }
     }
 
-    /// The turn of a cluster to be asked something.
+    /// Waits for the turn of a cluster for a request.
     fn turn_to_ask(
         &self,
         cluster: &ClusterView,
@@ -288,7 +287,7 @@ impl Background {
         async move { asking.enter(&namespace, &name, class).await }
     }
 
-    /// Probes a cluster, unless that is being done; it is looked at again if the answer is another one.
+    /// Starts to probe a cluster, unless that is in progress. The cluster is reconciled if the result has changed.
     pub fn start_probe(
         &self,
         cluster: &ClusterView,
@@ -302,7 +301,7 @@ impl Background {
             let Some(probe) = probe.await else { return };
             notes.note(|work| {
                 let before = work.probed.as_ref();
-                // What was asked later may have been answered sooner.
+                // A later probe may have finished first.
                 if before.is_some_and(|(at, _)| *at >= began) {
                     return false;
                 }
@@ -322,7 +321,7 @@ impl Background {
         })
     }
 
-    /// Evicts the pods of a Node, unless that is being done. Each round waits for its turn with those that may take long.
+    /// Starts to evict the pods of a Node, unless that is in progress. Each round waits for its turn in the class of slow work.
     pub fn start_evict(
         &self,
         cluster: &ClusterView,
@@ -342,7 +341,7 @@ impl Background {
         });
     }
 
-    /// Ends what is being evicted from other Nodes than these.
+    /// Stops evictions from Nodes other than these.
     pub fn evict_only(&self, uid: &str, nodes: &BTreeSet<&str>) {
         self.with(uid, |work| {
             work.evicting
@@ -364,7 +363,7 @@ impl Background {
     }
 }
 
-/// Fetches until one is found that works; but for the first one, each machine is asked once.
+/// Fetches until a working kubeconfig is found. If one is stored already, one round over the machines is enough.
 async fn search(
     client: kube::Client,
     spec: FetchSpec,
@@ -380,7 +379,7 @@ async fn search(
         let ends = round.works() || spec.wanted != Wanted::First;
         notes.note(|work| {
             let kubeconfig = &mut work.kubeconfig;
-            // Where it was stopped meanwhile, what it brings is of other pins or another spec.
+            // If the search was stopped meanwhile, its result belongs to other pins or another spec.
             kubeconfig.next.fetching.is_current() && {
                 let news = kubeconfig.note_round(round);
                 news | (ends && kubeconfig.next.fetching.finish())

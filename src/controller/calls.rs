@@ -1,4 +1,4 @@
-//! API calls, and errors in words that hold nothing of what was sent.
+//! API calls, with errors whose messages contain nothing of the request bodies.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -18,37 +18,37 @@ use crate::api::nio::OnlyMetadata;
 use crate::api::text::shown;
 use crate::plan::writes::Precondition;
 
-/// A call that did not do what it should.
+/// A failed API call.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// A precondition did not hold, or the object exists already: something changed since it was read.
+    /// A precondition failed, or the object exists already: something changed since it was read.
     #[error("{0} changed since it was read")]
     Changed(String),
-    /// The object is not there.
+    /// The object does not exist.
     #[error("{0} does not exist")]
     Gone(String),
-    /// The API server refused.
+    /// The API server refused the request.
     #[error("{what}: the API server answered {code} {reason}")]
     Refused {
-        /// What was asked for.
+        /// The request, for messages.
         what: String,
         /// HTTP status.
         code: u16,
-        /// The machine-readable reason, one word.
+        /// The machine-readable reason.
         reason: String,
     },
-    /// No answer, or none that could be read. The write may or may not have taken effect.
+    /// There was no response, or it could not be decoded. A write may or may not have taken effect.
     #[error("{what}: {why}")]
     Unanswered {
-        /// What was asked for.
+        /// The request, for messages.
         what: String,
-        /// What went wrong, in NICO's words.
+        /// What went wrong.
         why: &'static str,
     },
 }
 
 impl CallError {
-    /// The error for an answer of that HTTP status.
+    /// The error for a response with this HTTP status.
     #[must_use]
     pub fn refused(what: String, code: u16, reason: &str) -> Self {
         let is_plain = char::is_ascii_alphanumeric;
@@ -63,7 +63,7 @@ impl CallError {
         }
     }
 
-    /// Whether the next pass, from fresh reads, is all that is needed.
+    /// Whether another pass from fresh reads is enough to recover.
     #[must_use]
     pub fn is_stale(&self) -> bool {
         matches!(self, Self::Changed(_) | Self::Gone(_))
@@ -79,7 +79,7 @@ pub async fn call<T>(
         .map_err(|error| explain(shown(&what.into()), &error))
 }
 
-/// Only the status code and the reason are taken over: a message may quote what was sent.
+/// Translates an error. Only status code and reason are kept: the message may quote the request.
 fn explain(what: String, error: &kube::Error) -> CallError {
     let unanswered = |what, why| CallError::Unanswered { what, why };
     match error {
@@ -104,7 +104,7 @@ fn explain(what: String, error: &kube::Error) -> CallError {
     }
 }
 
-/// Bound of every type that is read and written here.
+/// Bounds for the types that are read and written here.
 pub trait Object: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned {}
 impl<K: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned> Object for K {}
 
@@ -112,18 +112,18 @@ fn what<K: Object>(name: &str) -> String {
     format!("{} {name}", K::kind(&()))
 }
 
-/// GET; `None` where there is no such object.
+/// GET; `None` if the object does not exist.
 pub async fn get_opt<K: Object>(api: &Api<K>, name: &str) -> Result<Option<K>, CallError> {
     call(what::<K>(name), api.get_opt(name)).await
 }
 
-/// LIST of one object, for what may be listed but not read by name; `None` where there is no such object.
+/// LIST of one object, for kinds that NICO may list but not get; `None` if the object does not exist.
 pub async fn list_one<K: Object>(api: &Api<K>, name: &str) -> Result<Option<K>, CallError> {
     let of_that_name = ListParams::default().fields(&format!("metadata.name={name}"));
     Ok(list_where(api, &of_that_name).await?.pop())
 }
 
-/// LIST, not from the API server's cache. All pages show one moment.
+/// LIST, not from the API server's cache. All pages are from one snapshot.
 pub async fn list_where<K: Object>(api: &Api<K>, which: &ListParams) -> Result<Vec<K>, CallError> {
     let mut all = Vec::new();
     let mut page = Some(which.clone().limit(PAGE));
@@ -135,8 +135,8 @@ pub async fn list_where<K: Object>(api: &Api<K>, which: &ListParams) -> Result<V
     Ok(all)
 }
 
-/// LIST of the metadata of objects, not from the API server's cache. It goes by pages, of which nothing is kept here. All pages
-/// show one moment.
+/// LIST of the metadata of objects, not from the API server's cache. It passes each object to `take` and keeps none. All pages are from one
+/// snapshot.
 pub async fn list_metadata<K: Object>(
     api: &Api<K>,
     which: &ListParams,
@@ -154,8 +154,8 @@ pub async fn list_metadata<K: Object>(
     Ok(())
 }
 
-/// What a page shows, and what asks for the next one, if there is one. One that is longer than an answer may be shows nothing, and is
-/// asked for again with fewer objects.
+/// The objects of a page, and the parameters for the next one, if there is one. A page that is longer than a response may be returns no
+/// objects, and is requested again with fewer.
 fn turned<K: Object, T: Clone>(
     asked: ListParams,
     answer: kube::Result<ObjectList<T>>,
@@ -170,20 +170,20 @@ fn turned<K: Object, T: Clone>(
     Ok((list.items, next))
 }
 
-/// Whether a call failed because its answer is longer than NICO reads.
+/// Whether a call failed because its response is longer than NICO reads.
 #[must_use]
 pub fn is_too_long(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Service(error) if error.is::<TooLong>())
 }
 
-/// How many objects a page has that is asked for again since it was too long; `None` where it had one alone. Five of the largest
-/// objects that etcd stores are shorter than an answer may be.
+/// How many objects to request instead of a page that was too long; `None` if it was only one. Five of the largest objects that etcd stores
+/// fit into a response.
 #[must_use]
 pub fn fewer(limit: u32) -> Option<u32> {
     (limit > 1).then(|| (limit / 10).max(1))
 }
 
-/// What asks for the page behind this one; `None` where it is the last.
+/// Parameters for the next page; `None` if this is the last.
 fn next_page<T: Clone>(asked: &ListParams, list: &ObjectList<T>) -> Option<ListParams> {
     let token = list.metadata.continue_.as_ref();
     let token = token.filter(|token| !token.is_empty())?;
@@ -199,7 +199,7 @@ async fn metadata_page<K: Object>(
     api.clone().into_client().request(request).await
 }
 
-/// How many objects there are, in one short LIST that is not from the API server's cache; `None` where the answer does not say.
+/// How many objects there are, from one short LIST that is not from the API server's cache; `None` if the response does not say.
 pub async fn count<K: Object>(api: &Api<K>) -> Result<Option<usize>, CallError> {
     let one = ListParams::default().limit(1);
     let list = listed::<K, _>(metadata_page(api, &one).await)?;
@@ -211,7 +211,7 @@ pub async fn count<K: Object>(api: &Api<K>) -> Result<Option<usize>, CallError> 
         .map(|others| others + list.items.len()))
 }
 
-/// What is not served at all is no empty list, nor a sign that something changed.
+/// A kind that is not served is an error, neither an empty list nor a sign that something changed.
 fn listed<K: Object, T>(list: kube::Result<T>) -> Result<T, CallError> {
     let what = format!("list of {}", K::plural(&()));
     list.map_err(|error| match explain(what, &error) {
@@ -240,7 +240,7 @@ pub async fn create<K: Object + Serialize>(api: &Api<K>, object: &K) -> Result<K
     .await
 }
 
-/// JSON merge patch that insists on uid and resourceVersion.
+/// JSON merge patch with uid and resourceVersion as preconditions.
 pub async fn patch<K: Object>(
     api: &Api<K>,
     name: &str,
@@ -253,7 +253,7 @@ pub async fn patch<K: Object>(
             why: "not written: it has more finalizers or owners than NICO keeps, and a write would remove them",
         });
     }
-    insist(&mut body, version);
+    set_precondition(&mut body, version);
     call(
         what::<K>(name),
         api.patch(name, &PatchParams::apply_manager(), &Patch::Merge(body)),
@@ -261,14 +261,14 @@ pub async fn patch<K: Object>(
     .await
 }
 
-/// JSON merge patch of the status, under the same preconditions.
+/// JSON merge patch of the status, with the same preconditions.
 pub async fn patch_status<K: Object>(
     api: &Api<K>,
     name: &str,
     version: &Precondition,
     mut body: serde_json::Value,
 ) -> Result<K, CallError> {
-    insist(&mut body, version);
+    set_precondition(&mut body, version);
     call(
         what::<K>(name),
         api.patch_status(name, &PatchParams::apply_manager(), &Patch::Merge(body)),
@@ -276,7 +276,7 @@ pub async fn patch_status<K: Object>(
     .await
 }
 
-/// DELETE of exactly this version; gone already is as good.
+/// DELETE of exactly this version. An object that is gone already is no error.
 pub async fn delete<K: Object>(
     api: &Api<K>,
     name: &str,
@@ -295,19 +295,19 @@ pub async fn delete<K: Object>(
     }
 }
 
-/// Whether a list that a patch writes as a whole is not all of what was read.
+/// Whether the patch replaces a list of which only a part was kept.
 fn is_cut(body: &serde_json::Value) -> bool {
     ["finalizers", "ownerReferences"]
         .iter()
         .any(|list| body["metadata"][list].to_string().contains(CUT))
 }
 
-fn insist(body: &mut serde_json::Value, version: &Precondition) {
+fn set_precondition(body: &mut serde_json::Value, version: &Precondition) {
     body["metadata"]["uid"] = version.uid.clone().into();
     body["metadata"]["resourceVersion"] = version.resource_version.clone().into();
 }
 
-/// The field manager, without the forms that only server-side apply takes.
+/// Parameters with the field manager.
 trait Manager {
     fn apply_manager() -> Self;
 }

@@ -1,6 +1,6 @@
-//! The client of the API server: every call is bounded as a whole, from its first byte to the last of its answer, and the API
-//! server is told to give it up by then, too: a write that NICO no longer waits for must not land long after. Answers are bounded in
-//! depth and in length, and few long ones are held at the same time. With leader election only the leader's writes are sent.
+//! The client of the API server. Every call has a timeout, from its first byte to the last byte of the response. The API server gets the
+//! same timeout, so that a write does not land long after NICO stopped waiting. Responses are limited in depth and length, and only a few
+//! long ones are held at the same time. With leader election, only the leader's writes are sent.
 
 pub mod depth;
 
@@ -23,30 +23,31 @@ use super::leader::term::Term;
 use super::metrics::Metrics;
 use depth::Depth;
 
-/// An answer that did not come in time.
+/// The response did not arrive in time.
 #[derive(Debug, thiserror::Error)]
 #[error("no answer within {} s", .0.as_secs())]
 pub struct NoAnswer(Duration);
 
-/// Most bytes of an answer that is no watch. etcd stores objects of 1.5 MB, and a byte of them becomes at most six in JSON.
+/// Most bytes of a response that is not a watch. etcd stores objects of up to 1.5 MB, and a byte takes at most six in JSON.
 pub const LONGEST_ANSWER: usize = 10 * 1024 * 1024;
-/// Most bytes of an answer that waits for no other. An object of NICO's or NIO's is shorter, a page of them often longer.
+/// Most bytes of a short response, which does not wait for others. Objects of NICO and NIO are shorter, a page of them is often longer.
 const SHORT_ANSWER: usize = 256 * 1024;
-/// Longer answers that are held at the same time, until they are decoded: together at most as long as this many of the longest.
+/// How many longer responses are held at the same time until they are decoded. Their total length is at most this many times
+/// [`LONGEST_ANSWER`].
 const LONG_ANSWERS: usize = 4;
 
-/// An answer that is longer than [`LONGEST_ANSWER`].
+/// The response is longer than [`LONGEST_ANSWER`].
 #[derive(Debug, thiserror::Error)]
 #[error("the answer is longer than {LONGEST_ANSWER} bytes")]
 pub struct TooLong;
 
-/// A write that was not sent since this process does not lead, or does not know any more that it does.
+/// A write was not sent, since this process does not lead, or is no longer sure that it does.
 #[derive(Debug, thiserror::Error)]
 #[error("not sent: this process does not lead")]
 pub struct NotLeading;
 
-/// A client whose calls take at most `longest` each. A watch has to begin in that time; it may last. With a `term`, nothing is written
-/// outside of it.
+/// A client whose calls take at most `longest` each. A watch has to begin in that time, and may last longer. With a `term`, nothing is
+/// written outside of it.
 pub fn bounded(
     config: Config,
     longest: Duration,
@@ -67,9 +68,9 @@ pub fn bounded(
 struct BoundedCalls<S> {
     inner: S,
     longest: Duration,
-    /// Room for long answers.
+    /// Permits for long responses.
     long_answers: Arc<Semaphore>,
-    /// When writes may be sent; absent: always.
+    /// When writes may be sent; `None`: always.
     term: Option<Term>,
     metrics: Arc<Metrics>,
 }
@@ -129,7 +130,7 @@ where
     }
 }
 
-/// The bytes of an answer, and its room among the long ones where it is one. What waits for room stays with the API server.
+/// The bytes of a response, and its permit if it is long. A response that waits for a permit is not read further.
 async fn collect(
     mut body: Box<DynBody>,
     long_answers: Arc<Semaphore>,
@@ -151,7 +152,7 @@ async fn collect(
     Ok((bytes.into(), room))
 }
 
-/// The same request with the API server's own parameter `timeout`.
+/// Adds the API server's own parameter `timeout` to a request.
 fn within(mut request: Request<Body>, longest: Duration) -> Request<Body> {
     let mut parts = request.uri().clone().into_parts();
     if let Some(whole) = &parts.path_and_query {
@@ -177,7 +178,7 @@ mod tests {
 
     use super::*;
 
-    /// What becomes of a call that begins to answer after `head`, and whose answer never ends.
+    /// The outcome of a call whose response begins after `head` and never ends.
     async fn call(uri: &str, head: Duration) -> Result<(), BoxError> {
         let answer = move |_| async move {
             tokio::time::sleep(head).await;
@@ -217,7 +218,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_api_server_is_told_how_long_to_try_but_for_watches() {
-        for (uri, told) in [
+        for (uri, expected) in [
             ("/api/v1/pods", "/api/v1/pods?timeout=1500ms"),
             (
                 "/api/v1/pods?&limit=5",
@@ -227,7 +228,7 @@ mod tests {
         ] {
             let service = BoundedCalls {
                 inner: service_fn(move |request: Request<Body>| async move {
-                    assert_eq!(request.uri(), told);
+                    assert_eq!(request.uri(), expected);
                     let empty = Full::new(Bytes::new());
                     let body: Box<DynBody> = Box::new(empty.map_err(BoxError::from));
                     Ok::<_, BoxError>(Response::new(body))
@@ -268,7 +269,7 @@ mod tests {
         }
     }
 
-    /// An answer of so many frames of 64 KiB, and how many of them are taken.
+    /// A response of this many frames of 64 KiB, and a count of those that were read.
     fn long(frames: usize) -> (Box<DynBody>, Arc<std::sync::atomic::AtomicUsize>) {
         let taken = Arc::<std::sync::atomic::AtomicUsize>::default();
         let count = Arc::clone(&taken);
@@ -295,7 +296,7 @@ mod tests {
         assert_eq!(taken, most + 1);
     }
 
-    /// A namespace has 192 Secrets read at the same time, of 1.5 MB each.
+    /// One namespace may cause 192 Secrets of 1.5 MB each to be read at the same time.
     #[tokio::test]
     async fn few_long_answers_are_held_until_they_are_decoded() {
         let service = || BoundedCalls {

@@ -1,11 +1,11 @@
-//! The time, as Kubernetes writes it, and how much of it has passed. The wall clock can be set, and the monotonic one stands still
-//! while a machine is suspended: each wait goes by the clock by which less has passed, the age of a decision by the other.
+//! The current time, and how much time has passed. The wall clock can be set, and the monotonic clock stops while a machine is suspended.
+//! So a wait uses the clock by which less time has passed, and the age of a decision the one by which more has passed.
 
 use std::time::{Duration, Instant, SystemTime};
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Now, cut to whole seconds.
+/// The current time in whole seconds, the resolution of Kubernetes timestamps.
 #[must_use]
 pub fn now() -> Timestamp {
     Timestamp::from_second(Timestamp::now().as_second()).unwrap_or(Timestamp::UNIX_EPOCH)
@@ -28,10 +28,11 @@ impl Began {
         }
     }
 
-    /// When it began, as a wait that ends `now` has to take it: never so early that a wall clock which was set ahead shortens it.
+    /// When the wait began, seen from `now`. If the wall clock was set ahead, it is later than noted, so that the wait does not become
+    /// shorter.
     #[must_use]
     pub fn as_seen(&self, now: Timestamp) -> Timestamp {
-        // Both are cut to whole seconds.
+        // Both timestamps are in whole seconds.
         let longest = self.steady.elapsed().saturating_add(Duration::from_secs(1));
         let longest = SignedDuration::try_from(longest).unwrap_or(SignedDuration::MAX);
         let earliest = now.checked_sub(longest).unwrap_or(Timestamp::MIN);
@@ -39,7 +40,7 @@ impl Began {
     }
 }
 
-/// When a decision was taken up, by both clocks.
+/// When a decision was made, by both clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct TakenUp {
     wall: SystemTime,
@@ -56,7 +57,7 @@ impl TakenUp {
         }
     }
 
-    /// So long ago by the wall clock, as it is after the machine was suspended.
+    /// This long ago by the wall clock only, as after the machine was suspended.
     #[cfg(test)]
     pub(super) fn long_ago(age: Duration) -> Self {
         Self {
@@ -65,7 +66,7 @@ impl TakenUp {
         }
     }
 
-    /// How old the decision is at the most: time in which the machine was suspended counts.
+    /// The age of the decision, including time in which the machine was suspended.
     #[must_use]
     pub fn age(&self) -> Duration {
         let wall = self.wall.elapsed().unwrap_or_default();

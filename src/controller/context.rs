@@ -1,5 +1,5 @@
-//! What all passes share: the stores, what is remembered, and whom a change concerns. Nothing in here is needed for being
-//! right: it may be lost at any time.
+//! What all passes share: the stores, the memory, and which clusters a change affects. Correctness does not depend on it: it may be lost at
+//! any time.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -37,49 +37,49 @@ use crate::plan::observed::controller;
 
 /// What all passes share.
 pub struct Context {
-    /// When this process began to work.
+    /// When this process started.
     pub(crate) started: Instant,
     /// The API server.
     pub client: Client,
-    /// Flags.
+    /// The settings from the flags.
     pub settings: OperatorSettings,
-    /// What the watches have shown.
+    /// Objects from the watches.
     pub stores: Stores,
     /// Objects read by name.
     pub named: Arc<NamedReads>,
-    /// SSH and the workload's API.
+    /// Background work: SSH, workload clusters and git servers.
     pub background: Background,
-    /// Whose pass begins.
+    /// Decides which pass begins next.
     pub(crate) gate: Gate,
     /// Kubernetes Events.
     pub events: Events,
-    /// What is counted.
+    /// Metrics.
     pub(crate) metrics: Arc<Metrics>,
-    /// What is remembered of each cluster.
+    /// The memory of each cluster.
     pub(crate) memories: Arc<Memories>,
-    /// Whom a change of a Machine concerns.
+    /// Which clusters a change of a Machine affects.
     pub(crate) interests: Interests,
     wake: UnboundedSender<ObjectRef<RawCluster>>,
     clusters: ClusterStore<RawCluster>,
     health: Arc<Readiness>,
     nio: tokio::sync::Mutex<Detected>,
-    /// Whether an NIO was found that applies by Jobs.
+    /// Whether a generation of NIO was found that applies by Jobs.
     by_jobs: watch::Sender<bool>,
 }
 
-/// Which NIO was found, and when.
+/// The generation of NIO that was found, and when.
 #[derive(Clone, Debug, Default)]
 struct Detected {
     at: Option<Instant>,
     generation: Option<Generation>,
-    /// Looks in a row that found none.
+    /// Lookups in a row that found none.
     misses: u8,
-    /// When the last look failed, and why.
+    /// When the last lookup failed, and why.
     failed: Option<(Instant, calls::CallError)>,
 }
 
 impl Context {
-    /// A context that has seen nothing yet; `wake` has a cluster looked at, `clusters` is the Controller's own store.
+    /// An empty context. `wake` triggers a pass for a cluster, `clusters` is the Controller's own store.
     #[must_use]
     pub fn new(
         client: Client,
@@ -114,21 +114,21 @@ impl Context {
         }
     }
 
-    /// Another cluster, as the watch has shown it.
+    /// Another cluster, from the watch.
     #[must_use]
     pub fn cluster(&self, namespace: &str, name: &str) -> Option<Arc<RawCluster>> {
         self.clusters.get(&ObjectRef::new(name).within(namespace))
     }
 
-    /// Has a cluster looked at again.
+    /// Triggers a pass for a cluster.
     pub fn wake(&self, cluster: ObjectRef<RawCluster>) {
         // The receiver lives as long as the controller.
         let _ = self.wake.send(cluster);
     }
 
-    /// Which NIO is there, looked up again every resync, and sooner while there is none.
+    /// The installed generation of NIO. It is looked up every resync, and more often while there is none.
     pub(crate) async fn nio(&self) -> Result<Option<Generation>, calls::CallError> {
-        // One lookup at a time: those who wait take its answer.
+        // Only one lookup runs at a time. Callers that wait use its result.
         let mut detected = self.nio.lock().await;
         let known = detected.clone();
         let age = if known.generation.is_some() && known.misses == 0 {
@@ -145,9 +145,12 @@ impl Context {
             return Err(error.clone());
         }
         let found = detect::detect(&self.client, self.settings.nio).await;
-        detected.failed = found.as_ref().err().map(|it| (Instant::now(), it.clone()));
+        detected.failed = found
+            .as_ref()
+            .err()
+            .map(|error| (Instant::now(), error.clone()));
         let found = found?;
-        // An API server that starts may not publish a schema yet that it serves a moment later.
+        // A starting API server may publish its schemas late, so a single miss does not count.
         let misses = if found.is_some() {
             0
         } else {
@@ -162,7 +165,7 @@ impl Context {
                 warn!("no NIO found: the API server serves none of its resources");
             }
         }
-        if generation.is_some_and(|it| nio::of(it).works_by_jobs()) {
+        if generation.is_some_and(|generation| nio::of(generation).works_by_jobs()) {
             self.by_jobs.send_replace(true);
         }
         *detected = Detected {
@@ -175,7 +178,7 @@ impl Context {
         Ok(generation)
     }
 
-    /// Forgets clusters that went without a word, and what was read by name too long ago.
+    /// Forgets clusters whose deletion was not seen, and expired reads by name.
     fn tidy(&self) {
         let live: BTreeSet<String> = self
             .clusters
@@ -188,7 +191,7 @@ impl Context {
         self.named.expire();
     }
 
-    /// Takes a watch event of a cluster in.
+    /// Applies a watch event of a cluster.
     pub(super) fn take_cluster(&self, event: &Event<RawCluster>) {
         let spec = |cluster: &RawCluster| lock(&self.memories.of(cluster)).spec(cluster).ok();
         self.interests.apply(event, spec);
@@ -200,7 +203,7 @@ impl Context {
         }
     }
 
-    /// Takes a watch event of a Machine in; the clusters that it concerns.
+    /// Applies a watch event of a Machine; returns the affected clusters.
     pub(super) fn take_machine(&self, event: Event<Machine>) -> Vec<ObjectRef<RawCluster>> {
         let touched = self.stores.machines.apply(event);
         self.health
@@ -208,7 +211,7 @@ impl Context {
         each_once(touched.iter().map(|machine| self.of_machine(machine)))
     }
 
-    /// Takes a watch event of a configuration in; the clusters that it concerns.
+    /// Applies a watch event of a configuration; returns the affected clusters.
     pub(super) fn take_configuration(
         &self,
         event: Event<NixosConfiguration>,
@@ -216,10 +219,15 @@ impl Context {
         let touched = self.stores.configurations.apply(event);
         self.health
             .set(mark::CONFIGURATIONS, self.stores.configurations.is_ready());
-        each_once(touched.iter().map(|it| self.of_configuration(it)))
+        each_once(
+            touched
+                .iter()
+                .map(|configuration| self.of_configuration(configuration)),
+        )
     }
 
-    /// Waits until an NIO is found that applies by Jobs: no other makes the objects that are watched then.
+    /// Waits until a generation of NIO is found that applies by Jobs. Other generations do not create the objects that are watched from
+    /// then on.
     pub(super) fn until_by_jobs(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut by_jobs = self.by_jobs.subscribe();
         async move {
@@ -228,7 +236,7 @@ impl Context {
         }
     }
 
-    /// Takes a watch event of a Job in, or of an object between it and its configuration; the clusters that it concerns.
+    /// Applies a watch event of a Job, or of an object between it and its configuration; returns the affected clusters.
     pub(super) fn take_work<K: kube::Resource<DynamicType = ()>>(
         &self,
         store: fn(&JobStores) -> &Store<K>,
@@ -243,12 +251,15 @@ impl Context {
             };
             let uid = work.configuration_over(&namespace, &owner.uid);
             let configurations = self.stores.configurations.find(&namespace, &uid_key(&uid));
-            let owners = configurations.iter().filter_map(|held| owner_of(held));
+            let owners = configurations
+                .iter()
+                .filter_map(|configuration| owner_of(configuration));
             owners.collect()
         }))
     }
 
-    /// Sets the readiness marks that no event sets. Never ends: readiness must not wait for the first cluster.
+    /// Sets the readiness marks that no event sets. Never ends. Readiness must not depend on a cluster being there, whose passes would set
+    /// them.
     pub(super) async fn watch_readiness(&self) {
         if self.clusters.wait_until_ready().await.is_ok() {
             self.health.set(mark::CLUSTERS, true);
@@ -272,13 +283,15 @@ impl Context {
         let machines = of_its_name.into_iter().chain(named_in_it);
         let concerned = machines.flat_map(|machine| {
             let object = self.stores.machines.get(&namespace, &machine);
-            let labels = object.as_ref().and_then(|it| labels(&it.metadata));
+            let labels = object
+                .as_ref()
+                .and_then(|machine| labels(&machine.metadata));
             self.concerned(&namespace, &machine, labels)
         });
         concerned.chain(owner_of(configuration)).collect()
     }
 
-    /// The clusters that a change of a machine concerns: those that wait for it, and the one that has it.
+    /// The clusters that a change of a Machine affects: those that wait for it, and the one to which it belongs.
     fn concerned(
         &self,
         namespace: &str,
@@ -286,13 +299,13 @@ impl Context {
         labels: Option<&BTreeMap<String, String>>,
     ) -> Vec<ObjectRef<RawCluster>> {
         let mut clusters = self.interests.concerned(namespace, machine, labels);
-        let held = self.stores.configurations.get(namespace, machine);
-        clusters.extend(held.and_then(|held| owner_of(&held)));
+        let configuration = self.stores.configurations.get(namespace, machine);
+        clusters.extend(configuration.and_then(|configuration| owner_of(&configuration)));
         clusters
     }
 }
 
-/// Each cluster once: a list of thousands of Machines concerns the same clusters again and again.
+/// Removes duplicates: a list of thousands of Machines affects the same few clusters.
 fn each_once(
     concerned: impl Iterator<Item = Vec<ObjectRef<RawCluster>>>,
 ) -> Vec<ObjectRef<RawCluster>> {
@@ -306,7 +319,7 @@ fn owner_of(configuration: &NixosConfiguration) -> Option<ObjectRef<RawCluster>>
     let name = match owner {
         Some(owner) if owner.kind == "KubernetesCluster" => &owner.name,
         Some(_) => return None,
-        // One that lost its owner by hand still says whose it is.
+        // If someone removed the owner reference, the label still names the cluster.
         None => configuration.labels().get(CLUSTER_LABEL)?,
     };
     Some(ObjectRef::new(name).within(&configuration.namespace().unwrap_or_default()))

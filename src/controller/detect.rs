@@ -1,4 +1,4 @@
-//! Which NIO is there: told by the schema that the API server publishes.
+//! Finds the installed generation of NIO by the schema that the API server publishes.
 
 use hyper::Request;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use crate::plan::nio;
 
 const PATH: &str = "/openapi/v3/apis/nio.homystack.com/v1alpha1";
 
-/// The generation of NIO whose resources are served, the chosen one where one is; `None` where none is.
+/// The generation of NIO whose resources are served; `chosen` if the flag sets it. `None` if no NIO is served.
 pub async fn detect(
     client: &kube::Client,
     chosen: Option<Generation>,
@@ -30,7 +30,7 @@ fn http_request() -> Result<Request<Vec<u8>>, hyper::http::Error> {
     Request::get(PATH).body(Vec::new())
 }
 
-/// The generation whose `Machine` the schema shows.
+/// The generation of NIO to which the schema of `Machine` belongs.
 fn generation(document: &Value) -> Option<Generation> {
     let schemas = document.get("components")?.get("schemas")?.as_object()?;
     let machine = schemas.values().find(|schema| {

@@ -1,4 +1,4 @@
-//! Kubernetes Events: what a person would want to see in `kubectl describe`.
+//! Kubernetes Events, as shown in `kubectl describe`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,48 +16,48 @@ use crate::plan::observed::ClusterView;
 /// Most bytes of an event's note (Kubernetes API reference, `Event`: 1 kB).
 const MAX_NOTE: usize = 1024;
 
-/// Something that happened to a cluster.
+/// Something about a cluster that is published as an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Happening {
-    /// Machines got their first configuration, in one pass.
+    /// Machines were claimed, in one pass.
     Claimed(Vec<MachineName>, Role),
     /// What an earlier cluster of this name left was taken back.
     TakenBack(Vec<String>),
-    /// NIO applied what a machine holds.
+    /// NIO applied the configuration of a machine.
     Confirmed(String),
-    /// A configuration was written again.
+    /// A configuration was updated.
     Updating(MachineName),
-    /// A Node left over of a machine was deleted, by its name.
+    /// The leftover Node of a machine was deleted: its name.
     NodeDeleted(MachineName, String),
     /// The Node of a machine that leaves is made unschedulable, and its pods are evicted.
     Draining(MachineName, String),
-    /// The machine stays after all, and its Node is as it was before.
+    /// The drain was undone, since the machine stays.
     Undrained(MachineName, String),
-    /// A machine left, and its Node is not touched: a person deletes it.
+    /// A machine left, and a user has to delete its Node.
     NodeStays(MachineName),
     /// A machine left a control plane without Nodes: a person looks whether etcd still has its member.
     MemberStays(MachineName),
-    /// NIO's finalizers were taken off a configuration, as a person asked.
+    /// NIO's finalizers were removed from a configuration, as the user requested.
     Forced(String),
-    /// NIO let go of a machine that still says it is configured.
+    /// NIO released a machine that still reports that it is configured.
     LeftBehind(MachineName),
-    /// A machine of a control plane of so many is changed, which cannot keep its quorum meanwhile.
+    /// A machine of a control plane with this many members is changed, which cannot keep its quorum meanwhile.
     QuorumNotKept(MachineName, usize),
     /// A configuration was deleted.
     GivenBack(String),
-    /// The kubeconfig Secret was written: from which file of which machine.
+    /// The kubeconfig Secret was written: the file and machine of its origin.
     KubeconfigStored(String),
-    /// The stored kubeconfig was replaced: by which file of which machine.
+    /// The stored kubeconfig was replaced: the file and machine of its origin.
     KubeconfigRenewed(String),
     /// The cluster became Ready: with how many machines.
     Ready(String),
     /// The cluster is no longer Ready, in normal operation: why.
     NotReady(String, String),
-    /// Something calls for a person: why.
+    /// Something needs the user's attention: reason and message.
     Trouble(String, String),
-    /// Another program overwrites the status again and again.
+    /// Another program keeps overwriting the status.
     StatusContested,
-    /// A control plane of an even number bears no more failures than one of one machine less.
+    /// A control plane with an even number of members tolerates no more failures than one with one member less.
     EvenControlPlane(usize),
 }
 
@@ -201,7 +201,7 @@ impl Happening {
 }
 
 impl Happening {
-    /// The machine that it is about. Events that differ in it are not counted as one.
+    /// The machine that the event concerns. Events about different machines are not merged into a series.
     fn machine(&self) -> Option<&str> {
         match self {
             Self::Claimed(machines, _) => match &machines[..] {
@@ -231,7 +231,7 @@ impl Happening {
     }
 }
 
-/// Events under way at the same time, of some 10 kB each. One pass over the largest cluster makes fewer.
+/// Most events that are being sent at the same time, of about 10 kB each. One pass over the largest cluster makes fewer.
 const EVENTS_UNDER_WAY: usize = 2048;
 
 /// Writes events in the background.
@@ -239,12 +239,12 @@ const EVENTS_UNDER_WAY: usize = 2048;
 pub struct Events {
     recorder: Recorder,
     room: Arc<Semaphore>,
-    /// Events that found no room, since the last one that did.
+    /// Number of events dropped since the last one that was sent.
     dropped: Arc<AtomicUsize>,
 }
 
 impl Events {
-    /// Events of this operator.
+    /// An event publisher for this operator.
     #[must_use]
     pub fn new(client: kube::Client) -> Self {
         let reporter = Reporter {
@@ -258,7 +258,7 @@ impl Events {
         }
     }
 
-    /// Tells what happened to a cluster. A lost event is only logged, and of many in a row the first and their number.
+    /// Publishes an event. A failure is only logged. If many are dropped in a row, the first and their number are logged.
     pub fn tell(&self, cluster: &ClusterView, happening: &Happening) {
         let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
             if self.dropped.fetch_add(1, Ordering::Relaxed) == 0 {

@@ -1,8 +1,8 @@
-//! Whose turn it is, of those who want one of a few places: fair shares by namespace, and first come, first served within one. What is
-//! quick, or must not wait, goes first, and some places are kept for it.
+//! Limits how many pieces of work run at the same time, and decides which is next. Namespaces get fair shares; within a namespace it is
+//! first come, first served. Work that is quick or urgent goes first, and some places are reserved for it.
 //!
-//! Passes go through such a gate: the Controller itself starts what its queue happens to show first, so it starts every pass, and each
-//! waits for its turn. Questions to clusters and log-ins to machines go through others.
+//! Passes go through one gate: the order of the Controller's own queue is not fair, so it starts every pass at once, and each waits for its
+//! turn here. Requests to clusters and log-ins to machines go through other gates.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -13,18 +13,18 @@ use crate::api::cluster::RawCluster;
 
 use super::lock::lock;
 
-/// Who goes first.
+/// Priority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// Goes first, and may have any place.
+    /// Goes first, and may use every place.
     First = 0,
-    /// Waits for those, and leaves the places that are kept for them.
+    /// Goes after the first class, and does not use the places reserved for it.
     Other = 1,
 }
 
 impl Class {
-    /// The class of a pass for this cluster. One whose status is of another generation than its spec goes first: it is told at once
-    /// that it was seen.
+    /// The class of a pass for this cluster. A cluster whose spec has a new generation goes first, so that its status soon reports the new
+    /// generation.
     #[must_use]
     pub fn of_pass(cluster: &RawCluster) -> Self {
         let status = cluster.status.as_ref();
@@ -37,38 +37,38 @@ impl Class {
     }
 }
 
-/// A gate to a number of places. Its clones are the same gate.
+/// A gate to a limited number of places. Clones share it.
 #[derive(Clone)]
 pub struct Gate(Arc<Mutex<State>>);
 
 struct State {
-    /// How many there are.
+    /// Number of places.
     places: usize,
-    /// How many of them are kept for the first class.
+    /// How many of them are reserved for the first class.
     kept: usize,
     closed: bool,
     /// Places that are taken, by class.
     taken: [usize; 2],
     /// Places that are taken, by class and namespace.
     of_namespace: [BTreeMap<String, usize>; 2],
-    /// Those who wait, by class.
+    /// The queues, by class.
     waiting: [Queue; 2],
 }
 
-/// Those who wait: namespaces take turns, and each is first come, first served.
+/// A queue in which namespaces take turns, and each is first come, first served.
 #[derive(Default)]
 struct Queue {
     turns: VecDeque<String>,
     waiting: BTreeMap<String, VecDeque<Waiter>>,
 }
 
-/// Somebody who waits for a cluster.
+/// A waiting piece of work for a cluster.
 struct Waiter {
     cluster: String,
     admit: oneshot::Sender<Turn>,
 }
 
-/// A place. It is free again when this is dropped.
+/// A place. Dropping this frees it.
 pub struct Turn {
     gate: Option<Arc<Mutex<State>>>,
     namespace: String,
@@ -76,7 +76,7 @@ pub struct Turn {
 }
 
 impl Gate {
-    /// A gate to so many places, some of which are kept for the first class.
+    /// A gate with this many places, of which `kept` are reserved for the first class.
     #[must_use]
     pub fn new(places: usize, kept: usize) -> Self {
         Self(Arc::new(Mutex::new(State {
@@ -104,7 +104,7 @@ impl Gate {
         admitted.await.ok()
     }
 
-    /// A cluster that may wait with the others waits with the first class from now on.
+    /// Moves a waiting cluster to the first class.
     pub fn promote(&self, namespace: &str, cluster: &str) {
         {
             let mut state = lock(&self.0);
@@ -121,12 +121,15 @@ impl Gate {
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
         let state = lock(&self.0);
-        let queues = state.waiting.iter().flat_map(|it| it.waiting.values());
-        let waiting = queues.flatten().filter(|it| !it.admit.is_closed());
+        let queues = state
+            .waiting
+            .iter()
+            .flat_map(|queue| queue.waiting.values());
+        let waiting = queues.flatten().filter(|waiter| !waiter.admit.is_closed());
         (waiting.count(), state.taken.iter().sum())
     }
 
-    /// Admits nobody any more, so that the program can end.
+    /// Admits no more work, so that the program can end.
     pub fn close(&self) {
         let mut state = lock(&self.0);
         state.closed = true;
@@ -143,9 +146,12 @@ impl Queue {
         waiting.push_back(waiter);
     }
 
-    /// Takes the first one whose namespace may have another place.
+    /// Removes the first waiter whose namespace may have another place.
     fn pop(&mut self, may_have_another: impl Fn(&str) -> bool) -> Option<(String, Waiter)> {
-        let position = self.turns.iter().position(|it| may_have_another(it))?;
+        let position = self
+            .turns
+            .iter()
+            .position(|namespace| may_have_another(namespace))?;
         let namespace = self.turns.remove(position)?;
         let waiting = self.waiting.get_mut(&namespace)?;
         let first = waiting.pop_front()?;
@@ -157,22 +163,24 @@ impl Queue {
         Some((namespace, first))
     }
 
-    /// Takes a cluster out of its turn.
+    /// Removes the waiter of a cluster.
     fn take(&mut self, namespace: &str, cluster: &str) -> Option<Waiter> {
         let waiting = self.waiting.get_mut(namespace)?;
-        let position = waiting.iter().position(|it| it.cluster == cluster)?;
+        let position = waiting
+            .iter()
+            .position(|waiter| waiter.cluster == cluster)?;
         let waiter = waiting.remove(position)?;
         if waiting.is_empty() {
             self.waiting.remove(namespace);
-            self.turns.retain(|it| it != namespace);
+            self.turns.retain(|turn| turn != namespace);
         }
         Some(waiter)
     }
 }
 
 impl State {
-    /// The next one whose turn it is. Of each class, a namespace gets at most as many places as it leaves to others, so that a few
-    /// never take all.
+    /// The next waiter to admit. In each class, a namespace gets at most as many places as it leaves free, so that a few namespaces never
+    /// take all.
     fn next(&mut self) -> Option<(String, Class, Waiter)> {
         let free = self.places - self.taken.iter().sum::<usize>().min(self.places);
         let others = self.places - self.kept;
@@ -215,7 +223,7 @@ impl Drop for Turn {
     }
 }
 
-/// Admits whoever may begin. One that does not wait any more gives its place to the next.
+/// Admits all waiters that may begin. The place of one that no longer waits goes to the next.
 fn admit_all(gate: &Arc<Mutex<State>>) {
     loop {
         let Some((namespace, class, waiter)) = lock(gate).next() else {
@@ -227,7 +235,7 @@ fn admit_all(gate: &Arc<Mutex<State>>) {
             class,
         };
         if let Err(mut unused) = waiter.admit.send(turn) {
-            // It ends here and not in its drop, which would begin this loop again inside itself.
+            // The place is freed here, since dropping the turn would start this loop again recursively.
             unused.gate = None;
             lock(gate).end(&unused.namespace, unused.class);
         }
@@ -245,7 +253,7 @@ mod tests {
         Gate::new(32, 8)
     }
 
-    /// A pass of this namespace, where it begins at once.
+    /// A turn for this namespace, if it begins at once.
     fn try_enter(gate: &Gate, namespace: &str, class: Class) -> Option<Turn> {
         gate.enter(namespace, "it", class).now_or_never().flatten()
     }
@@ -254,7 +262,7 @@ mod tests {
         std::iter::from_fn(|| try_enter(gate, namespace, class)).collect()
     }
 
-    /// As many passes as many namespaces get together.
+    /// As many turns as many namespaces get together.
     fn fill_all(gate: &Gate, class: Class) -> Vec<Turn> {
         let namespaces = (0..100).map(|i| i.to_string());
         let enter = |namespace: String| try_enter(gate, &namespace, class);
@@ -298,7 +306,7 @@ mod tests {
         for waits in [&mut more_work, &mut edited, &mut look] {
             assert!(waits.as_mut().now_or_never().is_none());
         }
-        // The spec of one that waits with work was changed.
+        // The spec of a cluster that waits in the other class was changed.
         gate.promote("a", "edited");
         work.pop();
         let new = look.as_mut().now_or_never().flatten();

@@ -1,4 +1,4 @@
-//! Which clusters a change of a Machine may concern, indexed: an event costs the same beside ten clusters and beside ten thousand.
+//! An index of the clusters that a change of a Machine may affect. An event costs the same with ten clusters and with ten thousand.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
@@ -23,15 +23,15 @@ pub struct Interests(Mutex<Index>);
 #[derive(Default)]
 struct Index {
     clusters: HashMap<Key, Interest>,
-    /// By namespace and Machine: the clusters that list it.
+    /// The clusters that list a Machine, by namespace and Machine.
     listing: HashMap<Key, BTreeSet<String>>,
-    /// By namespace: the clusters that select Machines by their labels, and may want more.
+    /// The clusters that select Machines by labels and may want more, by namespace.
     selecting: HashMap<String, BTreeSet<String>>,
-    /// What a list of clusters that has not ended has shown.
+    /// Clusters seen so far in a list that has not ended.
     relisted: BTreeSet<Key>,
 }
 
-/// What one cluster waits for.
+/// The Machines for which one cluster waits.
 #[derive(Default)]
 struct Interest {
     listed: BTreeSet<MachineName>,
@@ -53,7 +53,7 @@ impl Interest {
 }
 
 impl Interests {
-    /// Takes a watch event of a cluster in. `spec` is the valid spec, where it is valid.
+    /// Applies a watch event of a cluster. `spec` returns its spec if that is valid.
     pub fn apply<S: AsRef<ValidSpec>>(
         &self,
         event: &Event<RawCluster>,
@@ -62,7 +62,7 @@ impl Interests {
         let interest = |cluster: &RawCluster| {
             spec(cluster).map_or_else(Interest::default, |spec| Interest::of(spec.as_ref()))
         };
-        // A spec is judged before the lock is taken.
+        // The spec is validated before the lock is taken.
         let shown = match event {
             Event::InitApply(cluster) | Event::Apply(cluster) => Some(interest(cluster)),
             Event::Init | Event::InitDone | Event::Delete(_) => None,
@@ -87,7 +87,8 @@ impl Interests {
         }
     }
 
-    /// Notes whether a cluster wants more of the Machines that its selectors match. Until a pass has found that it does not, it does.
+    /// Notes whether a cluster wants more of the Machines that its selectors match. It counts as wanting more until a pass has found
+    /// otherwise.
     pub fn note(&self, cluster: &RawCluster, wants_more: bool) {
         let (namespace, name) = key(cluster);
         let mut inner = lock(&self.0);
@@ -100,7 +101,8 @@ impl Interests {
         }
     }
 
-    /// The clusters that list a Machine, and those that want more and whose selector matches its labels; with unknown labels any does.
+    /// The clusters that list a Machine, and those that want more and whose selector matches its labels. If its labels are unknown, every
+    /// selector counts as matching.
     pub fn concerned(
         &self,
         namespace: &str,
@@ -115,7 +117,9 @@ impl Interests {
             let interest = inner
                 .clusters
                 .get(&(namespace.to_owned(), (*cluster).clone()));
-            let mut selectors = interest.into_iter().flat_map(|it| &it.selectors);
+            let mut selectors = interest
+                .into_iter()
+                .flat_map(|interest| &interest.selectors);
             selectors.any(|selector| labels.is_none_or(|labels| selector.matches(labels)))
         };
         let selecting = inner.selecting.get(namespace).into_iter().flatten();

@@ -1,10 +1,10 @@
-//! Leader election: of several NICOs, only the one that holds the Lease writes.
+//! Leader election: of several processes, only the one that holds the Lease writes.
 //!
-//! The Lease is taken and renewed by compare-and-swap. Clocks of different machines are never compared: a follower waits until it has
-//! seen the Lease unchanged for the Lease's own duration, and a leader counts from the moment at which it sent its last renewal. It
-//! stops writing [`LEASE_RENEW_DEADLINE`](super::schedule::LEASE_RENEW_DEADLINE) later, before any follower can take over.
+//! The Lease is acquired and renewed by compare-and-swap. Clocks of different machines are never compared: a follower waits until it has
+//! seen the Lease unchanged for the Lease's own duration. A leader counts from the time at which it sent its last renewal, and stops
+//! writing [`LEASE_RENEW_DEADLINE`](super::schedule::LEASE_RENEW_DEADLINE) later, before any follower can take over.
 //!
-//! This keeps two NICOs from working against each other. It does not fence: a request may land late. The ledger does that.
+//! This keeps two processes from working against each other. It does not fence: a request may land late. The ledger takes care of that.
 
 mod rules;
 pub mod term;
@@ -30,10 +30,10 @@ use crate::plan::writes::Precondition;
 use rules::{LEASE, Seen, Step, claim, holder, new_lease, step};
 use term::Term;
 
-/// Why a leader does not lead any more.
+/// Why a leader lost the Lease.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Lost {
-    /// Another one took over, or a person wrote another holder into the Lease.
+    /// Another process took over, or a user wrote another holder into the Lease.
     #[error("the Lease {0} is held by {1} now; this process ends, and starts again as a follower")]
     Taken(String, String),
     /// It could not be renewed in time.
@@ -43,7 +43,7 @@ pub enum Lost {
     Expired(String),
 }
 
-/// A name for this process that no other has, not even the next one in the same pod.
+/// A name that is unique to this process. The next process in the same pod gets another one.
 fn identity() -> String {
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = match host.trim() {
@@ -53,28 +53,28 @@ fn identity() -> String {
     format!("{}_{:08x}", shown(host), rand::random::<u32>())
 }
 
-/// Where an attempt left this process.
+/// Outcome of an attempt to acquire or renew the Lease.
 enum Standing {
-    /// It holds the Lease.
+    /// This process holds the Lease.
     Leads,
-    /// Another one does.
+    /// Another process holds it.
     Follows(String),
 }
 
-/// One process that wants to lead.
+/// A candidate in the election.
 pub struct Elector {
     api: Api<Lease>,
     place: String,
     me: String,
     term: Term,
     seen: Seen,
-    /// The Lease as this process left it; absent where it has to be read.
+    /// The Lease as this process last wrote it; `None` if it has to be read.
     held: Option<Lease>,
 }
 
 impl Elector {
-    /// For the Lease in a namespace. `client` is for its calls alone, which other work must not hold up; `term` is what the writes of
-    /// that work ask.
+    /// For the Lease in a namespace. `client` is used only for the Lease, so that other work cannot delay these calls. `term` tells that
+    /// work whether it may write.
     #[must_use]
     pub fn new(client: Client, namespace: &str, term: Term) -> Self {
         Self {
@@ -87,8 +87,8 @@ impl Elector {
         }
     }
 
-    /// Follows until it can lead, then works until the work ends or the Lease is lost. Work that is `stopped` ends by itself. The
-    /// Lease is given up only after that.
+    /// Follows until it can lead, then runs the work until that ends or the Lease is lost. Work ends by itself once `stopped` is set. Only
+    /// then the Lease is released.
     pub async fn lead<E: From<Lost>>(
         mut self,
         health: &Readiness,
@@ -97,35 +97,35 @@ impl Elector {
     ) -> Result<(), E> {
         health.set(mark::LEASE, false);
         health.stand_by(true);
-        if !self.wins(health, pin!(stopped)).await {
+        if !self.acquires(health, pin!(stopped)).await {
             return Ok(());
         }
         health.stand_by(false);
         let (finish, finished) = oneshot::channel();
-        // A task of its own: a long computation of the work's must not hold up renewals.
-        let mut holding = tokio::spawn(self.hold(finished));
+        // A separate task: a long computation of the work must not delay renewals.
+        let mut keeping = tokio::spawn(self.keep_lease(finished));
         tokio::select! {
             ended = work => {
                 drop(finish);
-                // Where it was lost just now, nothing is left to give up.
-                let _ = holding.await;
+                // If the Lease was lost just now, there is nothing to release.
+                let _ = keeping.await;
                 ended
             }
-            lost = &mut holding => match lost {
+            lost = &mut keeping => match lost {
                 Ok(Err(lost)) => Err(lost.into()),
-                // It ends well only after `finish`, and does not panic.
+                // It returns `Ok` only after `finish`, and does not panic.
                 Ok(Ok(())) | Err(_) => Ok(()),
             }
         }
     }
 
-    /// Looks until it holds the Lease; false where it was stopped before.
-    async fn wins(
+    /// Tries until it holds the Lease; `false` if it was stopped before.
+    async fn acquires(
         &mut self,
         health: &Readiness,
         mut stopped: Pin<&mut impl Future<Output = ()>>,
     ) -> bool {
-        let mut told = String::new();
+        let mut logged = String::new();
         loop {
             let found = match self.attempt().await {
                 Ok(Standing::Leads) => {
@@ -139,9 +139,9 @@ impl Elector {
                 }
                 Err(error) => error.to_string(),
             };
-            if found != told {
+            if found != logged {
                 info!(lease = self.place, identity = self.me, "{found}");
-                told = found;
+                logged = found;
             }
             tokio::select! {
                 () = sleep(LEASE_RETRY_PAUSE) => {}
@@ -150,8 +150,8 @@ impl Elector {
         }
     }
 
-    /// Renews the Lease until it is lost, or the work is finished: then it is given up.
-    async fn hold(mut self, finished: oneshot::Receiver<()>) -> Result<(), Lost> {
+    /// Renews the Lease until it is lost, or until the work is finished. Then it is released.
+    async fn keep_lease(mut self, finished: oneshot::Receiver<()>) -> Result<(), Lost> {
         tokio::select! {
             lost = self.renews() => {
                 self.term.end();
@@ -186,7 +186,7 @@ impl Elector {
         }
     }
 
-    /// Takes or renews the Lease, if it may be.
+    /// Acquires or renews the Lease, if that is allowed.
     async fn attempt(&mut self) -> Result<Standing, CallError> {
         let lease = match self.held.take() {
             Some(held) => Some(held),
@@ -211,7 +211,7 @@ impl Elector {
         Ok(Standing::Leads)
     }
 
-    /// Gives the Lease up, so that a follower need not wait until it expires. From here on this process writes nothing.
+    /// Releases the Lease, so that a follower need not wait until it expires. From here on this process writes nothing.
     async fn release(&mut self) {
         self.term.end();
         match timeout(LEASE_RELEASE_TIMEOUT, self.try_release()).await {
@@ -231,9 +231,9 @@ impl Elector {
                 return Ok(());
             };
             let version = Precondition::of(&lease.metadata);
-            let nobody = json!({"spec": {"holderIdentity": null}});
-            match calls::patch(&self.api, LEASE, &version, nobody).await {
-                // A renewal that was broken off has landed meanwhile.
+            let released = json!({"spec": {"holderIdentity": null}});
+            match calls::patch(&self.api, LEASE, &version, released).await {
+                // A renewal that was cancelled has landed meanwhile.
                 Err(error) if error.is_stale() => {}
                 answer => return answer.map(drop),
             }

@@ -1,17 +1,17 @@
-//! Machines and configurations as they are now, at a cost that follows what a pass needs and not how many objects its namespace has.
+//! Live reads of Machines and configurations. Their cost depends on what a pass needs, and not on how many objects its namespace has.
 //!
 //! Before a decision, a pass reads the configurations of its own cluster and the Machines that the planner names. A LIST by the label
-//! `cluster` shows the configurations of the cluster, also those that the watch does not show yet. Labels can be taken off by hand:
-//! so each configuration that the watch has shown as the cluster's, or that bears the name of a machine that matters, is read by name
-//! where the LIST does not show it. One that neither shows is nobody's member, and a Node without a configuration counts against the
-//! quorum. A foreign configuration may have any name and any label. One that the watch has shown on a machine that matters is read by
-//! name, and before the first configuration of a machine is made, and before the cluster's finalizer goes, all are read. Before any
-//! other write that a foreign configuration of the machine forbids, they are counted: where the watch has fallen silent and the
-//! namespace has more or fewer than it has shown, all are read. While it is silent, two changes stay unseen: one that is made in the
-//! place of one that was deleted, and one whose `machineRef` is edited.
+//! `cluster` returns the configurations of the cluster, including those that the watch has not shown yet. Labels can be removed by hand. So
+//! a configuration that the LIST does not return is read by name if the watch has shown it as the cluster's, or if it has the name of a
+//! machine that matters. A configuration that neither of these finds does not count as a member; its Node, which then has no configuration,
+//! counts against the quorum. A foreign configuration may have any name and any label. If the watch has shown one on a machine that
+//! matters, it is read by name. Before the first configuration of a machine is created, and before the cluster's finalizer is removed, all
+//! configurations are read. Before any other write that a foreign configuration of the machine forbids, the configurations are counted: if
+//! the namespace has more or fewer than the watch has shown, the watch has stalled, and all are read. Two changes stay unseen while it has
+//! stalled: a configuration that was created when another was deleted, and one whose `machineRef` was edited.
 //!
-//! What is read is as new as a LIST without resourceVersion. An object of which a LIST of metadata shows the uid and the
-//! resourceVersion of the watch's one is that one: so the LIST by the label shows no more than metadata where a cluster has many.
+//! These reads are as fresh as a LIST without resourceVersion. For a large cluster, the LIST by the label returns only metadata: an object
+//! with the same uid and resourceVersion as the watch's copy is the same.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -33,24 +33,24 @@ use crate::plan::facts::Facts;
 use crate::plan::observed::ClusterView;
 use crate::plan::writes::Precondition;
 
-/// A kind of which a namespace has at most so many objects is listed as a whole, in one request.
+/// A kind of which a namespace has at most this many objects is listed completely, in one request.
 const FEW: usize = 64;
-/// Objects are read by name where that is at most one read for so many objects of the namespace. Else they are found on pages.
+/// Objects are read by name if that is at most one read per this many objects of the namespace. Else all pages are listed.
 const OBJECTS_FOR_A_READ: usize = 16;
-/// Objects read by name at the same time.
+/// How many objects are read by name at the same time.
 pub(super) const READS_AT_A_TIME: usize = 16;
 
-/// Where a pass takes Machines and configurations from: what was read for it, and for all else what the watches have shown.
+/// The Machines and configurations for a pass: live reads, and the watches' copies of all that was not read.
 pub struct Sources<'a> {
     machines: Live<'a, Machine>,
     configurations: Live<'a, NixosConfiguration>,
     jobs: LiveJobs<'a>,
-    /// The configurations that were asked for.
+    /// The scope of the configurations that were read.
     scope: Scope,
 }
 
 impl<'a> Sources<'a> {
-    /// What the watches have shown, and nothing else.
+    /// Uses only what the watches have shown.
     #[must_use]
     pub fn cached(cached: &'a Stores, namespace: &str) -> Self {
         Self {
@@ -65,7 +65,7 @@ impl<'a> Sources<'a> {
         }
     }
 
-    /// Nothing, where NIO's resources are not served.
+    /// Contains nothing, for the case that NIO's resources are not served.
     #[must_use]
     pub fn none(cached: &'a Stores, namespace: &str) -> Self {
         let mut none = Self::cached(cached, namespace);
@@ -73,7 +73,7 @@ impl<'a> Sources<'a> {
         none
     }
 
-    /// Reads the configurations of a scope now. Machines are read when the planner names them.
+    /// Reads the configurations of a scope. Machines are read when the planner names them.
     pub async fn live(
         client: &Client,
         cached: &'a Stores,
@@ -93,11 +93,13 @@ impl<'a> Sources<'a> {
         }
         let keys = [owner_key(&cluster.uid), label_key(&cluster.name)];
         let known = keys.iter().flat_map(|key| cached.find(namespace, key));
-        let known: BTreeSet<String> = known.map(|held| held.name_any()).collect();
+        let known: BTreeSet<String> = known
+            .map(|configuration| configuration.name_any())
+            .collect();
         let label = format!("{CLUSTER_LABEL}={}", cluster.name);
         let labelled = ListParams::default().labels(&label);
         if known.len() > FEW {
-            // Each of them lists all machines: those that the watch has shown as they are stay where they are.
+            // Each configuration of a large cluster lists all machines and is long, so those that the watch shows unchanged are not read.
             let others = live.read_pages(&api, &labelled, None).await?;
             live.read_by_name(&api, others).await?;
         } else {
@@ -113,7 +115,7 @@ impl<'a> Sources<'a> {
         Ok(sources)
     }
 
-    /// Reads all Jobs of the namespace, and whose they are: they bear no label by which those of a cluster could be told.
+    /// Reads all Jobs of the namespace with their owners: they have no label that identifies a cluster.
     pub async fn read_jobs(&mut self, client: &Client) -> Result<(), CallError> {
         self.jobs.read(client).await
     }
@@ -125,7 +127,7 @@ impl<'a> Sources<'a> {
         uid.map(|uid| self.jobs.of(uid)).unwrap_or_default()
     }
 
-    /// Whether what was read serves a plan of this scope.
+    /// Whether enough was read for a plan of this scope.
     #[must_use]
     pub fn shows(&self, scope: Scope) -> bool {
         self.configurations.all || scope <= self.scope
@@ -137,7 +139,7 @@ impl<'a> Sources<'a> {
         self.configurations.find(index_key)
     }
 
-    /// Machines, with every configuration that bears the name of one or names it.
+    /// Looks up Machines, with every configuration that has the name of one or refers to it.
     pub async fn look_up(
         &mut self,
         machines: BTreeSet<MachineName>,
@@ -146,7 +148,10 @@ impl<'a> Sources<'a> {
         let names: BTreeSet<String> = machines.iter().map(ToString::to_string).collect();
         self.machines.read(Some(names.clone())).await?;
         let shown = |name: &String| self.configurations.shown(&machine_key(name));
-        let naming = names.iter().flat_map(shown).map(|held| held.name_any());
+        let naming = names
+            .iter()
+            .flat_map(shown)
+            .map(|configuration| configuration.name_any());
         let on = naming.chain(names.iter().cloned()).collect();
         self.configurations.read(Some(on)).await?;
         for machine in machines {
@@ -155,7 +160,7 @@ impl<'a> Sources<'a> {
         Ok(())
     }
 
-    /// All Machines that match a selector, as the watches have shown them: one that is chosen is looked up then.
+    /// Adds all Machines that match a selector, as the watches have shown them. The chosen ones are looked up later.
     pub fn candidates(&self, selector: &Selector, facts: &mut Facts) {
         for machine in self.machines.matching(selector) {
             let name = machine.name_any();
@@ -163,7 +168,7 @@ impl<'a> Sources<'a> {
                 facts.misnamed.insert(name, machine);
                 continue;
             };
-            // One that was looked up stays as it was read.
+            // A Machine that was looked up keeps what was read.
             if !facts.machines.contains_key(&name) {
                 self.show(name, facts);
             }
@@ -206,11 +211,11 @@ impl<'a> LiveJobs<'a> {
         self.nix_cron_jobs.read_all(client).await?;
         self.nix_jobs.read_all(client).await?;
         self.cron_jobs.read_all(client).await?;
-        // The Jobs last: what owns one of them was made before it.
+        // Jobs come last: the owner of a Job is created before it.
         self.jobs.read_all(client).await
     }
 
-    /// Those of a configuration's uid, by the uids of their controllers.
+    /// The Jobs that belong to the configuration with this uid, directly or through other owners.
     fn of(&self, configuration: &str) -> Vec<Arc<Job>> {
         let key = owner_key(configuration);
         let recurring = uids(self.nix_cron_jobs.find(&key));
@@ -224,18 +229,20 @@ impl<'a> LiveJobs<'a> {
 }
 
 fn uids<K: kube::Resource>(objects: Vec<Arc<K>>) -> Vec<String> {
-    let uids = objects.into_iter().filter_map(|it| it.meta().uid.clone());
+    let uids = objects
+        .into_iter()
+        .filter_map(|object| object.meta().uid.clone());
     uids.collect()
 }
 
-/// Objects of one kind in one namespace: what was read of them, beside what the watch has shown.
+/// Objects of one kind in one namespace: those that were read, and the watch's copies.
 struct Live<'a, K: kube::Resource<DynamicType = ()>> {
-    /// The API server; `None`: nothing is read.
+    /// `None`: nothing is read.
     api: Option<Api<K>>,
     cached: &'a Store<K>,
     namespace: String,
     store: Store<K>,
-    /// What was asked for by name, also where there is no such object, and what was listed.
+    /// The names that were read or listed, including those that do not exist.
     names: BTreeSet<String>,
     /// Whether all objects of the namespace were read.
     all: bool,
@@ -275,7 +282,7 @@ impl<'a, K: Object> Live<'a, K> {
         found
     }
 
-    /// What the watch has shown under an index key.
+    /// The watch's copies under an index key.
     fn shown(&self, index_key: &str) -> Vec<Arc<K>> {
         self.cached.find(&self.namespace, index_key)
     }
@@ -292,7 +299,7 @@ impl<'a, K: Object> Live<'a, K> {
         }
     }
 
-    /// Reads the objects of these names, or all of the namespace, in the cheapest way. What was read before is not read again.
+    /// Reads the objects with these names, or all of the namespace, in the cheapest way. Objects that were read before are not read again.
     async fn read(&mut self, names: Option<BTreeSet<String>>) -> Result<(), CallError> {
         let Some(api) = self.api.clone() else {
             return Ok(());
@@ -346,13 +353,13 @@ impl<'a, K: Object> Live<'a, K> {
         });
         let read: Vec<_> = reads.buffered(READS_AT_A_TIME).try_collect().await?;
         for (name, shown, found) in read {
-            // The next pass begins with what this one learned.
+            // Updates the store, so that the next pass starts from what this one read.
             match (found, shown) {
                 (Some(found), _) => {
                     cached.saw(Arc::clone(&found));
                     self.store.put(&found);
                 }
-                // One of its name that the watch has shown since stays.
+                // This does not remove a new object of the same name that the watch has shown since.
                 (None, Some(shown)) => drop(cached.apply(Event::Delete((*shown).clone()))),
                 (None, None) => {}
             }
@@ -361,7 +368,7 @@ impl<'a, K: Object> Live<'a, K> {
         Ok(())
     }
 
-    /// Goes through pages of metadata, of these names or all. Returns the names of the objects that the watch has not shown as they are.
+    /// Lists pages of metadata. Returns those of these names (or of all) whose objects differ from the watch's copies.
     async fn read_pages(
         &mut self,
         api: &Api<K>,

@@ -1,8 +1,8 @@
-//! Locks of what all passes share.
+//! Locking for state that all passes share.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Locks what a panic of another pass leaves as right as it was.
+/// Locks a mutex, even if another pass panicked while it held the lock. Use it only for state that a panic leaves consistent.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

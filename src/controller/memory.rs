@@ -1,4 +1,4 @@
-//! What is remembered of a cluster from one pass to the next. Nothing in here is needed for being right: it may be lost at any time.
+//! What is remembered about a cluster from one pass to the next. Correctness does not depend on it: it may be lost at any time.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
@@ -21,20 +21,20 @@ use crate::api::validate::validate;
 use crate::plan::patience::Clock;
 use crate::plan::status::is_significant;
 
-/// The spec as the planner takes it, or what is wrong with it.
+/// The validated spec for the planner, or what is wrong with it.
 pub type SpecOutcome = Result<Arc<ValidSpec>, Vec<String>>;
 
-/// What is remembered of one cluster.
+/// What is remembered about one cluster.
 #[derive(Default)]
 pub struct Memory {
-    /// The spec of a generation.
+    /// The outcome of validating the spec, with its generation.
     spec: Option<(i64, SpecOutcome)>,
-    /// Since when each clock of patience runs.
+    /// The start of each patience clock.
     since: BTreeMap<Clock, Began>,
-    /// The newest form of the object that a write of ours returned.
+    /// The newest version of the object that one of NICO's writes or reads by name returned.
     newest: Option<Arc<RawCluster>>,
     status: StatusWrites,
-    /// What called for a person, and what of it was told.
+    /// What needs the user's attention, and whether an event was published.
     pub(super) troubles: Troubles,
     failures: u32,
     last_failure: Option<String>,
@@ -43,7 +43,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// The spec of this cluster, validated once a generation.
+    /// The spec of this cluster, validated once per generation.
     pub fn spec(&mut self, cluster: &RawCluster) -> SpecOutcome {
         let generation = cluster.metadata.generation.unwrap_or_default();
         match &self.spec {
@@ -57,7 +57,7 @@ impl Memory {
         }
     }
 
-    /// Since when each clock of patience runs, for a plan that is made `now`.
+    /// The start of each patience clock, for a plan that is made `now`.
     #[must_use]
     pub fn clocks(&self, now: Timestamp) -> BTreeMap<Clock, Timestamp> {
         let since = self.since.iter();
@@ -66,7 +66,7 @@ impl Memory {
             .collect()
     }
 
-    /// Starts the clocks that run and are not known yet, and stops all others.
+    /// Starts those of these clocks that do not run yet, and stops all others.
     pub fn keep_clocks(&mut self, running: &BTreeSet<Clock>, now: Timestamp) {
         self.since.retain(|clock, _| running.contains(clock));
         for clock in running {
@@ -76,7 +76,7 @@ impl Memory {
         }
     }
 
-    /// The object as a write of ours returned it, where that is newer than this one.
+    /// This object, or the one that [`Self::saw`] noted if that is newer.
     #[must_use]
     pub fn newest(&self, cluster: &Arc<RawCluster>) -> Arc<RawCluster> {
         let version = |cluster: &RawCluster| cluster.metadata.resource_version.clone();
@@ -88,7 +88,7 @@ impl Memory {
         Arc::clone(newer.unwrap_or(cluster))
     }
 
-    /// A write of ours, or a read by name, returned this.
+    /// Notes the object that a write or a read by name returned.
     pub fn saw(&mut self, cluster: RawCluster) {
         self.newest = Some(Arc::new(cluster));
     }
@@ -99,7 +99,7 @@ impl Memory {
         self.failures
     }
 
-    /// A pass failed; how many there were in a row.
+    /// Notes a failed pass; returns how many failed in a row.
     pub fn failed(&mut self, why: String) -> u32 {
         let most = if self.last_failure.as_ref() == Some(&why) {
             u32::MAX
@@ -111,23 +111,23 @@ impl Memory {
         self.failures
     }
 
-    /// A pass went well.
+    /// Notes a successful pass.
     pub fn succeeded(&mut self) {
         self.failures = 0;
     }
 }
 
-/// Writes of the status.
+/// The history of status writes.
 #[derive(Default)]
 struct StatusWrites {
-    /// When it was last written, and what.
+    /// The last write: when, and what.
     last: Option<(Instant, ClusterStatus)>,
-    /// How often another program has overwritten it.
+    /// How often another program has overwritten the status.
     contests: u32,
 }
 
 impl StatusWrites {
-    /// Whether another program has overwritten what is to be written again.
+    /// Whether the status to write was written before, and another program has overwritten it.
     fn is_contested(&self, seen: &ClusterStatus, wanted: &ClusterStatus) -> bool {
         self.last
             .as_ref()
@@ -136,8 +136,8 @@ impl StatusWrites {
 }
 
 impl Memory {
-    /// How long a status is held back: changes that nobody waits for are written together, and what another program overwrites
-    /// again and again is written more and more seldom.
+    /// How long to delay a status write. Changes that are not urgent are batched. If another program keeps overwriting the status, the
+    /// delay grows.
     #[must_use]
     pub fn status_pause(&self, seen: &ClusterStatus, wanted: &ClusterStatus) -> Option<Duration> {
         let (written, _) = self.status.last.as_ref()?;
@@ -152,10 +152,10 @@ impl Memory {
         };
         pause
             .checked_sub(written.elapsed())
-            .filter(|it| !it.is_zero())
+            .filter(|pause| !pause.is_zero())
     }
 
-    /// The status was written; how often another program had overwritten it.
+    /// Notes a status write; returns how often another program has overwritten the status.
     pub fn wrote_status(&mut self, seen: &ClusterStatus, wanted: &ClusterStatus) -> u32 {
         let status = &mut self.status;
         let contested = status.is_contested(seen, wanted);
@@ -176,7 +176,7 @@ impl Memory {
 pub struct Memories(Mutex<HashMap<String, Arc<Mutex<Memory>>>>);
 
 impl Memories {
-    /// What is remembered of a cluster.
+    /// The memory of a cluster.
     #[must_use]
     pub fn of(&self, cluster: &RawCluster) -> Arc<Mutex<Memory>> {
         let uid = cluster.uid().unwrap_or_default();
@@ -195,7 +195,7 @@ impl Memories {
         lock(&self.0).remove(uid);
     }
 
-    /// Forgets all but these clusters.
+    /// Forgets all clusters except these.
     pub fn retain(&self, uids: &BTreeSet<String>) {
         lock(&self.0).retain(|uid, _| uids.contains(uid));
     }

@@ -1,4 +1,4 @@
-//! What `/metrics` serves, in the format of `OpenMetrics`. Labels have few values: none names a machine, and only the expiry of a
+//! The metrics of `/metrics`, in the `OpenMetrics` format. Labels have few values: none names a machine, and only the expiry of a
 //! kubeconfig has a series for each cluster.
 
 mod shown;
@@ -29,10 +29,10 @@ use shown::Shown;
 
 /// The content type of what [`Metrics::render`] returns.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// Seconds: a settled cluster takes milliseconds, and a pass is ended after minutes.
+/// Histogram buckets in seconds: a pass over an unchanged cluster takes milliseconds, and the pass timeout is minutes.
 const DURATIONS: [f64; 9] = [0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 20.0, 60.0, 300.0];
 
-/// How reconciles end. Each has its series from the start, so that `increase` sees the first one.
+/// The outcomes of reconciles. Each has its series from the start, so that `increase` counts the first one.
 const OUTCOMES: [&str; 8] = [
     "success",
     "stale",
@@ -58,9 +58,9 @@ pub struct Metrics {
     leader: Gauge,
     shown: Shown,
     term: Option<Term>,
-    /// The clusters that this process knows, once it leads, and what it remembers of them.
+    /// The store and the memory of clusters, once this process leads.
     clusters: Mutex<Option<(Store<RawCluster>, Arc<Memories>)>>,
-    /// Who waits for what, once it leads.
+    /// The gates whose queues are counted, once this process leads.
     gates: Mutex<Vec<(&'static str, Gate)>>,
 }
 
@@ -71,7 +71,7 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// Metrics of a process that leads while `term` lasts; without one, always.
+    /// Metrics of a process that leads while `term` lasts; with `None`, it always leads.
     #[must_use]
     pub fn new(term: Option<Term>) -> Arc<Self> {
         let mut registry = Registry::with_prefix("nico");
@@ -136,37 +136,37 @@ impl Metrics {
         })
     }
 
-    /// From now on these clusters are counted, with what is remembered of them.
+    /// Counts these clusters from now on, with their memory.
     pub(super) fn show_clusters(&self, clusters: Store<RawCluster>, memories: Arc<Memories>) {
         *lock(&self.clusters) = Some((clusters, memories));
     }
 
-    /// From now on those who wait at this gate are counted.
+    /// Counts the queue of this gate from now on.
     pub(super) fn show_queue(&self, name: &'static str, gate: Gate) {
         lock(&self.gates).push((name, gate));
     }
 
-    /// A reconcile has ended.
+    /// Counts a finished reconcile.
     pub(super) fn reconciled(&self, outcome: &'static str, took: Duration) {
         let labels = [("outcome", outcome.to_owned())];
         self.reconciles.get_or_create(&labels).inc();
         self.durations.observe(took.as_secs_f64());
     }
 
-    /// A request was answered, or was not.
+    /// Counts a request, with the status code of its response if there was one.
     pub(super) fn requested(&self, method: &Method, code: Option<StatusCode>) {
         let code = code.map_or_else(|| "none".to_owned(), |code| code.as_u16().to_string());
         let labels = [("method", method.to_string()), ("code", code)];
         self.requests.get_or_create(&labels).inc();
     }
 
-    /// A machine was to be logged in to, and was not.
+    /// Counts a failed log-in to a machine.
     pub(super) fn ssh_failed(&self, kind: &'static str) {
         let labels = [("kind", kind.to_owned())];
         self.ssh_failures.get_or_create(&labels).inc();
     }
 
-    /// All of them, as they are at this moment.
+    /// Renders all metrics with their current values.
     #[must_use]
     pub fn render(&self) -> String {
         let leads = self.term.as_ref().is_none_or(Term::may_write);
@@ -199,7 +199,7 @@ impl Metrics {
     }
 }
 
-/// A gauge of seconds.
+/// A gauge in seconds.
 type Seconds = Gauge<f64, AtomicU64>;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The shell: all I/O, no decisions. This file holds the streams and the Controller.
+//! The shell: all I/O, no decisions. This file contains the streams and the Controller.
 
 use std::sync::Arc;
 
@@ -57,7 +57,7 @@ pub enum RunError {
     Ended,
 }
 
-/// Runs until `shutdown` resolves; what is in hand then is finished first.
+/// Runs until `shutdown` resolves. Passes that are running then are finished first.
 pub async fn run(
     client: Client,
     settings: OperatorSettings,
@@ -117,7 +117,7 @@ pub async fn run(
     }
 }
 
-/// The clusters that Jobs of a kind, or what owns them, concern. They are watched once an NIO is found that applies by Jobs.
+/// The clusters that changes of Jobs, or of their owners, affect. These are watched once a generation of NIO is found that applies by Jobs.
 fn work<K>(
     context: &Arc<Context>,
     store: fn(&JobStores) -> &Store<K>,
@@ -137,7 +137,7 @@ where
     events.flat_map(concerned).boxed()
 }
 
-/// Passes begin at once, and wait for their turn at the gate.
+/// The configuration of the Controller's queue. Passes start at once, and wait for their turn at the gate.
 fn queue() -> Config {
     Config::default()
         .concurrency(STARTED_PASSES)
@@ -172,7 +172,7 @@ mod tests {
 
     use super::*;
 
-    /// Those of one namespace that wait, for the gate or for their cluster, keep no pass out.
+    /// Passes of one namespace that wait, for the gate or for their cluster, do not block others.
     #[tokio::test]
     async fn all_passes_of_many_clusters_begin() {
         const CLUSTERS: usize = 2000;

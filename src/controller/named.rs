@@ -1,6 +1,6 @@
-//! Objects read by name and remembered until the next resync or NICO's own write: there is no list or watch of Secrets, which
-//! would show every one of them. Of a Secret only facts are kept, never a value, but for the kubeconfig of a cluster
-//! that is asked again and again.
+//! Objects that are read by name, and remembered until the next resync or NICO's own write. Secrets are neither listed nor watched, since
+//! that would expose all of them. Only facts about a Secret are kept, never a value. The exception is the kubeconfig of a cluster, which is
+//! used again and again.
 
 mod kept;
 
@@ -29,7 +29,7 @@ use crate::remote::secret::SecretText;
 use crate::remote::ssh::{KeyError, MAX_TEXT, fingerprint_of_public_half};
 use kept::{KeptMap, KeptSecret, SECRET_KEYS};
 
-/// Fingerprints that are remembered, of 200 bytes each.
+/// Most fingerprints that are remembered, of 200 bytes each.
 const MAX_FINGERPRINTS: usize = 10_000;
 
 /// Reads by name.
@@ -38,16 +38,16 @@ pub struct NamedReads {
     resync: Duration,
     secrets: Remembered<SecretFacts>,
     maps: Remembered<MapFacts>,
-    /// What came of reading private keys, by the digest of their text.
+    /// The fingerprints of private keys, by the digest of their text.
     fingerprints: Mutex<HashMap<String, Result<String, KeyError>>>,
-    /// The kubeconfigs of the clusters that were asked lately, each with the version of its Secret.
+    /// The kubeconfigs of recently probed clusters, each with the version of its Secret.
     kubeconfigs: Remembered<(Precondition, SecretText)>,
 }
 
 type Remembered<T> = Mutex<HashMap<(String, String), (Instant, Option<T>)>>;
 
 impl NamedReads {
-    /// Remembers nothing yet; what is read is remembered for `resync`.
+    /// An empty memory; reads are remembered for `resync`.
     #[must_use]
     pub fn new(client: kube::Client, resync: Duration) -> Self {
         Self {
@@ -60,7 +60,7 @@ impl NamedReads {
         }
     }
 
-    /// Forgets an object, so that the next look reads it.
+    /// Forgets an object, so that the next lookup reads it.
     pub fn forget(&self, namespace: &str, name: &str) {
         let key = (namespace.to_owned(), name.to_owned());
         lock(&self.secrets).remove(&key);
@@ -68,15 +68,15 @@ impl NamedReads {
         lock(&self.kubeconfigs).remove(&key);
     }
 
-    /// Forgets everything that was read too long ago.
+    /// Forgets reads that are too old.
     pub fn expire(&self) {
         lock(&self.secrets).retain(|_, (at, _)| at.elapsed() < self.resync);
         lock(&self.maps).retain(|_, (at, _)| at.elapsed() < self.resync);
         lock(&self.kubeconfigs).retain(|_, (at, _)| at.elapsed() < KUBECONFIG_MEMORY);
     }
 
-    /// The kubeconfig in a Secret, to ask the cluster. It is read at most every [`KUBECONFIG_MEMORY`] while the Secret is of that
-    /// version: a cluster that changes is asked every few seconds.
+    /// The kubeconfig in a Secret, to reach the cluster. It is remembered for [`KUBECONFIG_MEMORY`] while the Secret has this version,
+    /// since a changing cluster is probed every few seconds.
     pub async fn kubeconfig(
         &self,
         namespace: &str,
@@ -98,7 +98,7 @@ impl NamedReads {
             Some((version, value_of(secret, VALUE_KEY)?))
         });
         if read.as_ref().is_none_or(|(of, _)| of != version) {
-            // What is remembered of the Secret is of before: the next look reads it.
+            // The remembered facts of the Secret are outdated, so the next lookup reads it.
             lock(&self.secrets).remove(&key);
         }
         lock(&self.kubeconfigs).retain(|_, (at, _)| is_fresh(at));
@@ -106,7 +106,7 @@ impl NamedReads {
         Ok(read.map(|(_, kubeconfig)| kubeconfig))
     }
 
-    /// A Secret.
+    /// The facts of a Secret.
     pub async fn secret(
         &self,
         namespace: &str,
@@ -118,7 +118,7 @@ impl NamedReads {
         self.read(&self.secrets, at, at_least, facts).await
     }
 
-    /// A ConfigMap.
+    /// The facts of a ConfigMap.
     pub async fn map(
         &self,
         namespace: &str,
@@ -162,7 +162,7 @@ impl NamedReads {
     async fn secret_facts(&self, secret: Secret) -> SecretFacts {
         let digest_and_text = |secret: &Secret| {
             let text = &secret.data.as_ref()?.get(SSH_KEY)?.0;
-            // Too long a one is refused for its length alone: what is not text is as long in this form.
+            // A value that is too long is refused for its length. Replacing invalid UTF-8 does not make it shorter.
             let text = String::from_utf8_lossy(&text[..text.len().min(MAX_TEXT + 1)]).into_owned();
             Some((sha256(text.as_bytes()), SecretText::new(text)))
         };
@@ -171,12 +171,12 @@ impl NamedReads {
             None => None,
         };
         SecretFacts {
-            fingerprint: fingerprint.map(|it| it.map_err(|error| error.to_string())),
+            fingerprint: fingerprint.map(|outcome| outcome.map_err(|error| error.to_string())),
             ..ANSWERS.offload(move || secret_facts(secret)).await
         }
     }
 
-    /// The fingerprint of the public half of a private key, computed once for each text.
+    /// The fingerprint of the public half of a private key. It is computed once for each text.
     async fn fingerprint(&self, digest: String, text: SecretText) -> Result<String, KeyError> {
         if let Some(known) = lock(&self.fingerprints).get(&digest) {
             return known.clone();
@@ -192,7 +192,7 @@ impl NamedReads {
         fingerprint
     }
 
-    /// Takes in what the API server answered to a write of our own.
+    /// Remembers a Secret as the API server returned it for one of NICO's writes.
     pub fn saw_secret(&self, secret: Secret) {
         remember(
             &self.secrets,
@@ -201,13 +201,13 @@ impl NamedReads {
         );
     }
 
-    /// The same of a ConfigMap.
+    /// The same for a ConfigMap.
     pub fn saw_map(&self, map: ConfigMap) {
         remember(&self.maps, key(&map.metadata), Some(map_facts(map)));
     }
 }
 
-/// How new an answer of this age is, where that is new enough.
+/// The freshness of a read of this age, if it is fresh enough.
 fn freshness(age: Duration, resync: Duration, at_least: Freshness) -> Option<Freshness> {
     let freshness = if age < RECENT_READ_AGE.min(resync) {
         Freshness::Recent
@@ -217,7 +217,7 @@ fn freshness(age: Duration, resync: Duration, at_least: Freshness) -> Option<Fre
     (age < resync && freshness >= at_least).then_some(freshness)
 }
 
-/// One value of a Secret: read now and kept by nobody else.
+/// Reads one value of a Secret, which is not remembered.
 pub async fn secret_value(
     client: &kube::Client,
     namespace: &str,
@@ -229,7 +229,7 @@ pub async fn secret_value(
     Ok(secret.and_then(|secret| value_of(secret.into(), key)))
 }
 
-/// The facts of a ConfigMap: read now and remembered by nobody.
+/// Reads the facts of a ConfigMap, which are not remembered.
 pub async fn map_now(
     client: &kube::Client,
     namespace: &str,
@@ -246,9 +246,9 @@ fn value_of(mut secret: Secret, key: &str) -> Option<SecretText> {
     SecretText::from_bytes(value?.0)
 }
 
-/// The facts of a Secret but for the fingerprint of its SSH key.
+/// The facts of a Secret, without the fingerprint of its SSH key.
 fn secret_facts(mut secret: Secret) -> SecretFacts {
-    // The first two tell which comes first and whether there is one alone; of the others only those that NICO reads are kept.
+    // The first two keys show which comes first and whether there is only one. Of the others, only those that NICO reads are kept.
     let is_kept =
         |(at, (key, _)): &(usize, (&String, _))| *at < 2 || SECRET_KEYS.contains(&key.as_str());
     let keys = secret

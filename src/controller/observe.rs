@@ -1,4 +1,4 @@
-//! Reads what the planner says it needs. No decision is made here: what was read is judged by `plan::assemble`.
+//! Reads what the planner needs. It makes no decisions: `plan::assemble` evaluates what was read.
 
 use std::sync::Arc;
 
@@ -30,19 +30,19 @@ use crate::plan::observed::{
 };
 use crate::remote::workload::{ApiServer, WorkloadApi};
 
-/// Rounds of reading for one snapshot. Five are needed: what is known at once, members, candidates, their keys, the kubeconfig; and
-/// one more for each chosen candidate that turns out to be another than the watch has shown, and each time that twice as many keys
-/// turned out to be of no use.
+/// Most rounds of reading for one snapshot. Usually five are needed: what is known at once, members, candidates, their keys, the
+/// kubeconfig. One more is needed for each chosen candidate that differs from the watch's copy, and each time that the number of unusable
+/// keys doubles.
 const MOST_ROUNDS: usize = 64;
 
-/// Reads the cluster, and the configurations of this scope, from the API server, now. `None` where the cluster is gone or another of
-/// its name. Where NIO's resources are not served, there is nothing to read.
+/// Reads the cluster and the configurations of this scope from the API server. `None` if the cluster is gone, or another has its name. If
+/// NIO's resources are not served, no configurations are read.
 pub async fn read_live<'a>(
     pass: &Pass<'a>,
     nio: Option<Generation>,
     scope: Scope,
 ) -> Result<Option<(RawCluster, Sources<'a>)>, CallError> {
-    // The cluster first: what is listed after it cannot be older than the spec that it is judged by.
+    // The cluster is read first: the lists are then not older than the spec to which they are compared.
     let Some(live) = read_cluster(pass).await? else {
         return Ok(None);
     };
@@ -60,15 +60,15 @@ pub async fn read_live<'a>(
     Ok(Some((live, sources)))
 }
 
-/// Reads the cluster object, now. `None` where it is gone or another of its name.
+/// Reads the cluster object. `None` if it is gone, or another has its name.
 pub async fn read_cluster(pass: &Pass<'_>) -> Result<Option<RawCluster>, CallError> {
     let live = calls::get_opt(&pass.api::<RawCluster>(), &pass.name()).await?;
     Ok(live.filter(|live| live.metadata.uid.as_deref() == Some(&pass.uid())))
 }
 
-/// The ledger's ConfigMap, now. A plan from live reads has it read before the lists, and never after them: whoever writes it later
-/// makes the plan's compare-and-swap fail. Read after the lists, it could be that of another operator which has begun to bring the
-/// cluster up, and whose claims the lists do not show.
+/// Reads the ledger's ConfigMap. For a plan from live reads it must be read before the lists: then a later write by another operator makes
+/// the plan's compare-and-swap fail. If it was read after the lists, another operator could have begun to bring the cluster up in between,
+/// and the lists would not show its claims.
 pub async fn read_ledger(
     context: &Context,
     cluster: &ClusterView,
@@ -79,7 +79,7 @@ pub async fn read_ledger(
     Ok(read?.found)
 }
 
-/// What is at hand without a call: the cluster object, its configurations, and what is remembered of it.
+/// What is available without a call: the cluster object, its configurations, and its memory.
 pub fn at_hand(
     pass: &Pass<'_>,
     cluster: &RawCluster,
@@ -109,8 +109,8 @@ pub fn at_hand(
     facts
 }
 
-/// Reads until nothing is missing: the snapshot for the planner. Where the planner is to know what the cluster says of itself now, it
-/// is asked last.
+/// Reads until nothing is missing, and returns the snapshot for the planner. If the planner needs the current health of the cluster, it is
+/// probed last.
 pub async fn observe(
     pass: &Pass<'_>,
     sources: &mut Sources<'_>,
@@ -145,7 +145,7 @@ async fn complete(
         }
     }
     if searches {
-        // The next pass goes on behind those that this one has looked up, and remembers which Secrets it has read.
+        // The next pass continues after the machines that this one has looked up, and remembers the Secrets that were read.
         return Err(CallError::Changed("what a selector matches".to_owned()));
     }
     Err(CallError::Unanswered {
@@ -154,7 +154,7 @@ async fn complete(
     })
 }
 
-/// Reads all that is needed. A read that fails is no answer.
+/// Reads everything in `needs`. A read that fails ends it: a failure must not count as an absent object.
 async fn read(
     context: &Context,
     sources: &mut Sources<'_>,
@@ -212,7 +212,7 @@ async fn read(
     Ok(())
 }
 
-/// Tells the background work which kubeconfig is stored and what another is fetched for, and asks it how far it is.
+/// Tells the background work which kubeconfig is stored and under which circumstances to fetch another, and gets its state.
 fn ask_background(
     context: &Context,
     cluster: &ClusterView,
@@ -228,7 +228,7 @@ fn ask_background(
                 background.note_stored(uid, digest);
             }
             if background.verified_another(uid, digest) {
-                // It was replaced since it was read.
+                // The kubeconfig was replaced since it was read.
                 named.forget(&cluster.namespace, &kubeconfig_name(&cluster.name));
             }
             background.works(uid, digest)
@@ -243,7 +243,7 @@ fn ask_background(
     }
 }
 
-/// Whom to ask how the machines are, and with which kubeconfig; or that nobody can be asked.
+/// How to reach the cluster's API. The inner `Err` is its health if it cannot be probed.
 pub(super) async fn workload_api(
     named: &NamedReads,
     observed: &Observed,
@@ -269,7 +269,7 @@ pub(super) async fn workload_api(
         Some(ApiServer { machine, address })
     });
     let mut members: Vec<ApiServer> = members.collect();
-    // A write goes through the first that answers, and its time is short.
+    // A write goes through the first member that answers and has a short timeout, so unreachable members come last.
     members.sort_by_key(|member| {
         observed.workload.answer(&member.machine) == Some(&Answer::Unreachable)
     });
@@ -280,7 +280,7 @@ pub(super) async fn workload_api(
     }))
 }
 
-/// What the cluster says of itself, now.
+/// Probes the cluster.
 pub(super) async fn workload_health(
     named: &NamedReads,
     observed: &Observed,
@@ -299,7 +299,7 @@ pub(super) async fn workload_health(
     })
 }
 
-/// The cluster object as the planner takes it, but for its spec.
+/// The planner's view of the cluster object, without its spec.
 pub(super) fn view(cluster: &RawCluster) -> ClusterView {
     let meta = &cluster.metadata;
     let annotation = |name| meta.annotations.as_ref()?.get(name).cloned();

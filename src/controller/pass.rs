@@ -1,4 +1,4 @@
-//! One pass for one cluster: the object that it begins with, and what is remembered of it.
+//! One pass for one cluster: its object and its memory.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -20,12 +20,12 @@ pub struct Pass<'a> {
     pub context: &'a Context,
     cluster: Arc<RawCluster>,
     memory: Arc<Mutex<Memory>>,
-    /// Its turn, and since when it has it.
+    /// Its turn at the gate, and when that began.
     turn: Mutex<Option<(Turn, Instant)>>,
 }
 
 impl<'a> Pass<'a> {
-    /// A pass for this cluster.
+    /// A pass for this cluster, before it has a turn.
     #[must_use]
     pub fn new(context: &'a Context, cluster: Arc<RawCluster>) -> Self {
         Self {
@@ -36,7 +36,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Waits for its turn. `false`: NICO is about to end, and no pass begins.
+    /// Waits for its turn. Returns `false` if NICO is stopping: then the pass must not begin.
     pub async fn begin(&mut self) -> bool {
         let class = Class::of_pass(&self.cluster());
         self.enter(class).await;
@@ -44,21 +44,22 @@ impl<'a> Pass<'a> {
         lock(&self.turn).is_some()
     }
 
-    /// Waits for a machine or for the cluster's own API. Others have its turn meanwhile: a cluster that does not answer holds up none.
+    /// Waits for a machine or for the cluster's own API. The turn is given to others meanwhile, so that a cluster that does not answer
+    /// delays no others.
     pub async fn wait_for<T>(&self, answer: impl Future<Output = T>) -> T {
         self.end_turn();
         let answer = answer.await;
-        // What has begun goes before what has not. Where NICO is about to end, it is finished without a turn.
+        // A pass that has begun goes before new ones. If NICO is stopping, it finishes without a turn.
         self.enter(Class::First).await;
         answer
     }
 
-    /// Gives its turn to others. The pass itself may go on.
+    /// Ends the turn. The pass itself may continue.
     pub fn end_turn(&self) {
         *lock(&self.turn) = None;
     }
 
-    /// Ends each turn that takes longer, also one that began after a wait.
+    /// Ends each turn that takes longer, including turns that begin after a wait.
     pub async fn end_turns(&self, longest: Duration) -> Infallible {
         let began = || lock(&self.turn).as_ref().map(|(_, began)| *began);
         loop {
@@ -77,10 +78,10 @@ impl<'a> Pass<'a> {
         *lock(&self.turn) = turn.map(|turn| (turn, Instant::now()));
     }
 
-    /// Takes what the watch has shown since the pass was called for.
+    /// Updates to what the watch has shown since the pass was scheduled.
     fn refresh(&mut self) {
         let shown = self.context.cluster(&self.namespace(), &self.name());
-        if let Some(shown) = shown.filter(|it| it.metadata.uid == self.cluster.metadata.uid) {
+        if let Some(shown) = shown.filter(|shown| shown.metadata.uid == self.cluster.metadata.uid) {
             self.cluster = shown;
         }
     }
@@ -103,13 +104,13 @@ impl<'a> Pass<'a> {
         self.cluster.uid().unwrap_or_default()
     }
 
-    /// The cluster object: what the watch has shown, or what a write of ours returned, whichever is newer.
+    /// The cluster object: the newer one of the watch's copy and what one of NICO's writes returned.
     #[must_use]
     pub fn cluster(&self) -> Arc<RawCluster> {
         self.memory().newest(&self.cluster)
     }
 
-    /// What is remembered of the cluster. Not to be held over an `await`.
+    /// The memory of the cluster. Do not hold it across an `await`.
     pub fn memory(&self) -> MutexGuard<'_, Memory> {
         lock(&self.memory)
     }
@@ -123,7 +124,7 @@ impl<'a> Pass<'a> {
         Api::namespaced(self.context.client.clone(), &self.namespace())
     }
 
-    /// Has the cluster looked at again.
+    /// Triggers another pass for the cluster.
     pub fn wake(&self) {
         self.context.wake(ObjectRef::from_obj(&*self.cluster));
     }
@@ -133,7 +134,7 @@ impl<'a> Pass<'a> {
         self.context.interests.note(&self.cluster, wants_more);
     }
 
-    /// The cluster is gone: nothing is remembered of it any more.
+    /// Forgets the cluster, which is gone.
     pub fn forget(&self) {
         let uid = self.uid();
         self.context.background.forget(&uid);

@@ -1,4 +1,4 @@
-//! How far the program is: what `/readyz` answers.
+//! The state of the program's start, for `/readyz`.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -12,23 +12,23 @@ pub mod mark {
     pub const API_SERVER: &str = "api-server";
     /// The CustomResourceDefinitions of NICO and NIO are served.
     pub const CRDS: &str = "crds";
-    /// The first list of KubernetesClusters is in its store.
+    /// The first list of KubernetesClusters is complete.
     pub const CLUSTERS: &str = "kubernetesclusters";
-    /// The first list of Machines is in its store.
+    /// The first list of Machines is complete.
     pub const MACHINES: &str = "machines";
-    /// The first list of NixosConfigurations is in its store.
+    /// The first list of NixosConfigurations is complete.
     pub const CONFIGURATIONS: &str = "nixosconfigurations";
 
     /// The Lease of leader election was read.
     pub const LEASE: &str = "lease";
 
-    /// What a follower needs: it has no stores before it leads.
+    /// The marks of a follower: it has no stores before it leads.
     pub(super) const OF_A_FOLLOWER: [&str; 2] = [API_SERVER, LEASE];
-    /// What NICO needs that leads, or runs without leader election.
+    /// The marks of a leader, or without leader election.
     pub const ALL: [&str; 5] = [API_SERVER, CRDS, CLUSTERS, MACHINES, CONFIGURATIONS];
 }
 
-/// How far the program is: a set of named marks, ready once each of them is set.
+/// A set of named marks. The program is ready once each of them is set.
 #[derive(Debug)]
 pub struct Readiness {
     marks: Mutex<BTreeMap<&'static str, bool>>,
@@ -36,7 +36,7 @@ pub struct Readiness {
 }
 
 impl Default for Readiness {
-    /// Every mark of [`mark::ALL`] is missing.
+    /// No mark of [`mark::ALL`] is set.
     fn default() -> Self {
         Self {
             marks: Mutex::new(mark::ALL.map(|name| (name, false)).into()),
@@ -46,17 +46,17 @@ impl Default for Readiness {
 }
 
 impl Readiness {
-    /// Sets a mark, or takes it away. One that is not of [`mark::ALL`] counts from then on.
+    /// Sets or clears a mark. A mark that is not in [`mark::ALL`] is required from then on.
     pub fn set(&self, name: &'static str, ready: bool) {
         lock(&self.marks).insert(name, ready);
     }
 
-    /// Says whether another process leads: one that stands by is ready without the stores.
+    /// Sets whether another process leads. A follower is ready without the stores.
     pub fn stand_by(&self, standing_by: bool) {
         self.standing_by.store(standing_by, Ordering::SeqCst);
     }
 
-    /// The marks that are still missing, by name; none: ready.
+    /// The names of the marks that are not set; empty if ready.
     #[must_use]
     pub fn missing(&self) -> Vec<&'static str> {
         let marks = lock(&self.marks);

@@ -36,7 +36,7 @@ use entered::write_under_entries;
 use failure::{PassError, failed};
 use report::{keep_status, tell_troubles, write_status};
 
-/// The Controller's entry. A pass that fails is dealt with here, so it never returns an error.
+/// The Controller's entry point. Failed passes are handled here, so it never returns an error.
 pub async fn reconcile(
     cluster: Arc<RawCluster>,
     context: Arc<Context>,
@@ -61,11 +61,11 @@ pub async fn reconcile(
             Err(error) => failed(&pass, error).await,
         }
     };
-    // On the heap, so that those who wait cost little.
+    // On the heap, so that waiting passes need little memory.
     Ok(Box::pin(reconciled).instrument(span).await)
 }
 
-/// A pass that ends in time and does not take the others with it, whatever defect one cluster brings to light.
+/// Runs the steps with a timeout, and catches panics, so that a defect that one cluster triggers does not affect others.
 async fn bounded(pass: &Pass<'_>) -> Result<Next, PassError> {
     let steps = AssertUnwindSafe(steps(pass)).catch_unwind();
     let longest = pass.context.settings.pass_timeout();
@@ -78,7 +78,7 @@ async fn bounded(pass: &Pass<'_>) -> Result<Next, PassError> {
     }
 }
 
-/// Observe, plan, act, status.
+/// The steps of a pass: observe, plan, act, status.
 async fn steps(pass: &Pass<'_>) -> Result<Next, PassError> {
     let context = pass.context;
     let nio = context.nio().await.map_err(PassError::Unread)?;
@@ -86,7 +86,7 @@ async fn steps(pass: &Pass<'_>) -> Result<Next, PassError> {
     if nio.is_some() && !context.stores.are_ready(by_jobs) {
         return Err(PassError::NotListed);
     }
-    // What comes while this pass looks wakes the next one.
+    // Changes that arrive during this pass trigger the next one.
     pass.note_interest(true);
     let now = now();
     let settings = Settings {
@@ -107,7 +107,7 @@ async fn steps(pass: &Pass<'_>) -> Result<Next, PassError> {
         Action::Node(NodeWork::Evict(node)) => Some(node.as_str()),
         _ => None,
     });
-    // A drain that was paused, or given up, takes no more pods.
+    // Stops evictions of drains that were paused or cancelled.
     context
         .background
         .evict_only(&pass.uid(), &evicts.collect());
@@ -116,7 +116,7 @@ async fn steps(pass: &Pass<'_>) -> Result<Next, PassError> {
     let new_generation =
         cached.cluster.status.observed_generation != Some(cached.cluster.generation);
     if new_generation && !cached.cluster.deleting {
-        first_word(pass, (cached, first_plan), now, &settings).await?;
+        report_new_generation(pass, (cached, first_plan), now, &settings).await?;
         return Ok(Next::requeue(context.settings.resync));
     }
     let (observed, plan) = if first_plan.needs_live_reads() {
@@ -153,20 +153,20 @@ async fn steps(pass: &Pass<'_>) -> Result<Next, PassError> {
     Ok(Next::requeue(next_look(pass, &plan, later)))
 }
 
-/// Writes the status of a new generation, before anything is done for it: a `GitOps` tool must never see the old green beside a new spec.
-/// It is Ready at once only where reads from the API server, and no cache, say so.
-async fn first_word(
+/// Writes the status for a new generation before anything is done for it: a `GitOps` tool must never see an old `Ready` with a new spec. It
+/// is Ready at once only if live reads, and not caches, confirm that.
+async fn report_new_generation(
     pass: &Pass<'_>,
     (mut observed, mut planned): (Observed, Plan),
     now: jiff::Timestamp,
     settings: &Settings,
 ) -> Result<(), PassError> {
-    let told = |observed: &Observed, plan: &Plan| {
+    let status_of = |observed: &Observed, plan: &Plan| {
         let machines = observed.machines.len();
         aside(machines, || status(observed, plan, None, now))
     };
     observed.live = true;
-    if told(&observed, &planned).holds(ConditionType::Ready) {
+    if status_of(&observed, &planned).holds(ConditionType::Ready) {
         let live = plan_from_live_reads(pass, (observed, planned), now, settings);
         let Some(read) = Box::pin(live).await.map_err(PassError::Unread)? else {
             pass.forget();
@@ -176,14 +176,14 @@ async fn first_word(
     } else {
         observed.live = false;
     }
-    let wanted = told(&observed, &planned);
+    let wanted = status_of(&observed, &planned);
     tell_troubles(pass, &observed.cluster, &wanted);
     write_status(pass, &observed.cluster, &wanted).await?;
     pass.wake();
     Ok(())
 }
 
-/// Reads all again from the API server, and plans again. `None` where the cluster is gone.
+/// Reads everything again from the API server, and plans again. `None` if the cluster is gone.
 async fn plan_from_live_reads(
     pass: &Pass<'_>,
     first: (Observed, Plan),
@@ -215,7 +215,7 @@ async fn plan_from_live_reads(
             let ask = std::mem::take(&mut ask);
             observed = observe(pass, &mut sources, &mut facts, ask).await?;
             planned = aside(observed.machines.len(), || plan(&observed, now, settings));
-            // What is seen now may let others be written than those whose Secrets were looked at.
+            // The new plan may write other machines than those whose Secrets were read.
             let more = planned.writes();
             if more.is_subset(&writes) {
                 break;
@@ -228,8 +228,8 @@ async fn plan_from_live_reads(
     }
 }
 
-/// Carries the plan out, up to the first action that fails, that writes the cluster, or that takes entries: what follows rests
-/// on reads made after it.
+/// Carries out the plan up to the first action that fails, that writes the cluster, or that takes entries. After these, new reads are
+/// needed.
 async fn carry_out(
     pass: &Pass<'_>,
     observed: &Observed,
@@ -252,8 +252,8 @@ async fn act_in_order(
         match executor.act(action).await {
             Ok(Outcome::Cluster(written)) => {
                 pass.memory().saw(*written);
-                // The API server lets a deletion that had begun take the object away although the finalizer was written meanwhile:
-                // what was made then, nobody would take away.
+                // If a deletion has begun, the API server may still remove the object although the finalizer was added meanwhile. Nothing
+                // would then delete the children that this pass creates. So the next pass checks again.
                 pass.wake();
                 return None;
             }
@@ -262,7 +262,7 @@ async fn act_in_order(
                 let written = write_under_entries(pass, first, settings, &machines, &taken);
                 let written = Box::pin(written).await;
                 if written.is_ok() {
-                    // No watch tells of the slot, nor of the cluster's own Nodes.
+                    // Neither the slot nor the cluster's own Nodes are watched.
                     pass.wake();
                 }
                 return written.err();
@@ -284,7 +284,7 @@ fn removes_finalizer(plan: &Plan) -> bool {
         .any(|action| matches!(action, Action::Finalizer(FinalizerWrite::Remove(..))))
 }
 
-/// When the cluster is looked at again though nothing happens.
+/// When the next pass begins if no event triggers one.
 fn next_look(pass: &Pass<'_>, plan: &Plan, later: Option<Duration>) -> Duration {
     [plan.look_again, later]
         .into_iter()

@@ -1,4 +1,4 @@
-//! What the flags of `nico run` say to the controller.
+//! The controller's settings, from the flags of `nico run`.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::Range;
@@ -10,22 +10,22 @@ use crate::api::nio::Generation;
 /// Settings of one run of the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OperatorSettings {
-    /// The one namespace to work in; absent: all.
+    /// The only namespace to work in; `None`: all.
     pub watch_namespace: Option<String>,
     /// `gitRepo` of clusters that name none.
     pub default_git_repo: Option<String>,
-    /// Which NIO is installed; absent: the one that the API server's schema of `Machine` tells of.
+    /// Which NIO is installed; `None`: found by the API server's schema of `Machine`.
     pub nio: Option<Generation>,
-    /// How often every cluster is looked at without an event, and Secrets are read again.
+    /// How often every cluster is reconciled without an event, and Secrets are read again.
     pub resync: Duration,
-    /// Bounds every call to the API server.
+    /// Timeout of every call to the API server.
     pub request_timeout: Duration,
     /// Port of the machines' SSH servers.
     pub ssh_port: u16,
 }
 
 impl OperatorSettings {
-    /// How soon the cluster of that uid is looked at again though nothing happens.
+    /// When the next pass for this cluster begins if no event triggers one.
     #[must_use]
     pub fn next_look(&self, uid: &str) -> Duration {
         let mut hasher = DefaultHasher::new();
@@ -36,7 +36,7 @@ impl OperatorSettings {
             .mul_f64(start + f64::from(share) / 1000.0 * (end - start))
     }
 
-    /// How long what was read by name is remembered: until any cluster is looked at again.
+    /// How long reads by name are remembered: until the earliest pass that begins without an event.
     #[must_use]
     pub fn read_memory(&self) -> Duration {
         self.resync.mul_f64(LOOK_IN_RESYNCS.start)
@@ -71,7 +71,7 @@ impl OperatorSettings {
 mod tests {
     use super::*;
 
-    /// Of four hundred that began together, no twentieth of the time sees many more than its share.
+    /// The passes of four hundred clusters that began together spread evenly over the range.
     #[test]
     fn clusters_that_began_together_do_not_look_together() {
         let settings = OperatorSettings::of_a_test(Duration::from_secs(400));

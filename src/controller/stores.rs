@@ -1,5 +1,5 @@
-//! What the watches of Machines and NixosConfigurations have shown, indexed so that a pass costs the same in a namespace of
-//! ten machines and of ten thousand.
+//! Stores for the watches of Machines and NixosConfigurations. They are indexed so that a pass costs the same in a namespace with ten
+//! machines and with ten thousand.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, RwLock};
@@ -13,10 +13,10 @@ use crate::api::names::CLUSTER_LABEL;
 use crate::api::nio::{CronJob, Job, Machine, NixCronJob, NixJob, NixosConfiguration};
 use crate::plan::observed::controller;
 
-/// Deleted uids that are remembered; an answer is never so late that more are deleted before it comes.
+/// How many uids of deleted objects are remembered. A response is never so late that more objects are deleted before it arrives.
 const REMEMBERED_GONE: usize = 1024;
 
-/// Objects of one kind, by namespace and name, with one index.
+/// Objects of one kind by namespace and name, with one index.
 #[derive(Debug)]
 pub struct Store<K> {
     inner: RwLock<Contents<K>>,
@@ -26,17 +26,17 @@ pub struct Store<K> {
 #[derive(Debug)]
 struct Contents<K> {
     objects: BTreeMap<(String, String), Arc<K>>,
-    /// Namespace and index key to names.
+    /// Names by namespace and index key.
     indexed: HashMap<(String, String), BTreeSet<String>>,
-    /// Uids that were lately deleted: an answer to a write of ours must not bring them back.
+    /// Uids of recently deleted objects: the response to one of NICO's writes must not bring them back.
     gone: VecDeque<String>,
-    /// What a list that has not ended has shown so far.
+    /// Objects seen so far in a list that has not ended.
     listing: Vec<K>,
     ready: bool,
 }
 
 impl<K: Resource<DynamicType = ()>> Store<K> {
-    /// An empty store; `index` names the keys under which an object is found beside its name.
+    /// An empty store; `index` returns the index keys of an object.
     #[must_use]
     pub fn new(index: fn(&K) -> Vec<String>) -> Self {
         Self {
@@ -51,13 +51,13 @@ impl<K: Resource<DynamicType = ()>> Store<K> {
         }
     }
 
-    /// Whether the first list has ended; before that, absence means nothing (S5).
+    /// Whether the first list is complete. Before that, an absent object may still exist.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.read(|inner| inner.ready)
     }
 
-    /// Takes a watch event in. Returns the objects that it shows changed or gone, as they were last known.
+    /// Applies a watch event. Returns the objects that changed or were deleted, in their last known state.
     pub fn apply(&self, event: Event<K>) -> Vec<Arc<K>> {
         self.write(|inner| match event {
             Event::Init => {
@@ -108,12 +108,12 @@ impl<K: Resource<DynamicType = ()>> Store<K> {
         })
     }
 
-    /// Holds an object, in the place of any other of its name.
+    /// Stores an object, replacing any other with the same name.
     pub fn put(&self, object: &Arc<K>) {
         self.write(|inner| drop(inner.put(object, self.index)));
     }
 
-    /// Takes in what the API server answered to a read or a write, which the watch may show only later.
+    /// Stores an object that the API server returned for a read or a write: the watch may show it only later.
     pub fn saw(&self, object: impl Into<Arc<K>>) {
         let object = object.into();
         self.write(|inner| {
@@ -164,7 +164,7 @@ impl<K: Resource<DynamicType = ()>> Store<K> {
         })
     }
 
-    /// The objects of a namespace whose labels match. Where not all labels are kept, none does.
+    /// The objects of a namespace whose labels match. An object whose labels are not all kept never matches.
     #[must_use]
     pub fn matching(&self, namespace: &str, selector: &Selector) -> Vec<Arc<K>> {
         self.read(|inner| {
@@ -176,7 +176,7 @@ impl<K: Resource<DynamicType = ()>> Store<K> {
         })
     }
 
-    /// Whether a namespace has more objects than that.
+    /// Whether a namespace has more than `most` objects.
     #[must_use]
     pub fn holds_more_than(&self, namespace: &str, most: usize) -> bool {
         self.read(|inner| inner.of_namespace(namespace).nth(most).is_some())
@@ -235,13 +235,13 @@ impl<K: Resource<DynamicType = ()>> Contents<K> {
         old
     }
 
-    /// A deletion of an object that was replaced since takes nothing away.
+    /// Removes an object, unless another one has replaced it.
     fn remove(&mut self, object: &K, index: fn(&K) -> Vec<String>) {
         let key = key(object);
         let same = self
             .objects
             .get(&key)
-            .is_some_and(|held| held.meta().uid == object.meta().uid);
+            .is_some_and(|stored| stored.meta().uid == object.meta().uid);
         if same && let Some(old) = self.objects.remove(&key) {
             self.unindex(&key, index(&old).into_iter());
         }
@@ -276,8 +276,8 @@ fn version<K: Resource>(object: &K) -> Option<&str> {
     object.meta().resource_version.as_deref()
 }
 
-/// Whether a resourceVersion is older than another. Kubernetes makes them comparable as numbers since 1.35 (KEP-5504); where
-/// they are not, the newcomer counts as newer.
+/// Whether a resourceVersion is older than another. Since Kubernetes 1.35 they are comparable as numbers (KEP-5504). If they are not
+/// numbers, `this` counts as older.
 #[must_use]
 pub fn older(this: Option<&str>, that: Option<&str>) -> bool {
     let number = |version: Option<&str>| version.and_then(|version| version.parse::<u128>().ok());
@@ -286,7 +286,7 @@ pub fn older(this: Option<&str>, that: Option<&str>) -> bool {
         .is_none_or(|(this, that)| this < that)
 }
 
-/// Index of configurations: the machine that each names, the uid of its controller, and the cluster of its label.
+/// Index keys of a configuration: the machine to which it refers, the uid of its controller, and the cluster of its label.
 #[must_use]
 pub fn configuration_keys(configuration: &NixosConfiguration) -> Vec<String> {
     let machine = configuration.spec.machine().map(machine_key);
@@ -300,13 +300,13 @@ pub fn configuration_keys(configuration: &NixosConfiguration) -> Vec<String> {
     keys.collect()
 }
 
-/// Index key of the configurations that name a machine.
+/// Index key of the configurations that refer to a machine.
 #[must_use]
 pub fn machine_key(machine: &str) -> String {
     format!("machine/{machine}")
 }
 
-/// Index key of the configurations that bear a cluster's label.
+/// Index key of the configurations with a cluster's label.
 #[must_use]
 pub fn label_key(cluster: &str) -> String {
     format!("label/{cluster}")
@@ -318,7 +318,8 @@ pub fn owner_key(uid: &str) -> String {
     format!("owner/{uid}")
 }
 
-/// Index of what a configuration owns by others: the uid of its controller, and its own, by which those that it owns find it.
+/// Index keys of objects that configurations own through others: the uid of the controller, and the object's own uid, to find an owner by
+/// its uid.
 #[must_use]
 pub fn owned_keys<K: Resource>(object: &K) -> Vec<String> {
     let meta = object.meta();
@@ -327,22 +328,22 @@ pub fn owned_keys<K: Resource>(object: &K) -> Vec<String> {
     owner.into_iter().chain(own).collect()
 }
 
-/// Index key of the object of a uid.
+/// Index key of the object with a uid.
 #[must_use]
 pub fn uid_key(uid: &str) -> String {
     format!("uid/{uid}")
 }
 
-/// The Jobs of a generation of NIO that applies by Jobs, and the objects between them and the configurations.
+/// The Jobs of a generation of NIO that applies by Jobs, and the objects between Jobs and configurations.
 #[derive(Debug)]
 pub struct JobStores {
     /// Jobs.
     pub jobs: Store<Job>,
-    /// What makes Jobs by a schedule.
+    /// Objects that create Jobs by a schedule.
     pub cron_jobs: Store<CronJob>,
-    /// What NIO makes of a configuration: for each of them a `CronJob`, and now and then a Job.
+    /// Objects that NIO creates for a configuration. Each owns a `CronJob`, and at times a Job.
     pub nix_cron_jobs: Store<NixCronJob>,
-    /// What it makes to install a machine: for each of them a Job.
+    /// Objects that NIO creates to install a machine. Each owns a Job.
     pub nix_jobs: Store<NixJob>,
 }
 
@@ -365,7 +366,8 @@ impl JobStores {
             && self.nix_jobs.is_ready()
     }
 
-    /// The uid of the configuration that an object belongs to whose controller has this uid, as far as its owners are known.
+    /// The uid of the configuration to which an object belongs whose controller has this uid. If the chain of owners is not fully known, it
+    /// is the last known uid.
     #[must_use]
     pub fn configuration_over(&self, namespace: &str, uid: &str) -> String {
         fn owner<K: Resource<DynamicType = ()>>(
@@ -378,7 +380,7 @@ impl JobStores {
             Some(owner.uid.clone())
         }
         let mut uid = uid.to_owned();
-        // Only a `CronJob` is owned by what is owned in turn.
+        // The longest chain has two steps: a `CronJob`, and the object that owns it.
         for _ in 0..2 {
             let over = owner(&self.cron_jobs, namespace, &uid)
                 .or_else(|| owner(&self.nix_cron_jobs, namespace, &uid))
@@ -392,14 +394,14 @@ impl JobStores {
     }
 }
 
-/// Machines and configurations together, as the watches have shown them.
+/// The stores of all watches.
 #[derive(Debug)]
 pub struct Stores {
     /// Machines.
     pub machines: Store<Machine>,
     /// Configurations.
     pub configurations: Store<NixosConfiguration>,
-    /// Jobs, where NIO applies by Jobs.
+    /// Jobs, if NIO applies by Jobs.
     pub work: JobStores,
 }
 
@@ -414,7 +416,7 @@ impl Default for Stores {
 }
 
 impl Stores {
-    /// Whether the watches have ended their first lists, with those of Jobs or without.
+    /// Whether the first lists of the watches are complete, with or without those of Jobs.
     #[must_use]
     pub fn are_ready(&self, with_jobs: bool) -> bool {
         self.machines.is_ready()

@@ -1,4 +1,5 @@
-//! Events about what needs a person. They wait until it has lasted: what passes by itself is part of normal operation.
+//! Warning events for conditions that need the user's attention. They are delayed until the condition has lasted: what passes by itself is
+//! normal operation.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -8,17 +9,18 @@ use super::schedule::{MISTAKE_TOLD_AFTER, TROUBLE_TOLD_AFTER};
 use crate::api::conditions::{Attention, ConditionType};
 use crate::api::status::{ClusterCondition, ClusterStatus};
 
-/// What calls for a person, by reason. It lives as long as the process: what the first status that is seen says already counts as told.
+/// The current reasons that need the user's attention. They are kept as long as the process runs. What the first seen status already
+/// contains counts as reported.
 #[derive(Default)]
 pub struct Troubles(Option<BTreeMap<String, Trouble>>);
 
 struct Trouble {
     since: Instant,
-    told: bool,
+    reported: bool,
 }
 
 impl Troubles {
-    /// What has lasted for long enough and was not told yet; and how long until the next such thing has.
+    /// The events for what has lasted long enough and was not reported yet, and how long until the next one is due.
     pub fn due(
         &mut self,
         seen: &ClusterStatus,
@@ -26,45 +28,45 @@ impl Troubles {
         now: Instant,
     ) -> (Vec<Happening>, Option<Duration>) {
         let known = self.0.get_or_insert_with(|| {
-            let told = |(reason, _)| {
+            let reported = |(reason, _)| {
                 let trouble = Trouble {
                     since: now,
-                    told: true,
+                    reported: true,
                 };
                 (reason, trouble)
             };
-            of(seen).map(told).collect()
+            needing_attention(seen).map(reported).collect()
         });
-        let all: BTreeMap<String, &ClusterCondition> = of(wanted).collect();
+        let all: BTreeMap<String, &ClusterCondition> = needing_attention(wanted).collect();
         known.retain(|reason, _| all.contains_key(reason));
-        // `Ready` has borne it for a minute.
+        // `Ready` has tolerated it for a minute already.
         let rolls = wanted.holds(ConditionType::RollingOut);
-        let borne = wanted
+        let tolerated = wanted
             .condition(ConditionType::Ready)
-            .filter(|it| seen.holds(ConditionType::Ready) && !it.is_true() && !rolls);
+            .filter(|ready| seen.holds(ConditionType::Ready) && !ready.is_true() && !rolls);
         let stalls = wanted
             .condition(ConditionType::Stalled)
-            .filter(|it| it.is_true());
+            .filter(|stalled| stalled.is_true());
         let (mut due, mut next) = (Vec::new(), None);
         for (reason, condition) in all {
             let patience = match Attention::of(&reason) {
-                _ if borne.is_some_and(|it| it.reason == reason) => Duration::ZERO,
+                _ if tolerated.is_some_and(|ready| ready.reason == reason) => Duration::ZERO,
                 Attention::Yes => MISTAKE_TOLD_AFTER,
                 Attention::IfItLasts | Attention::No => TROUBLE_TOLD_AFTER,
             };
             let message = condition.message.clone();
             let trouble = known.entry(reason.clone()).or_insert(Trouble {
                 since: now,
-                told: false,
+                reported: false,
             });
-            // What stalls is told as such, at once.
-            trouble.told |= stalls.is_some_and(|it| it.reason == reason);
+            // A stalled cluster is reported at once, as such.
+            trouble.reported |= stalls.is_some_and(|stalled| stalled.reason == reason);
             let rest = patience.saturating_sub(now.duration_since(trouble.since));
-            if trouble.told {
+            if trouble.reported {
                 continue;
             }
             if rest.is_zero() {
-                trouble.told = true;
+                trouble.reported = true;
                 due.push(Happening::Trouble(reason, message));
             } else {
                 next = Some(next.map_or(rest, |next: Duration| next.min(rest)));
@@ -74,8 +76,9 @@ impl Troubles {
     }
 }
 
-/// What calls for a person in a status, each reason once: `Ready` says it first, and may say something else before it.
-fn of(status: &ClusterStatus) -> impl Iterator<Item = (String, &ClusterCondition)> {
+/// The conditions of a status that need the user's attention, by reason. `Ready` comes last, so that its message is kept where several have
+/// the same reason.
+fn needing_attention(status: &ClusterStatus) -> impl Iterator<Item = (String, &ClusterCondition)> {
     let amiss = [
         (ConditionType::Reconciling, true),
         (ConditionType::KubeconfigReady, false),
@@ -96,7 +99,7 @@ pub(super) mod tests {
     use super::*;
     use crate::api::conditions::Reason;
 
-    /// A status with these conditions, whose messages are their reasons.
+    /// A status with these conditions, whose messages equal their reasons.
     pub(in crate::controller) fn status(
         conditions: &[(ConditionType, &str, Reason)],
     ) -> ClusterStatus {
@@ -114,7 +117,7 @@ pub(super) mod tests {
         }
     }
 
-    fn told(reason: Reason) -> Vec<Happening> {
+    fn reported(reason: Reason) -> Vec<Happening> {
         vec![Happening::Trouble(reason.to_string(), reason.to_string())]
     }
 
@@ -136,7 +139,7 @@ pub(super) mod tests {
             let later = began + MISTAKE_TOLD_AFTER;
             assert_eq!(
                 troubles.due(&amiss, &amiss, later),
-                (told(reason), None),
+                (reported(reason), None),
                 "{reason}"
             );
             assert_eq!(troubles.due(&amiss, &amiss, later), (vec![], None));
@@ -156,7 +159,7 @@ pub(super) mod tests {
             troubles.due(&well, &updating, began),
             (vec![], Some(TROUBLE_TOLD_AFTER))
         );
-        // It passes, comes again, and lasts.
+        // It passes, returns, and lasts.
         let soon = began + TROUBLE_TOLD_AFTER / 2;
         assert_eq!(troubles.due(&updating, &well, soon), (vec![], None));
         assert_eq!(
@@ -164,7 +167,7 @@ pub(super) mod tests {
             Some(TROUBLE_TOLD_AFTER)
         );
         let due = troubles.due(&updating, &updating, soon + TROUBLE_TOLD_AFTER);
-        assert_eq!(due, (told(Reason::NodeNotReady), None));
+        assert_eq!(due, (reported(Reason::NodeNotReady), None));
     }
 
     #[test]
@@ -172,10 +175,10 @@ pub(super) mod tests {
         let well = status(&[(ConditionType::Ready, "True", Reason::AsExpected)]);
         let amiss = status(&[(ConditionType::Ready, "False", Reason::MachineUndiscoverable)]);
         let due = Troubles::default().due(&well, &amiss, Instant::now());
-        assert_eq!(due, (told(Reason::MachineUndiscoverable), None));
+        assert_eq!(due, (reported(Reason::MachineUndiscoverable), None));
     }
 
-    /// L2: nothing is told again by the next process.
+    /// L2: nothing is reported again by the next process.
     #[test]
     fn a_restart_tells_nothing_again() {
         let amiss = status(&[(ConditionType::Ready, "False", Reason::MachineMissing)]);

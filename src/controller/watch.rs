@@ -1,5 +1,4 @@
-//! Watches that never end, and begin again now and then: a watch can lose an event or fall silent, and the list at its beginning
-//! shows what it did not.
+//! Watches that restart from time to time. A watch can lose an event or stall; the list at its start shows what was missed.
 
 use std::time::Duration;
 
@@ -17,12 +16,12 @@ use super::schedule::WATCH_LIFE_IN_RESYNCS;
 use crate::api::text::shown;
 use crate::plan::writes::Precondition;
 
-/// One watch, until it begins again.
+/// One run of a watch, until it restarts.
 struct Watch<K: 'static> {
     events: BoxStream<'static, watcher::Result<Event<K>>>,
     /// Objects on a page of its list.
     page: u32,
-    /// When it begins again; `None` while its list goes on, which is not cut short, however long it takes.
+    /// When it restarts; `None` while its list is in progress. The list is not cut short, however long it takes.
     ends: Option<Instant>,
 }
 
@@ -37,7 +36,7 @@ impl<K: Object + Send + Sync> Watch<K> {
     }
 }
 
-/// How many objects are to be on a page of a list that failed for its length.
+/// The new page size after a list failed since a page was too long; `None` for other errors.
 fn shorter_page(page: u32, error: &watcher::Error) -> Option<u32> {
     match error {
         watcher::Error::InitialListFailed(error) if is_too_long(error) => fewer(page),
@@ -45,8 +44,8 @@ fn shorter_page(page: u32, error: &watcher::Error) -> Option<u32> {
     }
 }
 
-/// An object that an event shows changed. A watch that begins again lists all objects: those that `shown` has as they are did not
-/// change, and are not all looked at for it at the same time.
+/// The object of an event, if it changed. A restarted watch lists all objects. Those that are unchanged in `shown` are left out, so that
+/// they are not all reconciled at the same time.
 pub fn changed<K>(event: Event<K>, shown: &Store<K>) -> Option<K>
 where
     K: kube::Resource<DynamicType = ()> + Clone + 'static,
@@ -63,8 +62,8 @@ where
     }
 }
 
-/// The events of a kind; it is listed by pages of so many objects, and of fewer where those are too long. Failures are logged, and
-/// tried again with backoff.
+/// The events of a kind. It is listed in pages of `page` objects, and smaller ones if those are too long. Failures are logged and retried
+/// with backoff.
 pub fn watch<K>(api: Api<K>, resync: Duration, page: u32) -> impl Stream<Item = Event<K>> + Send
 where
     K: Object + Send + Sync + 'static,
@@ -124,7 +123,7 @@ mod tests {
         }
     }
 
-    /// Four hundred clusters are not all looked at when their watch begins again.
+    /// When the watch restarts, unchanged clusters are not reconciled.
     #[test]
     fn a_watch_that_begins_again_shows_what_changed_meanwhile() {
         let (shown, mut writer) = reflector::store();
@@ -147,7 +146,7 @@ mod tests {
         assert_eq!(see(Event::Apply(object("1", "4"))).as_deref(), Some("1"));
     }
 
-    /// One tenant's long objects do not blind NICO for all others.
+    /// One tenant's long objects must not keep NICO from seeing those of others.
     #[tokio::test]
     async fn a_list_whose_pages_are_too_long_goes_on_by_shorter_ones() {
         let asked = Arc::<AtomicUsize>::default();
@@ -157,7 +156,7 @@ mod tests {
                 let query = request.uri().query().unwrap_or_default();
                 let items = match query.split('&').any(|part| part == "limit=5") {
                     true => vec![object("a", "1")],
-                    // The test ends all the same.
+                    // The second list ends, so that the test does.
                     false if count > 1 => Vec::new(),
                     false => return Err(BoxError::from(TooLong)),
                 };

@@ -1,4 +1,4 @@
-//! The kubeconfig and the host keys under which it is read.
+//! The kubeconfig, and the host keys of the machines from which it is read.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ use crate::remote::known_hosts::{
 };
 use crate::remote::offload::ANSWERS;
 
-/// User where a Machine names none: v1's default.
+/// The user if a Machine names none: NIO v1's default.
 const DEFAULT_USER: &str = "root";
 
 impl Executor<'_> {
@@ -115,12 +115,12 @@ impl Executor<'_> {
         };
         let name = known_hosts_name(&cluster.name);
         let api = self.api::<ConfigMap>();
-        // Where there was none, POST finds out whether there still is none.
-        let held = match self.observed.known_hosts {
+        // If there was no ConfigMap, the POST fails if there is one now.
+        let current = match self.observed.known_hosts {
             KnownHostsView::Absent => None,
             _ => calls::get_opt(&api, &name).await?,
         };
-        let written = match held {
+        let written = match current {
             None if lines.is_empty() => {
                 self.pinned();
                 return Ok(());
@@ -178,7 +178,7 @@ impl Executor<'_> {
         };
         self.forget(&name);
         if written.as_ref().is_err_and(CallError::is_stale) {
-            // Someone else pinned a key meanwhile: what was read under other pins is not used.
+            // Another process pinned a key meanwhile. What was read under other pins is not used.
             self.context.background.discard_pins(&cluster.uid);
         }
         self.context.named.saw_map(written?);
@@ -186,7 +186,7 @@ impl Executor<'_> {
         Ok(())
     }
 
-    /// A fetch that the pin ended starts again at once.
+    /// Notes that the host keys are pinned. A fetch that this stops starts again in the next pass.
     fn pinned(&self) {
         self.context
             .background
@@ -194,7 +194,7 @@ impl Executor<'_> {
         self.context.wake(self.cluster_ref());
     }
 
-    /// Stores what was read: in that version of the Secret, or in one that must not exist.
+    /// Stores the fetched kubeconfig: in this version of the Secret, or in a new Secret if `version` is `None`.
     async fn store_kubeconfig(&self, version: Option<&Precondition>) -> Result<(), ActError> {
         let cluster = &self.observed.cluster;
         let fetched = self
@@ -218,7 +218,9 @@ impl Executor<'_> {
             ),
             (
                 PORT_ANNOTATION.to_owned(),
-                fetched.port.map_or_else(String::new, |it| it.to_string()),
+                fetched
+                    .port
+                    .map_or_else(String::new, |port| port.to_string()),
             ),
             (STORED_ANNOTATION.to_owned(), clock::now().to_string()),
         ]));

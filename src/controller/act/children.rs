@@ -1,4 +1,4 @@
-//! Children that are not configurations: made once, and let go when nothing refers to them.
+//! Children that are not configurations: they are created once, and deleted when nothing refers to them.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ use crate::plan::facts::ObjectFacts;
 use crate::plan::parting::{Parting, parting};
 use crate::plan::writes::{Child, Precondition, Token};
 
-/// A child by its kind and name.
+/// A child's kind and name.
 enum ChildObject {
     Secret(String),
     ConfigMap(String),
@@ -34,7 +34,7 @@ impl Executor<'_> {
     pub(super) async fn child(&mut self, write: &ChildWrite) -> Result<(), ActError> {
         match write {
             ChildWrite::CreateToken(token) => self.create_token(*token).await,
-            ChildWrite::Hold(child, version) => self.hold(*child, version).await,
+            ChildWrite::Hold(child, version) => self.add_finalizer(*child, version).await,
             ChildWrite::TakeBack(child, version) => self.take_back(*child, version).await,
             ChildWrite::LetGo(child) => self.let_go(*child).await,
             ChildWrite::Delete(child) => self.delete_child(*child).await,
@@ -70,8 +70,8 @@ impl Executor<'_> {
         self.unless_gone::<Secret>(&name).await
     }
 
-    /// A child that was made after the deletion of its cluster began may be looked for no more, and would be held for ever by
-    /// NICO's own finalizer: it is let go at once.
+    /// Removes NICO's finalizer from a child if the deletion of its cluster has begun. No later pass may look for such a child, and its
+    /// finalizer would keep it forever.
     pub(super) async fn unless_gone<K>(&self, name: &str) -> Result<(), ActError>
     where
         K: calls::Object + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
@@ -83,8 +83,8 @@ impl Executor<'_> {
         Err(ActError::Lost("the cluster is gone"))
     }
 
-    /// Ends the pass where the deletion of the cluster has begun: what was read before would be misread. The garbage collector takes
-    /// owners away in an orphaning deletion, and marks children in a foreground one.
+    /// Ends the pass if the deletion of the cluster has begun. What was read before would be misinterpreted: the garbage collector removes
+    /// owner references in an orphaning deletion, and marks children in a foreground deletion.
     pub(super) async fn while_it_lives(&self) -> Result<(), ActError> {
         if self.lives().await? {
             Ok(())
@@ -118,9 +118,10 @@ impl Executor<'_> {
         }))
     }
 
-    /// Only what is ours goes: a Secret that was adopted, and known hosts of the user's own, stay as they are.
+    /// Deletes a child that NICO owns. An adopted Secret and the user's own known hosts stay as they are.
     async fn delete_child(&self, child: Child) -> Result<(), ActError> {
-        // While the cluster lives, only what is being deleted goes: another operator may have made it again, and refer to it.
+        // While the cluster is not deleted, only a child with a deletion timestamp is removed: another operator may have created it again,
+        // and use it.
         let lives = !self.observed.cluster.deleting;
         if lives {
             self.while_it_lives().await?;
@@ -131,11 +132,13 @@ impl Executor<'_> {
         }
     }
 
-    /// Puts NICO's finalizer on that version of a child.
-    async fn hold(&self, child: Child, version: &Precondition) -> Result<(), ActError> {
+    /// Adds NICO's finalizer to this version of a child.
+    async fn add_finalizer(&self, child: Child, version: &Precondition) -> Result<(), ActError> {
         match self.object_of(child) {
-            ChildObject::Secret(name) => self.hold_named::<Secret>(&name, version).await,
-            ChildObject::ConfigMap(name) => self.hold_named::<ConfigMap>(&name, version).await,
+            ChildObject::Secret(name) => self.add_finalizer_to::<Secret>(&name, version).await,
+            ChildObject::ConfigMap(name) => {
+                self.add_finalizer_to::<ConfigMap>(&name, version).await
+            }
         }
     }
 
@@ -181,7 +184,7 @@ impl Executor<'_> {
         Ok(())
     }
 
-    /// Takes NICO's finalizer off a child, which stays.
+    /// Removes NICO's finalizer from a child, which stays.
     async fn let_go(&self, child: Child) -> Result<(), ActError> {
         match self.object_of(child) {
             ChildObject::Secret(name) => drop(self.let_go_named::<Secret>(&name, false).await?),
@@ -203,7 +206,7 @@ impl Executor<'_> {
         }
     }
 
-    async fn hold_named<K>(&self, name: &str, version: &Precondition) -> Result<(), ActError>
+    async fn add_finalizer_to<K>(&self, name: &str, version: &Precondition) -> Result<(), ActError>
     where
         K: calls::Object + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
     {
@@ -232,7 +235,7 @@ impl Executor<'_> {
         Ok(())
     }
 
-    /// Takes NICO's finalizer off an object. Returns it where it is still there and something may be done to it.
+    /// Removes NICO's finalizer from an object. Returns the object if it still exists and NICO may change it.
     async fn let_go_named<K>(
         &self,
         name: &str,

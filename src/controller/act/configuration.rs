@@ -1,4 +1,4 @@
-//! Configurations: created, written again, annotated and deleted.
+//! Configurations: they are created, updated, annotated and deleted.
 
 use rand::TryRng as _;
 use rand::rngs::SysRng;
@@ -15,7 +15,7 @@ use crate::plan::confirmed::Proof;
 use crate::plan::writes::{Claim, Precondition, Rewrite};
 
 impl Executor<'_> {
-    /// POSTs a configuration; the name lets exactly one cluster win.
+    /// POSTs a configuration. Since the name is the machine's, exactly one cluster can claim it.
     pub(super) async fn post(&self, claim: &Claim) -> Result<(), ActError> {
         let configuration: NixosConfigurationKind = serde_json::from_value(claim.body.render())
             .map_err(|_| ActError::Lost("the configuration cannot be written"))?;
@@ -59,7 +59,7 @@ impl Executor<'_> {
             }
             ConfigurationWrite::GiveBack(name, version) => {
                 if !self.observed.cluster.deleting {
-                    // Another operator may have found the cluster founded meanwhile.
+                    // Another operator may have found out meanwhile that the cluster is founded.
                     self.ledger_is_unchanged().await?;
                 }
                 self.give_back(name, version).await
@@ -98,7 +98,7 @@ impl Executor<'_> {
         Ok(())
     }
 
-    /// A quiet write; returns the configuration as the API server answers.
+    /// A quiet write; returns the configuration from the response.
     pub(super) async fn mark(
         &self,
         name: &str,
@@ -117,7 +117,7 @@ impl Executor<'_> {
             && error.is_stale()
             && let Some(version) = self.still_proved(name, marker).await?
         {
-            // NIO annotates what it has just applied.
+            // A new version may only mean that NIO annotated what it has just applied.
             marked = self.patch(name, &version, body).await;
         }
         let marked = marked?;
@@ -133,7 +133,7 @@ impl Executor<'_> {
         Ok(marked)
     }
 
-    /// The version of a configuration as it is now, where NIO proves this attempt of it.
+    /// The current version of a configuration, if NIO still proves this attempt of it.
     async fn still_proved(
         &self,
         name: &str,
@@ -165,7 +165,7 @@ impl Executor<'_> {
     }
 }
 
-/// A value that nobody has used before.
+/// A random value that was not used before.
 fn fresh_value() -> Result<String, ActError> {
     let mut bytes = [0_u8; 8];
     SysRng

@@ -26,13 +26,13 @@ impl Executor<'_> {
         self.unless_gone::<ConfigMap>(&name).await
     }
 
-    /// What follows rests on the ledger as this executor wrote it.
+    /// Notes the version that this executor wrote, on which its following actions are based.
     fn rest_on(&mut self, ledger: ConfigMap) {
         self.ledger = Some(Precondition::of(&ledger.metadata));
         self.context.named.saw_map(ledger);
     }
 
-    /// Whether nobody wrote the ledger since: else another operator may have begun another founding.
+    /// Fails if the ledger was written since it was read: another operator may have begun another founding.
     pub(super) async fn ledger_stands(&self) -> Result<(), ActError> {
         if self.ledger.is_none() {
             return Err(ActError::Lost("the ledger was not read"));
@@ -40,7 +40,7 @@ impl Executor<'_> {
         self.ledger_is_unchanged().await
     }
 
-    /// The same, where there may be none, and still is none.
+    /// The same, but a ledger that did not exist may still not exist.
     pub(super) async fn ledger_is_unchanged(&self) -> Result<(), ActError> {
         let name = ledger_name(&self.observed.cluster.name);
         let found = calls::get_opt(&self.api::<ConfigMap>(), &name)

@@ -1,4 +1,4 @@
-//! The slot: entries are taken, written under, and ended. Each write insists on the version that the plan rests on.
+//! The slot: takes entries, writes under them, and ends them. Each write has the version on which the plan is based as its precondition.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,11 +23,11 @@ use crate::remote::workload::{Marks, WorkloadApi};
 
 const TOO_OLD: ActError = ActError::Lost("too much time passed since it was decided");
 
-/// So that a thousand entries end within one pass.
+/// How many configurations are touched at the same time. With this many, a thousand entries end within one pass.
 const TOUCHES_AT_A_TIME: usize = 16;
 
 impl Executor<'_> {
-    /// Makes or renews entries; returns the ledger as that left it.
+    /// Creates or renews entries; returns the ledger's new version.
     pub(super) async fn take(
         &mut self,
         machines: &[MachineName],
@@ -43,12 +43,13 @@ impl Executor<'_> {
         taken.ok_or(ActError::Lost("the ledger was not read"))
     }
 
-    /// A write under the entry that this executor's plan was made with; everything that the plan rests on was read just before.
+    /// A disruptive write under the entry for which this executor's plan was made. Everything on which the plan is based was read just
+    /// before.
     pub(in crate::controller) async fn disrupt(
         &self,
         disruptive: &Disruptive,
     ) -> Result<(), ActError> {
-        // A process that slept meanwhile must not act on what it decided before: the wait for late requests counts on it.
+        // A process that was suspended meanwhile must not act on an old decision. The wait for late requests relies on this.
         if self.is_too_old() {
             return Err(TOO_OLD);
         }
@@ -93,7 +94,7 @@ impl Executor<'_> {
         }
     }
 
-    /// Takes NICO's marks off a Node whose machine stays after all.
+    /// Removes NICO's marks from a Node whose machine stays after all.
     pub(super) async fn undrain(
         &self,
         machine: &MachineName,
@@ -101,7 +102,7 @@ impl Executor<'_> {
         uid: &str,
         cordoned: bool,
     ) -> Result<(), ActError> {
-        // What goes on elsewhere is taken up again by the next pass.
+        // This stops the evictions from all Nodes. The next pass starts those again that are still needed.
         let cluster = &self.observed.cluster.uid;
         self.context
             .background
@@ -123,7 +124,7 @@ impl Executor<'_> {
         api.map_err(|_| ActError::Lost("the cluster cannot be asked any more"))
     }
 
-    /// Evicts the pods of a Node, in the background.
+    /// Starts to evict the pods of a Node in the background.
     pub(super) fn evict(&self, node: &str) {
         let Context {
             background, named, ..
@@ -144,13 +145,13 @@ impl Executor<'_> {
         background.start_evict(cluster, node, evict);
     }
 
-    /// What the plan was made from, for all that is started in the background.
+    /// The observed state, shared with background work.
     fn shared(&self) -> Arc<Observed> {
         let shared = || Arc::new(self.observed.clone());
         Arc::clone(self.shared.get_or_init(shared))
     }
 
-    /// Whether so much time has passed since the plan was taken up that nothing may rest on it any more.
+    /// Whether the plan is too old to act on it.
     pub(super) fn is_too_old(&self) -> bool {
         self.time_left().is_zero()
     }
@@ -160,8 +161,9 @@ impl Executor<'_> {
         longest.saturating_sub(self.taken_up.age())
     }
 
-    /// Touches children; where the answers show them settled, their entries go, by the ledger of before the touches. One that cannot
-    /// be touched, or is in flight again, holds up its own entry alone. Those that there was no time for are left to the next pass.
+    /// Touches configurations, and removes the entries of those that the responses show as settled, with the ledger's version from before
+    /// the touches. A configuration that cannot be touched, or is in flight again, keeps only its own entry. Those for which there is no
+    /// time left are handled by the next pass.
     pub(super) async fn end_entries(
         &mut self,
         children: &BTreeMap<MachineName, Precondition>,
@@ -191,7 +193,7 @@ impl Executor<'_> {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Touches the child of an entry; an error where the answer does not show it settled.
+    /// Touches the configuration of an entry; an error if the response does not show it as settled.
     async fn touch(&self, machine: &MachineName, child: &Precondition) -> Result<(), ActError> {
         let answer = self.mark(machine.as_str(), child, &Mark::Touched).await?;
         let mut answer = self.observed.as_member(&answer);
@@ -199,18 +201,18 @@ impl Executor<'_> {
         if let Some(answer) = &mut answer
             && answer.rewritten().is_some()
         {
-            // NIO's proof counts here, and half of it is in the Machine: that has to be as new as the touch.
+            // NIO's proof is partly in the Machine, so the Machine must be read after the touch.
             machine = calls::list_one::<Machine>(&self.api(), answer.name.as_str()).await?;
             answer.machine = machine.as_ref();
         }
-        if answer.is_some_and(|it| it.controlled && it.is_settled(now())) {
+        if answer.is_some_and(|answer| answer.controlled && answer.is_settled(now())) {
             Ok(())
         } else {
             Err(ActError::Lost("the machine is in flight again"))
         }
     }
 
-    /// Asks the cluster how its machines are, in the background.
+    /// Starts to probe the cluster in the background.
     pub(super) fn ask(&self) {
         let (named, observed) = (Arc::clone(&self.context.named), self.shared());
         let probe = async move { workload_health(&named, &observed).await.ok() };
@@ -220,7 +222,7 @@ impl Executor<'_> {
     }
 }
 
-/// How a write to a Node went, by the HTTP status of the answer.
+/// The outcome of a write to a Node, by the HTTP status of the response.
 fn written(node: &str, status: Option<u16>) -> Result<(), CallError> {
     let what = format!("Node {node}");
     match status {

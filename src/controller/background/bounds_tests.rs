@@ -1,4 +1,4 @@
-//! What many clusters may ask for at the same time.
+//! Limits on the background work of many clusters.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -21,7 +21,7 @@ use crate::controller::metrics::Metrics;
 use crate::controller::schedule::CONCURRENT_PROBES;
 use crate::plan::observed::{ClusterView, WorkloadHealth};
 
-/// A client, and how many requests it sent. `present` is there, nothing else.
+/// A client, and a count of its requests. Only the object `present` exists.
 fn client() -> (kube::Client, Arc<AtomicUsize>) {
     let requests = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&requests);
@@ -43,7 +43,7 @@ fn client() -> (kube::Client, Arc<AtomicUsize>) {
     (kube::Client::new(service, "default"), requests)
 }
 
-/// A search makes two attempts a second.
+/// A search makes two attempts per second.
 #[tokio::test]
 async fn a_search_reads_each_secret_once_for_many_attempts() {
     let (client, requests) = client();
@@ -75,7 +75,7 @@ async fn few_clusters_are_probed_at_the_same_time_and_each_has_its_turn() {
             uid: number.to_string(),
             ..ClusterView::default()
         };
-        // A second probe of the same cluster takes no place.
+        // A second probe of the same cluster needs no place.
         for _ in 0..2 {
             let began = Arc::clone(&began);
             let (end, ended) = oneshot::channel::<()>();
@@ -98,8 +98,8 @@ async fn few_clusters_are_probed_at_the_same_time_and_each_has_its_turn() {
     assert_eq!(settled().await, all);
 }
 
-/// L6: a cluster whose members answer nothing takes as long as a probe may, every time. However many there are in a namespace, one whose
-/// members answer is asked at once.
+/// L6: a cluster whose members do not answer takes the whole time of a probe, every time. However many of them a namespace has, a cluster
+/// whose members answer is probed at once.
 #[tokio::test]
 async fn clusters_that_do_not_answer_hold_up_none_that_does() {
     let (wake, _woken) = mpsc::unbounded_channel();
@@ -109,7 +109,7 @@ async fn clusters_that_do_not_answer_hold_up_none_that_does() {
         wake,
         &Metrics::new(None),
     );
-    let heard = |answer: Answer, nodes: Option<Nodes>| {
+    let reported = |answer: Answer, nodes: Option<Nodes>| {
         let answers = BTreeMap::from([(MachineName::parse("cp-01").unwrap(), answer)]);
         WorkloadHealth::Answered(Arc::new(Workload {
             nodes,
@@ -123,22 +123,22 @@ async fn clusters_that_do_not_answer_hold_up_none_that_does() {
         uid: uid.to_owned(),
         ..ClusterView::default()
     };
-    let ask = async |uid: &str, word: WorkloadHealth| {
+    let ask = async |uid: &str, health: WorkloadHealth| {
         background
-            .ask(&cluster(uid), async { Ok(word) })
+            .ask(&cluster(uid), async { Ok(health) })
             .await
             .unwrap()
     };
-    ask("good", heard(Answer::Ready, Some(Nodes::default()))).await;
+    ask("good", reported(Answer::Ready, Some(Nodes::default()))).await;
     let silent: Vec<String> = (0..100).map(|number| format!("silent-{number}")).collect();
     for (number, name) in silent.iter().enumerate() {
-        // Half of them answer, but for the list of Nodes.
-        let word = if number % 2 == 0 {
-            heard(Answer::Unreachable, Some(Nodes::default()))
+        // Half of them answer, but not with the list of Nodes.
+        let health = if number % 2 == 0 {
+            reported(Answer::Unreachable, Some(Nodes::default()))
         } else {
-            heard(Answer::Ready, None)
+            reported(Answer::Ready, None)
         };
-        ask(name, word).await;
+        ask(name, health).await;
     }
     let asked = Arc::new(AtomicUsize::new(0));
     for name in &silent {
@@ -153,7 +153,7 @@ async fn clusters_that_do_not_answer_hold_up_none_that_does() {
     }
     let held = asked.load(SeqCst);
     assert!((1..CONCURRENT_PROBES).contains(&held), "{held}");
-    let good = ask("good", heard(Answer::Ready, Some(Nodes::default())));
+    let good = ask("good", reported(Answer::Ready, Some(Nodes::default())));
     let soon = tokio::time::timeout(Duration::from_secs(30), good).await;
     assert!(soon.is_ok(), "it waits for those that do not answer");
 }

@@ -1,4 +1,4 @@
-//! One round of fetching a kubeconfig: the machines in turn, until one has what is wanted.
+//! One round of fetching a kubeconfig: tries the machines in turn until one has the wanted one.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -30,16 +30,16 @@ use crate::remote::offload::ANSWERS;
 use crate::remote::secret::SecretText;
 use crate::remote::ssh::Login;
 
-/// A kubeconfig that was fetched.
+/// A fetched kubeconfig.
 #[derive(Clone)]
 pub struct Fetched {
-    /// Built from the parts that were read, not as the machine sent it.
+    /// Rebuilt from its harmless parts, not as the machine sent it.
     pub kubeconfig: SecretText,
-    /// Port of the members' API servers, where it tells.
+    /// Port of the members' API servers, if known.
     pub port: Option<u16>,
-    /// What the planner may know of it.
+    /// The facts for the planner.
     pub at_hand: AtHand,
-    /// The file and the machine, and which files were passed over, for an event.
+    /// The file and machine of its origin, and which files were skipped, for an event.
     pub origin: String,
 }
 
@@ -75,9 +75,9 @@ pub struct Pins {
     pub uid: String,
 }
 
-/// What is fetched, from where and how.
+/// What to fetch, from where and how.
 pub struct FetchSpec {
-    /// Whose they are.
+    /// The cluster's pins.
     pub pins: Pins,
     /// Machines to try, in this order.
     pub sources: Vec<FetchSource>,
@@ -87,30 +87,32 @@ pub struct FetchSpec {
     pub path: Option<String>,
     /// `spec.controlPlaneEndpoint`.
     pub endpoint: Option<Endpoint>,
-    /// Which one is looked for.
+    /// Which kubeconfig is wanted.
     pub wanted: Wanted,
 }
 
-/// What a round brought. Neither a kubeconfig nor a failure: all that were fetched are no better than the stored one.
+/// The outcome of a round. Without a kubeconfig or a failure, none of the fetched ones was better than the stored one.
 #[derive(Default)]
 pub(super) struct Round {
-    /// One that suits: the first that works, else the first of all.
+    /// A suitable kubeconfig: the first that works, else the first of all.
     pub(super) fetched: Option<Fetched>,
-    /// Why there is none, as it was on the first machine that failed.
+    /// Why there is none: the failure of the first machine that failed.
     pub(super) failure: Option<Cause>,
-    /// Whether any showed another host key than the pinned one.
+    /// Whether any machine presented a host key other than the pinned one.
     pub(super) host_key_changed: bool,
 }
 
 impl Round {
-    /// Whether one was fetched that works.
+    /// Whether a working kubeconfig was fetched.
     pub(super) fn works(&self) -> bool {
-        self.fetched.as_ref().is_some_and(|it| it.at_hand.works())
+        self.fetched
+            .as_ref()
+            .is_some_and(|fetched| fetched.at_hand.works())
     }
 }
 
-/// The private keys that a search needs, by Secret, and the pinned host keys. They are kept for a while, since a search tries again at
-/// once, and not for long: what a person mends is tried.
+/// The private keys for a search, by Secret, and the pinned host keys. They are kept for a while, since a search retries soon, but not for
+/// long, so that it notices when a user fixes them.
 #[derive(Default)]
 pub(super) struct Memory {
     keys: BTreeMap<String, (Instant, Option<SecretText>)>,
@@ -118,7 +120,7 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// The key in that Secret; `None` where it is not there.
+    /// The key in a Secret; `None` if it does not exist.
     pub(super) async fn key(
         &mut self,
         client: &kube::Client,
@@ -152,7 +154,7 @@ impl Memory {
     }
 }
 
-/// The pinned host keys, and their text: whose they are and what they are, from one read.
+/// The pinned host keys and their text, from one read.
 pub(super) async fn read_pins(
     client: &kube::Client,
     pins: &Pins,
@@ -175,8 +177,8 @@ pub(super) async fn pins_of(known: &Arc<KnownHosts>, host: &str, port: u16) -> O
     ANSWERS.offload(move || known.pins(&host, port)).await
 }
 
-/// Fetches from the first machine that has what is wanted. None is trusted on first use: a host whose key
-/// is to be pinned is left out until it is. A machine whose pace says that it is too soon is left out, and what it last brought still counts.
+/// Fetches from the first machine that has the wanted kubeconfig. No host is trusted on first use here: a host whose key has to be pinned
+/// is skipped until it is. A machine to which the next connection is not due is skipped too, and its last outcome still counts.
 pub(super) async fn fetch_round(
     client: &kube::Client,
     spec: &FetchSpec,
@@ -185,7 +187,7 @@ pub(super) async fn fetch_round(
     (logins, class): (&Logins, Class),
 ) -> Round {
     let mut round = Round::default();
-    // One of them was fetched from before.
+    // One of the machines has delivered a kubeconfig before.
     let mut is_at_hand = false;
     for source in &spec.sources {
         let attempt = match attempt(client, spec, source, memory).await {
@@ -208,7 +210,7 @@ pub(super) async fn fetch_round(
             }
             continue;
         }
-        // Taken for each machine: one that is slow holds a place for a minute at most.
+        // The place is taken for each machine: a slow one keeps it for a minute at most.
         let _place = logins
             .enter(&spec.pins.namespace, &spec.pins.cluster, class)
             .await;
@@ -248,7 +250,7 @@ pub(super) async fn fetch_round(
     round
 }
 
-/// What was fetched, where it is what is wanted; `None` where it works and is no better than the stored one.
+/// Returns the fetched kubeconfig if it is the wanted one; `None` if it works but is no better than the stored one.
 fn suitable(wanted: Wanted, fetched: Fetched) -> Result<Option<Fetched>, Cause> {
     match &fetched.at_hand.verified {
         _ if fetched.at_hand.suits(wanted) => Ok(Some(fetched)),
@@ -260,13 +262,13 @@ fn suitable(wanted: Wanted, fetched: Fetched) -> Result<Option<Fetched>, Cause> 
     }
 }
 
-/// With what a machine is logged in to.
+/// The credentials for a log-in to a machine.
 struct Attempt {
     key: SecretText,
     known_hosts: Arc<KnownHosts>,
-    /// Its host's key is not pinned yet, and is to be.
+    /// Its host key still has to be pinned.
     waits_for_pin: bool,
-    /// A digest of all that can help where it fails.
+    /// A digest of everything whose change may help after a failure.
     under: String,
 }
 
@@ -352,17 +354,17 @@ async fn fetch_from(
     })
 }
 
-/// How the connection ended that brought no kubeconfig.
+/// How a connection ended that did not deliver a kubeconfig.
 fn ended(error: &FetchError) -> Ended {
     match error {
         FetchError::Ssh(error) => Ended::of(error),
-        // It is not there yet.
+        // The file does not exist yet.
         FetchError::NotFound { denied, .. } if denied.is_empty() => Ended::Waiting,
         FetchError::NotFound { .. } | FetchError::Unsafe { .. } | FetchError::Path => Ended::Amiss,
     }
 }
 
-/// Whether nodes can be listed through a kubeconfig.
+/// Verifies that Nodes can be listed through a kubeconfig.
 pub(super) async fn lists_nodes(kubeconfig: &SecretText) -> Result<(), NotWorking> {
     let verified = verify(kubeconfig, KUBECONFIG_VERIFICATION).await;
     verified.map_err(|error| not_working(&error))

@@ -1,5 +1,6 @@
-//! The host keys of the control plane. Each machine is met once it is confirmed, by a key exchange alone, and its key is pinned before
-//! anything is read from it. Where a key has changed, no machine is trusted on first use until a person has decided.
+//! The host keys of the control plane. Once a machine is confirmed, NICO meets it: it reads the host key with a key exchange and without a
+//! log-in. The key is pinned before anything else is read from the machine. If a key has changed, no machine is trusted on first use until
+//! the user has decided.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -23,50 +24,51 @@ use crate::remote::deadlines::Deadlines;
 use crate::remote::known_hosts::{HostPins, KnownHosts, Policy, without_former};
 use crate::remote::ssh::{self, Login, SshError};
 
-/// Which machines are met.
+/// Which machines to meet.
 pub struct MeetSpec {
-    /// Whose they are.
+    /// The cluster's pins.
     pub pins: Pins,
-    /// They, and all whose pins stay.
+    /// These machines, and all whose pins must stay.
     pub hosts: ControlPlaneHosts,
     /// Port of the machines' SSH servers.
     pub ssh_port: u16,
 }
 
-/// What is known of the host keys of one cluster.
+/// The state of the host keys of one cluster.
 #[derive(Default)]
 pub(super) struct Hosts {
     pub(super) meeting: Task,
-    /// Of whom.
+    /// The machines of the current round.
     asked: ControlPlaneHosts,
-    /// A round of these machines has ended.
+    /// Whether a round over these machines has ended.
     looked: bool,
-    /// A kubeconfig was stored since they were met: when another one is looked for, they may have changed.
+    /// Whether a kubeconfig was stored since the machines were met. They are met again for the next search, since their keys may have
+    /// changed.
     stale: bool,
-    /// Those whose key was found pinned.
+    /// Machines whose key is pinned.
     met: BTreeSet<MachineName>,
-    /// Why those are not met whose key is another one than the pinned.
+    /// Machines whose key is not the pinned one, with the error.
     changed: BTreeMap<MachineName, Cause>,
-    /// Why the others are not met.
+    /// Machines that could not be met for another reason, with the error.
     failed: BTreeMap<MachineName, Cause>,
-    /// The lines to be pinned, by machine.
+    /// The lines to pin, by machine.
     new: BTreeMap<MachineName, String>,
-    /// Lines of machines that left are to be removed.
+    /// Whether lines of machines that left have to be removed.
     former: bool,
     pub(super) paces: Arc<Mutex<Paces>>,
 }
 
-/// What came of meeting a machine.
+/// Outcome of meeting a machine.
 pub(super) enum Met {
-    /// Its key is pinned, or nobody may pin one.
+    /// Its key is pinned, or NICO may not pin any.
     Known,
-    /// It is to be pinned by this line.
+    /// Its key has to be pinned with this line.
     New(String),
     Failed(SshError),
 }
 
 impl Hosts {
-    /// How they stand, as far as these machines go.
+    /// The state for these machines.
     pub(super) fn of(&mut self, asked: &ControlPlaneHosts) -> HostKeys {
         if self.asked != *asked {
             let same = |machine: &MachineName| {
@@ -80,35 +82,38 @@ impl Hosts {
             (self.meeting, self.looked, self.former) = (Task::default(), false, false);
             self.asked = asked.clone();
         }
-        let all_met = asked.confirmed.keys().all(|it| self.met.contains(it));
+        let all_met = asked
+            .confirmed
+            .keys()
+            .all(|machine| self.met.contains(machine));
         let rests = self.to_write() || self.looked && all_met;
         HostKeys {
             meet: !rests && !self.meeting.is_running(),
-            told: self.told(),
+            told: self.to_decide(),
         }
     }
 
-    /// Whether lines are to be pinned or removed.
+    /// Whether lines have to be pinned or removed.
     pub(super) fn to_write(&self) -> bool {
         self.former || !self.lines().is_empty()
     }
 
-    /// What a person has to decide.
-    fn told(&self) -> BTreeMap<MachineName, Cause> {
-        let mut told = self.changed.clone();
-        if !told.is_empty() {
-            let held = self.new.keys().map(|machine| {
+    /// What the user has to decide.
+    fn to_decide(&self) -> BTreeMap<MachineName, Cause> {
+        let mut to_decide = self.changed.clone();
+        if !to_decide.is_empty() {
+            let untrusted = self.new.keys().map(|machine| {
                 let message = format!(
                     "machine {machine} is not trusted on first use while the SSH host key of another control plane machine has changed"
                 );
                 (machine.clone(), Cause::new(Reason::HostKeyChanged, message))
             });
-            told.extend(held);
+            to_decide.extend(untrusted);
         }
-        told
+        to_decide
     }
 
-    /// The class of the next round. Where machines did not answer, they may be slow again.
+    /// The class of the next round. Machines that did not answer may be slow again.
     pub(super) fn class(&self) -> Class {
         if self.failed.is_empty() {
             Class::First
@@ -117,23 +122,23 @@ impl Hosts {
         }
     }
 
-    /// Why a machine is not met, where no kubeconfig can be read without.
+    /// Why a machine could not be met, to report if no kubeconfig can be fetched.
     pub(super) fn failure(&self) -> Option<Cause> {
         self.failed.values().next().cloned()
     }
 
-    /// Those that need not be met again.
+    /// The machines that need not be met again.
     pub(super) fn met(&self) -> BTreeSet<MachineName> {
         self.met.clone()
     }
 
-    /// The lines to be pinned: none while a key has changed.
+    /// The lines to pin; none while a key has changed.
     pub(super) fn lines(&self) -> Vec<String> {
         let trusts = self.changed.is_empty();
         self.new.values().filter(|_| trusts).cloned().collect()
     }
 
-    /// The lines are pinned, and those of machines that left are gone.
+    /// Notes that the lines are pinned, and those of machines that left removed.
     pub(super) fn note_pinned(&mut self) {
         if self.changed.is_empty() {
             self.met.extend(std::mem::take(&mut self.new).into_keys());
@@ -142,12 +147,12 @@ impl Hosts {
         self.meeting = Task::default();
     }
 
-    /// A kubeconfig is stored.
+    /// Notes that a kubeconfig was stored.
     pub(super) fn note_stored(&mut self) {
         self.stale = true;
     }
 
-    /// A kubeconfig is looked for.
+    /// Notes that a search for a kubeconfig begins.
     pub(super) fn note_search(&mut self) {
         if self.stale && !self.meeting.is_running() {
             self.met.clear();
@@ -155,23 +160,23 @@ impl Hosts {
         }
     }
 
-    /// A machine that was to be logged in to showed another key than the pinned one. So may others.
+    /// Notes that a machine presented another key than the pinned one at log-in. Keys of others may have changed too, so all are met again.
     pub(super) fn note_changed(&mut self) {
         if self.changed.is_empty() && !self.meeting.is_running() {
             self.met.clear();
         }
     }
 
-    /// Forgets all but what is known to be wrong.
+    /// Forgets everything except failures and changed keys.
     pub(super) fn discard(&mut self) {
         self.met.clear();
         self.new.clear();
         (self.meeting, self.looked, self.former) = (Task::default(), false, false);
     }
 
-    /// Notes what came of a round, and whether lines of machines that left are to be removed; whether that is news.
+    /// Notes the outcome of a round, and whether lines of machines that left have to be removed. Returns whether that is new.
     pub(super) fn note_round(&mut self, round: BTreeMap<MachineName, Met>, former: bool) -> bool {
-        let before = (self.told(), self.failed.clone());
+        let before = (self.to_decide(), self.failed.clone());
         for (machine, met) in round {
             self.failed.remove(&machine);
             self.new.remove(&machine);
@@ -199,17 +204,18 @@ impl Hosts {
         }
         self.looked = true;
         self.former |= former;
-        self.to_write() || before != (self.told(), self.failed.clone())
+        self.to_write() || before != (self.to_decide(), self.failed.clone())
     }
 
-    /// Whether all are met, or it is time to pin.
+    /// Whether all machines are met, or there are lines to write.
     pub(super) fn is_done(&self) -> bool {
         let mut asked = self.asked.confirmed.keys();
-        self.to_write() || asked.all(|it| self.met.contains(it) || self.new.contains_key(it))
+        self.to_write()
+            || asked.all(|machine| self.met.contains(machine) || self.new.contains_key(machine))
     }
 }
 
-/// Meets the machines that are not met yet, all at the same time, until there is something to pin or nobody is left.
+/// Meets the machines that are not met yet, all at the same time, until there are lines to write or no machine is left.
 pub(super) async fn meet(
     client: kube::Client,
     spec: MeetSpec,
@@ -231,7 +237,9 @@ pub(super) async fn meet(
         });
         let round = join_all(round).await.into_iter().flatten();
         let round: BTreeMap<MachineName, Met> = round.collect();
-        let done = round.iter().filter(|(_, it)| !matches!(it, Met::Failed(_)));
+        let done = round
+            .iter()
+            .filter(|(_, met)| !matches!(met, Met::Failed(_)));
         met.extend(done.map(|(machine, _)| machine.clone()));
         let is_former = |hosts| without_former(&text, hosts, spec.ssh_port) != text;
         let former = known.policy() == Policy::TrustOnFirstUse
@@ -239,7 +247,7 @@ pub(super) async fn meet(
         let mut ends = false;
         notes.note(|work| {
             let hosts = &mut work.kubeconfig.hosts;
-            // Where it was stopped meanwhile, other machines are asked for.
+            // If it was stopped meanwhile, the set of machines has changed.
             ends = !hosts.meeting.is_current();
             !ends && {
                 let news = hosts.note_round(round, former);
@@ -250,13 +258,17 @@ pub(super) async fn meet(
         if ends {
             return;
         }
-        let left = spec.hosts.confirmed.keys().filter(|it| !met.contains(*it));
+        let left = spec
+            .hosts
+            .confirmed
+            .keys()
+            .filter(|machine| !met.contains(*machine));
         let pause = lock(&paces).pause(left, Instant::now());
         tokio::time::sleep(pause).await;
     }
 }
 
-/// Exchanges keys with a machine, where its pace allows that.
+/// Exchanges keys with a machine, if a connection is due.
 async fn meet_one(
     spec: &MeetSpec,
     (machine, host): (&MachineName, &str),

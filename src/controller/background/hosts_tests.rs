@@ -1,4 +1,4 @@
-//! Whose host keys are pinned, and whose are not while another's has changed.
+//! Which host keys are pinned, and which are not while another key has changed.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -54,7 +54,7 @@ fn changed(machine: &str) -> Met {
     })
 }
 
-fn told(keys: &HostKeys) -> Vec<&str> {
+fn to_decide(keys: &HostKeys) -> Vec<&str> {
     keys.told.keys().map(MachineName::as_str).collect()
 }
 
@@ -71,7 +71,7 @@ fn each_machine_is_met_once_and_pinned() {
     assert_eq!(hosts.lines(), ["line a", "line b"]);
     hosts.note_pinned();
     assert!(!hosts.to_write() && !hosts.of(&asked).meet);
-    // One that joins, and one that has another address now.
+    // A machine joins, and another has a new address.
     let later =
         super::hosts_tests::asked(&[("a", "10.0.0.1"), ("b", "10.0.0.3"), ("c", "10.0.0.4")]);
     assert!(hosts.of(&later).meet);
@@ -80,7 +80,7 @@ fn each_machine_is_met_once_and_pinned() {
     assert!(hosts.is_done() && !hosts.of(&later).meet);
 }
 
-/// Also where it was met before the change was seen.
+/// This also holds for a machine that was met before the change was seen.
 #[test]
 fn nobody_is_trusted_on_first_use_while_a_key_has_changed() {
     let asked = asked(&[
@@ -102,14 +102,14 @@ fn nobody_is_trusted_on_first_use_while_a_key_has_changed() {
         }
         assert!(hosts.lines().is_empty() && !hosts.to_write() && !hosts.is_done());
         assert_eq!(
-            told(&hosts.of(&asked)),
+            to_decide(&hosts.of(&asked)),
             ["a", "b", "d"],
             "each that has one, and who waits"
         );
-        // A person accepts one key, and then the other.
+        // The user accepts one key, then the other.
         assert!(hosts.note_round(round([("a", Met::Known)]), false));
         assert!(hosts.lines().is_empty());
-        assert_eq!(told(&hosts.of(&asked)), ["b", "d"]);
+        assert_eq!(to_decide(&hosts.of(&asked)), ["b", "d"]);
         assert!(hosts.note_round(round([("b", new("line b"))]), false));
         assert_eq!(hosts.lines(), ["line b", "line d"]);
         assert!(hosts.of(&asked).told.is_empty());
@@ -203,11 +203,11 @@ async fn machines_are_met_by_a_key_exchange_alone() {
     background.start_meet(&cluster, spec);
     woken.recv().await.unwrap();
     let seen = background.fetch("u", "", &asked);
-    assert_eq!(told(&seen.hosts), ["b", "c"]);
+    assert_eq!(to_decide(&seen.hosts), ["b", "c"]);
     assert!(!seen.new_host_key && !seen.hosts.meet);
     let none = "nico_ssh_failures_total{kind=\"host-key-changed\"} 0\n";
     assert!(!metrics.render().contains(none));
-    // The changed line is removed: both new keys are to be pinned.
+    // The changed line is removed, so both new keys have to be pinned.
     held.lock().unwrap().known_hosts = accepted;
     woken.recv().await.unwrap();
     let seen = background.fetch("u", "", &asked);

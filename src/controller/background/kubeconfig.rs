@@ -1,5 +1,5 @@
-//! The kubeconfig of one cluster: the stored one is verified now and then; where one is missing, or no longer good enough, another
-//! is fetched, verified and kept at hand until it is stored.
+//! The kubeconfig of one cluster. The stored one is verified regularly. If there is none, or it is no longer good enough, another is
+//! fetched, verified and kept until it is stored.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -16,23 +16,23 @@ use crate::controller::gate::Class;
 use crate::plan::observed::{ControlPlaneHosts, Fetch, NotWorking, Works};
 use crate::plan::patience::KUBECONFIG_TRIED_AGAIN_AFTER;
 
-/// Fetched kubeconfigs that are remembered. One is stored a few rounds after it was fetched, or never.
+/// How many digests of fetched kubeconfigs are remembered. A kubeconfig is stored within a few rounds after it was fetched, or never.
 const REMEMBERED_ROUNDS: usize = 8;
 
-/// What is known of the stored kubeconfig, and of the one that is to replace it.
+/// The state of the stored kubeconfig, and of the one that will replace it.
 #[derive(Default)]
 pub(super) struct Kubeconfig {
     pub(super) verifying: Task,
     verified: Option<Verified>,
-    /// Under what the next one is fetched: founding, spec and machines.
+    /// The circumstances of the current fetch: founding, spec and machines.
     circumstances: String,
-    /// When each machine may be connected to. A search that is started again connects no sooner.
+    /// When the next connection to each machine is due. It outlives a search, so that a new search does not connect sooner.
     pub(super) paces: Arc<Mutex<Paces>>,
     pub(super) hosts: Hosts,
     pub(super) next: Next,
 }
 
-/// How a kubeconfig did when it was last verified.
+/// Outcome of the last verification of a kubeconfig.
 struct Verified {
     /// SHA-256 of the kubeconfig.
     digest: String,
@@ -42,20 +42,21 @@ struct Verified {
     failures: u32,
 }
 
-/// The kubeconfig that is to be stored next.
+/// The kubeconfig to store next.
 #[derive(Default)]
 pub(super) struct Next {
     pub(super) fetching: Task,
     /// When fetching was last started.
     pub(super) began: Option<Timestamp>,
-    /// Why the last round brought none.
+    /// Why the last round found none.
     failure: Option<Cause>,
     pub(super) fetched: Option<Fetched>,
-    /// SHA-256 of the kubeconfigs that were fetched last: a later round may replace one while it is being stored.
+    /// SHA-256 of the last fetched kubeconfigs: a later round may replace one while it is being stored.
     brought: VecDeque<String>,
 }
 
-/// The outcome of verifying a kubeconfig that is not there any more: its digest is no other's, so the Secret is read again.
+/// The outcome of verifying a kubeconfig that no longer exists. It is noted with a digest that differs from the Secret's, so the Secret is
+/// read again.
 pub(super) fn none_is_stored() -> NotWorking {
     NotWorking {
         unreachable: false,
@@ -64,10 +65,14 @@ pub(super) fn none_is_stored() -> NotWorking {
 }
 
 impl Kubeconfig {
-    /// Whether the stored kubeconfig of that digest works, how often in a row it did not, and whether it is to be verified again.
+    /// Whether the stored kubeconfig with this digest works, how often in a row it failed, and whether to verify it again.
     pub(super) fn works(&self, digest: &str, resync: Duration) -> (Works, u32, bool) {
         let idle = !self.verifying.is_running();
-        let Some(verified) = self.verified.as_ref().filter(|it| it.digest == digest) else {
+        let Some(verified) = self
+            .verified
+            .as_ref()
+            .filter(|verified| verified.digest == digest)
+        else {
             return (Works::Unknown, 0, idle);
         };
         let (works, pause) = match &verified.outcome {
@@ -78,17 +83,22 @@ impl Kubeconfig {
         (works, verified.failures, due)
     }
 
-    /// Whether it was another kubeconfig that was verified last.
+    /// Whether the last verification was of another kubeconfig.
     pub(super) fn verified_another(&self, digest: &str) -> bool {
-        self.verified.as_ref().is_some_and(|it| it.digest != digest)
+        self.verified
+            .as_ref()
+            .is_some_and(|verified| verified.digest != digest)
     }
 
-    /// Notes how the stored kubeconfig did.
+    /// Notes the outcome of verifying the stored kubeconfig.
     pub(super) fn note_verified(&mut self, digest: String, outcome: Result<(), NotWorking>) {
-        let before = self.verified.as_ref().filter(|it| it.digest == digest);
+        let before = self
+            .verified
+            .as_ref()
+            .filter(|verified| verified.digest == digest);
         let failures = match outcome {
             Ok(()) => 0,
-            Err(_) => before.map_or(0, |it| it.failures).saturating_add(1),
+            Err(_) => before.map_or(0, |before| before.failures).saturating_add(1),
         };
         self.verified = Some(Verified {
             digest,
@@ -98,7 +108,8 @@ impl Kubeconfig {
         });
     }
 
-    /// How the next one stands. What was fetched under other circumstances is of another founding or another spec: it is dropped.
+    /// The state of the next kubeconfig. One that was fetched under other circumstances belongs to another founding or spec, and is
+    /// dropped.
     pub(super) fn under(&mut self, circumstances: &str, hosts: &ControlPlaneHosts) -> Fetch {
         if self.circumstances != circumstances {
             circumstances.clone_into(&mut self.circumstances);
@@ -110,13 +121,13 @@ impl Kubeconfig {
             running: next.fetching.is_running(),
             began: next.began,
             failure: next.failure.clone().or_else(|| self.hosts.failure()),
-            at_hand: next.fetched.as_ref().map(|it| it.at_hand.clone()),
+            at_hand: next.fetched.as_ref().map(|fetched| fetched.at_hand.clone()),
             new_host_key: self.hosts.to_write(),
             hosts,
         }
     }
 
-    /// Forgets what was fetched: what it was fetched under has changed, or nothing is wanted any more.
+    /// Forgets the fetched kubeconfig, since its circumstances have changed, or none is wanted any more.
     pub(super) fn discard(&mut self) {
         self.next = Next {
             began: self.next.began,
@@ -124,14 +135,14 @@ impl Kubeconfig {
         };
     }
 
-    /// A kubeconfig of that digest is stored. Where it was fetched, the search is over: secret bytes go, also those that a later
-    /// round brought meanwhile, and what was verified already need not be verified again.
+    /// Notes that the kubeconfig with this digest is stored. If it was fetched here, the search is over: all secret bytes are dropped,
+    /// including those of a later round. Its verification is kept.
     pub(super) fn note_stored(&mut self, digest: &str) {
-        if !self.next.brought.iter().any(|it| it == digest) {
+        if !self.next.brought.iter().any(|brought| brought == digest) {
             return;
         }
         let fetched = self.next.fetched.take();
-        if let Some(fetched) = fetched.filter(|it| it.digest() == digest) {
+        if let Some(fetched) = fetched.filter(|fetched| fetched.digest() == digest) {
             self.note_verified(digest.to_owned(), fetched.at_hand.verified);
         }
         self.paces = Arc::default();
@@ -144,7 +155,7 @@ impl Kubeconfig {
 }
 
 impl Kubeconfig {
-    /// Notes what a round brought; whether that is news.
+    /// Notes the outcome of a round; returns whether that is new.
     pub(super) fn note_round(&mut self, round: Round) -> bool {
         if round.host_key_changed {
             self.hosts.note_changed();
@@ -152,7 +163,7 @@ impl Kubeconfig {
         self.next.note_round(round)
     }
 
-    /// Host keys are pinned.
+    /// Notes that host keys are pinned.
     pub(super) fn note_pinned(&mut self) {
         self.hosts.note_pinned();
         self.next.note_pinned();
@@ -160,7 +171,7 @@ impl Kubeconfig {
 }
 
 impl Next {
-    /// The class of the first round. Where one failed, the next may be slow again.
+    /// The class of the first round. If the last one failed, the next may be slow again.
     pub(super) fn class(&self) -> Class {
         match self.failure {
             None => Class::First,
@@ -168,20 +179,20 @@ impl Next {
         }
     }
 
-    /// Notes what a round brought; whether that is news.
+    /// Notes the outcome of a round; returns whether that is new.
     pub(super) fn note_round(&mut self, round: Round) -> bool {
-        // What was fetched from a host that is not who it was is not used.
+        // If a host key has changed, what was fetched before may be from another host, so it is not used.
         if round
             .failure
             .as_ref()
-            .is_some_and(|it| it.reason == Reason::HostKeyChanged)
+            .is_some_and(|failure| failure.reason == Reason::HostKeyChanged)
         {
             self.fetched = None;
         }
         let other_failure = self.failure != round.failure;
         self.failure = round.failure;
         let other_outcome = round.fetched.is_some_and(|fetched| {
-            let verified = |it: &Fetched| it.at_hand.verified.clone();
+            let verified = |fetched: &Fetched| fetched.at_hand.verified.clone();
             let before = self.fetched.as_ref().map(verified);
             let other = before != Some(verified(&fetched));
             self.brought.push_back(fetched.digest());
@@ -194,7 +205,7 @@ impl Next {
         other_failure || other_outcome
     }
 
-    /// Host keys are pinned. Fetching starts again, under the new pins: under the old ones it leaves out their machines.
+    /// Notes that host keys are pinned. Fetching starts again with the new pins, since the current search skips these machines.
     fn note_pinned(&mut self) {
         *self = Self {
             failure: self.failure.take(),

@@ -1,4 +1,4 @@
-//! Log-ins to machines: when each has its turn, and how many fail.
+//! Limits log-ins to machines, and counts their failures.
 
 use std::sync::Arc;
 
@@ -6,24 +6,24 @@ use crate::controller::gate::{Class, Gate, Turn};
 use crate::controller::metrics::Metrics;
 use crate::remote::ssh::SshError;
 
-/// The log-ins for all clusters.
+/// The limit for all clusters.
 pub(super) struct Logins {
     gate: Gate,
     metrics: Arc<Metrics>,
 }
 
 impl Logins {
-    /// Log-ins that go through this gate, and are counted there.
+    /// Log-ins that go through `gate`, with failures counted in `metrics`.
     pub(super) fn new(gate: Gate, metrics: Arc<Metrics>) -> Self {
         Self { gate, metrics }
     }
 
-    /// Waits for the turn of a cluster. A key exchange alone counts as a log-in.
+    /// Waits for the turn of a cluster. A key exchange without a log-in needs a turn too.
     pub(super) async fn enter(&self, namespace: &str, cluster: &str, class: Class) -> Option<Turn> {
         self.gate.enter(namespace, cluster, class).await
     }
 
-    /// One failed.
+    /// Counts a failure.
     pub(super) fn failed(&self, error: &SshError) {
         self.metrics.ssh_failed(error.kind());
     }

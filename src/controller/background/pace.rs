@@ -1,5 +1,5 @@
-//! When a machine is connected to again. An SSH server that sees too many connections, or too many that fail, refuses NICO's address for a
-//! while (`MaxStartups`, `PerSourcePenalties`), and NIO's with it where they share one. No I/O and no clock.
+//! When the next connection to a machine is due. An SSH server that sees too many connections, or too many failures, refuses NICO's address
+//! for a while (`MaxStartups`, `PerSourcePenalties`), and NIO too if both share an address. No I/O and no clock.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -14,18 +14,18 @@ use crate::remote::ssh::{Reached, SshError};
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
-    /// There was none: nothing listens there yet.
+    /// No connection was made: nothing listens there yet.
     Closed,
-    /// It did what it is for, or the machine is not that far yet.
+    /// It succeeded, or the machine is not ready yet.
     Waiting,
-    /// It was logged in to, and something on the machine is amiss.
+    /// The log-in succeeded, but something on the machine is wrong.
     Amiss,
-    /// The key exchange or the log-in failed, or the host's key was refused.
+    /// The key exchange or the log-in failed, or the host key was refused.
     Refused,
 }
 
 impl Ended {
-    /// How the connection ended that failed so.
+    /// How a connection ended that failed with this error.
     pub(super) fn of(error: &SshError) -> Self {
         match error.reached() {
             Reached::Nothing => Self::Closed,
@@ -35,26 +35,26 @@ impl Ended {
     }
 }
 
-/// The machines that one cluster connects to.
+/// The connections of one cluster, by machine.
 #[derive(Default)]
 pub(super) struct Paces(BTreeMap<MachineName, Pace>);
 
-/// What is remembered of the connections to one machine.
+/// The history of connections to one machine.
 #[derive(Default)]
 struct Pace {
-    /// Under what they were made. Something else may help, so that the next one is made at once.
+    /// The digest of their circumstances. If these change, that may help, so the next connection is due at once.
     under: String,
     first: Option<Instant>,
     connections: i32,
-    /// In a row.
+    /// Refusals in a row.
     refusals: i32,
     due: Option<Instant>,
-    /// What the last one brought.
+    /// The outcome of the last connection.
     last: Option<Result<(), Cause>>,
 }
 
 impl Paces {
-    /// Whether a machine may be connected to.
+    /// Whether a connection to a machine is due.
     pub(super) fn is_due(&mut self, machine: &MachineName, under: &str, now: Instant) -> bool {
         let pace = self.0.entry(machine.clone()).or_default();
         if pace.under != under {
@@ -67,7 +67,7 @@ impl Paces {
         pace.due.is_none_or(|due| due <= now)
     }
 
-    /// A connection begins. It counts, also where nobody waits for its end.
+    /// Notes that a connection begins. It counts even if its end is never noted.
     pub(super) fn begin(&mut self, machine: &MachineName, now: Instant) {
         let pace = self.0.entry(machine.clone()).or_default();
         pace.first.get_or_insert(now);
@@ -75,7 +75,7 @@ impl Paces {
         pace.due = Some(now + pace.waiting());
     }
 
-    /// The connection ended so, and brought that.
+    /// Notes how a connection ended, and its outcome.
     pub(super) fn end(
         &mut self,
         machine: &MachineName,
@@ -103,19 +103,19 @@ impl Paces {
         pace.last = Some(brought);
     }
 
-    /// What the last connection to a machine brought.
+    /// The outcome of the last connection to a machine.
     pub(super) fn last(&self, machine: &MachineName) -> Option<&Result<(), Cause>> {
         self.0.get(machine)?.last.as_ref()
     }
 
-    /// When the first of these machines may be connected to.
+    /// When the first connection to any of these machines is due.
     fn next<'a>(&self, machines: impl Iterator<Item = &'a MachineName>) -> Option<Instant> {
         machines
             .filter_map(|machine| self.0.get(machine)?.due)
             .min()
     }
 
-    /// How long until the next round over these machines. What may help is looked for meanwhile, so it is never long.
+    /// How long until the next round over these machines. It is never long, since a round also checks whether circumstances have changed.
     pub(super) fn pause<'a>(
         &self,
         machines: impl Iterator<Item = &'a MachineName>,

@@ -1,4 +1,4 @@
-//! However connections end, a machine sees few of them.
+//! A machine sees few connections, however they end.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ fn brought(ended: Ended) -> Result<(), Cause> {
     }
 }
 
-/// After how many seconds each of these connections was made, one after the other as soon as it was allowed.
+/// After how many seconds each of these connections was made, if each is made as soon as it is due.
 fn made(paces: &mut Paces, ends: impl IntoIterator<Item = Ended>) -> Vec<f64> {
     let (machine, start) = (machine(), Instant::now());
     let mut now = start;

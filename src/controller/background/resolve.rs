@@ -1,4 +1,4 @@
-//! What the ref of a cluster names: asked of its git server once a minute, for as long as the cluster pins it.
+//! Resolves the ref of a cluster once a minute, as long as the cluster pins commits.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::plan::prerequisites::credentials_missing;
 use crate::remote::git::{Credentials, DEADLINE, resolve};
 use crate::remote::secret::SecretText;
 
-/// The work for one cluster.
+/// The resolution for one cluster.
 #[derive(Default)]
 pub(super) struct Resolution {
     pub(super) asking: Task,
@@ -29,7 +29,7 @@ pub(super) struct Resolution {
     pub(super) answer: Option<GitAnswer>,
 }
 
-/// Asks again and again, until this is dropped.
+/// Resolves repeatedly, until the future is dropped.
 pub(super) async fn keep_resolving(
     client: kube::Client,
     namespace: String,
@@ -86,7 +86,7 @@ async fn ask(
     answer.map_err(|error| error.to_string())
 }
 
-/// A credentials Secret: the keys that NIO reads.
+/// A credentials Secret, with the keys that NIO reads.
 #[derive(kube::Resource, Clone, Deserialize)]
 #[resource(inherit = Secret)]
 struct GitSecret {
@@ -130,19 +130,19 @@ impl GitSecret {
     }
 }
 
-/// A value that is not empty. One that is no UTF-8 counts as absent.
+/// A value as text. Empty values and values that are not UTF-8 count as absent.
 fn text(value: Option<ByteString>) -> Option<SecretText> {
     let text = SecretText::from_bytes(value?.0)?;
     (!text.expose().trim().is_empty()).then_some(text)
 }
 
-/// What git reads of a user name and a password: many a Secret ends in a line break.
+/// The first line, which is what git uses of a user name or password. Many Secrets end with a line break.
 fn first_line(text: &SecretText) -> SecretText {
     SecretText::new(text.expose().lines().next().unwrap_or_default().to_owned())
 }
 
 impl super::Background {
-    /// Keeps asking the git server this, and nothing else. Another question is asked at once.
+    /// Keeps resolving this question. If it differs from the current one, that is replaced, and the first resolution starts at once.
     pub fn keep_resolving(&self, cluster: &ClusterView, question: Option<&GitQuestion>) {
         self.with(&cluster.uid, |work| {
             let resolution = &mut work.resolution;
@@ -154,7 +154,7 @@ impl super::Background {
             if same && resolution.asking.is_running() {
                 return;
             }
-            // What was answered long ago is forgotten: the same may be asked again later.
+            // The old answer is forgotten: it would be outdated if the same question is asked again later.
             *resolution = Resolution {
                 asked: Some(question.clone()),
                 ..Resolution::default()
@@ -170,7 +170,7 @@ impl super::Background {
         });
     }
 
-    /// What the git server was last asked for a cluster, and what it answered.
+    /// The last question to the git server for a cluster, with its answer.
     #[must_use]
     pub fn resolved(&self, uid: &str) -> Option<GitAnswer> {
         self.with(uid, |work| work.resolution.answer.clone())
@@ -198,7 +198,7 @@ mod tests {
         }
     }
 
-    /// A commit is its own answer, for which no server is asked.
+    /// A question for a commit, which needs no server.
     fn question(digit: &str, credentials: Option<&str>) -> GitQuestion {
         GitQuestion {
             git_repo: "https://git.example/fleet".to_owned(),

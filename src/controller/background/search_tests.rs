@@ -1,4 +1,4 @@
-//! Rounds of a search against one of the rig's machines.
+//! Search rounds against one of the rig's machines.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -24,7 +24,7 @@ use crate::controller::metrics::Metrics;
 use crate::plan::writes::Wanted;
 use crate::remote::known_hosts::line_for;
 
-/// What the API server holds: the Secret's key, and the lines of the ConfigMap.
+/// The content of the API server: the Secret's key, and the lines of the ConfigMap.
 pub(super) struct Held {
     pub(super) key: String,
     pub(super) known_hosts: String,
@@ -73,7 +73,8 @@ fn spec_of(host: &MachineHost, path: Option<&str>) -> FetchSpec {
     }
 }
 
-/// A machine that refuses the key is left alone for a while, also by searches that begin meanwhile, and what could help is tried at once.
+/// There is a pause before the next connection to a machine that refuses the key, also for searches that begin meanwhile. If the
+/// circumstances change, it is tried at once.
 #[tokio::test]
 async fn a_refused_machine_is_asked_again_once_something_may_help() {
     let host = machine().await;
@@ -112,7 +113,7 @@ async fn a_refused_machine_is_asked_again_once_something_may_help() {
     }
 }
 
-/// Trust on first use is for key exchanges, which begin nothing.
+/// Trust on first use is only for key exchanges without a log-in.
 #[tokio::test]
 async fn a_host_whose_key_is_not_pinned_yet_is_not_logged_in_to() {
     let host = machine().await;

@@ -1,4 +1,4 @@
-//! A piece of work in the background.
+//! A background task.
 
 use tokio::task::JoinHandle;
 use tracing::Instrument as _;
@@ -8,12 +8,12 @@ use tracing::Instrument as _;
 pub(super) struct Task(Option<JoinHandle<()>>);
 
 impl Task {
-    /// Whether the work goes on.
+    /// Whether the work is running.
     pub(super) fn is_running(&self) -> bool {
         self.0.as_ref().is_some_and(|work| !work.is_finished())
     }
 
-    /// Starts the work, unless it goes on already; whether it was started.
+    /// Starts the work, unless it is running; returns whether it was started.
     pub(super) fn start(&mut self, work: impl Future<Output = ()> + Send + 'static) -> bool {
         let starts = !self.is_running();
         if starts {
@@ -22,13 +22,13 @@ impl Task {
         starts
     }
 
-    /// Whether it is this work that asks: it may have been stopped a moment ago, and other work started.
+    /// Whether the caller is the current work. It may have been stopped a moment ago, and other work started.
     pub(super) fn is_current(&self) -> bool {
         let ours = self.0.as_ref().map(JoinHandle::id);
         ours.is_some() && ours == tokio::task::try_id()
     }
 
-    /// The work calls this as the last thing that it does: from now on it may be started again. `false` where it was stopped.
+    /// The work calls this as its last step. From then on, new work may be started. Returns `false` if the work was stopped.
     pub(super) fn finish(&mut self) -> bool {
         let current = self.is_current();
         if current {

@@ -1,4 +1,4 @@
-//! One piece of work at a time, and what is known of a kubeconfig.
+//! Background tasks run once at a time; and the state of the kubeconfig.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::controller::metrics::Metrics;
 use crate::plan::observed::{AtHand, ControlPlaneHosts, NotWorking, Works};
 use crate::remote::secret::SecretText;
 
-/// Work that goes on until its sender is used, and a receiver that fails once the work is dropped.
+/// Work that runs until its sender is used, and a receiver that fails once the work is dropped.
 fn work() -> (
     impl Future<Output = ()> + Send,
     oneshot::Sender<()>,
@@ -160,7 +160,7 @@ fn what_is_stored_is_dropped_and_need_not_be_verified_again() {
     assert_eq!(works, Works::Yes);
 }
 
-/// A search that goes on until one works may replace what is just being stored.
+/// A search that continues until a kubeconfig works may replace the one that is being stored.
 #[test]
 fn what_a_later_round_brought_goes_with_what_is_stored() {
     let mut known = Kubeconfig::default();
@@ -191,7 +191,7 @@ fn a_round_is_news_once() {
     );
 }
 
-/// A search is started again and again; a machine that does not answer takes as long each time.
+/// Searches are restarted repeatedly, and a machine that does not answer takes the full time each time.
 #[test]
 fn only_a_search_that_has_not_failed_goes_first() {
     let mut known = Kubeconfig::default();
@@ -204,7 +204,7 @@ fn only_a_search_that_has_not_failed_goes_first() {
     assert_eq!(known.next.class(), Class::First);
 }
 
-/// A host that is not who it was may have sent what was fetched before.
+/// What was fetched before may come from another host if the key has changed.
 #[test]
 fn a_changed_host_key_drops_what_was_fetched() {
     let mut known = Kubeconfig::default();
@@ -215,7 +215,7 @@ fn a_changed_host_key_drops_what_was_fetched() {
     assert!(known.next.fetched.is_none());
 }
 
-/// A search that began before the pin leaves its machine out: it is stopped, and the next one knows the pin.
+/// A search that began before the pin skips that machine. It is stopped, and the next one uses the pin.
 #[tokio::test]
 async fn a_pinned_host_key_stops_the_search_and_keeps_what_it_brought() {
     let mut known = Kubeconfig::default();
@@ -235,7 +235,7 @@ async fn a_pinned_host_key_stops_the_search_and_keeps_what_it_brought() {
     assert!(!fetch.new_host_key && !fetch.running && fetch.at_hand.is_some());
 }
 
-/// Nothing watches Secrets: who verifies the kubeconfig may be the first to see that it is gone.
+/// Secrets are not watched. The verification may be the first to notice that the kubeconfig is gone.
 #[tokio::test]
 async fn a_stored_kubeconfig_that_is_gone_is_news() {
     let service = tower::service_fn(|_: hyper::Request<kube::client::Body>| {

@@ -1,12 +1,12 @@
-//! Answers are cut to a bounded depth before anything decodes them: the API server stores objects of thousands of levels, and serde's
-//! JSON gives up a whole list for one object of 128.
+//! Limits the nesting depth of responses before they are decoded. The API server stores objects with thousands of levels, and `serde_json`
+//! rejects a whole list if one object has more than 128.
 
 use hyper::body::Bytes;
 
-/// Deepest level of an answer that is kept. Nothing that NICO reads is half as deep, the API server's OpenAPI documents included.
+/// Deepest level of a response that is kept. Nothing that NICO reads is half as deep, including the API server's OpenAPI documents.
 const DEEPEST: usize = 100;
 
-/// The place in a stream of JSON texts.
+/// The position in a stream of JSON texts.
 #[derive(Debug, Default)]
 pub struct Depth {
     level: usize,
@@ -15,10 +15,10 @@ pub struct Depth {
 }
 
 impl Depth {
-    /// The next bytes of the stream, with null for each object or list that lies too deep.
+    /// The next bytes of the stream, with null instead of each object or list that is too deep.
     #[must_use]
     pub fn cut(&mut self, bytes: Bytes) -> Bytes {
-        // What is kept so far; `None`: all of it.
+        // The bytes kept so far; `None`: all of them.
         let mut kept = (self.level > DEEPEST).then(Vec::new);
         for (at, byte) in bytes.iter().enumerate() {
             let mut keep = self.level <= DEEPEST;

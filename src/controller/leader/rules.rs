@@ -1,4 +1,4 @@
-//! The rules of leader election: when the Lease may be taken, and what is written into it.
+//! The rules of leader election: when the Lease may be acquired, and what is written into it.
 
 use std::time::{Duration, Instant};
 
@@ -13,18 +13,18 @@ use crate::controller::schedule::{LEASE_DURATION, LONGEST_LEASE_DURATION};
 /// The Lease's name.
 pub(super) const LEASE: &str = "nico-leader";
 
-/// What a look at the Lease asks for.
+/// The next step after reading the Lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// There is none: create it.
+    /// There is no Lease: create it.
     Create,
-    /// It is nobody's, one's own, or expired: write it.
+    /// The Lease is free, held by this process, or expired: write it.
     Take,
-    /// Another one holds it.
+    /// Another process holds it.
     Follow,
 }
 
-/// The next step of `me`, who has seen the Lease unchanged for this long.
+/// The next step of `me`, which has seen the Lease unchanged for this long.
 pub(super) fn step(lease: Option<&Lease>, me: &str, unchanged: Duration) -> Step {
     let Some(lease) = lease else {
         return Step::Create;
@@ -43,19 +43,22 @@ pub(super) fn holder(lease: &Lease) -> Option<&str> {
     holder.filter(|holder| !holder.is_empty())
 }
 
-/// How long the holder may rely on it. Another version of NICO may use a longer duration; a person may write anything.
+/// The duration of the Lease. Another version of NICO may use a longer one than this; a user may write anything.
 fn duration(lease: &Lease) -> Duration {
-    let seconds = lease.spec.as_ref().and_then(|it| it.lease_duration_seconds);
-    let seconds = seconds.and_then(|it| u64::try_from(it).ok());
+    let seconds = lease
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.lease_duration_seconds);
+    let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok());
     Duration::from_secs(seconds.unwrap_or_default()).clamp(LEASE_DURATION, LONGEST_LEASE_DURATION)
 }
 
-/// What a process has seen of the Lease, and since when.
+/// The last seen spec of the Lease, and since when it is unchanged.
 #[derive(Debug, Default)]
 pub(super) struct Seen(Option<(LeaseSpec, Instant)>);
 
 impl Seen {
-    /// How long the Lease has been as it is now. Metadata do not count: an annotation is no sign of life.
+    /// How long the Lease has been unchanged. Metadata do not count: an annotation does not renew it.
     pub(super) fn unchanged(&mut self, lease: Option<&Lease>, now: Instant) -> Duration {
         let spec = lease.and_then(|lease| lease.spec.clone());
         match (&self.0, spec) {
@@ -70,21 +73,23 @@ impl Seen {
     }
 }
 
-/// What is written to take or renew the Lease, as a merge patch.
+/// The merge patch that acquires or renews the Lease.
 pub(super) fn claim(before: Option<&Lease>, me: &str, now: Timestamp) -> Value {
     let now = json!(MicroTime(now));
     let seconds = LEASE_DURATION.as_secs();
     let mut spec =
         json!({"holderIdentity": me, "leaseDurationSeconds": seconds, "renewTime": now.clone()});
     if before.and_then(holder) != Some(me) {
-        let transitions = before.and_then(|it| it.spec.as_ref()?.lease_transitions);
+        let transitions = before.and_then(|lease| lease.spec.as_ref()?.lease_transitions);
         spec["acquireTime"] = now;
-        spec["leaseTransitions"] = transitions.map_or(0, |it| it.saturating_add(1)).into();
+        spec["leaseTransitions"] = transitions
+            .map_or(0, |count| count.saturating_add(1))
+            .into();
     }
     json!({ "spec": spec })
 }
 
-/// The Lease as it is created, from what a claim writes.
+/// The new Lease with the content of a claim.
 pub(super) fn new_lease(claim: &Value) -> Lease {
     Lease {
         metadata: ObjectMeta {
@@ -123,12 +128,12 @@ mod tests {
             (lease("other", 10), Duration::ZERO, Step::Follow),
             (lease("other", 10), short, Step::Follow),
             (lease("other", 10), LEASE_DURATION, Step::Take),
-            // A shorter duration, or none, is a hand's: the holder goes by its own.
+            // A shorter duration, or none, was written by hand. The holder still uses its own.
             (lease("other", 1), short, Step::Follow),
             (lease("other", -7), short, Step::Follow),
             (lease("other", 30), 29 * SECOND, Step::Follow),
             (lease("other", 30), 30 * SECOND, Step::Take),
-            // So is one of years, and it keeps nobody out.
+            // So was one of years. It must not block followers.
             (lease("other", i32::MAX), LONGEST_LEASE_DURATION, Step::Take),
         ] {
             assert_eq!(step(Some(&lease), "me", unchanged), expected, "{lease:?}");
@@ -148,7 +153,7 @@ mod tests {
         assert_eq!(after(Some(&lease), 12), 7 * SECOND);
         lease.metadata.resource_version = Some("9".to_owned());
         assert_eq!(after(Some(&lease), 13), 8 * SECOND, "nobody renewed it");
-        // An hour in the past or in the future: only that it changed counts.
+        // The renew time is an hour in the past or in the future. Only its change counts.
         for seconds in [-3600, 3600] {
             let renewed = Timestamp::from_second(seconds).unwrap_or_default();
             if let Some(spec) = &mut lease.spec {
@@ -176,17 +181,17 @@ mod tests {
         assert!(renewal["spec"]["leaseTransitions"].is_null(), "{renewal}");
     }
 
-    /// What the durations must add up to: the process has a second for its end, and a call may take its whole time.
+    /// The durations must leave a second for the end of the process, even if a call takes its full timeout.
     #[test]
     fn a_leader_ends_before_the_lease_expires_and_a_follower_takes_over_in_time() {
         assert!(LEASE_RENEW_DEADLINE + 2 * SECOND < LEASE_DURATION);
         let one_failure = LEASE_RENEW_PAUSE + LEASE_CALL_TIMEOUT + LEASE_RETRY_PAUSE;
         assert!(one_failure < LEASE_RENEW_DEADLINE, "one failure is no loss");
-        // After kill -9: the last renewal is seen a look later, and the end of the duration too.
+        // After kill -9, a follower may notice the last renewal one read late, and the end of the duration too.
         let usual_call = SECOND;
         let longest = LEASE_DURATION + 2 * (LEASE_RETRY_PAUSE + usual_call);
         assert!(longest <= 15 * SECOND, "{longest:?}");
-        // After SIGTERM, once the Lease is given up.
+        // After SIGTERM, once the Lease is released.
         assert!(LEASE_RETRY_PAUSE + usual_call <= 2 * SECOND);
     }
 }

@@ -1,4 +1,4 @@
-//! How long this process may still write: the part of leader election that each write asks.
+//! How long this process may still write: the part of leader election that each write checks.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -7,22 +7,22 @@ use crate::controller::clock::TakenUp;
 use crate::controller::lock::lock;
 use crate::controller::schedule::LEASE_RENEW_DEADLINE;
 
-/// How long a leader may still write. It runs out by itself where the Lease is not renewed. Clones are the same one.
+/// How long a leader may still write. It expires unless the Lease is renewed. Clones share the same state.
 #[derive(Clone, Debug, Default)]
 pub struct Term(Arc<Mutex<Option<TakenUp>>>);
 
 impl Term {
-    /// The Lease was taken or renewed by a request that was sent at `sent`: others count from its arrival, which is later.
+    /// Notes that the Lease was acquired or renewed by a request that was sent at `sent`. Others count from its arrival, which is later.
     pub(super) fn renew(&self, sent: TakenUp) {
         *lock(&self.0) = Some(sent);
     }
 
-    /// Nothing may be written any more.
+    /// Ends the term at once.
     pub(super) fn end(&self) {
         *lock(&self.0) = None;
     }
 
-    /// What is left of it; zero where this process does not lead.
+    /// The time left; zero if this process does not lead.
     #[must_use]
     pub fn left(&self) -> Duration {
         let sent = *lock(&self.0);
@@ -49,7 +49,7 @@ mod tests {
         term.renew(TakenUp::now());
         assert!(term.may_write());
         assert!(term.left() <= LEASE_RENEW_DEADLINE);
-        // The machine was suspended, or the process was.
+        // The machine or the process was suspended.
         term.renew(TakenUp::long_ago(LEASE_RENEW_DEADLINE));
         assert!(!term.may_write());
         term.renew(TakenUp::now());

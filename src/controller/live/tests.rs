@@ -1,4 +1,4 @@
-//! What a look costs, as requests to an API server that holds objects of one namespace.
+//! The requests that a lookup costs, with an API server that contains the objects of one namespace.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -13,10 +13,10 @@ use crate::api::names::ClusterId;
 /// Namespace of all objects.
 const NAMESPACE: &str = "default";
 
-/// An object in the API server: its kind's plural, and it.
+/// Objects in the API server, with the plural of their kind.
 type Objects = Vec<(&'static str, Value)>;
 
-/// A client of an API server that holds these, and what is asked of it: what is listed, and how.
+/// A client of an API server with these objects, and a record of its requests.
 fn client(objects: Objects) -> (Client, Arc<Mutex<Vec<String>>>) {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&asked);
@@ -28,7 +28,7 @@ fn client(objects: Objects) -> (Client, Arc<Mutex<Vec<String>>>) {
         let asks = |what: &str| {
             query
                 .split('&')
-                .find_map(|it| it.strip_prefix(what).map(str::to_owned))
+                .find_map(|line| line.strip_prefix(what).map(str::to_owned))
         };
         let (name, label) = (asks("fieldSelector=metadata.name="), asks("labelSelector="));
         let bears = |object: &Value| {
@@ -48,7 +48,7 @@ fn client(objects: Objects) -> (Client, Arc<Mutex<Vec<String>>>) {
         let page = &found[from.min(found.len())..until.min(found.len())];
         let more = (until < found.len()).then(|| until.to_string());
         let accept = request.headers().get("accept");
-        let metadata = accept.is_some_and(|it| it.to_str().unwrap().contains("Partial"));
+        let metadata = accept.is_some_and(|value| value.to_str().unwrap().contains("Partial"));
         let how = match (&name, &label) {
             (Some(name), _) => name.clone(),
             (_, Some(_)) if metadata => "metadata of the cluster".to_owned(),
@@ -87,7 +87,7 @@ fn labelled() -> Value {
     json!({ CLUSTER_LABEL: "prod" })
 }
 
-/// Stores as the watches filled them.
+/// Stores that the watches have filled with these objects.
 fn stores(objects: &Objects) -> Stores {
     let stores = Stores::default();
     for (kind, object) in objects {
@@ -104,7 +104,7 @@ fn stores(objects: &Objects) -> Stores {
     stores
 }
 
-/// So many machines, each with a configuration of another cluster.
+/// This many machines, each with a configuration of another cluster.
 fn others(count: usize) -> Objects {
     let object = |n: usize| {
         let name = format!("other-{n:04}");
@@ -145,7 +145,7 @@ fn names(names: &[&str]) -> BTreeSet<MachineName> {
         .collect()
 }
 
-/// Looks at machines of the cluster; returns what was read, and which requests that took.
+/// Looks up machines of the cluster; returns what was read, and the requests.
 async fn look(
     objects: Objects,
     stores: &Stores,
@@ -208,7 +208,7 @@ async fn a_small_cluster_costs_the_same_among_hundreds_and_among_thousands() {
     assert_eq!(costs[0], costs[1]);
 }
 
-/// Each configuration of a large cluster lists all machines.
+/// Configurations of a large cluster are long: each lists all machines.
 #[tokio::test]
 async fn of_a_large_cluster_only_what_the_watch_shows_otherwise_is_read_whole() {
     let many: Vec<String> = (0..80).map(|n| format!("own-{n:02}")).collect();
@@ -233,7 +233,7 @@ async fn of_a_large_cluster_only_what_the_watch_shows_otherwise_is_read_whole() 
     );
 }
 
-/// Labels can be taken off, what the watch shows can be gone, and anybody can name our machines.
+/// Labels can be removed, objects in the store can be deleted, and other configurations can refer to the cluster's machines.
 #[tokio::test]
 async fn what_the_label_does_not_show_is_read_by_name() {
     let shown = [own(&["a", "bare", "gone"]), others(300)].concat();
@@ -264,7 +264,7 @@ async fn what_the_label_does_not_show_is_read_by_name() {
     assert!(stores.configurations.get(NAMESPACE, "gone").is_none());
 }
 
-/// The watch is silent: what it does not show forbids a write all the same (I2).
+/// A configuration that the stalled watch does not show still forbids a write (I2).
 #[tokio::test]
 async fn one_that_names_a_machine_of_ours_is_seen_though_the_watch_is_silent() {
     let shown = [own(&["a"]), others(300)].concat();
@@ -284,7 +284,7 @@ async fn one_that_names_a_machine_of_ours_is_seen_though_the_watch_is_silent() {
     assert_eq!(held, ["a", "intruder"]);
 }
 
-/// Each of them may be of 1.5 MB, and a page is decoded in one piece.
+/// Each object may have 1.5 MB, and a page is decoded in one piece.
 #[tokio::test]
 async fn whole_objects_are_listed_by_pages() {
     let objects = others(FEW);

@@ -1,4 +1,4 @@
-//! What the clusters' statuses show, counted at each scrape.
+//! Metrics from the clusters' statuses, counted at each scrape.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -15,7 +15,7 @@ use crate::api::conditions::ConditionType;
 use crate::api::status::{ClusterStatus, MachineState, Phase, Role};
 use crate::controller::lock::lock;
 
-/// Reasons that have a series of their own. NICO has about fifty; a status may be written by others.
+/// Most reasons with their own series. NICO has about fifty; others can write any into a status.
 pub(super) const MOST_REASONS: usize = 100;
 const PHASES: [Phase; 4] = [
     Phase::Provisioning,
@@ -42,7 +42,7 @@ pub(super) struct Shown {
     oldest: Seconds,
     oldest_condition: Family<Labels<3>, Seconds>,
     kubeconfig_ends: Family<Labels<2>, Gauge>,
-    /// The reasons that were met so far.
+    /// The reasons seen so far.
     reasons: Mutex<BTreeSet<String>>,
 }
 
@@ -99,7 +99,7 @@ impl Shown {
         shown
     }
 
-    /// Counts again from these clusters. `ends` says when the stored kubeconfig of the one with that uid ends, if it does.
+    /// Counts these clusters. `ends` returns when the stored kubeconfig of the cluster with that uid expires, if it does.
     pub(super) fn show(
         &self,
         clusters: &[Arc<RawCluster>],
@@ -173,10 +173,10 @@ impl Shown {
         }
     }
 
-    /// The reason, or `other` where there were too many or it is none of NICO's.
+    /// The reason, or `other` if there are too many or it does not look like a reason.
     fn bounded(&self, reason: &str) -> String {
         let mut reasons = lock(&self.reasons);
-        let is_word = reason.len() <= 64 && reason.bytes().all(|it| it.is_ascii_alphanumeric());
+        let is_word = reason.len() <= 64 && reason.bytes().all(|byte| byte.is_ascii_alphanumeric());
         if reasons.contains(reason) || (is_word && reasons.len() < MOST_REASONS) {
             reasons.insert(reason.to_owned());
             reason.to_owned()

@@ -1,4 +1,4 @@
-//! What is served, and that the documentation says so.
+//! What is served matches the documentation.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +44,7 @@ fn full() -> Arc<Metrics> {
     metrics
 }
 
-/// What is served without the look at the clusters, which [`full`] has set.
+/// Renders the metrics without counting the clusters again, so that the values that [`full`] has set stay.
 fn text(metrics: &Metrics) -> String {
     let mut text = String::new();
     encode(&mut text, &metrics.registry).unwrap();
@@ -72,7 +72,10 @@ fn what_happened_is_counted() {
         "nico_queue{queue=\"passes\",state=\"waiting\"} 1",
         "nico_queue{queue=\"passes\",state=\"working\"} 1",
     ] {
-        assert!(text.lines().any(|it| it == line), "{line} in\n{text}");
+        assert!(
+            text.lines().any(|served| served == line),
+            "{line} in\n{text}"
+        );
     }
     assert!(!text.contains("Mine"), "a foreign condition:\n{text}");
     assert!(!text.contains("cp-0"), "{text}");
@@ -80,7 +83,7 @@ fn what_happened_is_counted() {
     assert_eq!(named.count(), 1, "{text}");
 }
 
-/// The clock of who wrote the status may be ahead, and clusters go.
+/// The clock of the process that wrote the status may be ahead, and clusters can be deleted.
 #[test]
 fn what_the_clusters_show_goes_with_them() {
     let metrics = full();
@@ -98,7 +101,7 @@ fn what_the_clusters_show_goes_with_them() {
     assert!(text.contains("nico_oldest_in_flight_seconds 0.0\n"));
 }
 
-/// Whoever may write a status may not fill the memory of NICO, or of Prometheus.
+/// A user who may write a status must not be able to fill the memory of NICO or Prometheus.
 #[test]
 fn foreign_reasons_make_no_series_without_end() {
     let metrics = Metrics::new(None);
@@ -129,7 +132,7 @@ fn who_leads_says_so() {
     assert!(!leads(&Metrics::new(Some(Term::default()))));
 }
 
-/// The table of the documentation is what is served: name, type and labels.
+/// The table in the documentation matches what is served: name, type and labels.
 #[test]
 fn the_documentation_lists_every_metric() {
     let page = include_str!("../../../deploy/OPERATIONS.md");

@@ -1,5 +1,5 @@
-//! Secrets and ConfigMaps as far as NICO reads them. What it does not read is passed over as it is decoded: whoever may write an object
-//! of such a name can fill it.
+//! The parts of Secrets and ConfigMaps that NICO reads. The rest is dropped while decoding: a user who may write an object with such a name
+//! can put any amount of data into it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,14 +19,14 @@ use crate::plan::desired::TOKEN_KEY;
 use crate::remote::known_hosts::{KNOWN_HOSTS_KEY, MAX_TEXT};
 use crate::remote::ssh::MAX_FILE;
 
-/// Keys of Secrets that facts tell of. Besides them, the second copy of a kubeconfig is read, to be compared with the first.
+/// Keys of Secrets that the facts cover. The second copy of a kubeconfig is read as well, to compare it with the first.
 pub(super) const SECRET_KEYS: [&str; 3] = [TOKEN_KEY, VALUE_KEY, SSH_KEY];
-/// Of the other keys of a Secret so many are kept: they tell which key comes first, and whether there is one alone.
+/// How many other keys of a Secret are kept. They show which key comes first, and whether there is only one.
 const OTHER_KEYS: usize = 2;
-/// Most bytes of a value of a ledger. Its longest is a slot of 1,100 entries, of 300 bytes each.
+/// Most bytes of a value in a ledger. The longest is a slot of 1,100 entries with 300 bytes each.
 const LONGEST_OF_LEDGER: usize = 512 * 1024;
 
-/// A Secret: of its data the values that NICO reads, and the first of its other keys.
+/// A Secret, with the values that NICO reads and the first of its other keys.
 #[derive(kube::Resource, Clone, Deserialize)]
 #[resource(inherit = Secret)]
 pub struct KeptSecret {
@@ -38,7 +38,7 @@ pub struct KeptSecret {
     data: BTreeMap<String, ByteString>,
 }
 
-/// A ConfigMap: of its data the values that NICO reads.
+/// A ConfigMap, with the values that NICO reads.
 #[derive(kube::Resource, Clone, Debug, Deserialize)]
 #[resource(inherit = ConfigMap)]
 pub struct KeptMap {
@@ -75,7 +75,7 @@ impl fmt::Debug for KeptSecret {
     }
 }
 
-/// Goes through the values of an object, one at a time.
+/// Decodes the entries of an object one at a time.
 fn each<'de, D: Deserializer<'de>, V: Deserialize<'de>>(
     deserializer: D,
     take: impl FnMut(String, V),
@@ -104,7 +104,7 @@ fn each<'de, D: Deserializer<'de>, V: Deserialize<'de>>(
     deserializer.deserialize_any(Each(take, std::marker::PhantomData))
 }
 
-/// A value that is too long to be read stays too long.
+/// Decodes the data of a Secret. A value that is too long is cut, but stays longer than the limit.
 fn secret_data<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, ByteString>, D::Error> {
@@ -119,7 +119,7 @@ fn secret_data<'de, D: Deserializer<'de>>(
             kept.insert(key, value);
             return;
         }
-        // Of this value it matters whether there is one.
+        // Only whether this value is empty matters.
         let is_empty = value.0.is_empty();
         value.0.zeroize();
         others.insert(key, is_empty);
@@ -134,14 +134,14 @@ fn secret_data<'de, D: Deserializer<'de>>(
     Ok(kept)
 }
 
-/// A value that is too long to be read is none that NICO takes.
+/// Decodes the data of a ConfigMap. A value that is too long is cut in such a way that it is refused later.
 fn map_data<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, String>, D::Error> {
     let mut kept = BTreeMap::new();
     each(deserializer, |key: String, value: String| {
         let kept_of_it = if key == KNOWN_HOSTS_KEY {
-            // At least a byte too much.
+            // Keeps at least one byte too many.
             let mut ends = MAX_TEXT + 1..value.len();
             let end = ends.find(|end| value.is_char_boundary(*end));
             end.and_then(|end| value.get(..end))

@@ -11,7 +11,7 @@ use crate::plan::desired::TOKEN_KEY;
 
 const KEY: &str = include_str!("../../remote/ssh/test_keys/ed25519.openssh");
 
-/// Secret `key` holds a private key, `giant` one that is too long to compute with, and `data` none.
+/// Secret `key` contains a private key, `giant` one that is too long to compute with, and `data` none.
 fn named() -> NamedReads {
     let service = service_fn(|request: hyper::Request<Body>| {
         let path = request.uri().path();
@@ -37,7 +37,7 @@ fn named() -> NamedReads {
     NamedReads::new(client, Duration::from_secs(300))
 }
 
-/// Who asks the cluster sees first that somebody deleted its kubeconfig: the planner is to learn of it before the next resync.
+/// The probe is the first to notice that the kubeconfig was deleted. The planner must learn of it before the next resync.
 #[tokio::test]
 async fn a_kubeconfig_that_is_gone_when_it_is_to_be_used_is_not_remembered_any_more() {
     let named = named();
@@ -71,7 +71,7 @@ async fn the_fingerprint_of_a_key_is_computed_once_for_its_text() {
     assert_eq!(read.unwrap().found.unwrap().fingerprint, None);
     let digest = sha256(KEY.as_bytes());
     assert_eq!(lock(&named.fingerprints).len(), 1);
-    // What is remembered is what is said.
+    // The remembered fingerprint is returned.
     lock(&named.fingerprints).insert(digest, Ok("remembered".to_owned()));
     let read = named.secret("default", "key", Freshness::Live).await;
     let fingerprint = read.unwrap().found.unwrap().fingerprint;
@@ -85,7 +85,7 @@ async fn a_giant_key_is_told_with_its_mend() {
     assert_eq!(why, Err(KeyError::TooLarge.to_string()));
 }
 
-/// A cluster that is being changed is asked every two seconds, and twice for each machine.
+/// A changing cluster is probed every two seconds, and twice for each machine.
 #[tokio::test]
 async fn the_kubeconfig_is_read_once_for_many_questions_and_anew_where_another_is_stored() {
     let reads = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
@@ -111,7 +111,7 @@ async fn the_kubeconfig_is_read_once_for_many_questions_and_anew_where_another_i
     }
 }
 
-/// Whoever may write a Secret or a ConfigMap of such a name can fill it with keys.
+/// A user who may write a Secret or a ConfigMap with such a name can fill it with keys.
 #[test]
 fn of_many_keys_those_are_kept_that_are_read() {
     let many = || (0..80_000).map(|number| format!("{number:x}"));

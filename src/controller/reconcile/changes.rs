@@ -1,31 +1,32 @@
-//! Kubernetes Events for changes of the status that people wait for.
+//! Kubernetes Events for changes of the status.
 
 use crate::api::conditions::{Attention, ConditionType};
 use crate::api::status::{ClusterCondition, ClusterStatus};
 use crate::controller::events::{Events, Happening};
 use crate::plan::observed::ClusterView;
 
-/// Publishes what changed between the status that was seen and the new one.
+/// Publishes what changed between the previous status and the new one.
 pub(super) fn publish_changes(events: &Events, seen: &ClusterView, new: &ClusterStatus) {
     for happening in changes(&seen.status, new) {
         events.tell(seen, &happening);
     }
 }
 
-/// The events that a change raises at once. For what may pass by itself, see [`crate::controller::troubles`].
+/// The events to publish at once. For what may pass by itself, see [`crate::controller::troubles`].
 fn changes(old: &ClusterStatus, new: &ClusterStatus) -> Vec<Happening> {
-    let mut told = Vec::new();
+    let mut events = Vec::new();
     let was_ready = old.holds(ConditionType::Ready);
     let stalled = stalled(new);
     if let Some(ready) = new.condition(ConditionType::Ready)
         && ready.is_true() != was_ready
     {
         let calls = Attention::of(&ready.reason) != Attention::No;
-        let told_otherwise = stalled.is_some() || (calls && !new.holds(ConditionType::RollingOut));
+        let reported_otherwise =
+            stalled.is_some() || (calls && !new.holds(ConditionType::RollingOut));
         if !was_ready {
-            told.push(Happening::Ready(counts(new)));
-        } else if !told_otherwise {
-            told.push(Happening::NotReady(
+            events.push(Happening::Ready(counts(new)));
+        } else if !reported_otherwise {
+            events.push(Happening::NotReady(
                 ready.reason.clone(),
                 ready.message.clone(),
             ));
@@ -34,18 +35,18 @@ fn changes(old: &ClusterStatus, new: &ClusterStatus) -> Vec<Happening> {
     if let Some(now) = stalled
         && is_news(now, old)
     {
-        told.push(Happening::Trouble(now.reason.clone(), now.message.clone()));
+        events.push(Happening::Trouble(now.reason.clone(), now.message.clone()));
     }
     let control_plane =
         |status: &ClusterStatus| status.control_plane.as_ref().map_or(0, |role| role.total);
     let total = control_plane(new);
     if total > 0 && total % 2 == 0 && total != control_plane(old) {
-        told.push(Happening::EvenControlPlane(total as usize));
+        events.push(Happening::EvenControlPlane(total as usize));
     }
-    told
+    events
 }
 
-/// Whether what stalls was not told yet, neither as such nor as the trouble that it was before.
+/// Whether the stall was not reported yet, neither as a stall nor as trouble before.
 fn is_news(stalled: &ClusterCondition, old: &ClusterStatus) -> bool {
     let before = old.condition(ConditionType::Ready);
     let was_trouble = before.is_some_and(|ready| {
@@ -73,7 +74,7 @@ fn counts(status: &ClusterStatus) -> String {
 fn stalled(status: &ClusterStatus) -> Option<&ClusterCondition> {
     status
         .condition(ConditionType::Stalled)
-        .filter(|it| it.is_true())
+        .filter(|condition| condition.is_true())
 }
 
 #[cfg(test)]
@@ -97,8 +98,8 @@ mod tests {
                 (ConditionType::RollingOut, "True", reason),
             ]);
             let reason = reason.to_string();
-            let told = changes(&ready, &rolling);
-            assert_eq!(told, [Happening::NotReady(reason.clone(), reason)]);
+            let events = changes(&ready, &rolling);
+            assert_eq!(events, [Happening::NotReady(reason.clone(), reason)]);
         }
     }
 
@@ -114,7 +115,7 @@ mod tests {
         let reason = Reason::JoinTokenLost.to_string();
         let lost = [Happening::Trouble(reason.clone(), reason)];
         assert_eq!(changes(&ready, &stalls(Reason::JoinTokenLost)), lost);
-        // A trouble that has become one that stalls was told before.
+        // Trouble that has become a stall was reported before.
         let trouble = status(&[(ConditionType::Ready, "False", Reason::MachineMissing)]);
         assert_eq!(changes(&trouble, &stalls(Reason::MachineMissing)), []);
         let new = ClusterStatus::default();

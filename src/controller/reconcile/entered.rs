@@ -1,5 +1,5 @@
-//! The writes under entries that were taken together: everything that the decisions rest on is read after the take, the
-//! children last, then the ledger once more; and then a new plan is made. Nothing else writes disruptively.
+//! Writes under entries that were taken together. After the take, everything on which the decisions are based is read again, the
+//! configurations last, then the ledger once more. Then a new plan is made. No other code makes disruptive writes.
 
 use std::sync::Arc;
 
@@ -20,8 +20,8 @@ use crate::plan::observed::Observed;
 use crate::plan::writes::Precondition;
 use crate::plan::{Settings, plan};
 
-/// Writes what is to be written to the machines of these entries, where everything still says so. A failed read ends it; the entries
-/// stay. So does the entry of a machine that cannot be written, and the others are written all the same.
+/// Writes to the machines of these entries, if a new plan still says so. A failed read ends it, and the entries stay. If one machine cannot
+/// be written, its entry stays, and the others are written.
 pub(super) async fn write_under_entries(
     pass: &Pass<'_>,
     first: (&Observed, &Plan),
@@ -30,8 +30,10 @@ pub(super) async fn write_under_entries(
     taken: &Precondition,
 ) -> Result<(), ActError> {
     let context = pass.context;
-    // Whether nobody holds a machine that joins, all configurations say.
-    let joins = machines.iter().any(|it| first.1.selection.joins(it));
+    // All configurations are needed to see whether another one refers to a machine that joins.
+    let joins = machines
+        .iter()
+        .any(|machine| first.1.selection.joins(machine));
     let scope = if joins {
         Scope::Namespace
     } else {
@@ -41,7 +43,7 @@ pub(super) async fn write_under_entries(
         return Err(ActError::Lost("the cluster is gone"));
     };
     if live.metadata.generation != Some(first.0.cluster.generation) {
-        // The status says so first: no old green beside a new spec.
+        // The status must report the new spec first, so that an old `Ready` is never seen with it.
         return Err(ActError::Lost("the spec changed meanwhile"));
     }
     let mut facts = at_hand(pass, &live, &sources, first.0.nio);

@@ -1,4 +1,4 @@
-//! What follows from a failed pass: what people are told, and when the next pass begins.
+//! Handling of a failed pass: how it is reported, and when the next pass begins.
 
 use std::time::Duration;
 
@@ -30,10 +30,10 @@ pub(super) enum PassError {
     /// The pass took too long.
     #[error("the pass took longer than {} s", .0.as_secs())]
     Timeout(Duration),
-    /// The pass panicked: a defect of NICO's.
+    /// The pass panicked: a bug in NICO.
     #[error("the pass ended in a defect of NICO's: see its log for `panicked`, and report it")]
     Panicked,
-    /// The first lists have not ended.
+    /// The first lists are not complete.
     #[error(
         "the first lists of Machines and NixosConfigurations: they have not ended yet: see NICO's log, and whether it may list both"
     )]
@@ -41,7 +41,7 @@ pub(super) enum PassError {
 }
 
 impl PassError {
-    /// In one word, for the metrics.
+    /// The label value for the metrics.
     pub(super) fn outcome(&self) -> &'static str {
         match self {
             error if error.is_stale() => "stale",
@@ -54,7 +54,7 @@ impl PassError {
         }
     }
 
-    /// Whether a pass from fresh reads is all that is needed.
+    /// Whether another pass from fresh reads is enough to recover.
     fn is_stale(&self) -> bool {
         match self {
             Self::Act(error) => error.is_stale(),
@@ -64,12 +64,12 @@ impl PassError {
     }
 }
 
-/// Reports a failed pass where it is time to, and says when the next one begins.
+/// Reports a failed pass if it is time, and returns when the next one begins.
 pub(super) async fn failed(pass: &Pass<'_>, error: PassError) -> Next {
     let before = pass.memory().failures();
     let stale = error.is_stale();
     if stale && before >= STALE_PASSES_BEFORE_DIRECT_READ {
-        // The watch of clusters may be silent, or may have lost an event.
+        // The watch of clusters may have stalled, or lost an event.
         if let Ok(Some(live)) = read_cluster(pass).await {
             pass.memory().saw(live);
         }
@@ -98,7 +98,7 @@ pub(super) async fn failed(pass: &Pass<'_>, error: PassError) -> Next {
                 report_unwritable(pass, cause);
             }
         }
-        // The status of the pass itself says so.
+        // The pass itself has reported this in its status.
         PassError::Act(_) => {}
     }
     let failures = pass.memory().failed(error.to_string());

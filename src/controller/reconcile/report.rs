@@ -1,4 +1,4 @@
-//! The one writer of the status: only where something in it changed, and on top of what the pass itself wrote.
+//! The only writer of the status. It writes only changes, on top of what the pass itself wrote.
 
 use std::time::{Duration, Instant};
 
@@ -20,8 +20,8 @@ use crate::plan::action::Plan;
 use crate::plan::observed::{ClusterView, Observed};
 use crate::plan::status::{Refusal, status, unread};
 
-/// Writes the status where it changed; returns when it is to be looked at again: a change is held back, or something is told once it
-/// has lasted.
+/// Writes the status if it changed. Returns after what time it must be evaluated again, because a change is delayed, or an event is due
+/// once a condition has lasted.
 pub(super) async fn keep_status(
     pass: &Pass<'_>,
     observed: &Observed,
@@ -29,7 +29,7 @@ pub(super) async fn keep_status(
     refusal: Option<&Refusal>,
     now: jiff::Timestamp,
 ) -> Result<Option<Duration>, CallError> {
-    // An action may just have written the object: the status goes on top of that.
+    // An action may just have written the object, so its newest version is used.
     let newest = pass.cluster();
     let mut observed = observed.clone();
     observed.cluster.resource_version =
@@ -38,16 +38,16 @@ pub(super) async fn keep_status(
     let machines = observed.machines.len();
     let wanted = aside(machines, || status(&observed, plan, refusal, now));
     let lasts = tell_troubles(pass, &observed.cluster, &wanted);
-    let held = &observed.cluster.status;
-    let pause = pass.memory().status_pause(held, &wanted);
-    if wanted != *held && pause.is_some() {
+    let current = &observed.cluster.status;
+    let pause = pass.memory().status_pause(current, &wanted);
+    if wanted != *current && pause.is_some() {
         return Ok([pause, lasts].into_iter().flatten().min());
     }
     write_status(pass, &observed.cluster, &wanted).await?;
     Ok(lasts)
 }
 
-/// Says in events what has called for a person for long enough; returns how long the next such thing is to last.
+/// Publishes Warning events for what has needed the user's attention for long enough. Returns how long until the next one is due.
 pub(super) fn tell_troubles(
     pass: &Pass<'_>,
     seen: &ClusterView,
@@ -63,7 +63,7 @@ pub(super) fn tell_troubles(
     lasts
 }
 
-/// Says in the status why the cluster cannot be looked at.
+/// Reports in the status why the cluster cannot be read.
 pub(super) async fn report_unread(pass: &Pass<'_>, why: &str) {
     let seen = view(&pass.cluster());
     let wanted = unread(&seen, why, now());
@@ -73,7 +73,7 @@ pub(super) async fn report_unread(pass: &Pass<'_>, why: &str) {
     }
 }
 
-/// An object of an older CRD can be so malformed that the API server takes no status for it: an event says what is wrong.
+/// An object from an older CRD can be so malformed that the API server refuses its status. Then an event reports what is wrong.
 pub(super) fn report_unwritable(pass: &Pass<'_>, error: &CallError) {
     if !matches!(error, CallError::Refused { code: 422, .. }) {
         return;
@@ -86,7 +86,7 @@ pub(super) fn report_unwritable(pass: &Pass<'_>, error: &CallError) {
     }
 }
 
-/// Replaces the status that was seen with the wanted one, where they differ.
+/// Writes the wanted status if it differs from the current one.
 pub(super) async fn write_status(
     pass: &Pass<'_>,
     seen: &ClusterView,
@@ -111,7 +111,7 @@ pub(super) async fn write_status(
     Ok(())
 }
 
-/// A merge patch that makes the old status the wanted one: fields that are to go are null.
+/// A merge patch from the old status to the wanted one. Removed fields are null.
 fn merge(old: &ClusterStatus, wanted: &ClusterStatus) -> Value {
     let fields = |status: &ClusterStatus| match serde_json::to_value(status) {
         Ok(Value::Object(fields)) => fields,

@@ -1,8 +1,8 @@
-//! Where a repository is, by `spec.gitRepo`.
+//! Parses `spec.gitRepo` into transport, host, port and path.
 
 use crate::api::host::Host;
 
-/// How a repository is asked.
+/// The protocol by which a repository is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Transport {
     Http,
@@ -29,19 +29,19 @@ impl Transport {
     }
 }
 
-/// A repository.
+/// Where a repository is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) transport: Transport,
     pub(super) user: Option<String>,
     pub(super) host: Host,
     pub(super) port: u16,
-    /// With HTTP as it stands in the URL, else as the server is to read it.
+    /// With HTTP as in the URL, else with percent escapes decoded.
     pub(super) path: Vec<u8>,
 }
 
 impl Place {
-    /// The place that a URL or `user@host:path` names, where it is one of the forms that the spec allows.
+    /// Parses a URL or `user@host:path`; `None` if it has no form that the spec allows.
     pub(super) fn parse(repo: &str) -> Option<Self> {
         let Some((scheme, rest)) = repo.split_once("://") else {
             let (user, rest) = repo.split_once('@')?;
@@ -62,7 +62,7 @@ impl Place {
         };
         let path = match transport {
             Transport::Http | Transport::Https => path.trim_end_matches('/').into(),
-            // `/~user` is that user's home.
+            // `/~user` is that user's home directory.
             _ => decoded(path.strip_prefix("/~").map_or(path, |_| &path[1..]))?,
         };
         Self::checked(transport, user, host, port, path)
@@ -90,7 +90,7 @@ impl Place {
         })
     }
 
-    /// Host and port for messages; the port where it is not the usual one.
+    /// Host and port for messages, without the default port.
     pub(super) fn at(&self) -> String {
         if self.port == self.transport.port() {
             self.host.to_string()
@@ -109,7 +109,7 @@ impl Place {
     }
 }
 
-/// The bytes that a path of a URL stands for.
+/// Decodes the percent escapes in the path of a URL.
 fn decoded(path: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path.bytes();

@@ -1,20 +1,20 @@
-//! What hinders the resolution of a ref, in words for a person: nothing that the server sent, and nothing of a credential.
+//! Errors of resolving a ref, as messages for users. They contain nothing that the server sent, and nothing of a credential.
 
 use crate::api::text::shown;
 use crate::remote::ssh::{KeyError, SshError};
 
-/// Why a ref has no commit. Each message names the server and what a person can do.
+/// Why a ref could not be resolved. Each message names the server and what the user can do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GitError {
-    /// The repository's address is not a form that can be asked.
+    /// `spec.gitRepo` has a form that is not supported.
     #[error("spec.gitRepo does not name a plain host and a path: correct it")]
     Address,
-    /// There is no connection.
+    /// No connection could be made.
     #[error("the git server at {at} does not answer ({why})")]
     Unreachable {
         /// The server.
         at: String,
-        /// What went wrong, in NICO's words.
+        /// What went wrong, without any text of the server.
         why: &'static str,
     },
     /// It took too long.
@@ -23,7 +23,7 @@ pub enum GitError {
         /// The server.
         at: String,
     },
-    /// No trusted TLS connection.
+    /// The server's certificate is not trusted.
     #[error(
         "no trusted TLS connection to the git server at {at}: its certificate must cover that host and be signed by an authority that NICO's image trusts"
     )]
@@ -38,24 +38,24 @@ pub enum GitError {
     Refused {
         /// The server.
         at: String,
-        /// What it refuses.
+        /// What the server refuses.
         what: &'static str,
     },
-    /// The Secret lacks what SSH needs.
+    /// The Secret lacks a key that SSH needs.
     #[error(
         "spec.gitRepo is asked over SSH: the Secret of spec.credentialsRef must hold {what}, or set spec.refPolicy to Follow"
     )]
     Lacks {
-        /// What it lacks.
+        /// The missing key.
         what: &'static str,
     },
-    /// The private key is of no use.
+    /// The private key cannot be used.
     #[error("key ssh-privatekey in the Secret of spec.credentialsRef cannot be used: {why}")]
     Key {
         /// Why.
         why: KeyError,
     },
-    /// The server's host key is not one that the Secret names.
+    /// The Secret does not list the server's host key.
     #[error(
         "{why} in key known_hosts of the Secret of spec.credentialsRef: NICO did not log in to {at}. If the host is the right one, put there what `ssh-keyscan` says of it"
     )]
@@ -65,17 +65,17 @@ pub enum GitError {
         /// What is wrong.
         why: String,
     },
-    /// A redirect elsewhere, which is not followed.
+    /// The server redirects to another server, which NICO does not follow.
     #[error(
         "the git server at {at} redirects to {to}: NICO follows no redirect to another host, port or scheme; set spec.gitRepo to where it leads"
     )]
     Redirect {
         /// The server.
         at: String,
-        /// Where to: a host.
+        /// The target host.
         to: String,
     },
-    /// There is no such repository, or it is hidden.
+    /// The repository does not exist, or these credentials may not see it.
     #[error(
         "the git server at {at} serves no repository at the path of spec.gitRepo, or not to these credentials"
     )]
@@ -83,7 +83,7 @@ pub enum GitError {
         /// The server.
         at: String,
     },
-    /// What answers is no git server as NICO knows them.
+    /// The server does not speak git's protocol as NICO expects it.
     #[error("what answers at {at} is not a git server that NICO can ask: {why}")]
     NotGit {
         /// The server.
@@ -91,14 +91,14 @@ pub enum GitError {
         /// Why.
         why: &'static str,
     },
-    /// The repository has no such ref.
+    /// The ref does not exist in the repository.
     #[error(
         "the repository at {at} has no {what}: name a branch, a tag, or a commit with all of its 40 digits"
     )]
     Missing {
         /// The server.
         at: String,
-        /// What was looked for.
+        /// The ref, for the message.
         what: String,
     },
 }
@@ -112,7 +112,7 @@ impl GitError {
         Self::Missing { at, what }
     }
 
-    /// The same of a git server that [`SshError`] says of a machine.
+    /// Translates an [`SshError`], which speaks of a machine.
     pub(super) fn of_ssh(at: String, error: SshError) -> Self {
         let host_key = |at: String, why: String| Self::HostKey { at, why };
         match error {

@@ -1,4 +1,4 @@
-//! Git's smart HTTP protocol (gitprotocol-http(5)): version 2, and what older servers say in its place.
+//! Git's smart HTTP protocol (gitprotocol-http(5)): version 2, and the older versions, which some servers return instead.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -18,13 +18,13 @@ use crate::remote::answer;
 use crate::remote::offload::ANSWERS;
 use crate::remote::tls;
 
-/// User name beside a password or token that comes without one, as NIO has it.
+/// User name for a password or token without one, as in NIO.
 const USER: &str = "git";
 const REFS: &str = "/info/refs?service=git-upload-pack";
-/// Redirects that are followed, of one question.
+/// Redirects that are followed in one resolution.
 const MOST_REDIRECTS: usize = 3;
 
-/// Asks over HTTP.
+/// Resolves a ref over HTTP.
 pub(super) async fn ask(
     place: &Place,
     credentials: &Credentials,
@@ -64,7 +64,7 @@ pub(super) async fn ask(
     Ok(())
 }
 
-/// A client for that server alone: nothing of the environment, no retries, and the authorities that the system trusts.
+/// A client for this server only. It ignores the environment, does not retry, and trusts the system's certificate authorities.
 async fn client(place: &Place) -> Result<Client, GitError> {
     let url: Uri = place.origin().parse().map_err(|_| GitError::Address)?;
     let mut config = Config::new(url);
@@ -73,14 +73,17 @@ async fn client(place: &Place) -> Result<Client, GitError> {
     config.write_timeout = Some(DEADLINE);
     config.proxy_url = None;
     config.default_retry = false;
-    // The authorities are read from files.
+    // This reads the authorities from files.
     let client = ANSWERS.offload(move || Client::try_from(config)).await;
     client.map_err(|_| GitError::Tls { at: place.at() })
 }
 
 fn authorization(credentials: &Credentials) -> Option<HeaderValue> {
     let password = credentials.password.as_ref()?.expose();
-    let user = credentials.username.as_ref().map_or(USER, |it| it.expose());
+    let user = credentials
+        .username
+        .as_ref()
+        .map_or(USER, |name| name.expose());
     let pair = Zeroizing::new(format!("{}:{}", user.trim(), password.trim()));
     let basic = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
     let mut value = HeaderValue::from_str(&basic).ok()?;
@@ -133,22 +136,22 @@ impl Server<'_> {
         })
     }
 
-    /// The path of the repository to which the server redirects, where that is its own.
+    /// The repository path to which the server redirects; an error unless it is on the same server.
     fn redirected(&self, response: &Response<Body>) -> Result<String, GitError> {
         let malformed = || self.not_git("its redirect leads nowhere");
         let location = response.headers().get(LOCATION);
         let location: Uri = location
-            .and_then(|it| it.to_str().ok()?.parse().ok())
+            .and_then(|value| value.to_str().ok()?.parse().ok())
             .ok_or_else(malformed)?;
         if let Some(host) = location.host() {
             let scheme = location.scheme_str().unwrap_or_default();
             let port = location
                 .port_u16()
-                .map_or(String::new(), |it| format!(":{it}"));
+                .map_or(String::new(), |port| format!(":{port}"));
             let plain = host.trim_matches(['[', ']']);
             let to = Host::with_underscores(plain).ok_or_else(malformed)?;
             let repo = format!("{scheme}://{to}{port}/");
-            let origin = Place::parse(&format!("{repo}x")).map(|it| it.origin());
+            let origin = Place::parse(&format!("{repo}x")).map(|place| place.origin());
             if origin != Some(self.place.origin()) {
                 let scheme = match scheme {
                     "http" | "https" => scheme,
@@ -160,15 +163,15 @@ impl Server<'_> {
                 });
             }
         }
-        let path = location.path_and_query().map_or("", |it| it.as_str());
+        let path = location.path_and_query().map_or("", |path| path.as_str());
         match path.strip_suffix(REFS) {
-            // `//host/path` would be another host.
+            // `//host/path` would name another host.
             Some(base) if !base.starts_with("//") => Ok(base.to_owned()),
             _ => Err(malformed()),
         }
     }
 
-    /// The body of an answer that is of this type.
+    /// The body of a response, which must have this content type.
     async fn body(&self, response: Response<Body>, of_type: &str) -> Result<Vec<u8>, GitError> {
         let at = self.place.at();
         match response.status().as_u16() {

@@ -1,4 +1,4 @@
-//! Git's pkt-lines (gitprotocol-common(5)), and what a server says of its refs in them: in all three versions of the protocol.
+//! Git's pkt-lines (gitprotocol-common(5)), and the ref lists that servers send in them, in all three versions of the protocol.
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, BufReader, Take};
 use tokio::task::coop::consume_budget;
@@ -8,12 +8,12 @@ use super::search::Search;
 use crate::api::form::Form as _;
 use crate::api::names::Commit;
 
-/// Most bytes of all that a server says.
+/// Most bytes that are read from a server.
 pub(super) const MAX_ANSWER: usize = 4 * 1024 * 1024;
-/// Longest pkt-line, with its length.
+/// Longest pkt-line, including its length prefix.
 const MAX_LINE: usize = 65_520;
 
-/// What a server says.
+/// The pkt-lines that a server sends.
 pub(super) struct Lines<R> {
     from: BufReader<Take<R>>,
     at: String,
@@ -25,16 +25,16 @@ enum Packet {
     End,
 }
 
-/// What came of the advertisement.
+/// Outcome of reading the advertisement.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Advertised {
-    /// All refs, in version 0 or 1: nothing more is asked.
+    /// All refs (version 0 or 1): no request is needed.
     Refs,
-    /// What the server can, in version 2: it is to be asked for refs.
+    /// The server's capabilities (version 2): the refs have to be requested.
     Capabilities,
 }
 
-/// A pkt-line.
+/// Encodes a pkt-line.
 pub(super) fn line(text: &[u8]) -> Vec<u8> {
     let mut line = format!("{:04x}", text.len() + 4).into_bytes();
     line.extend_from_slice(text);
@@ -44,7 +44,7 @@ pub(super) fn line(text: &[u8]) -> Vec<u8> {
 /// The end of a message.
 pub(super) const FLUSH: &[u8] = b"0000";
 
-/// The question of version 2 for the refs that are searched for.
+/// The `ls-refs` request of version 2 for the refs of a search.
 pub(super) fn question(search: &Search) -> Vec<u8> {
     let mut all = line(b"command=ls-refs\n");
     all.extend_from_slice(b"0001");
@@ -57,7 +57,7 @@ pub(super) fn question(search: &Search) -> Vec<u8> {
 }
 
 impl<R: AsyncRead + Unpin> Lines<R> {
-    /// What comes from `from`; `at` is the server, for messages.
+    /// Reads from `from`; `at` names the server in messages.
     pub(super) fn new(from: R, at: String) -> Self {
         let from = BufReader::new(from.take(MAX_ANSWER as u64));
         Self { from, at }
@@ -104,7 +104,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         }
     }
 
-    /// Reads what a server says first.
+    /// Reads the advertisement, which the server sends first.
     pub(super) async fn advertisement(
         &mut self,
         search: &mut Search,
@@ -154,7 +154,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         Ok(Advertised::Refs)
     }
 
-    /// Reads the answer to [`question`].
+    /// Reads the response to [`question`].
     pub(super) async fn refs(&mut self, search: &mut Search) -> Result<(), GitError> {
         while let Packet::Line(line) = self.packet().await? {
             self.note(&line, search)?;
@@ -169,14 +169,14 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         Ok(())
     }
 
-    /// A line: a commit, a name, and in version 2 what a tag leads to.
+    /// Notes a line: a commit, a name, and in version 2 the commit that a tag points to.
     fn note(&self, line: &[u8], search: &mut Search) -> Result<(), GitError> {
         let malformed = || self.not_git("its list of refs is malformed");
         let Ok(line) = std::str::from_utf8(line) else {
-            // A name of other bytes is not one that is searched for.
+            // A name that is not UTF-8 is not one that is searched for.
             return Ok(());
         };
-        // `unborn` is not asked for; a shallow repository says so at the end.
+        // `unborn` lines are not requested. A shallow repository lists its boundary at the end.
         if line.starts_with("shallow ") {
             return Ok(());
         }
@@ -194,5 +194,5 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     }
 }
 
-/// Why an endless answer is given up.
+/// Error for a response that is too long.
 pub(super) const TOO_LONG: &str = "its answer is longer than 4 MiB";

@@ -1,23 +1,23 @@
-//! The refs that a name may mean, and which of them counts.
+//! The refs that a name may mean, and which of them is used.
 
 use crate::api::names::Commit;
 
 /// The search for one ref.
 #[derive(Debug)]
 pub(super) struct Search {
-    /// What it may mean, the first that is there counts, with what was found.
+    /// The candidates with what was found; the first one that exists is used.
     all: Vec<(String, Found)>,
 }
 
 #[derive(Debug, Default)]
 struct Found {
     object: Option<Commit>,
-    /// What an annotated tag leads to.
+    /// The commit that an annotated tag points to.
     peeled: Option<Commit>,
 }
 
 impl Search {
-    /// In the order of gitrevisions(7): of one name, a tag before a branch. Absent: the default branch.
+    /// Candidates in the order of gitrevisions(7), which prefers a tag to a branch of the same name. `None`: the default branch.
     pub(super) fn new(git_ref: Option<&str>) -> Self {
         let names = match git_ref {
             None | Some("HEAD") => vec!["HEAD".to_owned()],
@@ -30,33 +30,34 @@ impl Search {
         Self { all: all.collect() }
     }
 
-    /// The full names that are searched for.
+    /// The full names of the candidates.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.all.iter().map(|(name, _)| name.as_str())
     }
 
-    /// A ref of the repository. `name^{}` is what the tag `name` leads to.
+    /// Notes a ref of the repository. `name^{}` is the commit that the tag `name` points to.
     pub(super) fn note(&mut self, name: &str, object: Commit) {
         if let Some(tag) = name.strip_suffix("^{}") {
             self.note_peeled(tag, object);
-        } else if let Some(found) = self.of(name) {
+        } else if let Some(found) = self.candidate(name) {
             found.object = Some(object);
         }
     }
 
-    /// What a tag leads to.
+    /// Notes the commit that a tag points to.
     pub(super) fn note_peeled(&mut self, name: &str, object: Commit) {
-        if let Some(found) = self.of(name) {
+        if let Some(found) = self.candidate(name) {
             found.peeled = Some(object);
         }
     }
 
-    fn of(&mut self, name: &str) -> Option<&mut Found> {
+    fn candidate(&mut self, name: &str) -> Option<&mut Found> {
         let mut all = self.all.iter_mut();
-        all.find(|(it, _)| it == name).map(|(_, found)| found)
+        all.find(|(candidate, _)| candidate == name)
+            .map(|(_, found)| found)
     }
 
-    /// The commit, where one was found.
+    /// The commit of the first candidate that was found.
     pub(super) fn found(self) -> Option<Commit> {
         let mut all = self.all.into_iter();
         all.find_map(|(_, found)| found.object.map(|object| found.peeled.unwrap_or(object)))

@@ -15,10 +15,10 @@ use crate::remote::known_hosts::{KnownHosts, Policy};
 use crate::remote::offload::ANSWERS;
 use crate::remote::ssh::{self, Login};
 
-/// The user that git servers have.
+/// The usual user on git servers.
 const USER: &str = "git";
 
-/// Asks over SSH. Without a host key in the Secret nothing is asked: whoever answered could choose what runs on the machines.
+/// Resolves a ref over SSH. The Secret must contain the host key: an unverified server could choose what runs on the machines.
 pub(super) async fn over_ssh(
     place: &Place,
     credentials: &Credentials,
@@ -45,18 +45,18 @@ pub(super) async fn over_ssh(
     let known = Arc::new(known);
     let session = ssh::connect(&login, key, &known, &Deadlines::DEFAULT, &mut None).await;
     let session = session.map_err(of_ssh)?;
-    // A server that does not hear the version answers in an older one.
+    // A server that ignores this variable uses an older version.
     let version = ("GIT_PROTOCOL", "version=2");
     let stream = session.start(command(&place.path), version).await;
     converse(stream.map_err(of_ssh)?, place, search).await
 }
 
-/// The command, with the path in quotes that a shell takes as it stands.
+/// The command, with the path quoted for a shell.
 fn command(path: &[u8]) -> Vec<u8> {
     let mut command = b"git-upload-pack '".to_vec();
     for byte in path {
         match byte {
-            // csh reads an exclamation mark even within quotes.
+            // csh expands an exclamation mark even within quotes.
             b'\'' | b'!' => command.extend([b'\'', b'\\', *byte, b'\'']),
             byte => command.push(*byte),
         }
@@ -65,7 +65,7 @@ fn command(path: &[u8]) -> Vec<u8> {
     command
 }
 
-/// Asks at git's own port.
+/// Resolves a ref over git's own protocol (`git://`).
 pub(super) async fn over_tcp(place: &Place, search: &mut Search) -> Result<(), GitError> {
     let unreachable = |error| GitError::of_ssh(place.at(), ssh::unreachable("", &error));
     let stream = ssh::open(&place.host, place.port).await;
@@ -95,7 +95,7 @@ async fn converse(
         sent.map_err(cut)?;
         lines.refs(search).await?;
     }
-    // Nothing is fetched. Where this is not heard any more, all was said already.
+    // This ends the session without fetching. Errors do not matter: the refs are already read.
     let _ = to.write_all(FLUSH).await;
     let _ = to.shutdown().await;
     Ok(())

@@ -31,9 +31,9 @@ async fn ask(repo: &str, git_ref: &str) -> Result<Commit, GitError> {
     resolve(repo, Some(git_ref), &Credentials::default(), DEADLINE).await
 }
 
-/// What each ref is to name, wherever it is asked.
+/// Each ref must resolve to the same commit over every transport.
 async fn answers_as_git_does(url: &str, repo: &Repo, credentials: &Credentials) {
-    let commit = |of: &str| Ok(repo.commit(of));
+    let commit = |git_ref: &str| Ok(repo.commit(git_ref));
     for (git_ref, expected) in [
         (None, commit("main")),
         (Some("HEAD"), commit("main")),
@@ -43,7 +43,7 @@ async fn answers_as_git_does(url: &str, repo: &Repo, credentials: &Credentials) 
         (Some("heads/main"), commit("main")),
         (Some("light"), commit("light")),
         (Some("annotated"), commit("annotated")),
-        // A branch of that name stands on another commit.
+        // A branch of the same name points to another commit.
         (Some("both"), commit("refs/tags/both")),
     ] {
         let found = resolve(url, git_ref, credentials, DEADLINE).await;
@@ -178,7 +178,7 @@ async fn only_the_right_credentials_open_a_private_repository() {
         async move {
             // git:right
             let right = request.headers().get("authorization");
-            if right.is_some_and(|it| it == "Basic Z2l0OnJpZ2h0") {
+            if right.is_some_and(|value| value == "Basic Z2l0OnJpZ2h0") {
                 cgi(root, request, Some("version=2")).await
             } else {
                 Reply::of(401)
@@ -205,7 +205,10 @@ async fn redirects_are_followed_on_the_same_server_only() {
     let at = http(move |request| {
         let root = root.clone();
         async move {
-            let path = request.uri().path_and_query().map_or("", |it| it.as_str());
+            let path = request
+                .uri()
+                .path_and_query()
+                .map_or("", |path| path.as_str());
             match path.strip_prefix("/moved") {
                 Some(rest) => Reply::to(&format!("/repo/.git{rest}")),
                 None => cgi(root, request, Some("version=2")).await,
@@ -216,7 +219,7 @@ async fn redirects_are_followed_on_the_same_server_only() {
     let found = ask(&format!("http://{at}/moved"), "main").await;
     assert_eq!(found, Ok(repo.commit("main")));
 
-    // At another port there is another server: it gets no request at all, and so no credentials.
+    // Another port is another server: it must get no request, and so no credentials.
     let seen = Arc::new(Mutex::new(0));
     let count = Arc::clone(&seen);
     let elsewhere = http(move |_| {
@@ -242,7 +245,10 @@ async fn redirects_are_followed_on_the_same_server_only() {
     assert_eq!(*seen.lock().expect("no panic"), 0);
 
     let at = http(|request| async move {
-        let path = request.uri().path_and_query().map_or("", |it| it.as_str());
+        let path = request
+            .uri()
+            .path_and_query()
+            .map_or("", |path| path.as_str());
         Reply::to(&format!("/again{path}"))
     })
     .await;

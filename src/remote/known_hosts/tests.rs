@@ -3,7 +3,7 @@ use std::cell::Cell;
 use super::*;
 
 thread_local! {
-    /// Characters that patterns were compared with.
+    /// Counts character comparisons of pattern matching.
     pub(super) static STEPS: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -154,7 +154,7 @@ fn a_line_is_added_once() {
     assert_eq!(line_for("CP", 22, &key(ONE)), format!("cp {ONE}"));
 }
 
-/// A tenant names the hosts and writes the patterns.
+/// A tenant controls both the host names and the patterns.
 #[test]
 fn no_text_takes_many_steps() {
     let host = ["a".repeat(63).as_str(); 4].join(".").split_off(2);

@@ -1,4 +1,4 @@
-//! Why a certificate cannot be used, in words for a person. Names of algorithms and times are all that is quoted of it.
+//! Why a certificate cannot be used, as a message for users. It quotes only names of algorithms and times.
 
 use jiff::Timestamp;
 use x509_parser::der_parser::asn1_rs::Any;
@@ -7,7 +7,7 @@ use x509_parser::public_key::PublicKey;
 
 use super::pem_text::Certificates;
 
-/// Kinds of public keys by the identifier of their algorithm, or of their curve.
+/// Kinds of public keys by the object identifier of their algorithm or curve.
 const KINDS: [(&str, &str); 11] = [
     ("1.2.840.10045.3.1.7", "ECDSA P-256"),
     ("1.3.132.0.34", "ECDSA P-384"),
@@ -21,12 +21,12 @@ const KINDS: [(&str, &str); 11] = [
     ("1.2.840.113549.1.1.10", "RSA-PSS"),
     ("1.2.840.10045.2.1", "ECDSA with a curve of its own"),
 ];
-/// Kinds that can be used; RSA is one of certain lengths.
+/// Supported kinds; RSA depends on its length.
 const USABLE: [&str; 3] = ["ECDSA P-256", "ECDSA P-384", "Ed25519"];
-/// Bits of an RSA key that can be used.
+/// Supported bits of an RSA key.
 const USABLE_RSA: std::ops::RangeInclusive<usize> = 2048..=4096;
 
-/// The kind of a certificate's key, where no TLS connection of NICO's can use it.
+/// The kind of a certificate's key if NICO cannot use it for TLS.
 pub(super) fn unusable_kind(der: &[u8]) -> Option<String> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let key = certificate.public_key();
@@ -36,8 +36,8 @@ pub(super) fn unusable_kind(der: &[u8]) -> Option<String> {
     }
     let algorithm = key.algorithm.algorithm.to_id_string();
     let curve = key.algorithm.parameters.as_ref();
-    let curve = curve.and_then(|it: &Any<'_>| it.as_oid().ok());
-    let curve = curve.map(|it| it.to_id_string());
+    let curve = curve.and_then(|parameters: &Any<'_>| parameters.as_oid().ok());
+    let curve = curve.map(|curve| curve.to_id_string());
     let named = |id: &String| KINDS.iter().find(|(known, _)| known == id);
     let kind = curve.as_ref().and_then(named).or_else(|| named(&algorithm));
     match kind {
@@ -46,13 +46,13 @@ pub(super) fn unusable_kind(der: &[u8]) -> Option<String> {
     }
 }
 
-/// Whether it is of another version of X.509 than 3, which TLS clients need.
+/// Whether its X.509 version is not 3, which TLS requires.
 pub(super) fn is_of_old_version(der: &[u8]) -> bool {
     let parsed = X509Certificate::from_der(der);
     parsed.is_ok_and(|(_, certificate)| certificate.version() != X509Version::V3)
 }
 
-/// Why the first of these is not valid now.
+/// Why the first of these certificates is not valid now; `None` if it is.
 pub(super) fn not_valid(certificates: &Certificates, now: Timestamp) -> Option<String> {
     let (from, to) = certificates.validity()?;
     if now < from {
@@ -68,19 +68,19 @@ pub(super) fn not_valid(certificates: &Certificates, now: Timestamp) -> Option<S
     }
 }
 
-/// Whether none of these may sign certificates.
+/// Whether none of these certificates may sign others.
 pub(super) fn is_no_authority(certificates: &Certificates) -> bool {
     certificates.der.iter().all(|der| {
         let Ok((_, certificate)) = X509Certificate::from_der(der) else {
             return true;
         };
-        // Old versions do not say.
+        // Older versions have no such extension.
         let is_v3 = certificate.version() == X509Version::V3;
         is_v3 && !certificate.is_ca()
     })
 }
 
-/// A time of a certificate.
+/// Converts a time of a certificate.
 pub(super) fn timestamp(time: ASN1Time) -> Option<Timestamp> {
     Timestamp::from_second(time.timestamp()).ok()
 }

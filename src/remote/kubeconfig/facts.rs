@@ -1,4 +1,4 @@
-//! What may be known of a stored kubeconfig: where it leads to, and how long its client certificate is valid.
+//! Facts about a stored kubeconfig that are not secret: its server, and how long its client certificate is valid.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::api::names::{
     DIGEST_ANNOTATION, ENDPOINT_ANNOTATION, PORT_ANNOTATION, STORED_ANNOTATION,
 };
 
-/// The facts of a Secret; `None` where it is not as NICO wrote it.
+/// The facts of a Secret; `None` if NICO did not write it like this.
 #[must_use]
 pub fn of(secret: &Secret) -> Option<KubeconfigFacts> {
     let data = secret.data.as_ref()?;
@@ -30,13 +30,13 @@ pub fn of(secret: &Secret) -> Option<KubeconfigFacts> {
             .clone(),
         host: access.server.host.to_string(),
         endpoint: annotation(ENDPOINT_ANNOTATION).unwrap_or_default(),
-        port: annotation(PORT_ANNOTATION).and_then(|it| it.parse().ok()),
+        port: annotation(PORT_ANNOTATION).and_then(|text| text.parse().ok()),
         client_certificate: validity(&access),
-        stored: annotation(STORED_ANNOTATION).and_then(|it| it.parse().ok()),
+        stored: annotation(STORED_ANNOTATION).and_then(|text| text.parse().ok()),
     })
 }
 
-/// When the client certificate of a kubeconfig ends; `None` where it has none.
+/// When the client certificate of a kubeconfig expires; `None` if it has none.
 #[must_use]
 pub fn ends(text: &[u8]) -> Option<Timestamp> {
     validity(&inspected(text)?).map(|(_, to)| to)

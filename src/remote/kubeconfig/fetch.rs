@@ -1,4 +1,4 @@
-//! Fetches the admin kubeconfig from a control plane machine, and builds it again from its parts.
+//! Fetches the admin kubeconfig from a control plane machine, and rebuilds it from its harmless parts.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -16,7 +16,7 @@ use crate::remote::offload::ANSWERS;
 use crate::remote::secret::{SecretBytes, SecretText};
 use crate::remote::ssh::{self, FileRead, Login, Session, SshError, Step};
 
-/// Where the distributions put the admin kubeconfig, in the order in which they are tried.
+/// The paths of the admin kubeconfig in the distributions, in the order in which they are tried.
 pub const WELL_KNOWN: [&str; 5] = [
     "/etc/rancher/k3s/k3s.yaml",
     "/etc/rancher/rke2/rke2.yaml",
@@ -25,7 +25,7 @@ pub const WELL_KNOWN: [&str; 5] = [
     "/etc/kubernetes/cluster-admin.kubeconfig",
 ];
 
-/// What is fetched, from where and with what.
+/// What to fetch, from where, and with which credentials.
 #[derive(Clone, Copy)]
 pub struct FetchRequest<'a> {
     /// The cluster's name, a DNS label.
@@ -36,7 +36,7 @@ pub struct FetchRequest<'a> {
     pub key: &'a SecretText,
     /// The pinned host keys.
     pub known_hosts: &'a Arc<KnownHosts>,
-    /// `spec.kubeconfig.path`; absent: the well-known places.
+    /// `spec.kubeconfig.path`; `None`: the well-known paths.
     pub path: Option<&'a str>,
     /// `spec.controlPlaneEndpoint`.
     pub endpoint: Option<&'a Endpoint>,
@@ -47,10 +47,10 @@ pub struct FetchRequest<'a> {
 /// Why a kubeconfig was not fetched.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
-    /// The machine cannot be asked.
+    /// SSH to the machine failed.
     #[error(transparent)]
     Ssh(#[from] SshError),
-    /// All that the machine sent is refused.
+    /// All kubeconfigs of the machine are refused.
     #[error("no kubeconfig of machine {machine} can be used: {}", listed(.refused))]
     Unsafe {
         /// The machine.
@@ -58,7 +58,7 @@ pub enum FetchError {
         /// The files, each with why it is refused.
         refused: Vec<(String, Unsafe)>,
     },
-    /// There is no kubeconfig where it was looked for.
+    /// No kubeconfig was found at the paths that were tried.
     #[error("no admin kubeconfig can be read on machine {machine}: {}; set `kubeconfig.path` where it lies elsewhere", tried(.missing, .denied))]
     NotFound {
         /// The machine.
@@ -68,7 +68,7 @@ pub enum FetchError {
         /// Paths at which there is a file that neither the user nor `sudo -n` may read.
         denied: Vec<String>,
     },
-    /// The path in the spec is not one that may be asked for.
+    /// The path in the spec is not allowed.
     #[error(
         "`spec.kubeconfig.path` must be an absolute path of letters, digits, `.`, `_`, `-` and `/` without `..`"
     )]
@@ -108,18 +108,18 @@ fn listed<E: Display>(files: &[(String, E)]) -> String {
 
 /// A kubeconfig that was fetched.
 pub struct Fetched {
-    /// Built from the parts that were read.
+    /// The rebuilt kubeconfig.
     pub kubeconfig: Rebuilt,
-    /// Whether it works; else why not.
+    /// Whether it works, or why not.
     pub verified: Result<(), VerifyError>,
     /// The file.
     pub path: String,
-    /// The files before it that are refused or do not work, each with the reason.
+    /// The skipped files: those before it that are refused or do not work, each with the reason.
     pub passed_over: Vec<(String, String)>,
 }
 
 impl Fetched {
-    /// The files that were passed over, for a message; empty where there are none.
+    /// The skipped files, for a message; empty if there are none.
     #[must_use]
     pub fn passed_over(&self) -> String {
         match listed(&self.passed_over) {
@@ -129,10 +129,9 @@ impl Fetched {
     }
 }
 
-/// Logs in, reads kubeconfigs and the files that they name, and builds them again from their parts, until `works` says that one does.
-/// A place whose file is refused or does not work is passed over while another has one that works; where none works, it is the first
-/// whose server does not answer, else the first of all. Where the host was unknown and its key was accepted, the line to be pinned is
-/// put into `new_host_key_line`, whatever comes of the rest.
+/// Logs in, reads kubeconfigs and the files that they name, and rebuilds them, until `works` reports that one works. Files that are refused
+/// or do not work are skipped. If none works, the result is the first whose server does not answer, else the first of all. If the host was
+/// unknown and its key was accepted, the line to pin is put into `new_host_key_line`, even if a later step fails.
 pub async fn fetch(
     request: &FetchRequest<'_>,
     new_host_key_line: &mut Option<String>,
@@ -164,7 +163,7 @@ pub async fn fetch(
     search.found(login.machine, ended)
 }
 
-/// What was found in the places so far.
+/// What was found at the paths so far.
 #[derive(Default)]
 struct Search {
     tried: Vec<(String, Rebuilt, Result<(), VerifyError>)>,
@@ -175,7 +174,7 @@ struct Search {
 }
 
 impl Search {
-    /// Goes through the places until a kubeconfig works.
+    /// Tries the paths until a kubeconfig works.
     async fn all(
         &mut self,
         request: &FetchRequest<'_>,
@@ -201,7 +200,7 @@ impl Search {
                     self.refused.push(((*path).to_owned(), Unsafe::TooLarge));
                     continue;
                 }
-                // A pipe, say, which never ends. The connection stands.
+                // The file may be a pipe, which never ends. The connection is still usable.
                 Err(error @ SshError::Timeout { .. }) => {
                     self.too_slow.get_or_insert(error);
                     continue;
@@ -223,13 +222,13 @@ impl Search {
         Ok(())
     }
 
-    /// The best of what was found.
+    /// Returns the best kubeconfig that was found.
     fn found(mut self, machine: &str, ended: Result<(), SshError>) -> Result<Fetched, FetchError> {
         let at = |works: fn(&Result<(), VerifyError>) -> bool| {
-            self.tried.iter().position(|(_, _, it)| works(it))
+            self.tried.iter().position(|(_, _, outcome)| works(outcome))
         };
         let best = at(Result::is_ok)
-            .or_else(|| at(|it| matches!(it, Err(VerifyError::Unreachable { .. }))))
+            .or_else(|| at(|outcome| matches!(outcome, Err(VerifyError::Unreachable { .. }))))
             .or_else(|| at(|_| true));
         let machine = machine.to_owned();
         let Some(best) = best else {
@@ -262,7 +261,7 @@ impl Search {
     }
 }
 
-/// A kubeconfig built again from the harmless parts of `content` and of the files that it names.
+/// Rebuilds a kubeconfig from the harmless parts of `content` and of the files that it names.
 async fn rebuilt(
     request: &FetchRequest<'_>,
     session: &Session,
@@ -277,7 +276,7 @@ async fn rebuilt(
     for (field, file) in parsed.files() {
         match session.read_file(file).await {
             Ok(FileRead::Content(content)) => drop(files.insert(field, content)),
-            // An error of the last two kinds would quote the path, which the machine chose.
+            // The messages of the last two errors would quote the path, which the machine chose.
             Ok(FileRead::Missing | FileRead::Denied)
             | Err(SshError::TooLarge { .. } | SshError::CutOff { .. }) => {
                 return Ok(Err(Unsafe::FileMissing { field }));

@@ -1,4 +1,4 @@
-//! The API servers of a cluster's members, each at its own address and under a name that its certificate has.
+//! The API servers of a cluster's members, each reached at its own address under a name in its certificate.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -16,36 +16,36 @@ use crate::remote::offload::ANSWERS;
 use crate::remote::secret::SecretText;
 use crate::remote::tls;
 
-/// The name that nearly every API server's certificate has (Kubernetes, "PKI certificates and requirements").
+/// A name in nearly every API server's certificate (Kubernetes, "PKI certificates and requirements").
 const API_SERVER_NAME: &str = "kubernetes";
-/// Names that others have instead of it.
+/// Names that other certificates have instead.
 const OTHER_NAMES: [&str; 3] = [
     "kubernetes.default.svc",
     "kubernetes.default",
     "kubernetes.default.svc.cluster.local",
 ];
-/// Most bytes of an answer to `/readyz`.
+/// Most bytes of a response to `/readyz`.
 const MAX_ANSWER: usize = 64 * 1024;
-/// Names of a certificate that a message shows.
+/// Most names of a certificate in a message.
 const MOST_SHOWN: usize = 8;
 
 /// A member's API server.
 pub struct Member {
     access: Access,
-    /// The names that its certificate may have.
+    /// Names to try, one of which its certificate should have.
     names: Vec<Host>,
     deadline: Duration,
 }
 
-/// A member's API server was not reached.
+/// A member's API server could not be reached.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Unreached {
-    /// What is wrong with TLS, for a person; absent where the server does not answer at all.
+    /// What is wrong with TLS, for users; `None` if the server does not answer at all.
     pub tls: Option<String>,
 }
 
-/// The API server of each member at these addresses, `None` where the address or the kubeconfig is of no use: the kubeconfig's authority
-/// and credential, and the member's own address and port (absent: the kubeconfig's).
+/// The API server of each member at these addresses; `None` if the address or the kubeconfig is unusable. Authority and credential are
+/// those of the kubeconfig, address and port the member's (port `None`: the kubeconfig's).
 pub async fn members(
     kubeconfig: &SecretText,
     addresses: Vec<String>,
@@ -61,7 +61,7 @@ pub async fn members(
             names.extend(Host::parse(API_SERVER_NAME));
             names.push(host.clone());
             names.extend(OTHER_NAMES.iter().filter_map(|name| Host::parse(name)));
-            // The endpoint, where there is one.
+            // The host in the kubeconfig, which is the endpoint's if there is one.
             names.push(std::mem::replace(&mut access.server.host, host));
             let named = |names: Vec<Host>, name| {
                 if names.contains(&name) {
@@ -84,7 +84,7 @@ pub async fn members(
 }
 
 impl Member {
-    /// Asks for `/readyz` under each name until the certificate has it: the client for all else, and the HTTP status.
+    /// Requests `/readyz` under each name until the certificate matches. Returns the client for further requests, and the HTTP status.
     pub async fn reach(&self) -> Result<(Client, u16), Unreached> {
         let mut tls = None;
         for name in &self.names {
@@ -124,7 +124,7 @@ impl Member {
     }
 }
 
-/// The names in a certificate that has not the one that was asked for; `None` where that is not what is wrong.
+/// The names in a certificate that does not contain the requested name; `None` for other errors.
 fn names_of_another(error: &rustls::Error) -> Option<Vec<String>> {
     match error {
         rustls::Error::InvalidCertificate(CertificateError::NotValidForName) => Some(Vec::new()),
@@ -136,11 +136,11 @@ fn names_of_another(error: &rustls::Error) -> Option<Vec<String>> {
     }
 }
 
-/// Names of a certificate, of those that can be shown the first ones. The TLS library writes `DnsName("x")` and `IpAddress(x)`.
+/// The first names of a certificate that are safe to show. The TLS library writes `DnsName("x")` and `IpAddress(x)`.
 pub(super) fn shown_names(presented: &[String]) -> Vec<String> {
     let shown = presented.iter().filter_map(|name| {
         let dns = name.strip_prefix("DnsName(\"");
-        if let Some(name) = dns.and_then(|it| it.strip_suffix("\")")) {
+        if let Some(name) = dns.and_then(|name| name.strip_suffix("\")")) {
             let plain = name.strip_prefix("*.").unwrap_or(name);
             return Host::parse(plain).map(|_| name.to_ascii_lowercase());
         }
@@ -151,7 +151,7 @@ pub(super) fn shown_names(presented: &[String]) -> Vec<String> {
     shown.take(MOST_SHOWN).collect()
 }
 
-/// Which names it has instead.
+/// The part of a message that lists the names it has instead.
 pub(super) fn but(names: &[String]) -> String {
     if names.is_empty() {
         "but no DNS name and no address".to_owned()

@@ -1,4 +1,4 @@
-//! PEM from a machine: only certificates and private keys, each checked for its form and written again, so that nothing around them survives.
+//! PEM from a machine. Only certificates and private keys are accepted. Each is checked and encoded again, so that no other text is kept.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,9 +15,9 @@ use super::cause;
 use super::refusal::{Field, Unsafe};
 use crate::remote::secret::{SecretBytes, SecretText};
 
-/// Most blocks in one PEM text; bundles of authorities are shorter.
+/// Most blocks in one PEM text. Bundles of authorities have fewer.
 const MAX_BLOCKS: usize = 32;
-/// A full line of base64 holds that many bytes.
+/// Bytes in a full line of base64.
 const BYTES_PER_LINE: usize = 48;
 
 /// Certificates, at least one.
@@ -28,13 +28,13 @@ pub(super) struct Certificates {
 }
 
 impl Certificates {
-    /// The certificates written again.
+    /// Encodes the certificates.
     pub(super) fn pem(&self) -> String {
         let blocks = self.der.iter().map(|der| block("CERTIFICATE", der));
         blocks.collect()
     }
 
-    /// From when to when the first of them is valid.
+    /// The validity period of the first one.
     pub(super) fn validity(&self) -> Option<(Timestamp, Timestamp)> {
         let (_, first) = X509Certificate::from_der(self.der.first()?).ok()?;
         let validity = first.validity();
@@ -43,7 +43,7 @@ impl Certificates {
     }
 }
 
-/// A private key that belongs to a certificate.
+/// A private key that matches a certificate.
 #[derive(Clone)]
 pub(super) struct PrivateKey {
     kind: SectionKind,
@@ -51,7 +51,7 @@ pub(super) struct PrivateKey {
 }
 
 impl PrivateKey {
-    /// The key written again.
+    /// Encodes the key.
     pub(super) fn pem(&self) -> SecretText {
         let tag = match self.kind {
             SectionKind::RsaPrivateKey => "RSA PRIVATE KEY",
@@ -62,7 +62,7 @@ impl PrivateKey {
     }
 }
 
-/// The base64 of a `…-data` field, decoded; line breaks in it are allowed.
+/// Decodes the base64 of a `…-data` field. Line breaks are allowed.
 pub(super) fn decode(field: Field, text: &str) -> Result<SecretBytes, Unsafe> {
     let compact: Zeroizing<String> =
         Zeroizing::new(text.chars().filter(|c| !c.is_ascii_whitespace()).collect());
@@ -72,12 +72,12 @@ pub(super) fn decode(field: Field, text: &str) -> Result<SecretBytes, Unsafe> {
     Ok(SecretBytes::new(bytes))
 }
 
-/// Base64 of a text, for a `…-data` field.
+/// Encodes a text for a `…-data` field.
 pub(super) fn encode(text: &str) -> String {
     STANDARD.encode(text)
 }
 
-/// The certificates of an authority: nothing else may stand beside them.
+/// Decodes the certificates of an authority. Other blocks are not allowed.
 pub(super) fn authority(bytes: &SecretBytes) -> Result<Certificates, Unsafe> {
     let field = Field::Authority;
     let blocks = blocks(field, bytes)?;
@@ -90,7 +90,7 @@ pub(super) fn authority(bytes: &SecretBytes) -> Result<Certificates, Unsafe> {
     certificates(field, &blocks)
 }
 
-/// The certificate of a client and those that lead from it to its authority. Its key may stand in the same text, as the kubelet writes it.
+/// Decodes the certificate of a client and its chain. The text may contain the key as well, as the kubelet writes it.
 pub(super) fn client_certificate(bytes: &SecretBytes) -> Result<Certificates, Unsafe> {
     let field = Field::ClientCertificate;
     let certificates = certificates(field, &blocks(field, bytes)?)?;
@@ -104,7 +104,7 @@ pub(super) fn client_certificate(bytes: &SecretBytes) -> Result<Certificates, Un
     Ok(certificates)
 }
 
-/// The one private key of a client, which must belong to the first of `certificates`.
+/// Decodes the private key of a client. It must be the only one, and match the first of `certificates`.
 pub(super) fn client_key(
     bytes: &SecretBytes,
     certificates: &Certificates,
@@ -115,7 +115,7 @@ pub(super) fn client_key(
     let (Some((kind, der)), None) = (keys.next(), keys.next()) else {
         return Err(Unsafe::NotKey);
     };
-    // Borrowed: there is no copy of the key to overwrite.
+    // Borrows the key, so that there is no copy to overwrite.
     let borrowed = match kind {
         SectionKind::RsaPrivateKey => PrivateKeyDer::Pkcs1(der.expose().into()),
         SectionKind::EcPrivateKey => PrivateKeyDer::Sec1(der.expose().into()),
@@ -128,7 +128,7 @@ pub(super) fn client_key(
     let key = any_supported_type(&borrowed).map_err(|_| Unsafe::KeyMismatch)?;
     let chain = vec![CertificateDer::from(first.clone())];
     match CertifiedKey::new(chain, key).keys_match() {
-        // Not every kind of key says what its public half is.
+        // The public half cannot be derived from every kind of key.
         Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {
             Ok(PrivateKey { kind, der })
         }
@@ -157,7 +157,7 @@ fn certificates(field: Field, blocks: &[Block]) -> Result<Certificates, Unsafe> 
 
 type Block = (SectionKind, SecretBytes);
 
-/// The blocks of a PEM text: certificates and private keys. Those of kinds that TLS does not know are passed over, as text is.
+/// The certificates and private keys in a PEM text. Blocks of other kinds and text are skipped.
 fn blocks(field: Field, bytes: &SecretBytes) -> Result<Vec<Block>, Unsafe> {
     let blocks = <(SectionKind, Vec<u8>)>::pem_slice_iter(bytes.expose())
         .take(MAX_BLOCKS + 1)
@@ -179,7 +179,7 @@ fn blocks(field: Field, bytes: &SecretBytes) -> Result<Vec<Block>, Unsafe> {
     Ok(blocks)
 }
 
-/// A block of PEM, in a text that never grows, so that no copy of a key is left behind.
+/// Encodes a PEM block. The buffer never grows, so no copy of a key is left behind.
 fn block(tag: &str, der: &[u8]) -> String {
     let frame = "-----BEGIN -----\n-----END -----\n".len() + 2 * tag.len();
     let lines = der.len().div_ceil(BYTES_PER_LINE) * (BYTES_PER_LINE / 3 * 4 + 1);

@@ -1,6 +1,6 @@
-//! Hostile bytes to a kubeconfig built again: pure, total, and nothing of the input gets into an error.
+//! Rebuilds a kubeconfig from untrusted bytes: pure, without panics, and with no part of the input in errors.
 //!
-//! Two steps, since a kubeconfig may name files: [`inspect`] says which, [`Harmless::finish`] takes their content.
+//! There are two steps, since a kubeconfig may refer to files: [`inspect`] returns which, [`Harmless::finish`] takes their content.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ const MAX_TOKEN: usize = 16 * 1024;
 /// Most characters of a path.
 const MAX_PATH: usize = 1024;
 
-/// What would have a program run, a file read, another server asked or TLS weakened, in a user (`client-go`, `AuthInfo`).
+/// Fields of a user that would run a program, read a file, contact another server or weaken TLS (`client-go`, `AuthInfo`).
 const USER_REFUSED: [&str; 11] = [
     "exec",
     "auth-provider",
@@ -33,21 +33,21 @@ const USER_REFUSED: [&str; 11] = [
     "as-user-extra",
     "impersonate",
 ];
-/// The same in a cluster (`client-go`, `Cluster`).
+/// The same for a cluster (`client-go`, `Cluster`).
 const CLUSTER_REFUSED: [&str; 2] = ["proxy-url", "insecure-skip-tls-verify"];
 
-/// What the rebuilt kubeconfig is for.
+/// The cluster and machine of the rebuilt kubeconfig.
 #[derive(Clone, Copy, Debug)]
 pub struct RebuiltFor<'a> {
     /// The cluster's name.
     pub cluster: &'a str,
-    /// The address of the machine that the kubeconfig comes from.
+    /// The address of the machine from which the kubeconfig comes.
     pub machine_address: &'a str,
     /// `spec.controlPlaneEndpoint`.
     pub endpoint: Option<&'a Endpoint>,
 }
 
-/// PEM that is there, or the path of the file that holds it.
+/// PEM, or the path of the file that contains it.
 enum Pem {
     Data(SecretBytes),
     Path(String),
@@ -58,7 +58,7 @@ enum HarmlessCredential {
     Token(SecretText),
 }
 
-/// A kubeconfig of which only the harmless parts are left, with files still to be read.
+/// The harmless parts of a kubeconfig, before the files to which it refers are read.
 pub struct Harmless {
     server: Server,
     tls_server_name: Option<Host>,
@@ -66,19 +66,19 @@ pub struct Harmless {
     credential: HarmlessCredential,
 }
 
-/// How a client shows who it is.
+/// How a client authenticates.
 #[derive(Clone)]
 pub(super) enum Credential {
-    /// With a client certificate.
+    /// A client certificate.
     Certificate {
         certificates: Certificates,
         key: PrivateKey,
     },
-    /// With a bearer token.
+    /// A bearer token.
     Token(SecretText),
 }
 
-/// All that is needed to reach an API server, every part of it checked.
+/// What a client needs to reach an API server. Every part is checked.
 #[derive(Clone)]
 pub struct Access {
     pub(super) server: Server,
@@ -87,7 +87,7 @@ pub struct Access {
     pub(super) credential: Credential,
 }
 
-/// Looks into a kubeconfig and keeps what is harmless of its current context.
+/// Parses a kubeconfig and keeps the harmless parts of its current context.
 pub fn inspect(bytes: &[u8]) -> Result<Harmless, Unsafe> {
     let root = yaml::parse(bytes)?;
     for (key, expected) in [("kind", "Config"), ("apiVersion", "v1")] {
@@ -115,7 +115,7 @@ pub fn inspect(bytes: &[u8]) -> Result<Harmless, Unsafe> {
 }
 
 impl Harmless {
-    /// The files that [`Self::finish`] needs, by field.
+    /// The paths of the files that [`Self::finish`] needs, by field.
     #[must_use]
     pub fn files(&self) -> Vec<(Field, &str)> {
         let mut sources = vec![(Field::Authority, &self.authority)];
@@ -134,7 +134,7 @@ impl Harmless {
         paths.collect()
     }
 
-    /// Builds the kubeconfig again for `target`, with the content of the files by field.
+    /// Rebuilds the kubeconfig for `target`, with the content of the files by field.
     pub fn finish(
         self,
         files: &BTreeMap<Field, SecretBytes>,
@@ -143,7 +143,7 @@ impl Harmless {
         let mut access = self.resolve(files)?;
         let own = access.server.clone();
         let machine = Host::parse(target.machine_address);
-        // What leads to the endpoint already tells nothing of the members behind it.
+        // A server that is the endpoint already says nothing about the port of the members behind it.
         let mut of_member = true;
         if let Some(endpoint) = target.endpoint {
             let host = Host::parse(&endpoint.host).ok_or(Unsafe::Server)?;
@@ -162,7 +162,7 @@ impl Harmless {
         })
     }
 
-    /// What the kubeconfig gives access to, as it stands.
+    /// The access that the kubeconfig gives, without replacing its server.
     pub fn resolve(self, files: &BTreeMap<Field, SecretBytes>) -> Result<Access, Unsafe> {
         let content = |field: Field, source: Pem| match source {
             Pem::Data(bytes) => Ok(bytes),
@@ -198,33 +198,32 @@ pub struct Rebuilt {
 }
 
 impl Rebuilt {
-    /// The YAML text, as it goes into the Secret.
+    /// The YAML text for the Secret.
     #[must_use]
     pub fn text(&self) -> &SecretText {
         &self.text
     }
 
-    /// The YAML text alone.
+    /// The YAML text, without a copy.
     #[must_use]
     pub fn into_text(self) -> SecretText {
         self.text
     }
 
-    /// Port of the machine's own API server, as its kubeconfig had it before the server was replaced; `None` where that led to the
-    /// endpoint.
+    /// Port of the machine's own API server, from the kubeconfig before its server was replaced; `None` if that was the endpoint.
     #[must_use]
     pub fn member_port(&self) -> Option<u16> {
         self.member_port
     }
 
-    /// The server's URL; not a secret.
+    /// The server's URL, which is not secret.
     #[must_use]
     pub fn server(&self) -> &str {
         &self.server
     }
 }
 
-/// The cluster and the user of the current context; without a current context those that are alone.
+/// The cluster and user of the current context. Without one, the file must contain exactly one cluster and one user.
 fn current(root: &Value) -> Result<(&Value, &Value), Unsafe> {
     let contexts = yaml::list(root, "contexts")?;
     let clusters = yaml::list(root, "clusters")?;
@@ -255,7 +254,7 @@ fn first<'a>(list: &'a [Value], key: &'static str) -> Result<&'a Value, Unsafe> 
         .ok_or(Unsafe::Context)
 }
 
-/// What stands under `key` in the one item of this name.
+/// The value of `key` in the only item with this name.
 fn named<'a>(list: &'a [Value], name: &str, key: &'static str) -> Result<&'a Value, Unsafe> {
     let mut items = list
         .iter()
@@ -275,7 +274,7 @@ fn refuse(value: &Value, fields: &[&'static str]) -> Result<(), Unsafe> {
     }
 }
 
-/// The data of a field, else its path (`client-go` prefers the data, too).
+/// The data of a field, else its path. `client-go` also prefers the data.
 fn source(value: &Value, field: Field) -> Result<Option<Pem>, Unsafe> {
     if let Some(data) = yaml::text(value, field.data_key())? {
         return pem_text::decode(field, data).map(Pem::Data).map(Some);
@@ -299,7 +298,7 @@ fn credential(user: &Value) -> Result<HarmlessCredential, Unsafe> {
         _ => return Err(Unsafe::NoCredential),
     }
     let token = yaml::text(user, "token")?.ok_or(Unsafe::NoCredential)?;
-    // RFC 6750, section 2.1: the characters of a bearer token.
+    // The characters of a bearer token (RFC 6750, section 2.1).
     let plain = |c: u8| c.is_ascii_alphanumeric() || b"-._~+/=:".contains(&c);
     if token.len() > MAX_TOKEN || !token.bytes().all(plain) {
         return Err(Unsafe::Token);
@@ -317,7 +316,7 @@ pub fn is_clean_path(path: &str) -> bool {
         && !path.contains("..")
 }
 
-/// The kubeconfig's text. Every value was checked to need no escape in double quotes.
+/// The kubeconfig's text. Every value is checked: none needs escapes in double quotes.
 fn render(cluster: &str, access: &Access) -> SecretText {
     let authority = pem_text::encode(&access.authority.pem());
     let tls_server_name = match &access.tls_server_name {

@@ -1,4 +1,4 @@
-//! Why a kubeconfig is refused. The messages speak of fields and never quote the input.
+//! Why a kubeconfig is refused. The messages name fields and never quote the input.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ pub enum Field {
 }
 
 impl Field {
-    /// The field's name where it holds a path.
+    /// The field's name if it holds a path.
     #[must_use]
     pub fn path_key(self) -> &'static str {
         match self {
@@ -63,13 +63,13 @@ pub enum Unsafe {
     /// It is YAML, but not of `kind: Config`, `apiVersion: v1`.
     #[error("it is not a kubeconfig (kind Config, apiVersion v1)")]
     NotKubeconfig,
-    /// A field has another type than it should.
+    /// A field has the wrong type.
     #[error("`{field}` is not of the type that a kubeconfig has there")]
     WrongType {
         /// The field.
         field: &'static str,
     },
-    /// What the context or the file names is missing, or there more than once.
+    /// The context, cluster or user that is named is missing, or exists more than once.
     #[error(
         "its current context does not name exactly one context, one cluster and one user that are there"
     )]
@@ -82,7 +82,7 @@ pub enum Unsafe {
         /// The field.
         field: &'static str,
     },
-    /// The server is not https, or more than host and port.
+    /// The server is not https, or has more than host and port.
     #[error("`server` is not https:// with a plain host and port")]
     Server,
     /// `tls-server-name` is not a plain host.
@@ -94,7 +94,7 @@ pub enum Unsafe {
     /// There is neither a client certificate with its key nor a token.
     #[error("it holds neither a client certificate with its key nor a token")]
     NoCredential,
-    /// The token holds other characters than a token has.
+    /// The token has characters that are not allowed in a bearer token.
     #[error("`token` is not a bearer token")]
     Token,
     /// A path is not absolute and clean.
@@ -103,7 +103,7 @@ pub enum Unsafe {
         /// The field.
         field: Field,
     },
-    /// A file that the kubeconfig names was not there or could not be read.
+    /// A file that the kubeconfig names does not exist or could not be read.
     #[error("the file that `{field}` names could not be read")]
     FileMissing {
         /// The field.
@@ -124,10 +124,10 @@ pub enum Unsafe {
     /// The client key is not one unencrypted private key.
     #[error("`client-key` is not one unencrypted private key")]
     NotKey,
-    /// The client key does not belong to the client certificate.
+    /// The client key does not match the client certificate.
     #[error("`client-key` does not belong to `client-certificate`")]
     KeyMismatch,
-    /// The client certificate's key is of a kind that cannot be used.
+    /// The kind of the client certificate's key is not supported.
     #[error(
         "the key of `client-certificate` is of a kind that NICO cannot use: {kind}; it uses ECDSA P-256 and P-384, Ed25519, and RSA of 2048 to 4096 bits"
     )]
@@ -141,7 +141,7 @@ pub enum Unsafe {
     /// A client certificate that TLS cannot use for another reason.
     #[error("`client-certificate` cannot be used for TLS")]
     CertificateUnusable,
-    /// The machine's own address is not a plain host. This is not the machine's word but that of the Machine object.
+    /// The Machine object's address is not a plain host. It does not come from the machine.
     #[error(
         "the Machine's address is not a plain host name or IP address, and the kubeconfig needs one"
     )]

@@ -1,4 +1,4 @@
-//! Server addresses in a kubeconfig: parsed strictly, so that nothing odd gets into a URL or a message.
+//! Server addresses in a kubeconfig. They are parsed strictly, so that nothing unexpected gets into a URL or a message.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -8,7 +8,7 @@ use crate::api::host::Host;
 /// The port of https.
 const HTTPS_PORT: u16 = 443;
 
-/// Where an API server answers, over https.
+/// The address of an API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Server {
     /// The host.
@@ -18,7 +18,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// The server of an URL, where that is https and nothing but host and port.
+    /// Parses a URL, which must be https with only host and port.
     #[must_use]
     pub(super) fn parse(url: &str) -> Option<Self> {
         let rest = url.strip_prefix("https://")?;

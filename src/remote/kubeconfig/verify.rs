@@ -1,5 +1,5 @@
-//! Tries a kubeconfig by listing nodes through it. The client is built from checked parts of the text alone: no plugin, no
-//! proxy and nothing else of the environment, no retry, and an answer of bounded size, since the server is whatever the machine said.
+//! Verifies a kubeconfig by listing Nodes through it. The client is built only from checked parts of the text: without plugins, proxies,
+//! other settings of the environment, or retries. Responses are limited in size, since the server is not trusted.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,15 +20,15 @@ use crate::remote::offload::ANSWERS;
 use crate::remote::secret::SecretText;
 use crate::remote::tls;
 
-/// Most bytes of an answer; one Node has at most 1.5 MiB (etcd's limit of a request).
+/// Most bytes of a response. One Node has at most 1.5 MiB, etcd's request limit.
 const MAX_ANSWER: usize = 2 * 1024 * 1024;
-/// One Node tells as much as all.
+/// One Node is enough to verify the kubeconfig.
 const NODES: &str = "/api/v1/nodes?limit=1";
 
-/// Why a kubeconfig does not work. Server addresses are named, what the server sent is not.
+/// Why a kubeconfig does not work. Messages name the server's address, and contain nothing that it sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
-    /// The text is not one of NICO's kubeconfigs, or not a harmless one.
+    /// The text is not a harmless kubeconfig.
     #[error("the kubeconfig is refused: {0}")]
     Unsafe(Unsafe),
     /// The server does not answer.
@@ -37,7 +37,7 @@ pub enum VerifyError {
         /// Its URL.
         server: String,
     },
-    /// The server knows the client not, or lets it not list nodes.
+    /// The server does not authenticate the client, or does not let it list Nodes.
     #[error(
         "the API server at {server} does not let the kubeconfig's user list nodes (HTTP {status})"
     )]
@@ -47,12 +47,12 @@ pub enum VerifyError {
         /// The HTTP status: 401 or 403.
         status: u16,
     },
-    /// The two could not agree on TLS.
+    /// The TLS handshake failed.
     #[error("no trusted TLS connection to the API server at {server}: {why}")]
     Tls {
         /// Its URL.
         server: String,
-        /// What is wrong, in NICO's words.
+        /// What is wrong, without any text of the server.
         why: String,
     },
     /// The client certificate is not valid now.
@@ -60,20 +60,20 @@ pub enum VerifyError {
     ClientCertificate {
         /// Its URL.
         server: String,
-        /// Since or until when.
+        /// From or until when it is valid.
         why: String,
     },
-    /// The server answers otherwise than an API server does.
+    /// The response is not that of an API server.
     #[error("the API server at {server} did not list its nodes ({why})")]
     Other {
         /// Its URL.
         server: String,
-        /// What is wrong, in NICO's words.
+        /// What is wrong, without any text of the server.
         why: String,
     },
 }
 
-/// Lists nodes through a kubeconfig.
+/// Lists Nodes through a kubeconfig.
 pub async fn verify(kubeconfig: &SecretText, deadline: Duration) -> Result<(), VerifyError> {
     let kubeconfig = kubeconfig.clone();
     let read = ANSWERS.offload(move || {
@@ -88,7 +88,7 @@ pub async fn verify(kubeconfig: &SecretText, deadline: Duration) -> Result<(), V
     }
 }
 
-/// The same error, or the cause that the kubeconfig's own certificates show.
+/// The same error, or a more exact one if the kubeconfig's own certificates show the cause.
 fn explained(error: VerifyError, access: &Access) -> VerifyError {
     let now = Timestamp::now();
     let of_client = match &access.credential {
@@ -128,20 +128,20 @@ fn of_authority(authority: &Certificates, now: Timestamp) -> Option<String> {
 
 pub(super) fn access(kubeconfig: &SecretText) -> Result<Access, VerifyError> {
     let parsed = rebuild::inspect(kubeconfig.expose().as_bytes()).map_err(VerifyError::Unsafe)?;
-    // A stored kubeconfig names no files: those that it might name would be NICO's own.
+    // A stored kubeconfig refers to no files. If it did, they would be read on NICO's own file system.
     parsed
         .resolve(&BTreeMap::new())
         .map_err(VerifyError::Unsafe)
 }
 
-/// A client by the rules of a kubeconfig alone: nothing of the environment, no retries.
+/// A client that uses only the kubeconfig: no settings of the environment, no retries.
 pub(super) fn client_of(access: &Access, deadline: Duration) -> Result<Client, VerifyError> {
     let server = access.server.to_string();
     let other = |why: &str| VerifyError::Other {
         server: server.clone(),
         why: why.to_owned(),
     };
-    // Field by field: `Config::from_kubeconfig` would take proxies from the environment.
+    // Sets each field: `Config::from_kubeconfig` would use proxies from the environment.
     let mut config = Config::new(server.parse().map_err(|_| other("its address is no URL"))?);
     config.root_cert = Some(access.authority.der.clone());
     config.tls_server_name = access.tls_server_name.as_ref().map(ToString::to_string);
@@ -200,7 +200,7 @@ struct KindOnly {
     kind: String,
 }
 
-/// Tells TLS from the rest, by the errors beneath; their texts may quote certificates.
+/// Tells TLS errors from others by the causes of an error. Their texts may quote certificates, so they are not shown.
 fn classify(server: &str, error: &kube::Error) -> VerifyError {
     let server = server.to_owned();
     match tls::error_of(error) {
@@ -212,7 +212,7 @@ fn classify(server: &str, error: &kube::Error) -> VerifyError {
     }
 }
 
-/// What the server says where it refuses the client's certificate.
+/// Text for a server that refuses the client certificate.
 const ALERT: &str = "it refuses the client certificate";
 
 pub(super) fn tls_cause(error: &rustls::Error) -> String {
@@ -247,7 +247,7 @@ pub(super) fn tls_cause(error: &rustls::Error) -> String {
             Certificate::UnhandledCriticalExtension => {
                 "its certificate has a critical extension that NICO does not know"
             }
-            // The library's own errors are names alone.
+            // The library's own errors are only names.
             Certificate::Other(error) if error.to_string().contains("UnsupportedCertVersion") => {
                 "its certificate is not of version 3 of X.509"
             }

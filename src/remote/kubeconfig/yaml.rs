@@ -1,4 +1,4 @@
-//! Hostile bytes as one bounded YAML document, and careful looks into it. Nothing of the text, and no parser's word on it, leaves in an error.
+//! Parses untrusted bytes as one limited YAML document, and reads values from it. Errors contain neither the text nor the parser's message.
 
 use serde_yaml::Value;
 
@@ -7,19 +7,20 @@ use super::refusal::Unsafe;
 /// Most bytes of a kubeconfig.
 pub(super) const MAX_BYTES: usize = 64 * 1024;
 
-/// Most opening brackets; each one that stays open makes the parser slower for all that follows, and a kubeconfig as JSON has a dozen.
+/// Most opening brackets. Each one that stays open makes the parser slower for all that follows. A kubeconfig as JSON has a dozen.
 const MAX_BRACKETS: usize = 500;
 
-/// Most marks that begin or part something in YAML: the parser keeps a kilobyte for each, and a kubeconfig has some hundred.
+/// Most indicators that begin or separate something in YAML. The parser needs a kilobyte for each. A kubeconfig has about a hundred.
 const MAX_MARKS: usize = 10_000;
 
-/// Reads the one document. Anchors and aliases are refused unread: no tool writes them into a kubeconfig, and they are how a small file becomes a big one.
+/// Parses the document, which must be the only one. Anchors and aliases are refused before parsing: no tool writes them into a kubeconfig,
+/// and with them a small file can expand to a huge one.
 pub(super) fn parse(bytes: &[u8]) -> Result<Value, Unsafe> {
     if bytes.len() > MAX_BYTES {
         return Err(Unsafe::TooLarge);
     }
     let text = std::str::from_utf8(bytes).map_err(|_| Unsafe::NotText)?;
-    // As kubectl does, and some editors write it.
+    // Accepts a byte order mark, as kubectl does: some editors write one.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.chars().any(is_odd) {
         return Err(Unsafe::NotText);
@@ -44,13 +45,13 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Value, Unsafe> {
     }
 }
 
-/// Control characters but line breaks and tabs, and what YAML 1.1 takes for a line break or a mark at the beginning.
+/// Control characters except line breaks and tabs, and what YAML 1.1 reads as a line break or a byte order mark.
 fn is_odd(c: char) -> bool {
     (c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}')
 }
 
-/// How many entries a text has at most.
+/// An upper limit on the entries of a text.
 fn marks(text: &str) -> usize {
     let ends = text.bytes().skip(1).chain([b'\n']);
     let mark = |(mark, next): &(u8, u8)| match mark {
@@ -61,7 +62,7 @@ fn marks(text: &str) -> usize {
     text.bytes().zip(ends).filter(mark).count()
 }
 
-/// Whether `&` or `*` stands where it could begin an anchor or an alias. A line that begins with `#` is a comment or the inside of a text.
+/// Whether `&` or `*` is where it could begin an anchor or an alias. A line that begins with `#` is a comment or part of a block scalar.
 fn may_hold_anchor(line: &str) -> bool {
     let mut before = ' ';
     !line.trim_start().starts_with('#')
@@ -72,12 +73,12 @@ fn may_hold_anchor(line: &str) -> bool {
         })
 }
 
-/// The value under `key`; null counts as absent.
+/// The value of `key`; null counts as absent.
 pub(super) fn get<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
     value.get(key).filter(|value| !value.is_null())
 }
 
-/// The text under `key`; absent and empty are the same, anything but text is refused.
+/// The text of `key`. Absent and empty are the same. Other types are refused.
 pub(super) fn text<'a>(value: &'a Value, key: &'static str) -> Result<Option<&'a str>, Unsafe> {
     match get(value, key) {
         None => Ok(None),
@@ -86,7 +87,7 @@ pub(super) fn text<'a>(value: &'a Value, key: &'static str) -> Result<Option<&'a
     }
 }
 
-/// The list under `key`; absent is empty.
+/// The list of `key`. Absent is the same as empty.
 pub(super) fn list<'a>(value: &'a Value, key: &'static str) -> Result<&'a [Value], Unsafe> {
     match get(value, key) {
         None => Ok(&[]),
@@ -95,7 +96,7 @@ pub(super) fn list<'a>(value: &'a Value, key: &'static str) -> Result<&'a [Value
     }
 }
 
-/// Whether anything stands under `key` that is not as good as absent.
+/// Whether `key` has a value that is not equivalent to absent.
 pub(super) fn is_set(value: &Value, key: &str) -> bool {
     match value.get(key) {
         None | Some(Value::Null | Value::Bool(false)) => false,
@@ -106,7 +107,7 @@ pub(super) fn is_set(value: &Value, key: &str) -> bool {
     }
 }
 
-/// `exec: {}` and `auth-provider: {}` are asked of a plugin even so.
+/// Clients call the plugin even for `exec: {}` and `auth-provider: {}`.
 fn key_holds_even_empty(key: &str) -> bool {
     matches!(key, "exec" | "auth-provider")
 }

@@ -1,4 +1,4 @@
-//! A TCP stream with an end, in time and in bytes.
+//! A TCP stream that is limited in time and in bytes.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,20 +7,20 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-/// Most bytes that a machine may send: a file at each of the well-known places and all that these name, several times over.
+/// Most bytes that a machine may send. This is several times the size of a file at each well-known place and of all files that these name.
 const MAX_READ: usize = 4 * 1024 * 1024;
 
-/// A stream that fails once its time is over or too much has come: what keeps a connection from outliving the question, whatever the
+/// A stream that fails after its deadline or after too many bytes. So a connection never lasts longer than the request, whatever the
 /// machine does.
 pub(in crate::remote) struct Bounded {
     stream: TcpStream,
     end: Pin<Box<Sleep>>,
-    /// Bytes that may still come.
+    /// Bytes that may still be read.
     left: usize,
 }
 
 impl Bounded {
-    /// The stream until `end`.
+    /// Limits a stream to end at `end`.
     pub(in crate::remote) fn new(stream: TcpStream, end: Instant) -> Self {
         let end = Box::pin(tokio::time::sleep_until(end));
         let left = MAX_READ;

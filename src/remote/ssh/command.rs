@@ -1,25 +1,25 @@
-//! The commands by which a file is read, and what of their output counts.
+//! The commands that read a file, and which part of their output is used.
 //!
-//! The user's login shell may be any, and its start-up files may print: so `sh` runs each command, with the path as its argument,
-//! and the command marks on both streams where its own output begins. The locale is C, so that errors are in English.
+//! The login shell is unknown, and its start-up files may print. So each command runs in `sh` with the path as its argument, and prints a
+//! mark on both streams before its own output. The locale is C, so that errors are in English.
 
-/// Marks where the output of a command begins. Random marks would hide nothing: the machine may print what it likes anyway.
+/// Marks the beginning of a command's output. A random mark would not protect anything: the machine can print whatever it wants.
 const MARK: &str = "nico-output-begins-here";
-/// The exit status of [`exists`] that means that there is no such file.
+/// Exit status of [`exists`]: the file does not exist.
 pub(super) const MISSING: u32 = 44;
-/// The one that means that there is one, or that nobody may look.
+/// Exit status of [`exists`]: the file exists, or its directory cannot be searched.
 const DENIED: u32 = 45;
 
-/// As whom a file is read.
+/// The user who reads a file.
 #[derive(Clone, Copy)]
 pub(super) enum As {
-    /// The user that was logged in.
+    /// The user who logged in.
     User,
-    /// The administrator, by a `sudo` that may not ask for a password.
+    /// root, with `sudo` that does not ask for a password.
     Root,
 }
 
-/// Prints a file.
+/// The command that prints a file.
 pub(super) fn read(path: &str, user: As) -> String {
     let sudo = match user {
         As::User => "",
@@ -28,8 +28,8 @@ pub(super) fn read(path: &str, user: As) -> String {
     shell(&format!("exec {sudo}cat -- \"$0\""), path)
 }
 
-/// Says by its exit status whether there is no such file. A file that is hidden in a directory that the user may not search is not
-/// known to be missing, unless `sudo` can tell.
+/// The command whose exit status says whether a file is missing. If the user may not search the directory, and `sudo` may not either, the
+/// file does not count as missing.
 pub(super) fn exists(path: &str) -> String {
     let script = format!(
         "sudo -n test ! -e \"$0\" 2>/dev/null && exit {MISSING}; test -e \"$0\" && exit {DENIED}; d=$0; \
@@ -44,21 +44,21 @@ fn shell(script: &str, path: &str) -> String {
     format!("sh -c 'LC_ALL=C; export LC_ALL; echo {MARK}; echo {MARK} >&2; {script}' '{quoted}'")
 }
 
-/// What stands after the mark, in the bytes of one stream; `None` where the mark is not there (yet).
+/// Position after the mark in the bytes of one stream; `None` if the mark has not been received.
 pub(super) fn begin(bytes: &[u8]) -> Option<usize> {
     let mark = format!("{MARK}\n");
     let at = bytes
         .windows(mark.len())
-        .position(|it| it == mark.as_bytes());
+        .position(|window| *window == *mark.as_bytes());
     at.map(|at| at + mark.len())
 }
 
-/// The same of stderr, where a shell that shows its commands prints the mark, too: what stands after the last one.
+/// The same for stderr. A shell that prints its commands (`set -x`) prints the mark too, so the last mark is used.
 pub(super) fn last_begin(bytes: &[u8]) -> Option<usize> {
     let mark = format!("{MARK}\n");
     let at = bytes
         .windows(mark.len())
-        .rposition(|it| it == mark.as_bytes());
+        .rposition(|window| *window == *mark.as_bytes());
     at.map(|at| at + mark.len())
 }
 
@@ -71,7 +71,7 @@ mod tests {
 
     use super::*;
 
-    /// Runs a command as an SSH server does: by the user's shell.
+    /// Runs a command as an SSH server does: in the user's shell.
     fn run(command: &str) -> Output {
         let noisy = format!("echo Welcome >&2; printf 'Last login: '; {command}");
         Command::new("sh").arg("-c").arg(noisy).output().unwrap()
@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(status("none/of/these"), MISSING);
         let closed = folder.join("closed");
         fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
-        // The administrator may look everywhere.
+        // root may read every directory.
         let may_look = fs::read_dir(&closed).is_ok();
         if !may_look {
             assert_eq!(status("closed/file"), DENIED);

@@ -1,4 +1,5 @@
-//! What hinders SSH, in words for a person: never the machine's own (banner, stderr, version) but for names of algorithms, and never a key.
+//! Errors of SSH, as messages for users. Of what the machine sends they contain only names of algorithms, never its banner, stderr or
+//! version; and they never contain a key.
 
 use std::fmt;
 
@@ -7,10 +8,10 @@ use russh::AlgorithmKind;
 use crate::api::conditions::Reason;
 use crate::remote::known_hosts::{self, KNOWN_HOSTS_KEY};
 
-/// What hinders SSH. Each message names the machine and what a person can do.
+/// Why SSH failed. Each message names the machine and what the user can do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SshError {
-    /// The private key is of no use.
+    /// The private key cannot be used.
     #[error("the SSH key of machine {machine} cannot be used: {why}")]
     Key {
         /// The machine.
@@ -26,35 +27,35 @@ pub enum SshError {
         /// The machine.
         machine: String,
     },
-    /// There is no connection.
+    /// No connection was made.
     #[error(
         "machine {at} does not answer over SSH ({why}): see that it is up, that its SSH server listens there and that no firewall is between"
     )]
     Unreachable {
-        /// The machine and where it was asked.
+        /// The machine and its address.
         at: String,
-        /// What went wrong, in NICO's words.
+        /// What went wrong, without any text of the machine.
         why: &'static str,
     },
-    /// The machine answers, and no session comes of it.
+    /// The machine answers, but no session could be opened.
     #[error(
         "machine {at} answers, and SSH does not get as far as the log-in ({why}): see that it is an SSH server, and that it does not refuse NICO's \
          address for a while (`MaxStartups`, `PerSourcePenalties`)"
     )]
     Handshake {
-        /// The machine and where it was asked.
+        /// The machine and its address.
         at: String,
-        /// What went wrong, in NICO's words.
+        /// What went wrong, without any text of the machine.
         why: &'static str,
     },
-    /// The machine's SSH server is set to algorithms that NICO has not.
+    /// The machine's SSH server and NICO have no algorithm in common.
     #[error(
         "machine {at} and NICO have no common algorithms for SSH: as {kind} it offers {offered}; NICO has {own}. Allow one of these in its `sshd_config`"
     )]
     NoCommonAlgorithms {
-        /// The machine and where it was asked.
+        /// The machine and its address.
         at: String,
-        /// For what.
+        /// The kind of algorithm.
         kind: &'static str,
         /// What the machine offers.
         offered: String,
@@ -67,11 +68,11 @@ pub enum SshError {
          if not, somebody may answer in its place"
     )]
     HostKeyChanged {
-        /// The machine and where it was asked.
+        /// The machine and its address.
         at: String,
-        /// SHA-256 of the key that was shown.
+        /// SHA-256 of the key that the host presented.
         fingerprint: String,
-        /// What accepts the new key.
+        /// How the user accepts the new key.
         mend: String,
     },
     /// The host's key is marked as revoked.
@@ -79,9 +80,9 @@ pub enum SshError {
         "machine {at} shows an SSH host key ({fingerprint}) that line {line} of key `{KNOWN_HOSTS_KEY}` in ConfigMap {config_map} marks as revoked: NICO did not log in; give the machine a new host key"
     )]
     HostKeyRevoked {
-        /// The machine and where it was asked.
+        /// The machine and its address.
         at: String,
-        /// SHA-256 of the key that was shown.
+        /// SHA-256 of the key that the host presented.
         fingerprint: String,
         /// The line, counted from 1.
         line: usize,
@@ -94,42 +95,42 @@ pub enum SshError {
          add to its key `{KNOWN_HOSTS_KEY}` what `ssh-keyscan` says of the machine"
     )]
     HostKeyUnknown {
-        /// The machine and where it was asked.
+        /// The machine and its address.
         at: String,
-        /// SHA-256 of the key that was shown.
+        /// SHA-256 of the key that the host presented.
         fingerprint: String,
         /// The ConfigMap.
         config_map: String,
     },
-    /// An authority is to vouch for the host's key.
+    /// A `@cert-authority` line names the host, and host certificates are not supported.
     #[error(
         "line {line} of key `{KNOWN_HOSTS_KEY}` in ConfigMap {config_map} names an authority (`@cert-authority`) for machine {at}, and NICO does not support host \
          certificates: NICO did not log in. If {fingerprint} is the machine's key, add what `ssh-keyscan` says of the machine"
     )]
     HostKeyByAuthority {
-        /// The machine and where it was asked.
+        /// The machine and its address.
         at: String,
-        /// SHA-256 of the key that was shown.
+        /// SHA-256 of the key that the host presented.
         fingerprint: String,
         /// The line, counted from 1.
         line: usize,
         /// The ConfigMap.
         config_map: String,
     },
-    /// A line of the known hosts does not say which host it pins.
+    /// A line of the known hosts has a hashed name, so it may pin any host.
     #[error(
         "line {line} of key `{KNOWN_HOSTS_KEY}` in ConfigMap {config_map} holds a hashed name, which NICO cannot read: NICO did not log in to machine {at}. \
          Write the plain name or address of the line's host in its place"
     )]
     HostKeyHashed {
-        /// The machine and where it was asked.
+        /// The machine and its address.
         at: String,
         /// The line, counted from 1.
         line: usize,
         /// The ConfigMap.
         config_map: String,
     },
-    /// The known hosts are more than NICO reads.
+    /// The known hosts are longer than NICO reads.
     #[error(
         "key `{KNOWN_HOSTS_KEY}` in ConfigMap {config_map} has more than {} KiB, or more than {} KiB of patterns with `*`: NICO logs in to no machine. \
          Remove the lines of hosts that are no control plane machines of this cluster, and write names or addresses in the place of patterns",
@@ -140,12 +141,12 @@ pub enum SshError {
         /// The ConfigMap.
         config_map: String,
     },
-    /// The machine does not let us in.
+    /// The machine refuses the key.
     #[error(
         "machine {at} refuses the SSH key of its Secret for user {user}: add the public half to that user's authorized keys, or correct the Machine object"
     )]
     AuthRefused {
-        /// The machine and where it was asked.
+        /// The machine and its address.
         at: String,
         /// The user.
         user: String,
@@ -153,23 +154,23 @@ pub enum SshError {
     /// A step took too long.
     #[error("machine {at} took too long {during}")]
     Timeout {
-        /// The machine and where it was asked.
+        /// The machine and its address.
         at: String,
-        /// What it was asked for.
+        /// The step that took too long.
         during: Step,
     },
     /// A file is larger than NICO reads.
     #[error("file {path} of machine {at} is larger than 64 KiB: NICO read no further")]
     TooLarge {
-        /// The machine and where it was asked.
+        /// The machine and its address.
         at: String,
         /// The file.
         path: String,
     },
-    /// A command did not end as commands do.
+    /// The connection ended before the command did.
     #[error("machine {at} let the connection end while it was asked for file {path}")]
     CutOff {
-        /// The machine and where it was asked.
+        /// The machine and its address.
         at: String,
         /// The file.
         path: String,
@@ -177,7 +178,7 @@ pub enum SshError {
     /// The machine runs no commands for this user.
     #[error("machine {at} runs no commands over SSH for user {user}: give that user a shell")]
     NoCommands {
-        /// The machine and where it was asked.
+        /// The machine and its address.
         at: String,
         /// The user.
         user: String,
@@ -208,18 +209,18 @@ impl SshError {
     }
 }
 
-/// What takes too long.
+/// A step that can time out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// The TCP connection.
     Connect,
     /// The key exchange.
     Exchange,
-    /// The log-in.
+    /// Authentication.
     LogIn,
     /// One file.
     File,
-    /// All that is read.
+    /// All files together.
     Kubeconfig,
 }
 
@@ -235,19 +236,19 @@ impl fmt::Display for Step {
     }
 }
 
-/// How far a machine let NICO come that it failed.
+/// How far the connection got before it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reached {
-    /// There is no connection.
+    /// No connection was made.
     Nothing,
-    /// No session came of it: the server counts that against NICO's address.
+    /// The server was reached, but no session was opened. The server counts that against NICO's address.
     Server,
-    /// It was logged in to.
+    /// The user was logged in.
     Session,
 }
 
 impl SshError {
-    /// How far NICO came.
+    /// How far the connection got.
     #[must_use]
     pub fn reached(&self) -> Reached {
         match self {
@@ -256,7 +257,7 @@ impl SshError {
                 during: Step::Connect,
                 ..
             } => Reached::Nothing,
-            // The first of these were found out before any connection. What mends them is seen.
+            // The first of these were found before any connection. NICO notices when they are fixed.
             Self::Key { .. }
             | Self::Address { .. }
             | Self::KnownHostsTooLarge { .. }
@@ -283,10 +284,10 @@ impl SshError {
     }
 }
 
-/// Why a private key cannot be used, and the mend.
+/// Why a private key cannot be used, and how to fix it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// It is no private key in a form that is known.
+    /// It is not a private key in a known format.
     #[error(
         "it is not a private key that OpenSSH reads (in OpenSSH or PEM form: Ed25519, RSA, or ECDSA over a NIST curve): {FROM_FILE}, for example one from `ssh-keygen -t ed25519`"
     )]
@@ -307,33 +308,33 @@ pub enum KeyError {
         "the line break after its last line is missing, and OpenSSH does not read it without: `--from-literal` with `$(cat …)` drops it, so {FROM_FILE}"
     )]
     NoLastLineEnd,
-    /// Its lines end as those of Windows do.
+    /// Its lines end with CR LF.
     #[error(
         "its lines end with CR LF, as on Windows, and OpenSSH does not read them: convert the file with `dos2unix`, and {FROM_FILE}"
     )]
     LineEnds,
-    /// Its lines are not those that were made.
+    /// Its lines were altered.
     #[error(
         "its lines are joined, indented, or follow other text, and OpenSSH does not read them: {FROM_FILE}, as `ssh-keygen` wrote that"
     )]
     Altered,
-    /// It was encoded once more than the Secret encodes it.
+    /// It is encoded in base64 twice.
     #[error("it is encoded in base64 twice: put the key itself under `stringData`, or {FROM_FILE}")]
     Encoded,
-    /// It is the public half.
+    /// It is a public key.
     #[error("it is a public key: {FROM_FILE}, the file without `.pub`")]
     Public,
-    /// It is in the form of `PuTTY`.
+    /// It is in `PuTTY`'s format.
     #[error(
         "it is in PuTTY's form, which OpenSSH does not read: convert it with `puttygen <key>.ppk -O private-openssh -o <file>`, and {FROM_FILE}"
     )]
     Putty,
-    /// It is of another SSH.
+    /// It is in the format of SSH2.
     #[error(
         "it is in the form of SSH2, which OpenSSH does not read: convert it with `ssh-keygen -i`, and {FROM_FILE}"
     )]
     OtherForm,
-    /// Its private half lies on a token.
+    /// Its private half is on a hardware token.
     #[error(
         "it is an `sk-` key, which needs its hardware token at each log-in: put another key into the Secret, for example from `ssh-keygen -t ed25519`"
     )]
@@ -343,20 +344,20 @@ pub enum KeyError {
         "it is of an algorithm that OpenSSH no longer takes: put another key into the Secret, for example from `ssh-keygen -t ed25519`"
     )]
     Algorithm,
-    /// It is too easily broken.
+    /// Its modulus is too short.
     #[error(
         "it is RSA of fewer than {MIN_BITS} bits, which SSH servers refuse: put a longer one into the Secret, for example from `ssh-keygen -t ed25519`"
     )]
     ShortRsa,
 }
 
-/// How a key gets into a Secret byte for byte.
+/// How to put a key into a Secret unaltered.
 const FROM_FILE: &str = "put the key's file into the Secret with `kubectl create secret generic <name> --from-file=ssh-privatekey=<file>`";
-/// Most bytes of a key's text. An RSA key of 8192 bits has about half of that.
+/// Most bytes of a key's text. This is about twice the size of an RSA key of 8192 bits.
 pub const MAX_TEXT: usize = 16 * 1024;
-/// Fewest bits of an RSA modulus: what hardened servers ask for (`RequiredRSASize`), and what NIST SP 800-131A allows.
+/// Fewest bits of an RSA modulus. Hardened servers require this (`RequiredRSASize`), and so does NIST SP 800-131A.
 pub(super) const MIN_BITS: u32 = 2048;
-/// Most bits of an RSA modulus: as many as those of the hosts' keys may have in the `rsa` crate.
+/// Most bits of an RSA modulus. The `rsa` crate has the same limit for host keys.
 pub(super) const MAX_BITS: usize = 8192;
 
 /// Nothing listens at that port.
@@ -367,11 +368,11 @@ pub(super) const NO_ANSWER: &str = "no answer in time";
 pub(in crate::remote) fn unreachable(at: &str, error: &std::io::Error) -> SshError {
     SshError::Unreachable {
         at: at.to_owned(),
-        why: io_word(error),
+        why: io_text(error),
     }
 }
 
-fn io_word(error: &std::io::Error) -> &'static str {
+fn io_text(error: &std::io::Error) -> &'static str {
     use std::io::ErrorKind as Kind;
     match error.kind() {
         Kind::ConnectionRefused => CONNECTION_REFUSED,
@@ -385,11 +386,11 @@ fn io_word(error: &std::io::Error) -> &'static str {
     }
 }
 
-/// Algorithms of one kind that are shown, and most bytes of each: a server has one or two dozen.
+/// Most algorithms of one kind in a message, and most bytes of each. A server has one or two dozen.
 const SHOWN_ALGORITHMS: usize = 24;
 const LONGEST_ALGORITHM: usize = 64;
 
-/// Names of algorithms (RFC 4251, section 6), as the machine sent them; what is none is left out, and so are markers of extensions.
+/// The names among these that are valid names of algorithms (RFC 4251, section 6), without markers of extensions.
 fn algorithms(names: &[String]) -> String {
     let is_name = |name: &&str| {
         let is_good = |c: char| c.is_ascii_alphanumeric() || "-_.@+".contains(c);
@@ -405,10 +406,10 @@ fn algorithms(names: &[String]) -> String {
     }
 }
 
-/// The error of a key exchange.
+/// The error for a failed key exchange.
 pub(super) fn handshake(at: String, error: &russh::Error) -> SshError {
     let russh::Error::NoCommonAlgo { kind, ours, theirs } = error else {
-        let why = word(error);
+        let why = protocol_text(error);
         return SshError::Handshake { at, why };
     };
     SshError::NoCommonAlgorithms {
@@ -425,10 +426,10 @@ pub(super) fn handshake(at: String, error: &russh::Error) -> SshError {
     }
 }
 
-/// A word for an error of the protocol; its own text may quote the machine.
-pub(super) fn word(error: &russh::Error) -> &'static str {
+/// A fixed text for a protocol error, whose own text may quote the machine.
+pub(super) fn protocol_text(error: &russh::Error) -> &'static str {
     match error {
-        russh::Error::IO(error) => io_word(error),
+        russh::Error::IO(error) => io_text(error),
         russh::Error::Disconnect | russh::Error::HUP => "connection cut",
         russh::Error::ConnectionTimeout | russh::Error::InactivityTimeout => NO_ANSWER,
         _ => "it does not speak SSH as it should",

@@ -1,4 +1,4 @@
-//! The decision on a host's key: before anything of ours is sent, and for the whole connection.
+//! Verifies the host key, before NICO sends anything, and for the whole connection.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,10 +9,11 @@ use russh::{Channel, ChannelId, Names, Preferred, cipher, kex};
 use super::error::SshError;
 use crate::remote::known_hosts::{self, HostPins, KNOWN_HOSTS_KEY, Lookup, Policy};
 
-/// Most key exchanges on one connection. NICO asks for one; a server that asks for more has reached a limit of its own.
+/// Most key exchanges on one connection. NICO starts one; a server may start more when it reaches its own limits.
 const MAX_EXCHANGES: u8 = 4;
 
-/// Key exchanges that are asked for: those over curves, whose arithmetic is quick. A server can repeat an exchange.
+/// Key exchange algorithms that are offered: those over elliptic curves, which are quick. A server can repeat the exchange, so a slow one
+/// would cost much.
 const EXCHANGES: &[kex::Name] = &[
     kex::MLKEM768X25519_SHA256,
     kex::CURVE25519,
@@ -24,7 +25,7 @@ const EXCHANGES: &[kex::Name] = &[
     kex::EXTENSION_OPENSSH_STRICT_KEX_AS_CLIENT,
 ];
 
-/// Ciphers that are asked for. A hardened server may have only one of those with GCM.
+/// Ciphers that are offered. A hardened server may have only one of those with GCM.
 const CIPHERS: &[cipher::Name] = &[
     cipher::CHACHA20_POLY1305,
     cipher::AES_256_GCM,
@@ -34,7 +35,7 @@ const CIPHERS: &[cipher::Name] = &[
     cipher::AES_128_CTR,
 ];
 
-/// The connection ends where the server opens a channel of that type: NICO asks for none.
+/// Ends the connection if the server opens a channel of that type: NICO expects none.
 macro_rules! no_channel {
     ($name:ident($($argument:ty),*)) => {
         async fn $name(
@@ -49,22 +50,22 @@ macro_rules! no_channel {
     };
 }
 
-/// What the host's key was found to be.
+/// The host key and the result of its lookup.
 struct Judged {
     key: PublicKey,
     lookup: Lookup,
 }
 
-/// Decides on the host's key, before anything of ours is sent.
+/// Verifies the host key, before NICO sends anything.
 pub(super) struct HostKeyCheck {
     pins: HostPins,
     verdict: Arc<Mutex<Option<Judged>>>,
-    /// Key exchanges so far.
+    /// Number of key exchanges so far.
     exchanges: u8,
 }
 
 impl HostKeyCheck {
-    /// The check for one connection, and where its decision can be read.
+    /// The check for one connection, and the handle to read its decision.
     pub(super) fn new(host: &str, port: u16, pins: HostPins) -> (Self, Decision) {
         let verdict = Arc::new(Mutex::new(None));
         let decision = Decision {
@@ -93,19 +94,19 @@ impl client::Handler for HostKeyCheck {
         &mut self,
         shown: &PublicKeyOrCertificate,
     ) -> Result<bool, Self::Error> {
-        // Certificates are not asked for; one that comes all the same is not taken.
+        // Certificates are not offered. One that is sent anyway is refused.
         let PublicKeyOrCertificate::PublicKey { key, .. } = shown else {
             return Ok(false);
         };
         let mut verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
-        // A later exchange on the same connection must show the same key.
+        // A later exchange on the same connection must present the same key.
         if let Some(first) = &*verdict {
             return Ok(first.key.key_data() == key.key_data());
         }
         let lookup = self.pins.lookup(key);
         let accepted = match lookup {
             Lookup::Known => true,
-            // Who names an authority does not ask for trust in whoever comes first.
+            // A user who names an authority does not want trust on first use.
             Lookup::Unknown => {
                 self.pins.policy == Policy::TrustOnFirstUse && self.pins.authority().is_none()
             }
@@ -131,7 +132,7 @@ impl client::Handler for HostKeyCheck {
         Ok(())
     }
 
-    // An error where any type of channel is opened by the server. That of an unknown type would be rejected, and the connection go on.
+    // Accepting leads to the error of [`no_channel`]. A refusal would only reject the channel, and the connection would go on.
     async fn should_accept_unknown_server_channel(&mut self, _: ChannelId, _: &str) -> bool {
         true
     }
@@ -145,7 +146,7 @@ impl client::Handler for HostKeyCheck {
     no_channel!(server_channel_open_direct_tcpip(&str, u32, &str, u32));
 }
 
-/// What the check decided, for after the connection was made or ended.
+/// The decision of the check, to be read once the connection is made or has failed.
 pub(super) struct Decision {
     host: String,
     port: u16,
@@ -156,7 +157,7 @@ pub(super) struct Decision {
 }
 
 impl Decision {
-    /// The line to be pinned, where the host was unknown and its key was accepted.
+    /// The line to pin if the host was unknown and its key was accepted.
     pub(super) fn new_line(&self) -> Option<String> {
         match &*self.verdict.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(Judged {
@@ -213,7 +214,7 @@ impl Decision {
         }
     }
 
-    /// What accepts a changed key.
+    /// How the user accepts a changed key.
     fn mend(&self, lines: &[usize]) -> String {
         let word = if lines.len() == 1 { "line" } else { "lines" };
         let lines: Vec<_> = lines.iter().map(ToString::to_string).collect();
@@ -229,7 +230,7 @@ impl Decision {
     }
 }
 
-/// What is asked for: the types that are pinned first, so that a host with several keys shows one that is known; never SHA-1.
+/// The algorithms to offer. Pinned key types come first, so that a host with several keys presents a known one. SHA-1 is never offered.
 pub(super) fn preferred(pinned: &[Algorithm]) -> Preferred {
     let is_pinned = |algorithm: &Algorithm| {
         let is_rsa = |algorithm: &Algorithm| matches!(algorithm, Algorithm::Rsa { .. });

@@ -1,4 +1,4 @@
-//! Keys that cost too much, and servers that ask for too much.
+//! Keys that are expensive to compute with, and servers that demand too much work.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "tests")]
 
@@ -12,7 +12,7 @@ use russh::keys::ssh_key::EcdsaCurve;
 use russh::keys::{Algorithm, PrivateKey};
 use russh::{cipher, kex};
 
-use super::tests::{PATH, Place, failed, known, told};
+use super::tests::{PATH, Place, failed, known, outcome};
 use super::{
     Deadlines, KeyError, MAX_FILE, Session, SshError, connect, fingerprint_of_public_half,
 };
@@ -20,9 +20,9 @@ use crate::api::conditions::Reason;
 use crate::remote::known_hosts::Policy;
 use crate::remote::secret::SecretText;
 
-/// Of the longest modulus that is taken.
+/// A key with the longest modulus that is accepted.
 const LARGEST: &str = include_str!("test_keys/rsa8192.openssh");
-/// Generous, and much less than arithmetic with a giant key takes.
+/// Long enough for a busy machine, and much shorter than arithmetic with a giant key.
 const LONGEST_DELAY: Duration = Duration::from_secs(1);
 
 fn pem(label: &str, bytes: &[u8]) -> SecretText {
@@ -32,7 +32,7 @@ fn pem(label: &str, bytes: &[u8]) -> SecretText {
     ))
 }
 
-/// As DER wants it: the shortest length.
+/// A DER element with its length in the shortest form.
 fn element(tag: u8, content: &[u8]) -> Vec<u8> {
     let bytes = content.len().to_be_bytes();
     let bytes = &bytes[bytes.iter().take_while(|byte| **byte == 0).count()..];
@@ -48,7 +48,7 @@ fn element(tag: u8, content: &[u8]) -> Vec<u8> {
     [&[tag][..], &length, content].concat()
 }
 
-/// An odd positive number of so many bits.
+/// An odd positive number with this many bits.
 fn number(bits: usize) -> Vec<u8> {
     let mut bytes = vec![0xff; bits.div_ceil(8)];
     bytes[0] = 0xff >> (bytes.len() * 8 - bits);
@@ -58,7 +58,7 @@ fn number(bits: usize) -> Vec<u8> {
     bytes
 }
 
-/// RSA with a modulus of so many bits: as PKCS#1, as PKCS#8, and in OpenSSH's form. It is made up, and all its numbers are as long.
+/// RSA with a modulus of this many bits: as PKCS#1, as PKCS#8, and in OpenSSH's format. The numbers are made up, and all have this length.
 fn rsa(bits: usize) -> [(&'static str, SecretText); 3] {
     let long = number(bits);
     let e = [1, 0, 1];
@@ -115,7 +115,7 @@ fn rsa(bits: usize) -> [(&'static str, SecretText); 3] {
     ]
 }
 
-/// What the work gives, and the longest time for which another task of the same thread had to wait meanwhile.
+/// The result of the work, and the longest time for which it blocked another task of the same thread.
 async fn delaying_others<T>(work: impl Future<Output = T>) -> (T, Duration) {
     let longest = Cell::new(Duration::ZERO);
     let another = async {
@@ -143,7 +143,7 @@ fn keys_that_cost_too_much_are_refused_before_anything_is_computed() {
             );
         }
     }
-    // A number that is made up may be read or not; its length is none to refuse it for.
+    // The made-up key may be unreadable, but it must not be refused for its length.
     for (form, key) in rsa(1024) {
         assert_ne!(
             fingerprint_of_public_half(&key).err(),
@@ -177,13 +177,13 @@ fn a_key_with_damage_is_refused_without_a_panic() {
     }
 }
 
-/// One thread serves all: the key is refused, or computed with elsewhere.
+/// The test runs on one thread: the key must be refused, or processed on another thread.
 #[tokio::test]
 async fn no_key_holds_up_other_tasks() {
     let place = Place::new().await;
     place.host.put_file(PATH, "content");
     let hosts = known("", Policy::TrustOnFirstUse);
-    // 260 KB of text.
+    // The text has 260 KB.
     for (form, key) in rsa(160_000) {
         let mut line = None;
         let login = place.login();
@@ -222,7 +222,7 @@ async fn no_key_holds_up_other_tasks() {
     let (session, delay) = delaying_others(log_in).await;
     let session = session.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(
-        told(session.read_file(PATH).await),
+        outcome(session.read_file(PATH).await),
         Ok(Some(b"content".to_vec()))
     );
     println!("the largest key delays others for {delay:?}");
@@ -249,7 +249,7 @@ async fn a_server_that_opens_a_channel_loses_the_connection() {
             .answer(PATH, Answer::Opens(kind, b"content".to_vec()));
         let session = place.session().await;
         assert_eq!(
-            told(session.read_file(PATH).await),
+            outcome(session.read_file(PATH).await),
             Err("cut off"),
             "{kind:?}"
         );
@@ -265,14 +265,14 @@ async fn a_server_that_exchanges_keys_again_and_again_loses_the_connection() {
     let hosts = known("", Policy::TrustOnFirstUse);
     let mut read = 0;
     if let Ok(session) = place.connect(&hosts).await.0 {
-        while read < 20 && told(session.read_file(PATH).await).is_ok() {
+        while read < 20 && outcome(session.read_file(PATH).await).is_ok() {
             read += 1;
         }
     }
     assert!(read < 20);
 }
 
-/// Groups of finite fields are not asked for: their arithmetic costs much, and a server may repeat it.
+/// Finite-field groups are not offered: their arithmetic is slow, and a server may repeat the exchange.
 #[tokio::test]
 async fn keys_are_exchanged_over_curves() {
     let place = Place::new().await;
@@ -302,7 +302,7 @@ async fn keys_are_exchanged_over_curves() {
     }
 }
 
-/// As hardened servers are set, or those that must keep to FIPS 140.
+/// Hardened servers, or those that follow FIPS 140, are configured like this.
 #[tokio::test]
 async fn a_server_of_nist_algorithms_is_logged_in_to() {
     let place = Place::new().await;
@@ -321,7 +321,7 @@ async fn a_server_of_nist_algorithms_is_logged_in_to() {
         let session = place.connect(&hosts).await.0;
         let session = session.unwrap_or_else(|error| panic!("{exchange:?} {cipher:?}: {error}"));
         assert_eq!(
-            told(session.read_file(PATH).await),
+            outcome(session.read_file(PATH).await),
             Ok(Some(b"content".to_vec()))
         );
     }
@@ -349,14 +349,14 @@ async fn where_no_algorithm_is_common_both_sides_are_listed() {
     }
 }
 
-/// What a machine sends is counted on the connection, whatever it is.
+/// All bytes of the connection count, whatever they are.
 #[tokio::test]
 async fn a_connection_carries_no_more_than_all_files_need() {
     let place = Place::new().await;
     place.host.put_file(PATH, vec![b'x'; MAX_FILE]);
     let session: Session = place.session().await;
     let mut read = 0;
-    while told(session.read_file(PATH).await).is_ok() {
+    while outcome(session.read_file(PATH).await).is_ok() {
         read += 1;
         assert!(read < 100, "it goes on for ever");
     }

@@ -1,5 +1,5 @@
-//! Private SSH keys, as somebody put them into a Secret: hostile input. The cost of arithmetic grows with the square and the cube of
-//! a number's length, so lengths are checked before anything is computed. Every copy of a key is overwritten when it goes.
+//! Private SSH keys from Secrets, which are not trusted. The cost of arithmetic grows with the square and the cube of a number's length, so
+//! lengths are checked before anything is computed. Every copy of a key is overwritten when dropped.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::remote::secret::{SecretBytes, SecretText};
 
 const RSA: &[u8] = b"ssh-rsa";
 const OPENSSH_MAGIC: &[u8] = b"openssh-key-v1\0";
-/// The types of keys that OpenSSH lets log in, but for those that need a token.
+/// The key types that OpenSSH accepts, except those that need a hardware token.
 const ALGORITHMS: [&[u8]; 5] = [
     b"ssh-ed25519",
     b"ecdsa-sha2-nistp256",
@@ -28,24 +28,25 @@ const ALGORITHMS: [&[u8]; 5] = [
     b"ecdsa-sha2-nistp521",
     RSA,
 ];
-/// Numbers of an RSA key in OpenSSH's form: n, e, d, and three for the Chinese remainder theorem. A comment follows.
+/// Numbers of an RSA key in OpenSSH's format: n, e, d, and three for the Chinese remainder theorem. A comment follows them.
 const RSA_NUMBERS: usize = 6;
 
 const INTEGER: u8 = 0x02;
 const OCTET_STRING: u8 = 0x04;
 const SEQUENCE: u8 = 0x30;
-/// Levels of DER down to the numbers of a PKCS#8 key, and some more.
+/// Deepest nesting of DER that is read. The numbers of a PKCS#8 key are less deep.
 const MAX_DEPTH: usize = 8;
 /// PKCS#8's version 0, and the algorithm `rsaEncryption` without parameters (RFC 5208, RFC 8017).
 const PKCS8_OF_RSA: &[u8] =
     b"\x02\x01\x00\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
 
-/// The SHA-256 fingerprint (`SHA256:…`) of the public half of a private key. For a thread of its own: it computes with the key's numbers.
+/// The SHA-256 fingerprint (`SHA256:…`) of the public half of a private key. Call it off the async threads: it computes with the key's
+/// numbers.
 pub fn fingerprint_of_public_half(private_key: &SecretText) -> Result<String, KeyError> {
     decode(private_key).map(|key| known_hosts::fingerprint(key.public_key()))
 }
 
-/// The key, where it is one of bounded size without a passphrase.
+/// Reads a key. It must not be too large, and must not have a passphrase.
 pub(super) async fn read(text: &SecretText) -> Result<PrivateKey, KeyError> {
     let text = text.clone();
     KEYS.offload(move || decode(&text)).await
@@ -77,12 +78,12 @@ fn decode(text: &SecretText) -> Result<PrivateKey, KeyError> {
     Ok(key)
 }
 
-/// A PKCS#1 key as PKCS#8, in a text that never grows.
+/// A PKCS#1 key as PKCS#8. The buffer never grows, so no copy is left behind.
 fn pkcs8_of(pkcs1: &SecretBytes) -> SecretBytes {
     let pkcs1 = pkcs1.expose();
     let mut der = Vec::with_capacity(pkcs1.len() + PKCS8_OF_RSA.len() + 16);
     let header = |der: &mut Vec<u8>, tag: u8, length: usize| {
-        // At most 16 KiB: two bytes of length hold that.
+        // Two bytes are enough for the length: it is at most 16 KiB.
         let [.., high, low] = length.to_be_bytes();
         match (high, low) {
             (0, 0..=0x7f) => der.extend([tag, low]),
@@ -113,7 +114,7 @@ fn check_number(number: &[u8]) -> Result<(), KeyError> {
     }
 }
 
-/// Refuses DER with a number that is too long, in octet strings (which hold the key in PKCS#8) too.
+/// Refuses DER with a number that is too long. It also looks into octet strings, which hold the key in PKCS#8.
 fn check_der(mut der: &[u8], depth: usize) -> Result<(), KeyError> {
     let deeper = depth.checked_sub(1).ok_or(KeyError::Unreadable)?;
     while !der.is_empty() {
@@ -121,7 +122,7 @@ fn check_der(mut der: &[u8], depth: usize) -> Result<(), KeyError> {
         match tag {
             INTEGER => check_number(content)?,
             SEQUENCE => check_der(content, deeper)?,
-            // What is no DER in an octet string is another kind of key.
+            // An octet string that is not DER belongs to another kind of key.
             OCTET_STRING if check_der(content, deeper) == Err(KeyError::TooLarge) => {
                 return Err(KeyError::TooLarge);
             }
@@ -132,13 +133,13 @@ fn check_der(mut der: &[u8], depth: usize) -> Result<(), KeyError> {
     Ok(())
 }
 
-/// The tag and the content of the first element of DER, and what follows it.
+/// The tag and content of the first DER element, and the bytes after it.
 fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (tag, rest) = der.split_first()?;
     let (first, rest) = rest.split_first()?;
     let (length, rest) = match first {
         0..=0x7f => (usize::from(*first), rest),
-        // More bytes would not fit into the text.
+        // A length of more bytes would exceed the text.
         0x81..=0x83 => {
             let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
             let length = bytes
@@ -152,7 +153,7 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((*tag, content, rest))
 }
 
-/// Refuses a key in OpenSSH's form (PROTOCOL.key) that is protected, or RSA with a number that is too long.
+/// Refuses a key in OpenSSH's format (PROTOCOL.key) that has a passphrase, or an RSA key with a number that is too long.
 fn check_openssh(key: &[u8]) -> Result<(), KeyError> {
     let sections = || {
         let mut rest = key.strip_prefix(OPENSSH_MAGIC)?;
@@ -176,7 +177,7 @@ fn check_openssh(key: &[u8]) -> Result<(), KeyError> {
     if !ALGORITHMS.contains(&kind) {
         return Err(KeyError::Algorithm);
     }
-    // Two check numbers stand before the private part.
+    // The private part begins with two check numbers.
     for mut section in [public, private.get(8..).ok_or(KeyError::Unreadable)?] {
         if string(&mut section) == Some(RSA) {
             let numbers = std::iter::from_fn(|| string(&mut section));
@@ -186,7 +187,7 @@ fn check_openssh(key: &[u8]) -> Result<(), KeyError> {
     Ok(())
 }
 
-/// Takes a string of SSH's wire format (RFC 4251, section 5): its length in four bytes, and its bytes.
+/// Splits off a string of SSH's wire format (RFC 4251, section 5): a length of four bytes, then the bytes.
 fn string<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (length, after) = rest.split_first_chunk()?;
     let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
@@ -195,7 +196,7 @@ fn string<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     Some(string)
 }
 
-/// Signs log-ins with a key, off the async threads.
+/// Signs authentication requests with a key, off the async threads.
 pub(super) struct Signer(Arc<PrivateKey>);
 
 impl Signer {
@@ -223,7 +224,7 @@ impl russh::Signer for Signer {
                 KeypairData::Rsa(key) => (key, hash).try_sign(&to_sign).ok()?,
                 key => key.try_sign(&to_sign).ok()?,
             };
-            // The signature follows what it signs, as one string of the wire format.
+            // The signature follows the signed data, as one string of the wire format.
             signature.encode_prefixed(&mut to_sign).ok()?;
             Some(to_sign)
         };

@@ -1,4 +1,4 @@
-//! The text of a private key, judged as OpenSSH reads it: NIO and the machine hand it to OpenSSH, which takes less than NICO could. So a
+//! Checks the text of a private key as OpenSSH does. NIO and the machines use OpenSSH, which accepts fewer forms than NICO's library. So a
 //! key that only NICO could use is refused before anything is written.
 
 use base64::Engine as _;
@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::error::{KeyError, MAX_TEXT};
 use crate::remote::secret::SecretBytes;
 
-/// How the bytes of a key are laid out.
+/// The format of a key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Encoding {
     OpenSsh,
@@ -26,14 +26,14 @@ const FORMS: [(&str, Encoding); 5] = [
     ("DSA PRIVATE KEY", Encoding::Dsa),
 ];
 
-/// OpenSSH looks for these bytes at the very beginning, and for [`END`] after a line break.
+/// OpenSSH requires these bytes at the very beginning, and [`END`] after a line break.
 const BEGIN: &str = "-----BEGIN OPENSSH PRIVATE KEY-----\n";
 /// See [`BEGIN`]. The line break belongs to it.
 const END: &str = "\n-----END OPENSSH PRIVATE KEY-----\n";
 /// `-----BEGIN` in base64.
 const ENCODED: &str = "LS0tLS1CRUdJTi";
 
-/// The bytes of the first private key in a text.
+/// Decodes the first private key in a text.
 pub(super) fn read(text: &str) -> Result<(Encoding, SecretBytes), KeyError> {
     if text.len() > MAX_TEXT {
         return Err(KeyError::TooLarge);
@@ -44,7 +44,7 @@ pub(super) fn read(text: &str) -> Result<(Encoding, SecretBytes), KeyError> {
         return Err(KeyError::Encrypted);
     }
     let Some((encoding, bytes)) = pem(text) else {
-        // A key whose lines are lost, as shells and templates lose them.
+        // The line breaks of the key are lost: shells and templates do that.
         return Err(if text.contains("PRIVATE KEY-----") {
             KeyError::Altered
         } else {
@@ -62,7 +62,7 @@ pub(super) fn check_lines(text: &str, encoding: Encoding) -> Result<(), KeyError
     }
 }
 
-/// Refuses what people put into a Secret in a private key's place.
+/// Refuses what users put into a Secret instead of a private key.
 fn foreign(text: &str) -> Result<(), KeyError> {
     let text = text.trim_start_matches('\u{feff}').trim_start();
     if text.starts_with("PuTTY-User-Key-File-") {
@@ -80,7 +80,7 @@ fn foreign(text: &str) -> Result<(), KeyError> {
     if text.contains("PRIVATE KEY-----") {
         return Ok(());
     }
-    // The type stands first, after the options of `authorized_keys`, or after the host of `known_hosts`.
+    // The type is the first word, or follows the options of `authorized_keys` or the host of `known_hosts`.
     let names_type = |word: &str| {
         ["ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-sha2-"]
             .iter()
@@ -93,7 +93,7 @@ fn foreign(text: &str) -> Result<(), KeyError> {
     Ok(())
 }
 
-/// What the first line of a key in PEM says of it.
+/// The format that the first line of a PEM key names.
 fn encoding_of(line: &str) -> Option<Encoding> {
     let label = line.strip_prefix("-----BEGIN ")?.strip_suffix("-----")?;
     let form = FORMS.iter().find(|(known, _)| *known == label)?;
@@ -117,10 +117,10 @@ fn pem(text: &str) -> Option<(Encoding, SecretBytes)> {
     Some((encoding, SecretBytes::new(std::mem::take(&mut *der))))
 }
 
-/// OpenSSH's own form: nothing before it, line feeds after its first and its last line.
+/// Checks OpenSSH's own format: nothing before it, line feeds after its first and its last line.
 fn openssh_lines(text: &str) -> Result<(), KeyError> {
     let content = text.strip_prefix(BEGIN);
-    // The line break before the end may be that of the first line.
+    // The line break before the end marker may be that of the first line.
     let ends = content.is_some() && text[BEGIN.len() - 1..].contains(END);
     if ends {
         Ok(())
@@ -133,14 +133,14 @@ fn openssh_lines(text: &str) -> Result<(), KeyError> {
     }
 }
 
-/// The older forms, which OpenSSH has its library of cryptography read: that takes every line end, and text around the key, but no
-/// indentation and no blank line within.
+/// Checks the older formats, which OpenSSH reads with OpenSSL. That accepts every line ending, and text around the key, but no indentation
+/// and no blank line within.
 fn pem_lines(text: &str) -> Result<(), KeyError> {
     let mut lines = text.trim_start_matches('\u{feff}').lines();
     let first = lines.find(|line| encoding_of(line.trim()).is_some());
     let lines = lines.take_while(|line| !line.starts_with("-----END "));
     let is_indented = |line: &str| line.starts_with(char::is_whitespace);
-    // Headers, and a blank line after them, may come first.
+    // Headers and a blank line may come first.
     let is_good = |(at, line): (usize, &str)| {
         at == 0 || !line.trim().is_empty() && !line.contains("-----END ")
     };

@@ -1,4 +1,4 @@
-//! What is refused is what OpenSSH does not read, and each refusal says its mend.
+//! NICO refuses the keys that OpenSSH does not read, and each refusal says how to fix it.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
@@ -31,7 +31,7 @@ fn judged(text: &str) -> Result<(), KeyError> {
     fingerprint_of_public_half(&SecretText::new(text.to_owned())).map(drop)
 }
 
-/// A good key as it comes into a Secret by other ways than from its file.
+/// A good key as it looks after other ways into a Secret than `--from-file`.
 fn altered(key: &str) -> Vec<(&'static str, String)> {
     let each_line = |change: &dyn Fn(&str) -> String| key.lines().map(change).collect::<String>();
     let (_, rest) = key.split_once('\n').unwrap();
@@ -100,7 +100,7 @@ fn a_key_whose_lines_openssh_does_not_read_is_refused() {
     }
 }
 
-/// The same keys, read by the OpenSSH that is installed here.
+/// Compares with the installed OpenSSH.
 #[test]
 fn what_is_taken_is_what_openssh_reads() {
     if Command::new("ssh-keygen").arg("-?").output().is_err() {

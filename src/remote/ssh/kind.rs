@@ -1,10 +1,10 @@
-//! Failures of SSH by kind, for the metrics: few words, none of them of the machine.
+//! The kinds of SSH failures, as label values for metrics. None of them contains text of the machine.
 
 use super::SshError;
 use super::error::{CONNECTION_REFUSED, NO_ANSWER};
 
 impl SshError {
-    /// All that [`kind`](Self::kind) returns.
+    /// All values that [`kind`](Self::kind) returns.
     pub const KINDS: [&str; 11] = [
         "address",
         "algorithms",
@@ -19,7 +19,7 @@ impl SshError {
         "unreachable",
     ];
 
-    /// What kind of failure it is.
+    /// The kind of the failure.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {

@@ -6,7 +6,7 @@ use rig::machines::KeyPair;
 use rig::openssh::OpenSsh;
 use russh::keys::{Algorithm, EcdsaCurve, PrivateKey};
 
-use super::tests::{failed, known, told};
+use super::tests::{failed, known, outcome};
 use super::{Deadlines, Login, Session, SshError, connect};
 use crate::remote::known_hosts::{Policy, line_for};
 use crate::remote::secret::SecretText;
@@ -53,9 +53,9 @@ async fn files_are_read_from_servers_of_all_settings() {
         std::fs::write(path("file"), "content").expect("a file");
         let session = logged_in(&server, &host, &key).await;
         let session = session.unwrap_or_else(|error| panic!("{error}\n{}", server.log()));
-        let content = told(session.read_file(&path("file")).await);
+        let content = outcome(session.read_file(&path("file")).await);
         assert_eq!(content, Ok(Some(b"content".to_vec())), "{settings}");
-        let missing = told(session.read_file(&path("none")).await);
+        let missing = outcome(session.read_file(&path("none")).await);
         assert_eq!(missing, Ok(None), "{settings}");
     }
 }

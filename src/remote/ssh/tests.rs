@@ -18,7 +18,7 @@ use crate::remote::known_hosts::{KnownHosts, Policy, line_for};
 use crate::remote::secret::SecretText;
 
 pub(super) const PATH: &str = "/etc/rancher/k3s/k3s.yaml";
-/// Keys made by `ssh-keygen`, and the fingerprints that `ssh-keygen -l` gives.
+/// Keys made by `ssh-keygen`, and the fingerprints that `ssh-keygen -l` prints.
 const KEYS: &[(&str, &str, Result<&str, KeyError>)] = &[
     (
         "ed25519.openssh",
@@ -95,7 +95,7 @@ impl Place {
         line_for(&self.ip, self.host.ssh_port(), &self.host.host_key())
     }
 
-    /// Whether every login that the machine saw was by a public key.
+    /// Whether every login attempt used a public key.
     pub(super) fn saw_only_public_keys(&self) -> bool {
         let attempts = self.host.auths();
         attempts.iter().all(|attempt| attempt.method == "publickey")
@@ -132,8 +132,8 @@ pub(super) fn failed(outcome: Result<Session, SshError>) -> SshError {
     outcome.err().expect("the connection fails")
 }
 
-/// What reading gave, in a word and its bytes.
-pub(super) fn told(read: Result<FileRead, SshError>) -> Result<Option<Vec<u8>>, &'static str> {
+/// The content of a file (`None` if it is missing), or a word for the error.
+pub(super) fn outcome(read: Result<FileRead, SshError>) -> Result<Option<Vec<u8>>, &'static str> {
     match read {
         Ok(FileRead::Content(content)) => Ok(Some(content.expose().to_vec())),
         Ok(FileRead::Missing) => Ok(None),
@@ -159,7 +159,7 @@ async fn what_hangs_ends_at_its_deadline() {
         .await
         .expect("the machine lets us in");
     let start = Instant::now();
-    assert_eq!(told(session.read_file(PATH).await), Err("timeout"));
+    assert_eq!(outcome(session.read_file(PATH).await), Err("timeout"));
     assert!(start.elapsed() < Deadlines::DEFAULT.command);
 
     place.host.hang(true);
@@ -221,7 +221,7 @@ async fn an_unknown_host_of_the_users_own_list_gets_no_log_in() {
     assert_eq!(place.host.auths(), []);
 }
 
-/// Host certificates are not checked, and the message does not say that there is no line.
+/// Host certificates are not checked. The message names the `@cert-authority` line.
 #[tokio::test]
 async fn a_host_for_which_an_authority_vouches_gets_no_log_in() {
     let place = Place::new().await;
@@ -243,7 +243,7 @@ async fn a_host_for_which_an_authority_vouches_gets_no_log_in() {
         }
     }
     assert_eq!(place.host.auths(), []);
-    // A key that is pinned beside it counts.
+    // A key that is pinned as well is accepted.
     let text = format!("@cert-authority * {key}\n{}\n", place.line());
     let (session, _) = place.connect(&known(&text, Policy::PinnedOnly)).await;
     assert!(session.is_ok());
@@ -296,7 +296,7 @@ async fn rsa_keys_log_in() {
     .await;
     let session = session.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(
-        told(session.read_file(PATH).await),
+        outcome(session.read_file(PATH).await),
         Ok(Some(b"content".to_vec()))
     );
 }
@@ -342,7 +342,7 @@ fn keys_in_their_forms() {
         let found = |text: String| fingerprint_of_public_half(&SecretText::new(text));
         let expected = fingerprint.map(str::to_owned);
         assert_eq!(found((*text).to_owned()), expected, "{name}");
-        // OpenSSH takes these line ends in the older forms only.
+        // OpenSSH accepts these line endings in the older formats only.
         let windows = found(text.replace('\n', "\r\n"));
         let refused = expected.is_ok() && name.ends_with(".openssh");
         let expected = if refused {

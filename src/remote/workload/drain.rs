@@ -1,5 +1,5 @@
-//! How far the drain of a Node is: which pods are left, which budgets hold them, and which volumes are still attached. Hostile input, as
-//! Nodes are.
+//! The progress of a Node's drain: which pods are left, which budgets block their eviction, and which volumes are still attached. Like the
+//! Nodes, this input is not trusted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,21 +16,21 @@ use super::{get, is_plain_name};
 use crate::api::workload::{NodeView, StuckPod};
 use crate::remote::answer::decoded;
 
-/// Most bytes of the budgets of a namespace.
+/// Most bytes of the list of budgets of a namespace.
 const MAX_BUDGETS: usize = 256 * 1024;
-/// Namespaces whose budgets are looked at, and pods that are told of.
+/// Most namespaces whose budgets are read, and most stuck pods that are reported.
 const MOST_NAMESPACES: usize = 3;
 const MOST_STUCK: usize = 3;
-/// Time for the budgets: without them, the drain goes on as well.
+/// Time to read the budgets. They are only reported: the drain does not need them.
 const BUDGETS: Duration = Duration::from_secs(1);
 const BUDGET_KIND: &str = "PodDisruptionBudgetList";
 const ATTACHMENT_KIND: &str = "VolumeAttachmentList";
-/// Pages of the volumes of all Nodes.
+/// Most pages of the list of attached volumes, over all Nodes.
 const MOST_PAGES: usize = 200;
-/// Volumes of one Node that are kept.
+/// Most volumes of one Node that are kept.
 const MOST_VOLUMES: usize = 256;
 
-/// Notes at a Node that is drained how far that is. What cannot be listed may still be there.
+/// Notes the progress of the drain in a Node's view. If a list fails, pods or volumes count as still there.
 pub(super) async fn look(client: &Client, node: &mut NodeView) {
     let Some(pods) = pods::to_evict(client, &node.name).await else {
         return;
@@ -47,11 +47,13 @@ pub(super) async fn look(client: &Client, node: &mut NodeView) {
     node.pods_left = Some(pods.len());
 }
 
-/// The volumes that are attached to a Node; `None` where they could not all be read.
+/// The volumes that are attached to a Node; `None` if they could not all be read.
 async fn attached(client: &Client, node: &str) -> Option<Vec<String>> {
     let mut volumes = Vec::new();
     let take = |page: Vec<Attachment>| {
-        let own = page.into_iter().filter(|it| it.spec.node_name == node);
+        let own = page
+            .into_iter()
+            .filter(|attachment| attachment.spec.node_name == node);
         volumes.extend(own.map(Attachment::volume));
         volumes.truncate(MOST_VOLUMES);
         Some(())
@@ -90,7 +92,7 @@ impl Attachment {
     }
 }
 
-/// Pods that their budgets do not let go of, the first of them.
+/// The first pods whose budgets block their eviction.
 async fn stuck(client: &Client, pods: &[PodView]) -> Vec<StuckPod> {
     let stay = || pods.iter().filter(|pod| !pod.terminating);
     let namespaces: BTreeSet<&str> = stay().map(|pod| pod.namespace.as_str()).collect();
@@ -103,20 +105,24 @@ async fn stuck(client: &Client, pods: &[PodView]) -> Vec<StuckPod> {
             budgets.insert(namespace, of);
         }
     }
-    let held = stay().filter_map(|pod| held_by(pod, budgets.get(pod.namespace.as_str())?));
-    held.take(MOST_STUCK).collect()
+    let blocked = stay().filter_map(|pod| blocked_by(pod, budgets.get(pod.namespace.as_str())?));
+    blocked.take(MOST_STUCK).collect()
 }
 
-/// The pod with the budgets that hold it; `None` where none does. A pod of two budgets is never evicted (Kubernetes, "API-initiated
-/// eviction").
-fn held_by(pod: &PodView, budgets: &[Budget]) -> Option<StuckPod> {
+/// The pod with the budgets that block its eviction; `None` if none does. A pod that two budgets select is never evicted (Kubernetes,
+/// "API-initiated eviction").
+fn blocked_by(pod: &PodView, budgets: &[Budget]) -> Option<StuckPod> {
     let labels: BTreeMap<String, String> = pod.labels.iter().cloned().collect();
-    let own = || budgets.iter().filter(|it| it.selector.matches(&labels));
-    let holds = own().count() > 1 || own().any(|it| it.allowed <= 0);
-    holds.then(|| StuckPod {
+    let own = || {
+        budgets
+            .iter()
+            .filter(|budget| budget.selector.matches(&labels))
+    };
+    let blocks = own().count() > 1 || own().any(|budget| budget.allowed <= 0);
+    blocks.then(|| StuckPod {
         namespace: pod.namespace.clone(),
         name: pod.name.clone(),
-        budgets: own().map(|it| it.name.clone()).collect(),
+        budgets: own().map(|budget| budget.name.clone()).collect(),
     })
 }
 
@@ -124,14 +130,14 @@ fn held_by(pod: &PodView, budgets: &[Budget]) -> Option<StuckPod> {
 struct Budget {
     name: String,
     selector: Selector,
-    /// How many pods it lets go of now.
+    /// How many of its pods may be evicted now.
     allowed: i64,
 }
 
 fn budgets_of_page(body: &[u8]) -> Option<Vec<Budget>> {
     let (sent, _) = page::<SentBudget>(body, BUDGET_KIND)?;
     let budgets = sent.into_iter().filter_map(|budget| {
-        // Without a selector it selects no pod.
+        // A budget without a selector selects no pod.
         let selector = Selector::try_from(budget.spec.selector?).ok()?;
         let name = budget.metadata.name;
         is_plain_name(&name).then_some(Budget {
@@ -209,7 +215,7 @@ mod tests {
         ] {
             let list = json!({"kind": BUDGET_KIND, "items": budgets});
             let read = budgets_of_page(list.to_string().as_bytes()).unwrap();
-            let stuck = held_by(&pod, &read);
+            let stuck = blocked_by(&pod, &read);
             let names = stuck.map(|it| it.budgets);
             let expected = expected.map(|it| it.into_iter().map(str::to_owned).collect());
             assert_eq!(names, expected, "{list}");

@@ -1,4 +1,4 @@
-//! Lists as a cluster's API server sends them, page by page: hostile input, of bounded size.
+//! Lists from a workload cluster's API server, page by page. They are not trusted, and limited in size.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,21 +10,21 @@ use serde::{Deserialize, Deserializer};
 use super::get;
 use crate::remote::answer::decoded;
 
-/// Objects of one page, which no server gets past. A Node has some 20 KiB: the names of 50 images, and who manages its fields.
+/// Most objects on one page; a longer page is refused. A Node has about 20 KiB: the names of 50 images, and managed fields.
 const PAGE: usize = 50;
 /// Most bytes of one page.
 const MAX_PAGE: usize = 2 * 1024 * 1024;
-/// Most characters of the token to go on with.
+/// Most characters of the `continue` token.
 const MAX_TOKEN: usize = 4096;
 
-/// Takes in all objects under a path, which ends in `?` or `&`, page by page, each cut down as it is decoded; `None` where they could
-/// not all be read, or `take` ends it.
+/// Lists all objects under a path, which ends in `?` or `&`, and passes each page to `add`. `T` decodes only the needed fields. `None` if
+/// not all could be read, or `add` returns `None`.
 pub(super) async fn list<T: DeserializeOwned + Send + 'static>(
     client: &Client,
     path: &str,
     kind: &'static str,
     most_pages: usize,
-    mut take: impl FnMut(Vec<T>) -> Option<()>,
+    mut add: impl FnMut(Vec<T>) -> Option<()>,
 ) -> Option<()> {
     let mut token = String::new();
     for _ in 0..most_pages {
@@ -33,7 +33,7 @@ pub(super) async fn list<T: DeserializeOwned + Send + 'static>(
             return None;
         };
         let (items, next) = decoded(body, move |body| page(body, kind)).await?;
-        take(items)?;
+        add(items)?;
         if next.is_empty() {
             return Some(());
         }
@@ -42,8 +42,8 @@ pub(super) async fn list<T: DeserializeOwned + Send + 'static>(
     None
 }
 
-/// The objects of a page, and the token of the next one, empty where there is none; `None` where it is no page of that kind, or
-/// the token holds what a URL would have to escape.
+/// The objects of a page, and the token of the next one, which is empty on the last page. `None` if it is not a list of that kind, or the
+/// token has characters that a URL would have to escape.
 pub(super) fn page<T: DeserializeOwned>(body: &[u8], kind: &str) -> Option<(Vec<T>, String)> {
     let list: List<T> = serde_json::from_slice(body).ok()?;
     let token = list.metadata.next.unwrap_or_default();
@@ -69,7 +69,7 @@ struct ListMeta {
     next: Option<String>,
 }
 
-/// Labels or annotations of these names; the others are not kept, of which a server may send any number.
+/// Labels or annotations of these names. Others are dropped while decoding: a server may send any number of them.
 pub(super) fn named<'de, D: Deserializer<'de>>(
     from: D,
     names: &'static [&'static str],
@@ -103,7 +103,7 @@ pub(super) fn named<'de, D: Deserializer<'de>>(
     from.deserialize_any(Named(names))
 }
 
-/// The first labels or annotations, whatever their names.
+/// The first labels or annotations, of any name.
 pub(super) fn first<'de, D: Deserializer<'de>>(
     from: D,
     most: usize,

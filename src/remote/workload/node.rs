@@ -1,5 +1,5 @@
-//! Nodes as a cluster's API server sends them: hostile input. What is no Node makes the whole list unusable; a list without it would
-//! count a control plane too small.
+//! Nodes from a workload cluster's API server, which is not trusted. An invalid Node makes the whole list unusable: without that Node, the
+//! control plane would be counted too small.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -19,28 +19,28 @@ const MOST_PAGES: usize = 100;
 /// Most characters of a name (Kubernetes, "DNS subdomain names") and of a uid.
 const MAX_NAME: usize = 253;
 const MAX_UID: usize = 64;
-/// Most characters of a finalizer, and how many of them are told (Kubernetes, "Finalizers": qualified names).
+/// Most characters of a finalizer (a qualified name; Kubernetes, "Finalizers"), and most finalizers that are reported.
 const MAX_FINALIZER: usize = 253 + 1 + 63;
 const MOST_FINALIZERS: usize = 4;
-/// Addresses of a Node that are looked at.
+/// Most addresses of a Node that are read.
 const MOST_ADDRESSES: usize = 16;
 
-/// The Nodes of these machines; `None` where they could not all be read, or one of them is none.
-pub(super) async fn list_nodes<'a>(client: &Client, of: &'a NodesOf) -> Option<NodeList<'a>> {
-    let mut nodes = NodeList::new(of);
-    let take = |page: Vec<ListedNode>| page.into_iter().try_for_each(|node| nodes.add(node.0));
-    list(client, "/api/v1/nodes?", KIND, MOST_PAGES, take).await?;
+/// The Nodes of these machines; `None` if they could not all be read, or one is invalid.
+pub(super) async fn list_nodes<'a>(client: &Client, machines: &'a NodesOf) -> Option<NodeList<'a>> {
+    let mut nodes = NodeList::new(machines);
+    let add = |page: Vec<ListedNode>| page.into_iter().try_for_each(|node| nodes.add(node.0));
+    list(client, "/api/v1/nodes?", KIND, MOST_PAGES, add).await?;
     Some(nodes)
 }
 
-/// The Nodes in a page of a list, and the token of the next one, empty where there is none; `None` where it is no such page.
+/// The Nodes on a page of a list, and the token of the next one, which is empty on the last page. `None` if it is not a list of Nodes.
 #[must_use]
 pub fn nodes_of_page(body: &[u8]) -> Option<(Vec<NodeView>, String)> {
     let (nodes, next) = page::<ListedNode>(body, KIND)?;
     Some((nodes.into_iter().map(|node| node.0).collect(), next))
 }
 
-/// A Node, cut down.
+/// A Node, reduced to what the planner uses.
 #[derive(Deserialize)]
 #[serde(try_from = "Node")]
 struct ListedNode(NodeView);
@@ -186,18 +186,18 @@ fn view(node: Node) -> Option<NodeView> {
     })
 }
 
-/// Whether a text is made of the characters of a qualified name, like a finalizer's.
+/// Whether a text has only characters of a qualified name, such as a finalizer's.
 fn is_qualified(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
     (1..=MAX_FINALIZER).contains(&name.len()) && name.bytes().all(plain)
 }
 
-/// The minor version in `v1.37.2` or `v1.37.2+k3s1`.
+/// The minor version of `v1.37.2` or `v1.37.2+k3s1`.
 fn minor(version: &str) -> Option<u32> {
     leading_number(version.split('.').nth(1)?)
 }
 
-/// The number that a text begins with: some distributions answer `37+`.
+/// The number with which a text begins: some distributions return `37+`.
 pub(super) fn leading_number(text: &str) -> Option<u32> {
     let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().ok()

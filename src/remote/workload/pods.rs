@@ -1,5 +1,5 @@
-//! The pods of a Node that is drained, as `kubectl drain` sees them: those of `DaemonSets` and mirror pods stay, what has
-//! ended holds up nothing. Hostile input, as Nodes are.
+//! The pods of a Node that is drained, as `kubectl drain` treats them: pods of `DaemonSets` and mirror pods stay, and completed pods do not
+//! block the drain. Like the Nodes, this input is not trusted.
 
 use std::collections::BTreeMap;
 
@@ -13,45 +13,45 @@ use super::{is_plain_name, json_request};
 use crate::api::names::is_dns_label;
 use crate::remote::deadlines::EVICTION;
 
-/// Pages of a Node; it has at most 110 pods by default (Kubernetes, "Considerations for large clusters").
+/// Most pages of pods of one Node, which has at most 110 pods by default (Kubernetes, "Considerations for large clusters").
 const MOST_PAGES: usize = 40;
 const KIND: &str = "PodList";
 const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
-/// Labels of a pod that are looked at: by these it belongs to a budget.
+/// Most labels of a pod that are read, to find its budgets.
 const MOST_LABELS: usize = 20;
 
-/// A pod that has to go.
+/// A pod that has to be evicted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodView {
     pub(super) namespace: String,
     pub(super) name: String,
     uid: String,
-    /// Whether it is on its way already.
+    /// Whether it is terminating already.
     pub(super) terminating: bool,
     /// The first of its labels.
     pub(super) labels: Vec<(String, String)>,
 }
 
-/// The pods of a Node that have to go; `None` where they could not all be read. The Node's name is a checked one.
+/// The pods of a Node that have to be evicted; `None` if they could not all be read. The Node's name must be checked before.
 pub(super) async fn to_evict(client: &Client, node: &str) -> Option<Vec<PodView>> {
     let path = format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{node}&");
     let mut pods = Vec::new();
-    let take = |page: Vec<ListedPod>| {
+    let add = |page: Vec<ListedPod>| {
         pods.extend(page.into_iter().filter_map(|pod| pod.0));
         Some(())
     };
-    list(client, &path, KIND, MOST_PAGES, take).await?;
+    list(client, &path, KIND, MOST_PAGES, add).await?;
     Some(pods)
 }
 
-/// The pods in a page of a list that have to go, and the token of the next page; `None` where it is no such page.
+/// The pods on a page of a list that have to be evicted, and the token of the next page. `None` if it is not a list of pods.
 #[must_use]
 pub fn pods_of_page(body: &[u8]) -> Option<(Vec<PodView>, String)> {
     let (pods, next) = page::<ListedPod>(body, KIND)?;
     Some((pods.into_iter().filter_map(|pod| pod.0).collect(), next))
 }
 
-/// A pod, cut down, where it has to go.
+/// A pod, reduced to what the drain needs; `None` if it may stay.
 #[derive(Deserialize)]
 #[serde(try_from = "Pod")]
 struct ListedPod(Option<PodView>);
@@ -60,7 +60,7 @@ impl TryFrom<Pod> for ListedPod {
     type Error = &'static str;
 
     fn try_from(pod: Pod) -> Result<Self, Self::Error> {
-        if has_to_go(&pod) {
+        if must_be_evicted(&pod) {
             Ok(Self(Some(view(pod).ok_or("it is no pod")?)))
         } else {
             Ok(Self(None))
@@ -68,7 +68,8 @@ impl TryFrom<Pod> for ListedPod {
     }
 }
 
-/// Evicts each pod that is not on its way already. A refusal is a `PodDisruptionBudget`'s, or passes: the next round tries again.
+/// Evicts each pod that is not terminating yet. Refusals are ignored: they come from a `PodDisruptionBudget` or are temporary, and the next
+/// round tries again.
 pub(super) async fn evict_all(client: &Client, node: &str) -> Option<()> {
     for pod in to_evict(client, node).await? {
         if pod.terminating {
@@ -133,7 +134,7 @@ struct PodStatus {
     phase: Option<String>,
 }
 
-fn has_to_go(pod: &Pod) -> bool {
+fn must_be_evicted(pod: &Pod) -> bool {
     let PodMeta {
         annotations,
         owner_references,

@@ -1,4 +1,4 @@
-//! Git servers: git's own programs behind a port, and hostile ones.
+//! Git servers for tests: git's own programs, and hostile servers.
 
 use std::convert::Infallible;
 use std::io::Write as _;
@@ -24,11 +24,11 @@ use crate::remote::test_server;
 
 pub(super) type Answer = Response<Full<Bytes>>;
 
-/// A repository with two branches, tags of both kinds, and a name of both a tag and a branch.
+/// A repository with two branches, tags of both kinds, and a tag and a branch of the same name.
 pub(super) struct Repo(git::Repo);
 
 impl Repo {
-    /// `None`: there is no git.
+    /// `None` if git is not installed.
     pub(super) fn new() -> Option<Self> {
         let repo = git::Repo::new()?;
         repo.commit("one");
@@ -43,14 +43,14 @@ impl Repo {
         Some(Self(repo))
     }
 
-    /// Where it is: the repository is `repo/.git` in it.
+    /// The directory that contains the repository `repo/.git`.
     pub(super) fn root(&self) -> PathBuf {
         self.0.root().to_owned()
     }
 
     /// The commit that a ref names.
-    pub(super) fn commit(&self, of: &str) -> Commit {
-        let commit = self.0.git(&["rev-parse", &format!("{of}^{{commit}}")]);
+    pub(super) fn commit(&self, git_ref: &str) -> Commit {
+        let commit = self.0.git(&["rev-parse", &format!("{git_ref}^{{commit}}")]);
         Commit::parse(&commit).expect("git prints a commit")
     }
 }
@@ -69,7 +69,7 @@ impl Reply {
     }
 }
 
-/// Answers HTTP at a port of its own.
+/// Serves HTTP on a free port.
 pub(super) async fn http<F>(
     answer: impl Fn(Request<Incoming>) -> F + Send + Sync + 'static,
 ) -> SocketAddr
@@ -94,7 +94,7 @@ where
     at
 }
 
-/// `git http-backend`, with the version of the protocol that the client asks for, if it is to be heard.
+/// Runs `git http-backend`, with the protocol version that the client asks for unless it is to be ignored.
 pub(super) async fn cgi(
     root: PathBuf,
     request: Request<Incoming>,
@@ -104,7 +104,9 @@ pub(super) async fn cgi(
     assert_eq!(asked.expect("the version"), "version=2");
     let header = |name: &str| {
         let value = request.headers().get(name);
-        value.map_or("", |it| it.to_str().expect("text")).to_owned()
+        value
+            .map_or("", |value| value.to_str().expect("text"))
+            .to_owned()
     };
     let mut git = Command::new("git");
     alone(&mut git)
@@ -120,7 +122,7 @@ pub(super) async fn cgi(
     let body = request.into_body().collect().await.expect("a body");
     let body = body.to_bytes();
     let said = spawn_blocking(move || run(git, &body)).await.expect("git");
-    let end = said.windows(4).position(|it| it == b"\r\n\r\n");
+    let end = said.windows(4).position(|bytes| bytes == b"\r\n\r\n");
     let end = end.expect("an answer");
     let head = String::from_utf8_lossy(&said[..end]).into_owned();
     let mut answer = Response::builder();
@@ -135,7 +137,7 @@ pub(super) async fn cgi(
     answer.body(Full::new(body)).expect("an answer")
 }
 
-/// What a program says of this input.
+/// The output of a program for this input.
 fn run(mut program: Command, input: &[u8]) -> Vec<u8> {
     let piped = program.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = piped.stderr(Stdio::null()).spawn().expect("it starts");
@@ -145,12 +147,13 @@ fn run(mut program: Command, input: &[u8]) -> Vec<u8> {
     child.wait_with_output().expect("it ends").stdout
 }
 
-/// `git daemon`; `None`: it is not installed.
+/// Starts `git daemon`; `None` if it is not installed.
 pub(super) async fn daemon(repo: &Repo) -> Option<git::Daemon> {
     git::serve(&repo.0).await
 }
 
-/// Says what `next` gives for the number of bytes that were said so far, to everybody, until nobody listens; `None`: nothing.
+/// Sends to every client what `next` returns for the number of bytes sent so far, until the client disconnects; for `None` it sends
+/// nothing.
 pub(super) async fn raw(
     next: impl Fn(usize) -> Option<Vec<u8>> + Send + Sync + 'static,
 ) -> SocketAddr {
@@ -179,7 +182,7 @@ pub(super) async fn raw(
     at
 }
 
-/// A TLS server whose certificate is signed by an authority that nobody trusts.
+/// A TLS server whose certificate is signed by an untrusted authority.
 pub(super) fn tls() -> SocketAddr {
     let authority = rig::pki::Authority::new("nobody").expect("an authority");
     let validity = rig::pki::Validity::lasting(Duration::from_secs(3600));

@@ -12,15 +12,14 @@ use russh::{Channel, ChannelId};
 use tokio::io::{AsyncWriteExt as _, copy, split};
 use tokio::net::TcpListener;
 
-/// Whose keys an SSH server has and takes.
+/// The host key of an SSH server, and the key that it accepts.
 #[derive(Clone)]
 pub(super) struct Keys {
     pub(super) host: PrivateKey,
     pub(super) client: PublicKey,
 }
 
-/// An SSH server that runs what it is asked for with `sh`, as sshd does.
-/// The variable of the version is heard if `hears`.
+/// An SSH server that runs each command with `sh`, as sshd does. It accepts the variable with git's protocol version if `hears` is set.
 pub(super) async fn sshd(keys: Keys, hears: bool) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let at = listener.local_addr().expect("its address");
@@ -120,7 +119,7 @@ impl Handler for Sshd {
         let mut stdout = git.stdout.take().expect("its output");
         let (mut from, mut to) = split(channel.into_stream());
         tokio::spawn(async move {
-            // It ends with its handle.
+            // The process ends when its handle is dropped.
             let _git = git;
             let up = copy(&mut from, &mut stdin);
             let down = async {

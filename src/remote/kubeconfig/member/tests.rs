@@ -8,14 +8,14 @@ use crate::remote::test_server;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// An API server that is ready, with a certificate of these names and addresses.
+/// A ready API server, with a certificate for these names and addresses.
 fn server(authority: &Authority, names: &[&str], addresses: &[IpAddr]) -> SocketAddr {
     let pair = authority.serving(names, addresses, Validity::default());
     let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
     test_server::serve(&pair.expect("a certificate"), answer)
 }
 
-/// A kubeconfig that leads to this host, and may name the certificate's name.
+/// A kubeconfig for this host, with this `tls-server-name` unless it is empty.
 fn kubeconfig(authority: &Authority, server: &str, tls_server_name: &str) -> SecretText {
     let authority = pem_text::encode(authority.certificate());
     let name = if tls_server_name.is_empty() {
@@ -67,7 +67,10 @@ async fn a_certificate_of_no_fitting_name_is_told_with_the_names_it_has() {
     let address = [IpAddr::from([10, 0, 0, 9])];
     let at = server(&authority, &["cp-01.lab"], &address);
     let kubeconfig = kubeconfig(&authority, "10.0.0.10", "");
-    let tls = reach(&kubeconfig, at).await.err().and_then(|it| it.tls);
+    let tls = reach(&kubeconfig, at)
+        .await
+        .err()
+        .and_then(|error| error.tls);
     let tls = tls.unwrap_or_default();
     let asked = "its certificate has none of the names kubernetes, 127.0.0.1, kubernetes.default.svc, kubernetes.default, kubernetes.default.svc.cluster.local, 10.0.0.10";
     assert!(tls.starts_with(asked), "{tls}");
@@ -80,9 +83,9 @@ async fn what_else_is_wrong_with_tls_is_told_and_silence_is_not() {
     let other = Authority::new("kubernetes").expect("an authority");
     let at = server(&other, &["kubernetes"], &[]);
     let text = kubeconfig(&authority, "10.0.0.10", "");
-    let tls = reach(&text, at).await.err().and_then(|it| it.tls);
-    let words = "its certificate is not signed by the authority in the kubeconfig";
-    assert_eq!(tls.as_deref(), Some(words));
+    let tls = reach(&text, at).await.err().and_then(|error| error.tls);
+    let reason = "its certificate is not signed by the authority in the kubeconfig";
+    assert_eq!(tls.as_deref(), Some(reason));
     let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let at = closed.local_addr().expect("its address");
     drop(closed);
