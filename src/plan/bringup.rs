@@ -1,5 +1,5 @@
-//! First configurations: the control plane all at once when it can be completed, workers as they come, and what is given
-//! back before the founding.
+//! First configurations: the control plane's all at once when it can be completed, workers' as they become available; and the releases
+//! before the founding.
 
 use std::collections::BTreeSet;
 
@@ -17,24 +17,24 @@ use super::patience::{Clock, INCOMPLETE_CLAIMS_HELD_FOR};
 use super::prerequisites::Secrets;
 use super::writes::Precondition;
 
-/// What is claimed and given back in this plan, as far as later steps need it.
+/// The claims and releases of this plan that later steps need to know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
-    /// Names of the configurations that are given back.
+    /// Names of the configurations that are released.
     pub given_back: BTreeSet<String>,
-    /// Whether a machine is claimed.
+    /// Whether any machine is claimed.
     pub any: bool,
-    /// The cluster was founded, and no control plane machine is left to join through.
+    /// The cluster is founded, and no control plane machine is left to join.
     pub lost: bool,
 }
 
-/// Why everything is given back before the founding.
+/// Why everything is released before the founding.
 enum GivesBack<'a> {
     /// Bring-up starts again.
     Restart(&'a Restart),
-    /// The configurations name another control plane than the one to be.
+    /// The configurations list another control plane than the selected one.
     Disagreement,
-    /// Another cluster holds a machine that the control plane needs.
+    /// Another cluster uses a machine that the control plane needs.
     Rival,
 }
 
@@ -63,7 +63,7 @@ impl GivesBack<'_> {
     }
 }
 
-/// The claims, and what is given back so that two clusters never starve each other.
+/// Claims machines, and releases claims so that two clusters never block each other forever.
 pub fn claims(known: &Known<'_>, secrets: &Secrets) -> (Claims, Output) {
     let observed = known.observed;
     if known.founding.founded {
@@ -80,7 +80,7 @@ pub fn claims(known: &Known<'_>, secrets: &Secrets) -> (Claims, Output) {
             };
             return (lost, output);
         }
-        // Those whose old Node has to go first, and the control plane's, go through the slot.
+        // Workers whose old Node must be deleted first, and control plane machines, join through the slot.
         let free = observed.free_to_join(true, &known.selection.workers.joining);
         let (any, output) = claim(known, secrets, &free);
         let claims = Claims {
@@ -106,7 +106,7 @@ pub fn claims(known: &Known<'_>, secrets: &Secrets) -> (Claims, Output) {
     (claims, Output::concat([patience, returned, claimed]))
 }
 
-/// Claims machines, after what has to exist before; whether there are any.
+/// Claims machines after creating what they need; returns whether there are any.
 fn claim<'a>(
     known: &Known<'_>,
     secrets: &Secrets,
@@ -131,8 +131,8 @@ fn claim<'a>(
     (true, output)
 }
 
-/// Gives back every configuration where there is a reason to, else those that were never confirmed and that the spec no longer
-/// asks for. None of them is of a living cluster.
+/// Releases all configurations if there is a reason, else those that were never confirmed and for which the spec no longer asks. None of
+/// them belongs to a running cluster.
 fn give_back(known: &Known<'_>, why: Option<&GivesBack<'_>>) -> (BTreeSet<String>, Output) {
     let observed = known.observed;
     let unwanted =
@@ -142,11 +142,11 @@ fn give_back(known: &Known<'_>, why: Option<&GivesBack<'_>>) -> (BTreeSet<String
     for (name, held) in observed.belongings() {
         let member = MachineName::parse(name).and_then(|it| observed.member(&it));
         let goes = why.is_some() || member.as_ref().is_some_and(unwanted);
-        // What is not ours alone stays until the other configuration of the machine is gone (I2).
+        // If another configuration refers to the same machine, this one stays until that is gone (I2).
         let contested = member
             .as_ref()
             .is_some_and(|it| observed.contested_by(&it.name).is_some());
-        // What lost its owner by hand is taken back first.
+        // If the owner reference was removed by hand, it is restored first.
         if goes
             && !contested
             && held.metadata.deletion_timestamp.is_none()
@@ -170,7 +170,7 @@ fn give_back(known: &Known<'_>, why: Option<&GivesBack<'_>>) -> (BTreeSet<String
     (given_back, output)
 }
 
-/// Whether everything is given back. But for a restart, nothing is once one of the machines was confirmed.
+/// Why everything is released, if it is. Except for a restart, nothing is released once a machine was confirmed.
 fn gives_all_back<'a>(known: &Known<'a>) -> (Option<GivesBack<'a>>, Output) {
     let mut output = Output::default();
     let why = if let Some(restart) = &known.founding.restart {
@@ -189,8 +189,8 @@ fn gives_all_back<'a>(known: &Known<'a>) -> (Option<GivesBack<'a>>, Output) {
     (why, output)
 }
 
-/// Whether the control plane that the first configurations name is not the one to be: a race was lost to a selector's other
-/// choice, or the spec changed meanwhile. Claiming again is all that it takes.
+/// Whether the first configurations list another control plane than the selected one: a race changed a selector's choice, or the spec
+/// changed meanwhile. Then all machines are released and claimed again.
 fn disagrees(known: &Known<'_>) -> bool {
     let mut staying = known.selection.control_plane.staying.iter();
     staying.any(|machine| {
@@ -202,8 +202,8 @@ fn disagrees(known: &Known<'_>) -> bool {
     })
 }
 
-/// Whether claims yield to another cluster after a lost race: the younger one's do at once, the older one's when it cannot
-/// complete its control plane for long.
+/// Whether claims yield to another cluster after a lost race. Those of the younger cluster yield at once, those of the older one if it
+/// cannot complete its control plane for long.
 fn yields(known: &Known<'_>) -> (bool, Output) {
     let observed = known.observed;
     let rivals = &known.selection.control_plane.rivals;

@@ -1,4 +1,4 @@
-//! Has exactly the attempt that a configuration holds been applied to its machine?
+//! Whether NIO applied exactly the attempt that a configuration contains.
 
 use crate::api::names::{CONFIRMED_ANNOTATION, Marker, WITHDRAWN};
 
@@ -8,21 +8,21 @@ use super::observed::Member;
 pub use super::nio::Proof;
 
 impl Member<'_> {
-    /// The marker that it holds: the path of its last additional file.
+    /// The marker in the configuration: the path of its last additional file.
     #[must_use]
     pub fn marker(&self) -> Option<Marker> {
         let path = self.held.spec.files().last()?.path()?;
         Marker::from_path(path)
     }
 
-    /// Whether the held attempt is confirmed: the annotation equals the held marker.
+    /// Whether the current attempt is confirmed: the annotation equals the marker.
     #[must_use]
     pub fn is_confirmed(&self) -> bool {
         self.marker()
             .is_some_and(|marker| self.annotation(CONFIRMED_ANNOTATION) == Some(marker.as_str()))
     }
 
-    /// Whether some attempt was ever confirmed: the annotation is there, whatever its value.
+    /// Whether any attempt was ever confirmed: the annotation exists, whatever its value.
     #[must_use]
     pub fn was_confirmed(&self) -> bool {
         self.annotation(CONFIRMED_ANNOTATION).is_some()
@@ -40,7 +40,7 @@ impl Member<'_> {
         nio::of(self.nio?).proof(self)
     }
 
-    /// What NIO has against it, for a person; `None` where it has nothing.
+    /// NIO's error for the configuration, for users; `None` if there is none.
     #[must_use]
     pub fn complaint(&self) -> Option<String> {
         nio::of(self.nio?).complaint(self)

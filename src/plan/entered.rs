@@ -1,7 +1,7 @@
-//! An entry that is in hand, and the disruptive writes that it alone allows.
+//! A taken entry, and the disruptive writes that only such an entry allows.
 //!
-//! An [`Entered`] can be had only from a ledger that still stands as one's own take left it, and a [`Disruptive`] write only
-//! from an [`Entered`]: nobody writes disruptively without the slot.
+//! An [`Entered`] can be created only from a ledger that has not changed since one's own take, and a [`Disruptive`] write only from an
+//! [`Entered`]. So no disruptive write is possible without the slot.
 
 use jiff::Timestamp;
 
@@ -11,15 +11,15 @@ use crate::api::names::MachineName;
 use super::observed::views::LedgerView;
 use super::writes::{Claim, Precondition, Rewrite};
 
-/// An entry that was taken and still stands.
+/// An entry that was taken and is still valid.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Entered {
     machine: MachineName,
 }
 
 impl Entered {
-    /// The entry of a machine, where the ledger, read after everything that the decision rests on, is still the one that one's
-    /// own take made.
+    /// The entry of a machine, if the ledger is unchanged since one's own take. The ledger must be read after everything on which the
+    /// decision is based.
     #[must_use]
     pub fn new(
         machine: &MachineName,
@@ -38,13 +38,13 @@ impl Entered {
         })
     }
 
-    /// Whose entry it is.
+    /// The machine of the entry.
     #[must_use]
     pub fn machine(&self) -> &MachineName {
         &self.machine
     }
 
-    /// A write under this entry; it is always the entry's own machine that is written.
+    /// A write under this entry, which is always to the entry's own machine.
     pub(super) fn write(&self, write: EnteredWrite) -> Disruptive {
         Disruptive {
             machine: self.machine.clone(),
@@ -61,7 +61,7 @@ pub struct Disruptive {
 }
 
 impl Disruptive {
-    /// Whose it is.
+    /// The machine that is written.
     #[must_use]
     pub fn machine(&self) -> &MachineName {
         &self.machine
@@ -77,11 +77,11 @@ impl Disruptive {
 /// What is written under an entry.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EnteredWrite {
-    /// Its configuration, again.
+    /// An update of its configuration.
     Rewrite(Rewrite),
     /// Its first configuration.
     Join(Claim),
-    /// Its Node is made unschedulable, if it is not, and marked as being drained since then.
+    /// Its Node is made unschedulable, and marked as being drained.
     Drain {
         /// `metadata.name`.
         name: String,
@@ -94,7 +94,7 @@ pub enum EnteredWrite {
     },
     /// Its configuration is deleted: the machine leaves.
     Release(Precondition),
-    /// The Node of that name and uid is deleted: its machine left, or is to join again.
+    /// The Node with this name and uid is deleted: its machine has left, or will join again.
     DeleteNode {
         /// `metadata.name`.
         name: String,

@@ -1,4 +1,4 @@
-//! Who is in flight, and when what was written to a machine is done with.
+//! Which machines are in flight, and when a write to a machine is finished.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::patience::OLDER_ATTEMPT_RUNS_FOR;
 pub struct Flight {
     /// Its role.
     pub role: Role,
-    /// State of its entry, where it has one.
+    /// State of its entry, if it has one.
     pub entry: Option<EntryState>,
     /// Whether it was ever confirmed.
     pub once_confirmed: bool,
@@ -37,8 +37,8 @@ impl Observed {
                 Role::ControlPlane => founded,
                 Role::Worker => once_confirmed,
             };
-            // An entry that was lost with its ledger said so of an older attempt, too. After its hour NIO's proof may have faded
-            // for other reasons, and nobody is kept waiting for that.
+            // An older attempt may still run even if the entry for it was lost with its ledger. Once its hour is over, NIO's proof may be
+            // missing for other reasons, so the machine does not count as in flight.
             let older_runs = role == Role::ControlPlane
                 && member
                     .older_attempt(now)
@@ -66,8 +66,7 @@ impl Observed {
         flights
     }
 
-    /// Workers of a founded cluster that get their first configuration at once: those that have no entry, and of which no old Node is
-    /// left over.
+    /// Workers of a founded cluster that are claimed at once: those without an entry and without a leftover Node.
     #[must_use]
     pub fn free_to_join(
         &self,
@@ -84,8 +83,8 @@ impl Observed {
             .collect()
     }
 
-    /// Whether the Node of a machine without a configuration is no obstacle to the end of its entry. That of a worker is one where it
-    /// counts as a Node of the control plane.
+    /// Whether no Node of a machine without a configuration blocks the end of its entry. A worker's Node blocks it only if it counts as a
+    /// control plane Node.
     pub(super) fn node_is_gone(&self, entry: &Entry, asks: bool) -> bool {
         (entry.role == Role::Worker && !self.has_control_plane_node(&entry.machine))
             || self.cluster.forces(entry.machine.as_str())
@@ -95,20 +94,20 @@ impl Observed {
 }
 
 impl Member<'_> {
-    /// Whether what was written under an entry is done with: the machine is confirmed, and no older attempt can still run on it.
+    /// Whether a write under an entry is finished: the machine is confirmed, and no older attempt can still run on it.
     #[must_use]
     pub fn is_settled(&self, now: Timestamp) -> bool {
         self.is_confirmed() && !self.is_deleting() && self.older_attempt(now).is_none()
     }
 
-    /// How long an older attempt of NIO's may still run on its machine; `None`: it has ended, and NIO's proof of today says so.
+    /// How long an older attempt of NIO may still run on the machine; `None` if NIO's current proof shows that none runs.
     #[must_use]
     pub fn older_attempt(&self, now: Timestamp) -> Option<Duration> {
         let runs_for = match self.nio {
             Some(nio) => nio::of(nio).older_attempt_runs_for()?,
             None => OLDER_ATTEMPT_RUNS_FOR,
         };
-        // What a person wrote there is no time: NIO's proof alone counts then.
+        // If a user wrote something there that is not a time, only NIO's proof counts.
         let ran = self
             .rewritten()?
             .map_or(runs_for, |since| elapsed(since, now));

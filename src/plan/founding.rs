@@ -1,4 +1,4 @@
-//! Who founds the cluster, under which id, and whether it was founded already.
+//! Which machine founds the cluster, with which id, and whether it is founded already.
 
 use std::collections::BTreeSet;
 
@@ -14,17 +14,17 @@ use super::output::Output;
 use super::selection::Selection;
 use super::writes::Child;
 
-/// How far the founding is.
+/// The state of the founding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Founding {
-    /// Whether the cluster was founded; from then on no machine is told to found it.
+    /// Whether the cluster is founded. From then on no machine is configured to found it.
     pub founded: bool,
     /// Id of this founding.
     pub id: ClusterId,
     /// The machine that founds it; `None` once it is founded.
     pub bootstrap: Option<MachineName>,
-    /// No control plane configuration exists and nothing was founded: the first claim needs an id that nobody has used,
-    /// written to the ledger just before it.
+    /// No control plane configuration exists, and the cluster is not founded: the first claim needs an unused id, which is written to the
+    /// ledger just before.
     pub needs_id: bool,
     /// Why bring-up must start again; all configurations are released first.
     pub restart: Option<Restart>,
@@ -35,7 +35,7 @@ pub struct Founding {
 pub enum Restart {
     /// Only workers' configurations exist.
     ControlPlaneGone,
-    /// The control plane's configurations name several founders, or another id than the ledger.
+    /// The control plane's configurations name several founders, or an id other than the ledger's.
     FoundersDisagree,
     /// The founder leaves, or is gone.
     FounderGone(MachineName),
@@ -43,7 +43,7 @@ pub enum Restart {
     NoFounder,
 }
 
-/// What is known of the founding, or what a person has to say first.
+/// Returns the state of the founding. `Err` if the user has to decide something first.
 pub fn founding(observed: &Observed, selection: &Selection) -> Result<Founding, Output> {
     let held: Vec<Held<'_>> = observed.members().map(|it| Held::of(&it)).collect();
     let (id, ledger_founded) = match observed.ledger.ours() {
@@ -57,11 +57,11 @@ pub fn founding(observed: &Observed, selection: &Selection) -> Result<Founding, 
         observed.kubeconfig.secret,
         SecretView::Ours | SecretView::Unusable
     );
-    // A configuration without `bootstrap` was written after the founding, whatever a restored ledger says.
-    let told = held
+    // A configuration without `bootstrap` was written after the founding, even if a restored ledger does not say so.
+    let without_bootstrap = held
         .iter()
         .any(|held| held.says(|values| values.bootstrap.is_none()));
-    let founded = ledger_founded || told || stored || first_all_confirmed(&held);
+    let founded = ledger_founded || without_bootstrap || stored || first_all_confirmed(&held);
     other_founding(&held, &id, founded)?;
     let at_rest = Founding {
         founded,
@@ -108,7 +108,7 @@ pub fn founding(observed: &Observed, selection: &Selection) -> Result<Founding, 
     })
 }
 
-/// One of our configurations, with what its cluster.nix says.
+/// A configuration of this cluster, with the values of its cluster.nix.
 struct Held<'a> {
     machine: MachineName,
     role: Role,
@@ -131,8 +131,8 @@ impl<'a> Held<'a> {
     }
 }
 
-/// Whether all first control plane machines were confirmed: those that the founder's own configuration lists, whatever the
-/// spec has come to ask for since.
+/// Whether all first control plane machines were confirmed: those in the list of the founder's own configuration, whatever the spec asks
+/// for now.
 fn first_all_confirmed(held: &[Held<'_>]) -> bool {
     let founder = held.iter().find(|held| {
         held.says(|values| values.bootstrap.as_deref() == Some(held.machine.as_str()))
@@ -151,8 +151,8 @@ fn first_all_confirmed(held: &[Held<'_>]) -> bool {
         })
 }
 
-/// The id that every configuration bears, some of them confirmed, where the ledger is of another founding that came to nothing:
-/// no configuration bears its id. Another operator wrote that between our ledger and our claims; it is given up.
+/// The common id of all configurations, if one of them was confirmed and none has the ledger's id. Then the ledger belongs to an attempt
+/// that another operator began between this one's ledger and claims, and that is abandoned.
 fn alive_under(held: &[Held<'_>], ledger: &Ledger) -> Option<ClusterId> {
     let first = &held.first()?.values?.id;
     let agreed = held
@@ -162,8 +162,8 @@ fn alive_under(held: &[Held<'_>], ledger: &Ledger) -> Option<ClusterId> {
     (!ledger.founded && agreed && confirmed && *first != ledger.id).then(|| first.clone())
 }
 
-/// Stops where configurations that may carry a living cluster are of another founding than the ledger: a person has to say
-/// which of them is right. Nothing that was confirmed is ever given back for a ledger's sake.
+/// Stops if configurations that may belong to a running cluster are of another founding than the ledger. The user has to decide which is
+/// right: a confirmed configuration is never released because of the ledger.
 fn other_founding(held: &[Held<'_>], id: &ClusterId, founded: bool) -> Result<(), Output> {
     let ids: BTreeSet<&ClusterId> = held
         .iter()
@@ -184,14 +184,14 @@ fn other_founding(held: &[Held<'_>], id: &ClusterId, founded: bool) -> Result<()
     )))
 }
 
-/// A person has to say what the ledger does not.
+/// The output if the user has to restore what the ledger does not say.
 fn unreadable(message: impl Into<String>) -> Output {
     let mut output = Output::stalled(Cause::new(Reason::LedgerUnreadable, message));
     output.look_for_missing();
     output
 }
 
-/// What makes the ledger say what is known of the founding; `None` where it does, or where the first claim is to come before.
+/// The write that brings the ledger up to date with the founding; `None` if it is, or if the first claim comes first.
 #[must_use]
 pub fn ledger_write(observed: &Observed, founding: &Founding) -> Option<LedgerWrite> {
     if founding.needs_id {
@@ -202,7 +202,7 @@ pub fn ledger_write(observed: &Observed, founding: &Founding) -> Option<LedgerWr
             if founding.founded && !ledger.founded || founding.id != ledger.id =>
         {
             let mut ledger = ledger.clone();
-            // One of another founding is as good as lost.
+            // A ledger of another founding is treated like a lost one.
             ledger.slot.fencing |= founding.founded && founding.id != ledger.id;
             ledger.id = founding.id.clone();
             ledger.founded = founding.founded;
@@ -210,7 +210,7 @@ pub fn ledger_write(observed: &Observed, founding: &Founding) -> Option<LedgerWr
         }
         LedgerView::Absent => {
             let mut ledger = Ledger::new(founding.id.clone(), founding.founded);
-            // Someone may still act on the lost one: no slot is taken before every child was touched.
+            // Another operator may still act on the lost ledger, so no entry is taken before every configuration was touched.
             ledger.slot.fencing = founding.founded;
             Some(LedgerWrite::Create(ledger))
         }
@@ -218,7 +218,7 @@ pub fn ledger_write(observed: &Observed, founding: &Founding) -> Option<LedgerWr
     }
 }
 
-/// The id that nobody has used, written just before the first claim.
+/// The ledger with an unused id, written just before the first claim.
 #[must_use]
 pub fn first_ledger(observed: &Observed, founding: &Founding) -> LedgerWrite {
     let ledger = Ledger::new(founding.id.clone(), false);
@@ -228,14 +228,14 @@ pub fn first_ledger(observed: &Observed, founding: &Founding) -> LedgerWrite {
     }
 }
 
-/// A former cluster's ledger, or one deleted by a person, is let go; it is made again in the next pass.
+/// Removes NICO's finalizer from the ledger of a former cluster, or from one that a user deletes. The next pass creates a new one.
 pub fn drop_leftover(observed: &Observed) -> Output {
     let leftover = matches!(observed.ledger, LedgerView::Leftover);
     let drop = || Action::Child(ChildWrite::Delete(Child::Ledger));
     leftover.then(drop).into_iter().collect()
 }
 
-/// What a lost ledger said, from the configurations that exist: once confirmed ones first.
+/// Restores id and founding of a lost ledger from the configurations. Those that were ever confirmed come first.
 fn remembered(observed: &Observed, held: &[Held<'_>]) -> Result<(ClusterId, bool), Output> {
     if held.is_empty() {
         return Ok((observed.fresh_id.clone(), false));

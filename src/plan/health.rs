@@ -1,4 +1,4 @@
-//! How each member is, and the numbers that come of it.
+//! The health of each member, and the resulting numbers of the control plane.
 
 use std::collections::BTreeSet;
 
@@ -9,14 +9,14 @@ use crate::api::status::Role;
 use super::observed::{Answer, Member, NodeView, Observed};
 use super::quorum;
 
-/// How a member is.
+/// The health of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Health {
-    /// It does not do its part.
+    /// It does not work.
     Sick,
-    /// Nothing can be learned.
+    /// Its health is unknown.
     Unknown,
-    /// It does its part.
+    /// It works.
     Healthy,
 }
 
@@ -27,7 +27,7 @@ pub struct Numbers {
     pub n: usize,
     /// Those that are healthy.
     pub healthy: usize,
-    /// Those of which nothing can be learned.
+    /// Those whose health is unknown.
     pub unknown: usize,
 }
 
@@ -38,8 +38,8 @@ impl Numbers {
         quorum::can_be_kept(self.n) && self.healthy < quorum::quorum(self.n)
     }
 
-    /// Whether fewer than a quorum can be healthy, even if all those were of which nothing can be learned: else the cluster may
-    /// well be alive, and nothing is touched.
+    /// Whether fewer than a quorum can be healthy, even if all unknown ones are. Otherwise the cluster may be running, and nothing is
+    /// changed.
     #[must_use]
     pub fn quorum_is_lost(&self) -> bool {
         quorum::can_be_kept(self.n) && self.healthy + self.unknown < quorum::quorum(self.n)
@@ -47,7 +47,7 @@ impl Numbers {
 }
 
 impl Observed {
-    /// Whether the cluster's own word counts: where the spec says so and the cluster lives.
+    /// Whether health is determined by the cluster's own API: if the spec says so and the cluster is founded.
     #[must_use]
     pub fn asks(&self, founded: bool) -> bool {
         founded
@@ -57,7 +57,7 @@ impl Observed {
                 .is_ok_and(|spec| spec.rollout.node_checks)
     }
 
-    /// How a member is: the first that fits. `asks`: whether what the cluster's own API says counts.
+    /// The health of a member. `asks`: whether it is determined by the cluster's own API.
     #[must_use]
     pub fn health(&self, member: &Member<'_>, asks: bool) -> Health {
         if member.is_deleting() || !member.is_confirmed() {
@@ -85,17 +85,17 @@ impl Observed {
             Some(Answer::Ready) => match node {
                 Some(node) if node.ready => Health::Healthy,
                 Some(_) => Health::Sick,
-                // An API server that is ready, and a Node that cannot be told: it may be well.
+                // The API server is ready, but the Node cannot be identified: the member may be healthy.
                 None => Health::Unknown,
             },
             Some(Answer::Refuses) => Health::Unknown,
-            // Others speak, and this one does not.
+            // Other members answer, but this one does not.
             Some(Answer::Unreachable) | None if self.workload.nodes().is_none() => Health::Unknown,
             Some(Answer::NotReady | Answer::Unreachable) | None => Health::Sick,
         }
     }
 
-    /// How a member of a control plane without Nodes is. As Nodes were listed, others speak where it does not.
+    /// The health of a member of a control plane without Nodes. Since Nodes were listed, another member answers if this one does not.
     fn health_by_readyz(&self, machine: &MachineName) -> Health {
         if self.why_unknown(machine).is_some() {
             return Health::Unknown;
@@ -107,7 +107,7 @@ impl Observed {
         }
     }
 
-    /// Why nothing can be learned of a member by its API server alone, for a person.
+    /// Why the API server alone does not show the health of a member, for users.
     #[must_use]
     pub fn why_unknown(&self, machine: &MachineName) -> Option<&str> {
         let address = self.machine(machine).and_then(Machine::canonical_address);
@@ -117,22 +117,22 @@ impl Observed {
         self.workload.untrusted(machine)
     }
 
-    /// Whether the API server alone tells how a member is: that of a control plane without Nodes. Its `/readyz` reads from etcd through
-    /// this member, and etcd answers only with a quorum. So this is safe also where somebody deleted the Nodes, or the kubelets are dead.
+    /// Whether a member is judged only by its API server, as in a control plane without Nodes. `/readyz` reads from etcd through this
+    /// member, and etcd answers only with a quorum. So this is safe even if the Nodes were deleted, or the kubelets are dead.
     #[must_use]
     pub fn is_judged_by_readyz(&self, member: &Member<'_>) -> bool {
         self.has_no_control_plane_node() && member.role() == Role::ControlPlane
     }
 
-    /// Whether the control plane runs no kubelets (k0s controllers, k3s with `--disable-agent`), as far as the Nodes tell: one Node of it
-    /// is enough to go by Nodes.
+    /// Whether the control plane runs no kubelets (k0s controllers, k3s with `--disable-agent`) according to the Nodes. With one control
+    /// plane Node, all members are judged by their Nodes.
     #[must_use]
     pub fn has_no_control_plane_node(&self) -> bool {
         self.control_plane_has_no_nodes && self.workload.nodes().is_some()
     }
 
-    /// Whether Nodes were listed, none is a control plane member's, and none bears the control plane's label: that may be a member's
-    /// under another name and address.
+    /// Whether Nodes were listed, and none of them is a control plane member's or has the control plane's label. A Node with that label may
+    /// be a member's with another name and address.
     pub(super) fn finds_no_control_plane_node(&self) -> bool {
         self.workload.nodes().is_some_and(|nodes| {
             let mut members = self.control_plane();
@@ -141,8 +141,7 @@ impl Observed {
         })
     }
 
-    /// The control plane in numbers, without the machines that a person vouches to be off. A Node of the control plane that
-    /// belongs to no configuration counts as sick.
+    /// The numbers of the control plane, without force-released machines. A control plane Node without a configuration counts as sick.
     #[must_use]
     pub fn numbers(&self, asks: bool, force_released: &BTreeSet<MachineName>) -> Numbers {
         let mut numbers = Numbers::default();
@@ -170,7 +169,7 @@ impl Observed {
         numbers
     }
 
-    /// Nodes of the control plane that belong to none of its configurations.
+    /// Control plane Nodes without a configuration.
     pub fn unmatched_nodes(&self) -> impl Iterator<Item = &NodeView> {
         let nodes = self
             .workload
@@ -180,7 +179,7 @@ impl Observed {
         let of_members = self
             .control_plane()
             .flat_map(|member| self.nodes_of(&member.name));
-        // Of the Nodes of a machine that left, the one that goes next counts.
+        // Of the Nodes of a machine that left, only the one that is deleted next counts.
         let left = self.entries().iter().map(|entry| &entry.machine);
         let left = left.filter(|machine| self.member(machine).is_none());
         let others = left.flat_map(|machine| self.nodes_of(machine).into_iter().skip(1));
@@ -191,14 +190,14 @@ impl Observed {
         nodes.filter(move |node| node.control_plane && !of_members.contains(node.name.as_str()))
     }
 
-    /// Whether a Node of a machine bears the label of the control plane.
+    /// Whether a Node of a machine has the control plane's label.
     #[must_use]
     pub fn has_control_plane_node(&self, machine: &MachineName) -> bool {
         let nodes = self.nodes_of(machine);
         nodes.iter().any(|node| node.control_plane)
     }
 
-    /// The Node of a machine by which it is judged: see [`Self::nodes_of`].
+    /// The Node that determines a machine's health: the first of [`Self::nodes_of`].
     #[must_use]
     pub fn node(&self, machine: &MachineName) -> Option<&NodeView> {
         let named = self.workload.nodes()?.named(machine.as_str());
@@ -208,9 +207,9 @@ impl Observed {
         self.nodes_of(machine).into_iter().next()
     }
 
-    /// The Nodes of a machine, as far as Nodes could be listed: by name, and by its address. A machine that was renamed has two: the
-    /// first of these is the one that is Ready, else the one of its name. It is not told by an address that another member has, too,
-    /// nor where the Node bears another member's name.
+    /// The Nodes of a machine by its name and its address, if Nodes could be listed. A machine that was renamed has two: the Ready one
+    /// comes first, else the one with its name. An address does not count if another member has it too, or if the Node has another member's
+    /// name.
     #[must_use]
     pub fn nodes_of(&self, machine: &MachineName) -> Vec<&NodeView> {
         let Some(nodes) = self.workload.nodes() else {

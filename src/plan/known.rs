@@ -1,4 +1,4 @@
-//! What is known once everything was judged: the steps that change a cluster stand on it.
+//! The results of the first planning steps, on which those that change a cluster are based.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,24 +14,24 @@ use super::observed::Observed;
 use super::pin::Pin;
 use super::selection::Selection;
 
-/// What is known of a cluster that may be changed.
+/// The results of the first planning steps.
 #[derive(Clone, Copy, Debug)]
 pub struct Known<'a> {
-    /// What was read.
+    /// The observed state.
     pub observed: &'a Observed,
-    /// When.
+    /// The time of the plan.
     pub now: Timestamp,
-    /// How long a request of one's own may still land.
+    /// How long a sent request may take to land.
     pub late_requests: Duration,
-    /// How far the founding is.
+    /// The state of the founding.
     pub founding: &'a Founding,
     /// Which commit is pinned.
     pub pin: &'a Pin,
-    /// Which machines the roles have and want.
+    /// Which machines stay, leave and join.
     pub selection: &'a Selection,
-    /// What each member should hold, and each machine that is claimed in this pass.
+    /// The target of each member, and of each machine that is claimed in this pass.
     pub targets: &'a BTreeMap<MachineName, Target>,
-    /// Members that hold something else, with what differs.
+    /// Members that differ from their targets, with the differences.
     pub outdated: &'a BTreeMap<MachineName, Vec<Difference>>,
     /// Members that were not confirmed in time.
     pub overdue: &'a BTreeSet<MachineName>,
@@ -40,7 +40,7 @@ pub struct Known<'a> {
 }
 
 impl Known<'_> {
-    /// Whether the cluster's own word counts.
+    /// Whether health is determined by the cluster's own API.
     #[must_use]
     pub fn asks(&self) -> bool {
         self.observed.asks(self.founding.founded)

@@ -1,4 +1,4 @@
-//! Quiet writes that keep what was seen and put back what was taken off by hand: they disrupt nothing.
+//! Quiet writes: they note NIO's proof, and restore metadata that was removed by hand. They disrupt nothing.
 
 use std::collections::BTreeSet;
 
@@ -12,8 +12,8 @@ use super::nio;
 use super::observed::Observed;
 use super::output::Output;
 
-/// Keeps NIO's proof where it is seen, and gives it up where NIO proves another attempt. What is given back in this plan
-/// is not marked: the mark would change the version that giving back insists on.
+/// Notes NIO's proof, and withdraws it if NIO proves another attempt. Configurations that this plan releases are left out: the note would
+/// change the version that their deletion has as its precondition.
 pub fn confirm(observed: &Observed, given_back: &BTreeSet<String>) -> Output {
     let ours_alone = observed.members().filter(|member| {
         member.controlled
@@ -29,17 +29,17 @@ pub fn confirm(observed: &Observed, given_back: &BTreeSet<String>) -> Output {
         .collect()
 }
 
-/// Changes what NIO does not apply in the specs of members that nothing else of this plan writes.
+/// Updates spec fields that NIO does not apply to machines, in configurations that this plan does not write otherwise.
 pub fn settle(known: &Known<'_>, common: &Common, paused: bool, others: &[&Output]) -> Output {
     let mut output = Output::default();
     let observed = known.observed;
     let actions = others.iter().flat_map(|other| &other.actions);
     let written: BTreeSet<&str> = actions.flat_map(written_by).collect();
-    let ours_alone = observed.members().filter(|it| {
-        it.controlled
-            && !it.is_deleting()
-            && observed.contested_by(&it.name).is_none()
-            && !written.contains(it.name.as_str())
+    let ours_alone = observed.members().filter(|member| {
+        member.controlled
+            && !member.is_deleting()
+            && observed.contested_by(&member.name).is_none()
+            && !written.contains(member.name.as_str())
     });
     for member in ours_alone {
         let wanted = common.wanted(paused);
@@ -54,7 +54,7 @@ pub fn settle(known: &Known<'_>, common: &Common, paused: bool, others: &[&Outpu
     output
 }
 
-/// The configurations whose versions an action rests on.
+/// The configurations whose versions an action has as preconditions.
 fn written_by(action: &Action) -> Vec<&str> {
     match action {
         Action::Configuration(
@@ -71,11 +71,11 @@ fn written_by(action: &Action) -> Vec<&str> {
     }
 }
 
-/// Takes back what lost its owner or its labels by hand.
+/// Restores owner and labels of configurations from which they were removed by hand.
 pub fn take_back(observed: &Observed) -> Output {
     let ours_alone = observed
         .members()
-        .filter(|it| !it.is_deleting() && observed.contested_by(&it.name).is_none());
+        .filter(|member| !member.is_deleting() && observed.contested_by(&member.name).is_none());
     ours_alone
         .filter_map(|member| {
             let metadata = desired::lost_metadata(&observed.cluster, &member)?;
@@ -84,7 +84,7 @@ pub fn take_back(observed: &Observed) -> Output {
         .collect()
 }
 
-/// Puts NICO's finalizer back on children from which somebody took it.
+/// Restores NICO's finalizer on children from which it was removed.
 pub fn hold(observed: &Observed) -> Output {
     let children = observed.unheld.iter();
     children

@@ -1,4 +1,4 @@
-//! What one step plans. Steps return it; `plan` alone puts the outputs of all steps together, in the order of execution.
+//! The output of one planning step. Only `plan` puts the outputs of all steps together, in the order of execution.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,22 +12,22 @@ use super::action::{Action, Plan, Wait};
 use super::observed::Observed;
 use super::patience::{Clock, MISSING_LOOKED_FOR_AFTER};
 
-/// What one step plans.
+/// The output of one planning step.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[must_use = "what a step plans belongs into the plan"]
 pub struct Output {
-    /// What is to be done, in this order.
+    /// The actions, in this order.
     pub actions: Vec<Action>,
-    /// What is missing.
+    /// What the cluster waits for.
     pub waits: Vec<Wait>,
-    /// Clocks of patience that run.
+    /// Patience clocks that run.
     pub clocks: BTreeSet<Clock>,
-    /// When to look again though nothing happened.
+    /// When to plan again if no event triggers a pass.
     pub look_again: Option<Duration>,
 }
 
 impl Output {
-    /// All outputs in one, in this order.
+    /// Concatenates outputs in this order.
     pub fn concat(outputs: impl IntoIterator<Item = Self>) -> Self {
         let mut all = Self::default();
         for output in outputs {
@@ -39,14 +39,14 @@ impl Output {
         all
     }
 
-    /// Nothing but a wait for a person.
+    /// An output that only waits for the user.
     pub fn stalled(cause: Cause) -> Self {
         let mut output = Self::default();
         output.wait_because(ConditionType::Stalled, cause);
         output
     }
 
-    /// The plan of a pass that did this and knows no more.
+    /// A plan with only this output.
     #[must_use]
     pub fn into_plan(self) -> Plan {
         Plan {
@@ -58,7 +58,7 @@ impl Output {
         }
     }
 
-    /// Does something, after what is done already.
+    /// Adds an action after the others.
     pub fn act(&mut self, action: Action) {
         self.actions.push(action);
     }
@@ -86,12 +86,12 @@ impl Output {
         });
     }
 
-    /// Looks again within `delay`, or sooner where something else asks for it.
+    /// Plans again within `delay`, or sooner if requested otherwise.
     pub fn look_again_in(&mut self, delay: Duration) {
         self.look_again_at(Some(delay));
     }
 
-    /// Looks again soon: what is missing comes without an event.
+    /// Plans again soon: missing objects arrive without an event.
     pub fn look_for_missing(&mut self) {
         self.look_again_in(MISSING_LOOKED_FOR_AFTER);
     }
@@ -100,14 +100,14 @@ impl Output {
         self.look_again = [self.look_again, delay].into_iter().flatten().min();
     }
 
-    /// Keeps a clock running; how long it has run.
+    /// Keeps a clock running; returns how long it has run.
     pub fn keep(&mut self, observed: &Observed, clock: Clock, now: Timestamp) -> Duration {
         let run = observed.elapsed(&clock, now);
         self.clocks.insert(clock);
         run
     }
 
-    /// Keeps a clock running; whether it has run for so long. Where it has not, looks again when it will have.
+    /// Keeps a clock running; returns whether it has run for this long. If not, plans again at that time.
     pub fn has_run(
         &mut self,
         observed: &Observed,

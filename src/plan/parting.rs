@@ -1,24 +1,25 @@
-//! What becomes of an object that bears a child's name and is to go, judged by what was read just before.
+//! What to do with an object that has a child's name and has to go, based on a read just before.
 
 use super::facts::ObjectFacts;
 use super::observed::ClusterView;
 
-/// What may be done to it.
+/// What may be done to the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parting {
-    /// Nothing: it is somebody else's, as a Secret that was adopted is.
+    /// Nothing: it does not belong to NICO, like an adopted Secret.
     Untouched,
-    /// NICO's finalizer goes. It is being deleted already, or nobody's since its cluster was deleted with `--cascade=orphan`.
+    /// NICO's finalizer is removed. The object is being deleted already, or was orphaned when its cluster was deleted with
+    /// `--cascade=orphan`.
     Freed,
-    /// NICO's finalizer goes, and then the object.
+    /// NICO's finalizer is removed, then the object is deleted.
     Deleted,
 }
 
-/// What may be done to an object for the sake of a cluster.
+/// What may be done to an object of a cluster.
 #[must_use]
 pub fn parting(object: &ObjectFacts, cluster: &ClusterView) -> Parting {
     let ours = object.is_controlled_by(&cluster.uid);
-    // Left by a former cluster of this name: only NICO's finalizer still holds it.
+    // Left over from a former cluster with this name: only NICO's finalizer keeps it.
     let left_over = object.deleting && !cluster.deleting;
     let orphaned = cluster.deleting && object.controller.is_none();
     match ours {

@@ -1,30 +1,30 @@
 //! The arithmetic of quorum (etcd FAQ, "What is failure tolerance?").
 
-/// How many members of `n` must be well, so that the control plane can decide: more than half.
+/// The number of members of `n` that must be healthy for a quorum: more than half.
 #[must_use]
 pub fn quorum(n: usize) -> usize {
     n / 2 + 1
 }
 
-/// Whether a control plane of `n` can keep its quorum while one of its machines is changed; of one or two it cannot.
+/// Whether a control plane of `n` can keep its quorum while one of its machines is changed. With one or two members it cannot.
 #[must_use]
 pub fn can_be_kept(n: usize) -> bool {
     n > 2
 }
 
-/// Whether a healthy machine of `n` may be taken away for a while: the others alone must be a quorum.
+/// Whether a healthy machine of `n` may be unavailable for a while: the others must still have a quorum.
 #[must_use]
 pub fn bears_loss_of_healthy(n: usize, healthy: usize) -> bool {
     healthy.saturating_sub(1) >= quorum(n)
 }
 
-/// Whether a sick machine of `n` may be changed: the healthy ones must be a quorum without it.
+/// Whether a sick machine of `n` may be changed: the healthy ones must have a quorum without it.
 #[must_use]
 pub fn bears_change_of_sick(n: usize, healthy: usize) -> bool {
     healthy >= quorum(n)
 }
 
-/// Whether one more machine may join `n`: the healthy ones must be a quorum of all of them, before the newcomer counts.
+/// Whether another machine may join `n`: the currently healthy ones must be a quorum of `n + 1`.
 #[must_use]
 pub fn bears_newcomer(n: usize, healthy: usize) -> bool {
     healthy >= quorum(n + 1)
@@ -36,7 +36,8 @@ mod tests {
 
     #[test]
     fn the_numbers_of_every_size() {
-        // n, quorum, the healthy ones without which: no healthy one is changed, no sick one, nobody joins.
+        // n, its quorum, and the fewest healthy machines with which a healthy one may be changed, a sick one may be changed, and another
+        // may join.
         for (n, majority, healthy, sick, join) in [
             (1, 1, 2, 1, 2),
             (2, 2, 3, 2, 2),

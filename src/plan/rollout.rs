@@ -1,6 +1,5 @@
-//! A living cluster is changed: who is next, and what it waits for. At most one step a plan, of one control plane
-//! machine or of several workers; whether it is taken is decided again under the entries, from reads made after they were
-//! taken.
+//! Changes of a founded cluster: which machine is next, and what it waits for. A plan contains at most one step, of one control plane
+//! machine or of several workers. After the entries were taken, the step is decided again from new reads.
 
 mod blocker;
 mod preflight;
@@ -28,23 +27,22 @@ use super::writes::Precondition;
 use blocker::Blocker;
 use preflight::{Preflight, Step, Verdict};
 
-/// What is changed, as far as others need it.
+/// The changes of this plan that later steps need to know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// The plan rests on what the cluster says of itself.
+    /// Whether the plan depends on a probe of the cluster.
     pub needs_probe: bool,
     /// The machines whose entries are taken.
     pub next: Vec<MachineName>,
 }
 
-/// The next change of a living cluster, and of configurations that were never confirmed. `ledger_first`: the ledger is written
-/// before.
+/// The next change of a founded cluster, and of configurations that were never confirmed. `ledger_first`: the ledger is written before.
 pub fn changes(known: &Known<'_>, claims: &Claims, ledger_first: bool) -> (Changes, Output) {
     let founding = known.founding;
     let LedgerView::Ours(version, ledger) = &known.observed.ledger else {
         return Default::default();
     };
-    // The ledger says first whether the cluster was founded, so that everyone plans by the same rules.
+    // The ledger must say first whether the cluster is founded, so that all operators plan by the same rules.
     let agreed = ledger.founded == founding.founded;
     if founding.needs_id || founding.restart.is_some() || claims.lost || !agreed {
         return Default::default();
@@ -52,7 +50,7 @@ pub fn changes(known: &Known<'_>, claims: &Claims, ledger_first: bool) -> (Chang
     let pending = is_pending(known, ledger);
     let needs_probe = pending && known.asks();
     let (next, step) = if ledger.slot.fencing {
-        // Workers join meanwhile: what is fenced are writes to what lives.
+        // Workers join meanwhile: only writes to existing machines are fenced.
         (Vec::new(), slot::fence(known))
     } else if pending {
         next_step(known, version, ledger, claims.any || ledger_first)
@@ -66,7 +64,7 @@ pub fn changes(known: &Known<'_>, claims: &Claims, ledger_first: bool) -> (Chang
     (changes, Output::concat([first, asked, step]))
 }
 
-/// Whether there is anything to change.
+/// Whether anything has to be changed.
 fn is_pending(known: &Known<'_>, ledger: &Ledger) -> bool {
     let come_and_go = Role::ALL.iter().any(|role| {
         let pick = known.selection.of(*role);
@@ -80,8 +78,8 @@ fn is_pending(known: &Known<'_>, ledger: &Ledger) -> bool {
         || nodes.any(|node| node.draining_since.is_some())
 }
 
-/// Asks the cluster where a change waits for its word; now and then also while nothing does, since the mark of a drain can land
-/// after the entry that it was decided under has ended, and nothing else would show it.
+/// Probes the cluster if a change depends on it. It also probes from time to time otherwise: the mark of a drain can land after its entry
+/// has ended, and only a probe shows it.
 fn ask(known: &Known<'_>, needs_probe: bool, moves: bool) -> Output {
     let observed = known.observed;
     let mut output = Output::default();
@@ -99,7 +97,7 @@ fn ask(known: &Known<'_>, needs_probe: bool, moves: bool) -> Output {
     output
 }
 
-/// The one step that is taken now, and the machines whose entries are taken.
+/// The step of this plan, and the machines whose entries are taken.
 fn next_step(
     known: &Known<'_>,
     version: &Precondition,
@@ -110,7 +108,7 @@ fn next_step(
     if !known.observed.entered.is_empty() {
         let entered = known.observed.entered.iter();
         let writes = entered.filter_map(|entered| match preflight.decide(entered.machine()) {
-            // A control plane machine is not written under a worker's entry, which ends without a wait for late requests.
+            // A control plane machine is not written under a worker entry: such an entry ends without a wait for late requests.
             Verdict::Go(step) if preflight.entry_suffices(entered.machine()) => {
                 let write = entered_write(&preflight, step, entered.machine())?;
                 Some(Action::Disrupt(Box::new(entered.write(write))))
@@ -157,8 +155,9 @@ fn next_step(
     (next, Output::concat([patience, evicted, ended, told, take]))
 }
 
-/// The machines that may be changed now: the first, and all workers that may beside it. Each is judged as if those before it had
-/// their entries already, so that nothing else is found under these. Notes what keeps those before the first from it.
+/// The machines that may be changed now: the first allowed one, and all workers that are allowed together with it. Each is evaluated as if
+/// those before it had their entries already, so that the result is the same after the take. Notes what blocks the machines before the
+/// first.
 fn choose(
     preflight: &mut Preflight<'_>,
     blocked: &mut Vec<(MachineName, Blocker)>,
@@ -170,7 +169,7 @@ fn choose(
                 preflight.enter(&machine);
                 chosen.push(machine);
             }
-            // One that has an entry and is not next waits for the end of its entry.
+            // A machine with an entry whose turn it is not waits for the end of its entry.
             Verdict::Stop(Blocker::NotItsTurn { .. }) if preflight.has_entry(&machine) => {}
             Verdict::Hold(blocker) | Verdict::Stop(blocker) if chosen.is_empty() => {
                 blocked.push((machine, blocker));
@@ -181,7 +180,7 @@ fn choose(
     chosen
 }
 
-/// What is written for a step.
+/// The write for a step.
 fn entered_write(
     preflight: &Preflight<'_>,
     step: Step,
@@ -224,7 +223,7 @@ fn entered_write(
     }
 }
 
-/// Goes on with the evictions from the Nodes that are being drained, whatever else is done.
+/// Continues the evictions from Nodes that are being drained, whatever else is planned.
 fn evict(preflight: &Preflight<'_>) -> Output {
     let entries = preflight.known.observed.entries().iter();
     entries
@@ -237,7 +236,7 @@ fn evict(preflight: &Preflight<'_>) -> Output {
         .collect()
 }
 
-/// Undoes the drain of machines that stay after all.
+/// Undoes the drains of machines that stay after all.
 fn undrain(preflight: &Preflight<'_>) -> Vec<Action> {
     let Known {
         observed,
@@ -263,16 +262,16 @@ fn undrain(preflight: &Preflight<'_>) -> Vec<Action> {
     stay.flat_map(nodes_of).collect()
 }
 
-/// How far the entries are that are done with.
+/// The entries whose work is finished.
 struct Ended {
-    /// Some are being ended.
+    /// Whether some are ended by this plan.
     ends: bool,
-    /// Who keeps an entry, and why.
+    /// The machines that keep an entry, and why.
     blocked: Vec<(MachineName, Blocker)>,
     output: Output,
 }
 
-/// Ends the entries that are done with. An entry under which something can be written now, or whose machine is in flight, stays.
+/// Ends the entries whose work is finished. An entry stays if something can be written under it now, or if its machine is in flight.
 fn end_entries(preflight: &Preflight<'_>) -> Ended {
     let known = preflight.known;
     let observed = known.observed;
@@ -288,7 +287,7 @@ fn end_entries(preflight: &Preflight<'_>) -> Ended {
         if held.as_ref().is_some_and(|it| !it.is_settled(known.now)) {
             continue;
         }
-        // Whether its Node bears marks of a drain cannot be told.
+        // It is unknown whether its Node has marks of a drain.
         let marks_unknown = preflight.asks
             && observed.workload.nodes().is_none()
             && held.is_some()
@@ -308,7 +307,7 @@ fn end_entries(preflight: &Preflight<'_>) -> Ended {
             None => done.push(entry),
         }
     }
-    // One that only waits holds up nothing that may go on beside it.
+    // An entry that only waits does not block other steps.
     let (ends, output) = slot::end(known, &done);
     pauses.push(output);
     Ended {
@@ -318,8 +317,8 @@ fn end_entries(preflight: &Preflight<'_>) -> Ended {
     }
 }
 
-/// Configurations that were never confirmed, of workers or of a cluster that was not founded, are written again without the
-/// slot: nothing that lives is disrupted.
+/// Updates configurations that were never confirmed, of workers or of a cluster that is not founded, without the slot: this disrupts
+/// nothing that runs.
 fn rewrite_first_ones(known: &Known<'_>, given_back: &BTreeSet<String>) -> Output {
     let observed = known.observed;
     let rewrites = known.outdated.iter().filter_map(|(machine, differences)| {

@@ -1,4 +1,4 @@
-//! Which machines each role has, takes and gives up, and why there are too few.
+//! Which machines stay, join and leave in each role, and why there are too few.
 
 mod obstacle;
 mod pick;
@@ -23,7 +23,7 @@ use obstacle::{
     released,
 };
 
-/// The roles whose selector asks for more machines than are members and known candidates: for these the shell looks up candidates.
+/// The roles whose selector asks for more machines than there are members and known candidates. For these the shell looks up candidates.
 #[must_use]
 pub fn short_roles(observed: &Observed, spec: &ValidSpec) -> Vec<Role> {
     let selection = select(observed, spec);
@@ -33,7 +33,7 @@ pub fn short_roles(observed: &Observed, spec: &ValidSpec) -> Vec<Role> {
         .collect()
 }
 
-/// Whether the selector of a role asks for more machines than its members.
+/// Whether the selector of a role asks for more machines than it has members.
 #[must_use]
 pub fn is_short(observed: &Observed, spec: &ValidSpec, selection: &Selection, role: Role) -> bool {
     let pick = selection.of(role);
@@ -41,7 +41,7 @@ pub fn is_short(observed: &Observed, spec: &ValidSpec, selection: &Selection, ro
         && pick.staying.len() < pick.total + to_be_replaced(observed, pick)
 }
 
-/// What the spec asks of a role.
+/// The part of the spec for a role.
 #[must_use]
 pub fn pool(spec: &ValidSpec, role: Role) -> &Pool {
     match role {
@@ -50,7 +50,7 @@ pub fn pool(spec: &ValidSpec, role: Role) -> &Pool {
     }
 }
 
-/// Chooses, and leaves out those whose SSH keys cannot be given to them.
+/// Selects machines, and leaves out those without a usable SSH key.
 #[must_use]
 pub fn choose(observed: &Observed, spec: &ValidSpec) -> Selection {
     let mut selection = select(observed, spec);
@@ -60,13 +60,13 @@ pub fn choose(observed: &Observed, spec: &ValidSpec) -> Selection {
     selection
 }
 
-/// Chooses: members stay, then explicit lists, then the control plane's selector, then the workers'.
+/// Selects machines: members stay, then come explicit lists, then the control plane's selector, then the workers' selector.
 #[must_use]
 pub fn select(observed: &Observed, spec: &ValidSpec) -> Selection {
     select_ahead(observed, spec, 0)
 }
 
-/// The same, with so many more for each selector as would follow.
+/// The same, with this many more machines for each selector: those that would be chosen next.
 #[must_use]
 pub fn select_ahead(observed: &Observed, spec: &ValidSpec, ahead: usize) -> Selection {
     let mut members: BTreeMap<Role, BTreeSet<MachineName>> = BTreeMap::new();
@@ -145,26 +145,27 @@ fn keep(
             .collect(),
         Pool::Selected { count, .. } => {
             let unfounded = observed.ledger.ours().is_some_and(|ledger| !ledger.founded);
-            // Those annotated `release` leave first, then unhealthy ones, then the last by name.
+            // Machines annotated `release` leave first, then unhealthy ones, then the last by name.
             let confirmed = |machine: &MachineName| {
                 let member = observed.member(machine);
                 member.is_some_and(|member| member.is_confirmed())
             };
-            // One that is being changed is no worse for it.
+            // A machine that is being changed does not count as unhealthy for that.
             let well = |machine: &MachineName| {
                 let member = observed.member(machine);
                 member.is_some_and(|it| it.is_discoverable() && it.was_confirmed())
             };
-            // One that is to be replaced and is off leaves first: a control plane of three with a dead member takes in no other.
+            // A machine that has to be replaced and is off leaves before its replacement joins: a control plane of three with a dead member
+            // cannot take another one.
             let is_off = |machine: &MachineName| observed.cluster.forces(machine.as_str());
             candidates.retain(|machine| !(released(observed, machine) && is_off(machine)));
-            // Who is on its way out stays so, whatever a probe says of another.
+            // A machine that already leaves continues to leave, even if another one becomes unhealthy.
             let drains = |machine: &MachineName| {
                 let nodes = observed.nodes_of(machine);
                 nodes.iter().any(|node| node.draining_since.is_some())
             };
             candidates.sort_by_cached_key(|machine| {
-                // Before the founding all goes back with the founder: it stays longest.
+                // Before the founding, all machines are released together with the founder, so it leaves last.
                 (
                     !(unfounded && founds(observed, machine)),
                     released(observed, machine),
@@ -174,7 +175,7 @@ fn keep(
                 )
             });
             let others = candidates.split_off(candidates.len().min(*count));
-            // One that is to be replaced stays until the others have taken its place.
+            // A machine that has to be replaced stays until the others are confirmed.
             let replaced = candidates.iter().all(confirmed);
             let waits = |machine: &MachineName| !replaced && released(observed, machine);
             candidates.extend(others.into_iter().filter(waits));
@@ -190,7 +191,7 @@ fn keep(
     }
 }
 
-/// Takes free machines that a selector matches, in name order, up to the count.
+/// Chooses free machines that a selector matches, by name, up to the count.
 fn fill(
     observed: &Observed,
     spec: &ValidSpec,
@@ -227,12 +228,12 @@ fn fill(
                 malformed.push(obstacle);
             }
             Some(_) => unreachable += 1,
-            // A hint only, but where there is a choice it is heeded.
+            // `hasConfiguration` is only a hint, but other machines are preferred.
             None if configured(machine) => {
                 in_use.insert(name.clone(), configured_obstacle(name));
             }
             None => match key_obstacle(observed, name).filter(|_| spec.inject_ssh_key) {
-                // One whose key was not looked at yet is chosen, and looked at.
+                // A machine whose key was not read yet is chosen, so that it is read.
                 Some(obstacle) if obstacle.kind == ObstacleKind::UnusableKey => {
                     keyless.push(obstacle);
                 }
@@ -273,7 +274,7 @@ fn fill(
         });
         let rivals = in_use.values().filter_map(Obstacle::rival);
         pick.rivals.extend(rivals.cloned());
-        // A few examples tell a person enough; what a person can mend comes first.
+        // A few examples are enough. Those that the user can fix come first.
         let mendable = keyless
             .into_iter()
             .take(5)
@@ -284,7 +285,7 @@ fn fill(
     }
 }
 
-/// How many members of a living cluster are annotated `release`: each stays until another has taken its place.
+/// How many members of a founded cluster are annotated `release`. Each stays until another machine has replaced it.
 fn to_be_replaced(observed: &Observed, pick: &Pick) -> usize {
     let founded = observed.is_founded();
     let staying = pick.staying.iter();
@@ -294,13 +295,13 @@ fn to_be_replaced(observed: &Observed, pick: &Pick) -> usize {
         .saturating_sub(pick.staying.len().saturating_sub(pick.total))
 }
 
-/// Whether a machine is told to found the cluster.
+/// Whether a machine's configuration makes it the founder.
 fn founds(observed: &Observed, machine: &MachineName) -> bool {
     let values = observed.member(machine).and_then(|member| member.values());
     values.is_some_and(|values| values.bootstrap.as_deref() == Some(machine.as_str()))
 }
 
-/// Machines whose SSH key cannot be given to them do not join; a worker's does not hold up the others.
+/// Leaves out joining machines without a usable SSH key.
 fn leave_out_keyless(observed: &Observed, selection: &mut Selection) {
     for pick in [&mut selection.control_plane, &mut selection.workers] {
         let keyless: Vec<(MachineName, Obstacle)> = pick
@@ -310,7 +311,7 @@ fn leave_out_keyless(observed: &Observed, selection: &mut Selection) {
             .collect();
         for (machine, obstacle) in keyless {
             pick.joining.remove(&machine);
-            // What hinders one machine that could be had comes before what others lack.
+            // This obstacle of a machine that is otherwise free comes first.
             pick.obstacles.insert(0, obstacle);
         }
     }
@@ -325,7 +326,7 @@ pub fn mismatched(observed: &Observed, role: Role, machine: &MachineName) -> boo
     matches!(pool(spec, role), Pool::Selected { .. }) && !selects(spec, role, object)
 }
 
-/// Whether the selector of a role matches a machine. It matches none whose labels are more than NICO keeps.
+/// Whether the selector of a role matches a machine. It never matches a machine with more labels than NICO keeps.
 #[must_use]
 pub fn selects(spec: &ValidSpec, role: Role, machine: &Machine) -> bool {
     let Some(labels) = labels(&machine.metadata) else {

@@ -1,4 +1,4 @@
-//! The slot: the steps by which entries are made and end.
+//! The slot: the steps that create and end entries.
 
 use std::collections::BTreeMap;
 
@@ -14,9 +14,9 @@ use super::output::Output;
 use super::patience::Clock;
 use super::release::is_left_behind;
 
-/// Ends the entries of machines, one step: to `releasing`, then the touch (or, on the control plane, the wait where there is no child)
-/// and the removal. The children are settled, or gone, as far as these reads know; the touch's own answer decides. `true`: a step is
-/// taken now, not only waited for.
+/// Ends entries by one step: first to `releasing`, then the touch and the removal. A control plane machine without a configuration has a
+/// pause instead of the touch. In these reads the configurations are settled or gone; the response to the touch decides. Returns `true` if
+/// a step is taken now, and `false` if there is only a wait.
 pub(super) fn end(known: &Known<'_>, entries: &[&Entry]) -> (bool, Output) {
     let observed = known.observed;
     let mut output = Output::default();
@@ -39,8 +39,8 @@ pub(super) fn end(known: &Known<'_>, entries: &[&Entry]) -> (bool, Output) {
                 children.insert(machine.clone(), child.version());
             }
             None => {
-                // Every POST of an older take has landed or failed by then, and the ledger stood still meanwhile. A worker's that lands
-                // later makes its first configuration, which disrupts nothing.
+                // After this pause, every POST of an older take has landed or failed, and the ledger has not changed meanwhile. A worker
+                // needs no pause: a POST that lands later creates its first configuration, which disrupts nothing.
                 let clock = Clock::NoChild(machine.clone(), version.clone());
                 let late = known.late_requests;
                 if entry.role == Role::Worker || output.has_run(observed, clock, known.now, late) {
@@ -51,7 +51,7 @@ pub(super) fn end(known: &Known<'_>, entries: &[&Entry]) -> (bool, Output) {
         }
     }
     if slot != ledger.slot {
-        let update = LedgerWrite::Update(version.clone(), of(ledger, slot));
+        let update = LedgerWrite::Update(version.clone(), with_slot(ledger, slot));
         output.act(Action::Ledger(update));
     } else if !children.is_empty() {
         output.act(Action::Slot(SlotWrite::End {
@@ -68,7 +68,7 @@ pub(super) fn end(known: &Known<'_>, entries: &[&Entry]) -> (bool, Output) {
         if known.asks() && observed.workload.nodes().is_none() {
             output.act(Action::Tell(Notice::NodeStays(machine.clone())));
         }
-        // Where there are Nodes, the member goes with the Node.
+        // If control plane machines have Nodes, the member is removed together with its Node.
         if known.asks() && entry.role == Role::ControlPlane && observed.has_no_control_plane_node()
         {
             output.act(Action::Tell(Notice::MemberStays(machine.clone())));
@@ -77,8 +77,8 @@ pub(super) fn end(known: &Known<'_>, entries: &[&Entry]) -> (bool, Output) {
     (!output.actions.is_empty(), output)
 }
 
-/// Lets the pause go on in which older requests may still land, while something else keeps the entry: it began with the ledger as it
-/// stands, whatever else is waited for.
+/// Keeps the clock of the pause for late requests running while something else keeps the entry. The pause began with the current version of
+/// the ledger, whatever else the entry waits for.
 pub(super) fn keep_pause(known: &Known<'_>, entry: &Entry) -> Output {
     let mut output = Output::default();
     let gone = known.observed.controlled(&entry.machine).is_none();
@@ -92,8 +92,8 @@ pub(super) fn keep_pause(known: &Known<'_>, entry: &Entry) -> Output {
     output
 }
 
-/// A take: the entries of machines made, or renewed. An entry of the control plane stays one until it ends: a POST of
-/// before may still land.
+/// The ledger after a take: with new or renewed entries of these machines. A control plane entry keeps its role until it ends, since an
+/// older POST may still land.
 pub(super) fn take<'a>(
     ledger: &Ledger,
     machines: impl IntoIterator<Item = (&'a MachineName, Role)>,
@@ -107,10 +107,10 @@ pub(super) fn take<'a>(
             state: EntryState::Active,
         });
     }
-    of(ledger, slot)
+    with_slot(ledger, slot)
 }
 
-/// A ledger made again in a founded cluster: everything that may still act on the lost one is made to fail.
+/// Fences a ledger that was created again in a founded cluster: all writes that are still based on the lost ledger must fail.
 pub(super) fn fence(known: &Known<'_>) -> Output {
     let mut output = Output::default();
     let LedgerView::Ours(version, ledger) = &known.observed.ledger else {
@@ -136,12 +136,12 @@ pub(super) fn fence(known: &Known<'_>) -> Output {
         fencing: false,
         ..ledger.slot.clone()
     };
-    let ledger = of(ledger, open);
+    let ledger = with_slot(ledger, open);
     output.act(Action::Ledger(LedgerWrite::Update(version.clone(), ledger)));
     output
 }
 
-fn of(ledger: &Ledger, slot: Slot) -> Ledger {
+fn with_slot(ledger: &Ledger, slot: Slot) -> Ledger {
     Ledger {
         slot,
         ..ledger.clone()

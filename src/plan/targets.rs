@@ -1,4 +1,4 @@
-//! What each member and each joining machine should hold, and who holds something else.
+//! The target of each member and each joining machine, and which members differ from it.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +29,7 @@ pub fn targets(
     founding: &Founding,
     selection: &Selection,
 ) -> BTreeMap<MachineName, Target> {
-    // Members, and those claimed in this pass; one that joins through the slot is claimed in a pass of its own.
+    // Includes members and the machines claimed in this pass. A machine that joins through the slot is claimed in its own pass.
     let claimed = if founding.founded {
         observed.free_to_join(true, &selection.workers.joining)
     } else {
@@ -109,8 +109,8 @@ pub fn targets(
         .collect()
 }
 
-/// The members that hold something else than their targets, with what differs. While anyone joins or leaves, the lists alone make
-/// nobody outdated: one roll carries all of it afterwards.
+/// The members that differ from their targets, with the differences. While machines join or leave, different lists alone do not make a
+/// member outdated: one rollout covers all of them afterwards.
 pub fn compare(
     observed: &Observed,
     (targets, revisions): (
@@ -135,7 +135,7 @@ pub fn compare(
         let revision = revisions.get(machine);
         let mut differences = target.differences(&member, revision, &mut compared);
         if key_is_unknown(observed, &member) {
-            // What the machine would be written with cannot be told; it is not called outdated for its key.
+            // The target's key is unknown now, so a different key does not make the member outdated.
             differences.retain(|difference| {
                 !matches!(
                     difference,
@@ -158,7 +158,7 @@ pub fn compare(
     (outdated, output)
 }
 
-/// Whether a machine is given an SSH key and that key cannot be read now.
+/// Whether the machine gets an SSH key that cannot be read now.
 pub(super) fn key_is_unknown(observed: &Observed, member: &Member<'_>) -> bool {
     let known = matches!(
         observed.ssh_keys.get(&member.name),
@@ -168,7 +168,8 @@ pub(super) fn key_is_unknown(observed: &Observed, member: &Member<'_>) -> bool {
     given && !known && member.key_secret().is_some()
 }
 
-/// Whether anyone joins or leaves: has no configuration yet, was never confirmed and is still in time, or is to go.
+/// Whether machines join or leave: those without a configuration, those never confirmed whose deadline has not passed, and those that have
+/// to leave.
 fn members_change(
     observed: &Observed,
     selection: &Selection,
@@ -184,7 +185,7 @@ fn members_change(
     })
 }
 
-/// Whether NIO shows a confirmed machine as unconfigured: after a while it was made again.
+/// Whether NIO reports a confirmed machine as unconfigured. If that lasts, its Machine object was created again.
 fn is_unconfigured(member: &Member<'_>) -> bool {
     let name = Some(member.name.as_str());
     let unconfigured = member.machine.is_some_and(|machine| {
@@ -195,8 +196,8 @@ fn is_unconfigured(member: &Member<'_>) -> bool {
     unconfigured && member.is_confirmed()
 }
 
-/// Whether a machine that is not confirmed was told to join nobody, or one that is no member any more, though there is another:
-/// the one change of `join` that counts.
+/// Whether an unconfirmed machine has to join another member: its `join` is null, or names a machine that is no longer a member. Other
+/// changes of `join` do not make a machine outdated.
 fn stranded(target: &Target, member: &Member<'_>) -> bool {
     let is_member = |name: &str| {
         let mut nodes = target.nix.lists.of(Role::ControlPlane).iter();
@@ -209,8 +210,8 @@ fn stranded(target: &Target, member: &Member<'_>) -> bool {
             .is_some_and(|held| held.join.as_ref().is_none_or(|join| !is_member(&join.name)))
 }
 
-/// Whom machines may join: while founding the bootstrap machine (for itself too), then another control plane member, a healthy one
-/// first, else any once confirmed.
+/// The members that machines may join: during the founding the bootstrap machine, for itself too. After it another control plane member,
+/// healthy ones first, else any that was ever confirmed.
 fn leaders(observed: &Observed, control_plane: &[NixNode], founding: &Founding) -> Vec<NixNode> {
     if let Some(bootstrap) = &founding.bootstrap {
         let is_bootstrap = |node: &&NixNode| node.name == bootstrap.as_str();
@@ -229,21 +230,21 @@ fn leaders(observed: &Observed, control_plane: &[NixNode], founding: &Founding) 
 /// The addresses of machines.
 struct Addresses<'a> {
     observed: &'a Observed,
-    /// What the members' files say of each machine.
-    told: OnceCell<BTreeMap<&'a str, BTreeSet<&'a str>>>,
+    /// The addresses of each machine in the members' files.
+    recorded: OnceCell<BTreeMap<&'a str, BTreeSet<&'a str>>>,
 }
 
 impl<'a> Addresses<'a> {
     fn of(observed: &'a Observed) -> Self {
-        let told = OnceCell::new();
-        Self { observed, told }
+        let recorded = OnceCell::new();
+        Self { observed, recorded }
     }
 
-    /// A machine's address. Where its Machine object is gone or names none, the one that its configuration was written with, or that
-    /// of the others. One that is none, and that all of them hold, stays: an operator upgrade, which may be stricter, rolls nothing.
+    /// A machine's address. If its Machine object is gone or has none, it is the address in its own configuration, or in those of the
+    /// others. An invalid address that all of them contain is kept, so that an upgrade of NICO with stricter rules starts no rollout.
     fn get(&self, machine: &MachineName) -> String {
         if let Some(address) = self.observed.machine(machine).and_then(|it| it.address()) {
-            // The same IPv6 address in another spelling is no change.
+            // Another spelling of the same IPv6 address is not a change.
             let own = address.contains(':').then(|| self.own(machine)).flatten();
             let own = own.filter(|own| canonical(own) == canonical(address));
             return own.unwrap_or(address).to_owned();
@@ -252,8 +253,8 @@ impl<'a> Addresses<'a> {
         if let Some(own) = self.own(machine).filter(is_address) {
             return own.to_owned();
         }
-        let told = self.told.get_or_init(|| told(self.observed));
-        let Some(all) = told.get(machine.as_str()) else {
+        let recorded = self.recorded.get_or_init(|| recorded(self.observed));
+        let Some(all) = recorded.get(machine.as_str()) else {
             return String::new();
         };
         let usable = all.iter().copied().find(is_address);
@@ -261,7 +262,7 @@ impl<'a> Addresses<'a> {
         usable.or(agreed).unwrap_or_default().to_owned()
     }
 
-    /// The address that its own configuration was written with.
+    /// The address in its own configuration.
     fn own(&self, machine: &MachineName) -> Option<&str> {
         let held = self.observed.configurations.get(machine.as_str())?;
         let held = self.observed.belongs(held).then(|| held_values(held))??;
@@ -271,25 +272,25 @@ impl<'a> Addresses<'a> {
     }
 }
 
-/// Every address that a member's file gives a machine.
-fn told(observed: &Observed) -> BTreeMap<&str, BTreeSet<&str>> {
+/// All addresses of each machine in the members' files.
+fn recorded(observed: &Observed) -> BTreeMap<&str, BTreeSet<&str>> {
     let held = observed.belongings().filter_map(|(name, held)| {
         MachineName::parse(name)?;
         held_values(held)
     });
-    let mut told: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut recorded: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     let mut seen = BTreeSet::new();
-    // The members share few files: each is looked at once.
+    // Many members share the same file, so each is read once.
     for values in held.filter(|values| seen.insert(std::ptr::from_ref(*values))) {
         let mut named = BTreeSet::new();
         for node in nodes(values) {
-            // Of two of the same name the first counts.
+            // If a name occurs twice, the first counts.
             if named.insert(node.name.as_str()) {
-                told.entry(&node.name).or_default().insert(&node.ip);
+                recorded.entry(&node.name).or_default().insert(&node.ip);
             }
         }
     }
-    told
+    recorded
 }
 
 fn nodes(values: &Values) -> impl Iterator<Item = &NixNode> {

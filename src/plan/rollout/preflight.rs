@@ -1,5 +1,5 @@
-//! Whether a machine may be changed now, and how: asked for one machine at a time, the same way when a machine is
-//! chosen and when its entry is in hand. What is to be done to it stands in `step`, what forbids it in `numbers` and `turn`.
+//! Whether a machine may be changed now, and how. The check is the same when a machine is chosen and when its entry was taken. `step`
+//! determines the next step, `numbers` and `turn` what forbids it.
 
 mod numbers;
 mod step;
@@ -22,10 +22,10 @@ use crate::plan::patience::{Clock, PASSED_OVER_AFTER, QUORUM_LOST_AFTER};
 
 use super::blocker::Blocker;
 
-/// What is done next to a machine.
+/// The next change of a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Its configuration is written again.
+    /// Its configuration is updated.
     Rewrite,
     /// It gets its first configuration.
     Join,
@@ -37,45 +37,45 @@ pub(super) enum Step {
     },
     /// Its configuration is deleted.
     Release,
-    /// The Node left over of it is deleted.
+    /// Its leftover Node is deleted.
     DeleteNode { name: String, uid: String },
 }
 
 /// Whether a machine may be changed now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Yes, in this way.
+    /// Yes, with this step.
     Go(Step),
-    /// Not yet: what its entry is for goes on by itself.
+    /// Not yet: the work under its entry continues by itself.
     Hold(Blocker),
-    /// No: why.
+    /// No, for this reason.
     Stop(Blocker),
-    /// There is nothing to be done to it.
+    /// There is nothing to do.
     Nothing,
 }
 
-/// Everything that the rules ask for.
+/// Everything that the rules need.
 pub(super) struct Preflight<'a> {
     pub(super) known: &'a Known<'a>,
-    /// Machines in flight, and those that were chosen beside them.
+    /// Machines in flight, and those that were chosen in addition.
     flights: BTreeMap<MachineName, Flight>,
     pub(super) numbers: Numbers,
     order: RolloutOrder,
     most_workers: usize,
     pub(super) asks: bool,
     drain_patience: Duration,
-    /// Machines that leave, or left, and that a person declares to be off.
+    /// Machines that leave or have left, and that the user has declared to be off.
     force_released: BTreeSet<MachineName>,
     quorum_lost: bool,
     passed_over: BTreeSet<MachineName>,
-    /// The two members written last of those that are confirmed, the newest first.
+    /// The two confirmed members that were written last, the newest first.
     newest: OnceCell<Vec<MachineName>>,
     /// The first two workers whose kubelets are newer than the API server.
     skewed: OnceCell<Vec<(MachineName, u32)>>,
 }
 
 impl<'a> Preflight<'a> {
-    /// Looks at everything once; keeps the clocks of patience that the rules need.
+    /// Evaluates everything once, and keeps the patience clocks running that the rules need.
     pub(super) fn new(known: &'a Known<'a>) -> (Self, Output) {
         let Known { observed, now, .. } = *known;
         let mut output = Output::default();
@@ -124,8 +124,8 @@ impl<'a> Preflight<'a> {
         self.asks && self.observed().workload == WorkloadHealth::NotProbed
     }
 
-    /// The role that a machine has, or is to have. One whose Node of the control plane is left over has that of the control plane until
-    /// the Node is gone: it may still be a member of etcd.
+    /// The current or future role of a machine. As long as a control plane Node of it is left over, it counts as control plane, since it
+    /// may still be a member of etcd.
     pub(super) fn role(&self, machine: &MachineName) -> Role {
         let held = self.observed().controlled(machine).map(|it| it.role());
         let entered = || self.observed().entry(machine).map(|it| it.role);
@@ -140,13 +140,13 @@ impl<'a> Preflight<'a> {
             .unwrap_or(Role::Worker)
     }
 
-    /// Whether the Node of a machine counts as one of the control plane.
+    /// Whether a machine's Node counts as a control plane Node.
     fn leads(&self, machine: &MachineName) -> bool {
         self.asks && self.observed().has_control_plane_node(machine)
     }
 
-    /// The role by whose rules a machine is disrupted. A worker whose Node counts as one of the control plane may be a member of
-    /// etcd: it is changed, and leaves, as a control plane machine does.
+    /// The role whose rules apply to disrupting a machine. A worker whose Node counts as a control plane Node may be a member of etcd, so
+    /// it is changed and leaves by the control plane's rules.
     pub(super) fn rules_of(&self, machine: &MachineName) -> Role {
         if self.leads(machine) {
             Role::ControlPlane
@@ -155,8 +155,8 @@ impl<'a> Preflight<'a> {
         }
     }
 
-    /// The role that the entry of a machine needs. One that is in flight beside other workers goes on under its worker's entry: the slot
-    /// never holds both roles, and nothing is created under it.
+    /// The role that a machine's entry needs. A machine in flight together with other workers keeps its worker entry: the slot never
+    /// contains both roles, and nothing is created under that entry.
     pub(super) fn entry_role(&self, machine: &MachineName) -> Role {
         let own = self.observed().entry(machine);
         let others = self.observed().entries().len() > 1;
@@ -168,8 +168,8 @@ impl<'a> Preflight<'a> {
         }
     }
 
-    /// Whether the entry of a machine is of the role that it needs now, or of a stricter one. Labels can change that role after the
-    /// entry was taken.
+    /// Whether a machine's entry has the role that it needs now, or a stricter one. Labels can change the needed role after the entry was
+    /// taken.
     pub(super) fn entry_suffices(&self, machine: &MachineName) -> bool {
         let entry = self.observed().entry(machine);
         entry.is_some_and(|entry| entry.role.stricter(self.entry_role(machine)) == entry.role)
@@ -179,7 +179,7 @@ impl<'a> Preflight<'a> {
         self.observed().entry(machine).is_some()
     }
 
-    /// Judges the others as if a machine that was chosen had its entry already.
+    /// Evaluates the other machines as if a chosen one had its entry already.
     pub(super) fn enter(&mut self, machine: &MachineName) {
         let held = self.observed().controlled(machine);
         let flight = Flight {
@@ -190,15 +190,14 @@ impl<'a> Preflight<'a> {
         self.flights.insert(machine.clone(), flight);
     }
 
-    /// Whether it joins in the role that it has: what is left of it in the control plane, an entry or a Node, goes before it joins as a
-    /// worker.
+    /// Whether a machine joins in its current role. A leftover control plane entry or Node must be gone before it joins as a worker.
     fn joins(&self, machine: &MachineName) -> bool {
         let pick = self.known.selection.of(self.role(machine));
         pick.joining.contains(machine)
     }
 
-    /// Whom to try, in this order: who is in flight already, sick ones that leave, who was changed last and is not
-    /// well, who joins, what leads out of a lost quorum, who is outdated, sick ones first, and healthy ones that leave.
+    /// The machines to try, in this order: those in flight, sick ones that leave, the one changed last if it is not well, those that join,
+    /// those that can restore a lost quorum, outdated ones (sick ones first), and healthy ones that leave.
     pub(super) fn candidates(&self) -> Vec<MachineName> {
         let mut all: Vec<MachineName> = Vec::new();
         let entered = |flight: &Flight| flight.entry.is_some();
@@ -247,20 +246,21 @@ impl<'a> Preflight<'a> {
         })
     }
 
-    /// Whether something was written to a machine and is not done with.
+    /// Whether something was written to a machine that is not finished.
     fn in_flight(&self, machine: &MachineName) -> bool {
         match (
             self.observed().controlled(machine),
             self.flights.get(machine),
         ) {
             (Some(held), Some(_)) => !held.is_confirmed() || held.is_deleting(),
-            // One that joins has not begun before its first configuration is there.
+            // The join of a machine begins with its first configuration.
             (None, Some(flight)) => flight.entry.is_some() && !self.joins(machine),
             (_, None) => false,
         }
     }
 
-    /// Whether a machine of a lost quorum may be changed though the numbers forbid it: nothing that still works is touched.
+    /// Whether a machine may be changed to restore a lost quorum although the numbers forbid it. This never applies to machines that still
+    /// work.
     fn leads_out(&self, machine: &MachineName) -> bool {
         self.quorum_lost
             && self.role(machine) == Role::ControlPlane
@@ -291,8 +291,8 @@ impl<'a> Preflight<'a> {
     }
 }
 
-/// The machines named in `force-release` that leave, are being let go of, or are gone. One that the spec asks for counts as ever:
-/// the annotation may be of an earlier day.
+/// The machines in `force-release` that leave, are being released, or are gone. A machine for which the spec asks is not among them: the
+/// annotation may be outdated.
 fn force_released(known: &Known<'_>) -> BTreeSet<MachineName> {
     let Known {
         observed,

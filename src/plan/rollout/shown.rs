@@ -1,4 +1,5 @@
-//! What a person who watches is shown: who is in flight, since when and what it waits for, and who was not confirmed in time.
+//! What the status shows of a rollout: which machines are in flight, since when and what they wait for, and which were not confirmed in
+//! time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -39,7 +40,7 @@ pub fn deadlines(
         let mut waited = elapsed(written, now);
         let (withdrawn, machine) = (member.is_withdrawn(), member.name);
         if withdrawn {
-            // It was applied in time; what came then is as new as this process has seen it.
+            // The configuration was applied in time, and its proof was withdrawn later. This counts from when this process has seen it.
             let clock = Clock::Withdrawn(machine.clone());
             waited = waited.min(output.keep(observed, clock, now));
         }
@@ -59,8 +60,7 @@ pub fn deadlines(
     (overdue, output)
 }
 
-/// The pause after the end of a control plane machine's configuration, in which requests of before may still land; and until when, once
-/// it has begun.
+/// The pause for late requests after a control plane machine's configuration is gone, with its end once it has begun.
 fn safety_pause(known: &Known<'_>, machine: &MachineName) -> String {
     let LedgerView::Ours(version, _) = &known.observed.ledger else {
         return "the safety pause after its release".to_owned();
@@ -75,7 +75,7 @@ fn safety_pause(known: &Known<'_>, machine: &MachineName) -> String {
     }
 }
 
-/// Jobs have no deadline of their own, and nothing else is applied beside one that has not ended.
+/// Jobs have no deadline, and a running Job blocks all others.
 fn blocked_by_jobs(observed: &Observed, deadline: Duration, now: Timestamp) -> Output {
     let mut output = Output::default();
     for member in observed.members() {
@@ -102,7 +102,7 @@ fn blocked_by_jobs(observed: &Observed, deadline: Duration, now: Timestamp) -> O
     output
 }
 
-/// The slot, and who counts as in flight besides, for a person.
+/// The machines in the slot, and others that count as in flight, for the status.
 #[must_use]
 pub fn in_flight(known: &Known<'_>) -> BTreeMap<MachineName, InFlightRow> {
     let Known {
@@ -139,7 +139,7 @@ pub fn in_flight(known: &Known<'_>) -> BTreeMap<MachineName, InFlightRow> {
         } else {
             waiting_for
         };
-        // What was confirmed and is to be written again was last written for an earlier change.
+        // A confirmed machine that has to be updated was last written for an earlier change.
         let is_of_before = held.as_ref().is_some_and(Member::is_confirmed)
             && (outdated.contains_key(machine) || selection.leaves(machine));
         let written = held.and_then(|held| held.written());

@@ -6,10 +6,10 @@ use crate::api::nio::Machine;
 use crate::plan::nio;
 use crate::plan::observed::{Holder, Observed, PAUSE, SshKeyView};
 
-/// Why a machine, or a number of machines, cannot be had.
+/// Why a machine, or several, cannot be claimed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Obstacle {
-    /// The machine, where it is about one.
+    /// The machine, if it concerns only one.
     pub machine: Option<MachineName>,
     /// Why.
     pub cause: Cause,
@@ -17,21 +17,21 @@ pub struct Obstacle {
     pub kind: ObstacleKind,
 }
 
-/// What kind of obstacle keeps a machine from being had.
+/// The kind of an obstacle.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ObstacleKind {
-    /// Somebody holds it: the uid of the cluster, where it is another one.
+    /// The machine is in use; by the cluster with this uid if it is another one.
     InUse(Option<String>),
     /// Its SSH key cannot be used.
     UnusableKey,
-    /// What it names as its address is none, or its own name is of no use.
+    /// Its address or its name is invalid.
     Unusable,
     /// Anything else.
     Other,
 }
 
 impl Obstacle {
-    /// The other cluster that holds it, by uid.
+    /// The uid of the other cluster that uses the machine.
     #[must_use]
     pub fn rival(&self) -> Option<&String> {
         match &self.kind {
@@ -65,7 +65,7 @@ pub(super) fn released(observed: &Observed, machine: &MachineName) -> bool {
     observed.machine(machine).is_some_and(is_released)
 }
 
-/// Whether a person asks that no selector takes it.
+/// Whether the user has annotated the Machine so that no selector chooses it.
 pub(super) fn is_released(machine: &Machine) -> bool {
     let annotations = machine.metadata.annotations.as_ref();
     annotations
@@ -73,7 +73,7 @@ pub(super) fn is_released(machine: &Machine) -> bool {
         .is_some_and(|value| value == "true")
 }
 
-/// A Machine that a selector matches and whose name is no DNS label.
+/// The obstacle of a Machine that a selector matches and whose name is not a DNS label.
 pub(super) fn misnamed_obstacle(name: &str) -> Obstacle {
     Obstacle {
         machine: None,
@@ -87,7 +87,7 @@ pub(super) fn misnamed_obstacle(name: &str) -> Obstacle {
     }
 }
 
-/// That what a Machine names as its address is none.
+/// The cause for a Machine whose address is invalid.
 #[must_use]
 pub fn malformed_address(name: &MachineName, field: &str) -> Cause {
     Cause::new(
@@ -98,7 +98,7 @@ pub fn malformed_address(name: &MachineName, field: &str) -> Cause {
     )
 }
 
-/// Why a machine cannot be claimed now; `None` where it can.
+/// Why a machine cannot be claimed now; `None` if it can.
 pub(super) fn obstacle(observed: &Observed, name: &MachineName) -> Option<Obstacle> {
     let found = |reason, message: String, kind| {
         Some(Obstacle {
@@ -199,7 +199,7 @@ pub(super) fn obstacle(observed: &Observed, name: &MachineName) -> Option<Obstac
     None
 }
 
-/// Why the SSH key of a machine cannot be given to it; `None` where it can.
+/// Why a machine has no usable SSH key; `None` if it has one.
 pub(super) fn key_obstacle(observed: &Observed, machine: &MachineName) -> Option<Obstacle> {
     let (kind, cause) = match observed.ssh_keys.get(machine) {
         Some(SshKeyView::Usable { .. }) => return None,

@@ -1,4 +1,4 @@
-//! The machines of the roles: who stays, leaves and joins.
+//! The machines of each role: which stay, leave and join.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +26,7 @@ impl Selection {
         }
     }
 
-    /// Whether a machine is to get its first configuration, in either role.
+    /// Whether a machine joins in either role: it gets its first configuration.
     #[must_use]
     pub fn joins(&self, machine: &MachineName) -> bool {
         self.any(|pick| &pick.joining, machine)
@@ -38,13 +38,13 @@ impl Selection {
         self.any(|pick| &pick.staying, machine)
     }
 
-    /// Whether a member is to leave, in either role.
+    /// Whether a member leaves, in either role.
     #[must_use]
     pub fn leaves(&self, machine: &MachineName) -> bool {
         self.any(|pick| &pick.leaving, machine)
     }
 
-    /// Whether some machine lacks an SSH key that can be used.
+    /// Whether a machine lacks a usable SSH key.
     #[must_use]
     pub fn lacks_keys(&self) -> bool {
         let mut roles = Role::ALL.into_iter();
@@ -56,12 +56,12 @@ impl Selection {
         })
     }
 
-    fn any(&self, of: fn(&Pick) -> &BTreeSet<MachineName>, machine: &MachineName) -> bool {
+    fn any(&self, set: fn(&Pick) -> &BTreeSet<MachineName>, machine: &MachineName) -> bool {
         let mut roles = Role::ALL.into_iter();
-        roles.any(|role| of(self.of(role)).contains(machine))
+        roles.any(|role| set(self.of(role)).contains(machine))
     }
 
-    /// Every machine that has a configuration of ours or is to get one now, with its role.
+    /// Every machine that has a configuration of this cluster or gets one now, with its role.
     pub fn present(&self) -> impl Iterator<Item = (&MachineName, Role)> {
         Role::ALL.into_iter().flat_map(|role| {
             let pick = self.of(role);
@@ -77,22 +77,22 @@ impl Selection {
 /// The machines of one role.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pick {
-    /// How many the spec asks for.
+    /// How many machines the spec asks for.
     pub total: usize,
     /// Members that the spec still asks for.
     pub staying: BTreeSet<MachineName>,
-    /// Members that it no longer asks for, and those being deleted.
+    /// Members for which the spec no longer asks, and those that are being deleted.
     pub leaving: BTreeSet<MachineName>,
-    /// Free machines that it asks for.
+    /// Free machines for which the spec asks.
     pub joining: BTreeSet<MachineName>,
-    /// Why machines are missing; by machine where it is about one.
+    /// Why machines are missing.
     pub obstacles: Vec<Obstacle>,
-    /// Uids of the clusters that hold machines which could be taken otherwise.
+    /// Uids of other clusters that use machines which could be chosen otherwise.
     pub rivals: BTreeSet<String>,
 }
 
 impl Pick {
-    /// How many machines cannot be had now.
+    /// How many machines are missing.
     #[must_use]
     pub fn missing(&self) -> usize {
         self.total

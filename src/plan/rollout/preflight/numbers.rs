@@ -1,4 +1,4 @@
-//! What the numbers of the control plane forbid.
+//! Which changes the number of healthy control plane machines forbids.
 
 use super::{Preflight, Step};
 use crate::api::names::MachineName;
@@ -9,7 +9,7 @@ use crate::plan::quorum;
 use crate::plan::rollout::blocker::{Blocker, Purpose, Quorum, Shortage};
 
 impl Preflight<'_> {
-    /// What the numbers of the control plane forbid.
+    /// Which changes the number of healthy control plane machines forbids.
     pub(super) fn numbers_forbid(&self, machine: &MachineName, step: &Step) -> Option<Blocker> {
         let Numbers { n, healthy, .. } = self.numbers;
         if !self.known.founding.founded || self.force_released.contains(machine) {
@@ -42,11 +42,11 @@ impl Preflight<'_> {
         (!allowed).then(|| Blocker::Quorum(self.shortage(purpose)))
     }
 
-    /// Whether the numbers bear a change of a control plane machine.
+    /// Whether the quorum allows a change of a control plane machine.
     fn bears_change_of(&self, machine: &MachineName) -> bool {
         let Numbers { n, healthy, .. } = self.numbers;
         match self.health(machine) {
-            // Its Node counts, and not as a healthy one.
+            // Its Node counts as a control plane machine, but not as a healthy one.
             _ if self.role(machine) == Role::Worker => quorum::bears_change_of_sick(n, healthy),
             Health::Healthy => quorum::bears_loss_of_healthy(n, healthy),
             Health::Sick => quorum::bears_change_of_sick(n, healthy),
@@ -79,7 +79,7 @@ impl Preflight<'_> {
         }
     }
 
-    /// The control plane machines, and the Nodes without one, that are not known to be healthy: what a person looks at first.
+    /// The control plane machines that are not known to be healthy, and the Nodes without a machine: the user should check these first.
     fn not_healthy(&self) -> Vec<String> {
         let members = self.observed().control_plane();
         let unwell = members
@@ -104,7 +104,7 @@ impl Preflight<'_> {
         }
     }
 
-    /// One of a control plane of two leaves only where a person vouches for it; the last one never does.
+    /// A machine of a control plane of two leaves only if the user accepts the loss of quorum. The last one never leaves.
     fn would_lose_quorum(&self, machine: &MachineName) -> Option<Blocker> {
         let n = self.numbers.n;
         let accepted = self.observed().cluster.accept_quorum_loss.as_deref();
@@ -114,7 +114,7 @@ impl Preflight<'_> {
         (accepted != Some(machine.as_str())).then_some(Blocker::Needed { of: n })
     }
 
-    /// Members whose API servers are ready, and whose Nodes cannot be told though there are some.
+    /// Members whose API servers are ready, but whose Nodes cannot be identified although there are Nodes.
     fn unmatched(&self) -> Vec<String> {
         let members = self.observed().control_plane();
         let listed = self.observed().workload.nodes().is_some();

@@ -1,4 +1,4 @@
-//! What is to be done to a machine, whether or not it may be done now.
+//! The next step for a machine, whether or not it is allowed now.
 
 use super::{Preflight, Step, Verdict};
 use crate::api::conditions::{Cause, Reason};
@@ -12,7 +12,7 @@ use crate::plan::rollout::blocker::Blocker;
 use crate::plan::targets::key_is_unknown;
 
 impl Preflight<'_> {
-    /// What is to be done to a machine, whether or not it may be done now.
+    /// The next step for a machine, whether or not it is allowed now.
     pub(super) fn step(&self, machine: &MachineName) -> Verdict {
         let joins = self.known.selection.joins(machine);
         let held = self.observed().controlled(machine);
@@ -24,7 +24,7 @@ impl Preflight<'_> {
             return Verdict::Nothing;
         };
         if let Some(theirs) = self.observed().contested_by(machine) {
-            // What we hold of it is not ours alone: nothing of it is written, and its entry, if any, stays (I2).
+            // Another configuration refers to the machine too. So nothing is written to it, and an entry stays (I2).
             let by = theirs.to_owned();
             return Verdict::Hold(Blocker::Contested { by });
         }
@@ -50,13 +50,13 @@ impl Preflight<'_> {
         }
         let direct = self.role(machine) == Role::Worker || !self.known.founding.founded;
         if direct && !held.was_confirmed() && !entered {
-            // Nothing that lives is disrupted: it is written without the slot.
+            // The machine does not run anything yet, so it is written without the slot.
             return Verdict::Nothing;
         }
         Verdict::Go(Step::Rewrite)
     }
 
-    /// What is done to a machine that leaves: its pods go first, where it is well.
+    /// The next step for a machine that leaves. If it is healthy, its pods are evicted first.
     fn last_step(&self, machine: &MachineName, entered: bool) -> Verdict {
         let patience = self.drain_patience;
         let node = self.observed().node(machine).filter(|_| self.asks);
@@ -67,11 +67,11 @@ impl Preflight<'_> {
             && self.role(machine) == Role::ControlPlane
             && missing > 0
         {
-            // What works is not given up for what cannot be had.
+            // A healthy member stays until its replacement is available.
             return Verdict::Stop(Blocker::Incomplete { missing });
         }
         let Some(node) = node.filter(|_| healthy && !patience.is_zero()) else {
-            // Before the founding nothing lives that could be drained; what is sick is not.
+            // Before the founding there is nothing to drain, and sick machines are not drained.
             return Verdict::Go(Step::Release);
         };
         let drain = Verdict::Go(Step::Drain {
@@ -84,7 +84,7 @@ impl Preflight<'_> {
         };
         let drained_for = elapsed(since, self.known.now);
         if drained_for > patience.saturating_add(DRAIN_MARK_OLD_AFTER) {
-            // A mark of an earlier day gave these pods no time.
+            // The mark is left over from an earlier drain, so the current pods get the full time again.
             return drain;
         }
         let is_empty = node.pods_left == Some(0) && node.volumes.is_empty();
@@ -100,17 +100,17 @@ impl Preflight<'_> {
         })
     }
 
-    /// The first step of a machine that joins; or the last of one that is gone and whose Node is left.
+    /// The first step of a machine that joins, or the last step of one that is gone and whose Node is left over.
     pub(super) fn first_step(&self, machine: &MachineName, joins: bool) -> Verdict {
         if !self.known.founding.founded {
-            // First configurations are claimed all at once.
+            // Before the founding, machines are claimed all at once, without this step.
             return Verdict::Nothing;
         }
         let is_worker = self.role(machine) == Role::Worker;
         if self.asks {
             let Some(_) = self.observed().workload.nodes() else {
                 if is_worker && !joins {
-                    // A worker's release does not wait for the control plane.
+                    // The end of a worker's release does not wait for the cluster's API.
                     return Verdict::Nothing;
                 }
                 return if self.not_asked() {
@@ -144,7 +144,7 @@ impl Preflight<'_> {
         let mut members = self.observed().control_plane();
         let leads = members.any(|it| it.was_confirmed() && !it.is_deleting());
         if !leads {
-            // A server that is told to join nobody would make a cluster of its own.
+            // A server without a member to join would create a new cluster.
             return Verdict::Stop(Blocker::NobodyToJoin);
         }
         Verdict::Go(Step::Join)

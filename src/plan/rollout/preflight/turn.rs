@@ -1,4 +1,4 @@
-//! Who else stands in the way, and whose turn it is.
+//! Which machines in flight block another, and whose turn it is.
 
 use super::{Preflight, Step, Verdict};
 use crate::api::names::MachineName;
@@ -11,13 +11,13 @@ use crate::plan::quorum;
 use crate::plan::rollout::blocker::Blocker;
 
 impl Preflight<'_> {
-    /// Who else is in flight and stands in the way.
+    /// The machine in flight that blocks this one, if any.
     pub(super) fn others(&self, machine: &MachineName) -> Option<Blocker> {
         let role = self.rules_of(machine);
         let goes_on = self.in_flight(machine);
         let leads_out = self.leads_out(machine);
         let force_released = self.force_released.contains(machine);
-        // What a person vouches to be off is in nobody's way but by its entry, nor is anything but an entry in its own.
+        // A force-released machine blocks others only while it has an entry, and only entries of others block it.
         let others = || {
             self.flights.iter().filter(|(other, flight)| {
                 let only_by_entry = force_released || self.force_released.contains(*other);
@@ -26,7 +26,7 @@ impl Preflight<'_> {
                     && !self.goes_before(machine, other)
             })
         };
-        let stands_in_the_way = |flight: &Flight| match (role, flight.role) {
+        let blocks = |flight: &Flight| match (role, flight.role) {
             _ if flight.entry.is_some() && flight.role != role => true,
             (Role::ControlPlane, Role::ControlPlane) => {
                 flight.entry.is_some() || !leads_out || flight.once_confirmed
@@ -34,7 +34,7 @@ impl Preflight<'_> {
             (Role::ControlPlane, Role::Worker) | (Role::Worker, Role::ControlPlane) => !goes_on,
             (Role::Worker, Role::Worker) => false,
         };
-        let mut blocking = others().filter(|(_, flight)| stands_in_the_way(flight));
+        let mut blocking = others().filter(|(_, flight)| blocks(flight));
         if let Some((other, _)) = blocking.next() {
             let other = other.clone();
             return Some(Blocker::InFlight { other });
@@ -44,7 +44,7 @@ impl Preflight<'_> {
         }
         let of_workers = || others().filter(|(_, flight)| flight.role == Role::Worker);
         let entered = of_workers().filter(|it| it.1.entry.is_some()).count();
-        // One that is in flight under its own entry adds nobody, also where `maxUnavailable` was lowered meanwhile.
+        // A machine in flight under its own entry adds no further one, even if `maxUnavailable` was lowered meanwhile.
         let adds = !goes_on || self.observed().entry(machine).is_none();
         let full = adds
             && (entered >= self.most_workers
@@ -57,8 +57,8 @@ impl Preflight<'_> {
         }
     }
 
-    /// Whether one of several workers that were disrupted together goes on before another, though the Nodes of both count as ones of the
-    /// control plane by now: the first by name does, so that they do not wait for each other.
+    /// Whether a machine goes before another, if both were disrupted together as workers and their Nodes have since become control plane
+    /// Nodes. The first by name goes first, so that they do not wait for each other.
     fn goes_before(&self, machine: &MachineName, other: &MachineName) -> bool {
         let is_such = |it: &MachineName| {
             let entry = self.observed().entry(it);
@@ -68,7 +68,7 @@ impl Preflight<'_> {
         machine < other && self.in_flight(machine) && is_such(machine) && is_such(other)
     }
 
-    /// Why it is not this machine's turn yet. One that was written already goes on.
+    /// Why it is not this machine's turn yet. A machine that was written already continues.
     pub(super) fn not_its_turn(&self, machine: &MachineName, step: &Step) -> Option<Blocker> {
         if self.in_flight(machine)
             || self.leads_out(machine)
@@ -92,7 +92,7 @@ impl Preflight<'_> {
         self.newest_is_unwell(machine)
     }
 
-    /// A worker newer than the API server: the order is the wrong one for this step (Kubernetes version-skew policy).
+    /// A worker whose kubelet is newer than the API server. Updating workers first would violate the Kubernetes version skew policy.
     fn skewed(&self, but: &MachineName) -> Option<Blocker> {
         let WorkloadHealth::Answered(workload) = &self.observed().workload else {
             return None;
@@ -109,7 +109,7 @@ impl Preflight<'_> {
             });
             skewed.take(2).collect()
         });
-        // What takes the worker that is too new back goes on.
+        // The worker that is too new may still be changed, so that it can be reverted.
         let (worker, kubelet) = skewed.iter().find(|(worker, _)| worker != but)?.clone();
         Some(Blocker::VersionSkew {
             worker,
@@ -118,7 +118,7 @@ impl Preflight<'_> {
         })
     }
 
-    /// Whether machines of the other role come first. Those that are passed over do not count.
+    /// A machine of the other role that comes first, if any. Machines that are passed over do not count.
     fn other_role_first(&self, machine: &MachineName) -> Option<Blocker> {
         let role = self.role(machine);
         let first = match self.order {
@@ -137,8 +137,8 @@ impl Preflight<'_> {
         Some(Blocker::NotItsTurn { first })
     }
 
-    /// The member that was written last of those that are confirmed, and whether its Node is Ready, or its API server where that alone
-    /// tells how it is.
+    /// The confirmed member that was written last, and whether its Node is Ready. If it is judged only by its API server, whether that is
+    /// ready.
     fn newest(&self, but: Option<&MachineName>) -> Option<(MachineName, bool)> {
         let newest = self.newest.get_or_init(|| {
             let members = self.observed().members();
@@ -155,14 +155,14 @@ impl Preflight<'_> {
         Some((newest.clone(), ready))
     }
 
-    /// How a member is whose API server alone tells that.
+    /// The health of a member that is judged only by its API server; `None` for others.
     fn by_readyz(&self, machine: &MachineName) -> Option<Health> {
         let member = self.observed().member(machine)?;
         let is_judged = self.observed().is_judged_by_readyz(&member);
         is_judged.then(|| self.observed().health(&member, self.asks))
     }
 
-    /// The member written last, where it is not well: what mends it comes before all else.
+    /// The member written last, if it is not well. An update that may fix it comes before all others.
     pub(super) fn newest_if_unwell(&self) -> Option<MachineName> {
         self.observed().workload.nodes().filter(|_| self.asks)?;
         self.newest(None)
@@ -170,7 +170,7 @@ impl Preflight<'_> {
             .map(|(machine, _)| machine)
     }
 
-    /// The next machine starts only when the one written last is well.
+    /// Blocks the next machine until the one written last is well.
     fn newest_is_unwell(&self, machine: &MachineName) -> Option<Blocker> {
         let alone =
             self.role(machine) == Role::ControlPlane && !quorum::can_be_kept(self.numbers.n);
