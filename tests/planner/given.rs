@@ -1,4 +1,4 @@
-//! The words of the tests: `given(cluster().control_plane(["cp-01"])).with(machine("cp-01")).when(…).then(…)`.
+//! The language of the tests: `given(cluster().control_plane(["cp-01"])).with(machine("cp-01")).when(…).then(…)`.
 
 use std::collections::BTreeMap;
 
@@ -20,10 +20,10 @@ use serde_json::{Value, json};
 
 use crate::world::{World, unusable_key, usable_key};
 
-/// The cluster that the tests are about.
+/// The cluster under test.
 pub const PROD: &str = "prod";
 
-/// A spec in the making.
+/// A builder for a spec.
 #[derive(Clone)]
 pub struct ClusterBuilder(pub Value);
 
@@ -42,13 +42,13 @@ impl ClusterBuilder {
         self
     }
 
-    /// The control plane by the label `role=cp`.
+    /// Selects the control plane by the label `role=cp`.
     pub fn select_control_plane(mut self, count: usize) -> Self {
         self.0["controlPlane"] = selected("cp", count);
         self
     }
 
-    /// Workers by the label `role=worker`.
+    /// Selects workers by the label `role=worker`.
     pub fn select_workers(mut self, count: usize) -> Self {
         self.0["dataPlane"] = selected("worker", count);
         self
@@ -64,7 +64,7 @@ pub fn selected(role: &str, count: usize) -> Value {
     json!({ "machineSelector": { "matchLabels": { "role": role } }, "count": count })
 }
 
-/// A machine in the making: discoverable, free, with a key and an address.
+/// A builder for a machine. By default it is discoverable and free, and has a key and an address.
 #[derive(Clone)]
 pub struct MachineBuilder {
     pub name: MachineName,
@@ -107,12 +107,12 @@ impl MachineBuilder {
         self
     }
 
-    /// With the label that the control plane's selector looks for.
+    /// Adds the label of the control plane's selector.
     pub fn cp(self) -> Self {
         self.label("role", "cp")
     }
 
-    /// With the label that the workers' selector looks for.
+    /// Adds the label of the workers' selector.
     pub fn worker(self) -> Self {
         self.label("role", "worker")
     }
@@ -122,7 +122,7 @@ impl MachineBuilder {
         self
     }
 
-    /// NIO says that something is on it.
+    /// NIO reports that it has a configuration.
     pub fn configured(mut self) -> Self {
         self.object.status.get_or_insert_default().has_configuration = true;
         self
@@ -147,7 +147,7 @@ impl MachineBuilder {
     }
 }
 
-/// A world before something happens in it.
+/// The initial world of a test.
 pub struct Given(pub World);
 
 pub fn given(cluster: ClusterBuilder) -> Given {
@@ -168,14 +168,14 @@ impl Given {
         self
     }
 
-    /// Machines of these names, free and well.
+    /// Adds free, healthy machines with these names.
     pub fn machines<const N: usize>(self, names: [&str; N]) -> Self {
         names
             .into_iter()
             .fold(self, |given, name| given.with(machine(name)))
     }
 
-    /// Machines of these names with the label that the control plane's selector looks for.
+    /// Adds machines with these names and the label of the control plane's selector.
     pub fn cp_machines<const N: usize>(self, names: [&str; N]) -> Self {
         names
             .into_iter()
@@ -187,22 +187,22 @@ impl Given {
         self
     }
 
-    /// Something happens, and the planner looks.
+    /// Changes the world, then plans.
     pub fn when(mut self, happens: impl FnOnce(&mut World)) -> Seen {
         happens(&mut self.0);
         Seen::of(self.0)
     }
 }
 
-/// The next thing to happen is that the planner looks.
+/// Changes nothing before the planning.
 pub fn planned(_: &mut World) {}
 
-/// Everything runs until nothing changes any more.
+/// Runs everything until nothing changes any more.
 pub fn settled(world: &mut World) {
     world.settle();
 }
 
-/// What the planner makes of a world.
+/// A world with the plan for it.
 pub struct Seen {
     pub world: World,
     pub observed: Observed,
@@ -229,7 +229,7 @@ impl Seen {
         self
     }
 
-    /// Then something else happens, and the planner looks again.
+    /// Changes the world again, then plans again.
     pub fn when(mut self, happens: impl FnOnce(&mut World)) -> Self {
         happens(&mut self.world);
         Self::of(self.world)
@@ -277,7 +277,7 @@ impl Seen {
             .expect("every condition is always there")
     }
 
-    /// The condition has this status and reason, and its message holds these words.
+    /// Asserts that the condition has this status and reason, and that its message contains these words.
     #[track_caller]
     pub fn says(&self, kind: ConditionType, status: &str, reason: Reason, words: &str) -> &Self {
         let found = self.condition(kind);
@@ -297,14 +297,14 @@ impl Seen {
             .state
     }
 
-    /// What the row of a machine says.
+    /// The message in the row of a machine.
     pub fn row(&self, machine: &str) -> &str {
         let mut rows = self.status.machines.iter();
         let row = rows.find(|row| row.name == machine);
         &row.expect("it has a row").message
     }
 
-    /// What the cluster.nix that a configuration holds says.
+    /// The values of cluster.nix in a configuration.
     pub fn held(&self, machine: &str) -> Values {
         let held = held_values(&self.observed.configurations[machine]);
         held.cloned().expect("NICO wrote it")
@@ -317,7 +317,7 @@ impl Seen {
         words.collect()
     }
 
-    /// The machine whose entry is to be taken.
+    /// The machine whose entry the plan takes.
     pub fn taken(&self) -> Option<&str> {
         taken(&self.plan)
     }
@@ -333,7 +333,7 @@ pub fn claims(plan: &Plan) -> Vec<&Claim> {
         .collect()
 }
 
-/// The machine whose entry a plan takes, alone.
+/// The only machine whose entry a plan takes.
 pub fn taken(plan: &Plan) -> Option<&str> {
     let taken = all_taken(plan);
     assert!(taken.len() <= 1, "{taken:?}");
@@ -356,7 +356,7 @@ pub fn nix_of(claim: &Claim) -> Values {
     cluster_nix::parse(text.unwrap()).expect("NICO reads what it writes")
 }
 
-/// The configuration that is written.
+/// The name of the configuration that is written.
 pub fn written(write: &ConfigurationWrite) -> &str {
     match write {
         ConfigurationWrite::Claim(claim) => claim.machine.as_str(),
@@ -404,12 +404,12 @@ pub fn kind(action: &Action) -> &'static str {
     }
 }
 
-/// What stands in a configuration.
+/// The planner's view of a configuration.
 pub fn member(held: &NixosConfiguration) -> Member<'_> {
     Member::of(held).expect("it bears a machine's name")
 }
 
-/// A configuration of someone who is no cluster.
+/// A configuration that belongs to no cluster.
 pub fn stranger(name: &str, machine: &str) -> Value {
     json!({
         "apiVersion": "nio.homystack.com/v1alpha1",
@@ -429,12 +429,12 @@ pub fn of_rival(name: &str, rival: &str, uid: &str) -> Value {
     body
 }
 
-/// Everyone's kubeconfig breaks, or works again.
+/// Sets whether the cluster's kubeconfig works.
 pub fn kubeconfig_works(world: &mut World, works: nico::plan::observed::Works) {
     world.cluster(PROD).kubeconfig.works = works;
 }
 
-/// Why a kubeconfig does not work: its API server cannot be reached, or refuses it.
+/// The error of a kubeconfig: its API server cannot be reached, or refuses it.
 pub fn not_working(unreachable: bool) -> NotWorking {
     NotWorking {
         unreachable,

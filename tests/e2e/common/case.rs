@@ -1,4 +1,4 @@
-//! One test's world with NICO at work in it: what a test asks of it again and again, and the judgement at its end.
+//! One test's world with a running NICO: common steps of tests, and the checks at their end.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::{DEADLINE, nico};
 
-/// One test's world with NICO at work in it.
+/// One test's world with a running NICO.
 pub(crate) struct Case {
     pub(crate) world: World,
     pub(crate) proxy: Proxy,
@@ -26,37 +26,37 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    /// A fresh world, with NICO started as it is by default.
+    /// A new world with NICO in its default setup.
     pub(crate) async fn start() -> Self {
         Self::with(&nico()).await
     }
 
-    /// A fresh world with this NIO, with NICO started like this.
+    /// A new world with this generation of NIO, and NICO with this setup.
     pub(crate) async fn of(generation: Generation, setup: &NicoSetup) -> Self {
         Self::in_world(World::of(generation, |_| ()).await, setup).await
     }
 
-    /// A fresh world, with NICO started like this.
+    /// A new world, and NICO with this setup.
     pub(crate) async fn with(setup: &NicoSetup) -> Self {
         Self::in_world(World::new().await, setup).await
     }
 
-    /// A fresh world whose NIO has other options.
+    /// A new world whose NIO has changed options.
     pub(crate) async fn with_nio(change: impl FnOnce(&mut NioOptions)) -> Self {
         Self::in_world(World::with(change).await, &nico()).await
     }
 
-    /// A fresh world in a management cluster of the test's own.
+    /// A new world in the test's own management cluster.
     pub(crate) async fn on(environment: &'static Environment, setup: &NicoSetup) -> Self {
         Self::in_world(World::on(environment, |_| ()).await, setup).await
     }
 
-    /// A fresh world with a workload API server of its own, in which Nodes have their machines' names.
+    /// A new world with its own workload API server, in which Nodes have their machines' names.
     pub(crate) async fn alone(setup: &NicoSetup) -> Self {
         Self::in_world(World::alone().await, setup).await
     }
 
-    /// As [`Case::alone`], with this NIO, whose options were changed.
+    /// Like [`Case::alone`], with this generation of NIO and changed options.
     pub(crate) async fn alone_of(
         generation: Generation,
         setup: &NicoSetup,
@@ -65,33 +65,33 @@ impl Case {
         Self::in_world(World::alone_of(generation, change).await, setup).await
     }
 
-    /// As [`Case::with`], in a world that was made before.
+    /// Like [`Case::with`], in an existing world.
     pub(crate) async fn in_world(world: World, setup: &NicoSetup) -> Self {
         let proxy = world.proxy().await;
         let nico = world.nico(setup, &proxy).await;
         Self { world, proxy, nico }
     }
 
-    /// What the judge of rolling changes goes by, as it stands now.
+    /// The evidence so far for the check of rollouts.
     pub(crate) fn evidence(&self) -> Evidence {
         Evidence::of(self.world.nio(), &[&self.proxy])
     }
 
-    /// Ends a test with rolling changes: they kept the rules, too.
+    /// Ends a test with rollouts, and checks their rules as well.
     pub(crate) async fn finish_rolled(self, rules: &Rules) {
         let broken = broken_rolls(&self.evidence(), rules);
         assert_eq!(broken, Vec::<String>::new(), "{}", self.proxy.write_lines());
         self.finish().await;
     }
 
-    /// Ends the test: every write kept the rules, nothing was asked for beyond the shipped rights, no machine founded a second
-    /// cluster, no panic; and NICO ends well when it is told to.
+    /// Ends the test. Checks that every write kept the rules, that nothing was requested beyond the shipped rights, that no machine founded
+    /// a second cluster, that there was no panic, and that NICO ends cleanly on SIGTERM.
     pub(crate) async fn finish(self) {
         let Self { world, proxy, nico } = self;
         let broken = rig::judge::broken_rules(&proxy.writes());
         assert_eq!(broken, Vec::<String>::new(), "{}", proxy.write_lines());
         let mut forbidden = proxy.forbidden();
-        // An API server that starts refuses everyone.
+        // A starting API server refuses everyone.
         forbidden.retain(|call| !call.faulted);
         assert!(forbidden.is_empty(), "{forbidden:?}");
         assert_eq!(world.flake().splits(), vec![]);
@@ -182,7 +182,7 @@ impl Case {
         found.metadata.generation
     }
 
-    /// Waits until a cluster is Ready for its newest generation, and nothing of it is in flight; returns its status.
+    /// Waits until a cluster is Ready for its newest generation, and none of its machines is in flight; returns its status.
     pub(crate) async fn rolled_out(&self, cluster: &str) -> Value {
         let generation = self.generation(cluster).await;
         let at_rest = move |status: &Value| at_rest(status, generation);
@@ -191,11 +191,11 @@ impl Case {
             .await
     }
 
-    /// Waits until NICO has reconciled each cluster twice more. NICO must have been started with [`RESYNC`], by which all clusters
-    /// take turns.
+    /// Waits until NICO has reconciled each cluster twice more. NICO must have been started with [`RESYNC`], so that all clusters are
+    /// reconciled in turn.
     pub(crate) async fn two_more_passes(&self) {
         let clusters = self.world.clusters().list(&ListParams::default()).await;
-        // One that is under way began earlier.
+        // A pass that is running now began earlier.
         let wanted = 3 * clusters.unwrap().items.len().max(1);
         let Some(before) = self.passes().await else {
             panic!("NICO serves no metrics\n{}", self.nico.output());
@@ -204,7 +204,7 @@ impl Case {
         wait_for("NICO reconciles each cluster twice more", DEADLINE, passed).await;
     }
 
-    /// How many reconciles have ended, by NICO's metrics.
+    /// How many reconciles have ended, from NICO's metrics.
     async fn passes(&self) -> Option<usize> {
         let (_, text) = self.nico.get("/metrics").await?;
         let counts = text
@@ -226,12 +226,12 @@ impl Case {
         self.world.configurations().get(machine).await.unwrap()
     }
 
-    /// The marker that a machine's configuration holds; empty where there is none.
+    /// The marker in a machine's configuration; empty if there is none.
     pub(crate) async fn marker(&self, machine: &str) -> String {
         let found = self.world.configurations().get_opt(machine).await;
         let files = found
             .unwrap()
-            .map(|it| it.data["spec"]["additionalFiles"].clone());
+            .map(|configuration| configuration.data["spec"]["additionalFiles"].clone());
         let last = files.and_then(|files| {
             files.as_array()?.last()?["path"]
                 .as_str()
@@ -240,7 +240,7 @@ impl Case {
         last.unwrap_or_default()
     }
 
-    /// Waits until a machine's configuration holds another marker than this, and returns it.
+    /// Waits until a machine's configuration has another marker than this, and returns it.
     pub(crate) async fn wait_marker_changed(&self, machine: &str, old: &str) -> String {
         let changed = || async {
             let marker = self.marker(machine).await;
@@ -250,12 +250,12 @@ impl Case {
         wait_describing(&what, DEADLINE, changed, || self.world.describe()).await
     }
 
-    /// The machines that are in flight, as the status tells.
+    /// The machines that are in flight according to the status.
     pub(crate) async fn in_flight(&self, cluster: &str) -> Vec<String> {
         in_flight(&self.world.status(cluster).await)
     }
 
-    /// What the cluster.nix of a machine says.
+    /// The content of a machine's cluster.nix.
     pub(crate) async fn cluster_nix(&self, machine: &str) -> Value {
         let configuration = self.configuration(machine).await;
         let files = configuration.data["spec"]["additionalFiles"].clone();
@@ -270,7 +270,7 @@ impl Case {
         machine.data["status"].clone()
     }
 
-    /// Creates a NixosConfiguration that is no business of NICO's.
+    /// Creates a NixosConfiguration that does not belong to NICO.
     pub(crate) async fn foreign_configuration(&self, name: &str, machine: &str) {
         let configuration: DynamicObject = serde_json::from_value(json!({
             "apiVersion": "nio.homystack.com/v1alpha1", "kind": "NixosConfiguration",
@@ -305,13 +305,13 @@ impl Case {
         Api::namespaced(self.world.client().clone(), self.world.namespace())
     }
 
-    /// The data of a ConfigMap; empty where there is none.
+    /// The data of a ConfigMap; empty if it does not exist.
     pub(crate) async fn map(&self, name: &str) -> BTreeMap<String, String> {
         let found = self.maps().get_opt(name).await.unwrap();
         found.and_then(|map| map.data).unwrap_or_default()
     }
 
-    /// A Secret, if it is there.
+    /// A Secret, if it exists.
     pub(crate) async fn secret(&self, name: &str) -> Option<Secret> {
         self.world.secrets().get_opt(name).await.unwrap()
     }
@@ -322,7 +322,7 @@ impl Case {
         secret.data.unwrap_or_default()[key].0.clone()
     }
 
-    /// The Secrets and ConfigMaps that carry NICO's label.
+    /// The Secrets and ConfigMaps with NICO's label.
     pub(crate) async fn children(&self) -> Vec<String> {
         let ours = ListParams::default().labels("app.kubernetes.io/managed-by=nico");
         let secrets = self.world.secrets().list(&ours).await.unwrap();
@@ -354,7 +354,7 @@ impl Case {
         nodes.iter().map(ResourceExt::name_any).collect()
     }
 
-    /// The writes so far, as `verb resource name`, but for those to status and those that were refused.
+    /// The successful writes so far as `verb resource name`, without those to status.
     pub(crate) fn deeds(&self) -> Vec<String> {
         let writes = self.proxy.writes();
         let done = writes
@@ -365,7 +365,7 @@ impl Case {
     }
 }
 
-/// Whether the API server did what the call asked for.
+/// Whether the call succeeded.
 pub(crate) fn took_effect(call: &Call) -> bool {
     call.code.is_some_and(|code| (200..300).contains(&code))
 }
@@ -377,7 +377,7 @@ pub(crate) fn row<'a>(status: &'a Value, machine: &str) -> &'a Value {
     found.next().unwrap_or(&Value::Null)
 }
 
-/// The machines that are in flight, as a status tells.
+/// The machines that are in flight according to a status.
 pub(crate) fn in_flight(status: &Value) -> Vec<String> {
     let rows = status["rollout"]["inFlight"]
         .as_array()
@@ -387,14 +387,14 @@ pub(crate) fn in_flight(status: &Value) -> Vec<String> {
         .collect()
 }
 
-/// Whether a status says that this generation is Ready, and that nothing is in flight.
+/// Whether a status reports that this generation is Ready, and that no machine is in flight.
 pub(crate) fn at_rest(status: &Value, generation: Option<i64>) -> bool {
     status["observedGeneration"].as_i64() == generation
         && condition(status, "Ready")["status"] == "True"
         && in_flight(status).is_empty()
 }
 
-/// The names in a list of cluster.nix.
+/// The names in a list from cluster.nix.
 pub(crate) fn names(list: &Value) -> Vec<&str> {
     let members = list.as_array().into_iter().flatten();
     members

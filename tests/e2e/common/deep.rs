@@ -1,4 +1,4 @@
-//! Objects of so many levels that a decoder of serde's fails on them.
+//! Objects that are nested too deeply for serde.
 
 use hyper::Request;
 use kube::Client;
@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 
 use super::listed;
 
-/// Levels of the deepest object: serde's JSON reads 127, the API server takes thousands.
+/// Levels of the deepest object. `serde_json` reads at most 127, the API server accepts thousands.
 const LEVELS: usize = 140;
 
 fn deep(key: &str) -> Value {
     (0..LEVELS).fold(json!({}), |inner, _| json!({ key: inner }))
 }
 
-/// Sends a body and reads the answer as text, since no client of serde's can decode it.
+/// Sends a body and reads the response as text, since serde cannot decode it.
 async fn send(client: &Client, method: &str, path: &str, body: &Value) -> String {
     let kind = if method == "PATCH" {
         "application/merge-patch+json"
@@ -29,7 +29,7 @@ async fn send(client: &Client, method: &str, path: &str, body: &Value) -> String
     client.request_text(request).await.unwrap()
 }
 
-/// Makes a configuration, a Machine and a cluster that are deep in each part which the API server leaves as it is.
+/// Creates a configuration, a Machine and a cluster that are deeply nested in each part that the API server does not prune.
 pub(crate) async fn deep_objects(client: &Client, namespace: &str, name: &str) {
     let nio = format!("/apis/nio.homystack.com/v1alpha1/namespaces/{namespace}");
     let configuration = json!({

@@ -1,4 +1,4 @@
-//! What is left of a cluster that was deleted: nothing, and NIO had all that it needed meanwhile.
+//! Checks that nothing is left of a deleted cluster, and that NIO had everything that it needed meanwhile.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use rig::nio::Outcome;
 use super::case::Case;
 
 impl Case {
-    /// No configuration, and nothing that carries NICO's label.
+    /// Asserts that there is no configuration, and no object with NICO's label.
     pub(crate) async fn nothing_is_left(&self) {
         let configurations = self.configurations().await;
         assert!(configurations.is_empty(), "{configurations:?}");
@@ -18,7 +18,7 @@ impl Case {
         assert!(children.is_empty(), "{children:?}\n{lines}");
     }
 
-    /// Nothing of one cluster, whatever another has made meanwhile.
+    /// Asserts that nothing is left of one cluster. Objects of others may exist.
     pub(crate) async fn nothing_is_left_of(&self, cluster: &str, uid: &str) {
         let lines = self.proxy.write_lines();
         let all = ListParams::default();
@@ -34,8 +34,8 @@ impl Case {
         assert!(children.is_empty(), "{children:?}\n{lines}");
     }
 
-    /// Since then the configuration was taken off each of these machines, and each time with all of its files there (NIO
-    /// needs the Secrets until then).
+    /// Asserts that the configuration was removed from each of these machines since then, and that all of its files still existed at that
+    /// time: NIO needs the Secrets until then.
     pub(crate) fn removed_with_all_files(&self, machines: &[&str], since: Duration) {
         let lines = self.proxy.write_lines();
         let mut removals = self.world.nio().history();

@@ -1,4 +1,4 @@
-//! NICO killed again and again at chosen writes, and started again each time.
+//! Kills NICO repeatedly at chosen writes, and restarts it each time.
 
 use rig::process::KillSwitch;
 use rig::wait::wait_describing;
@@ -7,15 +7,15 @@ use rig::world::{NicoSetup, RunningNico, World};
 use super::DEADLINE;
 use super::case::Case;
 
-/// Whoever runs now is killed by the next of them.
+/// Arms all switches with this process, so that the next one that is pressed kills it.
 pub(crate) fn arm(switches: &[KillSwitch], nico: &RunningNico) {
     for switch in switches {
         switch.arm(nico);
     }
 }
 
-/// Lives end by `switches`, armed with the present one, and another begins each time, until one sees what is wanted `reached`.
-/// `since`: how many writes there were before the first could be killed. Returns how many were.
+/// Restarts NICO each time one of `switches` has killed it, and arms them with the new process, until one of the processes sees what is
+/// wanted `reached`. `since`: the number of writes before the first process could be killed. Returns how many were killed.
 pub(crate) async fn lives(
     case: Case,
     setup: &NicoSetup,
@@ -36,18 +36,18 @@ pub(crate) async fn lives(
                 return Some(true);
             }
             let reached = reached(&world).await;
-            // The goal may be reached by the very write at which the kill is under way.
+            // The goal may be reached by the same write at which the process is being killed.
             let met = proxy.writes()[written..].iter().any(|call| call.faulted);
             (reached && !met).then_some(false)
         };
-        let told = || async {
+        let state = || async {
             format!(
                 "{what}, after {killed} kills\n{}\n{}",
                 proxy.write_lines(),
                 world.describe().await
             )
         };
-        if !wait_describing("a kill or the end", DEADLINE, over, told).await {
+        if !wait_describing("a kill or the end", DEADLINE, over, state).await {
             return (Case { world, proxy, nico }, killed);
         }
         killed += 1;

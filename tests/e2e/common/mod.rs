@@ -1,4 +1,4 @@
-//! What the end-to-end tests share: the binary under test, and the clusters that they ask for.
+//! What the end-to-end tests share: the binary under test, and the specs of clusters.
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
@@ -15,7 +15,7 @@ use rig::crds::Generation;
 use rig::world::{NicoSetup, World};
 use serde_json::{Value, json};
 
-/// Stories that are told over every generation of NIO: each becomes the tests `classic::<story>` and `v1::<story>`.
+/// Runs tests with every generation of NIO: each `<story>` becomes the tests `classic::<story>` and `v1::<story>`.
 #[allow(unused_macros, reason = "each test binary uses its own part")]
 macro_rules! over_both {
     ($($story:ident),+ $(,)?) => {
@@ -36,7 +36,7 @@ macro_rules! over_both {
 #[allow(unused_imports, reason = "each test binary uses its own part")]
 pub(crate) use over_both;
 
-/// Where an additional file of NICO's lies, in a flake of this directory: v1 counts from the repository's root.
+/// The path of one of NICO's additional files in a flake in this directory. With v1 it is relative to the repository's root.
 pub(crate) fn place(generation: Generation, subdir: &str, file: &str) -> String {
     match generation {
         Generation::Classic => file.to_owned(),
@@ -44,7 +44,7 @@ pub(crate) fn place(generation: Generation, subdir: &str, file: &str) -> String 
     }
 }
 
-/// How long anything may take; passing it is a failure of NICO's, not of the machine's.
+/// How long anything may take. It is so long that only a failure of NICO, and not a slow machine, exceeds it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(400);
 
 /// The binary under test.
@@ -52,14 +52,14 @@ pub(crate) fn nico() -> NicoSetup {
     NicoSetup::new(env!("CARGO_BIN_EXE_nico"))
 }
 
-/// Three control plane machines and two workers, by name.
+/// Creates three control plane machines and two workers.
 pub(crate) async fn five(world: &World) {
     world
         .machines_named(&["cp-01", "cp-02", "cp-03", "w-01", "w-02"])
         .await;
 }
 
-/// A spec that lists them.
+/// A spec that lists the machines of [`five`].
 pub(crate) fn three_and_two() -> Value {
     listed(&["cp-01", "cp-02", "cp-03"], &["w-01", "w-02"])
 }

@@ -1,20 +1,20 @@
-//! The writes of a roll and of a release as what they are, told by their bodies, and faults that befall them.
+//! Recognises the steps of a rollout and of a release in NICO's writes by their bodies, and injects faults into them.
 
 use std::sync::{Mutex, PoisonError};
 
 use rig::proxy::{Call, Effect, Fault, Moment};
 use serde_json::Value;
 
-/// What is written of one machine in a roll, in this order; a release has `Left` in the place of `Written`.
+/// The writes for one machine in a rollout, in this order. A release has `Left` instead of `Written`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Its entry is made, or renewed.
+    /// Its entry is created or renewed.
     Taken,
-    /// Its configuration is written again.
+    /// Its configuration is updated.
     Written,
     /// Its configuration is deleted.
     Left,
-    /// Its marker is kept as confirmed.
+    /// Its marker is noted as confirmed.
     Confirmed,
     /// Its entry is being released.
     Releasing,
@@ -25,7 +25,7 @@ pub(crate) enum Step {
 }
 
 impl Step {
-    /// All of a roll.
+    /// All steps of a rollout.
     pub(crate) const ALL: [Self; 6] = [
         Self::Taken,
         Self::Written,
@@ -36,7 +36,7 @@ impl Step {
     ];
 }
 
-/// Reads steps off calls, in their order; one entry at a time.
+/// Reads steps from calls in order, with one entry at a time.
 #[derive(Default)]
 pub(crate) struct Steps {
     entered: Option<String>,
@@ -44,7 +44,7 @@ pub(crate) struct Steps {
 }
 
 impl Steps {
-    /// The step that a call is.
+    /// The step that a call performs.
     pub(crate) fn read(&mut self, call: &Call) -> Option<(String, Step)> {
         if call.verb == "delete" && call.resource == "nixosconfigurations" {
             return Some((call.object_name().to_owned(), Step::Left));
@@ -99,13 +99,13 @@ pub(crate) fn steps(calls: &[Call]) -> Vec<(String, Step)> {
     read.filter_map(|call| steps.read(call)).collect()
 }
 
-/// A fault that befalls a step of a machine, once.
+/// A fault for a step of a machine, once.
 pub(crate) fn at(machine: &str, step: Step, moment: Moment, effect: Effect) -> Fault {
     at_nth(machine, step, 1, moment, effect)
 }
 
-/// A fault that befalls a step of a machine when it comes for the n-th time (from 1), not counting those that a fault laid before
-/// this one befell.
+/// A fault for a step of a machine when it occurs for the n-th time (from 1). Occurrences to which an earlier fault applies are not
+/// counted.
 pub(crate) fn at_nth(
     machine: &str,
     step: Step,
@@ -126,7 +126,7 @@ pub(crate) fn at_nth(
     Fault::on(it, moment, effect).times(1)
 }
 
-/// A fault that befalls the first status that is written after a step of a machine, if one is before the next step; once.
+/// A fault for the first status write after a step of a machine, if it comes before the next step; once.
 pub(crate) fn at_status_after(machine: &str, step: Step, moment: Moment, effect: Effect) -> Fault {
     let (wanted, steps) = ((machine.to_owned(), step), Mutex::new(Steps::default()));
     let it = move |call: &Call| {

@@ -1,4 +1,4 @@
-//! What the end-to-end tests ask of the calls that pass through a proxy: how many of a kind, which writes, and whether all is quiet.
+//! Queries about the calls through a proxy: how many of a kind, which writes, and whether nothing is written any more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::DEADLINE;
 use super::case::took_effect;
 
-/// How often NICO looks at everything again in tests that wait for that: its shortest resync.
+/// The shortest resync, for tests that wait for resyncs.
 pub(crate) const RESYNC: [&str; 2] = ["--resync", "1s"];
 
 /// Counts the calls of a kind, until the proxy's faults are cleared.
@@ -22,7 +22,8 @@ pub(crate) const RESYNC: [&str; 2] = ["--resync", "1s"];
 pub(crate) struct Counter(Arc<AtomicUsize>);
 
 impl Counter {
-    /// Counts what `matches` from now on. Lay it before the faults: what a fault befalls is not counted after it.
+    /// Counts calls for which `matches` returns true from now on. Add it before the faults: a call to which an earlier fault applies is not
+    /// counted.
     pub(crate) fn on(
         proxy: &Proxy,
         matches: impl Fn(&Call) -> bool + Send + Sync + 'static,
@@ -39,12 +40,12 @@ impl Counter {
         counter
     }
 
-    /// How many there were.
+    /// How many there were so far.
     pub(crate) fn get(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Waits for so many more.
+    /// Waits for this many more.
     pub(crate) async fn more(&self, what: &str, more: usize, deadline: Duration) {
         let goal = self.get() + more;
         let reached = || async { (self.get() >= goal).then_some(()) };
@@ -53,7 +54,7 @@ impl Counter {
     }
 }
 
-/// Counts the resyncs of a cluster: at each the join token is read again, once.
+/// Counts the resyncs of a cluster: each reads the join token once.
 pub(crate) fn resyncs(proxy: &Proxy, cluster: &str) -> Counter {
     let token = format!("{cluster}-join-token");
     Counter::on(proxy, move |call| {
@@ -61,7 +62,7 @@ pub(crate) fn resyncs(proxy: &Proxy, cluster: &str) -> Counter {
     })
 }
 
-/// Counts the events that are told.
+/// Counts the published events.
 pub(crate) fn events(proxy: &Proxy) -> Counter {
     Counter::on(proxy, |call| {
         call.resource == "events" && call.verb != "get"
@@ -79,14 +80,14 @@ pub(crate) async fn settle(proxy: &Proxy, resyncs: &Counter) {
     wait_describing("three resyncs without a write", DEADLINE, quiet, seen).await;
 }
 
-/// A write as what it is, whenever it comes.
+/// A write, identified independently of its time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Write {
     pub(crate) verb: String,
     /// With the subresource.
     pub(crate) resource: String,
     pub(crate) name: String,
-    /// The how-manieth of this verb on this object, from 1.
+    /// Its number among the writes with this verb to this object, from 1.
     pub(crate) nth: usize,
 }
 
@@ -98,7 +99,7 @@ impl Write {
             && call.object_name() == self.name
     }
 
-    /// A fault that befalls this write, once.
+    /// A fault for this write, once.
     pub(crate) fn fault(&self, moment: Moment, effect: Effect) -> Fault {
         let (write, seen) = (self.clone(), AtomicUsize::new(0));
         let it = move |call: &Call| {
@@ -108,7 +109,7 @@ impl Write {
     }
 }
 
-/// The writes that took effect, each named by what it is.
+/// The successful writes.
 pub(crate) fn named(calls: &[Call]) -> Vec<Write> {
     let mut seen: BTreeMap<Write, usize> = BTreeMap::new();
     let done = |call: &&Call| call.code.is_some_and(|code| code < 300);
@@ -127,7 +128,7 @@ pub(crate) fn named(calls: &[Call]) -> Vec<Write> {
     calls.iter().filter(done).map(name).collect()
 }
 
-/// How many writes of each kind took effect, as `verb resource`.
+/// How many successful writes there were of each kind, as `verb resource`.
 pub(crate) fn kinds(calls: &[Call]) -> BTreeMap<String, usize> {
     let mut kinds = BTreeMap::new();
     for write in named(calls) {
@@ -138,7 +139,7 @@ pub(crate) fn kinds(calls: &[Call]) -> BTreeMap<String, usize> {
     kinds
 }
 
-/// The ids that configurations were written with.
+/// The ids in written configurations.
 pub(crate) fn ids(calls: &[Call]) -> BTreeSet<String> {
     let done = calls.iter().filter(|call| {
         call.resource == "nixosconfigurations" && call.code.is_some_and(|code| code < 300)
@@ -152,8 +153,8 @@ pub(crate) fn ids(calls: &[Call]) -> BTreeSet<String> {
     .collect()
 }
 
-/// Fails where a rule was broken by the writes so far, a cluster was founded other than once, or a machine ever got other
-/// tokens than the others, or none.
+/// Fails if the writes so far violated a rule, a cluster was not founded exactly once, or a machine got no token or another token than the
+/// others.
 pub(crate) fn judge(world: &World, proxy: &Proxy, case: &str) {
     let calls = proxy.writes();
     let lines = proxy.write_lines();
@@ -189,8 +190,8 @@ pub(crate) fn judge(world: &World, proxy: &Proxy, case: &str) {
     );
 }
 
-/// How many of the writes of a status say something that people and tools wait for: another phase, generation, Secret or status of
-/// a condition. Others are gathered for seconds, so that a slow machine sees more of them.
+/// How many status writes change something for which users and tools wait: phase, generation, Secret or the status of a condition. Other
+/// changes are batched for seconds, so their number depends on the machine's speed.
 pub(crate) fn significant(calls: &[Call]) -> usize {
     let mut before = BTreeMap::new();
     let mut count = 0;
@@ -203,11 +204,12 @@ pub(crate) fn significant(calls: &[Call]) -> usize {
             .as_ref()
             .map_or(&Value::Null, |body| &body["status"]);
         let conditions = status["conditions"].as_array().into_iter().flatten();
-        let told = conditions.map(|it| (it["type"].to_string(), it["status"].clone()));
+        let statuses = conditions
+            .map(|condition| (condition["type"].to_string(), condition["status"].clone()));
         let fields = ["phase", "observedGeneration", "kubeconfigSecret"];
         let fields = fields.map(|field| (field.to_owned(), status[field].clone()));
         let mut news = false;
-        for (name, value) in told.chain(fields.into_iter().filter(|it| !it.1.is_null())) {
+        for (name, value) in statuses.chain(fields.into_iter().filter(|field| !field.1.is_null())) {
             news |= before.insert(name, value.clone()) != Some(value);
         }
         count += usize::from(news);

@@ -1,9 +1,8 @@
-//! A real control plane for tests: etcd, kube-apiserver and, where asked for, controllers of the
-//! kube-controller-manager, on loopback, with certificates of its own. It is ready in seconds, lives as long as the
-//! value that stands for it, and leaves neither a process nor a file behind.
+//! A real control plane for tests: etcd, kube-apiserver and, if requested, controllers of the kube-controller-manager. It runs on loopback
+//! with its own certificates, and is ready in seconds. Dropping its handle ends its processes and removes its files.
 //!
-//! Nothing here hangs on a tokio runtime: a control plane may be started in one test's runtime and used from
-//! another's. A client may not: each test takes its own.
+//! A control plane does not depend on a tokio runtime: it may be started in one test's runtime and used from another's. A client does, so
+//! each test creates its own.
 
 mod error;
 mod kubeconfig;
@@ -52,14 +51,14 @@ use crate::pki::{Authority, Validity};
 
 /// How long a start may take: about 3 seconds on an idle machine.
 const START_DEADLINE: Duration = Duration::from_secs(60);
-/// How long one answer may take before it is asked again.
+/// Timeout of one request before it is retried.
 const ANSWER: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(25);
 const TOKEN_LIFETIME_SECONDS: i64 = 24 * 60 * 60;
 
 /// A running control plane. Dropping it ends its processes and removes its files.
 pub struct ControlPlane {
-    // Before `directory`: fields are dropped in this order.
+    // Dropped before `directory`: fields are dropped in the order of their declaration.
     running: Mutex<Running>,
     options: Options,
     programs: Programs,
@@ -71,7 +70,7 @@ pub struct ControlPlane {
     directory: RunDir,
 }
 
-/// In the order in which they end.
+/// The processes, in the order in which they are stopped.
 #[derive(Default)]
 struct Running {
     controllers: Option<Process>,
@@ -88,8 +87,7 @@ impl Running {
 }
 
 impl ControlPlane {
-    /// Starts a control plane and returns when it is ready. The first start of all builds it, which takes minutes
-    /// (see `go_build`).
+    /// Starts a control plane and returns when it is ready. The very first start builds its binary, which takes minutes (see `go_build`).
     pub async fn start(options: Options) -> Result<Self, Error> {
         let controllers = !options.controllers.is_empty();
         let programs = spawn_blocking(move || Programs::find(controllers))
@@ -99,7 +97,7 @@ impl ControlPlane {
         loop {
             attempts_left -= 1;
             match Self::try_start(options.clone(), programs.clone()).await {
-                // Somebody else took the port between our look and the server's.
+                // Another process took the port after it was found free.
                 Err(Error::Ended { log, .. })
                     if attempts_left > 0 && log.contains("address already in use") => {}
                 outcome => return outcome,
@@ -201,15 +199,15 @@ impl ControlPlane {
         }
     }
 
-    /// Ends the API server at once, as a crash does; etcd keeps what was written. Watches break, and calls are
-    /// refused until it is started again.
+    /// Stops the API server at once, as in a crash. etcd keeps its data. Watches break, and connections are refused until it is started
+    /// again.
     pub fn stop_api_server(&self) {
         let stopped = self.lock().api_server.take();
         drop(stopped);
     }
 
-    /// Starts the controllers again. The garbage collector learns of new kinds every 30 seconds alone, and of all that
-    /// exist when it starts: a test that has just installed CRDs need not wait.
+    /// Restarts the controllers. The garbage collector discovers new kinds only every 30 seconds, and at its start. So a test that has just
+    /// installed CRDs need not wait.
     pub fn restart_controllers(&self) -> Result<(), Error> {
         let stopped = self.lock().controllers.take();
         drop(stopped);
@@ -250,7 +248,7 @@ impl ControlPlane {
         &self.authority
     }
 
-    /// A client that may do everything, for the runtime that this is called in.
+    /// An administrator's client for the current runtime.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -264,8 +262,7 @@ impl ControlPlane {
             .expect("the control plane's own kubeconfig makes a client")
     }
 
-    /// The administrator's configuration of kube's client, to be changed (a proxy's address, say) before a client is
-    /// made of it.
+    /// The administrator's client configuration, which can be changed (a proxy's address, for example) before a client is created from it.
     #[must_use]
     pub fn config(&self) -> kube::Config {
         self.config.clone()
@@ -277,14 +274,14 @@ impl ControlPlane {
         &self.kubeconfig
     }
 
-    /// A file with [`Self::admin_kubeconfig`].
+    /// The path of a file with [`Self::admin_kubeconfig`].
     #[must_use]
     pub fn admin_kubeconfig_path(&self) -> PathBuf {
         self.directory.path().join("kubeconfig")
     }
 
-    /// A kubeconfig with a bearer token. `server_override` is an address to go through instead of [`Self::url`]; the
-    /// certificate has to name it ([`Options::extra_sans`]).
+    /// A kubeconfig with a bearer token. `server_override` is an address to use instead of [`Self::url`]; the certificate must contain it
+    /// ([`Options::extra_sans`]).
     pub fn token_kubeconfig(
         &self,
         server_override: Option<&str>,
@@ -297,13 +294,13 @@ impl ControlPlane {
         )
     }
 
-    /// A client for who bears `token`, of the runtime in which it is called.
+    /// A client with this bearer token, for the current runtime.
     pub async fn token_client(&self, token: &str) -> Result<Client, Error> {
         let config = config(&self.token_kubeconfig(None, token)?).await?;
         Ok(Client::try_from(config)?)
     }
 
-    /// A kubeconfig with a client certificate of this user and group, as short-lived as wanted.
+    /// A kubeconfig with a client certificate for this user and group, valid for this time.
     pub fn client_cert_kubeconfig(
         &self,
         server_override: Option<&str>,
@@ -355,7 +352,7 @@ impl ControlPlane {
         })
     }
 
-    /// kubectl as the administrator, to be given arguments and run.
+    /// A command that runs kubectl as the administrator, without arguments yet.
     #[must_use]
     pub fn kubectl_command(&self) -> std::process::Command {
         let (words, _) = self.programs.words("kubectl");
@@ -373,13 +370,13 @@ impl ControlPlane {
         command
     }
 
-    /// The words with which a command line of kubectl begins: a program, and for our own binary `kubectl`.
+    /// The beginning of a kubectl command line: the program, and for the rig's own binary the subcommand `kubectl`.
     #[must_use]
     pub fn kubectl_words(&self) -> Vec<OsString> {
         self.programs.words("kubectl").0
     }
 
-    /// One JSON object a request, in the order in which they ended ([`Options::audit_log`]).
+    /// The path of the audit log ([`Options::audit_log`]): one JSON object for each request, in the order in which they ended.
     #[must_use]
     pub fn audit_log_path(&self) -> Option<PathBuf> {
         self.options
@@ -387,8 +384,8 @@ impl ControlPlane {
             .then(|| self.directory.path().join("audit.log"))
     }
 
-    /// The directory with the data, the logs (`<program>.log`) and the keys. It ends with the control plane; with
-    /// `RIG_KEEP` in the environment it stays.
+    /// The directory with data, logs (`<program>.log`) and keys. It is removed with the control plane, unless `RIG_KEEP` is set in the
+    /// environment.
     #[must_use]
     pub fn directory(&self) -> &Path {
         self.directory.path()
@@ -403,7 +400,7 @@ impl ControlPlane {
             .collect()
     }
 
-    /// Resident memory of the running processes in bytes, where the system tells (Linux).
+    /// Resident memory of the running processes in bytes, if the system reports it (Linux).
     #[must_use]
     pub fn rss(&self) -> Vec<(&'static str, u64)> {
         self.pids()
@@ -431,7 +428,7 @@ impl ControlPlane {
     }
 }
 
-/// Builds what control planes consist of where need be, so that starts at the same time need not wait for one another.
+/// Builds the control plane's binary if needed, so that parallel starts need not wait for one another.
 pub async fn prepare() -> Result<(), Error> {
     spawn_blocking(|| Programs::find(true))
         .await
@@ -439,8 +436,8 @@ pub async fn prepare() -> Result<(), Error> {
     Ok(())
 }
 
-/// The control plane that all tests of a binary share; the first that asks starts it. It ends with the process. All
-/// have to ask for the same options.
+/// The control plane that all tests of a binary share. The first call starts it, and it ends with the process. All calls must have the same
+/// options.
 pub async fn shared(options: Options) -> Result<&'static ControlPlane, Error> {
     static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
     let shared = SHARED
@@ -463,7 +460,7 @@ async fn config(kubeconfig: &str) -> Result<kube::Config, Error> {
     Ok(config)
 }
 
-/// Ready, and past its first writes: the namespace that everybody relies on is there.
+/// Checks that the API server is ready and past its first writes: the namespace `default` exists.
 async fn answers(client: &Client) -> Result<(), Error> {
     let request = hyper::Request::get("/readyz")
         .body(Vec::new())

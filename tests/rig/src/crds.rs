@@ -1,4 +1,4 @@
-//! NIO's custom resource definitions, written again from what is known of both generations, and their installation.
+//! NIO's custom resource definitions, rewritten from what is known of both generations, and their installation.
 
 #![allow(
     clippy::expect_used,
@@ -19,7 +19,7 @@ use crate::wait::wait_for;
 /// The group of NIO's resources, the same in both generations.
 pub const NIO_GROUP: &str = "nio.homystack.com";
 
-/// Which NIO a management cluster has.
+/// The generation of NIO in a management cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Generation {
     /// homystack/NIO, Python on kopf, November 2025.
@@ -97,12 +97,12 @@ pub async fn install_crds(client: &Client, generation: Generation) {
     install_crd_text(client, definitions(generation)).await;
 }
 
-/// Installs the definitions of all that NIO v1 makes for a configuration.
+/// Installs the definitions of the objects that NIO v1 creates for a configuration.
 pub async fn install_children(client: &Client) {
     install_crd_text(client, include_str!("crds/v1-children.yaml")).await;
 }
 
-/// Installs every definition of a YAML text (or updates it) and waits until it is established and its resource answers a list.
+/// Installs or updates every definition in a YAML text, and waits until each is established and its resource can be listed.
 pub async fn install_crd_text(client: &Client, text: &str) {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     for document in documents(text) {

@@ -1,4 +1,4 @@
-//! Applying manifests, and the shipped rights: NICO runs under `deploy/` in every test, never as administrator.
+//! Applies manifests and the shipped rights: in every test NICO has the rights of `deploy/`, never those of an administrator.
 
 #![allow(
     clippy::expect_used,
@@ -15,8 +15,8 @@ use kube::core::{ApiResource, GroupVersionKind, TypeMeta};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Applies every document of a YAML text by server-side apply, in order. Objects without a namespace get `namespace` where their
-/// kind has one.
+/// Applies every document of a YAML text by server-side apply, in order. Objects without a namespace get `namespace` if their kind is
+/// namespaced.
 pub async fn apply_text(client: &Client, namespace: &str, text: &str) -> kube::Result<()> {
     for value in documents(text) {
         apply_value(client, namespace, value).await?;
@@ -24,7 +24,7 @@ pub async fn apply_text(client: &Client, namespace: &str, text: &str) -> kube::R
     Ok(())
 }
 
-/// The documents of a YAML text, empty ones left out.
+/// The documents of a YAML text, without empty ones.
 #[must_use]
 pub fn documents(text: &str) -> Vec<Value> {
     serde_yaml::Deserializer::from_str(text)
@@ -63,7 +63,7 @@ fn namespaced(client: &Client, namespace: &str, resource: &ApiResource) -> Api<D
     Api::namespaced_with(client.clone(), namespace, resource)
 }
 
-/// The environment variables of the shipped Deployment that are about memory: what NICO takes is measured as it is deployed.
+/// The environment variables of the shipped Deployment that affect memory, to measure NICO as it is deployed.
 #[must_use]
 pub fn memory_settings() -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -78,8 +78,7 @@ pub fn memory_settings() -> Vec<(String, String)> {
         .collect()
 }
 
-/// The texts of all `*.yaml` files of a directory, in the order of their names (a `Kustomization` is none of them);
-/// none where there is no such directory.
+/// The texts of all `*.yaml` files of a directory except a `Kustomization`, sorted by name; empty if the directory does not exist.
 #[must_use]
 pub fn manifests(directory: &Path) -> Vec<(String, String)> {
     let Ok(entries) = fs::read_dir(directory) else {
@@ -97,7 +96,7 @@ pub fn manifests(directory: &Path) -> Vec<(String, String)> {
     found
 }
 
-/// The admission policies of a directory, and their bindings.
+/// The admission policies and their bindings in a directory.
 #[must_use]
 pub fn admission(directory: &Path) -> Vec<Value> {
     let texts = manifests(directory);
@@ -110,8 +109,8 @@ pub fn admission(directory: &Path) -> Vec<Value> {
         .collect()
 }
 
-/// The manifests of `deploy/base/` that give rights (Namespace, ServiceAccount, roles and their bindings), as one list of objects; the
-/// Deployment is left out, since the rig starts the program itself.
+/// The objects of `deploy/base/` that grant rights (Namespace, ServiceAccount, roles and bindings), without the Deployment, since the rig
+/// starts the program itself.
 #[must_use]
 pub fn rights(directory: &Path) -> Vec<Value> {
     const KINDS: [&str; 6] = [
@@ -136,7 +135,7 @@ pub fn rights(directory: &Path) -> Vec<Value> {
     objects
 }
 
-/// The ServiceAccount of a list of objects: its namespace and name.
+/// The namespace and name of the ServiceAccount in a list of objects.
 #[must_use]
 pub fn service_account(objects: &[Value]) -> Option<(String, String)> {
     let account = objects

@@ -1,4 +1,4 @@
-//! What all tests of a binary share, started once, on the rig's runtime: the management control plane with NIO's and NICO's
+//! What all tests of a binary share. It is started once, on the rig's runtime: the management control plane with NIO's and NICO's
 //! definitions and the shipped rights, the workload API server, and the pool of machines.
 
 #![allow(
@@ -28,31 +28,31 @@ use crate::workload::Workload;
 /// How long an API server may take to learn of new rights.
 const RIGHTS: Duration = Duration::from_secs(60);
 
-/// The repository's root, as it was when the rig was built.
+/// The root of the repository from which the rig was built.
 #[must_use]
 pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// What a management cluster with machines consists of, but for what lives in a namespace.
+/// A management cluster with machines, without its namespaced objects.
 pub struct Environment {
-    /// Which NIO it was started with.
+    /// The generation of NIO with which it was started.
     pub generation: Generation,
     /// The management control plane.
     pub control_plane: ControlPlane,
-    /// An administrator's client of the rig's own runtime.
+    /// An administrator's client for the rig's own runtime.
     pub client: Client,
-    /// The API server of the clusters that machines make up.
+    /// The API server of the workload clusters.
     pub workload: Arc<Workload>,
     /// The machines' addresses and ports.
     pub pool: Arc<MachinePool>,
-    /// The objects of `deploy/base/` that give NICO its rights; empty while there is no such manifest.
+    /// The objects of `deploy/base/` that grant NICO its rights.
     pub rights: Vec<Value>,
-    /// The objects of `deploy/one-namespace/`, which give NICO the same rights in one namespace alone.
+    /// The objects of `deploy/one-namespace/`, which grant NICO the same rights in only one namespace.
     pub namespace_rights: Vec<Value>,
 }
 
-/// A shipped policy, for the `ServiceAccount` of every world, too.
+/// Extends a shipped policy to the `ServiceAccount` of every world.
 fn of_all_worlds(mut policy: Value) -> Value {
     for condition in policy
         .pointer_mut("/spec/matchConditions")
@@ -69,7 +69,7 @@ fn of_all_worlds(mut policy: Value) -> Value {
 }
 
 impl Environment {
-    /// Starts all of it. NIO's definitions are of this generation, NICO's are those of `crds/`.
+    /// Starts everything, with NIO's definitions of this generation, and NICO's from `crds/`.
     pub async fn start(generation: Generation) -> Self {
         let started = runtime().spawn(async move {
             let options = control_plane::Options::management();
@@ -84,7 +84,7 @@ impl Environment {
             for (_, text) in deploy::manifests(&repository().join("crds")) {
                 install_crd_text(&client, &text).await;
             }
-            // Or it would learn of the new kinds half a minute late.
+            // Without a restart, the garbage collector would discover the new kinds up to half a minute late.
             control_plane
                 .restart_controllers()
                 .expect("the controllers start again");
@@ -114,12 +114,12 @@ impl Environment {
         started.await.expect("the environment starts")
     }
 
-    /// The environment of this process with classic NIO, started when it is first asked for.
+    /// The environment of this process with classic NIO. The first call starts it.
     pub async fn shared() -> &'static Self {
         Self::of(Generation::Classic).await
     }
 
-    /// The environment of this process with this NIO, started when it is first asked for.
+    /// The environment of this process with this generation of NIO. The first call starts it.
     pub async fn of(generation: Generation) -> &'static Self {
         static CLASSIC: OnceCell<Environment> = OnceCell::const_new();
         static V1: OnceCell<Environment> = OnceCell::const_new();
@@ -130,15 +130,15 @@ impl Environment {
         shared.get_or_init(|| Self::start(generation)).await
     }
 
-    /// A kubeconfig with which the shipped `ServiceAccount`, which has its rights everywhere, reaches the API server at `url`.
+    /// A kubeconfig for the API server at `url`, with the shipped `ServiceAccount`, which has its rights in all namespaces.
     pub async fn service_account_kubeconfig(&self, url: &str) -> String {
         let (namespace, name) =
             deploy::service_account(&self.rights).expect("deploy/ ships a ServiceAccount");
         self.kubeconfig_of(&namespace, &name, url).await
     }
 
-    /// A kubeconfig with which a `ServiceAccount` of `namespace`, made for this, reaches the API server at `url`; it has the
-    /// rights that are shipped for one namespace, and those to the Lease, in that namespace, and none elsewhere.
+    /// A kubeconfig for the API server at `url`, with a new `ServiceAccount` in `namespace`. It has the rights that are shipped for one
+    /// namespace, and those for the Lease, only in that namespace.
     pub async fn namespace_kubeconfig(
         &self,
         client: &Client,
@@ -178,8 +178,8 @@ impl Environment {
             .expect("a kubeconfig can be written")
     }
 
-    /// Waits until the API server knows the rights of a token: its caches learn of a new binding a moment later, and NICO's first
-    /// requests would be refused.
+    /// Waits until the API server knows the rights of a token. Its caches see a new binding late, and NICO's first requests would be
+    /// refused.
     async fn wait_for_rights(&self, namespace: &str, token: &str) {
         let client = self.control_plane.token_client(token);
         let client = client.await.expect("a token makes a client");

@@ -17,11 +17,11 @@ use crate::wait::wait_for;
 
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 
-/// A repository in a directory that goes with it: `repo/.git` in there.
+/// A repository `repo/.git` in a temporary directory.
 pub struct Repo(Scratch);
 
 impl Repo {
-    /// One with the empty branch `main`. `None`: git is not installed.
+    /// A repository with the empty branch `main`; `None` if git is not installed.
     #[must_use]
     pub fn new() -> Option<Self> {
         if Command::new("git").arg("--version").output().is_err() {
@@ -34,19 +34,19 @@ impl Repo {
         Some(repo)
     }
 
-    /// Where the repository's directory is.
+    /// The directory that contains the repository.
     #[must_use]
     pub fn root(&self) -> &Path {
         self.0.path()
     }
 
-    /// A new commit on the branch that is checked out, which is returned. A server of the repository serves it at once.
+    /// Adds a commit to the current branch and returns it. A server of the repository serves it at once.
     pub fn commit(&self, message: &str) -> String {
         self.git(&["commit", "-q", "--allow-empty", "-m", message]);
         self.git(&["rev-parse", "HEAD"])
     }
 
-    /// Runs git in the repository; what it prints.
+    /// Runs git in the repository; returns its output.
     pub fn git(&self, arguments: &[&str]) -> String {
         let mut git = Command::new("git");
         let repo = self.root().join("repo");
@@ -59,12 +59,12 @@ impl Repo {
 
 /// A running `git daemon`.
 pub struct Daemon {
-    /// Where it listens.
+    /// The address on which it listens.
     pub at: SocketAddr,
     _program: Program,
 }
 
-/// Serves a repository by `git daemon`, at `git://{at}/repo/.git`. `None`: it is not installed.
+/// Serves a repository with `git daemon`, at `git://{at}/repo/.git`; `None` if it is not installed.
 pub async fn serve(repo: &Repo) -> Option<Daemon> {
     let program = exec_path().join("git-daemon");
     if !program.exists() {
@@ -94,7 +94,7 @@ fn exec_path() -> PathBuf {
     Path::new(String::from_utf8_lossy(&path).trim()).to_owned()
 }
 
-/// Nothing of the user's or the system's configuration.
+/// Ignores the user's and the system's git configuration.
 pub fn alone(git: &mut Command) -> &mut Command {
     for (name, value) in [
         ("GIT_CONFIG_GLOBAL", "/dev/null"),

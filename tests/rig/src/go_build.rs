@@ -1,5 +1,5 @@
-//! Builds the control plane's one binary (`controlplane/`, Go) when it is not there yet: once for each state of its
-//! sources, by one process at a time, into cargo's target directory.
+//! Builds the control plane's binary (`controlplane/`, Go) if it does not exist yet: once for each state of its sources, by one process at
+//! a time, into cargo's target directory.
 
 mod progress;
 
@@ -16,13 +16,13 @@ use std::{
 use progress::{Progress, say};
 use sha2::{Digest as _, Sha256};
 
-/// What `kubectl version` and `/version` say. The same as in go.mod.
+/// The version that `kubectl version` and `/version` report. It must match go.mod.
 const KUBERNETES_VERSION: &str = "v1.37.2";
-/// Binaries of other states of the sources are removed when they are older: each is more than a hundred megabytes.
+/// Binaries of other states of the sources are removed when they are older than this: each has more than a hundred megabytes.
 const OTHERS_KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 const SOURCES: [&str; 3] = ["go.mod", "go.sum", "main.go"];
 
-/// Why there is no binary.
+/// Errors of the build.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No `go` on the path.
@@ -31,12 +31,12 @@ pub enum Error {
          kube-apiserver and kubectl"
     )]
     NoGo,
-    /// The build ran and failed.
+    /// The build failed.
     #[error(
         "the test control plane could not be built with Go (1.26 or newer is needed; `go version` says {version}): {log}"
     )]
     Build {
-        /// What `go version` says.
+        /// The output of `go version`.
         version: String,
         /// The last lines of the build.
         log: String,
@@ -46,13 +46,13 @@ pub enum Error {
     File {
         /// Which one.
         path: PathBuf,
-        /// What happened to it.
+        /// The cause.
         source: io::Error,
     },
 }
 
-/// The binary with etcd, kube-apiserver, kube-controller-manager and kubectl in it, each a subcommand. Builds it
-/// where need be: several minutes, with progress on standard error; blocks for as long.
+/// The binary with the subcommands etcd, kube-apiserver, kube-controller-manager and kubectl. If needed, it is built first, which blocks
+/// for several minutes and shows its progress on standard error.
 pub fn controlplane_binary() -> Result<PathBuf, Error> {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("controlplane");
     let directory = rig_directory()?;
@@ -86,7 +86,7 @@ pub fn controlplane_binary() -> Result<PathBuf, Error> {
     Ok(binary)
 }
 
-/// `rig/` in cargo's target directory: what is built, and what is there while a control plane runs.
+/// `rig/` in cargo's target directory: built binaries, and the files of running control planes.
 pub fn rig_directory() -> Result<PathBuf, Error> {
     let directory = target_directory().join("rig");
     fs::create_dir_all(&directory).map_err(|source| Error::File {
@@ -96,7 +96,7 @@ pub fn rig_directory() -> Result<PathBuf, Error> {
     Ok(directory)
 }
 
-/// Where cargo put the program that runs, by the tag that cargo leaves there; without one, where it would put it.
+/// Cargo's target directory: the one that contains the running program, found by the tag file that cargo creates, else the default.
 fn target_directory() -> PathBuf {
     if let Some(directory) = std::env::var_os("CARGO_TARGET_DIR")
         .map(PathBuf::from)
@@ -149,7 +149,7 @@ fn build(sources: &Path, binary: &Path) -> Result<(), Error> {
         .arg(&partial)
         .arg(".")
         .current_dir(sources)
-        // Without C: no compiler is needed, and the packages that would use it are quicker to build.
+        // Without cgo, no C compiler is needed, and the build is faster.
         .env("CGO_ENABLED", "0")
         .env("GOWORK", "off")
         .stdin(Stdio::null())
@@ -181,7 +181,7 @@ fn build(sources: &Path, binary: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Reads the build's lines to their end, shows how far it is, and returns the last twenty that are not names of packages.
+/// Reads the build's output to its end and shows the progress. Returns the last twenty lines that are not names of packages.
 fn follow(stderr: impl io::Read + Send + 'static, started: Instant) -> Vec<String> {
     let (sender, lines) = mpsc::channel();
     thread::spawn(move || {

@@ -1,5 +1,5 @@
-//! A judge of the writes that NICO made through the proxy: the invariants that can be read off them, in their order.
-//! It knows the objects by their wire form alone, and nothing of NICO's code.
+//! Checks the writes that NICO made through the proxy against invariants that their sequence shows. It knows only the objects' wire format,
+//! and uses none of NICO's code.
 
 pub mod rollout;
 
@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::proxy::Call;
 
-/// What of all that the writes broke, as sentences; empty: nothing. Give it the writes of all NICOs that worked in the namespace,
-/// merged by their time.
+/// The invariants that the writes violated, as sentences. `writes` must be those of all NICO processes that worked in the namespace, merged
+/// by time.
 #[must_use]
 pub fn broken_rules(writes: &[Call]) -> Vec<String> {
     let mut judge = Judge::default();
@@ -23,11 +23,11 @@ pub fn broken_rules(writes: &[Call]) -> Vec<String> {
 #[derive(Default)]
 struct Judge {
     broken: Vec<String>,
-    /// Clusters whose ledger says that they are founded.
+    /// Clusters that are founded according to their ledger.
     founded: BTreeSet<String>,
     /// Token Secrets that exist.
     tokens: BTreeSet<String>,
-    /// Markers that a configuration held, by its name, since it was made.
+    /// All markers of a configuration since its creation, by its name.
     markers: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -40,7 +40,7 @@ impl Judge {
         if call.code == Some(403) && !call.faulted {
             self.say("I12", call, "a request outside the shipped rights");
         }
-        // What was refused changed nothing.
+        // Refused writes change nothing.
         if !call.code.is_some_and(|code| (200..300).contains(&code)) {
             return;
         }

@@ -1,4 +1,4 @@
-//! The rig: everything around NICO that its tests, its sandbox and its benches need.
+//! The rig: everything around NICO that tests, sandbox and benchmarks need.
 
 pub mod control_plane;
 pub mod crds;
@@ -36,8 +36,8 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
         .expect("the rig's own threads start")
 });
 
-/// The rig's own runtime, on which its servers live: each `#[tokio::test]` brings a runtime that ends with it, while control
-/// planes, machines and NIO's stand-in are shared by all tests of a binary.
+/// The rig's own runtime for its servers. Each `#[tokio::test]` has a runtime that ends with it, but control planes, machines and the
+/// simulated NIO are shared by all tests of a binary.
 #[must_use]
 pub fn runtime() -> &'static Runtime {
     &RUNTIME

@@ -1,6 +1,6 @@
-//! Machines: each has a loopback address of its own with an SSH server (in process) and a forwarder to the workload's API server
-//! behind it. All machines of a pool listen on the same two ports, as real ones do, because NICO knows one SSH port for all.
-//! What a machine answers, and whether it answers at all, is up to the test.
+//! Machines: each has its own loopback address with an SSH server (in process) and a forwarder to the workload API server. All machines of
+//! a pool listen on the same two ports, since NICO has one setting for the SSH port of all machines. The test controls what a machine
+//! answers, and whether it answers at all.
 
 #![allow(
     clippy::expect_used,
@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use self::knobs::State;
 use crate::runtime;
 
-/// The first address of a pool; it carries no machine, its listeners hold the pool's two ports for this process.
+/// The first address of a pool. It has no machine; its listeners reserve the pool's two ports for this process.
 pub const FIRST_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 1);
 
 /// Every address that a pool may use, for the workload API server's certificate.
@@ -37,7 +37,7 @@ pub fn all_addresses() -> Vec<std::net::IpAddr> {
         .collect()
 }
 
-/// A key pair for SSH, made again.
+/// A generated SSH key pair.
 #[derive(Clone)]
 pub struct KeyPair {
     private: PrivateKey,
@@ -52,7 +52,7 @@ impl KeyPair {
         Self { private }
     }
 
-    /// The private half in OpenSSH's PEM form, as it stands in a Secret under `ssh-privatekey`.
+    /// The private half in OpenSSH's format, as in a Secret under `ssh-privatekey`.
     #[must_use]
     pub fn private_pem(&self) -> String {
         let text = self
@@ -75,19 +75,19 @@ impl KeyPair {
     }
 }
 
-/// How a machine is made.
+/// The options of a machine.
 #[derive(Clone)]
 pub struct HostOptions {
     /// The user that may log in.
     pub user: String,
     /// The keys that may log in.
     pub authorized: Vec<PublicKey>,
-    /// The API server behind its API port; without one, the pool's.
+    /// The API server behind its API port; `None`: the pool's.
     pub api_target: Option<SocketAddr>,
 }
 
 impl HostOptions {
-    /// The user `nixos` with one key.
+    /// A machine that the user `nixos` can log in to with this key.
     #[must_use]
     pub fn new(key: &KeyPair) -> Self {
         Self {
@@ -97,7 +97,7 @@ impl HostOptions {
         }
     }
 
-    /// With another API server than the pool's behind the API port.
+    /// Uses this API server instead of the pool's.
     #[must_use]
     pub fn api_target(mut self, target: SocketAddr) -> Self {
         self.api_target = Some(target);
@@ -111,11 +111,11 @@ pub struct MachinePool {
     api_port: u16,
     api_target: SocketAddr,
     addresses: Mutex<Addresses>,
-    /// Holds the two ports of the pool for this process.
+    /// Reserves the pool's two ports for this process.
     _reserved: (TcpListener, TcpListener),
 }
 
-/// Addresses not yet given out, and those given back.
+/// Addresses that are not used yet, and those that are free again.
 struct Addresses {
     next: u16,
     free: VecDeque<Ipv4Addr>,
@@ -151,25 +151,25 @@ impl MachinePool {
         Arc::new(made.await.expect("the pool's start does not panic"))
     }
 
-    /// Where the SSH servers listen (NICO's `--ssh-port`).
+    /// The port of the SSH servers (NICO's `--ssh-port`).
     #[must_use]
     pub fn ssh_port(&self) -> u16 {
         self.ssh_port
     }
 
-    /// Where the machines' API servers listen (the port in their kubeconfigs).
+    /// The port of the machines' API servers (as in their kubeconfigs).
     #[must_use]
     pub fn api_port(&self) -> u16 {
         self.api_port
     }
 
-    /// Starts a machine on an address of its own; it ends, and the address is free again, when the last clone is dropped.
+    /// Starts a machine on its own address. When the last clone is dropped, it ends, and the address is free again.
     pub async fn host(self: &Arc<Self>, options: HostOptions) -> MachineHost {
         let pool = Arc::clone(self);
         let made = runtime().spawn(async move {
             loop {
                 let ip = pool.take_address();
-                // Another process may use the same port there: such an address is left alone.
+                // Skips an address at which another process uses the port.
                 let Ok(ssh) = TcpListener::bind((ip, pool.ssh_port)).await else {
                     continue;
                 };
@@ -213,7 +213,7 @@ impl MachinePool {
     }
 }
 
-/// A machine. Clones are the same machine.
+/// A machine. Clones share it.
 #[derive(Clone)]
 pub struct MachineHost {
     inner: Arc<Inner>,
@@ -234,7 +234,7 @@ impl Drop for Inner {
             Arc::clone(&self.pool),
             self.ip,
         );
-        // Only a task that has ended has let go of its port.
+        // A port is free only once its task has ended.
         runtime().spawn(async move {
             for task in tasks {
                 task.abort();

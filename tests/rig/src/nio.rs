@@ -1,5 +1,5 @@
-//! A stand-in for NIO in both generations: a task on the rig's own runtime that treats NixosConfigurations and Machines field by
-//! field as the real program does, with hours shortened to milliseconds, and with knobs for all that it does wrong.
+//! A simulator of NIO in both generations: a task on the rig's own runtime that handles NixosConfigurations and Machines field by field as
+//! the real program does, with hours shortened to milliseconds, and with knobs for everything that can go wrong.
 
 mod apply;
 mod classic;
@@ -30,27 +30,27 @@ use tokio::sync::{RwLock, watch};
 use crate::crds::{Generation, configuration_resource, machine_resource};
 use crate::runtime;
 
-/// The finalizer that kopf puts on what it handles.
+/// The finalizer that kopf adds to objects that it handles.
 pub const KOPF_FINALIZER: &str = "kopf.zalando.org/KopfFinalizerMarker";
-/// The annotation in which kopf keeps what it handled last.
+/// The annotation in which kopf stores the state that it handled last.
 pub const KOPF_ANNOTATION: &str = "kopf.zalando.org/last-handled-configuration";
 
-/// The finalizer that v1 puts on configurations.
+/// The finalizer that v1 adds to configurations.
 pub const V1_FINALIZER: &str = "nio.homystack.com/finalizer";
 
-/// What the rig does in the place of the flake when a configuration was applied to a machine or taken off it.
+/// What the rig does instead of the flake when a configuration was applied to a machine or removed from it.
 pub type Hook = Arc<dyn Fn(Applied) -> BoxFuture<'static, Aftermath> + Send + Sync>;
 
-/// What came of a configuration on its machine, as far as NIO notices.
+/// The effect of a configuration on its machine that NIO notices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Aftermath {
-    /// NIO's part is done, whatever the machine's units do.
+    /// NIO has finished, whatever the machine's units do.
     Done,
-    /// The machine is not reached any more: the apply fails, and it stays unreachable until the knob is turned back.
+    /// The machine can no longer be reached: the apply fails, and the machine stays unreachable until the knob is reset.
     CutOff,
 }
 
-/// The running stand-in. Clones are the same one; it ends with [`Nio::stop`] or when the last clone is dropped.
+/// A running simulator. Clones share it. It ends with [`Nio::stop`] or when the last clone is dropped.
 #[derive(Clone)]
 pub struct Nio {
     shared: Arc<Shared>,
@@ -86,20 +86,20 @@ struct State {
     paused: bool,
     configurations: HashMap<Key, DynamicObject>,
     machines: HashMap<Key, DynamicObject>,
-    /// Objects whose change or deletion is being handled: kopf handles one change of an object at a time.
+    /// Objects for which a handler runs: kopf handles one change of an object at a time.
     handling: HashSet<Key>,
-    /// Objects at which a timer looks.
+    /// Objects for which a timer runs.
     timing: HashSet<Key>,
-    /// Looks run beside handlers, but a deletion waits for them.
+    /// Timers run beside handlers, but a deletion waits for them.
     busy: HashMap<Key, Arc<RwLock<()>>>,
     ticks: u64,
-    /// When the stand-in let go of a configuration that is being deleted, or saw that one is gone.
+    /// When the simulator released a deleted configuration, or saw that one is gone.
     let_go: Vec<(Duration, String)>,
     v1: v1::Memory,
 }
 
 impl Nio {
-    /// Starts the stand-in. `client` should have been made on the rig's runtime and may do everything.
+    /// Starts the simulator. `client` must be an administrator's, and created on the rig's runtime.
     #[must_use]
     pub fn start(client: Client, options: NioOptions, hook: Hook) -> Self {
         Self::run(client, options, hook, Instant::now(), State::default())
@@ -128,13 +128,13 @@ impl Nio {
         }
     }
 
-    /// Which NIO it stands in for.
+    /// The simulated generation of NIO.
     #[must_use]
     pub fn generation(&self) -> Generation {
         self.shared.options.generation
     }
 
-    /// Ends it, and starts one of another generation in its place: what machines were told and did is known to it.
+    /// Stops it, and starts one of another generation instead, which keeps knobs and history.
     #[must_use]
     pub fn replaced_by(&self, generation: Generation) -> Self {
         self.stop();
@@ -153,17 +153,17 @@ impl Nio {
         Self::run(self.shared.client.clone(), options, hook, started, state)
     }
 
-    /// Ends it for good.
+    /// Stops it.
     pub fn stop(&self) {
         self.stop.0.send_replace(true);
     }
 
-    /// While paused it does nothing at all, as where its pod is gone. v1's `CronJob`s go on: they are Kubernetes' own.
+    /// Pauses or resumes it. While paused it does nothing, as if its pod was gone. v1's `CronJob`s continue, since Kubernetes runs them.
     pub fn pause(&self, paused: bool) {
         self.shared.state().paused = paused;
     }
 
-    /// Changes what NIO makes of one machine.
+    /// Changes the knobs of one machine.
     pub fn set(&self, machine: &str, change: impl FnOnce(&mut Knobs)) {
         change(
             self.shared
@@ -174,14 +174,14 @@ impl Nio {
         );
     }
 
-    /// A push to the default branch: everything that follows it is applied again within a tick. Returns the new head.
+    /// Simulates a push to the default branch. Configurations that follow it are applied again within a tick. Returns the new head.
     #[allow(clippy::must_use_candidate, reason = "the push is the point")]
     pub fn push(&self) -> String {
         self.shared.state().pushes += 1;
         self.head()
     }
 
-    /// v1: Kubernetes deletes every Job that has ended, as it does in time.
+    /// v1: deletes every Job that has ended, as Kubernetes does after some time.
     pub async fn prune_jobs(&self) {
         let namespace = self.shared.options.namespace.clone().unwrap_or_default();
         let _ = self.shared.prune(&namespace).await;
@@ -193,25 +193,25 @@ impl Nio {
         self.shared.head()
     }
 
-    /// Everything that was tried, in the order in which it ended.
+    /// All attempts, in the order in which they ended.
     #[must_use]
     pub fn history(&self) -> Vec<Attempt> {
         self.shared.state().history.clone()
     }
 
-    /// When configurations that were being deleted went, by machine, since the stand-in's start: no later than anybody could see it.
+    /// When deleted configurations were gone, by machine, since the simulator's start. The time is noted before the removal is visible.
     #[must_use]
     pub fn let_go(&self) -> Vec<(Duration, String)> {
         self.shared.state().let_go.clone()
     }
 
-    /// When it was started: where its times begin.
+    /// When it was started, from which its times count.
     #[must_use]
     pub fn started(&self) -> Instant {
         self.shared.started
     }
 
-    /// The time since its start: a point for judges of what comes after it.
+    /// The time since its start, to check what happens after this point.
     #[must_use]
     pub fn now(&self) -> Duration {
         self.shared.started.elapsed()
@@ -229,7 +229,7 @@ impl Nio {
         history
     }
 
-    /// Clears the status of a configuration and of its machine, as someone's `kubectl edit` or a restored backup would.
+    /// Clears the status of a configuration and of its machine, as a `kubectl edit` or a restored backup would.
     pub async fn wipe_status(&self, namespace: &str, machine: &str) {
         let nothing = json!({"status": {"appliedCommit": null, "additionalFilesHash": null, "configurationHash": null,
             "targetMachine": null, "lastAppliedTime": null, "conditions": null, "phase": null,
@@ -283,7 +283,7 @@ impl Shared {
         self.state().knobs.get(machine).cloned().unwrap_or_default()
     }
 
-    /// What comes of an attempt: where nothing else makes it fail, what was applied may cut its machine off.
+    /// The outcome of an attempt. Even if nothing else makes it fail, the applied configuration may cut off its machine.
     async fn outcome(&self, machine: &str, applied: &Applied, fails: bool) -> Outcome {
         if fails {
             return Outcome::Failure;
@@ -361,7 +361,7 @@ impl Shared {
         }
     }
 
-    /// Time passes: look at everything again, and try again what failed.
+    /// A tick: checks everything again, and retries what failed.
     fn tick(self: &Arc<Self>) {
         let (configurations, machines): (Vec<DynamicObject>, Vec<Key>) = {
             let mut state = self.state();
@@ -382,7 +382,7 @@ impl Shared {
         }
     }
 
-    /// Something about a configuration may ask for work.
+    /// Handles a possible change of a configuration.
     fn react(self: &Arc<Self>, key: &Key) {
         match self.options.generation {
             Generation::Classic => self.handle(key),

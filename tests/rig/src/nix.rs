@@ -1,22 +1,22 @@
-//! A reader for cluster.nix: JSON that Nix reads. Whatever a flake would evaluate beyond that is an error here, on purpose.
+//! A parser for cluster.nix, which is JSON in a Nix expression. Everything else that Nix would evaluate is an error here.
 
 use serde_json::Value;
 
 /// Why a text is not plain data.
 #[derive(Debug, thiserror::Error)]
 pub enum NixError {
-    /// It is more or less than a comment and JSON in a Nix string.
+    /// It is not exactly a comment and JSON in a Nix string.
     #[error("not a comment and builtins.fromJSON ''…'' alone")]
     Form,
-    /// The string has an end, an escape or an interpolation in it.
+    /// The string contains an end, an escape or an interpolation.
     #[error("the Nix string holds {0:?}")]
     Nix(char),
-    /// What the string holds is not JSON.
+    /// The content of the string is not JSON.
     #[error("not JSON: {0}")]
     Json(#[from] serde_json::Error),
 }
 
-/// Reads the value of a text.
+/// Parses a text.
 pub fn parse(text: &str) -> Result<Value, NixError> {
     let (_, expression) = text
         .split_once('\n')
@@ -32,7 +32,7 @@ pub fn parse(text: &str) -> Result<Value, NixError> {
     }
 }
 
-/// The text of a value that holds neither `'` nor `$`.
+/// Writes a value that contains neither `'` nor `$`.
 #[must_use]
 pub fn text(value: &Value) -> String {
     format!("# Generated\nbuiltins.fromJSON ''\n{value:#}\n''\n")

@@ -1,4 +1,4 @@
-//! OpenSSH's own server, where it is installed.
+//! OpenSSH's server, if it is installed.
 
 #![allow(
     clippy::expect_used,
@@ -19,11 +19,11 @@ use crate::scratch::{Program, Scratch, free_address};
 use crate::wait::wait_describing;
 
 const PROGRAM: &str = "/usr/sbin/sshd";
-/// Without it sshd does not start as root.
+/// sshd started by root needs this directory.
 const PRIVSEP: &str = "/run/sshd";
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 
-/// A server on loopback that takes one key of the user who runs the test. It ends with its handle.
+/// A server on loopback that accepts one key of the user who runs the test. Dropping this ends it.
 pub struct OpenSsh {
     root: Scratch,
     at: SocketAddr,
@@ -32,7 +32,7 @@ pub struct OpenSsh {
 }
 
 impl OpenSsh {
-    /// Starts one with more lines in its configuration. `None`: sshd is not installed, or cannot run here.
+    /// Starts a server with additional lines in its configuration; `None` if sshd is not installed, or cannot run here.
     pub async fn start(host: &PrivateKey, client: &PublicKey, settings: &str) -> Option<Self> {
         let user = stdout(Command::new("id").arg("-un"));
         if !Path::new(PROGRAM).exists() || user == "root" && !Path::new(PRIVSEP).exists() {
@@ -76,32 +76,32 @@ impl OpenSsh {
         Some(started)
     }
 
-    /// Where it listens, at 127.0.0.1.
+    /// Its port on 127.0.0.1.
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.at.port()
     }
 
-    /// Whom it lets in.
+    /// The user that may log in.
     #[must_use]
     pub fn user(&self) -> &str {
         &self.user
     }
 
-    /// A directory that goes with it.
+    /// A directory that is removed with it.
     #[must_use]
     pub fn root(&self) -> &Path {
         self.root.path()
     }
 
-    /// What it has logged.
+    /// Its log.
     #[must_use]
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.root().join("log")).unwrap_or_default()
     }
 }
 
-/// Nobody else may read it: sshd insists on that.
+/// Makes a file readable only for its owner, as sshd requires.
 fn restrict(path: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
     let owner_only = std::fs::Permissions::from_mode(0o600);

@@ -1,5 +1,5 @@
-//! Certificates of the rig's control planes: an authority made again for each, and what it signs. Keys are ECDSA
-//! P-256, which are made in no time.
+//! Certificates of the rig's control planes: a new authority for each, and what it signs. Keys are ECDSA P-256, which are generated
+//! quickly.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -19,7 +19,7 @@ pub struct Pair {
     pub key: String,
 }
 
-/// From when until when a certificate is valid, by X.509 in whole seconds.
+/// The validity period of a certificate. X.509 has whole seconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Validity {
     /// The first moment.
@@ -29,7 +29,7 @@ pub struct Validity {
 }
 
 impl Validity {
-    /// From a minute ago (clocks are read in several places) until `lifetime` from now.
+    /// From a minute ago, since clocks may differ slightly, until `lifetime` from now.
     #[must_use]
     pub fn lasting(lifetime: Duration) -> Self {
         let now = Timestamp::now();
@@ -41,7 +41,7 @@ impl Validity {
 }
 
 impl Default for Validity {
-    /// A year, as kubeadm gives.
+    /// A year, as with kubeadm.
     fn default() -> Self {
         Self::lasting(365 * DAY)
     }
@@ -81,7 +81,7 @@ impl Authority {
         &self.certificate
     }
 
-    /// A certificate for a server that answers at these names and addresses.
+    /// A certificate for a server with these names and addresses.
     pub fn serving(
         &self,
         names: &[&str],
@@ -101,8 +101,8 @@ impl Authority {
         self.sign(params, validity)
     }
 
-    /// A certificate by which a client says who it is: Kubernetes reads the user from the common name, and the group
-    /// from the organisation (`rcgen` writes one at most).
+    /// A client certificate. Kubernetes reads the user from the common name, and the group from the organisation (`rcgen` writes at most
+    /// one).
     pub fn client(
         &self,
         common_name: &str,
@@ -139,8 +139,7 @@ impl Authority {
     }
 }
 
-/// A pair of keys that stands for itself, with which service account tokens are signed and checked: private and
-/// public, both PEM.
+/// A key pair without a certificate to sign and verify service account tokens: private and public key, both PEM.
 pub fn signing_keys() -> Result<(String, String), rcgen::Error> {
     let key = KeyPair::generate()?;
     Ok((key.serialize_pem(), key.public_key_pem()))

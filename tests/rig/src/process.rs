@@ -1,5 +1,5 @@
-//! The real program as a child process: started with its own environment, watched, measured, and killed at will. It ends with
-//! the test process, also with a killed one: a shell beside it waits for the end of a pipe that only the test holds open.
+//! The real program as a child process, with its own environment. Tests can watch, measure and kill it. It ends with the test process, even
+//! if that is killed: a shell waits for the end of a pipe that only the test keeps open.
 
 #![allow(
     clippy::expect_used,
@@ -25,32 +25,31 @@ use tokio::sync::watch;
 use crate::runtime;
 use crate::wait::{try_wait_for, wait_describing};
 
-/// The shell becomes the program by `exec`, so that signals and `/proc` are the program's own. The watcher that it left behind
-/// reads descriptor 3 (the pipe) until the test is gone, and then kills it.
+/// `exec` replaces the shell by the program, so that signals and `/proc` belong to the program. Before that, the shell starts a watcher,
+/// which reads descriptor 3 (the pipe) until the test is gone, and then kills the program.
 const WATCHED: &str = "exec 3<&0 0</dev/null; p=$$; { read -r x <&3; kill -9 $p; } >/dev/null 2>&1 & exec 3<&-; exec \"$@\"";
 
-/// How long NICO's calls may take, unless a test's own arguments say otherwise: what waits for late requests waits four times as
-/// long, and so do the tests.
+/// NICO's request timeout, unless a test sets another one. Waits for late requests take four times as long, so it is short.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How NICO is started.
+/// Options of a NICO process.
 #[derive(Clone, Debug)]
 pub struct NicoOptions {
     /// The binary (`env!("CARGO_BIN_EXE_nico")` in a test of the package).
     pub binary: PathBuf,
     /// Its kubeconfig.
     pub kubeconfig: String,
-    /// The one namespace that it watches; `None`: all of them.
+    /// The only namespace that it watches; `None`: all.
     pub namespace: Option<String>,
-    /// Where the machines' SSH servers listen.
+    /// The port of the machines' SSH servers.
     pub ssh_port: u16,
     /// The tracing filter.
     pub log: String,
-    /// Further arguments after `run`.
+    /// Additional arguments after `run`.
     pub args: Vec<String>,
 }
 
-/// A running NICO, killed when this is dropped.
+/// A running NICO process, which is killed when this is dropped.
 pub struct Nico {
     child: Arc<Mutex<Child>>,
     pid: u32,
@@ -60,9 +59,9 @@ pub struct Nico {
 }
 
 impl Nico {
-    /// Starts the program; it may not be ready yet, see [`Nico::wait_ready`].
+    /// Starts the program. It may not be ready yet; see [`Nico::wait_ready`].
     pub async fn start(options: NicoOptions) -> Self {
-        // On the rig's runtime, whose reaper and pipes outlive the test's.
+        // On the rig's runtime, since the test's runtime may end before the process.
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let file = format!("nico-rig-{}-{number}.kubeconfig", std::process::id());
@@ -71,7 +70,7 @@ impl Nico {
         started.await.expect("the program can be started")
     }
 
-    /// As [`Nico::start`], with all of its files in `directory`: its kubeconfig, and `nico.log` with what it writes.
+    /// Like [`Nico::start`], with all files in `directory`: its kubeconfig, and `nico.log` with its output.
     pub async fn start_in(options: NicoOptions, directory: &Path) -> Self {
         let kubeconfig = directory.join("nico.kubeconfig");
         let log = fs::File::create(directory.join("nico.log")).expect("a log can be made");
@@ -133,7 +132,7 @@ impl Nico {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // Ctrl-C in a terminal is for us alone.
+            // Ctrl-C in a terminal is meant for the test only.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
@@ -160,20 +159,20 @@ impl Nico {
         self.pid
     }
 
-    /// Everything that it wrote to stdout and stderr so far; empty where it writes to a file ([`Nico::start_in`]).
+    /// Its output to stdout and stderr so far; empty if it writes to a file ([`Nico::start_in`]).
     #[must_use]
     pub fn output(&self) -> String {
         let output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&output).into_owned()
     }
 
-    /// SIGKILL, at once.
+    /// Sends SIGKILL.
     pub fn kill(&self) {
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = child.start_kill();
     }
 
-    /// SIGTERM, without waiting.
+    /// Sends SIGTERM without waiting.
     pub async fn terminate(&self) {
         let _ = Command::new("kill")
             .args(["-TERM", &self.pid.to_string()])
@@ -188,7 +187,7 @@ impl Nico {
         child.try_wait().ok().flatten()
     }
 
-    /// Waits for its end; `None` when it still runs at the deadline.
+    /// Waits until it ends; `None` if it still runs at the deadline.
     pub async fn wait_exit(&self, deadline: Duration) -> Option<ExitStatus> {
         try_wait_for(deadline, || async { self.exit_status() }).await
     }
@@ -203,7 +202,7 @@ impl Nico {
         .await;
     }
 
-    /// One GET at its own HTTP server: status code and body.
+    /// Sends a GET to its HTTP server; returns status code and body.
     pub async fn get(&self, path: &str) -> Option<(u16, String)> {
         let mut stream = TcpStream::connect(self.http).await.ok()?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: nico\r\nConnection: close\r\n\r\n");
@@ -217,7 +216,7 @@ impl Nico {
         Some((code, body.unwrap_or_default()))
     }
 
-    /// Where its own HTTP server listens.
+    /// The address of its HTTP server.
     #[must_use]
     pub fn http(&self) -> SocketAddr {
         self.http
@@ -246,7 +245,7 @@ impl Nico {
     #[must_use]
     pub fn cpu_ticks(&self) -> Option<u64> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
-        // The program's name, in parentheses, may hold spaces.
+        // The program's name, in parentheses, may contain spaces.
         let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
         let user: u64 = fields.next()?.parse().ok()?;
         let system: u64 = fields.next()?.parse().ok()?;
@@ -254,7 +253,8 @@ impl Nico {
     }
 }
 
-/// Kills a program that may not have been started yet: made before it, armed with it, pressed by a fault. Clones are the same.
+/// Kills a program that may not have been started yet. It is created first, then armed with the program, then pressed by a fault. Clones
+/// share it.
 #[derive(Clone)]
 pub struct KillSwitch {
     target: Arc<watch::Sender<Option<Arc<Mutex<Child>>>>>,
@@ -271,7 +271,7 @@ impl Default for KillSwitch {
 }
 
 impl KillSwitch {
-    /// Says whom to kill.
+    /// Sets the process to kill.
     pub fn arm(&self, nico: &Nico) {
         self.target.send_replace(Some(Arc::clone(&nico.child)));
     }
@@ -282,7 +282,7 @@ impl KillSwitch {
         self.pressed.load(Ordering::SeqCst)
     }
 
-    /// Kills, as soon as it is armed; returns once the signal was sent.
+    /// Kills the process as soon as it is armed; returns once the signal was sent.
     pub async fn press(&self) {
         self.pressed.store(true, Ordering::SeqCst);
         let mut armed = self.target.subscribe();
@@ -311,14 +311,14 @@ fn free_address() -> SocketAddr {
         .expect("a port is free")
 }
 
-/// Writes a file that only its owner may read, since it holds credentials.
+/// Writes a file that only its owner may read, since it contains credentials.
 fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let mut options = fs::File::options();
     options.create(true).write(true).truncate(true).mode(0o600);
     options.open(path)?.write_all(text.as_bytes())
 }
 
-/// Keeps all that a stream gives, in `log` where there is one, else in `output`; with `RIG_LOG` in the environment it is shown, too.
+/// Stores the output of a stream in `log` if there is one, else in `output`. If `RIG_LOG` is set in the environment, it is shown as well.
 async fn capture(
     stream: impl tokio::io::AsyncRead + Unpin,
     output: Arc<Mutex<Vec<u8>>>,
@@ -333,7 +333,7 @@ async fn capture(
         }
         match &log {
             Some(log) => {
-                // A disk that is full takes the log and nothing else.
+                // If the disk is full, only the log is lost.
                 let _ = log.as_ref().write_all(&line);
                 line.clear();
             }
@@ -357,7 +357,7 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(10);
 
-    /// A program in the place of NICO, removed when this is dropped.
+    /// A script to run instead of NICO, which is removed when this is dropped.
     struct Script(PathBuf);
 
     impl Script {

@@ -1,5 +1,5 @@
-//! A layer of faults between a client and an API server: plain HTTP on loopback on one side, TLS on the other, with the client's own
-//! token passed on. It numbers writes, keeps a log for judges, and does to calls and watches what a test asks for.
+//! A proxy that injects faults between a client and an API server: plain HTTP on loopback on one side, TLS on the other, with the client's
+//! own token passed on. It numbers writes, keeps a log for checks, and applies the faults that a test sets to calls and watches.
 
 #![allow(
     clippy::expect_used,
@@ -47,7 +47,7 @@ type Forward = Arc<
         + Sync,
 >;
 
-/// A running proxy; it ends when this is dropped.
+/// A running proxy, which ends when this is dropped.
 pub struct Proxy {
     shared: Arc<Shared>,
     url: String,
@@ -66,7 +66,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     requests: u64,
-    /// Of answers, but for those to watches.
+    /// Bytes of responses, without those to watches.
     bytes: usize,
     writes: usize,
     log: Vec<Call>,
@@ -85,7 +85,7 @@ impl Drop for Proxy {
 }
 
 impl Proxy {
-    /// Starts a proxy in front of the API server of `config`, whose identity is not used: callers bring their own.
+    /// Starts a proxy in front of the API server of `config`. The credentials of `config` are not used: clients send their own.
     pub async fn start(config: &kube::Config) -> Self {
         let mut anonymous = kube::Config::new(config.cluster_url.clone());
         anonymous.root_cert.clone_from(&config.root_cert);
@@ -127,31 +127,31 @@ impl Proxy {
         started.await.expect("the proxy's start does not panic")
     }
 
-    /// Where it listens, `http://127.0.0.1:<port>`.
+    /// Its URL, `http://127.0.0.1:<port>`.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// When it was started: where the times of its calls begin.
+    /// When it was started, from which the times of its calls count.
     #[must_use]
     pub fn started(&self) -> Instant {
         self.shared.started
     }
 
-    /// How many requests came, of all kinds.
+    /// How many requests arrived, of all kinds.
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.shared.state().requests
     }
 
-    /// How many bytes were answered, but for watches.
+    /// How many bytes of responses were sent, without watches.
     #[must_use]
     pub fn answered_bytes(&self) -> usize {
         self.shared.state().bytes
     }
 
-    /// The writes, in the order in which they came; also those that a fault kept from the API server.
+    /// The writes in the order in which they arrived, including those that a fault kept from the API server.
     #[must_use]
     pub fn writes(&self) -> Vec<Call> {
         self.shared.state().log.clone()
@@ -178,29 +178,29 @@ impl Proxy {
         self.shared.state().missed.clone()
     }
 
-    /// What was asked for, as (verb, group, resource): the judge of superfluous rules.
+    /// What was requested, as (verb, group, resource), to find superfluous rules.
     #[must_use]
     pub fn used(&self) -> BTreeSet<(String, String, String)> {
         self.shared.state().used.clone()
     }
 
-    /// Lays a fault in wait; the first one that matches a call strikes.
+    /// Adds a fault. The first one that matches a call applies.
     pub fn fault(&self, fault: Fault) {
         self.shared.state().faults.push(fault);
     }
 
-    /// Says that the API server is away or starts, or that it is ready again: one that starts refuses everyone for a moment, which
-    /// is a fault of its own and no request beyond the rights (I12).
+    /// Sets whether the API server is away or starting. While starting it refuses everyone for a moment, which does not count as a request
+    /// beyond the rights (I12).
     pub fn server_starts(&self, starting: bool) {
         self.shared.state().starting = starting;
     }
 
-    /// Takes all faults away; what hangs goes on hanging.
+    /// Removes all faults. Calls that hang continue to hang.
     pub fn clear_faults(&self) {
         self.shared.state().faults.clear();
     }
 
-    /// Holds back (or lets through) the events of all watches of a resource: the caches stand still while writes go through.
+    /// Sets whether the events of all watches of a resource are held back, so that caches become stale while writes go through.
     pub fn hold(&self, resource: &str, hold: bool) {
         self.shared.rules.send_modify(|rules| {
             rules.held.retain(|held| held != resource);
@@ -217,7 +217,7 @@ impl Proxy {
             .send_modify(|rules| *rules.ended.entry(resource.to_owned()).or_default() += 1);
     }
 
-    /// Loses every event of a resource's watches that `lost` picks, until [`Proxy::lose_nothing`].
+    /// Drops every event of a resource's watches for which `lost` returns true, until [`Proxy::lose_nothing`].
     pub fn lose(&self, resource: &str, lost: impl Fn(&Value) -> bool + Send + Sync + 'static) {
         let rule = (resource.to_owned(), Arc::new(lost) as stream::Drops);
         self.shared
@@ -225,7 +225,7 @@ impl Proxy {
             .send_modify(|rules| rules.drops.push(rule));
     }
 
-    /// No event is lost any more.
+    /// Drops no more events.
     pub fn lose_nothing(&self) {
         self.shared.rules.send_modify(|rules| rules.drops.clear());
     }
@@ -303,7 +303,7 @@ impl Shared {
         Ok(Response::from_parts(head, BodyExt::boxed(Full::new(body))))
     }
 
-    /// Counts a call and keeps it; returns the fault that befalls it.
+    /// Counts and logs a call; returns the fault that applies to it.
     fn enter(&self, call: &mut Call) -> Option<Fault> {
         let mut state = self.state();
         state.requests += 1;
@@ -331,7 +331,7 @@ impl Shared {
         fault
     }
 
-    /// Keeps what the answer to a write shows of a configuration.
+    /// Notes what the response to a write shows of a configuration.
     fn note_confirmed(&self, call: &Call, body: &Bytes) {
         if call.n == 0 || call.resource != "nixosconfigurations" {
             return;
@@ -364,7 +364,7 @@ impl Shared {
     }
 }
 
-/// What the client gets in the place of the answer `body` (`None`: the API server was not asked).
+/// What the client gets instead of the response `body` (`None`: the API server did not get the call).
 async fn strike(effect: &Effect, body: Option<&Bytes>) -> io::Result<Response<Body>> {
     let answer = |code: StatusCode, kind: &str, text: Vec<u8>| {
         let mut answer = Response::new(BodyExt::boxed(Full::new(Bytes::from(text))));
@@ -420,7 +420,7 @@ async fn strike(effect: &Effect, body: Option<&Bytes>) -> io::Result<Response<Bo
     }
 }
 
-/// A code, and the `Status` object that goes with it.
+/// A status code with its `Status` object.
 fn failure(code: u16, message: &str) -> io::Result<(StatusCode, Vec<u8>)> {
     let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
         "reason": reason(code), "code": code, "message": message});

@@ -1,4 +1,4 @@
-//! What a test needs for a while: a directory, and a program that is not NICO. Each goes with its handle.
+//! Temporary directories, and processes other than NICO. Each ends with its handle.
 
 #![allow(
     clippy::expect_used,
@@ -13,11 +13,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::control_plane::free_port;
 
-/// A directory of one's own.
+/// A temporary directory.
 pub struct Scratch(PathBuf);
 
 impl Scratch {
-    /// A new one, with a word for what it is in its name.
+    /// Creates a directory with `what` in its name.
     #[must_use]
     pub fn new(what: &str) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -28,7 +28,7 @@ impl Scratch {
         Self(path)
     }
 
-    /// Where it is.
+    /// Its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
@@ -45,7 +45,7 @@ impl Drop for Scratch {
 pub struct Program(Child);
 
 impl Program {
-    /// Starts it.
+    /// Starts a program.
     pub fn start(command: &mut Command) -> Self {
         Self(command.spawn().expect("the program starts"))
     }
@@ -58,7 +58,7 @@ impl Drop for Program {
     }
 }
 
-/// An address on loopback at which nobody listens.
+/// A free address on loopback.
 #[must_use]
 pub fn free_address() -> SocketAddr {
     let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);

@@ -1,4 +1,4 @@
-//! Waiting for a condition with a deadline: the only way in which tests wait.
+//! Waits for a condition with a deadline. Tests wait only in this way.
 
 #![allow(
     clippy::panic,
@@ -8,12 +8,12 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-/// How long between two looks.
+/// The shortest pause between two checks.
 const POLL: Duration = Duration::from_millis(25);
-/// The longest pause between two questions.
+/// The longest pause between two checks.
 const SLOW_POLL: Duration = Duration::from_millis(300);
 
-/// Asks until there is an answer.
+/// Checks until there is a value.
 ///
 /// # Panics
 /// With `what`, once `deadline` has passed.
@@ -28,7 +28,7 @@ where
     }
 }
 
-/// As [`wait_for`], with what is seen at the end (`describe`) in the failure.
+/// Like [`wait_for`], with a description of the final state (`describe`) in the failure.
 ///
 /// # Panics
 /// Once `deadline` has passed.
@@ -53,7 +53,7 @@ where
     }
 }
 
-/// Asks until there is an answer or the deadline has passed. The question itself is cut off at the deadline, too.
+/// Checks until there is a value or the deadline has passed. A check that runs at the deadline is cancelled.
 pub async fn try_wait_for<T, F, R>(deadline: Duration, mut ask: F) -> Option<T>
 where
     F: FnMut() -> R,
@@ -69,7 +69,7 @@ where
         if let Ok(Some(answer)) = tokio::time::timeout(left, ask()).await {
             return Some(answer);
         }
-        // Who waits for minutes need not ask so often.
+        // Long waits check less often.
         let pause = (begun.elapsed() / 100).clamp(POLL, SLOW_POLL);
         tokio::time::sleep(pause).await;
     }

@@ -1,5 +1,5 @@
-//! The cluster that the machines make up: one more real API server, its Nodes, and the flake's part of a bring-up: what a machine
-//! does once NIO has applied a configuration to it.
+//! The workload cluster of the machines: another real API server, its Nodes, and the flake, which simulates what a machine does once NIO
+//! has applied a configuration to it.
 
 #![allow(
     clippy::expect_used,
@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use crate::control_plane::{self, ControlPlane, Options};
 use crate::machines::all_addresses;
 
-/// Where k3s writes its admin kubeconfig, the first place at which NICO looks.
+/// Where k3s writes its admin kubeconfig; NICO tries this path first.
 pub const KUBECONFIG_PATH: &str = "/etc/rancher/k3s/k3s.yaml";
 
 /// The workload API server.
@@ -31,12 +31,12 @@ pub struct Workload {
     control_plane: ControlPlane,
     client: Client,
     address: SocketAddr,
-    /// The API server's version, which kubelets have unless they are told otherwise.
+    /// The API server's version, which is also the default of kubelets.
     version: String,
 }
 
 impl Workload {
-    /// Starts one; its certificate covers every machine's address.
+    /// Starts a workload API server. Its certificate covers the address of every machine.
     ///
     /// Call it on the rig's runtime, so that its client outlives a test.
     pub async fn start() -> Self {
@@ -45,7 +45,7 @@ impl Workload {
             .expect("the workload's control plane starts")
     }
 
-    /// As [`Workload::start`], with the reason where there is none.
+    /// Like [`Workload::start`], but returns errors.
     pub async fn try_start() -> Result<Self, control_plane::Error> {
         let options = Options {
             extra_sans: all_addresses(),
@@ -71,13 +71,13 @@ impl Workload {
         })
     }
 
-    /// Where the API server listens.
+    /// The address of the API server.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The API server's version, `v1.37.2` for one.
+    /// The API server's version, such as `v1.37.2`.
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
@@ -89,8 +89,8 @@ impl Workload {
         &self.control_plane
     }
 
-    /// The administrator's kubeconfig as k3s writes it on a machine: the server is loopback at the machine's API port, the rest
-    /// is embedded.
+    /// The administrator's kubeconfig as k3s writes it on a machine: the server is loopback with the machine's API port, and credentials
+    /// are embedded.
     #[must_use]
     pub fn kubeconfig(&self, api_port: u16) -> String {
         let text = self.control_plane.admin_kubeconfig();

@@ -1,5 +1,5 @@
-//! A world for one test: a fresh namespace of the shared management cluster with a NIO and machines of its own, and NICO running
-//! against it through a proxy, with no more rights than it ships with.
+//! A world for one test: a new namespace of the shared management cluster with its own NIO and machines, and NICO running against it
+//! through a proxy, with only the shipped rights.
 
 #![allow(
     clippy::expect_used,
@@ -43,17 +43,17 @@ pub struct World {
 }
 
 impl World {
-    /// A fresh namespace with a NIO that does its work within a tenth of a second.
+    /// A new namespace with a NIO that applies within a tenth of a second.
     pub async fn new() -> Self {
         Self::with(|_| ()).await
     }
 
-    /// A fresh namespace with a NIO whose options were changed.
+    /// A new namespace with a NIO with changed options.
     pub async fn with(change: impl FnOnce(&mut NioOptions)) -> Self {
         Self::on(Environment::shared().await, change).await
     }
 
-    /// A fresh namespace of a management cluster of the test's own.
+    /// A new namespace of the test's own management cluster.
     pub async fn on(
         environment: &'static Environment,
         change: impl FnOnce(&mut NioOptions),
@@ -61,23 +61,23 @@ impl World {
         Self::make(environment, None, change).await
     }
 
-    /// A fresh namespace of the shared management cluster with this NIO.
+    /// A new namespace of the shared management cluster with this generation of NIO.
     pub async fn of(generation: Generation, change: impl FnOnce(&mut NioOptions)) -> Self {
         Self::on(Environment::of(generation).await, change).await
     }
 
-    /// A fresh namespace, and a workload API server of its own as long as the world lasts: Nodes have the machines' names, and
-    /// those of the control plane its label. There are six in a process: a test that asks while all are in use waits.
+    /// A new namespace with its own workload API server as long as the world exists. Nodes have the machines' names, and control plane
+    /// Nodes have the label. A process has six of these API servers: while all are in use, this waits.
     pub async fn alone() -> Self {
         Self::alone_with(|_| ()).await
     }
 
-    /// As [`World::alone`], with a NIO whose options were changed.
+    /// Like [`World::alone`], with a NIO with changed options.
     pub async fn alone_with(change: impl FnOnce(&mut NioOptions)) -> Self {
         Self::alone_of(Generation::Classic, change).await
     }
 
-    /// As [`World::alone`], of the management cluster with this NIO.
+    /// Like [`World::alone`], in the management cluster with this generation of NIO.
     pub async fn alone_of(generation: Generation, change: impl FnOnce(&mut NioOptions)) -> Self {
         let (environment, lease) = tokio::join!(Environment::of(generation), Lease::take());
         Self::make(environment, Some(lease), change).await
@@ -130,7 +130,7 @@ impl World {
         self.environment
     }
 
-    /// An administrator's client, of the runtime in which the world was made.
+    /// An administrator's client for the runtime in which the world was created.
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
@@ -148,30 +148,30 @@ impl World {
         &self.nio
     }
 
-    /// Stops this NIO, and starts one of another generation in its place.
+    /// Stops the NIO, and starts one of another generation instead.
     pub fn replace_nio(&mut self, generation: Generation) {
         self.nio = self.nio.replaced_by(generation);
     }
 
-    /// What the machines do with their configurations.
+    /// The simulated machines.
     #[must_use]
     pub fn flake(&self) -> &Flake {
         &self.flake
     }
 
-    /// The API server of the clusters that this world's machines make up.
+    /// The API server of the workload clusters of this world.
     #[must_use]
     pub fn workload(&self) -> &Workload {
         self.flake.workload()
     }
 
-    /// The Nodes there, for an administrator; those of other worlds, too, where it is shared.
+    /// An administrator's API for the Nodes there, including those of other worlds if it is shared.
     #[must_use]
     pub fn nodes(&self) -> Api<Node> {
         self.nodes.clone()
     }
 
-    /// How the Node of a machine is named.
+    /// The name of a machine's Node.
     #[must_use]
     pub fn node_name(&self, machine: &str) -> String {
         self.flake.node_name(machine)
@@ -212,7 +212,7 @@ impl World {
         deploy::apply_text(&self.client, &self.namespace, text).await
     }
 
-    /// Makes a cluster with this spec. Nobody answers as the git server of most: where the spec does not say who resolves the ref, NIO does.
+    /// Creates a cluster with this spec. Most tests have no git server, so NIO resolves the ref unless the spec sets it.
     pub async fn cluster(&self, name: &str, mut spec: Value) -> kube::Result<DynamicObject> {
         if self.nio.generation() == Generation::V1
             && let Some(fields) = spec.as_object_mut()
@@ -224,18 +224,18 @@ impl World {
         deploy::apply_value(&self.client, &self.namespace, cluster).await
     }
 
-    /// The status of a cluster; null where there is no such cluster or status.
+    /// The status of a cluster; null if there is no such cluster or status.
     pub async fn status(&self, cluster: &str) -> Value {
         let found = self.clusters().get_opt(cluster).await.ok().flatten();
         found.map_or(Value::Null, |cluster| cluster.data["status"].clone())
     }
 
-    /// One condition of a cluster; null where it is not there.
+    /// One condition of a cluster; null if it does not exist.
     pub async fn condition(&self, cluster: &str, kind: &str) -> Value {
         condition(&self.status(cluster).await, kind).clone()
     }
 
-    /// Waits until a cluster's status pleases; fails with what stood in the namespace then.
+    /// Waits until a cluster's status fulfils a condition. A failure describes the namespace.
     pub async fn wait_status(
         &self,
         cluster: &str,
@@ -278,7 +278,7 @@ impl World {
         condition(&found, kind).clone()
     }
 
-    /// What stands in the namespace, for the message of a failure.
+    /// Describes the namespace, for the message of a failure.
     pub async fn describe(&self) -> String {
         let mut text = String::new();
         for (kind, api) in [
@@ -297,7 +297,7 @@ impl World {
     }
 }
 
-/// The condition of this type in a status; null where it is not there.
+/// The condition of this type in a status; null if it does not exist.
 #[must_use]
 pub fn condition<'a>(status: &'a Value, kind: &str) -> &'a Value {
     let conditions = status["conditions"].as_array().into_iter().flatten();

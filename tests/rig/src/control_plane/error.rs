@@ -1,11 +1,11 @@
-//! Why there is no control plane, or why it did not do what was asked.
+//! Errors of a control plane.
 
 use std::{io, path::PathBuf};
 
 use super::START_DEADLINE;
 use crate::go_build;
 
-/// Why there is no control plane, or why it did not do what was asked.
+/// Errors of a control plane.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The binary is missing and could not be built.
@@ -19,7 +19,7 @@ pub enum Error {
     File {
         /// Which one.
         path: PathBuf,
-        /// What happened to it.
+        /// The cause.
         source: io::Error,
     },
     /// No port is free on loopback.
@@ -30,7 +30,7 @@ pub enum Error {
     Start {
         /// Which one.
         name: &'static str,
-        /// What the system says.
+        /// The cause.
         source: io::Error,
     },
     /// A process ended by itself.
@@ -43,10 +43,10 @@ pub enum Error {
         /// Its last twenty lines.
         log: String,
     },
-    /// Not ready in time.
+    /// It was not ready in time.
     #[error("the API server was not ready within {} seconds ({why}); its last lines:\n{log}", START_DEADLINE.as_secs())]
     NotReady {
-        /// What it answered last.
+        /// The last error.
         why: String,
         /// Its last twenty lines.
         log: String,
@@ -57,10 +57,10 @@ pub enum Error {
     /// A kubeconfig could not be read.
     #[error("kubeconfig: {0}")]
     ReadKubeconfig(#[from] kube::config::KubeconfigError),
-    /// The API server refused.
+    /// The API server refused a request.
     #[error(transparent)]
     Api(#[from] kube::Error),
-    /// A token was asked for, and the answer has none.
+    /// A token was requested, and the response has none.
     #[error("the API server answered a request for a token without one")]
     NoToken,
     /// The runtime ended meanwhile.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::Error;
 use crate::pki::Pair;
 
-/// How the user of a kubeconfig says who it is.
+/// How the user of a kubeconfig authenticates.
 pub(super) enum Identity<'a> {
     Certificate(&'a Pair),
     Token(&'a str),

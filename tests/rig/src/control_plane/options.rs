@@ -1,4 +1,4 @@
-//! What a control plane is to be like, and the flags that say so to its programs.
+//! Options of a control plane, and the flags for its programs.
 
 use std::{
     collections::BTreeMap,
@@ -9,15 +9,14 @@ use std::{
 use super::{Error, run_dir::RunDir};
 use crate::pki::{Authority, Validity, signing_keys};
 
-/// The controller that deletes what an owner leaves behind.
+/// The controller that deletes objects whose owner is gone.
 pub const GARBAGE_COLLECTOR: &str = "garbage-collector-controller";
-/// The controller that empties namespaces that are being deleted.
+/// The controller that empties namespaces under deletion.
 pub const NAMESPACES: &str = "namespace-controller";
 
 pub(super) const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// Every write with what was sent and answered, every read with who, what and when. Nothing is written at a request's
-/// arrival.
+/// Logs writes with request and response bodies, and reads with metadata only. Nothing is logged when a request arrives.
 const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
@@ -27,20 +26,20 @@ rules:
 - level: Metadata
 ";
 
-/// What a control plane is to be like.
+/// Options of a control plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Addresses in the serving certificate beside 127.0.0.1 (hundreds are fine).
+    /// Additional addresses in the serving certificate besides 127.0.0.1; hundreds are fine.
     pub extra_sans: Vec<IpAddr>,
-    /// Where the API server listens. With 0.0.0.0 it answers at all of 127.0.0.0/8, but also to the network.
+    /// The address on which the API server listens. With 0.0.0.0 these are all of 127.0.0.0/8, but also the network.
     pub bind_address: IpAddr,
-    /// The API server's port; without one a free one is taken.
+    /// The API server's port; `None`: a free one.
     pub port: Option<u16>,
     /// Whether every request is written to `ControlPlane::audit_log_path`.
     pub audit_log: bool,
-    /// Controllers of the kube-controller-manager, by the names of its `--controllers`; with none it is not started.
+    /// Controllers of the kube-controller-manager, by the names of `--controllers`. If empty, it is not started.
     pub controllers: Vec<&'static str>,
-    /// Further flags of the API server, without dashes, which win over the rig's own.
+    /// Additional flags of the API server, without dashes. They override the rig's own.
     pub api_server_flags: Vec<(&'static str, String)>,
 }
 
@@ -76,7 +75,7 @@ pub(super) fn etcd_flags(address: SocketAddr) -> BTreeMap<&'static str, String> 
         ("listen-client-urls", url.clone()),
         ("advertise-client-urls", url),
         ("listen-peer-urls", "http://127.0.0.1:0".to_owned()),
-        // The data does not outlive the test: no disk is waited for.
+        // The data is only needed during the test, so etcd need not wait for the disk.
         ("unsafe-no-fsync", "true".to_owned()),
         ("log-level", "warn".to_owned()),
     ])
@@ -90,15 +89,15 @@ pub(super) fn controller_manager_flags(
         ("kubeconfig", kubeconfig.display().to_string()),
         ("controllers", options.controllers.join(",")),
         ("leader-elect", "false".to_owned()),
-        // It serves nothing: one port less.
+        // It serves nothing, so it needs no port.
         ("secure-port", "0".to_owned()),
-        // As fast as the API server: its own limit of 20 requests a second makes a test wait for nothing.
+        // Its default limit of 20 requests per second would only slow down tests.
         ("kube-api-qps", "1000".to_owned()),
         ("kube-api-burst", "1000".to_owned()),
     ])
 }
 
-/// Writes what the flags point at, too.
+/// The flags of the API server. Also writes the files that they name.
 pub(super) fn api_server_flags(
     options: &Options,
     directory: &RunDir,
@@ -129,7 +128,7 @@ pub(super) fn api_server_flags(
         ("bind-address", options.bind_address.to_string()),
         ("secure-port", port.to_string()),
         ("advertise-address", LOOPBACK.to_string()),
-        // Endpoints on loopback are refused; nobody here reaches the API server as a Service.
+        // Endpoints on loopback are invalid, and nothing here uses the API server's Service.
         ("endpoint-reconciler-type", "none".to_owned()),
         ("tls-cert-file", file("serving.crt", &serving.certificate)?),
         ("tls-private-key-file", file("serving.key", &serving.key)?),
@@ -148,7 +147,7 @@ pub(super) fn api_server_flags(
         ),
         ("service-cluster-ip-range", "10.96.0.0/16".to_owned()),
         ("authorization-mode", "Node,RBAC".to_owned()),
-        // Without its controller no namespace has the service account `default`, and no Pod could be created.
+        // The controller for service accounts does not run, so with this plug-in no Pod could be created.
         ("disable-admission-plugins", "ServiceAccount".to_owned()),
         ("allow-privileged", "true".to_owned()),
     ]);
@@ -162,7 +161,7 @@ pub(super) fn api_server_flags(
                 "audit-log-path",
                 directory.path().join("audit.log").display().to_string(),
             ),
-            // One file, however long (MB).
+            // One file of any length (MB).
             ("audit-log-maxsize", "100000".to_owned()),
         ]);
     }

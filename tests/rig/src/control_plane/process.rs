@@ -1,7 +1,7 @@
-//! The processes of a control plane: where their programs are, and that none outlives whoever started it.
+//! The processes of a control plane: where their programs are, and how they end with the process that started them.
 //!
-//! Each holds the reading end of a pipe as its standard input, and the rig the other end. However the rig ends, `kill
-//! -9` included, that end closes, and the process goes. Our own binary watches its input itself; a released program
+//! Each process has the reading end of a pipe as its standard input, and the rig has the other end. However the rig ends, also by
+//! `kill -9`, that end closes, and the process ends. The rig's own binary watches its input itself. A released program
 //! (`KUBEBUILDER_ASSETS`) is watched by a shell.
 
 use std::{
@@ -18,15 +18,14 @@ use std::{
 use super::{Error, run_dir::KEEP};
 use crate::go_build::controlplane_binary;
 
-/// Watches the pipe (descriptor 3) beside the program, which takes over this shell's process by `exec` and so is the
-/// one that `$$` names.
+/// Watches the pipe (descriptor 3) in a background process. The program replaces this shell by `exec`, so `$$` is its process id.
 const WATCHED: &str = r#"
 exec 3<&0 </dev/null
 (cat <&3 >/dev/null; kill -9 $$ 2>/dev/null; [ -z "$RIG_REMOVE_WITH_PARENT" ] || rm -rf "$RIG_REMOVE_WITH_PARENT") &
 exec 3<&-
 exec "$@"
 "#;
-/// How long a process whose pipe was closed may take to end before it is killed.
+/// How long a process may take to end after its pipe was closed, before it is killed.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Where the programs are.
@@ -37,8 +36,8 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    /// Blocks for minutes where our binary is to be built; it is not built where `KUBEBUILDER_ASSETS` has all that is
-    /// asked for.
+    /// Finds the programs. Blocks for minutes if the rig's binary has to be built; it is not needed if `KUBEBUILDER_ASSETS` has all
+    /// programs.
     pub(super) fn find(controllers: bool) -> Result<Self, Error> {
         let assets = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
         let mut names = vec!["etcd", "kube-apiserver", "kubectl"];
@@ -56,7 +55,7 @@ impl Programs {
         Ok(Self { assets, built })
     }
 
-    /// The words with which a program's command line begins, and whether it is of our own binary.
+    /// The beginning of a program's command line, and whether it is the rig's own binary.
     pub(super) fn words(&self, name: &'static str) -> (Vec<OsString>, bool) {
         let asset = self
             .assets
@@ -70,7 +69,7 @@ impl Programs {
     }
 }
 
-/// A running process; dropping it ends it.
+/// A running process. Dropping this ends it.
 pub(super) struct Process {
     pub(super) name: &'static str,
     child: Child,
@@ -78,8 +77,8 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts a program, with its output appended to `<name>.log` in `directory`. With `last` it removes that
-    /// directory when the rig ended without having done so.
+    /// Starts a program, with its output appended to `<name>.log` in `directory`. If `last` is set, it removes that directory in case the
+    /// rig ended without doing so.
     pub(super) fn start(
         programs: &Programs,
         name: &'static str,
@@ -117,7 +116,7 @@ impl Process {
                     .map(|(flag, value)| format!("--{flag}={value}")),
             )
             .current_dir(directory)
-            // Ctrl-C in a terminal is for whoever started this, who ends it in its own time.
+            // Ctrl-C in a terminal is meant for the process that started this one, which then stops it.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(output.try_clone().map_err(failed)?)
@@ -131,7 +130,7 @@ impl Process {
         self.child.id()
     }
 
-    /// An error with the last lines of its log when it has ended.
+    /// Returns an error with the last lines of its log if it has ended.
     pub(super) fn check(&mut self) -> Result<(), Error> {
         match self.child.try_wait() {
             Ok(None) => Ok(()),
@@ -171,7 +170,7 @@ impl Drop for Process {
     }
 }
 
-/// Resident memory of a process in bytes, where the system says it in `/proc`.
+/// Resident memory of a process in bytes, if the system has `/proc`.
 pub(super) fn resident_bytes(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status

@@ -1,5 +1,5 @@
-//! The directory of one running control plane: `rig/run-<pid>-<n>` in cargo's target directory. Whoever runs it holds
-//! a lock in it; a directory whose lock is free belongs to nobody any more and is removed at the next start.
+//! The directory of one running control plane: `rig/run-<pid>-<n>` in cargo's target directory. The process that runs it holds a lock in
+//! it. A directory whose lock is free is left over, and removed at the next start.
 
 use std::{
     fs::{self, File},
@@ -12,11 +12,11 @@ use std::{
 use super::Error;
 use crate::go_build::rig_directory;
 
-/// Set, to any value, by a person who wants to look at what a control plane wrote, after it ended.
+/// Environment variable. If it is set to any value, the directory stays after the control plane has ended.
 pub(super) const KEEP: &str = "RIG_KEEP";
 const LOCK: &str = "lock";
 
-/// A directory that is removed when this is dropped, and never while it is not.
+/// A directory that is removed when this is dropped, and not before.
 pub(super) struct RunDir {
     path: PathBuf,
     _lock: File,
@@ -36,8 +36,7 @@ impl RunDir {
             source,
         };
 
-        // One process at a time removes and creates, so that nobody takes a directory for a dead one before its lock
-        // is held.
+        // Only one process at a time removes and creates directories, so that none is removed before its owner holds its lock.
         let runs = File::create(parent.join("runs.lock")).map_err(failed)?;
         runs.lock().map_err(failed)?;
         remove_dead(&parent);
@@ -90,7 +89,7 @@ fn remove_dead(parent: &Path) {
     }
 }
 
-/// A process that is just ending may still create a file in it: that is why it is tried again.
+/// Retries, since a process that is just ending may still create a file in it.
 fn remove(path: &Path) {
     for _ in 0..5 {
         match fs::remove_dir_all(path) {
@@ -100,9 +99,8 @@ fn remove(path: &Path) {
     }
 }
 
-/// A port on which nobody listens at this address. It lies below those that systems give to outgoing connections
-/// (from 32768 on Linux, 49152 elsewhere): a port from there may be taken by any client while a stopped API server is
-/// to come back on it.
+/// A free port at this address. It is below the range for outgoing connections (from 32768 on Linux, 49152 elsewhere): any client could
+/// take a port from that range while an API server is stopped that has to return on it.
 pub(crate) fn free_port(address: IpAddr) -> Result<u16, Error> {
     use std::hash::{BuildHasher as _, Hasher as _, RandomState};
     let mut last = io::Error::from(io::ErrorKind::AddrInUse);

@@ -1,25 +1,25 @@
-//! What a person sees while the control plane is built: on a terminal one line that redraws itself, elsewhere a line now and then.
+//! The progress of building the control plane: on a terminal one line that redraws itself, elsewhere a line from time to time.
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
     time::{Duration, Instant},
 };
 
-/// How many lines `go build -v` writes from an empty cache, one a package.
+/// How many lines `go build -v` writes from an empty cache, one for each package.
 const PACKAGES: u32 = 2_726;
-/// How many packages it takes until their pace says something about the others.
+/// How many packages must be built before the remaining time can be estimated.
 const PACKAGES_BEFORE_ESTIMATE: u32 = 50;
 const EVERY_ON_TERMINAL: Duration = Duration::from_secs(1);
 const EVERY_ELSEWHERE: Duration = Duration::from_secs(10);
-/// To the beginning of the line, and all of it cleared.
+/// Moves to the beginning of the line and clears it.
 const REDRAW: &str = "\r\x1b[2K";
 
-/// Writes a line. Not with `eprintln`, which is held back in a test until that fails.
+/// Writes a line. Test runners capture `eprintln`, so it is not used.
 pub(super) fn say(text: &str) {
     let _ = writeln!(io::stderr(), "rig: {text}");
 }
 
-/// How far a build is.
+/// The progress of a build.
 pub(super) struct Progress {
     on_terminal: bool,
     started: Instant,
@@ -41,12 +41,12 @@ impl Progress {
         }
     }
 
-    /// A module was fetched.
+    /// Counts a fetched module.
     pub(super) fn module(&mut self) {
         self.modules += 1;
     }
 
-    /// A package was compiled.
+    /// Counts a compiled package.
     pub(super) fn package(&mut self) {
         self.first_package.get_or_insert_with(Instant::now);
         self.packages += 1;
@@ -62,7 +62,7 @@ impl Progress {
         every.saturating_sub(self.said.elapsed())
     }
 
-    /// Says how far it is.
+    /// Shows the progress.
     pub(super) fn show(&mut self) {
         self.said = Instant::now();
         let compiling = self.first_package.map(|first| first.elapsed());
@@ -81,7 +81,7 @@ impl Progress {
         }
     }
 
-    /// Leaves the line empty for what comes next.
+    /// Clears the line for the next output.
     pub(super) fn clear(&self) {
         if self.on_terminal {
             let _ = write!(io::stderr(), "{REDRAW}");
@@ -89,8 +89,7 @@ impl Progress {
     }
 }
 
-/// The share counts packages, and the estimate goes by their pace so far. Both are bounds: Go says nothing of the packages that its
-/// cache has.
+/// The percentage counts packages, and the estimate uses their pace so far. Both are limits: Go does not report packages from its cache.
 fn text(elapsed: Duration, modules: u32, packages: u32, compiling: Duration) -> String {
     let seconds = elapsed.as_secs();
     if packages == 0 {
@@ -123,7 +122,7 @@ mod tests {
             text(seconds(140), 300, PACKAGES / 2, seconds(121)),
             "140 s, 50 % of the packages built, at most 3 min left"
         );
-        // The linker works while all packages are built, and a later Go may build more of them.
+        // The linker runs after all packages are built, and a later version of Go may build more of them.
         assert_eq!(
             text(seconds(400), 300, PACKAGES + 20, seconds(380)),
             "400 s, 99 % of the packages built, at most 1 min left"

@@ -1,5 +1,5 @@
-//! A judge of rolling changes: which machines were in flight because of NICO and when, read off its writes and what
-//! NIO's stand-in did; and what of that broke the rules. It knows the objects by their wire form alone.
+//! Checks rollouts: finds out from NICO's writes and the simulated NIO's actions which machines were in flight when, and which rules this
+//! violated. It knows only the objects' wire format.
 
 pub(super) mod reading;
 mod rules;
@@ -13,19 +13,19 @@ use self::reading::{Effect, Ledger, effect};
 use crate::nio::{Attempt, Nio, Outcome};
 use crate::proxy::{Call, Proxy};
 
-/// What is judged, all on the clock of NIO's stand-in.
+/// The input of the check. All times use the clock of the simulated NIO.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
-    /// The writes of all NICOs that worked in the namespace, in their order.
+    /// The writes of all NICO processes that worked in the namespace, in order.
     pub writes: Vec<Call>,
-    /// What NIO tried.
+    /// NIO's attempts.
     pub attempts: Vec<Attempt>,
-    /// When configurations that were being deleted went, by machine.
+    /// When deleted configurations were gone, by machine.
     pub gone: Vec<(Duration, String)>,
 }
 
 impl Evidence {
-    /// What stands now. Give it every proxy through which NICO has written.
+    /// The evidence so far. `proxies` must contain every proxy through which NICO has written.
     #[must_use]
     pub fn of(nio: &Nio, proxies: &[&Proxy]) -> Self {
         let mut writes = Vec::new();
@@ -35,7 +35,7 @@ impl Evidence {
                 writes.push(call);
             }
         }
-        // Stable: the writes of one proxy keep their order.
+        // The sort is stable: the writes of one proxy keep their order.
         writes.sort_by_key(|call| call.at);
         Self {
             writes,
@@ -52,30 +52,30 @@ pub struct Flight {
     pub machine: String,
     /// The cluster.
     pub cluster: String,
-    /// Whether it is of the control plane.
+    /// Whether it belongs to the control plane.
     pub control_plane: bool,
-    /// The marker that it waits for; `None`: its configuration's end.
+    /// The marker for which it waits; `None`: it waits until its configuration is gone.
     pub marker: Option<String>,
-    /// From the first disruptive write,
+    /// Begins with the first disruptive write.
     pub from: Duration,
-    /// until NICO confirmed the marker written last, or the configuration was gone; `None`: it still is.
+    /// Ends when NICO confirmed the last written marker, or the configuration was gone; `None`: it is still in flight.
     pub until: Option<Duration>,
 }
 
-/// The time of each machine in flight, in the order of their beginnings.
+/// The times in which machines were in flight, sorted by their beginning.
 #[must_use]
 pub fn flights(evidence: &Evidence) -> Vec<Flight> {
     judged(evidence, &Rules::default()).flights
 }
 
-/// What of the numbers, the order and the way of writing was broken, as sentences; empty: nothing.
+/// The violated rules about numbers, order and ways of writing, as sentences.
 #[must_use]
 pub fn broken_rolls(evidence: &Evidence, rules: &Rules) -> Vec<String> {
     judged(evidence, rules).broken
 }
 
-/// The machines whose configurations NICO wrote with a new marker, or deleted, since then, in that order; the same one twice in a
-/// row counts once.
+/// The machines whose configurations NICO wrote with a new marker, or deleted, since then, in that order. The same machine twice in a row
+/// is listed once.
 #[must_use]
 pub fn order(evidence: &Evidence, since: Duration) -> Vec<String> {
     let writes = evidence.writes.iter().filter(|call| call.at > since);
@@ -122,12 +122,12 @@ struct Judge {
     configurations: BTreeMap<String, Known>,
     ledgers: BTreeMap<String, Ledger>,
     deleting: BTreeSet<String>,
-    /// When NIO succeeded with a marker on a machine, first.
+    /// When NIO first succeeded with a marker on a machine.
     applied: BTreeMap<(String, String), Duration>,
     roll: usize,
-    /// Of this roll: the first machine of the kind that comes last.
+    /// The first machine in this rollout of the role that comes last.
     late_kind: Option<String>,
-    /// Machines in flight when this roll was asked for: they are mended first, whatever they are.
+    /// Machines that were in flight when this rollout was requested: they come first, whatever their role.
     exempt: BTreeSet<String>,
 }
 
@@ -170,7 +170,7 @@ impl Judge {
         self.flights.iter().filter(|flight| flight.until.is_none())
     }
 
-    /// The end of a machine's deletion.
+    /// Notes the end of a machine's deletion.
     fn went(&mut self, machine: &str, at: Duration) {
         for flight in &mut self.flights {
             if flight.machine == machine && flight.until.is_none() && flight.marker.is_none() {
@@ -179,17 +179,21 @@ impl Judge {
         }
     }
 
-    /// The end of a cluster: one of the same name begins again.
+    /// Notes the end of a cluster: a new one with the same name starts from scratch.
     fn ended(&mut self, cluster: &str, at: Duration) {
         self.ledgers.remove(cluster);
         self.deleting.remove(cluster);
-        for flight in self.flights.iter_mut().filter(|it| it.cluster == cluster) {
+        for flight in self
+            .flights
+            .iter_mut()
+            .filter(|flight| flight.cluster == cluster)
+        {
             flight.until.get_or_insert(at);
         }
     }
 
     fn look(&mut self, call: &Call) {
-        while let Some(deletion) = self.rules.deletions.pop_if(|it| it.0 < call.at) {
+        while let Some(deletion) = self.rules.deletions.pop_if(|deletion| deletion.0 < call.at) {
             self.deleting.insert(deletion.1);
         }
         while self
@@ -229,7 +233,7 @@ impl Judge {
         self.shown(call);
     }
 
-    /// A confirmation whose own answer was lost shows in the answer to a later write.
+    /// Notes a confirmation that the response to a later write shows, since its own response was lost.
     fn shown(&mut self, call: &Call) {
         let Some(marker) = &call.confirmed else {
             return;
@@ -251,7 +255,7 @@ impl Judge {
         made: bool,
     ) {
         if made {
-            // What has its name was gone before.
+            // The previous configuration with this name was gone before.
             self.went(machine, call.at);
             self.configurations.remove(machine);
         }
@@ -300,7 +304,7 @@ impl Judge {
         }
     }
 
-    /// A write that disrupts, where it does. Whether it did.
+    /// Notes a disruptive write; returns whether it was one.
     fn disrupt(
         &mut self,
         call: &Call,
@@ -310,7 +314,7 @@ impl Judge {
     ) -> bool {
         let ledger = self.ledgers.get(&known.cluster);
         let founded = ledger.is_some_and(|ledger| ledger.founded);
-        // Giving back before the founding disrupts nothing that lives.
+        // A release before the founding does not disrupt a running cluster.
         let disrupts = founded
             && (known.control_plane || known.once_confirmed)
             && !self.deleting.contains(&known.cluster);
@@ -371,7 +375,7 @@ impl Judge {
         }
     }
 
-    /// Updates alone: who joins or leaves has an order of its own.
+    /// Checks the order of updates only. Machines that join or leave have their own order.
     fn in_order(&mut self, call: &Call, machine: &str, control_plane: bool) {
         let exempt = self.exempt.contains(machine) || self.rules.passed_over.contains(machine);
         if self.roll == 0 || exempt {

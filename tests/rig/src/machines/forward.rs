@@ -1,4 +1,4 @@
-//! A machine's API port: a plain forwarder to the workload API server.
+//! A machine's API port: a TCP forwarder to the workload API server.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use tokio::sync::watch;
 
 use super::knobs::State;
 
-/// How long until a port that somebody else uses is tried again.
+/// Pause before binding a port again that is in use.
 const RETRY: Duration = Duration::from_millis(25);
 
-/// Forwards every connection while a control plane runs here and the port is not switched off; else the port is closed, and open
-/// connections are cut.
+/// Forwards every connection while the machine runs a control plane and the port is not switched off. Otherwise the port is closed, and
+/// open connections are cut.
 pub(super) async fn serve(
     state: Arc<watch::Sender<State>>,
     listener: TcpListener,
@@ -22,7 +22,7 @@ pub(super) async fn serve(
     let Ok(address) = listener.local_addr() else {
         return;
     };
-    // It has shown that the port can be had here; until a control plane runs, it is shut.
+    // The listener has shown that the port is free. It is closed until a control plane runs.
     drop(listener);
     let mut watcher = state.subscribe();
     loop {

@@ -1,4 +1,4 @@
-//! What a machine holds and how it misbehaves, and the handles by which a test changes and reads that.
+//! The files and the misbehaviour of a machine, and the methods with which a test changes and reads them.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use russh::{cipher, kex};
 
 use super::{HostOptions, KeyPair, MachineHost};
 
-/// What reading a file gives.
+/// The result of reading a file.
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// Its bytes, and exit status 0.
@@ -21,11 +21,11 @@ pub enum Answer {
     },
     /// Bytes that do not end (up to 64 MiB).
     Endless,
-    /// Nothing, ever: the command hangs.
+    /// The command hangs forever.
     Hang,
-    /// These bytes, and then the channel is closed without an exit status.
+    /// These bytes; then the channel is closed without an exit status.
     NoStatus(Vec<u8>),
-    /// The machine opens such a channel towards its client, waits for the answer, and gives these bytes.
+    /// The machine opens such a channel to its client, waits for the response, and then sends these bytes.
     Opens(ServerChannel, Vec<u8>),
 }
 
@@ -51,15 +51,15 @@ pub enum ServerChannel {
 /// One attempt to log in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthAttempt {
-    /// The user asked for.
+    /// The requested user.
     pub user: String,
     /// `publickey`, `password` or `none`.
     pub method: &'static str,
-    /// Whether it was let in.
+    /// Whether it was accepted.
     pub accepted: bool,
 }
 
-/// All of a machine that can change while it runs.
+/// The state of a machine that can change while it runs.
 #[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub(super) struct State {
     pub(super) user: String,
@@ -77,7 +77,7 @@ pub(super) struct State {
     pub(super) exchange: Option<kex::Name>,
     pub(super) cipher: Option<cipher::Name>,
     pub(super) opened: u64,
-    /// It runs a control plane that is up.
+    /// Whether it runs a control plane that is up.
     pub(super) api_up: bool,
     pub(super) api_off: bool,
     pub(super) gone: bool,
@@ -117,8 +117,8 @@ impl State {
         self.api_up && !self.api_off && !self.gone
     }
 
-    /// What a command line gives: only `cat -- <path>`, the same with `sudo -n`, and a look whether there is such a file are known,
-    /// bare or in a script of `sh -c` that gets the path as its argument and begins with `echo`, whose word it prints first.
+    /// The result of a command line. It knows only `cat -- <path>`, the same with `sudo -n`, and a check whether a file exists. Each can be
+    /// bare or in a script of `sh -c` that has the path as its argument and begins with `echo`, whose argument is printed first.
     pub(super) fn run(&self, command: &str) -> (Vec<u8>, Answer) {
         let fail = |stderr: String, status| Answer::Fail { stderr, status };
         let unknown = || {
@@ -149,7 +149,7 @@ impl State {
         };
         let file = self.files.get(&path);
         let answer = if let Some((_, status)) = script.rsplit_once("&& exit ") {
-            // There is such a file, or none, and nobody is kept from looking.
+            // The check reports whether the file exists: every directory can be searched.
             let missing = status.split_once(';').and_then(|(it, _)| it.parse().ok());
             let there = script
                 .rsplit_once("exit ")
@@ -174,7 +174,7 @@ impl State {
     }
 }
 
-/// One word as a POSIX shell reads it: quoted in single quotes (`'\''` for a quote in it), or bare and harmless.
+/// Parses one word as a POSIX shell does: in single quotes (with `'\''` for a quote), or bare without special characters.
 fn unquote(word: &str) -> Option<String> {
     if let Some(inner) = word
         .strip_prefix('\'')
@@ -188,38 +188,38 @@ fn unquote(word: &str) -> Option<String> {
 }
 
 impl MachineHost {
-    /// Puts a file there, or replaces it.
+    /// Creates or replaces a file.
     pub fn put_file(&self, path: &str, bytes: impl Into<Vec<u8>>) {
         self.answer(path, Answer::Bytes(bytes.into()));
     }
 
-    /// Says what reading `path` gives from now on.
+    /// Sets the result of reading `path`.
     pub fn answer(&self, path: &str, answer: Answer) {
         self.change(|state| drop(state.files.insert(path.to_owned(), answer)));
     }
 
-    /// What reading `path` gives; `None`: there is no such file.
+    /// The result of reading `path`; `None` if there is no such file.
     #[must_use]
     pub fn file(&self, path: &str) -> Option<Answer> {
         self.read(|state| state.files.get(path).cloned())
     }
 
-    /// Takes a file away.
+    /// Removes a file.
     pub fn remove_file(&self, path: &str) {
         self.change(|state| drop(state.files.remove(path)));
     }
 
-    /// Takes all files away, as a reinstallation does.
+    /// Removes all files, as a reinstallation does.
     pub fn wipe(&self) {
         self.change(|state| state.files.clear());
     }
 
-    /// Whether files can be read only through sudo.
+    /// Sets whether files can be read only with sudo.
     pub fn need_sudo(&self, need: bool) {
         self.change(|state| state.need_sudo = need);
     }
 
-    /// Whether sudo asks for a password, which nobody can give.
+    /// Sets whether sudo asks for a password, so that it always fails.
     pub fn no_sudo(&self, no: bool) {
         self.change(|state| state.no_sudo = no);
     }
@@ -229,53 +229,53 @@ impl MachineHost {
         self.change(|state| state.greeting = greeting.into());
     }
 
-    /// Whether commands report errors in French where no locale is asked for.
+    /// Sets whether commands report errors in French unless they set a locale.
     pub fn speak_french(&self, french: bool) {
         self.change(|state| state.speaks_french = french);
     }
 
-    /// Whether connections to the SSH port are refused (open ones stay).
+    /// Sets whether connections to the SSH port are refused. Open ones stay.
     pub fn refuse(&self, refuse: bool) {
         self.change(|state| state.refuse = refuse);
     }
 
-    /// Whether new connections to the SSH port are taken and then never answered.
+    /// Sets whether new connections to the SSH port are accepted but never answered.
     pub fn hang(&self, hang: bool) {
         self.change(|state| state.hang = hang);
     }
 
-    /// Whether new connections exchange keys again after each packet.
+    /// Sets whether new connections exchange keys again after each packet.
     pub fn rekey_always(&self, rekeys: bool) {
         self.change(|state| state.rekeys = rekeys);
     }
 
-    /// The one key exchange that the SSH server offers to new connections.
+    /// Sets the only key exchange that the SSH server offers to new connections.
     pub fn offer_only(&self, exchange: kex::Name) {
         self.change(|state| state.exchange = Some(exchange));
     }
 
-    /// The one cipher that the SSH server offers to new connections.
+    /// Sets the only cipher that the SSH server offers to new connections.
     pub fn offer_only_cipher(&self, cipher: cipher::Name) {
         self.change(|state| state.cipher = Some(cipher));
     }
 
-    /// How many channels the machine opened that its client accepted.
+    /// How many channels opened by the machine its client accepted.
     #[must_use]
     pub fn opened(&self) -> u64 {
         self.read(|state| state.opened)
     }
 
-    /// Whether the machine runs a control plane that is up; without one its API port is closed.
+    /// Sets whether the machine runs a control plane that is up. Otherwise its API port is closed.
     pub fn serve_api(&self, up: bool) {
         self.change(|state| state.api_up = up);
     }
 
-    /// Whether the machine's API port is closed although its control plane is up; open connections are cut.
+    /// Sets whether the machine's API port is closed although its control plane is up. Open connections are cut.
     pub fn api_off(&self, off: bool) {
         self.change(|state| state.api_off = off);
     }
 
-    /// Another host key from now on, as after a reinstallation or with a man in the middle. Returns its public half.
+    /// Replaces the host key, as after a reinstallation or with a man in the middle. Returns the new public half.
     #[must_use]
     pub fn change_host_key(&self) -> PublicKey {
         let key = KeyPair::generate().private;
@@ -284,7 +284,7 @@ impl MachineHost {
         public
     }
 
-    /// A host key of that algorithm from now on.
+    /// Replaces the host key with one of this algorithm.
     pub fn have_host_key(&self, algorithm: Algorithm) {
         let key = PrivateKey::random(&mut rand::rng(), algorithm).expect("a key can be made");
         self.change(|state| state.host_key = key);
@@ -296,7 +296,7 @@ impl MachineHost {
         self.read(|state| state.host_key.public_key().clone())
     }
 
-    /// Who may log in from now on.
+    /// Sets who may log in.
     pub fn authorize(&self, user: &str, keys: Vec<PublicKey>) {
         self.change(|state| {
             state.authorized = keys;
@@ -304,7 +304,7 @@ impl MachineHost {
         });
     }
 
-    /// Every command line that was asked for, in order.
+    /// Every command line that was requested, in order.
     #[must_use]
     pub fn execs(&self) -> Vec<String> {
         self.read(|state| state.execs.clone())
@@ -316,7 +316,7 @@ impl MachineHost {
         self.read(|state| state.auths.clone())
     }
 
-    /// How many connections the SSH port took.
+    /// How many connections the SSH port accepted.
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.read(|state| state.connections)

@@ -11,11 +11,11 @@ use tokio::sync::watch;
 
 use super::knobs::{Answer, AuthAttempt, ServerChannel, State};
 
-/// How much an endless answer gives at most, so that a client that reads on for ever does not fill the memory.
+/// Most bytes of an endless answer, so that a client that never stops reading does not fill the memory.
 const ENDLESS: usize = 64 << 20;
 const CHUNK: usize = 32 << 10;
 
-/// Serves connections; while the machine refuses them the port is closed.
+/// Serves connections. The port is closed while the machine refuses them.
 pub(super) async fn serve(state: Arc<watch::Sender<State>>, listener: TcpListener) {
     let Ok(address) = listener.local_addr() else {
         return;
@@ -50,7 +50,7 @@ pub(super) async fn serve(state: Arc<watch::Sender<State>>, listener: TcpListene
 async fn connection(state: Arc<watch::Sender<State>>, stream: TcpStream) {
     let mut watcher = state.subscribe();
     if state.borrow().hang {
-        // Taken and never answered, until the knob is turned back.
+        // The connection is accepted but not answered until the setting is reset.
         let _ = watcher.wait_for(|state| !state.hang || state.gone).await;
         return;
     }
@@ -173,7 +173,7 @@ impl Handler for Sshd {
     }
 }
 
-/// Sends what is printed before, and an answer; errors mean that the client is gone.
+/// Sends the greeting and an answer. Errors mean that the client is gone.
 async fn reply(
     handle: Handle,
     channel: ChannelId,

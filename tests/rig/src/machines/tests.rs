@@ -1,4 +1,4 @@
-//! The machines judged by a real SSH client.
+//! Tests of the machines with a real SSH client.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

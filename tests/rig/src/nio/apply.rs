@@ -1,4 +1,4 @@
-//! The looks of classic NIO: when it applies, and what it writes then.
+//! The timers of classic NIO: when it applies, and what it writes then.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ impl Shared {
         let mut patch = json!({});
         let wanted = match self.options.generation {
             Generation::Classic => json!(wanted),
-            // What is false is absent.
+            // v1 omits false fields.
             Generation::V1 => json!(wanted.then_some(true)),
         };
         if status["discoverable"] != wanted {
@@ -64,7 +64,7 @@ impl Shared {
         }
     }
 
-    /// The timer's look, beside the handlers; one at a time for each object.
+    /// Runs the timer, beside the handlers; one run at a time for each object.
     pub(super) fn spawn_look(self: &Arc<Self>, key: &Key) {
         if !self.state().timing.insert(key.clone()) {
             return;
@@ -76,8 +76,8 @@ impl Shared {
         });
     }
 
-    /// Looks at a configuration and applies it where the branch's head or the list of files differs from what status says.
-    /// False: to be tried again.
+    /// Checks a configuration, and applies it if the branch's head or the list of files differs from the status. Returns `false` if it has
+    /// to be retried.
     pub(super) async fn look(&self, key: &Key) -> bool {
         let busy = Arc::clone(self.state().busy.entry(key.clone()).or_default());
         let _looking = busy.read().await;
@@ -105,7 +105,7 @@ impl Shared {
         else {
             return false;
         };
-        // What an API server that is away does not answer is not missing: it is tried again.
+        // If the API server is away, the Secret does not count as missing: it is retried.
         let Ok(has_credentials) = self.has_credentials(&machine).await else {
             return false;
         };
@@ -129,7 +129,7 @@ impl Shared {
         if *self.stopped.borrow() {
             return false;
         }
-        // classic looks for the ref among branches and tags, where a commit is never found.
+        // Classic looks up the ref among branches and tags, so it never finds a commit.
         let reference = spec["ref"].as_str().unwrap_or_default();
         let commit = reference.len() == 40 && reference.chars().all(|c| c.is_ascii_hexdigit());
         let fails = self.knobs(machine_name).fails || commit;
@@ -175,7 +175,7 @@ impl Shared {
             .await;
     }
 
-    /// An unreachable machine, or one without credentials, loses its proof. Written once, not at each of our short ticks.
+    /// An unreachable machine, or one without credentials, loses its proof. This is written once, not at each of the short ticks.
     async fn report_unreachable(&self, key: &Key, machine: &str, status: &Value) {
         let known = status["conditions"][0]["status"] == json!("False")
             && status["appliedCommit"].is_null();
@@ -188,7 +188,7 @@ impl Shared {
         }
     }
 
-    /// To apply, classic needs a user, and a key in the Secret that the Machine names (namespace: literally `default` if absent).
+    /// To apply, classic needs a user, and a key in the Secret to which the Machine refers (if it names no namespace, in `default`).
     async fn has_credentials(&self, machine: &DynamicObject) -> kube::Result<bool> {
         let spec = &machine.data["spec"];
         let reference = &spec["sshKeySecretRef"];
@@ -212,8 +212,7 @@ impl Shared {
         Ok(api.get_opt(name).await?.and_then(|secret| secret.data))
     }
 
-    /// The files as they are injected now. A Secret that is missing or empty is skipped without a word; of the others the first
-    /// key in byte order is taken.
+    /// The files that are injected now. A missing or empty Secret is skipped silently. Of others, the first key in byte order is used.
     pub(super) async fn collect(
         &self,
         key: &Key,
@@ -260,7 +259,7 @@ impl Shared {
         Ok(applied)
     }
 
-    /// The time that an apply takes, or less if the stand-in is stopped.
+    /// Waits for the duration of an apply, or until the simulator is stopped.
     pub(super) async fn work(&self, knobs: &Knobs) {
         let mut stopped = self.stopped.clone();
         tokio::select! {
@@ -269,14 +268,14 @@ impl Shared {
         }
     }
 
-    /// A hash that this configuration's present list does not have: N3's lie.
+    /// A hash that does not belong to the configuration's current list, to claim an older one (N3).
     fn older_hash(key: &Key) -> String {
         hex(&Sha256::digest(
             format!("older list of {}", key.1).as_bytes(),
         ))
     }
 
-    /// Writes kopf's annotation: what was handled, so that only a later difference is a change.
+    /// Writes kopf's annotation with the handled state, so that only later differences are changes.
     pub(super) async fn mark_handled(&self, key: &Key, object: &DynamicObject) {
         let patch = json!({"metadata": {"annotations": {KOPF_ANNOTATION: essence(object)}}});
         let api = self.api(&configuration_resource(), &key.0);
@@ -285,7 +284,7 @@ impl Shared {
             .await;
     }
 
-    /// Whether what was last seen of an object asks for something else than `handled` did; what failed waits for the next tick.
+    /// Whether an object has changed since the state `handled`. Failures wait for the next tick.
     pub(super) fn changed_since(&self, key: &Key, handled: &DynamicObject) -> bool {
         let view = |object: &DynamicObject| {
             (
@@ -301,7 +300,7 @@ impl Shared {
     }
 }
 
-/// Whether kopf's annotation holds the object's essence.
+/// Whether kopf's annotation contains the object's essence.
 pub(super) fn handled(object: &DynamicObject) -> bool {
     object
         .annotations()
@@ -309,7 +308,7 @@ pub(super) fn handled(object: &DynamicObject) -> bool {
         .is_some_and(|text| *text == essence(object))
 }
 
-/// What kopf compares to see a change: spec, labels, and annotations but its own.
+/// What kopf compares to detect a change: spec, labels, and annotations except its own.
 fn essence(object: &DynamicObject) -> String {
     let annotations: BTreeMap<_, _> = object
         .annotations()
@@ -320,7 +319,7 @@ fn essence(object: &DynamicObject) -> String {
     format!("{essence}\n")
 }
 
-/// Condition `Applied`, the only one of classic's.
+/// The condition `Applied`, classic's only one.
 pub(super) fn condition(status: &str, reason: &str, message: &str) -> Value {
     json!({"type": "Applied", "status": status, "reason": reason, "message": message,
         "lastTransitionTime": jiff::Timestamp::now().to_string()})

@@ -1,4 +1,4 @@
-//! When classic NIO looks at a configuration: kopf's handlers and timers.
+//! When classic NIO processes a configuration: kopf's handlers and timers.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use kube::api::DynamicObject;
 use super::{KOPF_ANNOTATION, KOPF_FINALIZER, Key, Shared, apply, key_of};
 
 impl Shared {
-    /// What kopf's timers do beside the handlers.
+    /// Runs kopf's timers, beside the handlers.
     pub(super) fn timer(self: &Arc<Self>, object: &DynamicObject) {
         if object.metadata.deletion_timestamp.is_none() && has_finalizer(object) {
             self.spawn_look(&key_of(object));
         }
     }
 
-    /// kopf's handlers: the finalizer first, then creation, change or deletion, one at a time for each object.
+    /// Runs kopf's handlers: first for the finalizer, then for creation, change or deletion, one at a time for each object.
     pub(super) fn handle(self: &Arc<Self>, key: &Key) {
         let object = {
             let mut state = self.state();
@@ -51,15 +51,18 @@ impl Shared {
             } else {
                 shared
                     .change_finalizers(&key, |finalizers| {
-                        // What was seen may be older than its last look.
-                        if !finalizers.iter().any(|it| it == KOPF_FINALIZER) {
+                        // The cached object may be older than its last read.
+                        if !finalizers
+                            .iter()
+                            .any(|finalizer| finalizer == KOPF_FINALIZER)
+                        {
                             finalizers.push(KOPF_FINALIZER.to_owned());
                         }
                     })
                     .await;
             }
             shared.state().handling.remove(&key);
-            // What came while this ran has had its event: look at the newest state once more.
+            // Events that arrived while this ran are past, so the newest state is checked again.
             if shared.changed_since(&key, &object) {
                 shared.handle(&key);
             }

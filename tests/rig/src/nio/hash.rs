@@ -1,12 +1,12 @@
-//! `additionalFilesHash` of classic NIO, byte for byte: the SHA-256 of the JSON text that Python's `json.dumps` makes of the
-//! list. Written apart from NICO's own, so that each checks the other.
+//! `additionalFilesHash` of classic NIO, byte for byte: the SHA-256 of the JSON text of the list from Python's `json.dumps`. It is
+//! independent of NICO's implementation, so that each checks the other.
 
 use std::fmt::Write;
 
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-/// The hash that classic writes for `spec.additionalFiles` as stored (`None` and an empty list give the empty text).
+/// The hash that classic writes for the stored `spec.additionalFiles`. For `None` and an empty list it is the empty text.
 #[must_use]
 pub fn additional_files_hash(files: Option<&Value>) -> String {
     let Some(files) = files
@@ -29,7 +29,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// What classic hashes of one file: path, type and the value of that type.
+/// The parts of a file that classic hashes: path, type and the value of that type.
 fn element(file: &Value) -> Value {
     let kind = file["valueType"].as_str().unwrap_or_default();
     let mut kept = Map::new();
@@ -97,7 +97,7 @@ fn dump_text(text: &str, out: &mut String) {
             0x0a => out.push_str("\\n"),
             0x0d => out.push_str("\\r"),
             0x09 => out.push_str("\\t"),
-            // 0x7f is escaped, too.
+            // 0x7f is escaped as well.
             0x20..=0x7e => out.push(char::from(u8::try_from(unit).unwrap_or(b'?'))),
             _ => {
                 let _ = write!(out, "\\u{unit:04x}");

@@ -1,11 +1,11 @@
-//! What the stand-in did, for judges.
+//! What the simulator did, for checks.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
 
-/// A configuration as it came to a machine.
+/// A configuration as it was applied to a machine.
 #[derive(Clone, Debug, Default)]
 pub struct Applied {
     /// The namespace of both.
@@ -24,15 +24,15 @@ pub struct Applied {
     pub skipped: Vec<String>,
     /// The path of the last additional file of the spec.
     pub marker: Option<String>,
-    /// Whether this takes the configuration off the machine.
+    /// Whether this removes the configuration from the machine.
     pub removal: bool,
 }
 
 impl Applied {
-    /// What cluster.nix says, read as plain data.
+    /// The content of cluster.nix.
     #[must_use]
     pub fn cluster(&self) -> Option<Value> {
-        // With v1 it stands in `configurationSubdir`.
+        // With v1 its path is in `configurationSubdir`.
         let named = |path: &str| path.rsplit('/').next() == Some("cluster.nix");
         let (_, content) = self.files.iter().find(|(path, _)| named(path))?;
         let text = std::str::from_utf8(content).ok()?;
@@ -45,16 +45,16 @@ impl Applied {
 pub enum Outcome {
     /// Applied and reported.
     Success,
-    /// Failed; nothing was written anywhere.
+    /// Failed; nothing was written.
     Failure,
 }
 
-/// One attempt of NIO's to bring a configuration to its machine.
+/// One attempt to apply a configuration to its machine.
 #[derive(Clone, Debug)]
 pub struct Attempt {
-    /// When it began, since the stand-in's start.
+    /// When it began, since the simulator's start.
     pub began: Duration,
-    /// When it ended, since the stand-in's start.
+    /// When it ended, since the simulator's start.
     pub ended: Duration,
     /// What was applied.
     pub applied: Applied,

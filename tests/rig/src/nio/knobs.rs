@@ -1,8 +1,8 @@
-//! What NIO makes of one machine, as a test wants it.
+//! How the simulated NIO treats one machine.
 
 use std::time::Duration;
 
-/// The knobs of one machine; the default is a NIO that does its work.
+/// The knobs of one machine. By default, NIO works as it should.
 #[derive(Clone, Debug, Default)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct Knobs {
@@ -10,20 +10,21 @@ pub struct Knobs {
     pub delay: Option<Duration>,
     /// Applies fail, and nothing is written (N2).
     pub fails: bool,
-    /// Nothing is done for this machine's configuration, deletion included (N1).
+    /// NIO does nothing for this machine's configuration, not even delete it (N1).
     pub never_reacts: bool,
-    /// NIO cannot reach the machine: not discoverable; with classic `Applied=False` and `appliedCommit` taken away, with v1 `Blocked`.
+    /// NIO cannot reach the machine, which is not discoverable. Classic reports `Applied=False` and removes `appliedCommit`, v1 reports
+    /// `Blocked`.
     pub unreachable: bool,
-    /// v1: a Job that runs does not end, until this is turned back.
+    /// v1: a running Job does not end until this is reset.
     pub hangs: bool,
-    /// v1: no schedule is ever due.
+    /// v1: no schedule becomes due.
     pub no_runs: bool,
     /// `discoverable` changes at every tick (N4).
     pub flapping: bool,
-    /// What `discoverable` says whatever the truth is.
+    /// Fixes the value of `discoverable`.
     pub discoverable: Option<bool>,
     /// Classic: success is reported with the hash of an older list (N3). v1 claims `Ready` of older lists without a knob.
     pub claims_older_hash: bool,
-    /// `targetMachine` names another machine (N6); with v1 the Machine says that this configuration was applied.
+    /// `targetMachine` names another machine (N6); with v1, the Machine names this configuration as applied.
     pub names_other_machine: Option<String>,
 }

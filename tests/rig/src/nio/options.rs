@@ -1,19 +1,19 @@
-//! How a stand-in for NIO runs.
+//! Options of the simulated NIO.
 
 use std::time::Duration;
 
 use crate::crds::Generation;
 
-/// How the stand-in runs.
+/// Options of the simulator.
 #[derive(Clone, Debug)]
 pub struct NioOptions {
-    /// Which NIO it stands in for.
+    /// The simulated generation of NIO.
     pub generation: Generation,
-    /// The namespace it looks at; `None`: all of them.
+    /// The namespace in which it works; `None`: all.
     pub namespace: Option<String>,
-    /// The time between two looks without an event (120 s in the original).
+    /// The time between two checks without an event (120 s in the original).
     pub tick: Duration,
-    /// How long an apply takes, but where a machine's knob says otherwise.
+    /// How long an apply takes, unless a machine's knob sets it.
     pub delay: Duration,
     /// v1: the time from one run of `* * * * *` to the next.
     pub minute: Duration,
@@ -22,7 +22,7 @@ pub struct NioOptions {
 }
 
 impl NioOptions {
-    /// Classic, one namespace, a tick of half a second, applies of a tenth; v1's minute is half a second, too.
+    /// Classic, one namespace, ticks of half a second, applies of a tenth. v1's minute is half a second as well.
     #[must_use]
     pub fn namespace(namespace: &str) -> Self {
         Self {

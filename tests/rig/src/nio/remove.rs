@@ -11,8 +11,8 @@ use super::{Attempt, KOPF_FINALIZER, Key, Outcome, Shared};
 use crate::crds::{configuration_resource, machine_resource};
 
 impl Shared {
-    /// Runs `onRemoveFlake`, clears the Machine (whoever owns it) and lets the configuration go. A Machine that is missing keeps it
-    /// stuck; one that is unreachable is left as it is, and still says that it is configured.
+    /// Runs `onRemoveFlake`, clears the Machine whatever configuration it belongs to, and releases the configuration. A missing Machine
+    /// blocks this. An unreachable one stays unchanged, and still reports that it is configured.
     pub(super) async fn remove(&self, key: &Key) {
         let busy = Arc::clone(self.state().busy.entry(key.clone()).or_default());
         let _alone = busy.write().await;
@@ -45,7 +45,7 @@ impl Shared {
                     Outcome::Success
                 };
                 if outcome == Outcome::Success {
-                    // What a removal leaves on the machine is no matter of NIO's.
+                    // NIO ignores the effect of a removal on the machine.
                     (self.hook)(applied.clone()).await;
                 }
                 self.state().history.push(Attempt {
@@ -64,7 +64,7 @@ impl Shared {
                 .patch_status(&machine_resource(), &key.0, machine, patch)
                 .await;
         }
-        // Noted before it is done: nobody may see that it is gone before the judge holds it for gone.
+        // The time is noted first, so that it is not later than anyone can see the removal.
         let now = self.started.elapsed();
         self.state().let_go.push((now, key.1.clone()));
         self.change_finalizers(key, |finalizers| {
@@ -73,7 +73,7 @@ impl Shared {
         .await;
     }
 
-    /// Changes the list of finalizers under the resourceVersion with which it was read, again and again until it fits.
+    /// Changes the list of finalizers with the resourceVersion of the read as precondition, and retries on conflicts.
     pub(super) async fn change_finalizers(&self, key: &Key, change: impl Fn(&mut Vec<String>)) {
         let api = self.api(&configuration_resource(), &key.0);
         while let Ok(Some(object)) = api.get_opt(&key.1).await {

@@ -1,5 +1,5 @@
-//! NIO v1: for each configuration a `NixCronJob`, from it a `CronJob`, and Jobs that apply. What kube-controller-manager does with
-//! `CronJob`s and Jobs is done here, too: the rig's one runs neither controller.
+//! NIO v1: for each configuration a `NixCronJob`, for that a `CronJob`, and Jobs that apply. This also simulates the `CronJob` and Job
+//! controllers, which the rig does not run.
 
 mod children;
 mod objects;
@@ -19,21 +19,21 @@ use self::report::{Phase, Report};
 use super::{Key, Shared, V1_FINALIZER, key_of};
 use crate::crds::{configuration_resource, cron_resource, machine_resource};
 
-/// The schedule with which NICO asks for a run.
+/// The schedule with which NICO requests a run.
 pub(super) const EVERY_MINUTE: &str = "* * * * *";
-/// v1's default.
+/// v1's default schedule.
 pub(super) const EVERY_HALF_HOUR: &str = "*/30 * * * *";
 
-/// How often an install or a removal is tried again.
+/// How often an install or a removal is retried.
 const RETRIES: u64 = 3;
 
-/// What v1 and the controllers of Kubernetes keep of configurations, by their names.
+/// What v1 and the Kubernetes controllers remember about configurations, by name.
 #[derive(Default)]
 pub(super) struct Memory {
-    /// Configurations that changed while they were looked at.
+    /// Configurations that changed while they were reconciled.
     again: HashSet<Key>,
     crons: HashMap<Key, Cron>,
-    /// Installs and removals, and whether they went well once they have ended.
+    /// Installs and removals. `None`: running, else whether it succeeded.
     once: HashMap<(Key, Kind), Option<bool>>,
     /// `CronJob`s number their Jobs.
     number: u64,
@@ -42,7 +42,7 @@ pub(super) struct Memory {
 /// A `NixCronJob` and its `CronJob`.
 #[derive(Clone)]
 struct Cron {
-    /// What the `NixCronJob` asks for, with which it is compared.
+    /// The spec of the `NixCronJob`, to detect changes.
     asked: Value,
     template: Template,
     schedule: String,
@@ -50,18 +50,18 @@ struct Cron {
     uid: String,
     suspended: bool,
     rolled_out: Option<String>,
-    /// The unfinished Job that is the `CronJob`'s.
+    /// The running Job of the `CronJob`.
     active: Option<String>,
-    /// The end of the `CronJob`'s last Job that completed.
+    /// When the `CronJob`'s last successful Job ended.
     last_success: Option<String>,
-    /// Whether the run that ended last has failed.
+    /// Whether the last run failed.
     failed: bool,
-    /// The Jobs of the `CronJob` that ended, by whether they went well, the newest last.
+    /// The finished Jobs of the `CronJob`, by success, the newest last.
     ended: BTreeMap<bool, Vec<String>>,
 }
 
 impl Shared {
-    /// Looks at a configuration, once at a time; what comes meanwhile is looked at afterwards.
+    /// Reconciles a configuration, once at a time. Changes that arrive meanwhile are handled afterwards.
     pub(super) fn reconcile(self: &Arc<Self>, key: &Key) {
         {
             let mut state = self.state();
@@ -75,7 +75,7 @@ impl Shared {
         }
         let (shared, key) = (Arc::clone(self), key.clone());
         tokio::spawn(async move {
-            // What an API server that is away does not answer is tried again at the next tick.
+            // If the API server is away, the next tick retries.
             let _ = shared.pass(&key).await;
             let again = {
                 let mut state = shared.state();
@@ -88,7 +88,7 @@ impl Shared {
         });
     }
 
-    /// Looks at the configurations of a machine.
+    /// Reconciles the configurations of a machine.
     pub(super) fn reconcile_machine(self: &Arc<Self>, machine: &Key) {
         let keys: Vec<Key> = {
             let state = self.state();
@@ -119,7 +119,7 @@ impl Shared {
         if configuration.metadata.deletion_timestamp.is_some() {
             return self.removing(key, &configuration, machine).await;
         }
-        let ours = |it: &String| it == V1_FINALIZER;
+        let ours = |finalizer: &String| finalizer == V1_FINALIZER;
         if !configuration.finalizers().iter().any(ours) {
             self.change_finalizers(key, |finalizers| {
                 if !finalizers.iter().any(ours) {
@@ -168,7 +168,7 @@ impl Shared {
         Ok(report)
     }
 
-    /// The configuration that a machine belongs to, where it is another: the oldest, of two of one second the first by name.
+    /// The other configuration to which a machine belongs, if there is one: the oldest, and among equally old ones the first by name.
     fn older(&self, key: &Key, configuration: &DynamicObject) -> Option<String> {
         let rank = |object: &DynamicObject| {
             let made = object.creation_timestamp().map(|made| made.0);
@@ -249,14 +249,14 @@ impl Shared {
             .to_owned();
         let asked = template.nix_cron_job_spec(&schedule, false);
         let known = self.state().v1.crons.get(key).cloned();
-        let same = known
-            .as_ref()
-            .is_some_and(|it| it.asked == asked && it.template == template && !it.suspended);
+        let same = known.as_ref().is_some_and(|cron| {
+            cron.asked == asked && cron.template == template && !cron.suspended
+        });
         if !same {
             self.put_cron(key, configuration, &template, &schedule, asked)
                 .await?;
         }
-        // A commit that is new starts a Job at once, unless one of the `CronJob`'s is running: then it is left to the next one.
+        // A new commit starts a Job at once, unless a Job of the `CronJob` is running. Then the next run applies it.
         let fire = {
             let mut state = self.state();
             let cron = state.v1.crons.get_mut(key);
@@ -284,7 +284,7 @@ impl Shared {
                 "Day-2 convergence run failed",
             )
         } else if cron.last_success.is_some() {
-            // Of whatever was applied last, though the spec may ask for something else by now.
+            // Reports what was applied last, even if the spec has changed since.
             Report::new(
                 Phase::Ready,
                 "Succeeded",
@@ -318,7 +318,7 @@ impl Shared {
         }
     }
 
-    /// What the Machine says of a configuration that was applied.
+    /// Writes to the Machine which configuration was applied.
     async fn write_back(
         &self,
         key: &Key,
@@ -340,7 +340,7 @@ impl Shared {
         Ok(())
     }
 
-    /// While a configuration is blocked its `CronJob` starts nothing.
+    /// Suspends or resumes the `CronJob`: while a configuration is blocked, it starts no Jobs.
     async fn suspend(&self, key: &Key, suspended: bool) -> kube::Result<()> {
         let changed = {
             let mut state = self.state();

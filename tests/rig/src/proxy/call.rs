@@ -1,4 +1,4 @@
-//! One request as the API server understands it: which verb on which resource, and whether it is a write that counts.
+//! One request as the API server interprets it: verb and resource, and whether it counts as a write.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use serde_json::Value;
 /// A request that went through the proxy.
 #[derive(Clone, Debug, Default)]
 pub struct Call {
-    /// The number of the write, from 1; 0 for what is not a counted write.
+    /// The number of the write, from 1; 0 for other calls.
     pub n: usize,
-    /// When it came, since the proxy's start.
+    /// When it arrived, since the proxy's start.
     pub at: Duration,
     /// The HTTP method.
     pub method: String,
-    /// The verb as rules of RBAC name it: get, list, watch, create, update, patch, delete, deletecollection.
+    /// The verb as in RBAC rules: get, list, watch, create, update, patch, delete, deletecollection.
     pub verb: String,
     /// The path without the query.
     pub path: String,
@@ -21,26 +21,26 @@ pub struct Call {
     pub query: String,
     /// The API group, empty for the core.
     pub group: String,
-    /// The plural; empty where the path names no resource (`/version`, `/readyz`).
+    /// The plural; empty if the path names no resource (`/version`, `/readyz`).
     pub resource: String,
-    /// The namespace, empty for what has none.
+    /// The namespace; empty for other objects.
     pub namespace: String,
-    /// The object's name; empty for a collection (a POST's name stands in its body).
+    /// The object's name; empty for a collection (the name of a POST is in its body).
     pub name: String,
     /// The subresource (`status`), else empty.
     pub subresource: String,
-    /// What was sent, where it is JSON. It may hold secret bytes: for judges only.
+    /// The request body, if it is JSON. It may contain secret bytes, so it is only for checks.
     pub body: Option<Value>,
-    /// The status code that the API server answered; `None` while it has not, or was never asked.
+    /// The status code from the API server; `None` if there is none yet, or the call did not reach it.
     pub code: Option<u16>,
-    /// The annotation `confirmed` of the configuration that the API server answered with, where it answered with one.
+    /// The annotation `confirmed` of the configuration in the response, if there is one.
     pub confirmed: Option<String>,
-    /// Whether a fault befell it, or it came while the API server was starting.
+    /// Whether a fault applied to it, or it arrived while the API server was starting.
     pub faulted: bool,
 }
 
 impl Call {
-    /// Reads method, path and query.
+    /// Parses method, path and query.
     #[must_use]
     pub fn parse(method: &str, path: &str, query: &str) -> Self {
         let mut call = Self {
@@ -103,7 +103,7 @@ impl Call {
         !uncounted && ["POST", "PUT", "PATCH", "DELETE"].contains(&self.method.as_str())
     }
 
-    /// Resource and subresource as rules of RBAC name them.
+    /// Resource and subresource as in RBAC rules.
     #[must_use]
     pub fn rule_resource(&self) -> String {
         if self.subresource.is_empty() {
@@ -113,7 +113,7 @@ impl Call {
         }
     }
 
-    /// The name of the object that it is about, also where it is made.
+    /// The name of the object, including that of a creation.
     #[must_use]
     pub fn object_name(&self) -> &str {
         let in_body = || self.body.as_ref()?["metadata"]["name"].as_str();
@@ -124,7 +124,7 @@ impl Call {
         }
     }
 
-    /// One line: number, verb, resource, name, and the answer.
+    /// One line: number, verb, resource, name, and status code.
     #[must_use]
     pub fn line(&self) -> String {
         let (n, verb, resource, name) =

@@ -1,4 +1,4 @@
-//! Faults: which calls they befall, and what happens to those.
+//! Faults: to which calls they apply, and their effects.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,33 +8,33 @@ use tokio::sync::Notify;
 use super::call::Call;
 use crate::process::KillSwitch;
 
-/// When a fault strikes.
+/// When a fault applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
-    /// The API server never sees the call.
+    /// Before the API server gets the call.
     Before,
-    /// The call took effect, and the answer is what goes wrong.
+    /// After the call took effect: only the response is affected.
     After,
 }
 
-/// What a fault does.
+/// The effect of a fault.
 #[derive(Clone)]
 pub enum Effect {
-    /// Another answer: a `Status` object with this code (429 with `Retry-After: 1`).
+    /// The response is replaced by a `Status` object with this code (429 with `Retry-After: 1`).
     Status(u16),
-    /// The connection is cut without an answer.
+    /// The connection is cut without a response.
     Reset,
-    /// No answer ever comes.
+    /// There is never a response.
     Hang,
-    /// 200 with the first half of the answer's JSON (`{"kind":` where there is none).
+    /// 200 with the first half of the response's JSON (`{"kind":` if there is none).
     Truncated,
-    /// 200 with a page of HTML, as of a captive portal.
+    /// 200 with an HTML page, as from a captive portal.
     Html,
-    /// A `Status` object with this code whose message quotes the answer, as a careless admission webhook's does.
+    /// A `Status` object with this code whose message quotes the response, as a careless admission webhook may do.
     Echo(u16),
     /// The program is killed, and the connection cut.
     Kill(KillSwitch),
-    /// The call is held at the gate until that is opened, and then cut.
+    /// The call waits at the gate until that is opened. Then the connection is cut.
     Gate(Gate),
     /// The callback is called, and the connection is cut.
     Call(Arc<dyn Fn() + Send + Sync>),
@@ -56,7 +56,7 @@ impl fmt::Debug for Effect {
     }
 }
 
-/// Where a call is held until the test lets it go. Clones are the same one.
+/// A gate at which a call waits until the test opens it. Clones share it.
 #[derive(Clone, Default)]
 pub struct Gate {
     reached: Arc<Notify>,
@@ -64,12 +64,12 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Waits until a call is there.
+    /// Waits until a call has reached the gate.
     pub async fn reached(&self) {
         self.reached.notified().await;
     }
 
-    /// Lets the call go.
+    /// Opens the gate.
     pub fn open(&self) {
         self.open.notify_one();
     }
@@ -80,21 +80,21 @@ impl Gate {
     }
 }
 
-/// Which calls are meant.
+/// To which calls a fault applies.
 pub type Matches = Arc<dyn Fn(&Call) -> bool + Send + Sync>;
 
-/// A fault that lies in wait for calls.
+/// A fault that applies to future calls.
 #[derive(Clone)]
 pub struct Fault {
     pub(super) matches: Matches,
     pub(super) moment: Moment,
     pub(super) effect: Effect,
-    /// How many calls it still befalls; `None`: all.
+    /// To how many more calls it applies; `None`: all.
     pub(super) left: Option<u32>,
 }
 
 impl Fault {
-    /// Befalls every call that `matches`.
+    /// Applies to every call for which `matches` returns true.
     pub fn on(
         matches: impl Fn(&Call) -> bool + Send + Sync + 'static,
         moment: Moment,
@@ -108,13 +108,13 @@ impl Fault {
         }
     }
 
-    /// Befalls the n-th write (from 1), once.
+    /// Applies to the n-th write (from 1), once.
     #[must_use]
     pub fn on_write(n: usize, moment: Moment, effect: Effect) -> Self {
         Self::on(move |call| call.n == n, moment, effect).times(1)
     }
 
-    /// Befalls calls of one verb on one resource (`nixosconfigurations/status` with its subresource).
+    /// Applies to calls of one verb on one resource (with its subresource: `nixosconfigurations/status`).
     #[must_use]
     pub fn on_verb(verb: &str, resource: &str, moment: Moment, effect: Effect) -> Self {
         let (verb, resource) = (verb.to_owned(), resource.to_owned());
@@ -125,7 +125,7 @@ impl Fault {
         )
     }
 
-    /// Befalls this many calls and no more.
+    /// Limits it to this many calls.
     #[must_use]
     pub fn times(mut self, times: u32) -> Self {
         self.left = Some(times);

@@ -1,4 +1,4 @@
-//! Watches on their way through: events can be held back, dropped, and a watch can be ended with 410.
+//! Watches through the proxy: events can be held back or dropped, and a watch can be ended with 410.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -10,10 +10,10 @@ use hyper::body::{Bytes, Frame, Incoming};
 use serde_json::Value;
 use tokio::sync::watch;
 
-/// Whether an event of a watch is lost.
+/// Whether an event of a watch is dropped.
 pub(super) type Drops = Arc<dyn Fn(&Value) -> bool + Send + Sync>;
 
-/// What happens to watches, by resource (the plural).
+/// The faults of watches, by resource (the plural).
 #[derive(Clone, Default)]
 pub(super) struct Rules {
     pub(super) held: Vec<String>,
@@ -22,7 +22,7 @@ pub(super) struct Rules {
     pub(super) drops: Vec<(String, Drops)>,
 }
 
-/// An answer to a watch whose resourceVersion is too old.
+/// The event for a watch whose resourceVersion is too old.
 const GONE: &str = "{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\
     \"status\":\"Failure\",\"message\":\"too old resource version\",\"reason\":\"Expired\",\"code\":410}}\n";
 
@@ -35,7 +35,7 @@ struct Flow {
     over: bool,
 }
 
-/// The events of a watch as they are let through.
+/// The events of a watch, with these faults.
 pub(super) fn events(
     body: Incoming,
     resource: String,
@@ -97,13 +97,13 @@ impl Flow {
         Bytes::from_static(GONE.as_bytes())
     }
 
-    /// One whole event, with its line end.
+    /// Splits off one complete event, with its line ending.
     fn line(&mut self) -> Option<Vec<u8>> {
         let end = self.buffer.iter().position(|byte| *byte == b'\n')?;
         Some(self.buffer.drain(..=end).collect())
     }
 
-    /// Waits while the resource is held; true: the watch was ended meanwhile.
+    /// Waits while the resource is held back; returns whether the watch was ended meanwhile.
     async fn wait_through_hold(&mut self) -> bool {
         let (resource, mark) = (self.resource.clone(), self.ended);
         let free =

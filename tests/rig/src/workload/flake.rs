@@ -1,6 +1,6 @@
-//! The flake: what machines make of their cluster.nix. On a machine that founded a cluster, or joined one that was founded, the
-//! kubeconfig lies, its Node is Ready, and its API port answers where it is of the control plane. As with k3s, a newcomer under
-//! the name of a Node that still exists does not come up.
+//! The flake: what machines do with their cluster.nix. A machine that founded a cluster, or joined a founded one, has a kubeconfig and a
+//! Ready Node, and a control plane machine serves its API port. As with k3s, a new machine does not start if a Node with its name still
+//! exists.
 
 mod computers;
 mod knobs;
@@ -19,10 +19,10 @@ use crate::machines::MachineHost;
 use crate::nio::{Aftermath, Applied, Hook};
 use crate::runtime;
 
-/// How long until a machine that was refused tries again, as its service manager would.
+/// Pause before a refused machine retries, as its service manager would.
 const RESTART: Duration = Duration::from_millis(200);
 
-/// A machine that founded a cluster: it found its own name under `bootstrap`, and had no data of that `id`.
+/// A founding: a machine found its own name under `bootstrap`, and had no data of that `id`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Founding {
     /// The cluster's name in cluster.nix.
@@ -33,18 +33,18 @@ pub struct Founding {
     pub machine: String,
 }
 
-/// Who shares the workload API server, which decides how Nodes are named and labelled.
+/// Who shares the workload API server. This determines names and labels of Nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tenancy {
-    /// The clusters of one world, one at a time: Nodes are named like the machines, and those of the control plane are labelled.
+    /// One world, with one cluster at a time. Nodes have the machines' names, and control plane Nodes have the label.
     Alone,
-    /// Several clusters of one world at a time: without the label, or each would count as the other's control plane.
+    /// One world, with several clusters at a time. There is no label, since Nodes would count as another cluster's control plane.
     Clusters,
-    /// Several worlds: names begin with this, and there is no label.
+    /// Several worlds. Names have this prefix, and there is no label.
     Worlds(String),
 }
 
-/// What the machines do. Clones are the same.
+/// The simulated machines. Clones share them.
 #[derive(Clone)]
 pub struct Flake {
     inner: Arc<Inner>,
@@ -53,21 +53,21 @@ pub struct Flake {
 struct Inner {
     workload: Arc<Workload>,
     tenancy: Tenancy,
-    /// One machine comes up or goes down at a time: NIO applies twice at once.
+    /// Only one machine starts or stops at a time, since NIO may apply twice at once.
     turn: tokio::sync::Mutex<()>,
     computers: Mutex<Computers>,
-    /// Given back when nobody writes Nodes any more, which a running apply may do after its world has ended.
+    /// Returned when no more Nodes are written. A running apply may still write them after its world has ended.
     _lease: Option<Lease>,
 }
 
 impl Flake {
-    /// A flake whose clusters are served by `workload`.
+    /// A flake whose clusters use the API server of `workload`.
     #[must_use]
     pub fn new(workload: Arc<Workload>, tenancy: Tenancy) -> Self {
         Self::with(workload, tenancy, None)
     }
 
-    /// A flake whose cluster is served by a leased API server.
+    /// A flake whose cluster uses a leased API server.
     #[must_use]
     pub fn leased(lease: Lease) -> Self {
         Self::with(lease.workload(), Tenancy::Alone, Some(lease))
@@ -91,7 +91,7 @@ impl Flake {
         &self.inner.workload
     }
 
-    /// How the Node of a machine is named.
+    /// The name of a machine's Node.
     #[must_use]
     pub fn node_name(&self, machine: &str) -> String {
         match &self.inner.tenancy {
@@ -100,31 +100,31 @@ impl Flake {
         }
     }
 
-    /// Makes a machine known by the name that its Machine object has.
+    /// Adds a machine with the name of its Machine object.
     pub fn add(&self, name: &str, host: MachineHost) {
         self.lock(|computers| computers.of(name).host = Some(host));
     }
 
-    /// Every cluster that machines founded, in order: two for one name and id, or two ids alive under one name, are a split.
+    /// All foundings, in order. Two with the same name and id, or two live ids with the same name, are a split.
     #[must_use]
     pub fn foundings(&self) -> Vec<Founding> {
         self.lock(|computers| computers.foundings.clone())
     }
 
-    /// Foundings of a cluster that lived already: another machine had data of that name (I14).
+    /// Foundings of a cluster that already existed: another machine had data of that name (I14).
     #[must_use]
     pub fn splits(&self) -> Vec<Founding> {
         self.lock(|computers| computers.splits.clone())
     }
 
-    /// The machines that were newcomers under the name of a Node that still existed, each time one of them was refused; it comes
-    /// up within a moment of the Node's end.
+    /// The machines that were refused since a Node with their name still existed, once for each refusal. Such a machine starts soon after
+    /// the Node is gone.
     #[must_use]
     pub fn refused(&self) -> Vec<String> {
         self.lock(|computers| computers.refused.clone())
     }
 
-    /// The hook for NIO's stand-in.
+    /// The hook for the simulated NIO.
     #[must_use]
     pub fn hook(&self) -> Hook {
         let flake = self.clone();
@@ -163,7 +163,7 @@ impl Flake {
         .boxed()
     }
 
-    /// A machine comes up if it can, and with a founder those that waited for it.
+    /// Starts a machine if possible, and after a founding those that waited for it.
     async fn come_up(&self, machine: &str) {
         if self.try_up(machine).await {
             for other in self.lock(|computers| computers.waiting_for(machine)) {
@@ -172,13 +172,13 @@ impl Flake {
         }
     }
 
-    /// Whether this was the founding of a cluster.
+    /// Tries to start a machine; returns whether it founded a cluster.
     async fn try_up(&self, machine: &str) -> bool {
         match self.lock(|computers| computers.step(machine)) {
             Step::Stays => return false,
             Step::Resumes => {}
             Step::Founds { left } => {
-                // A new cluster has a store of its own: Nodes of one that is gone do not stand in it.
+                // A new cluster has an empty store, so Nodes of an earlier one are deleted.
                 for old in left {
                     self.inner.workload.delete_node(&self.node_name(&old)).await;
                 }
@@ -221,7 +221,7 @@ impl Flake {
             control_plane: control_plane && self.inner.tenancy == Tenancy::Alone,
             kubelet,
         };
-        // The shared API server may be slow; a Node that is not made shows in the test that looks for it.
+        // Errors are ignored, since the shared API server may be slow. A test that needs the Node notices if it is missing.
         let _ = self.inner.workload.set_node(&node).await;
     }
 
@@ -233,7 +233,7 @@ impl Flake {
         self.show(machine).await;
     }
 
-    /// Brings port and Node in line with what the machine does now. A Node that somebody deleted is not made again.
+    /// Updates port and Node to the machine's state. A deleted Node is not created again.
     async fn show(&self, machine: &str) {
         self.show_port(machine);
         let (ready, kubelet) = self.lock(|computers| computers.kubelet(machine));
@@ -254,7 +254,7 @@ impl Flake {
         }
     }
 
-    /// Tries again and again while the machine is refused, and as long as the world is there.
+    /// Retries while the machine is refused, as long as the world exists.
     fn restart_until_it_joins(&self, machine: String) {
         let weak = Arc::downgrade(&self.inner);
         runtime().spawn(async move {
@@ -274,7 +274,7 @@ impl Flake {
     }
 }
 
-/// What a cluster.nix asks of a machine.
+/// What a cluster.nix requests of a machine.
 fn asked(machine: &str, cluster: &Value) -> Asked {
     let text = |key: &str| cluster[key].as_str().unwrap_or_default().to_owned();
     let mut members = cluster["controlPlane"].as_array().into_iter().flatten();

@@ -1,4 +1,4 @@
-//! Workload API servers for one world at a time: a few per process, started when they are asked for, handed on when a world ends.
+//! Workload API servers for one world at a time: a few for each process, started on demand and reused when a world ends.
 
 #![allow(
     clippy::expect_used,
@@ -13,21 +13,21 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::Workload;
 use crate::runtime;
 
-/// How many may be alive: each takes half a gigabyte.
+/// How many may run: each needs half a gigabyte.
 const SEATS: usize = 6;
 
 static FREE_SEATS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(SEATS)));
 static IDLE: Mutex<Vec<Arc<Workload>>> = Mutex::new(Vec::new());
 
-/// A workload API server that nobody else uses, without any Node at first; given back when this is dropped.
+/// A workload API server for exclusive use, without Nodes at first. Dropping this returns it.
 pub struct Lease {
     workload: Arc<Workload>,
-    // Dropped after `drop` has put the server back: whoever gets the seat finds it.
+    // Released after `drop` has returned the server, so that the next holder of the seat finds it.
     _seat: OwnedSemaphorePermit,
 }
 
 impl Lease {
-    /// Waits until one is free. Take one a test: two tests that each wait for a second one could wait for ever.
+    /// Waits until one is free. Take at most one in each test: two tests that each wait for a second one could deadlock.
     pub async fn take() -> Self {
         let seats = Arc::clone(&FREE_SEATS);
         let seat = seats

@@ -1,4 +1,4 @@
-//! Nodes of the workload API server as kubelets would register and keep them; no kubelet runs here.
+//! Nodes of the workload API server, written as kubelets would do. No kubelet runs here.
 
 use std::net::Ipv4Addr;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::Workload;
 
-/// The label by which control plane Nodes are known.
+/// The label of control plane Nodes.
 pub const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
 
 /// A Node as its kubelet registers it.
@@ -22,9 +22,9 @@ pub struct NodeSpec {
     pub ip: Ipv4Addr,
     /// Whether it is Ready.
     pub ready: bool,
-    /// Whether it carries [`CONTROL_PLANE_LABEL`].
+    /// Whether it has [`CONTROL_PLANE_LABEL`].
     pub control_plane: bool,
-    /// The kubelet's version; the API server's where there is none.
+    /// The kubelet's version; `None`: the API server's.
     pub kubelet: Option<String>,
 }
 
@@ -34,7 +34,7 @@ impl Workload {
         Api::all(self.client.clone())
     }
 
-    /// Makes a Node, or changes it. What is not a kubelet's (a cordon, annotations) stays.
+    /// Creates or updates a Node. Fields that kubelets do not own (a cordon, annotations) stay.
     pub async fn set_node(&self, node: &NodeSpec) -> kube::Result<()> {
         let name = &node.name;
         let mut labels = json!({"kubernetes.io/hostname": name});
@@ -56,7 +56,7 @@ impl Workload {
         Ok(())
     }
 
-    /// Changes whether a Node is Ready, and what its kubelet is; a Node that does not exist is not made.
+    /// Updates readiness and kubelet version of a Node. A missing Node is not created.
     pub async fn refresh_node(&self, name: &str, ready: bool, kubelet: Option<&str>) {
         let status = Patch::Merge(self.condition(ready, kubelet));
         let params = PatchParams::default();
@@ -75,14 +75,14 @@ impl Workload {
         json!({"status": {
             "conditions": [{"type": "Ready", "status": status, "reason": reason, "message": "",
                 "lastHeartbeatTime": now, "lastTransitionTime": now}],
-            // The API server wants each of these.
+            // The API server requires all of these.
             "nodeInfo": {"kubeletVersion": kubelet.unwrap_or(&self.version), "kubeProxyVersion": "",
                 "architecture": "amd64", "operatingSystem": "linux", "osImage": "NixOS", "kernelVersion": "6.12.0",
                 "containerRuntimeVersion": "containerd://2.1.4", "machineID": "", "systemUUID": "", "bootID": ""},
         }})
     }
 
-    /// Whether there is a Node of this name.
+    /// Whether a Node with this name exists.
     pub async fn has_node(&self, name: &str) -> kube::Result<bool> {
         Ok(self.nodes().get_opt(name).await?.is_some())
     }
@@ -92,7 +92,7 @@ impl Workload {
         let _ = self.nodes().delete(name, &DeleteParams::default()).await;
     }
 
-    /// Deletes every Node with this `InternalIP`: what a machine left behind that had the address before.
+    /// Deletes every Node with this `InternalIP`, which an earlier machine with this address may have left.
     pub async fn delete_nodes_at(&self, ip: Ipv4Addr) {
         let all = self.nodes().list(&ListParams::default()).await;
         for node in all.map(|list| list.items).unwrap_or_default() {
@@ -104,7 +104,7 @@ impl Workload {
 }
 
 impl Workload {
-    /// Takes away what a world left: Nodes, and the Pods and budgets with which its drains were tried.
+    /// Deletes what a world left behind: Nodes, and the Pods and budgets of its drain tests.
     pub(super) async fn clear(&self) -> kube::Result<()> {
         let (all, now) = (
             ListParams::default(),
@@ -130,6 +130,8 @@ impl Workload {
 
 fn has_address(node: &Node, ip: &str) -> bool {
     let status = node.status.as_ref();
-    let mut addresses = status.and_then(|it| it.addresses.as_ref()).into_iter();
-    addresses.any(|list| list.iter().any(|it| it.address == ip))
+    let mut addresses = status
+        .and_then(|status| status.addresses.as_ref())
+        .into_iter();
+    addresses.any(|list| list.iter().any(|entry| entry.address == ip))
 }

@@ -1,4 +1,4 @@
-//! The search for secret bytes where none may be (I7).
+//! Searches for secret bytes where there must be none (I7).
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -10,8 +10,8 @@ use serde_json::Value;
 use super::World;
 
 impl World {
-    /// Every secret text of the namespace, as `<secret>/<key>` and a text that may show up nowhere: the value itself, its base64,
-    /// and of keys and kubeconfigs the parts that are secret.
+    /// Every secret text of the namespace, as `<secret>/<key>` and a text that must not appear anywhere: the value, its base64, and the
+    /// secret parts of keys and kubeconfigs.
     pub async fn canaries(&self) -> Vec<(String, String)> {
         let secrets = self.secrets().list(&ListParams::default()).await;
         let mut found = Vec::new();
@@ -32,7 +32,7 @@ impl World {
         found
     }
 
-    /// The secrets of the namespace that stand in `text`.
+    /// The secrets of the namespace that `text` contains.
     pub async fn leaks(&self, text: &str) -> Vec<String> {
         let canaries = self.canaries().await;
         let mut leaks: Vec<String> = canaries
@@ -44,7 +44,7 @@ impl World {
         leaks
     }
 
-    /// All of the namespace that may be shown to anyone: clusters, configurations, machines, `ConfigMap`s and events, as JSON.
+    /// Everything in the namespace that is not secret: clusters, configurations, machines, `ConfigMap`s and events, as JSON.
     pub async fn public_text(&self) -> String {
         let all = ListParams::default();
         let mut text = String::new();
@@ -75,7 +75,7 @@ fn json_of(items: &impl serde::Serialize) -> String {
     serde_json::to_string(items).unwrap_or_default()
 }
 
-/// What must not be seen of a value: each line of a key, the credentials of a kubeconfig (its CA and server are public), else all.
+/// The secret parts of a value: each line of a key, the credentials of a kubeconfig (its CA and server are public), else all.
 fn secret_parts(value: &ByteString) -> Vec<String> {
     let text = String::from_utf8_lossy(&value.0).into_owned();
     if text.starts_with("-----BEGIN") {

@@ -10,7 +10,7 @@ use crate::crds::Generation;
 use crate::deploy;
 use crate::machines::{HostOptions, MachineHost};
 
-/// A machine to be made.
+/// The specification of a machine.
 #[derive(Clone, Debug)]
 pub struct MachineSpec {
     name: String,
@@ -29,14 +29,14 @@ impl MachineSpec {
         }
     }
 
-    /// With a label.
+    /// Adds a label.
     #[must_use]
     pub fn label(mut self, key: &str, value: &str) -> Self {
         self.labels.insert(key.to_owned(), value.to_owned());
         self
     }
 
-    /// Not reachable by NIO, until the test turns its knob.
+    /// Makes it unreachable for NIO until the test changes its knob.
     #[must_use]
     pub fn undiscoverable(mut self) -> Self {
         self.discoverable = false;
@@ -45,30 +45,30 @@ impl MachineSpec {
 }
 
 impl World {
-    /// A machine: its host, its Machine object, the Secret `ssh-<name>` with its key alone; discoverable.
+    /// Creates a discoverable machine: its host, its Machine object, and the Secret `ssh-<name>` with only its key.
     pub async fn machine(&self, name: &str) -> MachineHost {
         self.machine_with(MachineSpec::new(name)).await
     }
 
-    /// Several machines at once.
+    /// Creates several machines.
     pub async fn machines_named(&self, names: &[&str]) -> Vec<MachineHost> {
         let made = names.iter().map(|name| self.machine(name));
         futures::future::join_all(made).await
     }
 
-    /// A machine as it is asked for.
+    /// Creates a machine by its specification.
     pub async fn machine_with(&self, spec: MachineSpec) -> MachineHost {
         let workload = self.flake.workload();
         let options = HostOptions::new(&self.key).api_target(workload.address());
         let host = self.environment.pool.host(options).await;
-        // A machine that had this address before may have left one behind.
+        // An earlier machine with this address may have left Nodes.
         workload.delete_nodes_at(host.ip()).await;
         self.flake.add(&spec.name, host.clone());
         self.machine_objects(&spec, &host.ip().to_string()).await;
         host
     }
 
-    /// The objects of a machine at this address, without a host: for tests in which nobody logs in.
+    /// Creates the objects of a machine at this address without a host, for tests without log-ins.
     pub async fn machine_objects(&self, spec: &MachineSpec, ip: &str) {
         let (name, namespace) = (&spec.name, &self.namespace);
         self.nio
@@ -82,7 +82,7 @@ impl World {
                     "sshKeySecretRef": {"name": key, "namespace": namespace}}),
                 json!({"discoverable": spec.discoverable, "hasConfiguration": false}),
             ),
-            // What is false is absent.
+            // v1 omits false fields.
             Generation::V1 => (
                 json!({"host": ip, "sshUser": "nixos", "sshKeySecretRef": {"name": key}}),
                 json!({"discoverable": spec.discoverable.then_some(true)}),

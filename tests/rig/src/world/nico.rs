@@ -9,16 +9,16 @@ use super::World;
 use crate::process::{Nico, NicoOptions};
 use crate::proxy::Proxy;
 
-/// How NICO is started in a world.
+/// Options of NICO in a world.
 #[derive(Clone, Debug)]
 pub struct NicoSetup {
     /// The binary (`env!("CARGO_BIN_EXE_nico")`).
     pub binary: PathBuf,
-    /// The tracing filter; `nico=debug,warn` unless told, `trace` for a search for secrets.
+    /// The tracing filter: `nico=debug,warn` by default, `trace` to search for secrets.
     pub log: String,
-    /// Further arguments of `nico run`.
+    /// Additional arguments of `nico run`.
     pub args: Vec<String>,
-    /// Whether it watches all namespaces, with the rights for that.
+    /// Whether it watches all namespaces, with the rights to do so.
     pub everywhere: bool,
 }
 
@@ -34,21 +34,21 @@ impl NicoSetup {
         }
     }
 
-    /// For all namespaces. Other worlds of the binary are then within its sight: for a test binary that has only one.
+    /// Watches all namespaces. It then sees other worlds of the binary, so this is for binaries with only one world.
     #[must_use]
     pub fn everywhere(mut self) -> Self {
         self.everywhere = true;
         self
     }
 
-    /// With a tracing filter.
+    /// Sets the tracing filter.
     #[must_use]
     pub fn log(mut self, filter: &str) -> Self {
         filter.clone_into(&mut self.log);
         self
     }
 
-    /// With further arguments.
+    /// Adds arguments.
     #[must_use]
     pub fn args(mut self, args: &[&str]) -> Self {
         self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
@@ -63,7 +63,7 @@ pub struct RunningNico {
 }
 
 impl RunningNico {
-    /// The bearer token by which it speaks to the management API server: nobody's to see.
+    /// Its bearer token for the management API server, which must not appear anywhere.
     #[must_use]
     pub fn token(&self) -> &str {
         &self.token
@@ -91,7 +91,7 @@ impl World {
         nico
     }
 
-    /// Starts NICO for this namespace through `proxy`, and does not wait.
+    /// Starts NICO for this namespace through `proxy`, without waiting.
     pub async fn nico_unready(&self, setup: &NicoSetup, proxy: &Proxy) -> RunningNico {
         let environment = self.environment;
         let kubeconfig = if setup.everywhere {

@@ -1,4 +1,4 @@
-//! What a write of NICO's does, as far as rolling changes are concerned.
+//! Interprets NICO's writes that matter for rollouts.
 
 use std::collections::BTreeSet;
 
@@ -7,11 +7,11 @@ use serde_json::Value;
 use crate::nio::{KOPF_FINALIZER, V1_FINALIZER};
 use crate::proxy::Call;
 
-/// What the ledger of a cluster says.
+/// The content of a cluster's ledger.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ledger {
     pub(super) founded: bool,
-    /// The machines with an active entry in the last write of it.
+    /// The machines with an active entry in its last write.
     pub(super) active: BTreeSet<String>,
 }
 
@@ -44,13 +44,13 @@ pub(super) enum Effect {
     Deleted {
         machine: String,
     },
-    /// NIO's finalizer was taken off by NICO (`force-release`).
+    /// NICO removed NIO's finalizer (`force-release`).
     Released {
         machine: String,
     },
 }
 
-/// What a call does; `None`: it was refused, or is none of these.
+/// The effect of a call; `None` if it was refused, or is none of these.
 pub(super) fn effect(call: &Call) -> Option<Effect> {
     if !call.code.is_some_and(|code| (200..300).contains(&code)) {
         return None;
@@ -98,7 +98,7 @@ fn configuration(call: &Call, machine: String, body: &Value) -> Option<Effect> {
         return Some(Effect::Confirmed { machine, marker });
     }
     let finalizers = metadata["finalizers"].as_array()?;
-    let nio = |it: &Value| *it == KOPF_FINALIZER || *it == V1_FINALIZER;
+    let nio = |finalizer: &Value| *finalizer == KOPF_FINALIZER || *finalizer == V1_FINALIZER;
     let released = !finalizers.iter().any(nio);
     released.then_some(Effect::Released { machine })
 }
@@ -111,7 +111,7 @@ pub(in crate::judge) fn marker(path: &str) -> Option<&str> {
     }
 }
 
-/// Whether an additional file is cluster.nix, in whatever directory.
+/// Whether an additional file is cluster.nix, in any directory.
 pub(in crate::judge) fn is_cluster_nix(file: &Value) -> bool {
     let path = file["path"].as_str().unwrap_or_default();
     path.rsplit('/').next() == Some("cluster.nix")

@@ -1,9 +1,9 @@
-//! What was asked of NICO, by which its writes are judged.
+//! What was requested of NICO: its writes are checked against this.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Which kind is updated first within a roll (`rollout.order`).
+/// Which role is updated first in a rollout (`rollout.order`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Workers, then the control plane.
@@ -12,23 +12,23 @@ pub enum Order {
     ControlPlaneFirst,
 }
 
-/// What was asked for.
+/// What was requested.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// How many workers may be in flight.
     pub max_unavailable: usize,
-    /// Which kind comes first.
+    /// Which role comes first.
     pub order: Order,
-    /// When each roll was asked for (`Nio::now` before the edit); the order is judged within each of them.
+    /// When each rollout was requested (`Nio::now` before the edit). The order is checked within each of them.
     pub rolls: Vec<Duration>,
-    /// When the deletion of clusters was asked for, and their names: from then on all of a cluster's machines may go at once.
+    /// When the deletion of clusters was requested, and their names. From then on, all of a cluster's machines may leave at once.
     pub deletions: Vec<(Duration, String)>,
-    /// Machines that were passed over when it was their turn, whose order says nothing.
+    /// Machines that were skipped in their turn, so that their order is not checked.
     pub passed_over: BTreeSet<String>,
 }
 
 impl Rules {
-    /// The usual rules, for these rolls.
+    /// The usual rules, for these rollouts.
     #[must_use]
     pub fn of(rolls: Vec<Duration>) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! The judge of rolling changes judged by constructed histories.
+//! Tests the check of rollouts with constructed histories.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::{Evidence, Order, Rules, broken_rolls, flights, order};
 use crate::nio::{Applied, Attempt, Outcome};
 use crate::proxy::Call;
 
-/// A history in the making; each step takes a second.
+/// A builder for a history. Each step takes a second.
 #[derive(Default)]
 struct History {
     evidence: Evidence,
@@ -16,7 +16,7 @@ struct History {
 }
 
 impl History {
-    /// Founded, with three control plane machines and three workers, all of them confirmed.
+    /// A founded cluster with three control plane machines and three workers, all confirmed.
     fn brought_up() -> Self {
         let mut history = Self::default();
         history.ledger("false", &[]);
@@ -89,7 +89,7 @@ impl History {
         self.call("PATCH", &format!("nixosconfigurations/{machine}"), body);
     }
 
-    /// What came back from the last call: the code, and what the configuration is confirmed as.
+    /// Sets the response to the last call: the status code, and the confirmed marker of the configuration.
     fn answer(&mut self, code: Option<u16>, confirmed: Option<&str>) {
         if let Some(call) = self.evidence.writes.last_mut() {
             (call.code, call.confirmed) = (code, confirmed.map(str::to_owned));
@@ -107,7 +107,7 @@ impl History {
         self.evidence.gone.push(gone);
     }
 
-    /// An update under an entry, confirmed at its end.
+    /// Adds an update under an entry, confirmed at its end.
     fn update(&mut self, machine: &str, marker: &str) {
         self.take_and_write(&[machine], machine, marker);
         self.apply(machine, marker);
@@ -123,7 +123,7 @@ impl History {
         broken_rolls(&self.evidence, &Rules::default())
     }
 
-    /// One sentence, of this rule, in which these words stand.
+    /// Asserts that there is exactly one sentence, which is about this rule and contains these words.
     fn one(&self, rules: &Rules, rule: &str, words: &str) {
         let broken = broken_rolls(&self.evidence, rules);
         assert!(
@@ -181,7 +181,7 @@ fn two_of_the_control_plane() {
     history.apply("a", "2");
     history.take_and_write(&["b"], "b", "2");
     history.one(&Rules::default(), "I3", "b is written while a is in flight");
-    // One that joins counts, too.
+    // A machine that joins counts as well.
     let mut history = History::brought_up();
     history.take_and_write(&["a"], "a", "2");
     history.ledger("true", &["d"]);
@@ -264,7 +264,7 @@ fn against_the_order() {
         ..rules.clone()
     };
     assert_eq!(broken_rolls(&history.evidence, &passed_over), [""; 0]);
-    // A roll that ended in its midst begins again with the next.
+    // The order starts again with the next rollout.
     let mut two = rules;
     let y = history.evidence.writes.len() - 3;
     two.rolls.push(history.evidence.writes[y].at);
@@ -288,7 +288,7 @@ fn the_machine_that_failed_is_mended_first() {
     history.one(&rules, "I4", "y is updated after b");
 }
 
-/// The API server goes away after it has taken a confirmation, and before it says so.
+/// The API server goes away after it has stored a confirmation, and before it responds.
 #[test]
 fn a_confirmation_whose_answer_was_lost_counts_once_it_shows() {
     for shows in [false, true] {
@@ -319,7 +319,7 @@ fn no_write_without_an_entry() {
     history.ledger("true", &["y"]);
     history.delete("x");
     history.one(&Rules::default(), "the slot", words);
-    // The entry is there, but the ledger was written since.
+    // The entry exists, but the ledger was written since.
     let mut history = History::brought_up();
     history.ledger("true", &["x"]);
     history.call(
@@ -338,7 +338,7 @@ fn no_write_without_an_entry() {
     );
     history.write("PATCH", "x", "2");
     history.one(&Rules::default(), "the slot", words);
-    // A worker that was never confirmed, or joins, needs none.
+    // A worker that was never confirmed, or joins, needs no entry.
     let mut history = History::brought_up();
     history.write("POST", "w", "2");
     history.write("PATCH", "w", "3");

@@ -1,5 +1,5 @@
-//! The objects that v1 makes for a configuration. A Job's pod template names the paths of the additional files in the script of
-//! its container `inject-files`; their content is in a `ConfigMap` that is overwritten in place, and in Secrets.
+//! The objects that v1 creates for a configuration. A Job's pod template contains the paths of the additional files in the script of its
+//! container `inject-files`. Their content is in Secrets, and in a `ConfigMap` that is overwritten in place.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -14,7 +14,7 @@ use crate::nio::hash::hex;
 /// The API version of NIO's kinds.
 pub(super) const NIO: &str = "nio.homystack.com/v1alpha1";
 
-/// Which of a configuration's children.
+/// The kind of a configuration's child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     Install,
@@ -41,16 +41,16 @@ impl Kind {
     }
 }
 
-/// Where the content of an additional file comes from.
+/// The source of an additional file's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     /// A key of the `ConfigMap`.
     Inline(String),
-    /// A Secret, and a key of it.
+    /// A Secret and its key.
     Secret(String, String),
 }
 
-/// What a run is made from.
+/// The specification of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Template {
     pub(super) kind: Kind,
@@ -70,7 +70,7 @@ pub(super) struct Template {
 }
 
 impl Template {
-    /// What a configuration asks for now; an error where v1 cannot make a child of it.
+    /// The template for the current spec of a configuration; an error if v1 cannot create a child for it.
     pub(super) fn new(
         kind: Kind,
         configuration: &DynamicObject,
@@ -170,7 +170,7 @@ impl Template {
         format!("{}-nixfiles", self.child())
     }
 
-    /// `r-`, and a hash of commit, command and arguments; not of the files.
+    /// `r-` and a hash of commit, command and arguments, without the files.
     pub(super) fn composite_revision(&self) -> String {
         let mut hash = Sha256::new();
         let fields = [self.revision.as_str(), self.run].into_iter();
@@ -236,7 +236,7 @@ impl Template {
             "nio.homystack.com/workload-name": self.child()})
     }
 
-    /// The container that puts the additional files in their places, and what it mounts; none without files.
+    /// The container that writes the additional files, and its mounts; none without files.
     fn injection(&self) -> (Option<Value>, Vec<Value>) {
         if self.files.is_empty() {
             return (None, vec![]);
@@ -249,7 +249,7 @@ impl Template {
                 Source::Inline(key) => ((false, self.config_map()), key),
                 Source::Secret(name, key) => ((true, name.clone()), key),
             };
-            let known = mounted.iter().position(|it| *it == place);
+            let known = mounted.iter().position(|mount| *mount == place);
             let index = known.unwrap_or_else(|| {
                 mounted.push(place);
                 mounted.len() - 1

@@ -1,4 +1,4 @@
-//! v1's objects at the API server: made, brought up to date and deleted.
+//! v1's objects in the API server: creates, updates and deletes them.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::crds::{cron_resource, job_resource};
 use crate::nio::{Key, Shared};
 
 impl Shared {
-    /// Makes the `NixCronJob` and its `CronJob`, or brings them up to date. The `ConfigMap` is overwritten in between.
+    /// Creates or updates the `NixCronJob` and its `CronJob`. The `ConfigMap` is overwritten in between.
     pub(super) async fn put_cron(
         &self,
         key: &Key,
@@ -71,7 +71,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Server-side apply; the uid of what stands then.
+    /// Applies an object by server-side apply; returns its uid.
     pub(super) async fn put(
         &self,
         resource: &ApiResource,
@@ -90,7 +90,7 @@ impl Shared {
         Ok(stored.uid().unwrap_or_default())
     }
 
-    /// Deletes an install or a removal that has ended, with its Job: the next one has the same name.
+    /// Deletes a finished install or removal with its Job, since the next one has the same name.
     pub(super) async fn drop_once(&self, key: &Key, kind: Kind) -> kube::Result<()> {
         let name = kind.child(&key.1);
         let jobs = self.typed::<Job>(&key.0);
@@ -108,7 +108,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Deletes every Job of the namespace that has ended, as Kubernetes does in time.
+    /// Deletes every finished Job of the namespace, as Kubernetes does after some time.
     pub(in crate::nio) async fn prune(&self, namespace: &str) -> kube::Result<()> {
         let jobs = self.typed::<Job>(namespace);
         for job in jobs.list(&ListParams::default()).await? {
@@ -116,10 +116,10 @@ impl Shared {
                 .status
                 .as_ref()
                 .and_then(|status| status.conditions.as_ref());
-            let ended = conditions
-                .into_iter()
-                .flatten()
-                .any(|it| it.status == "True" && (it.type_ == "Complete" || it.type_ == "Failed"));
+            let ended = conditions.into_iter().flatten().any(|condition| {
+                condition.status == "True"
+                    && (condition.type_ == "Complete" || condition.type_ == "Failed")
+            });
             if ended {
                 gone(
                     jobs.delete(&job.name_any(), &DeleteParams::background())

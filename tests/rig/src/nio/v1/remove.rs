@@ -12,8 +12,8 @@ use crate::crds::{configuration_resource, cron_resource, machine_resource};
 use crate::nio::{Key, Shared, V1_FINALIZER};
 
 impl Shared {
-    /// Ends the recurring runs, then applies `onRemoveFlake`, a few times where it fails, clears the Machine where it is this
-    /// configuration's, and lets go. Without a Machine, or a flake for this, nothing is applied.
+    /// Ends the recurring runs, then applies `onRemoveFlake` with a few retries, clears the Machine if it belongs to this configuration,
+    /// and releases the configuration. Without a Machine or that flake, nothing is applied.
     pub(super) async fn removing(
         self: &Arc<Self>,
         key: &Key,
@@ -23,7 +23,7 @@ impl Shared {
         if !configuration
             .finalizers()
             .iter()
-            .any(|it| it == V1_FINALIZER)
+            .any(|finalizer| finalizer == V1_FINALIZER)
         {
             return Ok(());
         }
@@ -75,7 +75,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Its Jobs that still run are killed: they go with it.
+    /// Ends the recurring runs. Running Jobs are deleted as well.
     async fn end_cron(&self, key: &Key) -> kube::Result<()> {
         let known = self.state().v1.crons.remove(key);
         let Some(cron) = known else {
@@ -108,11 +108,13 @@ impl Shared {
     }
 
     async fn let_go(&self, key: &Key) -> kube::Result<()> {
-        // Noted before it is done: nobody may see that it is gone before the judge holds it for gone.
+        // The time is noted first, so that it is not later than anyone can see the removal.
         let now = self.started.elapsed();
         self.state().let_go.push((now, key.1.clone()));
-        self.change_finalizers(key, |finalizers| finalizers.retain(|it| it != V1_FINALIZER))
-            .await;
+        self.change_finalizers(key, |finalizers| {
+            finalizers.retain(|finalizer| finalizer != V1_FINALIZER);
+        })
+        .await;
         self.forget(key);
         Ok(())
     }

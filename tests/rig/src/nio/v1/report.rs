@@ -28,12 +28,12 @@ impl Phase {
     }
 }
 
-/// What came of a look.
+/// Outcome of a reconcile.
 pub(super) struct Report {
     pub(super) phase: Phase,
     reason: &'static str,
     message: String,
-    /// The full install is done.
+    /// Whether the full install is done.
     pub(super) installed: bool,
     /// The commit that the next run applies.
     pub(super) revision: Option<String>,
@@ -52,14 +52,14 @@ impl Report {
         }
     }
 
-    /// No child can be made of it.
+    /// No child can be created for it.
     pub(super) fn failed(message: &str) -> Self {
         Self::new(Phase::Degraded, "Failed", message)
     }
 }
 
 impl Shared {
-    /// Writes the status, where it says something else.
+    /// Writes the status if it differs.
     pub(super) async fn report(
         &self,
         key: &Key,
@@ -126,7 +126,7 @@ impl Shared {
     }
 }
 
-/// Now, as Kubernetes writes times: in whole seconds.
+/// The current time in whole seconds, as in Kubernetes.
 pub(super) fn now() -> String {
     jiff::Timestamp::now()
         .strftime("%Y-%m-%dT%H:%M:%SZ")

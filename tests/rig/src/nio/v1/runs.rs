@@ -1,5 +1,5 @@
-//! Jobs: when they are made, and what they do. A run takes the paths of the files from its Job's template, and their content from
-//! where it lies when the run begins.
+//! Jobs: when they are created, and what they do. A run uses the paths of the files in its Job's template, and their content at the time
+//! when the run begins.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,22 +17,22 @@ use super::report::now;
 use crate::crds::job_resource;
 use crate::nio::{Applied, Attempt, Key, Outcome, Shared, State};
 
-/// How often a pod that cannot start, or hangs, is looked at.
+/// How often a pod that cannot start, or hangs, is checked.
 const POLL: Duration = Duration::from_millis(50);
 
-/// Why a Job is made, and so whose it is.
+/// The owner of a Job.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum By {
-    /// The `CronJob`'s.
+    /// The `CronJob`.
     Schedule,
-    /// The `NixCronJob`'s.
+    /// The `NixCronJob`.
     Commit,
-    /// A `NixJob`'s.
+    /// A `NixJob`.
     Once,
 }
 
 impl Shared {
-    /// Kubernetes' cron controller at a time at which this schedule is due. A `CronJob` whose last Job has not ended is passed over.
+    /// Acts as Kubernetes' cron controller when this schedule is due. A `CronJob` whose last Job is running is skipped.
     pub(in crate::nio) fn start_due(self: &Arc<Self>, schedule: &str) {
         let due: Vec<(Key, String, Template)> = {
             let mut state = self.state();
@@ -64,7 +64,7 @@ impl Shared {
         }
     }
 
-    /// The Job for a commit that is new. One of that name that stands there already is left as it is.
+    /// Creates the Job for a new commit. An existing one with its name is kept.
     pub(super) async fn start_at_once(self: &Arc<Self>, key: &Key) -> kube::Result<()> {
         let Some(template) = self.cron(key, |cron| cron.template.clone()) else {
             return Ok(());
@@ -80,7 +80,7 @@ impl Shared {
         }
     }
 
-    /// Starts an install or a removal; an error in words where no child can be made.
+    /// Starts an install or a removal; an error message if no child can be created.
     pub(super) async fn start_once(
         self: &Arc<Self>,
         key: &Key,
@@ -100,7 +100,7 @@ impl Shared {
             let uid = configuration.uid().unwrap_or_default();
             nix["metadata"]["ownerReferences"] = owner(NIO, "NixosConfiguration", &key.1, &uid);
         } else {
-            // It outlives the configuration.
+            // The removal must outlive the configuration.
             nix["metadata"]["labels"]["nio.homystack.com/operation"] = json!("decommission");
         }
         let uid = self.put(&job_resource(), key, nix).await?;
@@ -119,7 +119,8 @@ impl Shared {
         name: &str,
         template: Template,
     ) -> kube::Result<()> {
-        let Some((nix_uid, uid)) = self.cron(key, |it| (it.nix_uid.clone(), it.uid.clone())) else {
+        let Some((nix_uid, uid)) = self.cron(key, |cron| (cron.nix_uid.clone(), cron.uid.clone()))
+        else {
             return Ok(());
         };
         let child = template.child();
@@ -154,7 +155,7 @@ impl Shared {
         Ok(())
     }
 
-    /// A Job's pod, from its start to its end.
+    /// Simulates a Job's pod, from its start to its end.
     async fn run(self: Arc<Self>, key: Key, by: By, name: String, uid: String, template: Template) {
         let started = json!({"status": {"startTime": now(), "active": 1}});
         self.job_status(&key, &name, started).await;
@@ -166,7 +167,7 @@ impl Shared {
         let began = self.started.elapsed();
         let ended = self.apply(&key, &name, &uid, &template).await;
         let Some((applied, outcome)) = ended else {
-            // Killed, or the stand-in was stopped: nobody says anything of it any more.
+            // The Job was killed, or the simulator stopped: nothing reports its end.
             if by == By::Schedule {
                 self.cron(&key, |cron| cron.active = None);
             }
@@ -202,7 +203,7 @@ impl Shared {
                     cron.last_success = succeeded.or(cron.last_success.take());
                     let ended = cron.ended.entry(well).or_default();
                     ended.push(name.clone());
-                    // The limits of a CronJob's history that count where it names none.
+                    // The default history limits of a CronJob.
                     let kept = if well { 3 } else { 1 };
                     (ended.len() > kept).then(|| ended.remove(0))
                 });
@@ -215,7 +216,7 @@ impl Shared {
         self.reconcile(&key);
     }
 
-    /// What the pod does; `None`: it was killed.
+    /// Runs the pod; `None` if it was killed.
     async fn apply(
         &self,
         key: &Key,
@@ -247,16 +248,16 @@ impl Shared {
         Some((applied, outcome))
     }
 
-    /// Whether a pod goes on: its Job is there. An API server that is away kills none.
+    /// Whether a pod continues: its Job still exists. It continues while the API server is away.
     async fn lives(&self, key: &Key, job: &str, uid: &str) -> bool {
         let found = self.typed::<Job>(&key.0).get_opt(job).await;
         let there = found.map_or(true, |job| {
-            job.is_some_and(|it| it.uid().as_deref() == Some(uid))
+            job.is_some_and(|job| job.uid().as_deref() == Some(uid))
         });
         there && !*self.stopped.borrow()
     }
 
-    /// The files as they lie now; `None` where a Secret or the `ConfigMap` is missing. A key that is missing is told as skipped.
+    /// The current files; `None` if a Secret or the `ConfigMap` is missing. A missing key is reported as skipped.
     async fn inject(&self, key: &Key, template: &Template) -> kube::Result<Option<Applied>> {
         let maps = self.typed::<ConfigMap>(&key.0);
         let inline = maps.get_opt(&template.config_map()).await?;
@@ -306,7 +307,7 @@ impl Shared {
             .await;
     }
 
-    /// The controllers of Kubernetes try again what an API server did not answer; what is gone, or is no status, stays so.
+    /// Retries like the Kubernetes controllers while the API server is away. A missing object, or an invalid status, is not retried.
     async fn write_status<K>(&self, api: &Api<K>, name: &str, status: Value)
     where
         K: Clone + DeserializeOwned + std::fmt::Debug,
@@ -329,7 +330,7 @@ impl Shared {
     }
 }
 
-/// The status of a Job that has ended.
+/// The status of a finished Job.
 fn ended_job(well: bool, end: &str) -> Value {
     let condition = |kind: &str, reason: &str| {
         json!({"type": kind, "status": "True", "reason": reason, "message": "",

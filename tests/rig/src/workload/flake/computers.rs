@@ -1,44 +1,45 @@
-//! What each machine holds and does, and what an apply makes of it: decisions alone, without I/O.
+//! The state of each machine, and how an apply changes it: only decisions, without I/O.
 
 use std::collections::BTreeMap;
 
 use super::Founding;
 use crate::machines::MachineHost;
 
-/// What the last apply asks of a machine.
+/// What the last apply requests of a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Asked {
     /// The cluster's name.
     pub(super) cluster: String,
     /// The founding's id.
     pub(super) id: String,
-    /// Whether the machine is of the control plane.
+    /// Whether the machine belongs to the control plane.
     pub(super) control_plane: bool,
-    /// Whether it founds the cluster where it has no data.
+    /// Whether it founds the cluster if it has no data.
     pub(super) founds: bool,
 }
 
 /// How an apply ends for a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// It may come up.
+    /// It may start.
     Comes,
     /// Its units fail.
     Dies,
-    /// They fail, and nobody reaches it any more.
+    /// Its units fail, and it can no longer be reached.
     CutOff,
 }
 
 /// What a machine does when its units start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Nothing: it is dead, or waits for its cluster's founding.
+    /// It does nothing: it is dead, or waits for its cluster's founding.
     Stays,
-    /// It goes on with the data that it has.
+    /// It continues with its data.
     Resumes,
-    /// It founded the cluster; these machines have Nodes of clusters that live nowhere any more.
+    /// It founded the cluster. These machines have Nodes of clusters that no longer exist.
     Founds { left: Vec<String> },
-    /// It has no data yet. With `anew` its Node, if any, is another cluster's, and not in the store of the one that it joins.
+    /// It has no data yet. With `anew`, it was in another cluster before: its Node, if any, is not in the store of the cluster that it
+    /// joins.
     Joins { anew: bool },
 }
 
@@ -48,17 +49,17 @@ pub(super) enum Step {
 pub(super) struct Computer {
     pub(super) host: Option<MachineHost>,
     asked: Option<Asked>,
-    /// The cluster's name and the id whose data lie on it.
+    /// The cluster's name and id of its data.
     data: Option<(String, String)>,
     /// The id of the cluster in which its Node was last registered.
     registered: Option<String>,
-    /// It came up, and was not removed since.
+    /// Whether it started, and was not removed since.
     up: bool,
-    /// It is of the control plane, since it came up.
+    /// Whether it started as a control plane machine.
     control_plane: bool,
-    /// What was applied last has killed it.
+    /// Whether the last applied configuration has killed it.
     broken: bool,
-    /// It is a newcomer under an old Node's name, and tries again and again.
+    /// Whether it is new, but a Node with its name exists, so that it retries.
     pub(super) refused: bool,
     pub(super) dead: bool,
     pub(super) not_ready: bool,
@@ -76,7 +77,7 @@ impl Computer {
     }
 }
 
-/// A revision of the flake that does harm: its gitRepo, and the only machine that it harms, or none: all.
+/// A harmful revision of the flake: its gitRepo, and the only machine that it affects (`None`: all).
 pub(super) type Harmful = (String, Option<String>);
 
 /// All machines of a world.
@@ -88,7 +89,7 @@ pub(super) struct Computers {
     pub(super) refused: Vec<String>,
     pub(super) kills: Vec<Harmful>,
     pub(super) cuts_off: Vec<Harmful>,
-    /// Control plane machines run no kubelet.
+    /// Whether control plane machines run without a kubelet.
     pub(super) without_kubelets: bool,
 }
 
@@ -98,7 +99,7 @@ impl Computers {
         self.known.entry(machine.to_owned()).or_default()
     }
 
-    /// NIO brought this to a machine.
+    /// Notes that NIO applied this to a machine.
     pub(super) fn apply(&mut self, machine: &str, asked: Asked, git_repo: &str) -> Fate {
         let harms = |harmful: &[Harmful]| {
             harmful.iter().any(|(url, only)| {
@@ -118,7 +119,7 @@ impl Computers {
         fate
     }
 
-    /// What a machine does when its units start now.
+    /// Decides what a machine does when its units start now.
     pub(super) fn step(&mut self, machine: &str) -> Step {
         let computer = self.of(machine);
         let Some(asked) = computer.asked.clone() else {
@@ -198,7 +199,7 @@ impl Computers {
         waiting.map(|(name, _)| name.clone()).collect()
     }
 
-    /// A newcomer under an old name. Whether this is news.
+    /// Notes a new machine with the name of an existing Node; returns whether this was not known yet.
     pub(super) fn refuse(&mut self, machine: &str) -> bool {
         let news = !std::mem::replace(&mut self.of(machine).refused, true);
         if news {
@@ -207,14 +208,14 @@ impl Computers {
         news
     }
 
-    /// A newcomer got the data of the cluster that it joins.
+    /// Notes that a new machine got the data of the cluster that it joins.
     pub(super) fn join(&mut self, machine: &str) {
         let computer = self.of(machine);
         let asked = computer.asked.as_ref();
         computer.data = asked.map(|asked| (asked.cluster.clone(), asked.id.clone()));
     }
 
-    /// Its units run. Its host, and whether it is of the control plane.
+    /// Notes that its units run; returns its host, and whether it belongs to the control plane.
     pub(super) fn start(&mut self, machine: &str) -> Option<(MachineHost, bool)> {
         let computer = self.of(machine);
         let asked = computer.asked.as_ref()?;
@@ -225,7 +226,7 @@ impl Computers {
         Some((computer.host.clone()?, asked.control_plane))
     }
 
-    /// NIO took the configuration off a machine, and its data with it.
+    /// Notes that NIO removed the configuration from a machine, together with its data.
     pub(super) fn remove(&mut self, machine: &str) -> Option<MachineHost> {
         let computer = self.of(machine);
         computer.asked = None;
