@@ -6,8 +6,9 @@ ARG BUILDKIT_SBOM_SCAN_STAGE=true
 WORKDIR /src
 COPY . .
 # With --target, the flags are for the program alone and not for what runs during the build. glibc rather than musl: the Deployment
-# sets its malloc so that memory is given back.
-RUN RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --bin nico --target "$(rustc --print host-tuple)" \
+# sets its malloc so that memory is given back. A static program finds getrandom(2) by no other backend, and would need /dev/urandom.
+RUN RUSTFLAGS='-C target-feature=+crt-static --cfg getrandom_backend="linux_getrandom"' \
+    cargo build --locked --release --bin nico --target "$(rustc --print host-tuple)" \
  && install -D "target/$(rustc --print host-tuple)/release/nico" target/image/nico
 
 FROM scratch
