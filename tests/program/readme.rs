@@ -104,11 +104,12 @@ fn every_link_leads_somewhere() {
 }
 
 /// The pages of those who use NICO.
-const USER_PAGES: [&str; 6] = [
+const USER_PAGES: [&str; 7] = [
     "README.md",
     "deploy/README.md",
     "deploy/OPERATIONS.md",
     "deploy/gitops/README.md",
+    "deploy/monitoring/RUNBOOKS.md",
     "examples/README.md",
     "examples/flakes/README.md",
 ];
