@@ -2,6 +2,7 @@
 //! same list of 1,100 machines, so each text is kept, read and hashed once.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, Weak};
 
@@ -14,7 +15,6 @@ use super::cluster_nix::{Values, parse};
 pub(super) const INLINE: &str = "inline";
 
 /// The text of an inline file, and what was made of it.
-#[derive(Debug)]
 pub struct Text {
     content: Box<str>,
     values: OnceLock<Option<Values>>,
@@ -33,6 +33,13 @@ impl Text {
     #[must_use]
     pub fn values(&self) -> Option<&Values> {
         self.values.get_or_init(|| parse(&self.content)).as_ref()
+    }
+}
+
+/// Without what was made of it: all who hold a text share that, and it comes at any time.
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.content.fmt(f)
     }
 }
 
