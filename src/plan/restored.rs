@@ -128,10 +128,11 @@ fn found(observed: &Observed) -> Found<'_> {
     let mut own = observed.members().filter(|member| member.controlled);
     let any = !found.configurations.is_empty() || own.any(is_of_the_founding);
     if any && !found.is_blocked {
-        found.children = left
-            .children
-            .iter()
-            .map(|(child, at)| (*child, at))
+        // Known hosts without an owner are the user's own, but beside a ledger that was left.
+        let are_left = left.children.contains_key(&Child::Ledger);
+        let children = left.children.iter().map(|(child, at)| (*child, at));
+        found.children = children
+            .filter(|(child, _)| are_left || *child != Child::KnownHosts)
             .collect();
     }
     found

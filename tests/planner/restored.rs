@@ -85,6 +85,8 @@ fn a_paused_cluster_takes_all_back_the_ledger_last_and_writes_no_machine() {
                 Reason::Progressing,
                 "taking back what an earlier KubernetesCluster",
             );
+            let words = "what would change is not known yet; takes back";
+            seen.says(Paused, "True", Reason::PausedBySpec, words);
         })
         .when(settled)
         .then(|seen| {
@@ -430,6 +432,39 @@ fn what_does_not_bear_the_labels_of_the_cluster_is_never_taken() {
             assert_eq!(restored_configurations(seen), 4);
             assert_eq!(taken_back(seen), [Child::Ledger]);
         });
+}
+
+/// What the pause must not end with: a token that no configuration may refer to.
+#[test]
+fn a_token_that_cannot_be_used_is_named_before_the_pause_ends() {
+    for (view, why) in [
+        (SecretView::Absent, "is missing"),
+        (SecretView::Terminating, "is being deleted"),
+        (SecretView::Unusable, "is not what NICO would write there"),
+        (SecretView::Foreign, "is not what NICO would write there"),
+    ] {
+        restored()
+            .when(|world| {
+                let cluster = world.cluster(PROD);
+                cluster.join_token = view;
+                cluster.left.remove(&Child::JoinToken);
+            })
+            .then(|seen| {
+                let words = format!("Secret prod-join-token {why}");
+                seen.says(Paused, "True", Reason::PausedBySpec, &words);
+            });
+    }
+}
+
+/// A user who takes the owner off the known hosts keeps NICO from changing them.
+#[test]
+fn known_hosts_without_an_owner_are_taken_back_beside_the_ledger_alone() {
+    ready()
+        .when(|world| {
+            pause(world, true);
+            world.cluster(PROD).left.insert(Child::KnownHosts);
+        })
+        .then(|seen| assert_eq!(taken_back(seen), []));
 }
 
 /// I15: `metadata.generation` begins again at 1, and no marker of before comes again.

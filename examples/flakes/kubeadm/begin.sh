@@ -21,10 +21,14 @@ begin() {
     found)
       fill init.yaml
       kubeadm init --config "$run/kubeadm.yaml" --upload-certs --skip-token-print --skip-certificate-key-print --ignore-preflight-errors all
+      # From here on this is a member, and the network is applied again by upkeep.
+      touch "$root$(value data)"
       apply_network
       ;;
     join)
       fill join.yaml
+      # kubeadm refuses to join a Node of this name that is Ready, as the kubelet of an earlier attempt may be.
+      systemctl stop kubelet.service || true
       kubeadm join --config "$run/kubeadm.yaml" --ignore-preflight-errors all
       ;;
     # Not waited for: a cluster without a quorum could never be mended otherwise.

@@ -6,7 +6,8 @@ if ! has id; then
 fi
 if [ "$(value role)" = control-plane ] && [ -e "$root$(value data)" ]; then
   left=
-  while :; do
+  # One that is alone has nobody to ask.
+  while [ -s "$member/peers" ]; do
     while read -r peer; do
       if answers "$peer" && leave_etcd "$peer"; then
         left=yes

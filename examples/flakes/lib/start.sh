@@ -11,7 +11,7 @@ decide() {
         say "not founding the cluster: $peer answers already"
         return 1
       fi
-    done < "$member/peers"
+    done < "$member/peers" || return 1
     echo found
   elif has join; then
     if ! answers "$(value join)"; then

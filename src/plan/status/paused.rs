@@ -1,11 +1,12 @@
 //! What would change in a cluster that is paused.
 
 use crate::api::conditions::ConditionType;
-use crate::api::names::{MachineName, join_token_name, worker_token_name};
+use crate::api::names::MachineName;
 use crate::api::status::Role;
 use crate::plan::action::{Action, ChildWrite, ConfigurationWrite, Mark, Plan};
 use crate::plan::observed::{Observed, SecretView};
 use crate::plan::restored;
+use crate::plan::writes::Child;
 
 use super::rolling::they;
 
@@ -26,7 +27,9 @@ pub(super) fn would_change(observed: &Observed, plan: &Plan) -> String {
     let parts: Vec<String> = parts
         .map(|(machines, would)| they(&machines, would, would))
         .collect();
-    let what = if parts.is_empty() {
+    let what = if !is_compared(observed, plan) {
+        "what would change is not known yet".to_owned()
+    } else if parts.is_empty() {
         "nothing would change".to_owned()
     } else {
         parts.join(", ")
@@ -37,6 +40,13 @@ pub(super) fn would_change(observed: &Observed, plan: &Plan) -> String {
         .chain(lost_tokens(observed))
         .chain(taken_back(observed, plan));
     said.collect::<Vec<_>>().join("; ")
+}
+
+/// Whether what the machines hold was compared with what they should hold. It is not where something that is needed for that is
+/// missing, or is not taken back yet.
+fn is_compared(observed: &Observed, plan: &Plan) -> bool {
+    let holds_any = observed.belongings().next().is_some();
+    !plan.targets.is_empty() || !holds_any && observed.left.children.is_empty()
 }
 
 const TAKES_BACK: &str = "takes back ";
@@ -70,16 +80,25 @@ fn taken_back(observed: &Observed, plan: &Plan) -> Option<String> {
     said.map(str::to_owned)
 }
 
-/// The tokens that configurations refer to and that are not there.
+/// The tokens that configurations refer to and that cannot be used, nor are taken back.
 fn lost_tokens(observed: &Observed) -> impl Iterator<Item = String> {
     let cluster = &observed.cluster.name;
     let is_used = observed.belongings().next().is_some();
     let tokens = [
-        (observed.join_token, join_token_name(cluster)),
-        (observed.worker_token, worker_token_name(cluster)),
+        (Child::JoinToken, observed.join_token),
+        (Child::WorkerToken, observed.worker_token),
     ];
-    let lost = tokens
-        .into_iter()
-        .filter(move |(view, _)| is_used && *view == SecretView::Absent);
-    lost.map(|(_, name)| format!("Secret {name} is missing: restore it first"))
+    let lost = tokens.into_iter().filter(move |(child, view)| {
+        is_used && !view.usable() && !observed.left.children.contains_key(child)
+    });
+    lost.map(|(child, view)| {
+        let why = match view {
+            SecretView::Absent => "is missing: restore it first",
+            SecretView::Terminating | SecretView::Leftover => {
+                "is being deleted: restore it once it is gone"
+            }
+            _ => "is not what NICO would write there: restore it with its labels and no other key than token",
+        };
+        format!("{} {why}", child.named(cluster))
+    })
 }

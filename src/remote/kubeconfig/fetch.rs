@@ -55,8 +55,8 @@ pub enum FetchError {
     Unsafe {
         /// The machine.
         machine: String,
-        /// The files, each with why it is refused.
-        refused: Vec<(String, Unsafe)>,
+        /// The files, each with why it is refused or cannot be read.
+        refused: Vec<(String, String)>,
     },
     /// No kubeconfig was found at the paths that were tried.
     #[error("no admin kubeconfig can be read on machine {machine}: {}; set `kubeconfig.path` where it lies elsewhere", tried(.missing, .denied))]
@@ -87,13 +87,12 @@ impl FetchError {
     }
 }
 
+const DENIED: &str = "cannot be read by its user, nor with sudo without a password";
+
 fn tried(missing: &[String], denied: &[String]) -> String {
     let mut parts = Vec::new();
     if !denied.is_empty() {
-        let paths = denied.join(", ");
-        parts.push(format!(
-            "{paths} cannot be read by its user, nor with sudo without a password"
-        ));
+        parts.push(format!("{} {DENIED}", denied.join(", ")));
     }
     if !missing.is_empty() {
         parts.push(format!("there is no file at {}", missing.join(", ")));
@@ -170,7 +169,7 @@ struct Search {
     refused: Vec<(String, Unsafe)>,
     missing: Vec<String>,
     denied: Vec<String>,
-    too_slow: Option<SshError>,
+    too_slow: Vec<(String, SshError)>,
 }
 
 impl Search {
@@ -202,7 +201,7 @@ impl Search {
                 }
                 // The file may be a pipe, which never ends. The connection is still usable.
                 Err(error @ SshError::Timeout { .. }) => {
-                    self.too_slow.get_or_insert(error);
+                    self.too_slow.push(((*path).to_owned(), error));
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -222,6 +221,17 @@ impl Search {
         Ok(())
     }
 
+    /// The files that are refused or cannot be read, each with the reason.
+    fn unusable(&self) -> Vec<(String, String)> {
+        let refused = self.refused.iter();
+        let refused = refused.map(|(path, why)| (path.clone(), why.to_string()));
+        let denied = self.denied.iter();
+        let denied = denied.map(|path| (path.clone(), DENIED.to_owned()));
+        let slow = self.too_slow.iter();
+        let slow = slow.map(|(path, _)| (path.clone(), "does not end in time".to_owned()));
+        refused.chain(denied).chain(slow).collect()
+    }
+
     /// Returns the best kubeconfig that was found.
     fn found(mut self, machine: &str, ended: Result<(), SshError>) -> Result<Fetched, FetchError> {
         let at = |works: fn(&Result<(), VerifyError>) -> bool| {
@@ -233,11 +243,13 @@ impl Search {
         let machine = machine.to_owned();
         let Some(best) = best else {
             if !self.refused.is_empty() {
-                let refused = self.refused;
+                let refused = self.unusable();
                 return Err(FetchError::Unsafe { machine, refused });
             }
             ended?;
-            self.too_slow.map_or(Ok(()), Err)?;
+            if let Some((_, error)) = self.too_slow.into_iter().next() {
+                return Err(error.into());
+            }
             return Err(FetchError::NotFound {
                 machine,
                 missing: self.missing,
@@ -245,8 +257,7 @@ impl Search {
             });
         };
         let (path, kubeconfig, verified) = self.tried.remove(best);
-        let refused = self.refused.into_iter();
-        let mut passed_over: Vec<_> = refused.map(|(path, why)| (path, why.to_string())).collect();
+        let mut passed_over = self.unusable();
         let others = self.tried.into_iter().filter_map(|(path, _, verified)| {
             let why = verified.err()?;
             Some((path, why.to_string()))
@@ -278,7 +289,8 @@ async fn rebuilt(
             Ok(FileRead::Content(content)) => drop(files.insert(field, content)),
             // The messages of the last two errors would quote the path, which the machine chose.
             Ok(FileRead::Missing | FileRead::Denied)
-            | Err(SshError::TooLarge { .. } | SshError::CutOff { .. }) => {
+            | Err(SshError::TooLarge { .. } | SshError::CutOff { .. } | SshError::Timeout { .. }) =>
+            {
                 return Ok(Err(Unsafe::FileMissing { field }));
             }
             Err(error) => return Err(error),

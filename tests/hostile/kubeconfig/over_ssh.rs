@@ -230,6 +230,27 @@ async fn a_file_that_is_no_good_is_passed_over() {
         message.contains(PATH) && message.contains(GOOD),
         "{message}"
     );
+    // One that nobody may read is named beside one that is no good.
+    let denied = || Answer::Fail {
+        stderr: String::new(),
+        status: 1,
+    };
+    machine.host.answer(GOOD, denied());
+    let message = machine.failure().await.to_string();
+    let words = format!("{GOOD}: cannot be read by its user");
+    assert!(
+        message.contains(PATH) && message.contains(&words),
+        "{message}"
+    );
+    machine.host.put_file(GOOD, honest.changed(|_| {}));
+    machine.host.answer(PATH, denied());
+    let works = async |_: &SecretText| Ok(());
+    let found = machine.search(None, Deadlines::DEFAULT, works).await.0;
+    let passed_over = found.unwrap().passed_over();
+    assert!(
+        passed_over.contains(&format!("{PATH}: cannot be read")),
+        "{passed_over}"
+    );
 }
 
 #[tokio::test]
@@ -320,7 +341,13 @@ async fn a_machine_that_dawdles_is_left() {
         command: Duration::from_secs(2),
         ..Deadlines::DEFAULT
     };
-    assert!(machine.fetch(None, deadlines).await.0.is_ok());
+    let works = async |_: &SecretText| Ok(());
+    let found = machine.search(None, deadlines, works).await.0;
+    let passed_over = found.unwrap().passed_over();
+    assert!(
+        passed_over.contains(&format!("{PATH}: does not end in time")),
+        "{passed_over}"
+    );
 }
 
 #[tokio::test]
