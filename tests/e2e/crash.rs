@@ -1,5 +1,6 @@
 //! NICO killed before and after every single write of a bring-up (C1, C2, C4): the next one takes it up.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::common::case::at_rest;
@@ -108,8 +109,18 @@ async fn bring_up(case: Option<&Case>) -> (Vec<Call>, bool) {
     let first = world.nico(&setup(), &proxy).await;
     switch.arm(&first);
     world.cluster("prod", three_and_two()).await.unwrap();
-    let (killed, nico) =
-        next_life(&world, &proxy, &switch, first, async || ready(&world).await).await;
+    // Some writes come after it is Ready: only when all is quiet is it certain that the kill is not met any more.
+    let quiet = Mutex::new((0, 0));
+    let at_rest = async || {
+        ready(&world).await?;
+        let (writes, looks) = (proxy.writes().len(), resyncs.get());
+        let mut quiet = quiet.lock().unwrap();
+        if quiet.0 != writes {
+            *quiet = (writes, looks);
+        }
+        (looks >= quiet.1 + 3).then_some(())
+    };
+    let (killed, nico) = next_life(&world, &proxy, &switch, first, at_rest).await;
     world.wait_ready("prod", DEADLINE).await;
     settle(&proxy, &resyncs).await;
     judge(&world, &proxy, &name);

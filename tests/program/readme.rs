@@ -5,11 +5,14 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 const OPERATIONS: &str = include_str!("../../deploy/OPERATIONS.md");
-const CONDITIONS: &str = include_str!("../../src/api/conditions.rs");
+const STATUS: &str = concat!(
+    include_str!("../../src/api/conditions.rs"),
+    include_str!("../../src/api/status.rs")
+);
 
-/// The variants of an enum in the source of the conditions.
+/// The variants of an enum in the source of the status.
 fn variants(of: &str) -> Vec<&'static str> {
-    let (_, body) = CONDITIONS.split_once(&format!("pub enum {of} {{")).unwrap();
+    let (_, body) = STATUS.split_once(&format!("pub enum {of} {{")).unwrap();
     let (body, _) = body.split_once("\n}").unwrap();
     let lines = body.lines().map(str::trim);
     lines
@@ -19,8 +22,8 @@ fn variants(of: &str) -> Vec<&'static str> {
 }
 
 #[test]
-fn every_condition_and_reason_is_explained() {
-    for kind in ["ConditionType", "Reason"] {
+fn every_condition_reason_and_state_is_explained() {
+    for kind in ["ConditionType", "Reason", "MachineState"] {
         let variants = variants(kind);
         assert!(variants.len() > 5, "{kind}: {variants:?}");
         for variant in variants {
