@@ -15,7 +15,7 @@ use rig::world::condition;
 use serde_json::{Value, json};
 
 use crate::common::case::Case;
-use crate::common::traffic::{RESYNC, resyncs, settle};
+use crate::common::traffic::RESYNC;
 use crate::common::{DEADLINE, five, nico, over_both, three_and_two};
 
 const PAGE: &str = include_str!("../../deploy/OPERATIONS.md");
@@ -80,12 +80,10 @@ async fn kept(case: &Case) -> Value {
 /// A Ready cluster with its fullest ledger, and what is to be kept of it.
 async fn ready(generation: Generation) -> (Case, Value) {
     let case = Case::of(generation, &nico().args(&RESYNC)).await;
-    let resyncs = resyncs(&case.proxy, "prod");
     five(&case.world).await;
     case.world.cluster("prod", three_and_two()).await.unwrap();
     case.ready("prod").await;
-    // The ledger, the schedules and the last host keys are written after it is Ready.
-    settle(&case.proxy, &resyncs).await;
+    case.quiet().await;
     let kept = kept(&case).await;
     (case, kept)
 }

@@ -204,6 +204,19 @@ impl Case {
         wait_for("NICO reconciles each cluster twice more", DEADLINE, passed).await;
     }
 
+    /// Waits until reconciles pass without a write: host keys, the ledger and NIO v1's schedules are still written after a cluster
+    /// is Ready. NICO must have been started with [`RESYNC`].
+    pub(crate) async fn quiet(&self) {
+        for _ in 0..30 {
+            let before = self.proxy.writes().len();
+            self.two_more_passes().await;
+            if self.proxy.writes().len() == before {
+                return;
+            }
+        }
+        panic!("it never rests\n{}", self.proxy.write_lines());
+    }
+
     /// How many reconciles have ended, from NICO's metrics.
     async fn passes(&self) -> Option<usize> {
         let (_, text) = self.nico.get("/metrics").await?;

@@ -29,6 +29,7 @@ async fn ready(case: &Case) {
     case.world.machines_named(&MACHINES).await;
     case.world.cluster("prod", spec()).await.unwrap();
     case.ready("prod").await;
+    case.quiet().await;
 }
 
 async fn delete(case: &Case, policy: PropagationPolicy) {
