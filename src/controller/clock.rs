@@ -5,10 +5,18 @@ use std::time::{Duration, Instant, SystemTime};
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::plan::observed::in_seconds;
+
 /// The current time in whole seconds, the resolution of Kubernetes timestamps.
 #[must_use]
 pub fn now() -> Timestamp {
-    Timestamp::from_second(Timestamp::now().as_second()).unwrap_or(Timestamp::UNIX_EPOCH)
+    in_seconds(Timestamp::now())
+}
+
+/// The current time in milliseconds, which tells apart two writes of one second.
+#[must_use]
+pub fn precise() -> Timestamp {
+    Timestamp::from_millisecond(Timestamp::now().as_millisecond()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 /// When a wait began, by both clocks.

@@ -125,7 +125,7 @@ fn claim<'a>(
     }
     output.actions.extend(secrets.first.iter().cloned());
     output.actions.extend(joining.iter().map(|target| {
-        let claim = Box::new(target.claim(&known.observed.cluster, known.now));
+        let claim = Box::new(target.claim(&known.observed.cluster, known.precise));
         Action::Configuration(ConfigurationWrite::Claim(claim))
     }));
     (true, output)

@@ -21,7 +21,7 @@ use crate::api::status::Role;
 
 use super::cluster_nix::{ClusterNix, Lists};
 use super::nio::{self, Nio, Wanted};
-use super::observed::{ClusterView, Member, bears_label, bears_labels, labels};
+use super::observed::{ClusterView, Member, bears_label, bears_labels, in_seconds, labels};
 use super::writes::{Body, Claim, Rewrite};
 
 /// Branch that classic's schema fills in where `ref` is not sent.
@@ -172,7 +172,7 @@ impl Target {
         }
         let older_runs = self.nio().older_attempt_runs_for().is_some();
         let rewritten = if over_unconfirmed && older_runs {
-            json!(now.to_string())
+            json!(in_seconds(now).to_string())
         } else {
             Value::Null
         };

@@ -19,8 +19,10 @@ use super::selection::Selection;
 pub struct Known<'a> {
     /// The observed state.
     pub observed: &'a Observed,
-    /// The time of the plan.
+    /// The time of the plan, in whole seconds.
     pub now: Timestamp,
+    /// The same, as precise as it is known.
+    pub precise: Timestamp,
     /// How long a sent request may take to land.
     pub late_requests: Duration,
     /// The state of the founding.

@@ -48,7 +48,8 @@ use output::Output;
 use prerequisites::Prerequisites;
 use rollout::Changes;
 
-/// The next steps for a cluster. Total and deterministic: the same arguments give the same plan, whatever they hold (I13).
+/// The next steps for a cluster. Total and deterministic: the same arguments give the same plan, whatever they hold (I13). Of `now`, only
+/// the annotation `written` keeps more than whole seconds: of two machines written in one second, it shows which was the last.
 #[must_use]
 pub fn plan(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
     let mut plan = steps(observed, now, settings);
@@ -57,7 +58,8 @@ pub fn plan(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
     plan
 }
 
-fn steps(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
+fn steps(observed: &Observed, precise: Timestamp, settings: &Settings) -> Plan {
+    let now = observed::in_seconds(precise);
     if observed.cluster.deleting {
         let (selection, output) = release::deletion(observed, now);
         return Plan {
@@ -111,6 +113,7 @@ fn steps(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
     let known = Known {
         observed,
         now,
+        precise,
         late_requests: settings.late_requests(),
         founding: &founding,
         pin: &pin,

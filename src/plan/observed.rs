@@ -326,6 +326,12 @@ pub fn elapsed(since: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(since)).unwrap_or_default()
 }
 
+/// A time in whole seconds, the resolution of Kubernetes timestamps.
+#[must_use]
+pub fn in_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
 /// The controller of an object.
 #[must_use]
 pub fn controller(meta: &ObjectMeta) -> Option<&OwnerReference> {

@@ -189,6 +189,7 @@ fn entered_write(
     let Known {
         observed,
         now,
+        precise,
         targets,
         founding,
         ..
@@ -205,7 +206,7 @@ fn entered_write(
             observed.controlled(machine)?.version(),
         )),
         Step::Join => Some(EnteredWrite::Join(
-            targets.get(machine)?.claim(&observed.cluster, now),
+            targets.get(machine)?.claim(&observed.cluster, precise),
         )),
         Step::Rewrite => {
             let held = observed.controlled(machine)?;
@@ -217,7 +218,7 @@ fn entered_write(
             Some(EnteredWrite::Rewrite(target.rewrite(
                 &held,
                 of_three && unfinished,
-                now,
+                precise,
             )))
         }
     }
@@ -336,7 +337,7 @@ fn rewrite_first_ones(known: &Known<'_>, given_back: &BTreeSet<String>) -> Outpu
             || given_back.contains(machine.as_str())
             || key_is_unknown(observed, &held);
         (!stays).then(|| {
-            let rewrite = Box::new(target.rewrite(&held, false, known.now));
+            let rewrite = Box::new(target.rewrite(&held, false, known.precise));
             Action::Configuration(ConfigurationWrite::Rewrite(rewrite))
         })
     });

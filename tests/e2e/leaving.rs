@@ -17,7 +17,7 @@ mod trouble;
 
 use crate::common::case::{Case, in_flight};
 use crate::common::traffic::{Counter, RESYNC};
-use crate::common::{DEADLINE, listed, nico};
+use crate::common::{listed, nico};
 use rig::world::condition;
 use serde_json::Value;
 
@@ -50,9 +50,4 @@ fn passing(case: &Case) -> Counter {
         let lists = call.verb == "list" && call.resource == "nixosconfigurations";
         lists || (call.verb == "get" && call.name.ends_with("-join-token"))
     })
-}
-
-/// NICO looks again and again. It must have been started with [`RESYNC`].
-async fn passes(case: &Case) {
-    passing(case).more("three passes", 3, DEADLINE).await;
 }

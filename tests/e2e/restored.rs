@@ -83,7 +83,7 @@ async fn ready(generation: Generation) -> (Case, Value) {
     five(&case.world).await;
     case.world.cluster("prod", three_and_two()).await.unwrap();
     case.ready("prod").await;
-    case.quiet().await;
+    case.settled("prod").await;
     let kept = kept(&case).await;
     (case, kept)
 }

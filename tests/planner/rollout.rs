@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use jiff::SignedDuration;
 use nico::api::conditions::{
     ConditionType::{RollingOut, Stalled},
     Reason,
 };
 use nico::api::ledger::{Entry, EntryState};
-use nico::api::names::MachineName;
+use nico::api::names::{MachineName, WRITTEN_ANNOTATION};
 use nico::api::status::{MachineState, Role};
 use nico::plan::action::{Action, ConfigurationWrite, NodeWork, SlotWrite};
 use nico::plan::entered::EnteredWrite;
@@ -250,6 +251,34 @@ fn a_node_that_stays_not_ready_stops_the_roll_and_what_mends_it_goes_there_first
         .then(|seen| {
             assert!(seen.world.ready(PROD), "{}", seen.world.story());
             assert_eq!(rolled(&seen.world), ["v"]);
+        });
+}
+
+/// Small machines are applied within a second. The newest one is still the one that was written last, and not the last by name.
+#[test]
+fn of_two_machines_written_in_one_second_the_later_one_counts() {
+    let written = |world: &World, machine: &str| {
+        let annotations = world.configurations[machine].metadata.annotations.as_ref();
+        annotations.unwrap()[WRITTEN_ANNOTATION].clone()
+    };
+    ready()
+        .when(|world| {
+            for (machine, milliseconds) in [("w", 200), ("a", 700)] {
+                let at = world.now + SignedDuration::from_millis(milliseconds);
+                world.edit_configuration(machine, |held| {
+                    let annotations = held.metadata.annotations.as_mut().unwrap();
+                    annotations.insert(WRITTEN_ANNOTATION.to_owned(), at.to_string());
+                });
+            }
+            world.nodes.get_mut("a").unwrap().ready = false;
+            new_repository(world);
+            world.now += SignedDuration::from_millis(1250);
+        })
+        .when(|world| passes(world, 3))
+        .then(|seen| {
+            assert_eq!(rolled(&seen.world), ["a"], "{}", seen.world.story());
+            let at = written(&seen.world, "a");
+            assert_eq!(at.rsplit_once('.').map(|it| it.1), Some("25Z"), "{at}");
         });
 }
 

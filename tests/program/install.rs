@@ -18,6 +18,7 @@ use rig::scratch::Scratch;
 use rig::wait::wait_describing;
 use rig::world::World;
 
+use crate::ten_steps::{Step, steps};
 use manifest::Manifest;
 
 /// How long anything may take.
@@ -43,14 +44,8 @@ fn kubectl(control_plane: &ControlPlane, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A step of the first page.
-fn step<'a>(page: &'a str, heading: &str) -> &'a str {
-    let (_, step) = page.split_once(heading).unwrap();
-    step.split("\n**").next().unwrap()
-}
-
 /// A management cluster with NIO, on which the page's lines have installed NICO.
-async fn installed(page: &str) -> &'static Environment {
+async fn installed(step: &Step) -> &'static Environment {
     let environment: &Environment =
         Box::leak(Box::new(Environment::start(Generation::Classic).await));
     let control_plane = &environment.control_plane;
@@ -58,7 +53,7 @@ async fn installed(page: &str) -> &'static Environment {
     let theirs = ["-f", "crds/", "-f", "deploy/base/"];
     let delete = ["delete", "--ignore-not-found"];
     kubectl(control_plane, &[&delete[..], &theirs].concat());
-    let lines = step(page, "**3. NICO.**").lines();
+    let lines = step.commands.iter();
     let lines: Vec<Vec<&str>> = lines
         .map(|line| line.split_whitespace().collect())
         .filter(|words: &Vec<&str>| words.first() == Some(&"kubectl"))
@@ -225,8 +220,8 @@ impl Story {
                 "WARNING: only root can run the program as the Deployment's user: it runs as this one, in a user namespace"
             );
         }
-        let page = include_str!("../../README.md");
-        let environment = installed(page).await;
+        let steps = steps();
+        let environment = installed(&steps[2]).await;
         let container = Container::new(&environment.control_plane).await;
         let world = World::on(environment, |_| ()).await;
         let story = Self {
@@ -240,12 +235,8 @@ impl Story {
             .world
             .machines_named(&["cp-01", "cp-02", "cp-03"])
             .await;
-        let (_, cluster) = step(page, "**8. The cluster.**")
-            .split_once("```yaml\n")
-            .unwrap();
-        let (cluster, _) = cluster.split_once("```").unwrap();
         let namespace = format!("namespace: {}", story.world.namespace());
-        let cluster = cluster.replace("namespace: clusters", &namespace);
+        let cluster = steps[7].yaml[0].replace("namespace: clusters", &namespace);
         story.world.apply(&cluster).await.unwrap();
         story.world.wait_ready("prod", DEADLINE).await;
         story.tell("three machines brought up");

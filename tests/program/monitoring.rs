@@ -53,18 +53,11 @@ fn queries() -> Vec<String> {
 
 /// The labels of each metric, by the table of the documentation, which is what is served.
 fn served() -> BTreeMap<String, BTreeSet<String>> {
-    let (_, table) = OPERATIONS
-        .split_once("| metric | type | labels | meaning |")
-        .unwrap();
-    let rows = table
-        .lines()
-        .skip(2)
-        .take_while(|line| line.starts_with('|'));
-    let metrics = rows.map(|row| {
-        let cells: Vec<String> = row.split('|').map(|it| it.replace('`', "")).collect();
-        let labels = cells[3].split(',').map(|it| it.trim().to_owned());
-        let name = cells[1].trim();
-        let (name, le) = if cells[2].trim() == "histogram" {
+    let rows = rig::pages::table(OPERATIONS, "| metric | type | labels | meaning |");
+    let metrics = rows.into_iter().map(|cells| {
+        let labels = cells[2].split(',').map(|it| it.trim().to_owned());
+        let name = &cells[0];
+        let (name, le) = if cells[1] == "histogram" {
             (format!("{name}_bucket"), Some("le".to_owned()))
         } else {
             (name.to_owned(), None)

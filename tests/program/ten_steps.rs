@@ -23,12 +23,12 @@ const MACHINES: [&str; 3] = ["cp-01", "cp-02", "cp-03"];
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A step: what a person enters, and what a person applies.
-struct Step {
-    commands: Vec<&'static str>,
-    yaml: Vec<&'static str>,
+pub(crate) struct Step {
+    pub(crate) commands: Vec<&'static str>,
+    pub(crate) yaml: Vec<&'static str>,
 }
 
-fn steps() -> Vec<Step> {
+pub(crate) fn steps() -> Vec<Step> {
     let (_, section) = README
         .split_once("\n## From three machines to a cluster\n")
         .unwrap();

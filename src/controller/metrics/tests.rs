@@ -136,20 +136,10 @@ fn who_leads_says_so() {
 #[test]
 fn the_documentation_lists_every_metric() {
     let page = include_str!("../../../deploy/OPERATIONS.md");
-    let (_, table) = page
-        .split_once("| metric | type | labels | meaning |")
-        .unwrap();
-    let rows = table
-        .lines()
-        .skip(2)
-        .take_while(|line| line.starts_with('|'));
-    let words = |row: &str| -> Vec<String> {
-        let cells = row
-            .split('|')
-            .map(|cell| cell.replace('`', "").trim().to_owned());
-        cells.skip(1).take(3).collect()
-    };
-    let listed: Vec<Vec<String>> = rows.map(words).collect();
+    let mut listed = rig::pages::table(page, "| metric | type | labels | meaning |");
+    for row in &mut listed {
+        row.truncate(3);
+    }
     let text = text(&full());
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let mut served: Vec<Vec<String>> = Vec::new();

@@ -10,7 +10,7 @@ use crate::api::nio::NixosConfiguration;
 use crate::controller::act::{ActError, Executor};
 use crate::controller::aside::aside;
 use crate::controller::calls;
-use crate::controller::clock::now;
+use crate::controller::clock::precise;
 use crate::controller::live::READS_AT_A_TIME;
 use crate::controller::observe::{at_hand, observe, read_ledger, read_live};
 use crate::controller::pass::Pass;
@@ -70,7 +70,9 @@ pub(super) async fn write_under_entries(
         ));
     }
     let executor = Executor::new(pass, &observed);
-    let plan = aside(observed.machines.len(), || plan(&observed, now(), settings));
+    let plan = aside(observed.machines.len(), || {
+        plan(&observed, precise(), settings)
+    });
     if !sources.shows(plan.scope(observed.cluster.deleting)) {
         return Err(ActError::Lost("a configuration is gone"));
     }

@@ -30,6 +30,11 @@ impl Deref for Configurations {
 impl Configurations {
     /// Takes one in, in the place of another of its name.
     pub fn insert(&mut self, name: String, configuration: Arc<NixosConfiguration>) {
+        // Those that a cluster owns are mostly also those with its label.
+        let held = self.by_name.get(&name);
+        if held.is_some_and(|held| Arc::ptr_eq(held, &configuration)) {
+            return;
+        }
         self.remove(&name);
         if let Some(machine) = configuration.spec.machine().filter(|it| *it != name) {
             let names = self.misnamed.entry(machine.to_owned()).or_default();

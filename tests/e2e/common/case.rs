@@ -16,6 +16,7 @@ use rig::wait::{wait_describing, wait_for};
 use rig::world::{NicoSetup, RunningNico, World, condition};
 use serde_json::{Value, json};
 
+use super::traffic::{resyncs, settle};
 use super::{DEADLINE, nico};
 
 /// One test's world with a running NICO.
@@ -204,17 +205,10 @@ impl Case {
         wait_for("NICO reconciles each cluster twice more", DEADLINE, passed).await;
     }
 
-    /// Waits until reconciles pass without a write: host keys, the ledger and NIO v1's schedules are still written after a cluster
-    /// is Ready. NICO must have been started with [`RESYNC`].
-    pub(crate) async fn quiet(&self) {
-        for _ in 0..30 {
-            let before = self.proxy.writes().len();
-            self.two_more_passes().await;
-            if self.proxy.writes().len() == before {
-                return;
-            }
-        }
-        panic!("it never rests\n{}", self.proxy.write_lines());
+    /// Waits until a cluster rests: host keys, the ledger and NIO v1's schedules are still written after it is Ready. NICO must have
+    /// been started with [`RESYNC`].
+    pub(crate) async fn settled(&self, cluster: &str) {
+        settle(&self.proxy, &resyncs(&self.proxy, cluster)).await;
     }
 
     /// How many reconciles have ended, from NICO's metrics.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::common::case::{Case, in_flight, names};
 use crate::common::traffic::RESYNC;
 use crate::common::{DEADLINE, listed, nico};
-use crate::leaving::{at_rest, passes, ready};
+use crate::leaving::{at_rest, ready};
 
 /// A spec with this control plane.
 fn control_plane(machines: &[&str]) -> Value {
@@ -105,7 +105,7 @@ async fn three_become_one_with_a_persons_word() {
     };
     // A word about another one is none about this.
     accept("cp-03").await;
-    passes(&case).await;
+    case.two_more_passes().await;
     assert_eq!(case.configurations().await, ["cp-02", "cp-03"]);
     accept("cp-02").await;
     consists_of(&case, &["cp-03"]).await;
@@ -195,7 +195,7 @@ async fn replaced(role: &str, listed: Value, pool: [&str; 3], count: usize) {
     let began = case.world.nio().now();
     wants_replaced(&case, pool[0]).await;
     // Nobody is there to take its place.
-    passes(&case).await;
+    case.two_more_passes().await;
     assert_eq!(order(&case.evidence(), began), Vec::<String>::new());
     let machine = MachineSpec::new(pool[count]).label("pool", "x");
     case.world.machine_with(machine).await;

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::common::case::Case;
 use crate::common::traffic::RESYNC;
 use crate::common::{DEADLINE, listed, nico};
-use crate::leaving::passes;
+use crate::leaving::passing;
 
 const MACHINES: [&str; 3] = ["cp-01", "cp-02", "w-01"];
 const IN_USE: &str = "nico.homystack.com/in-use";
@@ -29,7 +29,6 @@ async fn ready(case: &Case) {
     case.world.machines_named(&MACHINES).await;
     case.world.cluster("prod", spec()).await.unwrap();
     case.ready("prod").await;
-    case.quiet().await;
 }
 
 async fn delete(case: &Case, policy: PropagationPolicy) {
@@ -84,6 +83,7 @@ fn body(object: &DynamicObject) -> Value {
 async fn an_orphaning_deletion_touches_nothing_but_finalizers() {
     let case = Case::with(&nico().args(&RESYNC)).await;
     ready(&case).await;
+    case.settled("prod").await;
     let configurations = async || {
         let mut all = Vec::new();
         for machine in MACHINES {
@@ -150,7 +150,7 @@ async fn an_orphaning_deletion_touches_nothing_but_finalizers() {
     case.world.cluster("prod", spec()).await.unwrap();
     let message = case.stalled("prod", "SecretConflict").await;
     assert!(message.contains("prod-"), "{message}");
-    passes(&case).await;
+    case.two_more_passes().await;
     for (before, after) in after.iter().zip(&configurations().await) {
         assert_eq!(body(before), body(after));
     }
@@ -220,7 +220,7 @@ async fn a_namespace_goes_with_a_ready_cluster_in_it() {
     case.nothing_is_left().await;
     // And then there is silence.
     let (written, said) = (case.proxy.writes().len(), warnings(&case));
-    passes(&case).await;
+    passing(&case).more("three passes", 3, DEADLINE).await;
     assert_eq!(
         case.proxy.writes().len(),
         written,

@@ -10,7 +10,6 @@ use crate::common::DEADLINE;
 use crate::common::case::{Case, at_rest, in_flight};
 use crate::common::traffic::RESYNC;
 use crate::common::{listed, nico};
-use crate::leaving::passes;
 
 /// It is dead, and NIO never lets go of it: its configuration stays until it is named.
 #[tokio::test(flavor = "multi_thread")]
@@ -51,7 +50,7 @@ async fn a_dead_control_plane_machine_that_nio_keeps_leaves_when_it_is_named() {
     };
     // `all` is for a deletion; and whoever the spec asks for stays.
     force("all,cp-01").await;
-    passes(&case).await;
+    case.two_more_passes().await;
     let held = case.configuration("cp-03").await;
     assert_eq!(held.finalizers(), [KOPF_FINALIZER]);
     assert_eq!(order(&case.evidence(), began), ["cp-03"]);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::common::case::{Case, took_effect};
 use crate::common::traffic::RESYNC;
 use crate::common::{DEADLINE, listed, nico};
-use crate::leaving::{passes, ready};
+use crate::leaving::ready;
 
 /// Names under which NICO would keep something: kind, what comes after the cluster's name, the condition that names what lies there,
 /// and its reason.
@@ -68,7 +68,7 @@ async fn foreign_objects_under_every_name_are_named_and_never_touched() {
         case.world
             .wait_status(&cluster, &said, DEADLINE, named)
             .await;
-        passes(&case).await;
+        case.two_more_passes().await;
         assert_eq!(read(&case, kind, &name).await, before);
         case.delete(&cluster).await;
         case.wait_gone(&cluster).await;
@@ -133,7 +133,7 @@ async fn a_foreign_configuration_in_the_way_is_named_and_never_touched() {
         .wait_status("prod", "both are named", DEADLINE, both)
         .await;
     let before = held().await;
-    passes(&case).await;
+    case.two_more_passes().await;
     case.delete("prod").await;
     case.wait_gone("prod").await;
     assert_eq!(held().await, before);

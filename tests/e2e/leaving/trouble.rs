@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 use crate::common::case::Case;
 use crate::common::traffic::RESYNC;
 use crate::common::{DEADLINE, listed, nico};
-use crate::leaving::passes;
 
 const FOREIGN: &str = "example.com/hold";
 
@@ -132,7 +131,7 @@ async fn a_named_machine_is_forced_and_no_other() {
     left_are(&case, &["w-01", "w-02"]).await;
     // Names that fit nobody, and parts of names, release nobody.
     force(&case, "w-0, prod,w-011,*").await;
-    passes(&case).await;
+    case.two_more_passes().await;
     assert_eq!(case.configurations().await, ["w-01", "w-02"]);
     assert_eq!(
         case.configuration("w-01").await.finalizers(),
@@ -142,7 +141,7 @@ async fn a_named_machine_is_forced_and_no_other() {
     wait_event(&case, "Forced", "w-01").await;
     let held = case.configuration("w-01").await;
     assert_eq!(held.finalizers(), [FOREIGN]);
-    passes(&case).await;
+    case.two_more_passes().await;
     assert_eq!(
         case.configuration("w-01").await.resource_version(),
         held.resource_version()
@@ -179,7 +178,7 @@ async fn all_are_forced_once_the_cluster_is_deleted() {
     case.world
         .wait_status("prod", "not Ready", DEADLINE, not_ready)
         .await;
-    passes(&case).await;
+    case.two_more_passes().await;
     assert_eq!(
         case.configuration("w-02").await.finalizers(),
         [KOPF_FINALIZER]

@@ -11,6 +11,7 @@ pub mod machines;
 pub mod nio;
 pub mod nix;
 pub mod openssh;
+pub mod pages;
 pub mod pki;
 pub mod process;
 pub mod proxy;
