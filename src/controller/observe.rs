@@ -26,7 +26,7 @@ use crate::plan::facts::{
 };
 use crate::plan::nio;
 use crate::plan::observed::{
-    ClusterView, KubeconfigView, Observed, SecretView, WorkloadHealth, Works,
+    ClusterView, KubeconfigView, Observed, SecretView, WorkloadHealth, Works, force_release_names,
 };
 use crate::remote::workload::{ApiServer, WorkloadApi};
 
@@ -313,7 +313,9 @@ pub(super) fn view(cluster: &RawCluster) -> ClusterView {
         deleting: meta.deletion_timestamp.is_some(),
         finalizers: meta.finalizers.clone().unwrap_or_default(),
         accept_quorum_loss: annotation(ACCEPT_QUORUM_LOSS_ANNOTATION),
-        force_release: annotation(FORCE_RELEASE_ANNOTATION),
+        force_release: annotation(FORCE_RELEASE_ANNOTATION)
+            .map(|value| force_release_names(&value))
+            .unwrap_or_default(),
         status: cluster.status.clone().unwrap_or_default(),
     }
 }

@@ -16,7 +16,7 @@ pub use workload::WorkloadHealth;
 pub use views::{
     AtHand, ClusterView, ControlPlaneHosts, Fetch, GitAnswer, GitQuestion, HostKeys,
     KnownHostsView, KubeconfigView, LedgerView, NotWorking, Rival, SecretView, SshKeyView, Stored,
-    Works,
+    Works, force_release_names,
 };
 
 use std::collections::BTreeMap;

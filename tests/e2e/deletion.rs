@@ -170,6 +170,7 @@ async fn a_free_machine_is_deleted_beside_a_ready_cluster() {
         "controlPlane": {"count": 1, "machineSelector": {"matchLabels": {"pool": "x"}}}});
     case.world.cluster("prod", spec).await.unwrap();
     case.ready("prod").await;
+    case.settled("prod").await;
     let settled = case.proxy.writes().len();
     let machines = case.world.machines();
     machines

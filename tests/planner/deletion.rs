@@ -8,6 +8,7 @@ use nico::api::names::MachineName;
 use nico::api::nio::Generation;
 use nico::api::status::{MachineState, Phase};
 use nico::plan::action::{Action, ChildWrite, ConfigurationWrite, FinalizerWrite, Mark, Notice};
+use nico::plan::observed::force_release_names;
 use nico::plan::writes::Child;
 use serde_json::json;
 
@@ -237,7 +238,7 @@ fn a_machine_that_nobody_lets_go_of_is_named_and_can_be_forced() {
             assert_eq!(seen.status.phase, Some(Phase::Deleting));
         })
         .when(|world| {
-            world.cluster(PROD).view.force_release = Some("x, w".to_owned());
+            world.cluster(PROD).view.force_release = force_release_names("x, w");
             world.pass(PROD);
         })
         .then(|seen| assert_eq!(undeleted(seen), Vec::<String>::new()));
@@ -272,7 +273,7 @@ fn all_are_forced_only_while_the_cluster_is_being_deleted() {
     given(cluster().control_plane(["a"]).workers(["w"]))
         .machines(["a", "w"])
         .when(settled)
-        .when(|world| world.cluster(PROD).view.force_release = Some("all".to_owned()))
+        .when(|world| world.cluster(PROD).view.force_release = force_release_names("all"))
         .then(|seen| assert!(seen.plan.actions.is_empty(), "{:?}", seen.plan.actions))
         .when(|world| {
             world.delete_configuration("w");

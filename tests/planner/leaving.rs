@@ -7,7 +7,7 @@ use nico::api::conditions::{
     ConditionType::{RollingOut, Stalled},
     Reason,
 };
-use nico::plan::observed::SecretView;
+use nico::plan::observed::{SecretView, force_release_names};
 use serde_json::json;
 
 use crate::given::{Given, PROD, Seen, cluster, given, machine, settled};
@@ -432,7 +432,7 @@ fn a_dead_member_of_a_selector_is_replaced_once_it_is_named_as_off() {
         })
         .when(settled)
         .then(|seen| assert_eq!(rolled(&seen.world), Vec::<String>::new()))
-        .when(|world| world.cluster(PROD).view.force_release = Some("b".to_owned()))
+        .when(|world| world.cluster(PROD).view.force_release = force_release_names("b"))
         .when(settled)
         .then(|seen| {
             assert!(seen.world.ready(PROD), "{}", seen.world.story());
@@ -450,7 +450,7 @@ fn machines_that_a_person_vouches_for_are_released_whatever_the_numbers() {
                 die(world, machine);
             }
             asks_for(world, &["a", "d", "e"], &["v", "w"]);
-            world.cluster(PROD).view.force_release = Some("b,c".to_owned());
+            world.cluster(PROD).view.force_release = force_release_names("b,c");
         })
         .when(settled)
         .then(|seen| {
@@ -468,7 +468,7 @@ fn machines_that_a_person_vouches_for_are_released_whatever_the_numbers() {
 fn a_member_that_the_spec_asks_for_counts_though_it_is_vouched_for() {
     ready()
         .when(|world| {
-            world.cluster(PROD).view.force_release = Some("c".to_owned());
+            world.cluster(PROD).view.force_release = force_release_names("c");
             world.mute.insert(name("b"));
             world.edit(PROD, |spec| {
                 spec["rollout"] = json!({ "order": "ControlPlaneFirst" });
@@ -489,7 +489,7 @@ fn nodes_of_machines_that_a_person_vouched_for_count_no_more() {
             }
             world.mute.insert(name("a"));
             asks_for(world, &["a"], &["v", "w"]);
-            world.cluster(PROD).view.force_release = Some("b,c".to_owned());
+            world.cluster(PROD).view.force_release = force_release_names("b,c");
         })
         .when(settled)
         .then(|seen| assert_eq!(rolled(&seen.world), ["b leaves", "c leaves"]))

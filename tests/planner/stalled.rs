@@ -5,7 +5,7 @@ use nico::api::conditions::Reason;
 use nico::api::ledger::LedgerError;
 use nico::api::nio::Generation;
 use nico::api::status::Phase;
-use nico::plan::observed::{LedgerView, SecretView};
+use nico::plan::observed::{LedgerView, SecretView, force_release_names};
 use serde_json::{Value, json};
 
 use crate::given::{PROD, cluster, given, machine, of_rival, planned, settled};
@@ -176,7 +176,7 @@ fn a_release_that_classic_nio_never_makes_stalls() {
             assert_eq!(seen.status.phase, Some(Phase::Failed));
             assert!(seen.row("w").contains(words), "{}", seen.row("w"));
         })
-        .when(|world| world.cluster(PROD).view.force_release = Some("w".to_owned()))
+        .when(|world| world.cluster(PROD).view.force_release = force_release_names("w"))
         .then(|seen| {
             seen.says(Stalled, "False", Reason::AsExpected, "");
         });

@@ -7,7 +7,7 @@ use nico::api::conditions::ConditionType::{
 };
 use nico::api::conditions::Reason;
 use nico::api::status::{ClusterStatus, MachineState, Phase};
-use nico::plan::observed::{SecretView, Works};
+use nico::plan::observed::{SecretView, Works, force_release_names};
 use nico::plan::status::{Refusal, is_significant, status, unread};
 use serde_json::{Value, json};
 
@@ -406,7 +406,7 @@ fn a_kubeconfig_that_is_deleted_in_a_change_is_read_again() {
 #[test]
 fn a_declaration_that_is_left_over_is_told_of_a_ready_cluster() {
     at_rest()
-        .when(|world| world.cluster(PROD).view.force_release = Some("x".to_owned()))
+        .when(|world| world.cluster(PROD).view.force_release = force_release_names("x"))
         .then(|seen| {
             let words = "remove the annotation nico.homystack.com/force-release";
             seen.says(Ready, "True", Reason::AsExpected, words);

@@ -9,6 +9,7 @@ use nico::api::names::{CLASSIC_FINALIZER, Marker, V1_FINALIZER};
 use nico::api::nio::{Generation, JobState, NioCondition, NixosConfigurationStatus};
 use nico::api::status::MachineState;
 use nico::plan::action::{Action, ConfigurationWrite, Mark};
+use nico::plan::observed::force_release_names;
 use serde_json::{Map, Value, json};
 
 use crate::given::{Given, PROD, Seen, cluster, given, member, planned, settled};
@@ -506,7 +507,7 @@ fn a_deletion_says_which_finalizers_nobody_removes() {
             seen.says(Ready, "False", Reason::OldFinalizer, words);
         });
     let mut world = seen.world;
-    world.cluster(PROD).view.force_release = Some("a".to_owned());
+    world.cluster(PROD).view.force_release = force_release_names("a");
     world.settle();
     assert!(world.clusters.is_empty() && world.configurations.is_empty());
 }

@@ -143,7 +143,7 @@ impl World {
             deleting: false,
             finalizers: Vec::new(),
             accept_quorum_loss: None,
-            force_release: None,
+            force_release: BTreeSet::new(),
             status: ClusterStatus::default(),
         };
         let cluster = Cluster {

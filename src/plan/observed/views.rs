@@ -272,8 +272,8 @@ pub struct ClusterView {
     pub finalizers: Vec<String>,
     /// Value of the annotation `accept-quorum-loss`.
     pub accept_quorum_loss: Option<String>,
-    /// Value of the annotation `force-release`.
-    pub force_release: Option<String>,
+    /// Names in the annotation `force-release`; without any, it is not set.
+    pub force_release: BTreeSet<String>,
     /// Status as stored, for what changed and when.
     pub status: ClusterStatus,
 }
@@ -281,22 +281,25 @@ pub struct ClusterView {
 /// Names of the annotation `force-release` that count: as many as a cluster can have machines. Those beyond are not looked up.
 const MOST_FORCED: usize = 1100;
 
+/// The names in a value of the annotation `force-release`, which are separated by commas.
+#[must_use]
+pub fn force_release_names(value: &str) -> BTreeSet<String> {
+    let names = value.split(',').take(MOST_FORCED);
+    names.map(|name| name.trim().to_owned()).collect()
+}
+
 impl ClusterView {
     /// Whether a person vouches that a machine is off: it is named, or `all` are while the cluster is being deleted.
     #[must_use]
     pub fn forces(&self, machine: &str) -> bool {
-        self.force_release_names()
-            .any(|name| name == machine || (name == "all" && self.deleting))
+        let names = &self.force_release;
+        names.contains(machine) || (self.deleting && names.contains("all"))
     }
 
     /// The machines that a person names as being off.
     pub fn forced(&self) -> impl Iterator<Item = MachineName> {
-        self.force_release_names().filter_map(MachineName::parse)
-    }
-
-    fn force_release_names(&self) -> impl Iterator<Item = &str> {
-        let named = self.force_release.as_deref().unwrap_or_default();
-        named.split(',').take(MOST_FORCED).map(str::trim)
+        let names = self.force_release.iter();
+        names.filter_map(|name| MachineName::parse(name))
     }
 
     /// Whether the deletion leaves everything behind (Kubernetes, "Garbage collection": orphaned dependents).

@@ -346,10 +346,13 @@ fn ready(
 fn left_declarations(observed: &Observed) -> impl Iterator<Item = String> {
     let cluster = &observed.cluster;
     let declared = [
-        (FORCE_RELEASE_ANNOTATION, &cluster.force_release),
-        (ACCEPT_QUORUM_LOSS_ANNOTATION, &cluster.accept_quorum_loss),
+        (FORCE_RELEASE_ANNOTATION, !cluster.force_release.is_empty()),
+        (
+            ACCEPT_QUORUM_LOSS_ANNOTATION,
+            cluster.accept_quorum_loss.is_some(),
+        ),
     ];
-    let left = declared.into_iter().filter(|(_, value)| value.is_some());
+    let left = declared.into_iter().filter(|(_, is_set)| *is_set);
     left.map(|(name, _)| {
         format!("remove the annotation {name}, which counts again when such a machine leaves")
     })
