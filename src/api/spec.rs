@@ -146,7 +146,7 @@ pub enum MaxUnavailable {
 impl MaxUnavailable {
     /// How many of `workers` may be updated at a time: at least 1.
     #[must_use]
-    pub fn of(self, workers: usize) -> usize {
+    pub fn scaled(self, workers: usize) -> usize {
         match self {
             Self::Count(count) => count as usize,
             Self::Percent(percent) => workers.saturating_mul(percent as usize) / 100,

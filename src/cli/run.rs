@@ -313,7 +313,7 @@ fn settings(args: RunArgs) -> Result<OperatorSettings, String> {
         default_git_repo,
         nio: nio::ALL
             .into_iter()
-            .find(|generation| nio::of(*generation).name() == chosen),
+            .find(|generation| nio::for_generation(*generation).name() == chosen),
         resync,
         request_timeout,
         ssh_port: ssh_port.get(),

@@ -160,12 +160,12 @@ impl Context {
         self.health.set(mark::CRDS, generation.is_some());
         if known.at.is_none() || known.generation != generation {
             if let Some(generation) = generation {
-                info!(nio = nio::of(generation).name(), "NIO found");
+                info!(nio = nio::for_generation(generation).name(), "NIO found");
             } else {
                 warn!("no NIO found: the API server serves none of its resources");
             }
         }
-        if generation.is_some_and(|generation| nio::of(generation).works_by_jobs()) {
+        if generation.is_some_and(|generation| nio::for_generation(generation).works_by_jobs()) {
             self.by_jobs.send_replace(true);
         }
         *detected = Detected {
@@ -193,7 +193,7 @@ impl Context {
 
     /// Applies a watch event of a cluster.
     pub(super) fn take_cluster(&self, event: &Event<RawCluster>) {
-        let spec = |cluster: &RawCluster| lock(&self.memories.of(cluster)).spec(cluster).ok();
+        let spec = |cluster: &RawCluster| lock(&self.memories.for_cluster(cluster)).spec(cluster).ok();
         self.interests.apply(event, spec);
         if let Event::Apply(cluster) = event
             && Class::of_pass(cluster) == Class::First

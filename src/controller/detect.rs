@@ -43,7 +43,7 @@ fn generation(document: &Value) -> Option<Generation> {
             .any(|kind| kind.get("kind").and_then(Value::as_str) == Some("Machine"))
     })?;
     let spec = machine.get("properties")?.get("spec")?.get("properties")?;
-    nio::told_by(|property| spec.get(property).is_some())
+    nio::detect(|property| spec.get(property).is_some())
 }
 
 #[cfg(test)]

@@ -124,7 +124,7 @@ impl<'a> Sources<'a> {
     #[must_use]
     pub fn jobs(&self, configuration: &NixosConfiguration) -> Vec<Arc<Job>> {
         let uid = configuration.metadata.uid.as_deref();
-        uid.map(|uid| self.jobs.of(uid)).unwrap_or_default()
+        uid.map(|uid| self.jobs.owned_by(uid)).unwrap_or_default()
     }
 
     /// Whether enough was read for a plan of this scope.
@@ -216,7 +216,7 @@ impl<'a> LiveJobs<'a> {
     }
 
     /// The Jobs that belong to the configuration with this uid, directly or through other owners.
-    fn of(&self, configuration: &str) -> Vec<Arc<Job>> {
+    fn owned_by(&self, configuration: &str) -> Vec<Arc<Job>> {
         let key = owner_key(configuration);
         let recurring = uids(self.nix_cron_jobs.find(&key));
         let cron_jobs = recurring.iter().map(|uid| owner_key(uid));

@@ -178,7 +178,7 @@ pub struct Memories(Mutex<HashMap<String, Arc<Mutex<Memory>>>>);
 impl Memories {
     /// The memory of a cluster.
     #[must_use]
-    pub fn of(&self, cluster: &RawCluster) -> Arc<Mutex<Memory>> {
+    pub fn for_cluster(&self, cluster: &RawCluster) -> Arc<Mutex<Memory>> {
         let uid = cluster.uid().unwrap_or_default();
         Arc::clone(lock(&self.0).entry(uid).or_default())
     }

@@ -263,7 +263,7 @@ fn secret_facts(mut secret: Secret) -> SecretFacts {
         })
         .collect();
     let is_kubeconfig = secret.type_.as_deref() == Some(KUBECONFIG_TYPE);
-    let kubeconfig = kubeconfig::of(&secret).filter(|_| is_kubeconfig);
+    let kubeconfig = kubeconfig::from_secret(&secret).filter(|_| is_kubeconfig);
     let facts = SecretFacts {
         object: ObjectFacts::of(&secret.metadata),
         keys,

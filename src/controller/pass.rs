@@ -29,7 +29,7 @@ impl<'a> Pass<'a> {
     #[must_use]
     pub fn new(context: &'a Context, cluster: Arc<RawCluster>) -> Self {
         Self {
-            memory: context.memories.of(&cluster),
+            memory: context.memories.for_cluster(&cluster),
             context,
             cluster,
             turn: Mutex::default(),

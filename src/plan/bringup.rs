@@ -93,7 +93,7 @@ pub fn claims(known: &Known<'_>, secrets: &Secrets) -> (Claims, Output) {
     let (given_back, returned) = give_back(known, why.as_ref());
     let complete = known.selection.control_plane.missing() == 0;
     let (any, claimed) = if complete && why.is_none() {
-        let joining = Role::ALL.map(|role| known.selection.of(role).joining.iter());
+        let joining = Role::ALL.map(|role| known.selection.for_role(role).joining.iter());
         claim(known, secrets, joining.into_iter().flatten())
     } else {
         Default::default()

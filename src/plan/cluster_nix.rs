@@ -59,7 +59,7 @@ impl Lists {
 
     /// The list of a role, in name order.
     #[must_use]
-    pub fn of(&self, role: Role) -> &[NixNode] {
+    pub fn for_role(&self, role: Role) -> &[NixNode] {
         match role {
             Role::ControlPlane => &self.control_plane,
             Role::Worker => &self.workers,
@@ -153,7 +153,7 @@ impl ClusterNix {
             Role::ControlPlane => &held.control_plane,
             Role::Worker => &held.workers,
         };
-        self.lists.of(role) == held
+        self.lists.for_role(role) == held
     }
 
     /// Whether the endpoint of a held file is the same.

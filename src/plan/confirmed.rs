@@ -37,12 +37,12 @@ impl Member<'_> {
     /// What NIO proves now.
     #[must_use]
     pub fn proof(&self) -> Option<Proof> {
-        nio::of(self.nio?).proof(self)
+        nio::for_generation(self.nio?).proof(self)
     }
 
     /// NIO's error for the configuration, for users; `None` if there is none.
     #[must_use]
     pub fn complaint(&self) -> Option<String> {
-        nio::of(self.nio?).complaint(self)
+        nio::for_generation(self.nio?).complaint(self)
     }
 }

@@ -273,7 +273,7 @@ impl Target {
     }
 
     fn nio(&self) -> &'static dyn Nio {
-        nio::of(self.common.nio)
+        nio::for_generation(self.common.nio)
     }
 
     /// All fields; `own` are those that the generation of NIO has rules of its own for.

@@ -104,7 +104,7 @@ impl Member<'_> {
     #[must_use]
     pub fn older_attempt(&self, now: Timestamp) -> Option<Duration> {
         let runs_for = match self.nio {
-            Some(nio) => nio::of(nio).older_attempt_runs_for()?,
+            Some(nio) => nio::for_generation(nio).older_attempt_runs_for()?,
             None => OLDER_ATTEMPT_RUNS_FOR,
         };
         // If a user wrote something there that is not a time, only NIO's proof counts.

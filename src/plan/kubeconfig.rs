@@ -75,15 +75,15 @@ fn host_keys(observed: &Observed) -> Output {
     if hosts.meet {
         output.act(Action::Kubeconfig(KubeconfigWork::Meet));
     }
-    if hosts.told.len() > 1 {
-        let machines: Vec<&str> = hosts.told.keys().map(MachineName::as_str).collect();
+    if hosts.to_decide.len() > 1 {
+        let machines: Vec<&str> = hosts.to_decide.keys().map(MachineName::as_str).collect();
         let message = format!(
             "a person has to decide on the SSH host keys of machines {}",
             machines.join(", ")
         );
         output.wait(READY, Reason::HostKeyChanged, message);
     }
-    for (machine, cause) in &hosts.told {
+    for (machine, cause) in &hosts.to_decide {
         output.wait_for(machine.clone(), READY, cause.clone());
     }
     Output::concat([output, pin(observed)])
@@ -174,7 +174,7 @@ fn first(known: &Known<'_>) -> Output {
             )
         };
         let failure = fetch.failure.clone().unwrap_or_else(reading);
-        if !fetch.hosts.told.values().any(|told| *told == failure) {
+        if !fetch.hosts.to_decide.values().any(|known| *known == failure) {
             output.wait_because(READY, failure);
         }
     }

@@ -43,7 +43,7 @@ pub fn settle(known: &Known<'_>, common: &Common, paused: bool, others: &[&Outpu
     });
     for member in ours_alone {
         let wanted = common.wanted(paused);
-        let (fields, later) = nio::of(common.nio).quiet_fields(&member, &wanted, known.now);
+        let (fields, later) = nio::for_generation(common.nio).quiet_fields(&member, &wanted, known.now);
         if let Some(later) = later {
             output.look_again_in(later);
         }

@@ -51,7 +51,7 @@ pub fn check(
             );
         }
         Some(nio) => {
-            let nio = nio::of(nio);
+            let nio = nio::for_generation(nio);
             if spec.ref_policy == Some(RefPolicy::Pin)
                 && let Some(why) = nio.refuses_pin()
             {

@@ -140,7 +140,7 @@ fn has_old_finalizer(observed: &Observed, held: &NixosConfiguration) -> bool {
     let finalizers = held.metadata.finalizers.as_deref().unwrap_or_default();
     let has = |finalizer: &str| finalizers.iter().any(|it| it == finalizer);
     observed.nio.is_some_and(|nio| {
-        let its_own = nio::of(nio).finalizer();
+        let its_own = nio::for_generation(nio).finalizer();
         !has(its_own) && NIO_FINALIZERS.into_iter().any(has)
     })
 }
@@ -176,7 +176,7 @@ fn held_up(
     configuration.metadata.deletion_timestamp.as_ref()?;
     let machine = MachineName::parse(name);
     let object = machine.as_ref().and_then(|it| observed.machine(it));
-    let keeps = || nio::of(observed.nio?).keeps_without_machine();
+    let keeps = || nio::for_generation(observed.nio?).keeps_without_machine();
     match (object, keeps()) {
         _ if has_old_finalizer(observed, configuration) => Some((
             Reason::OldFinalizer,

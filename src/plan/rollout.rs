@@ -67,7 +67,7 @@ pub fn changes(known: &Known<'_>, claims: &Claims, ledger_first: bool) -> (Chang
 /// Whether anything has to be changed.
 fn is_pending(known: &Known<'_>, ledger: &Ledger) -> bool {
     let come_and_go = Role::ALL.iter().any(|role| {
-        let pick = known.selection.of(*role);
+        let pick = known.selection.for_role(*role);
         !pick.joining.is_empty() || !pick.leaving.is_empty()
     });
     let nodes = known.observed.workload.nodes().into_iter();
@@ -150,9 +150,9 @@ fn next_step(
             without_quorum: risky.then_some(n),
         })
     });
-    let told = blocker::told(blocked, &known.observed.workload);
+    let waits = blocker::waits(blocked, &known.observed.workload);
     let take = take.into_iter().collect();
-    (next, Output::concat([patience, evicted, ended, told, take]))
+    (next, Output::concat([patience, evicted, ended, waits, take]))
 }
 
 /// The machines that may be changed now: the first allowed one, and all workers that are allowed together with it. Each is evaluated as if

@@ -36,7 +36,7 @@ pub fn short_roles(observed: &Observed, spec: &ValidSpec) -> Vec<Role> {
 /// Whether the selector of a role asks for more machines than it has members.
 #[must_use]
 pub fn is_short(observed: &Observed, spec: &ValidSpec, selection: &Selection, role: Role) -> bool {
-    let pick = selection.of(role);
+    let pick = selection.for_role(role);
     matches!(pool(spec, role), Pool::Selected { .. })
         && pick.staying.len() < pick.total + to_be_replaced(observed, pick)
 }

@@ -52,7 +52,7 @@ fn named_secret<'a>(
         return Ok(None);
     };
     let namespace = match nio {
-        Some(nio) => nio::of(nio).key_namespace(reference.namespace.as_ref(), own)?,
+        Some(nio) => nio::for_generation(nio).key_namespace(reference.namespace.as_ref(), own)?,
         None => own,
     };
     match &reference.name {

@@ -113,7 +113,7 @@ fn rollout(plan: &Plan) -> RolloutStatus {
 }
 
 fn role_status(observed: &Observed, plan: &Plan, role: Role) -> RoleStatus {
-    let pick = plan.selection.of(role);
+    let pick = plan.selection.for_role(role);
     let total = observed
         .spec
         .as_ref()

@@ -35,7 +35,7 @@ pub fn targets(
     } else {
         let joining = Role::ALL
             .iter()
-            .flat_map(|role| &selection.of(*role).joining);
+            .flat_map(|role| &selection.for_role(*role).joining);
         joining.cloned().collect()
     };
     let addresses = Addresses::of(observed);
@@ -44,7 +44,7 @@ pub fn targets(
         ip: addresses.get(machine),
     };
     let [control_plane, workers] = Role::ALL.map(|role| {
-        let pick = selection.of(role);
+        let pick = selection.for_role(role);
         let claimed = pick.joining.iter().filter(|it| claimed.contains(*it));
         let members: BTreeSet<&MachineName> = pick
             .staying
@@ -58,12 +58,12 @@ pub fn targets(
     let entered: BTreeSet<_> = observed.entered.iter().map(Entered::machine).collect();
     let listed = |role: Role, machine: &MachineName| {
         let by_name = |node: &NixNode| node.name.as_str().cmp(machine.as_str());
-        if shared.of(role).binary_search_by(by_name).is_ok() {
+        if shared.for_role(role).binary_search_by(by_name).is_ok() {
             return Some(Arc::clone(&shared));
         }
         let with_it = |of: Role| {
             let own = (of == role).then(|| node(machine));
-            shared.of(of).iter().cloned().chain(own).collect::<Vec<_>>()
+            shared.for_role(of).iter().cloned().chain(own).collect::<Vec<_>>()
         };
         entered.contains(machine).then(|| {
             let [control_plane, workers] = Role::ALL.map(with_it);
@@ -71,7 +71,7 @@ pub fn targets(
         })
     };
     let bootstrap = founding.bootstrap.as_ref().map(ToString::to_string);
-    let leaders = leaders(observed, shared.of(Role::ControlPlane), founding);
+    let leaders = leaders(observed, shared.for_role(Role::ControlPlane), founding);
     selection
         .present()
         .filter_map(|(machine, role)| {
@@ -129,7 +129,7 @@ pub fn compare(
         let Some(member) = observed.member(machine) else {
             continue;
         };
-        if !selection.of(target.role).staying.contains(machine) {
+        if !selection.for_role(target.role).staying.contains(machine) {
             continue;
         }
         let revision = revisions.get(machine);
@@ -180,7 +180,7 @@ fn members_change(
         !overdue.contains(machine) && member.is_some_and(|it| !it.was_confirmed())
     };
     Role::ALL.into_iter().any(|role| {
-        let pick = selection.of(role);
+        let pick = selection.for_role(role);
         !pick.joining.is_empty() || !pick.leaving.is_empty() || pick.staying.iter().any(joins)
     })
 }
@@ -200,7 +200,7 @@ fn is_unconfigured(member: &Member<'_>) -> bool {
 /// changes of `join` do not make a machine outdated.
 fn stranded(target: &Target, member: &Member<'_>) -> bool {
     let is_member = |name: &str| {
-        let mut nodes = target.nix.lists.of(Role::ControlPlane).iter();
+        let mut nodes = target.nix.lists.for_role(Role::ControlPlane).iter();
         nodes.any(|node| node.name == name)
     };
     !member.is_confirmed()

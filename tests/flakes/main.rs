@@ -35,8 +35,8 @@ fn names(nodes: &[NixNode]) -> Vec<&str> {
 
 /// The rules that hold in every distribution.
 fn check(flake: Flake, cluster: &ClusterNix, found: &Evaluated) {
-    let control_plane = names(cluster.lists.of(Role::ControlPlane));
-    let workers = names(cluster.lists.of(Role::Worker));
+    let control_plane = names(cluster.lists.for_role(Role::ControlPlane));
+    let workers = names(cluster.lists.for_role(Role::Worker));
     let mut expected: Vec<&str> = [&control_plane[..], &workers[..], &["minimal"]].concat();
     expected.sort_unstable();
     let outputs: Vec<&str> = found.keys().map(String::as_str).collect();
@@ -83,7 +83,7 @@ fn check(flake: Flake, cluster: &ClusterNix, found: &Evaluated) {
                 "{flake:?} {name}: {text}"
             );
 
-            let others = cluster.lists.of(Role::ControlPlane).iter();
+            let others = cluster.lists.for_role(Role::ControlPlane).iter();
             let peers: Vec<String> = others
                 .filter(|peer| peer.name != **name)
                 .map(|peer| format!("https://{}\n", authority(&peer.ip, 6443)))
@@ -98,9 +98,9 @@ fn check(flake: Flake, cluster: &ClusterNix, found: &Evaluated) {
     }
     for node in cluster
         .lists
-        .of(Role::Worker)
+        .for_role(Role::Worker)
         .iter()
-        .chain(cluster.lists.of(Role::ControlPlane))
+        .chain(cluster.lists.for_role(Role::ControlPlane))
     {
         let listed = &found[expected[0]]["hosts"][&node.ip];
         if expected[0] != "minimal" && shapes::is_ip(&node.ip) {
@@ -169,7 +169,7 @@ fn the_order_of_the_lists_does_not_matter() {
 impl Flake {
     /// Whether the flake is to refuse a machine, with a message.
     fn refuses(self, cluster: &ClusterNix) -> bool {
-        let several = cluster.lists.of(Role::ControlPlane).len() > 1;
+        let several = cluster.lists.for_role(Role::ControlPlane).len() > 1;
         match self {
             Self::K3s | Self::Rke2 => false,
             Self::Kubeadm => several && cluster.endpoint.is_none(),
@@ -258,7 +258,7 @@ impl Flake {
             };
             let own = cluster
                 .lists
-                .of(role)
+                .for_role(role)
                 .iter()
                 .find(|node| node.name == name)
                 .unwrap();
@@ -283,7 +283,7 @@ impl Flake {
 
 /// The addresses that the certificates of a control plane machine have to cover, without brackets.
 fn covered<'a>(cluster: &'a ClusterNix, machine: &Value) -> Vec<&'a str> {
-    let own = cluster.lists.of(Role::ControlPlane).iter();
+    let own = cluster.lists.for_role(Role::ControlPlane).iter();
     let own = own.filter(|node| state(machine, "name") == Some(&node.name));
     let endpoint = cluster.endpoint.iter().map(|it| it.host.as_str());
     own.map(|node| node.ip.as_str()).chain(endpoint).collect()

@@ -252,7 +252,7 @@ impl World {
         let spec = validate(name, &cluster.spec).expect("an invalid spec rolls nothing");
         let workers = self.flying.values().filter(|it| **it == Role::Worker);
         let (workers, all) = (workers.count(), self.flying.len());
-        let most = spec.rollout.max_unavailable.of(spec.data_plane.total());
+        let most = spec.rollout.max_unavailable.scaled(spec.data_plane.total());
         assert!(
             !founded || (workers == 0 && all == 1) || (workers == all && (workers <= most || flew)),
             "I3, I4: {:?} in flight at once: {}",

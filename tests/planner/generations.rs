@@ -10,16 +10,16 @@ use nico::plan::nio;
 #[test]
 fn each_generation_is_told_by_its_name_and_its_schema() {
     for generation in nio::ALL {
-        let answers = nio::of(generation);
+        let answers = nio::for_generation(generation);
         assert_eq!(
-            nio::told_by(|property| property == answers.address_property()),
+            nio::detect(|property| property == answers.address_property()),
             Some(generation)
         );
         assert!(NIO_FINALIZERS.contains(&answers.finalizer()));
-        let same = |other: &&Generation| nio::of(**other).name() == answers.name();
+        let same = |other: &&Generation| nio::for_generation(**other).name() == answers.name();
         assert_eq!(nio::ALL.iter().filter(same).count(), 1);
     }
-    assert_eq!(nio::told_by(|_| false), None);
+    assert_eq!(nio::detect(|_| false), None);
 }
 
 /// A third generation is one new file beside these, its variant, and its line in the table.

@@ -114,7 +114,7 @@ fn changed(machines: &[&str]) -> impl FnOnce(&mut World) {
         (name(machine), cause)
     });
     let told = each.collect();
-    |world| world.cluster(PROD).kubeconfig.fetch.hosts.told = told
+    |world| world.cluster(PROD).kubeconfig.fetch.hosts.to_decide = told
 }
 
 #[test]

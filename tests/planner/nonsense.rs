@@ -218,7 +218,7 @@ pub fn distort(observed: &mut Observed, source: &mut Source) {
                 new_host_key: source.once_in(2),
                 hosts: HostKeys {
                     meet: source.once_in(2),
-                    told: source
+                    to_decide: source
                         .once_in(2)
                         .then(|| {
                             (

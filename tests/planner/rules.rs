@@ -168,7 +168,7 @@ fn check_claim(
         Role::ControlPlane => Role::Worker,
         Role::Worker => Role::ControlPlane,
     };
-    let elsewhere = plan.selection.of(other);
+    let elsewhere = plan.selection.for_role(other);
     must(
         !elsewhere.joining.contains(machine) && !elsewhere.staying.contains(machine),
         "a machine has one role",
@@ -329,7 +329,7 @@ fn check_status(observed: &Observed, plan: &Plan, now: Timestamp) -> Result<(), 
         "I8: what is deleted is not Ready",
     )?;
     for role in Role::ALL {
-        let pick = plan.selection.of(role);
+        let pick = plan.selection.for_role(role);
         must(
             pick.staying.len() == nico::plan::selection::pool(spec, role).total()
                 && pick.leaving.is_empty(),

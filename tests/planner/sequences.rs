@@ -110,7 +110,7 @@ fn a_bring_up_ends_ready_and_then_nothing_is_written(generation: Generation) {
         2,
         "{kinds:?}"
     );
-    let by_jobs = nio::of(generation).works_by_jobs();
+    let by_jobs = nio::for_generation(generation).works_by_jobs();
     assert_eq!(count("Settle"), if by_jobs { 10 } else { 0 }, "{kinds:?}");
     assert_eq!(count("CreateToken"), 2);
     assert_eq!(count("Claim"), 5);

@@ -292,7 +292,7 @@ impl World {
         meta.resource_version = Some(self.count().to_string());
         meta.generation = Some(1);
         meta.creation_timestamp = Some(Time(self.now));
-        let nio = nio::of(self.nio.unwrap_or(Generation::Classic));
+        let nio = nio::for_generation(self.nio.unwrap_or(Generation::Classic));
         meta.finalizers = Some(vec![nio.finalizer().to_owned()]);
         self.configurations.insert(name, configuration);
         Ok(())

@@ -162,8 +162,8 @@ fn meant(cluster: &ClusterNix) -> Value {
         "bootstrap": cluster.bootstrap.as_deref().map(text),
         "join": cluster.join.as_ref().map(node),
         "endpoint": cluster.endpoint.as_ref().map(|Endpoint { host, port }| json!({"host": text(host), "port": port})),
-        "controlPlane": nodes(cluster.lists.of(Role::ControlPlane)),
-        "workers": nodes(cluster.lists.of(Role::Worker)),
+        "controlPlane": nodes(cluster.lists.for_role(Role::ControlPlane)),
+        "workers": nodes(cluster.lists.for_role(Role::Worker)),
     })
 }
 

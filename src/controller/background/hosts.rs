@@ -69,7 +69,7 @@ pub(super) enum Met {
 
 impl Hosts {
     /// The state for these machines.
-    pub(super) fn of(&mut self, asked: &ControlPlaneHosts) -> HostKeys {
+    pub(super) fn state(&mut self, asked: &ControlPlaneHosts) -> HostKeys {
         if self.asked != *asked {
             let same = |machine: &MachineName| {
                 let (before, now) = (&self.asked.confirmed, &asked.confirmed);
@@ -89,7 +89,7 @@ impl Hosts {
         let rests = self.to_write() || self.looked && all_met;
         HostKeys {
             meet: !rests && !self.meeting.is_running(),
-            told: self.to_decide(),
+            to_decide: self.to_decide(),
         }
     }
 

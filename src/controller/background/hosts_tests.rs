@@ -55,29 +55,29 @@ fn changed(machine: &str) -> Met {
 }
 
 fn to_decide(keys: &HostKeys) -> Vec<&str> {
-    keys.told.keys().map(MachineName::as_str).collect()
+    keys.to_decide.keys().map(MachineName::as_str).collect()
 }
 
 #[test]
 fn each_machine_is_met_once_and_pinned() {
     let mut hosts = Hosts::default();
     let asked = asked(&[("a", "10.0.0.1"), ("b", "10.0.0.2")]);
-    assert!(hosts.of(&asked).meet);
+    assert!(hosts.state(&asked).meet);
     assert!(hosts.note_round(round([("a", new("line a")), ("b", new("line b"))]), false));
     assert!(
-        hosts.is_done() && !hosts.of(&asked).meet,
+        hosts.is_done() && !hosts.state(&asked).meet,
         "they are to be pinned"
     );
     assert_eq!(hosts.lines(), ["line a", "line b"]);
     hosts.note_pinned();
-    assert!(!hosts.to_write() && !hosts.of(&asked).meet);
+    assert!(!hosts.to_write() && !hosts.state(&asked).meet);
     // A machine joins, and another has a new address.
     let later =
         super::hosts_tests::asked(&[("a", "10.0.0.1"), ("b", "10.0.0.3"), ("c", "10.0.0.4")]);
-    assert!(hosts.of(&later).meet);
+    assert!(hosts.state(&later).meet);
     assert_eq!(hosts.met(), [name("a")].into());
     assert!(!hosts.note_round(round([("b", Met::Known), ("c", Met::Known)]), false));
-    assert!(hosts.is_done() && !hosts.of(&later).meet);
+    assert!(hosts.is_done() && !hosts.state(&later).meet);
 }
 
 /// This also holds for a machine that was met before the change was seen.
@@ -91,7 +91,7 @@ fn nobody_is_trusted_on_first_use_while_a_key_has_changed() {
     ]);
     for first in ["d", "a"] {
         let mut hosts = Hosts::default();
-        hosts.of(&asked);
+        hosts.state(&asked);
         if first == "d" {
             hosts.note_round(round([("d", new("line d"))]), false);
         }
@@ -102,17 +102,17 @@ fn nobody_is_trusted_on_first_use_while_a_key_has_changed() {
         }
         assert!(hosts.lines().is_empty() && !hosts.to_write() && !hosts.is_done());
         assert_eq!(
-            to_decide(&hosts.of(&asked)),
+            to_decide(&hosts.state(&asked)),
             ["a", "b", "d"],
             "each that has one, and who waits"
         );
         // The user accepts one key, then the other.
         assert!(hosts.note_round(round([("a", Met::Known)]), false));
         assert!(hosts.lines().is_empty());
-        assert_eq!(to_decide(&hosts.of(&asked)), ["b", "d"]);
+        assert_eq!(to_decide(&hosts.state(&asked)), ["b", "d"]);
         assert!(hosts.note_round(round([("b", new("line b"))]), false));
         assert_eq!(hosts.lines(), ["line b", "line d"]);
-        assert!(hosts.of(&asked).told.is_empty());
+        assert!(hosts.state(&asked).to_decide.is_empty());
     }
 }
 
@@ -120,16 +120,16 @@ fn nobody_is_trusted_on_first_use_while_a_key_has_changed() {
 fn machines_are_met_again_for_another_kubeconfig_and_where_one_left() {
     let mut hosts = Hosts::default();
     let two = asked(&[("a", "1.1.1.1"), ("b", "1.1.1.2")]);
-    hosts.of(&two);
+    hosts.state(&two);
     hosts.note_round(round([("a", Met::Known), ("b", Met::Known)]), false);
     hosts.note_search();
-    assert!(!hosts.of(&two).meet, "they were just met");
+    assert!(!hosts.state(&two).meet, "they were just met");
     hosts.note_stored();
     hosts.note_search();
-    assert!(hosts.of(&two).meet && hosts.met().is_empty());
+    assert!(hosts.state(&two).meet && hosts.met().is_empty());
     hosts.note_round(round([("a", changed("a")), ("b", Met::Known)]), false);
     let one = asked(&[("b", "1.1.1.2")]);
-    assert!(hosts.of(&one).meet && hosts.of(&one).told.is_empty());
+    assert!(hosts.state(&one).meet && hosts.state(&one).to_decide.is_empty());
     assert!(hosts.note_round(BTreeMap::new(), true));
     assert!(
         hosts.to_write() && hosts.lines().is_empty(),
@@ -143,14 +143,14 @@ fn machines_are_met_again_for_another_kubeconfig_and_where_one_left() {
 fn a_held_key_is_not_taken_for_pinned_and_one_that_changes_later_has_all_met_again() {
     let mut hosts = Hosts::default();
     let two = asked(&[("a", "1.1.1.1"), ("b", "1.1.1.2")]);
-    hosts.of(&two);
+    hosts.state(&two);
     hosts.note_round(round([("a", changed("a")), ("b", new("line b"))]), true);
     assert!(hosts.to_write() && hosts.lines().is_empty());
     hosts.note_pinned();
-    assert!(hosts.of(&two).meet && hosts.met().is_empty());
+    assert!(hosts.state(&two).meet && hosts.met().is_empty());
     hosts.note_round(round([("a", Met::Known), ("b", Met::Known)]), false);
     hosts.note_changed();
-    assert!(hosts.of(&two).meet && hosts.met().is_empty());
+    assert!(hosts.state(&two).meet && hosts.met().is_empty());
 }
 
 async fn machines<const N: usize>() -> [MachineHost; N] {
@@ -211,7 +211,7 @@ async fn machines_are_met_by_a_key_exchange_alone() {
     held.lock().unwrap().known_hosts = accepted;
     woken.recv().await.unwrap();
     let seen = background.fetch("u", "", &asked);
-    assert!(seen.new_host_key && seen.hosts.told.is_empty());
+    assert!(seen.new_host_key && seen.hosts.to_decide.is_empty());
     let lines = [line(&b, &b.host_key()), line(&c, &c.host_key())];
     let lines = lines.map(|line| line.trim_end().to_owned());
     assert_eq!(background.host_key_lines("u"), Some(lines.to_vec()));

@@ -115,7 +115,7 @@ impl Kubeconfig {
             circumstances.clone_into(&mut self.circumstances);
             self.next = Next::default();
         }
-        let hosts = self.hosts.of(hosts);
+        let hosts = self.hosts.state(hosts);
         let next = &self.next;
         Fetch {
             running: next.fetching.is_running(),

@@ -99,7 +99,7 @@ impl Target {
     /// Where a file has to be put so that it lands beside the flake.
     fn path(&self, file: &str) -> String {
         let subdir = self.common.configuration_subdir.as_deref();
-        nio::of(self.common.nio).path(subdir, file)
+        nio::for_generation(self.common.nio).path(subdir, file)
     }
 
     /// What differs in the files. The text of cluster.nix is compared by its values, and the marker, where there is one, by its revision.

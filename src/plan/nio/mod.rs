@@ -20,7 +20,7 @@ pub const ALL: [Generation; 2] = [Generation::Classic, Generation::V1];
 
 /// What the planner asks of a generation.
 #[must_use]
-pub fn of(generation: Generation) -> &'static dyn Nio {
+pub fn for_generation(generation: Generation) -> &'static dyn Nio {
     match generation {
         Generation::Classic => &classic::Classic,
         Generation::V1 => &v1::V1,
@@ -29,9 +29,9 @@ pub fn of(generation: Generation) -> &'static dyn Nio {
 
 /// The generation whose published schema of `Machine.spec` has these properties.
 #[must_use]
-pub fn told_by(has_property: impl Fn(&str) -> bool) -> Option<Generation> {
+pub fn detect(has_property: impl Fn(&str) -> bool) -> Option<Generation> {
     let mut all = ALL.into_iter();
-    all.find(|generation| has_property(of(*generation).address_property()))
+    all.find(|generation| has_property(for_generation(*generation).address_property()))
 }
 
 /// What NIO proves of a machine.

@@ -175,7 +175,7 @@ pub struct HostKeys {
     /// Whether it is time to exchange keys with machines.
     pub meet: bool,
     /// The machines about which a person has to decide, and why.
-    pub told: BTreeMap<MachineName, Cause>,
+    pub to_decide: BTreeMap<MachineName, Cause>,
 }
 
 /// The control plane, as it is asked for its host keys.

@@ -1,4 +1,4 @@
-//! What keeps a machine from being changed, and how a person is told.
+//! What keeps a machine from being changed, and the messages that say so.
 
 use std::collections::BTreeSet;
 
@@ -110,16 +110,16 @@ pub(super) enum Quorum {
     Unknown(usize),
 }
 
-/// Tells why machines are not changed: for each reason, the first of them.
-pub(super) fn told(blocked: Vec<(MachineName, Blocker)>, workload: &WorkloadHealth) -> Output {
+/// The waits that report why machines are not changed: for each reason, the first machine.
+pub(super) fn waits(blocked: Vec<(MachineName, Blocker)>, workload: &WorkloadHealth) -> Output {
     let mut output = Output::default();
-    let mut told = BTreeSet::new();
+    let mut reported = BTreeSet::new();
     for (machine, blocker) in blocked {
         if matches!(blocker, Blocker::SshKey(_)) {
             output.look_for_missing();
         }
         let cause = blocker.cause(&machine, workload);
-        if told.insert(cause.reason) {
+        if reported.insert(cause.reason) {
             output.wait_for(machine, ConditionType::RollingOut, cause);
         }
     }

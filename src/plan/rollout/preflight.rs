@@ -89,7 +89,7 @@ impl<'a> Preflight<'a> {
             flights: known.flights.clone(),
             numbers,
             order: rollout.map_or(RolloutOrder::WorkersFirst, |rollout| rollout.order),
-            most_workers: rollout.map_or(1, |rollout| rollout.max_unavailable.of(workers)),
+            most_workers: rollout.map_or(1, |rollout| rollout.max_unavailable.scaled(workers)),
             asks,
             drain_patience: rollout.map_or(Duration::ZERO, |rollout| {
                 Duration::from_secs(rollout.drain_timeout_seconds.into())
@@ -192,7 +192,7 @@ impl<'a> Preflight<'a> {
 
     /// Whether a machine joins in its current role. A leftover control plane entry or Node must be gone before it joins as a worker.
     fn joins(&self, machine: &MachineName) -> bool {
-        let pick = self.known.selection.of(self.role(machine));
+        let pick = self.known.selection.for_role(self.role(machine));
         pick.joining.contains(machine)
     }
 
@@ -205,7 +205,7 @@ impl<'a> Preflight<'a> {
         all.extend(flights().filter(|it| entered(it.1)).map(|it| it.0.clone()));
         all.extend(flights().filter(|it| !entered(it.1)).map(|it| it.0.clone()));
         for role in Role::ALL {
-            let leaving = self.known.selection.of(role).leaving.iter();
+            let leaving = self.known.selection.for_role(role).leaving.iter();
             all.extend(
                 leaving
                     .filter(|it| self.health(it) == Health::Sick)
@@ -232,7 +232,7 @@ impl<'a> Preflight<'a> {
         });
         all.extend(outdated.into_iter().cloned());
         for role in [Role::Worker, Role::ControlPlane] {
-            all.extend(self.known.selection.of(role).leaving.iter().cloned());
+            all.extend(self.known.selection.for_role(role).leaving.iter().cloned());
         }
         let mut seen = BTreeSet::new();
         all.retain(|machine| seen.insert(machine.clone()));
@@ -302,7 +302,7 @@ fn force_released(known: &Known<'_>) -> BTreeSet<MachineName> {
     let asked_for = |machine: &MachineName| selection.joins(machine) || selection.stays(machine);
     let leaving = Role::ALL
         .into_iter()
-        .flat_map(|role| selection.of(role).leaving.iter().cloned())
+        .flat_map(|role| selection.for_role(role).leaving.iter().cloned())
         .filter(|machine| observed.cluster.forces(machine.as_str()));
     let named = observed.cluster.forced();
     let gone = named.filter(|machine| observed.controlled(machine).is_none());

@@ -19,7 +19,7 @@ pub struct Selection {
 impl Selection {
     /// The pick of a role.
     #[must_use]
-    pub fn of(&self, role: Role) -> &Pick {
+    pub fn for_role(&self, role: Role) -> &Pick {
         match role {
             Role::ControlPlane => &self.control_plane,
             Role::Worker => &self.workers,
@@ -49,7 +49,7 @@ impl Selection {
     pub fn lacks_keys(&self) -> bool {
         let mut roles = Role::ALL.into_iter();
         roles.any(|role| {
-            self.of(role)
+            self.for_role(role)
                 .obstacles
                 .iter()
                 .any(|it| it.kind == ObstacleKind::UnusableKey)
@@ -58,13 +58,13 @@ impl Selection {
 
     fn any(&self, set: fn(&Pick) -> &BTreeSet<MachineName>, machine: &MachineName) -> bool {
         let mut roles = Role::ALL.into_iter();
-        roles.any(|role| set(self.of(role)).contains(machine))
+        roles.any(|role| set(self.for_role(role)).contains(machine))
     }
 
     /// Every machine that has a configuration of this cluster or gets one now, with its role.
     pub fn present(&self) -> impl Iterator<Item = (&MachineName, Role)> {
         Role::ALL.into_iter().flat_map(|role| {
-            let pick = self.of(role);
+            let pick = self.for_role(role);
             pick.staying
                 .iter()
                 .chain(&pick.leaving)

@@ -49,7 +49,7 @@ pub fn keep_mistake_clocks(
 pub(super) fn of_machines(observed: &Observed, selection: &Selection) -> Vec<Cause> {
     let mut problems = Vec::new();
     for role in Role::ALL {
-        let pick = selection.of(role);
+        let pick = selection.for_role(role);
         if pick.missing() > 0 {
             problems.extend(pick.obstacles.iter().map(|it| it.cause.clone()));
         }
@@ -86,7 +86,7 @@ pub(super) fn nothing_goes_on(observed: &Observed, plan: &Plan) -> bool {
     };
     let staying = Role::ALL
         .into_iter()
-        .flat_map(|role| &plan.selection.of(role).staying);
+        .flat_map(|role| &plan.selection.for_role(role).staying);
     let mut members = staying.filter_map(|machine| observed.member(machine));
     let held_up = |machine: &_| {
         let mut waits = plan.waits.iter();

@@ -26,7 +26,7 @@ pub(super) fn they(machines: &[&MachineName], one: &str, several: &str) -> Strin
 
 /// Who joins a living cluster, and who does so in the place of another, which stays until then.
 fn newcomers(observed: &Observed, plan: &Plan, role: Role) -> Option<String> {
-    let pick = plan.selection.of(role);
+    let pick = plan.selection.for_role(role);
     if !observed.is_founded() || observed.is_paused() {
         return None;
     }
@@ -81,7 +81,7 @@ pub(super) fn rolling_out(observed: &Observed, plan: &Plan) -> Condition {
         format!("{are} out of date ({differences})")
     }));
     for role in Role::ALL {
-        let leaving: Vec<_> = plan.selection.of(role).leaving.iter().collect();
+        let leaving: Vec<_> = plan.selection.for_role(role).leaving.iter().collect();
         if !leaving.is_empty() {
             problems.push(format!("{} to leave", they(&leaving, "is", "are")));
         }

@@ -34,7 +34,7 @@ pub(super) fn rows(observed: &Observed, plan: &Plan, now: Timestamp) -> Vec<Mach
         row(observed, machine, role, state, old, now)
     };
     for role in Role::ALL {
-        let pick = plan.selection.of(role);
+        let pick = plan.selection.for_role(role);
         for machine in pick
             .staying
             .iter()
@@ -78,7 +78,7 @@ fn row_state(
     machine: &MachineName,
     wait: Option<&Wait>,
 ) -> (MachineState, Option<Cause>) {
-    let pick = plan.selection.of(role);
+    let pick = plan.selection.for_role(role);
     let state = |state, reason, message: &str| (state, Some(Cause::new(reason, message)));
     if pick.leaving.contains(machine) {
         let message = match wait {

@@ -25,7 +25,7 @@ pub fn soft_problems(observed: &Observed, selection: &Selection) -> Vec<Soft> {
     let mut problems = Vec::new();
     for machine in Role::ALL
         .iter()
-        .flat_map(|role| &selection.of(*role).staying)
+        .flat_map(|role| &selection.for_role(*role).staying)
     {
         if let Some(cause) = unreachable(observed, machine) {
             problems.push(Soft {

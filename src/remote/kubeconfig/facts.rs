@@ -14,7 +14,7 @@ use crate::api::names::{
 
 /// The facts of a Secret; `None` if NICO did not write it like this.
 #[must_use]
-pub fn of(secret: &Secret) -> Option<KubeconfigFacts> {
+pub fn from_secret(secret: &Secret) -> Option<KubeconfigFacts> {
     let data = secret.data.as_ref()?;
     let text = &data.get(VALUE_KEY)?.0;
     let annotation = |name| secret.metadata.annotations.as_ref()?.get(name).cloned();
@@ -81,7 +81,7 @@ mod tests {
             let mut annotations = BTreeMap::from([(DIGEST_ANNOTATION.to_owned(), digest)]);
             annotations.extend(port.map(|port| (PORT_ANNOTATION.to_owned(), port.to_owned())));
             secret.metadata.annotations = Some(annotations);
-            assert_eq!(of(&secret).unwrap().port, expected, "{port:?}");
+            assert_eq!(from_secret(&secret).unwrap().port, expected, "{port:?}");
         }
     }
 }

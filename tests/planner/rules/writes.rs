@@ -203,7 +203,7 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
             let roles: BTreeSet<_> = taken.slot.entries.iter().map(|it| it.role).collect();
             let most = observed.spec.as_ref().map_or(0, |spec| {
                 let workers = nico::plan::selection::pool(spec, Role::Worker).total();
-                spec.rollout.max_unavailable.of(workers)
+                spec.rollout.max_unavailable.scaled(workers)
             });
             let entries = taken.slot.entries.len();
             let before = observed.ledger.ours().map_or(0, |it| it.slot.entries.len());
