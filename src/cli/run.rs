@@ -128,7 +128,7 @@ pub struct RunArgs {
 /// The values of `--nio`.
 fn generations() -> PossibleValuesParser {
     let auto = PossibleValue::new("auto").help("Told by the API server's schema of `Machine`");
-    let named = nio::ALL.map(nio::of);
+    let named = nio::ALL.map(nio::for_generation);
     let named = named.map(|nio| PossibleValue::new(nio.name()).help(nio.project()));
     PossibleValuesParser::new(std::iter::once(auto).chain(named))
 }

@@ -192,8 +192,9 @@ impl Context {
     }
 
     /// Applies a watch event of a cluster.
-    pub(super) fn take_cluster(&self, event: &Event<RawCluster>) {
-        let spec = |cluster: &RawCluster| lock(&self.memories.for_cluster(cluster)).spec(cluster).ok();
+    pub(super) fn on_cluster(&self, event: &Event<RawCluster>) {
+        let spec =
+            |cluster: &RawCluster| lock(&self.memories.for_cluster(cluster)).spec(cluster).ok();
         self.interests.apply(event, spec);
         if let Event::Apply(cluster) = event
             && Class::of_pass(cluster) == Class::First
@@ -204,7 +205,7 @@ impl Context {
     }
 
     /// Applies a watch event of a Machine; returns the affected clusters.
-    pub(super) fn take_machine(&self, event: Event<Machine>) -> Vec<ObjectRef<RawCluster>> {
+    pub(super) fn on_machine(&self, event: Event<Machine>) -> Vec<ObjectRef<RawCluster>> {
         let touched = self.stores.machines.apply(event);
         self.health
             .set(mark::MACHINES, self.stores.machines.is_ready());
@@ -212,7 +213,7 @@ impl Context {
     }
 
     /// Applies a watch event of a configuration; returns the affected clusters.
-    pub(super) fn take_configuration(
+    pub(super) fn on_configuration(
         &self,
         event: Event<NixosConfiguration>,
     ) -> Vec<ObjectRef<RawCluster>> {
@@ -237,7 +238,7 @@ impl Context {
     }
 
     /// Applies a watch event of a Job, or of an object between it and its configuration; returns the affected clusters.
-    pub(super) fn take_work<K: kube::Resource<DynamicType = ()>>(
+    pub(super) fn on_work<K: kube::Resource<DynamicType = ()>>(
         &self,
         store: fn(&JobStores) -> &Store<K>,
         event: Event<K>,

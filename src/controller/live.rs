@@ -103,7 +103,7 @@ impl<'a> Sources<'a> {
             let others = live.read_pages(&api, &labelled, None).await?;
             live.read_by_name(&api, others).await?;
         } else {
-            live.take(calls::list_where(&api, &labelled).await?);
+            live.insert(calls::list_where(&api, &labelled).await?);
         }
         live.read(Some(known)).await?;
         if scope == Scope::NoOthers && !live.all {
@@ -292,7 +292,7 @@ impl<'a, K: Object> Live<'a, K> {
         store.matching(&self.namespace, selector)
     }
 
-    fn take(&mut self, objects: Vec<K>) {
+    fn insert(&mut self, objects: Vec<K>) {
         for object in objects {
             self.names.insert(object.name_any());
             self.store.put(&Arc::new(object));
@@ -313,7 +313,7 @@ impl<'a, K: Object> Live<'a, K> {
         }
         let has_more = |most| self.cached.holds_more_than(&self.namespace, most);
         if !has_more(FEW) {
-            self.take(calls::list_where(&api, &ListParams::default()).await?);
+            self.insert(calls::list_where(&api, &ListParams::default()).await?);
             self.all = true;
             return Ok(());
         }

@@ -75,14 +75,14 @@ pub async fn run(
     let context = Arc::new(context);
     let of_clusters = Arc::clone(&context);
     let clusters = clusters.map(move |event| {
-        of_clusters.take_cluster(&event);
+        of_clusters.on_cluster(&event);
         Ok(event)
     });
     let (of_machines, of_configurations) = (Arc::clone(&context), Arc::clone(&context));
     let machines =
-        machines.flat_map(move |event| futures::stream::iter(of_machines.take_machine(event)));
+        machines.flat_map(move |event| futures::stream::iter(of_machines.on_machine(event)));
     let configurations = configurations
-        .flat_map(move |event| futures::stream::iter(of_configurations.take_configuration(event)));
+        .flat_map(move |event| futures::stream::iter(of_configurations.on_configuration(event)));
     let work = [
         work::<Job>(&context, |work| &work.jobs),
         work::<CronJob>(&context, |work| &work.cron_jobs),
@@ -133,7 +133,7 @@ where
     let begun = futures::stream::once(context.until_by_jobs());
     let events = begun.flat_map(move |()| watch(api.clone(), resync, PAGE));
     let context = Arc::clone(context);
-    let concerned = move |event| futures::stream::iter(context.take_work(store, event));
+    let concerned = move |event| futures::stream::iter(context.on_work(store, event));
     events.flat_map(concerned).boxed()
 }
 

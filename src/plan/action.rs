@@ -158,7 +158,7 @@ impl Action {
             Self::Configuration(write) => write.needs_live_reads(),
             Self::Kubeconfig(work) => work.is_write(),
             Self::Slot(write) => matches!(write, SlotWrite::Take { .. }),
-            Self::Child(write) => !matches!(write, ChildWrite::Hold(..)),
+            Self::Child(write) => !matches!(write, ChildWrite::AddFinalizer(..)),
             Self::Ledger(_) | Self::Disrupt(_) | Self::Node(_) => true,
             Self::ProbeWorkload | Self::Tell(_) => false,
         }
@@ -302,7 +302,7 @@ pub enum ChildWrite {
     /// Draw a token and make its Secret; it must not exist.
     CreateToken(Token),
     /// Put `in-use` on this version of it, from which somebody took it.
-    Hold(Child, Precondition),
+    AddFinalizer(Child, Precondition),
     /// Make the cluster the owner of this version of it.
     TakeBack(Child, Precondition),
     /// Take `in-use` off it; it stays.

@@ -43,13 +43,13 @@ pub fn assemble(facts: &Facts) -> Result<Observed, Box<Needs>> {
     observed.worker_token = named.token(Token::Worker);
     observed.known_hosts = named.known_hosts();
     let Ok(spec) = observed.spec.clone() else {
-        observed.unheld = std::mem::take(&mut named.unheld);
+        observed.without_finalizer = std::mem::take(&mut named.without_finalizer);
         return met(named.needs).map(|()| observed);
     };
     let credentials = spec.credentials.as_deref();
     observed.credentials = credentials.map(|secret| named.credentials(secret));
     let stored = named.kubeconfig(&mut observed);
-    observed.unheld = std::mem::take(&mut named.unheld);
+    observed.without_finalizer = std::mem::take(&mut named.without_finalizer);
     observed.left = std::mem::take(&mut named.left);
     look_up(facts, of_interest(&observed, &spec), &mut named.needs);
     met(std::mem::take(&mut named.needs))?;
@@ -123,7 +123,7 @@ fn blank(facts: &Facts) -> Observed {
         ledger: LedgerView::Absent,
         join_token: SecretView::Absent,
         worker_token: SecretView::Absent,
-        unheld: BTreeMap::new(),
+        without_finalizer: BTreeMap::new(),
         left: Left::default(),
         credentials: None,
         configurations: Arc::clone(&facts.configurations),

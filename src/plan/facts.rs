@@ -51,7 +51,7 @@ pub struct ObjectFacts {
     /// Uid of its controller.
     pub controller: Option<String>,
     /// Whether NICO's finalizer holds it.
-    pub held: bool,
+    pub in_use: bool,
     /// Value of the annotation `adopt`.
     pub adopt: Option<String>,
     /// The cluster whose labels it bears, where no other object owns it.
@@ -68,7 +68,7 @@ impl ObjectFacts {
             version: Precondition::of(meta),
             deleting: meta.deletion_timestamp.is_some(),
             controller: controller(meta).map(|owner| owner.uid.clone()),
-            held: finalizers.any(|held| held == IN_USE_FINALIZER),
+            in_use: finalizers.any(|it| it == IN_USE_FINALIZER),
             adopt: annotations.and_then(|all| all.get(ADOPT_ANNOTATION).cloned()),
             left_by: left_by(meta).map(str::to_owned),
         }

@@ -174,7 +174,12 @@ fn first(known: &Known<'_>) -> Output {
             )
         };
         let failure = fetch.failure.clone().unwrap_or_else(reading);
-        if !fetch.hosts.to_decide.values().any(|known| *known == failure) {
+        if !fetch
+            .hosts
+            .to_decide
+            .values()
+            .any(|known| *known == failure)
+        {
             output.wait_because(READY, failure);
         }
     }

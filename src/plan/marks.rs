@@ -43,7 +43,8 @@ pub fn settle(known: &Known<'_>, common: &Common, paused: bool, others: &[&Outpu
     });
     for member in ours_alone {
         let wanted = common.wanted(paused);
-        let (fields, later) = nio::for_generation(common.nio).quiet_fields(&member, &wanted, known.now);
+        let (fields, later) =
+            nio::for_generation(common.nio).quiet_fields(&member, &wanted, known.now);
         if let Some(later) = later {
             output.look_again_in(later);
         }
@@ -85,9 +86,9 @@ pub fn take_back(observed: &Observed) -> Output {
 }
 
 /// Restores NICO's finalizer on children from which it was removed.
-pub fn hold(observed: &Observed) -> Output {
-    let children = observed.unheld.iter();
+pub fn restore_finalizers(observed: &Observed) -> Output {
+    let children = observed.without_finalizer.iter();
     children
-        .map(|(child, version)| Action::Child(ChildWrite::Hold(*child, version.clone())))
+        .map(|(child, version)| Action::Child(ChildWrite::AddFinalizer(*child, version.clone())))
         .collect()
 }

@@ -53,7 +53,9 @@ use rollout::Changes;
 #[must_use]
 pub fn plan(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
     let mut plan = steps(observed, now, settings);
-    let by_jobs = observed.nio.is_some_and(|nio| nio::for_generation(nio).works_by_jobs());
+    let by_jobs = observed
+        .nio
+        .is_some_and(|nio| nio::for_generation(nio).works_by_jobs());
     plan.marks_by_jobs = by_jobs && plan.actions.iter().any(Action::marks_a_proof);
     plan
 }
@@ -186,7 +188,7 @@ fn write(known: &Known<'_>, prerequisites: &Prerequisites) -> (Claims, Changes, 
     let output = Output::concat([
         prerequisites::add_finalizer(observed),
         marks::take_back(observed),
-        marks::hold(observed),
+        marks::restore_finalizers(observed),
         release::strip_forced(observed),
         founding::drop_leftover(observed),
         ledger.map(Action::Ledger).into_iter().collect(),

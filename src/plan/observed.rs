@@ -57,7 +57,7 @@ pub struct Observed {
     /// The workers' token.
     pub worker_token: SecretView,
     /// Children of ours from which somebody took NICO's finalizer.
-    pub unheld: BTreeMap<Child, Precondition>,
+    pub without_finalizer: BTreeMap<Child, Precondition>,
     /// What an earlier cluster of this name left.
     pub left: Left,
     /// The Secret that `credentialsRef` names; `None` where it names none.

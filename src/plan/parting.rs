@@ -25,7 +25,7 @@ pub fn parting(object: &ObjectFacts, cluster: &ClusterView) -> Parting {
     match ours {
         true if !object.deleting => Parting::Deleted,
         true => Parting::Freed,
-        false if object.held && (left_over || orphaned) => Parting::Freed,
+        false if object.in_use && (left_over || orphaned) => Parting::Freed,
         false => Parting::Untouched,
     }
 }

@@ -34,7 +34,7 @@ pub struct Pin {
 pub fn pin(observed: &Observed, spec: &ValidSpec, settings: &Settings, now: Timestamp) -> Pin {
     let git_repo = spec.git_repo.as_ref();
     let git_repo = git_repo.or(settings.default_git_repo.as_ref());
-    let can = observed.nio.map(nio::of);
+    let can = observed.nio.map(nio::for_generation);
     let can = can.is_some_and(|nio| nio.refuses_pin().is_none());
     let (Some(git_repo), true) = (git_repo, can && spec.ref_policy != Some(RefPolicy::Follow))
     else {

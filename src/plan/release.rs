@@ -52,10 +52,10 @@ fn next_step(observed: &Observed, now: Timestamp) -> Output {
         return output;
     }
     let mut waiting_for = Vec::new();
-    let mut hold_ups = Vec::new();
+    let mut delays = Vec::new();
     for (name, held) in observed.belongings() {
-        hold_ups.push(held_up(observed, name, held, now).map(|it| it.0));
-        waiting_for.push(held_by(observed, name, held, now));
+        delays.push(delay(observed, name, held, now).map(|it| it.0));
+        waiting_for.push(waited_for(observed, name, held, now));
         let rest = NIO_LATE_AFTER.saturating_sub(deleting_for(held, now));
         if !rest.is_zero() {
             output.look_again_in(rest);
@@ -74,10 +74,10 @@ fn next_step(observed: &Observed, now: Timestamp) -> Output {
         return all.chain([without_finalizer(observed)]).collect();
     }
     let why = format!("waiting until NIO has released: {}", waiting_for.join(", "));
-    let first = hold_ups.iter().flatten().next().copied();
+    let first = delays.iter().flatten().next().copied();
     let told = waits(Reason::Deleting, first.unwrap_or(Reason::Deleting), &why);
     // One that may still be released by itself is waited for.
-    let stalled = first.filter(|_| hold_ups.iter().all(|it| it.is_some_and(needs_a_person)));
+    let stalled = first.filter(|_| delays.iter().all(|it| it.is_some_and(needs_a_person)));
     if let Some(reason) = stalled {
         output.wait(ConditionType::Stalled, reason, why);
     }
@@ -101,14 +101,14 @@ fn needs_a_person(reason: Reason) -> bool {
 pub fn stuck(observed: &Observed, now: Timestamp) -> Output {
     let mut output = Output::default();
     for (name, held) in observed.belongings() {
-        let why = held_up(observed, name, held, now);
+        let why = delay(observed, name, held, now);
         if let (Some((reason, _)), Some(machine)) = (why, MachineName::parse(name))
             && needs_a_person(reason)
             && !observed.cluster.forces(name)
         {
             let message = format!(
                 "NIO does not release {}",
-                held_by(observed, name, held, now)
+                waited_for(observed, name, held, now)
             );
             let cause = Cause::new(reason, message);
             output.wait_for(machine, ConditionType::RollingOut, cause);
@@ -146,13 +146,13 @@ fn has_old_finalizer(observed: &Observed, held: &NixosConfiguration) -> bool {
 }
 
 /// Who is waited for, and why it takes so long, where that can be told.
-pub(super) fn held_by(
+pub(super) fn waited_for(
     observed: &Observed,
     name: &str,
     configuration: &NixosConfiguration,
     now: Timestamp,
 ) -> String {
-    match held_up(observed, name, configuration, now) {
+    match delay(observed, name, configuration, now) {
         Some((reason, why)) => {
             let mend = match reason {
                 Reason::OldFinalizer => "where the machine is off, or runs nothing of the cluster",
@@ -167,7 +167,7 @@ pub(super) fn held_by(
 }
 
 /// Why it takes so long until NIO releases a machine, where that can be told.
-fn held_up(
+fn delay(
     observed: &Observed,
     name: &str,
     configuration: &NixosConfiguration,

@@ -17,7 +17,7 @@ pub fn remarks(known: &Known<'_>) -> Output {
     }
     let nodes = known.observed.workload.nodes().into_iter();
     for node in nodes.flat_map(|nodes| nodes.iter()) {
-        if let Some(held) = held(node, known.now) {
+        if let Some(held) = stuck_deletion(node, known.now) {
             let message = format!("Node {} is being deleted, and {held}", node.name);
             output.wait(ConditionType::Ready, Reason::NodeLeftOver, message);
         }
@@ -41,15 +41,15 @@ pub fn remarks(known: &Known<'_>) -> Output {
 
 /// What holds a Node that is being deleted for so long that nobody may be there any more who lets it go.
 #[must_use]
-pub fn held(node: &NodeView, now: Timestamp) -> Option<String> {
+pub fn stuck_deletion(node: &NodeView, now: Timestamp) -> Option<String> {
     let since = node.deleting_since?;
-    let is_held = node.deleting && elapsed(since, now) >= NODE_HELD_AFTER;
+    let is_stuck = node.deleting && elapsed(since, now) >= NODE_HELD_AFTER;
     let (what, hold) = match node.finalizers.as_slice() {
         [] => return None,
         [one] => (format!("finalizer {one}"), "holds"),
         several => (format!("finalizers {}", several.join(", ")), "hold"),
     };
-    is_held.then(|| {
+    is_stuck.then(|| {
         format!(
             "{what} {hold} it since {since}: if the controller that set it is gone, run kubectl patch node {} --type=merge --patch='{{\"metadata\":{{\"finalizers\":null}}}}' in that cluster",
             node.name

@@ -152,7 +152,10 @@ fn next_step(
     });
     let waits = blocker::waits(blocked, &known.observed.workload);
     let take = take.into_iter().collect();
-    (next, Output::concat([patience, evicted, ended, waits, take]))
+    (
+        next,
+        Output::concat([patience, evicted, ended, waits, take]),
+    )
 }
 
 /// The machines that may be changed now: the first allowed one, and all workers that are allowed together with it. Each is evaluated as if

@@ -95,7 +95,7 @@ pub fn judge(
         Some(Ok(fingerprint)) => fingerprint.clone(),
     };
     let gives_first_key = nio
-        .map(nio::of)
+        .map(nio::for_generation)
         .filter(|nio| nio.gives_first_key() && given);
     match (found.keys.keys().next(), gives_first_key) {
         (Some(first), Some(nio)) if first != SSH_KEY => unusable(

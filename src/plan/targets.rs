@@ -63,7 +63,12 @@ pub fn targets(
         }
         let with_it = |of: Role| {
             let own = (of == role).then(|| node(machine));
-            shared.for_role(of).iter().cloned().chain(own).collect::<Vec<_>>()
+            shared
+                .for_role(of)
+                .iter()
+                .cloned()
+                .chain(own)
+                .collect::<Vec<_>>()
         };
         entered.contains(machine).then(|| {
             let [control_plane, workers] = Role::ALL.map(with_it);

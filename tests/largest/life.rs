@@ -216,7 +216,7 @@ impl Life {
             },
             deleting: false,
             controller: Some(self.view.uid.clone()),
-            held: true,
+            in_use: true,
             adopt: None,
             left_by: None,
         }

@@ -98,7 +98,7 @@ impl Planner {
             }) => Step::Undrain(self.index(machine), *cordoned),
             Action::Node(NodeWork::Evict(_))
             | Action::Child(
-                ChildWrite::LetGo(_) | ChildWrite::Hold(..) | ChildWrite::TakeBack(..),
+                ChildWrite::LetGo(_) | ChildWrite::AddFinalizer(..) | ChildWrite::TakeBack(..),
             )
             | Action::Kubeconfig(_)
             | Action::ProbeWorkload

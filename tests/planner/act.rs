@@ -92,7 +92,7 @@ impl World {
                     let was_left = self.cluster(name).left.remove(child);
                     refused_unless(was_left)?;
                 }
-                ChildWrite::LetGo(_) | ChildWrite::Hold(..) => return Ok(()),
+                ChildWrite::LetGo(_) | ChildWrite::AddFinalizer(..) => return Ok(()),
             },
             Action::Node(work) => self.work_on_node(work)?,
             Action::Kubeconfig(work) => self.work_on_kubeconfig(name, work)?,

@@ -84,7 +84,7 @@ impl Meta {
             .controller
             .map(|uid| if uid == "ours" { own } else { uid });
         object.controller = controller.map(str::to_owned);
-        (object.deleting, object.held) = (self.deleting, self.held);
+        (object.deleting, object.in_use) = (self.deleting, self.held);
         object.adopt = self.adopt.map(str::to_owned);
     }
 }
@@ -177,20 +177,20 @@ fn a_ledger_is_ours_left_over_foreign_or_unreadable() {
 #[test]
 fn what_is_ours_and_lost_its_finalizer_is_named() {
     let mut facts = complete(&mut world());
-    assert!(observed(&facts).unheld.is_empty());
+    assert!(observed(&facts).without_finalizer.is_empty());
     let held = facts.secrets.get_mut(JOIN_TOKEN).unwrap();
-    held.found.as_mut().unwrap().object.held = false;
+    held.found.as_mut().unwrap().object.in_use = false;
     let held = facts.maps.get_mut(&ledger_name(PROD)).unwrap();
-    held.found.as_mut().unwrap().object.held = false;
-    let unheld = observed(&facts).unheld;
-    let children: Vec<_> = unheld.keys().copied().collect();
+    held.found.as_mut().unwrap().object.in_use = false;
+    let without_finalizer = observed(&facts).without_finalizer;
+    let children: Vec<_> = without_finalizer.keys().copied().collect();
     assert_eq!(children, [Child::JoinToken, Child::Ledger]);
     // What is going, or not ours, is not held.
     let token = facts.secrets.get_mut(JOIN_TOKEN).unwrap();
     token.found.as_mut().unwrap().object.deleting = true;
     let ledger = facts.maps.get_mut(&ledger_name(PROD)).unwrap();
     ledger.found.as_mut().unwrap().object.controller = None;
-    assert!(observed(&facts).unheld.is_empty());
+    assert!(observed(&facts).without_finalizer.is_empty());
 }
 
 #[test]
@@ -434,7 +434,7 @@ fn what_goes_is_ours_or_left_behind() {
             },
             deleting,
             controller: controller.map(str::to_owned),
-            held,
+            in_use: held,
             adopt: Some(cluster.name.clone()),
             left_by: None,
         };

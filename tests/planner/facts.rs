@@ -33,7 +33,7 @@ pub fn ours(cluster: &ClusterView, version: Precondition) -> ObjectFacts {
         version,
         deleting: false,
         controller: Some(cluster.uid.clone()),
-        held: true,
+        in_use: true,
         adopt: None,
         left_by: None,
     }

@@ -394,7 +394,7 @@ pub fn kind(action: &Action) -> &'static str {
         Action::Kubeconfig(KubeconfigWork::Drop) => "DropFetched",
         Action::Child(ChildWrite::Delete(_)) => "DeleteChild",
         Action::Child(ChildWrite::LetGo(_)) => "LetGo",
-        Action::Child(ChildWrite::Hold(..)) => "Hold",
+        Action::Child(ChildWrite::AddFinalizer(..)) => "AddChildFinalizer",
         Action::Child(ChildWrite::TakeBack(..)) => "TakeBackChild",
         Action::Configuration(ConfigurationWrite::Mark(_, _, Mark::Forced(_))) => "Strip",
         Action::Tell(Notice::LeftBehind(_)) => "TellLeftBehind",

@@ -307,7 +307,7 @@ pub fn misread(facts: &mut Facts, source: &mut Source) {
         object.controller = source.of(&controllers);
         object.left_by = source.of(&[None, Some("prod".to_owned()), Some("rival".to_owned())]);
         object.adopt = source.of(&[None, Some("prod".to_owned()), Some(String::new())]);
-        (object.deleting, object.held) = (source.once_in(2), source.once_in(2));
+        (object.deleting, object.in_use) = (source.once_in(2), source.once_in(2));
     };
     let freshness = source.of(&[Freshness::Live, Freshness::Recent, Freshness::Remembered]);
     let at = source.below(facts.secrets.len() + facts.maps.len());

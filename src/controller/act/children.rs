@@ -34,7 +34,7 @@ impl Executor<'_> {
     pub(super) async fn child(&mut self, write: &ChildWrite) -> Result<(), ActError> {
         match write {
             ChildWrite::CreateToken(token) => self.create_token(*token).await,
-            ChildWrite::Hold(child, version) => self.add_finalizer(*child, version).await,
+            ChildWrite::AddFinalizer(child, version) => self.add_finalizer(*child, version).await,
             ChildWrite::TakeBack(child, version) => self.take_back(*child, version).await,
             ChildWrite::LetGo(child) => self.let_go(*child).await,
             ChildWrite::Delete(child) => self.delete_child(*child).await,
@@ -258,7 +258,7 @@ impl Executor<'_> {
             return Ok(None);
         }
         self.forget(name);
-        if !facts.held {
+        if !facts.in_use {
             return Ok(Some((object, parting)));
         }
         let mut others = object.finalizers().to_vec();

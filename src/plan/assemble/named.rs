@@ -23,7 +23,7 @@ pub(super) struct NamedFacts<'a> {
     /// What is to be read.
     pub(super) needs: Needs,
     /// Children of ours from which somebody took NICO's finalizer.
-    pub(super) unheld: BTreeMap<Child, Precondition>,
+    pub(super) without_finalizer: BTreeMap<Child, Precondition>,
     /// What an earlier cluster of this name left.
     pub(super) left: Left,
 }
@@ -33,7 +33,7 @@ impl<'a> NamedFacts<'a> {
         Self {
             facts,
             needs: Needs::default(),
-            unheld: BTreeMap::new(),
+            without_finalizer: BTreeMap::new(),
             left: Left::default(),
         }
     }
@@ -77,7 +77,7 @@ impl<'a> NamedFacts<'a> {
     /// Left by a former cluster of this name, which is gone since this one has the name: being deleted, held by NICO's
     /// finalizer, and no configuration of that cluster is left to refer to it. Or it lost its owner, and was deleted then.
     fn is_leftover(&mut self, object: &ObjectFacts) -> bool {
-        if !object.deleting || !object.held {
+        if !object.deleting || !object.in_use {
             return false;
         }
         let Some(uid) = &object.controller else {
@@ -94,9 +94,9 @@ impl<'a> NamedFacts<'a> {
     }
 
     /// What is ours and should carry `in-use`, where somebody took that off.
-    fn note_unheld(&mut self, child: Child, object: &ObjectFacts) {
-        if self.controls(object) && !object.deleting && !object.held {
-            self.unheld.insert(child, object.version.clone());
+    fn note_without_finalizer(&mut self, child: Child, object: &ObjectFacts) {
+        if self.controls(object) && !object.deleting && !object.in_use {
+            self.without_finalizer.insert(child, object.version.clone());
         }
     }
 
@@ -129,7 +129,7 @@ impl<'a> NamedFacts<'a> {
             },
         };
         if let Some(map) = found {
-            self.note_unheld(Child::Ledger, &map.object);
+            self.note_without_finalizer(Child::Ledger, &map.object);
             if let Ok(ledger) = Ledger::from_data(&map.data)
                 && self.note_left(Child::Ledger, &map.object)
             {
@@ -155,7 +155,7 @@ impl<'a> NamedFacts<'a> {
         };
         let view = self.judge(found, is_usable);
         if let Some(facts) = found {
-            self.note_unheld(token.into(), &facts.object);
+            self.note_without_finalizer(token.into(), &facts.object);
             if is_usable(facts) {
                 self.note_left(token.into(), &facts.object);
             }

@@ -16,7 +16,7 @@ use crate::plan::observed::{LedgerView, Member, Observed, elapsed};
 use crate::plan::output::Output;
 use crate::plan::patience::Clock;
 use crate::plan::quorum;
-use crate::plan::release::held_by;
+use crate::plan::release::waited_for;
 use crate::plan::selection::Selection;
 
 /// The members that were not confirmed in time.
@@ -120,7 +120,7 @@ pub fn in_flight(known: &Known<'_>) -> BTreeMap<MachineName, InFlightRow> {
             None => safety_pause(known, machine),
             Some(held) if held.is_deleting() => format!(
                 "NIO to release {}",
-                held_by(observed, machine.as_str(), held.held, now)
+                waited_for(observed, machine.as_str(), held.held, now)
             ),
             Some(held) if !held.is_confirmed() => "NIO to apply its configuration".to_owned(),
             Some(_) if selection.leaves(machine) => "its pods to go, before it leaves".to_owned(),

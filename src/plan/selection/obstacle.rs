@@ -168,7 +168,9 @@ pub(super) fn obstacle(observed: &Observed, name: &MachineName) -> Option<Obstac
             ObstacleKind::Other,
         );
     }
-    let longest = observed.nio.map(|nio| nio::for_generation(nio).longest_name());
+    let longest = observed
+        .nio
+        .map(|nio| nio::for_generation(nio).longest_name());
     if let Some(longest) = longest.filter(|longest| name.as_str().len() > *longest) {
         return found(
             Reason::MachineNameTooLong,

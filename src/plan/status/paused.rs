@@ -12,7 +12,11 @@ use super::rolling::they;
 
 /// That the cluster is paused, and what it keeps from being done.
 pub(super) fn would_change(observed: &Observed, plan: &Plan) -> String {
-    let picks = || Role::ALL.into_iter().map(|role| plan.selection.for_role(role));
+    let picks = || {
+        Role::ALL
+            .into_iter()
+            .map(|role| plan.selection.for_role(role))
+    };
     let joins = observed.is_founded() || plan.selection.control_plane.missing() == 0;
     let joining = picks().filter(|_| joins).flat_map(|pick| &pick.joining);
     let leaving = picks().flat_map(|pick| &pick.leaving);

@@ -257,8 +257,8 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
             }
             Ok(())
         }
-        Action::Child(ChildWrite::Hold(child, at)) => must(
-            observed.unheld.get(child) == Some(at),
+        Action::Child(ChildWrite::AddFinalizer(child, at)) => must(
+            observed.without_finalizer.get(child) == Some(at),
             "what is held again is written at the version that was seen",
         ),
         Action::ProbeWorkload

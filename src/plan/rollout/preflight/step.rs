@@ -7,7 +7,7 @@ use crate::api::status::Role;
 use crate::plan::health::Health;
 use crate::plan::observed::{SshKeyView, elapsed};
 use crate::plan::patience::DRAIN_MARK_OLD_AFTER;
-use crate::plan::remarks::held;
+use crate::plan::remarks::stuck_deletion;
 use crate::plan::rollout::blocker::Blocker;
 use crate::plan::targets::key_is_unknown;
 
@@ -121,7 +121,7 @@ impl Preflight<'_> {
             };
             if let Some(node) = self.observed().node(machine) {
                 if node.deleting {
-                    let held = held(node, self.known.now);
+                    let held = stuck_deletion(node, self.known.now);
                     let nobody_waits = held.is_some() && self.rules_of(machine) == Role::Worker;
                     let node = node.name.clone();
                     let going = Blocker::NodeGoing { node, held };
