@@ -1,4 +1,4 @@
-//! The generated file cluster.nix as configurations hold it: JSON in Nix, read by its values and not by its text.
+//! The generated file cluster.nix in configurations: JSON in Nix. It is compared by its values and not by its text.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -8,9 +8,9 @@ use super::spec::Endpoint;
 /// Path of the generated file.
 pub const CLUSTER_NIX: &str = "cluster.nix";
 
-/// What stands between the comment and the JSON.
+/// The text between the comment and the JSON.
 pub const OPENING: &str = "builtins.fromJSON ''\n";
-/// What stands behind the JSON.
+/// The text after the JSON.
 pub const CLOSING: &str = "''\n";
 
 /// What NICO writes as `\u....` and nowhere else: with these, JSON could end the Nix string around it, or have Nix evaluate something.
@@ -25,12 +25,12 @@ pub struct NixNode {
     pub ip: String,
 }
 
-/// What a cluster.nix holds, lists in the order of the text. Each attribute has to be there.
+/// The values of a cluster.nix, with lists in the order of the text. Each attribute is required.
 ///
-/// An attribute that this version does not know is left out, here and in every object and list within: a later version may add plain
-/// ones, and a cluster that it wrote stays up to date when it is taken back. So whoever adds an attribute keeps to these rules: none
-/// that is there already changes its name or form; where the new one is absent from a held file, that is no difference; and it becomes
-/// part of the revision only where it has another value than the one that its absence means.
+/// An attribute that this version does not know is ignored, here and in every object and list within: a later version may add attributes,
+/// and a cluster that it wrote stays up to date after a rollback. So a new attribute must follow these rules: no existing attribute changes
+/// its name or form; a file without the new one counts as equal; and it becomes part of the revision only if it has another value than the
+/// one that its absence means.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Values {
@@ -53,7 +53,7 @@ pub struct Values {
     pub workers: Vec<NixNode>,
 }
 
-/// The values that a cluster.nix holds; `None` where it is not one as NICO writes it, in whatever layout the JSON is.
+/// The values of a cluster.nix; `None` if NICO cannot have written it. The layout of the JSON does not matter.
 #[must_use]
 pub fn parse(text: &str) -> Option<Values> {
     let (comment, rest) = text.split_once('\n')?;
@@ -68,7 +68,7 @@ pub fn parse(text: &str) -> Option<Values> {
     serde_json::from_str(json).ok()
 }
 
-/// An attribute that may be null; without this, one that is not there would be null, too.
+/// An attribute that may be null; without this, a missing one would count as null.
 fn or_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     value: D,
 ) -> Result<Option<T>, D::Error> {

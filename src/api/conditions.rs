@@ -1,4 +1,4 @@
-//! Condition types and reasons, each written once for code, tests, documents and alerts alike.
+//! Condition types and reasons, each defined once for code, tests, documents and alerts.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ pub enum ConditionType {
     Ready,
     /// NICO or NIO is still at work (kstatus).
     Reconciling,
-    /// Nothing goes on without a person (kstatus).
+    /// The user has to act before anything continues (kstatus).
     Stalled,
     /// Every control plane machine is confirmed.
     ControlPlaneReady,
@@ -46,7 +46,7 @@ impl fmt::Display for ConditionType {
     }
 }
 
-/// Why a condition is as it is, in one word.
+/// Machine-readable reason of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
     /// All is as it should be.
@@ -79,15 +79,15 @@ pub enum Reason {
     SSHKeyMissing,
     /// A machine's SSH key is where NICO or NIO cannot use it.
     SSHKeyUnusable,
-    /// The ledger holds what NICO did not write.
+    /// NICO did not write the content of the ledger.
     LedgerUnreadable,
-    /// A machine is held by another party.
+    /// A machine is used by another cluster or another user's configuration.
     MachineInUse,
     /// A listed Machine does not exist.
     MachineMissing,
     /// The name of a Machine that a selector matches is no DNS label.
     MachineNameUnusable,
-    /// What a Machine names as its address is none.
+    /// The address of a Machine is invalid.
     MachineAddressMalformed,
     /// A machine is not discoverable.
     MachineUndiscoverable,
@@ -97,9 +97,9 @@ pub enum Reason {
     GivingBack,
     /// A machine is not confirmed yet.
     WaitingForMachines,
-    /// NIO has something against a machine.
+    /// NIO reports a problem with a machine.
     NIOComplains,
-    /// A machine holds something else than it should.
+    /// A machine is out of date.
     OutOfDate,
     /// A member no longer matches its selector.
     SelectorMismatch,
@@ -109,7 +109,7 @@ pub enum Reason {
     Fetching,
     /// No kubeconfig could be read from a machine.
     KubeconfigUnreadable,
-    /// What a machine sent is refused.
+    /// A machine sent an unsafe kubeconfig.
     KubeconfigUnsafe,
     /// A machine's host key changed.
     HostKeyChanged,
@@ -127,7 +127,7 @@ pub enum Reason {
     QuorumAtRisk,
     /// A control plane of two would lose a machine, and with it its quorum.
     WouldLoseQuorum,
-    /// Nothing can be learned of the cluster through its own API.
+    /// The cluster's own API cannot be reached.
     ClusterUnreachable,
     /// A machine's node is not Ready, or none matches it.
     NodeNotReady,
@@ -141,15 +141,15 @@ pub enum Reason {
     InFlight,
     /// A machine that leaves waits for its pods.
     Draining,
-    /// A left-over Node has to go before its machine joins.
+    /// A left-over Node must be deleted before its machine joins.
     NodeLeftOver,
-    /// A machine left, and the cluster's own API cannot be reached to take its Node away.
+    /// A machine left, and its Node cannot be deleted because the cluster's own API cannot be reached.
     MemberNotRemoved,
-    /// The ledger was made again: whoever acted on the lost one is waited for.
+    /// The ledger was created again: NICO waits until requests based on the lost one can no longer take effect.
     Fencing,
     /// The cluster was founded, and no kubeconfig could ever be read.
     NeverReachable,
-    /// A founded cluster's control plane is gone.
+    /// The control plane of a founded cluster no longer exists.
     ControlPlaneLost,
     /// `spec.paused` is true.
     PausedBySpec,
@@ -161,9 +161,9 @@ pub enum Reason {
     ApiRefused,
     /// Work goes on.
     Progressing,
-    /// Nothing is asked for.
+    /// The spec asks for none.
     NoneRequested,
-    /// Not known yet.
+    /// Not determined yet.
     Unknown,
 }
 
@@ -173,19 +173,19 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Whether a reason calls for a person.
+/// Whether a reason requires user action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attention {
     /// It is part of normal operation.
     No,
-    /// It may pass by itself, and calls for a person once it has lasted.
+    /// It may end by itself, and requires user action once it has lasted.
     IfItLasts,
-    /// It does not pass by itself.
+    /// It does not end by itself.
     Yes,
 }
 
 impl Attention {
-    /// What does not pass by itself.
+    /// The reasons that do not end by themselves.
     pub const FOR_A_PERSON: [Reason; 27] = [
         Reason::InvalidSpec,
         Reason::GitRepoMissing,
@@ -215,7 +215,7 @@ impl Attention {
         Reason::NeverReachable,
         Reason::ControlPlaneLost,
     ];
-    /// What may pass by itself.
+    /// The reasons that may end by themselves.
     const MAY_PASS: [Reason; 16] = [
         Reason::RefUnresolved,
         Reason::MachineUndiscoverable,
@@ -235,7 +235,7 @@ impl Attention {
         Reason::ApiRefused,
     ];
 
-    /// Whether a reason, as a condition spells it, calls for a person.
+    /// Whether the reason of a condition requires user action.
     #[must_use]
     pub fn of(reason: &str) -> Self {
         Self::where_it_is(|it| it.to_string() == reason)
@@ -253,19 +253,19 @@ impl Attention {
 }
 
 impl Reason {
-    /// Whether it calls for a person.
+    /// Whether it requires user action.
     #[must_use]
     pub fn attention(self) -> Attention {
         Attention::where_it_is(|it| *it == self)
     }
 }
 
-/// Why something is as it is: one word for tools, a sentence with the mend for a person.
+/// A machine-readable reason, and a human-readable message that says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cause {
-    /// In one word.
+    /// Machine-readable reason.
     pub reason: Reason,
-    /// For a person.
+    /// Human-readable message.
     pub message: String,
 }
 

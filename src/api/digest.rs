@@ -27,7 +27,7 @@ pub fn sha256(bytes: &[u8]) -> String {
 pub struct FieldDigest(Sha256);
 
 impl FieldDigest {
-    /// Takes a field in. Its length keeps one field's text from passing for another's.
+    /// Adds a field. The length is included, so that no two lists of fields give the same input.
     pub fn add(&mut self, name: &str, value: &str) {
         let length = value.len().to_string();
         for part in [name, "=", &length, ":", value, ";"] {

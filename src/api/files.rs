@@ -14,7 +14,7 @@ use super::cluster_nix::{Values, parse};
 /// Field of the text of an inline file.
 pub(super) const INLINE: &str = "inline";
 
-/// The text of an inline file, and what was made of it.
+/// The text of an inline file, and values computed from it.
 pub struct Text {
     content: Box<str>,
     values: OnceLock<Option<Values>>,
@@ -29,14 +29,14 @@ impl Text {
         &self.content
     }
 
-    /// What it says as a cluster.nix; `None` where it is none of NICO's.
+    /// Its values as a cluster.nix; `None` if NICO did not write it.
     #[must_use]
     pub fn values(&self) -> Option<&Values> {
         self.values.get_or_init(|| parse(&self.content)).as_ref()
     }
 }
 
-/// Without what was made of it: all who hold a text share that, and it comes at any time.
+/// Compares the text alone: the computed values are shared and may be added at any time.
 impl fmt::Debug for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.content.fmt(f)
@@ -51,10 +51,10 @@ impl PartialEq for Text {
 
 impl Eq for Text {}
 
-/// The texts that somebody holds, by hash. Of two texts of one hash the first is shared.
+/// The texts in use, by hash. Of two texts with the same hash, the first is shared.
 struct Texts {
     known: BTreeMap<u64, Weak<Text>>,
-    /// Those that nobody holds any more are forgotten once there are so many in all.
+    /// Texts that are no longer in use are removed once there are this many in all.
     swept_at: usize,
 }
 
@@ -66,7 +66,7 @@ static TEXTS: Mutex<Texts> = Mutex::new(Texts {
 });
 
 fn shared(text: String) -> Arc<Text> {
-    // Nobody outside can tell the hashes, and make texts of one hash.
+    // The key is random, so that a tenant cannot create texts with the same hash.
     static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     let hash = HASHER.hash_one(&text);
     let mut texts = TEXTS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,7 +92,7 @@ fn shared(text: String) -> Arc<Text> {
 /// One additional file: any JSON, since the API server may have let it through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
-    /// All but the text.
+    /// All fields but the text.
     rest: Value,
     inline: Option<Arc<Text>>,
 }
@@ -110,7 +110,7 @@ impl File {
         self.inline.as_ref()
     }
 
-    /// Where it lands.
+    /// Its path.
     #[must_use]
     pub fn path(&self) -> Option<&str> {
         self.get("path")?.as_str()

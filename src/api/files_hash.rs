@@ -39,7 +39,7 @@ pub fn additional_files_hash(files: &[File]) -> String {
     hex(&hash.finalize())
 }
 
-/// The hash of a list as far as the text of its first file, which stands first there, since names are in order.
+/// The state of the hash after the text of the first file. The text comes first, because names are sorted.
 fn begin(shared: &Text) -> Sha256 {
     let mut text = format!("[{{\"{INLINE}\": ");
     dump_text(shared.as_str(), &mut text);
@@ -117,7 +117,7 @@ fn dump_object(fields: Vec<(&str, &Value)>, out: &mut String) {
     dump_fields(fields, false, out);
 }
 
-/// The fields of an object and its end; others may stand before. Python sorts names by code point; so does `str`, whose UTF-8 bytes
+/// The fields of an object and its end; other fields may precede them. Python sorts names by code point; so does `str`, whose UTF-8 bytes
 /// sort alike.
 fn dump_fields(mut fields: Vec<(&str, &Value)>, mut follows: bool, out: &mut String) {
     fields.sort_by_key(|(name, _)| *name);

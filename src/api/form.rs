@@ -1,4 +1,4 @@
-//! Texts of others that must have a form.
+//! Texts in objects of others that must have a valid form.
 
 /// The form of a text: it is parsed once, where it is read.
 pub trait Form: Sized {

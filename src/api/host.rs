@@ -1,4 +1,4 @@
-//! Hosts: parsed strictly, so that nothing odd gets into a URL, a connection or a message.
+//! Hosts: parsed strictly, so that nothing unexpected gets into a URL, a connection or a message.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -14,14 +14,14 @@ const MAX_NAME: usize = 253;
 /// A host: an IP address or a plain DNS name in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Host {
-    /// An address. IPv4 addresses in IPv6 form are taken as IPv4.
+    /// An address. IPv4 addresses in IPv6 form become IPv4.
     Ip(IpAddr),
     /// A name of letters, digits, hyphens and dots, and of underscores where they are allowed.
     Name(String),
 }
 
 impl Host {
-    /// The host, where it is plain; IPv6 addresses stand without brackets and without zone.
+    /// Parses a host; IPv6 addresses are written without brackets and without zone.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         if let Ok(ip) = text.parse::<IpAddr>() {
@@ -42,7 +42,7 @@ impl Host {
             .then_some(Self::Name(name))
     }
 
-    /// The same, where the name may hold underscores inside its labels: machines and git servers have such names.
+    /// The same, but the labels of a name may contain underscores: machines and git servers have such names.
     #[must_use]
     pub fn with_underscores(text: &str) -> Option<Self> {
         Some(match Self::parse(&text.replace('_', "-"))? {
@@ -51,7 +51,7 @@ impl Host {
         })
     }
 
-    /// The host as it stands in a URL: an IPv6 address in brackets.
+    /// The host as it is written in a URL: an IPv6 address in brackets.
     #[must_use]
     pub fn in_url(&self) -> String {
         match self {
@@ -75,7 +75,7 @@ impl Host {
     }
 }
 
-/// The one spelling that all texts of an address have in common: addresses are compared by it, never as they are written.
+/// The canonical form of an address. Addresses are compared in this form, never as they are written.
 /// An IP address as Rust writes it, of an IPv4 address in IPv6 form the IPv4 address; a name in lower case without a dot at its end.
 #[must_use]
 pub fn canonical(address: &str) -> String {

@@ -1,4 +1,4 @@
-//! The Secret that a kubeconfig is stored in, and what in it is no secret.
+//! The Secret of a kubeconfig, and the parts of it that are not secret.
 
 use jiff::Timestamp;
 
@@ -8,10 +8,10 @@ pub const KUBECONFIG_TYPE: &str = "cluster.x-k8s.io/secret";
 pub const KUBECONFIG_LABEL: &str = "cluster.x-k8s.io/cluster-name";
 /// Key of the kubeconfig in its Secret (Cluster API).
 pub const VALUE_KEY: &str = "value";
-/// The same again, for people.
+/// The same, under a name that users look for.
 pub const KUBECONFIG_KEY: &str = "kubeconfig";
 
-/// What is no secret in a Secret with a kubeconfig that is as NICO wrote it.
+/// The parts of a kubeconfig Secret that are not secret; only of one that is unchanged since NICO wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KubeconfigFacts {
     /// The cluster that its label names.

@@ -1,6 +1,6 @@
-//! The ledger: what must be remembered between two passes though the status may be wiped.
+//! The ledger: state that must survive between two passes even if the status is wiped.
 //!
-//! It is the ConfigMap `<cluster>-nico`. Each key stands alone: a word, or JSON where it is more than a word.
+//! It is the ConfigMap `<cluster>-nico`. Each key is read by itself: its value is plain text, or JSON for a structure.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ const FOUNDED: &str = "founded";
 const SLOT: &str = "slot";
 const COMMIT: &str = "commit";
 
-/// The keys that are read; whatever else stands there is passed over.
+/// The keys that are read. Other keys are ignored.
 pub const LEDGER_KEYS: [&str; 4] = [ID, FOUNDED, SLOT, COMMIT];
 
 const ACTIVE: &str = "active";
@@ -28,9 +28,8 @@ const LONGEST_STATE: usize = 32;
 
 /// State of an entry of the slot.
 ///
-/// A later version may add states, and may be taken back while one stands in the ledger. So whoever adds one gives it a word of at
-/// most 32 lower-case letters, and a meaning under which it does no harm that versions which do not know it neither write the machine
-/// nor end the entry.
+/// A later version may add states, and may be rolled back while the ledger contains one. So a new state must be named by at most 32
+/// lower-case letters, and it must be safe that versions which do not know it neither write the machine nor end the entry.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum EntryState {
@@ -74,7 +73,7 @@ impl From<EntryState> for String {
 pub struct Entry {
     /// The machine.
     pub machine: MachineName,
-    /// Its role: entries of both never stand together.
+    /// Its role. The slot never has entries of both roles.
     pub role: Role,
     /// Whether it may be written.
     pub state: EntryState,
@@ -86,7 +85,7 @@ pub struct Slot {
     /// One control plane machine, or up to `maxUnavailable` workers.
     #[serde(default)]
     pub entries: Vec<Entry>,
-    /// The ledger was made again in a founded cluster; nothing is taken until every child was touched.
+    /// The ledger of a founded cluster was created again: no entry is made until every child was touched.
     #[serde(default)]
     pub fencing: bool,
 }
@@ -98,7 +97,7 @@ impl Slot {
         self.entries.iter().find(|entry| entry.machine == *machine)
     }
 
-    /// The slot with this entry, made or renewed; the others as they are.
+    /// The slot with this entry added or renewed.
     #[must_use]
     pub fn with(&self, entry: Entry) -> Self {
         let mut slot = self.without(&entry.machine);
@@ -125,13 +124,13 @@ pub struct Pinned {
     /// Branch, tag or commit; absent: the default branch.
     #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
     pub git_ref: Option<String>,
-    /// What that names.
+    /// The commit that the ref resolved to.
     pub commit: Commit,
     /// Since when the spec names that repository and that ref.
     pub since: Timestamp,
 }
 
-/// What the ledger holds.
+/// The content of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ledger {
     /// Id of this founding.
@@ -144,19 +143,19 @@ pub struct Ledger {
     pub commit: Option<Pinned>,
 }
 
-/// What makes a ledger unreadable. It is never guessed at: a person mends the key, or deletes the ledger.
+/// Why a ledger cannot be read. NICO does not guess: the user corrects the key or deletes the ledger.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LedgerError {
     /// A key that every ledger has is missing.
     #[error("key {0} is missing")]
     Missing(&'static str),
-    /// A key holds what NICO did not write.
+    /// NICO did not write the value of a key.
     #[error("key {0} does not hold what NICO writes there")]
     Malformed(&'static str),
 }
 
 impl Ledger {
-    /// A ledger for a cluster that has written nothing else yet.
+    /// The ledger of a cluster that has written nothing else yet.
     #[must_use]
     pub fn new(id: ClusterId, founded: bool) -> Self {
         Self {

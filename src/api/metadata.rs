@@ -1,4 +1,4 @@
-//! The metadata of objects, as far as NICO works with it. Others write it, too: what is kept of it is bounded.
+//! The metadata of objects, as far as NICO uses it. Others write it too, so what is kept of it is bounded.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +16,8 @@ use super::names::{
 };
 use super::read::{lenient, object, of_few_values};
 
-/// What stands for the part of a field that is not kept. The API server takes it neither as a label, a finalizer nor an owner, and
-/// NICO writes it nowhere: what holds it differs from all that NICO writes.
+/// Replaces the part of a field that is not kept. The API server accepts it neither as a label, a finalizer nor an owner, and NICO never
+/// writes it: a field with it differs from everything that NICO writes.
 pub const CUT: &str = "(longer than NICO keeps)";
 
 /// Most bytes of labels, finalizers or owners that are kept, and most of them. Objects have a few of each.
@@ -65,7 +65,7 @@ pub(super) fn cluster_metadata<'de, D: Deserializer<'de>>(
     kept(deserializer, LONGEST_FORCE_RELEASE)
 }
 
-/// The labels of an object; `None` where it has more than are kept, so that nobody can say what a selector makes of them.
+/// The labels of an object; `None` if it has more than are kept, because whether a selector matches is then unknown.
 #[must_use]
 pub fn labels(meta: &ObjectMeta) -> Option<&BTreeMap<String, String>> {
     static NONE: BTreeMap<String, String> = BTreeMap::new();
@@ -73,8 +73,8 @@ pub fn labels(meta: &ObjectMeta) -> Option<&BTreeMap<String, String>> {
     (!labels.contains_key(CUT)).then_some(labels)
 }
 
-/// Each field by itself: one that is not as it should be is as good as absent. `managedFields` and the annotations of others are never
-/// kept: a merge patch leaves them as they are.
+/// Reads each field by itself: an invalid field counts as absent. `managedFields` and the annotations of others are never kept: a merge
+/// patch leaves them as they are.
 fn kept<'de, D: Deserializer<'de>>(
     deserializer: D,
     longest_annotation: usize,
@@ -132,7 +132,7 @@ fn kept<'de, D: Deserializer<'de>>(
     })
 }
 
-/// Of a list of names those that are kept whole; nothing of any other text.
+/// The names of a list that are short enough to be kept; an empty list for any other text.
 fn cut_annotation(key: &str, value: &str, longest: usize) -> String {
     let mut bytes = value.as_bytes().iter().take(longest);
     let names = bytes.rposition(|byte| *byte == b',');
@@ -143,7 +143,7 @@ fn cut_annotation(key: &str, value: &str, longest: usize) -> String {
     }
 }
 
-/// A list that is short enough to be kept whole, or else what `cut` makes of it.
+/// A list that is short enough to be kept, or else the result of `cut`.
 fn short_or<'de, D: Deserializer<'de>, T: serde::de::DeserializeOwned>(
     deserializer: D,
     most_values: usize,
@@ -167,7 +167,7 @@ fn kept_labels<'de, D: Deserializer<'de>>(
     })
 }
 
-/// Where not all are kept, those are that NICO asks for.
+/// If not all are kept, those that NICO reads are.
 fn finalizers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
     let asked_for = [CLUSTER_FINALIZER, IN_USE_FINALIZER, ORPHAN_FINALIZER]
         .into_iter()
@@ -182,7 +182,7 @@ fn finalizers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<S
     })
 }
 
-/// Where not all are kept, the controller is.
+/// If not all are kept, the controller is.
 fn owners<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Vec<OwnerReference>>, D::Error> {

@@ -92,17 +92,17 @@ pub struct MachineStatus {
     pub applied_configuration: Option<String>,
 }
 
-/// A machine. One without a spec decodes too: a single odd object must not stop the watch of all.
+/// A machine. One without a spec decodes too: a single invalid object must not stop the watch of all.
 #[derive(Resource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[resource(inherit = MachineKind)]
 pub struct Machine {
     /// Standard object metadata, as far as NICO works with it.
     #[serde(deserialize_with = "metadata")]
     pub metadata: ObjectMeta,
-    /// What a person says of it.
+    /// The user's settings of it.
     #[serde(default, deserialize_with = "lenient")]
     pub spec: MachineSpec,
-    /// What NIO says of it.
+    /// What NIO reports about it.
     #[serde(
         default,
         deserialize_with = "lenient",
@@ -112,21 +112,21 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// The machine's address: ipAddress, else host, else hostname. A malformed one is none, and no other takes its place:
-    /// NIO would still go by it.
+    /// The machine's address: ipAddress, else host, else hostname. `None` if the first of these is malformed: NIO would still use that one,
+    /// so no other field replaces it.
     #[must_use]
     pub fn address(&self) -> Option<&str> {
         let (_, address) = self.first_address()?;
         address.good().map(Address::as_str)
     }
 
-    /// The same to compare it by: see [`canonical`].
+    /// The address in the form in which addresses are compared: see [`canonical`].
     #[must_use]
     pub fn canonical_address(&self) -> Option<String> {
         self.address().map(canonical)
     }
 
-    /// The field whose malformed text stands in the place of the machine's address.
+    /// The field that should contain the machine's address and is malformed.
     #[must_use]
     pub fn malformed_address(&self) -> Option<&'static str> {
         let (field, address) = self.first_address()?;
@@ -179,21 +179,21 @@ pub struct NixosConfigurationSpec {
     /// All fields; a list of additional files is empty here.
     fields: Map<String, Value>,
     files: Vec<File>,
-    /// The hash by which NIO names the files, once somebody asked for it.
+    /// The hash by which NIO names the files, once it was computed.
     files_hash: OnceLock<String>,
 }
 
 const ADDITIONAL_FILES: &str = "additionalFiles";
 const MACHINE_REF: &str = "machineRef";
 
-/// Most bytes of the JSON of the additional files. The longest that NICO writes has 800 kB: 1,100 machines that take the place of as
-/// many, with the longest names and addresses.
+/// Most bytes of the JSON of the additional files. The longest that NICO writes has 800 kB: 1,100 machines that replace as many others,
+/// with the longest names and addresses.
 const LONGEST_FILES: usize = 1024 * 1024;
 /// Most bytes of the JSON of another field. The longest that NICO writes is `gitRepo`, of 2,048 characters.
 const LONGEST_FIELD: usize = 4 * 1024;
 
-/// A field as it is kept. In the place of one that NICO cannot have written stands what it never writes; but whom the configuration
-/// is for is always kept.
+/// A field as it is kept. A value that NICO cannot have written is replaced by one that it never writes, except for the machine that the
+/// configuration is for, which is always kept.
 fn kept(name: &str, text: &RawValue) -> Value {
     let longest = match name {
         ADDITIONAL_FILES => LONGEST_FILES,
@@ -255,7 +255,7 @@ pub struct OnlyMetadata {
     pub metadata: ObjectMeta,
 }
 
-/// The name of a user; one that no system has is none.
+/// The name of a user; `None` if no system allows it.
 fn user<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let name: Option<String> = lenient(deserializer)?;
     Ok(name.filter(|name| name.len() <= 255 && !name.contains(char::is_control)))
@@ -284,14 +284,14 @@ impl NixosConfigurationSpec {
         self.get(field).and_then(Value::as_str)
     }
 
-    /// Name of the machine that this configuration is for, where it is one that a machine of NICO's can have.
+    /// Name of the machine that this configuration is for, if NICO accepts such a name.
     #[must_use]
     pub fn machine(&self) -> Option<&str> {
         let name = self.get(MACHINE_REF)?.get("name")?.as_str()?;
         is_dns_label(name).then_some(name)
     }
 
-    /// The additional file of that name, in whatever directory it lands.
+    /// The additional file of that name, in any directory.
     #[must_use]
     pub fn file(&self, name: &str) -> Option<&File> {
         let is_named = |path: &str| path.rsplit('/').next() == Some(name);
@@ -300,7 +300,7 @@ impl NixosConfigurationSpec {
             .find(|file| file.path().is_some_and(is_named))
     }
 
-    /// The additional files as stored; none where the field is absent or no list.
+    /// The additional files as stored; none if the field is absent or not a list.
     #[must_use]
     pub fn files(&self) -> &[File] {
         &self.files
@@ -314,7 +314,8 @@ impl NixosConfigurationSpec {
     }
 }
 
-/// What is to be applied to a machine. One without a spec decodes too. Of one that is no cluster's, only the machine is kept of its spec.
+/// What is to be applied to a machine. One without a spec decodes too. Of the spec of one that belongs to no cluster, only the machine is
+/// kept.
 #[derive(Resource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[resource(inherit = NixosConfigurationKind)]
 #[serde(from = "Sent")]
@@ -323,12 +324,12 @@ pub struct NixosConfiguration {
     pub metadata: ObjectMeta,
     /// What is to be applied.
     pub spec: NixosConfigurationSpec,
-    /// What NIO says of it.
+    /// What NIO reports about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<NixosConfigurationStatus>,
 }
 
-/// A configuration as it comes.
+/// A configuration as the API server sends it.
 #[derive(Deserialize)]
 struct Sent {
     #[serde(deserialize_with = "metadata")]

@@ -1,22 +1,22 @@
-//! Fields that must hold a text of a form. What has another form is not kept.
+//! Fields whose text must have a valid form. An invalid text is not kept.
 
 use serde::{Deserializer, Serialize};
 
 use super::form::Form;
 use super::read::lenient;
 
-/// A field that should hold a text of a form.
+/// A field whose text should have a valid form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Parsed<T> {
-    /// It does.
+    /// It has.
     Good(T),
-    /// It holds something else.
+    /// It has not.
     Malformed,
 }
 
 impl<T: Form> Parsed<T> {
-    /// What a text is.
+    /// Parses a text.
     #[must_use]
     pub fn of(text: &str) -> Self {
         T::parse(text).map_or(Self::Malformed, Self::Good)
@@ -24,7 +24,7 @@ impl<T: Form> Parsed<T> {
 }
 
 impl<T> Parsed<T> {
-    /// The text, where it has its form.
+    /// The text, if it is valid.
     pub fn good(&self) -> Option<&T> {
         match self {
             Self::Good(text) => Some(text),
@@ -33,7 +33,7 @@ impl<T> Parsed<T> {
     }
 }
 
-/// Reads such a field; an empty text is as good as an absent one.
+/// Reads such a field. An empty text counts as absent.
 pub(super) fn parsed<'de, D: Deserializer<'de>, T: Form>(
     deserializer: D,
 ) -> Result<Option<Parsed<T>>, D::Error> {

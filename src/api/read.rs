@@ -9,9 +9,9 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-/// A value of a wrong type is as good as absent: NIO's schemas differ, and an object must never break the watch. It is decoded from
-/// its text, so that no number is too large for the rest, and what is not kept takes no memory: a tree of values is a hundred times as
-/// large as its text.
+/// A value of the wrong type counts as absent: NIO's schemas differ, and no object may break the watch. It is decoded from its text, so
+/// that a number that is too large does not fail the whole object, and what is not kept takes no memory: a tree of values is a hundred
+/// times as large as its text.
 pub(super) fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
@@ -22,7 +22,7 @@ pub(super) fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
 /// Most values in a field that is kept as it is stored; NICO's own list of files has some 20.
 const MOST_VALUES: usize = 1024;
 
-/// As [`lenient`], and a text of very many values is as good as absent, too.
+/// As [`lenient`]; a text with very many values counts as absent too.
 pub(super) fn small<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
@@ -30,7 +30,7 @@ pub(super) fn small<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
     Ok(few_values(&text).unwrap_or_default())
 }
 
-/// What a text holds, where that are not very many values.
+/// The value of a text, unless it has very many values.
 pub(super) fn few_values<T: DeserializeOwned>(text: &RawValue) -> Option<T> {
     of_few_values(text, MOST_VALUES)
         .then(|| serde_json::from_str(text.get()).ok())
@@ -55,7 +55,7 @@ pub(super) fn of_few_values(text: &RawValue, most: usize) -> bool {
 /// Longest text of a status that is kept. No name, commit or hash is as long.
 const LONGEST_TEXT: usize = 1024;
 
-/// A text that is compared; one that is too long is as good as absent.
+/// A text that is compared. One that is too long counts as absent.
 pub(super) fn short<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<String>, D::Error> {
@@ -63,7 +63,7 @@ pub(super) fn short<'de, D: Deserializer<'de>>(
     Ok(text.filter(|text| text.len() <= LONGEST_TEXT))
 }
 
-/// The fields of these names, each as `kept` reads it; the others are passed over. What is no object has none.
+/// The fields with these names, each as `kept` reads it. Others are ignored; a value that is not an object has none.
 pub(super) fn fields<'de, D: Deserializer<'de>>(
     deserializer: D,
     names: &[&str],
@@ -100,7 +100,7 @@ pub(super) fn fields<'de, D: Deserializer<'de>>(
         .unwrap_or_default())
 }
 
-/// An object or null, and nothing else: a derived type also takes a list of its fields' values.
+/// An object or null, and nothing else: a derived type would also accept a list of its fields' values.
 pub(super) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
@@ -125,8 +125,8 @@ pub(super) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer.deserialize_any(ObjectVisitor(PhantomData))
 }
 
-/// A whole number or null, also where it is spelt `6443.0`: the API server takes that where no CEL rule looks at the field. One that
-/// is too large becomes the largest; the field's bounds refuse it all the same.
+/// A whole number or null, also as `6443.0`: the API server accepts that if no CEL rule reads the field. A number that is too large becomes
+/// the largest one, which the field's bounds refuse.
 pub(super) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
     let number = Option::<f64>::deserialize(deserializer)?;
     if number.is_some_and(|number| number.fract() != 0.0) {

@@ -1,4 +1,4 @@
-//! The rules of a spec, each written once: the resource's schema and CEL rules, and the check in code, are made of them.
+//! The rules of a spec, each defined once: the resource's schema and CEL rules and the check in code are derived from them.
 //!
 //! A pattern is read by RE2 (API server) and by the `regex` crate alike: no look-around, `^` and `$` at both ends.
 
@@ -11,14 +11,14 @@ use regex::Regex;
 use super::names::{MAX_LABEL, MAX_SUBDOMAIN};
 use CheckKind::{AddressOrLacks, AddressOrMatches, Lacks, Matches};
 
-/// What a text has to be: its length and checks, in the order in which they are reported.
+/// The rules of a text: its length and checks, in the order in which they are reported.
 #[derive(Debug)]
 pub struct Text {
     /// Characters.
     pub length: RangeInclusive<usize>,
-    /// All of them must hold.
+    /// All of them must pass.
     pub checks: Vec<Check>,
-    /// Whether a refused value may be repeated in a message: not where it may hold a secret.
+    /// Whether a message may repeat a refused value: not if it may contain a secret.
     pub quotable: bool,
 }
 
@@ -50,7 +50,7 @@ impl Text {
     }
 }
 
-/// One condition on a text, with the message for a person.
+/// One condition on a text, with its human-readable message.
 #[derive(Debug)]
 pub struct Check {
     /// How the pattern is meant.
@@ -59,7 +59,7 @@ pub struct Check {
     pub pattern: &'static str,
     /// What must be, as the end of a sentence that begins with the field's name.
     pub message: &'static str,
-    /// Absent where the pattern is none; a test holds that this never is.
+    /// `None` if the pattern does not compile; a test checks that all do.
     regex: Option<Regex>,
 }
 
@@ -88,7 +88,7 @@ impl CheckKind {
 }
 
 impl Check {
-    /// The same condition in the API server's language.
+    /// The same condition in CEL.
     #[must_use]
     pub fn cel(&self, subject: &str) -> String {
         let matches = format!("{subject}.matches(r'{}')", self.pattern);
@@ -100,7 +100,7 @@ impl Check {
         }
     }
 
-    /// Whether the condition holds. A pattern that does not compile lets nothing through.
+    /// Whether the condition is met. A pattern that does not compile accepts nothing.
     #[must_use]
     pub fn holds(&self, value: &str) -> bool {
         self.regex.as_ref().is_some_and(|regex| match self.kind {
@@ -130,8 +130,8 @@ macro_rules! user {
         "[A-Za-z0-9_][A-Za-z0-9._+-]*@"
     };
 }
-// `~` is in: `/~user/repo` is how whole forges name repositories, and inside a word no shell expands it. `%` stands
-// before two hexadecimal digits that mean no control character.
+// `~` is allowed: some forges name repositories `/~user/repo`, and no shell expands it inside a word. `%` must precede two hexadecimal
+// digits that mean no control character.
 macro_rules! path {
     () => {
         "([A-Za-z0-9._~@+=,/-]|%([2-6][0-9A-Fa-f]|7[0-9A-Ea-e]|[89A-Fa-f][0-9A-Fa-f]))"
@@ -177,7 +177,7 @@ pub static GIT_REPO: LazyLock<Text> = LazyLock::new(|| {
     }
 });
 
-/// `spec.ref`: of the names that git takes (git-check-ref-format(1)), those without anything that a shell may interpret.
+/// `spec.ref`: the names that git accepts (git-check-ref-format(1)), without characters that a shell may interpret.
 pub static GIT_REF: LazyLock<Text> = LazyLock::new(|| {
     Text::new(1..=255, vec![
         Matches.check(
@@ -231,7 +231,7 @@ pub static SECRET_NAME: LazyLock<Text> = LazyLock::new(|| {
     )])
 });
 
-/// `spec.controlPlaneEndpoint.host`. Some programs take a name whose last label is a number for an IPv4 address, others do not.
+/// `spec.controlPlaneEndpoint.host`. Some programs read a name whose last label is a number as an IPv4 address, others do not.
 pub static HOST: LazyLock<Text> = LazyLock::new(|| {
     Text::new(
         1..=253,
@@ -293,9 +293,9 @@ pub const MAX_UNAVAILABLE: RangeInclusive<i64> = 1..=1000;
 pub struct PoolRule {
     /// `count`, and how many machines may be listed.
     pub count: RangeInclusive<i64>,
-    /// What must stand together, in the API server's language.
+    /// Which fields must be set together, in CEL.
     pub cel: &'static str,
-    /// The same for a person.
+    /// The same as a human-readable message.
     pub message: &'static str,
 }
 
@@ -329,7 +329,7 @@ pub const BOTH_ROLES_MESSAGE: &str =
 
 /// `spec.controlPlaneEndpoint.port`.
 pub const PORT: RangeInclusive<i64> = 1..=65535;
-/// Port of an API server where none is said.
+/// Port of an API server if none is set.
 pub const DEFAULT_PORT: u16 = 6443;
 /// `spec.rollout.progressDeadlineSeconds`, up to a week.
 pub const PROGRESS_DEADLINE: RangeInclusive<i64> = 1..=604_800;
@@ -337,7 +337,7 @@ pub const PROGRESS_DEADLINE: RangeInclusive<i64> = 1..=604_800;
 pub const DEFAULT_PROGRESS_DEADLINE: u32 = 4200;
 /// `spec.rollout.drainTimeoutSeconds`, up to a day.
 pub const DRAIN_TIMEOUT: RangeInclusive<i64> = 0..=86_400;
-/// How long a leaving machine's pods are given where nothing is said.
+/// Time to evict a leaving machine's pods if none is set.
 pub const DEFAULT_DRAIN_TIMEOUT: u32 = 300;
 
 /// Most entries of `matchLabels`, and of `matchExpressions`: bounds the cost of the CEL rules.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::rules::{self, PoolRule, Text};
 
-/// What the API server checks of a text, in CEL alone: a `pattern` of the same words would refuse the same value once more, with a
+/// What the API server checks of a text, in CEL alone: a `pattern` with the same expression would refuse the same value twice, with a
 /// message that shows a regular expression.
 ///
 /// The API server quotes the value in the message, so a text that may hold a secret gets no rules here: [`spec_rules`]

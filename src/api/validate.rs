@@ -1,4 +1,4 @@
-//! From the stored JSON of a spec to a [`ValidSpec`], whatever the JSON is, since an older definition may have let it through: serde
+//! Turns the stored JSON of a spec into a [`ValidSpec`]. The JSON may be anything, since an older definition may have accepted it: serde
 //! reads it, then every rule of [`super::rules`] is checked.
 //!
 //! Fields that are not known are ignored, as the API server prunes them; null is absent, as there.
@@ -20,7 +20,7 @@ use super::read::object;
 use super::rules::{self, PoolRule};
 use super::spec::{Endpoint, MaxUnavailable, Pool, Rollout, RolloutOrder, ValidSpec};
 
-/// Checks a cluster's name and spec. Total: any JSON has an answer.
+/// Checks a cluster's name and spec. It returns a result for any JSON.
 pub fn validate(name: &str, spec: &Value) -> Result<ValidSpec, Vec<SpecError>> {
     let mut check = Validator::default();
     check.text("metadata.name", name, &rules::DNS_LABEL);
@@ -42,7 +42,7 @@ static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].clone()
 });
 
-/// Says what the field at that path must be, in the words of the definition: serde's own repeat the value.
+/// Reports what the field at that path must be, as the definition has it: serde's own message would repeat the value.
 fn refuse_type(path: &Path, check: &mut Validator) {
     let mut schema = &*SCHEMA;
     let mut field = "spec".to_owned();

@@ -1,4 +1,4 @@
-//! What a workload cluster's own API says that NICO asks for: its Nodes, and whether each member's API server is ready.
+//! What NICO reads from a workload cluster's own API: its Nodes, and whether each member's API server is ready.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -12,13 +12,13 @@ use super::names::MachineName;
 /// The answers of the members' API servers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Workload {
-    /// The Nodes, through the first member that lists them; `None`: none did, or not as the machines are now.
+    /// The Nodes, as the first member that answered lists them; `None` if no member did, or if they were listed for other machines.
     pub nodes: Option<Nodes>,
     /// `/readyz` of each control plane member, at its own address.
     pub answers: BTreeMap<MachineName, Answer>,
-    /// Members whose API servers speak TLS that NICO cannot trust: what is wrong, for a person.
+    /// Members whose TLS certificate NICO cannot trust, with a human-readable message.
     pub untrusted: BTreeMap<MachineName, String>,
-    /// Minor version of the oldest API server that told it.
+    /// The lowest minor version that an API server reported.
     pub api_minor: Option<u32>,
 }
 
@@ -29,7 +29,7 @@ pub enum Answer {
     Ready,
     /// It answers, and is not ready.
     NotReady,
-    /// It answers, and does not tell: the kubeconfig is refused, or something else speaks there.
+    /// It answers something else: it refuses the kubeconfig, or another program listens there.
     Refuses,
     /// It does not answer.
     Unreachable,
@@ -105,13 +105,13 @@ pub struct NodesOf {
     pub addresses: BTreeSet<String>,
 }
 
-/// Nodes that are kept though no machine has their name or address: those of the control plane, and those with NICO's marks.
+/// Most Nodes that are kept though no machine has their name or address: those of the control plane, and those with NICO's annotations.
 const MOST_STRANGERS: usize = 256;
 
-/// Of these, those that are being deleted and held by a finalizer: a few examples tell a person enough.
+/// Most Nodes that are kept because a finalizer blocks their deletion: a few examples are enough for a message.
 const MOST_HELD: usize = 8;
 
-/// The Nodes of a list, as they come: a cluster may send 5,000, with 16 addresses each. Those are kept that the planner asks for.
+/// Collects the Nodes of a list: a cluster may send 5,000, with 16 addresses each. Only those that the planner needs are kept.
 #[derive(Debug)]
 pub struct NodeList<'a> {
     of: &'a NodesOf,
@@ -133,7 +133,7 @@ impl<'a> NodeList<'a> {
         }
     }
 
-    /// Takes a Node in; `None` where more are to be kept than are kept.
+    /// Adds a Node; `None` if the limits are exceeded.
     pub fn add(&mut self, mut node: NodeView) -> Option<()> {
         let addresses = std::mem::take(&mut node.addresses).into_iter();
         let (of_machines, others): (Vec<String>, Vec<String>) = addresses
@@ -176,7 +176,7 @@ fn hash_of_address(address: &str) -> u64 {
     hash("address", address)
 }
 
-/// The same in every process: who makes two of one hash in a cluster has it asked again.
+/// The same in every process. Two names with the same hash only cause another request.
 fn hash(what: &str, text: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     (what, text).hash(&mut hasher);
@@ -192,7 +192,7 @@ impl Deref for Nodes {
 }
 
 /// A Node.
-// Each is a fact of its own.
+// Each is independent of the others.
 #[allow(clippy::struct_excessive_bools)]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeView {
@@ -210,7 +210,7 @@ pub struct NodeView {
     pub deleting: bool,
     /// Since when, where it is.
     pub deleting_since: Option<Timestamp>,
-    /// What holds it, where it is being deleted.
+    /// The finalizers that block its deletion.
     pub finalizers: Vec<String>,
     /// Minor version of its kubelet.
     pub kubelet_minor: Option<u32>,
@@ -224,7 +224,7 @@ pub struct NodeView {
     pub pods_left: Option<usize>,
     /// Volumes that are still attached to it, once its pods are gone.
     pub volumes: Vec<String>,
-    /// Pods that their budgets do not let go of, the first of them.
+    /// The first pods whose eviction is refused by their budgets.
     pub stuck: Vec<StuckPod>,
 }
 
@@ -235,7 +235,7 @@ pub struct StuckPod {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// The `PodDisruptionBudgets` that hold it: one that allows no disruption, or several, which is never allowed.
+    /// The `PodDisruptionBudgets` that block it: one that allows no disruption, or several, which the eviction API always refuses.
     pub budgets: Vec<String>,
 }
 

@@ -1,5 +1,5 @@
-//! The Jobs by which NIO v1 applies configurations, and the objects between them and a configuration. Of each there is only what tells
-//! whose it is, and of a Job which attempt it applies and how it ended.
+//! The Jobs by which NIO v1 applies configurations, and the objects between them and a configuration. Of each, only its
+//! owner is kept, and of a Job also which attempt it applies and how it ended.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -14,7 +14,7 @@ use crate::api::read::{lenient, small};
 /// The container whose script names the paths of the additional files.
 const INJECTS_FILES: &str = "inject-files";
 
-/// How a Job stands.
+/// State of a Job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum JobState {
     /// It has not ended, or does not say when.
@@ -36,7 +36,7 @@ pub struct Job {
     /// The attempt that its pods apply: the one marker that its template names.
     #[serde(default, rename = "spec", deserialize_with = "marker")]
     pub marker: Option<Marker>,
-    /// How it stands.
+    /// Its state.
     #[serde(default, rename = "status", deserialize_with = "state")]
     pub state: JobState,
 }
@@ -148,12 +148,12 @@ fn marker<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Marker>, 
         .filter(|container| injects(container))
         .flat_map(|container| markers(container.get()));
     let first = markers.next();
-    // Of one that names two attempts nobody can tell which it applies.
+    // If it names two attempts, it is unknown which one it applies.
     let is_one = markers.all(|other| Some(other) == first);
     Ok(first.filter(|_| is_one))
 }
 
-/// The markers whose paths a text names.
+/// The markers whose paths occur in a text.
 fn markers(text: &str) -> impl Iterator<Item = Marker> {
     let paths = text.split(MARKER_DIR).skip(1);
     paths.filter_map(|path| {

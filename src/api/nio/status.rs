@@ -1,4 +1,4 @@
-//! What NIO says of a configuration.
+//! What NIO reports about a configuration.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -39,10 +39,10 @@ pub struct NioCondition {
     /// `True`, `False` or `Unknown`.
     #[serde(deserialize_with = "to_show")]
     pub status: String,
-    /// Why, in one word.
+    /// Machine-readable reason.
     #[serde(deserialize_with = "to_show")]
     pub reason: String,
-    /// Why, for a person.
+    /// Human-readable message.
     #[serde(deserialize_with = "to_show")]
     pub message: String,
 }
@@ -72,7 +72,7 @@ fn conditions<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<NioCondi
     Ok(all)
 }
 
-/// A text that is only shown.
+/// A text that is shown and never compared.
 fn to_show<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     lenient::<_, String>(deserializer).map(|text| shown(&text))
 }
