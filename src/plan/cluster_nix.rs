@@ -1,6 +1,6 @@
-//! cluster.nix: the plain attribute set by which NICO tells a flake what its cluster consists of.
+//! cluster.nix: the attribute set that describes the cluster to a flake.
 //!
-//! It is JSON in Nix, so that no string in it is ever more than data to Nix. It is compared by its values, not its text.
+//! It is JSON in Nix, so that Nix reads every string in it as data. It is compared by its values, not its text.
 
 #[cfg(test)]
 mod tests;
@@ -27,7 +27,7 @@ pub struct Lists {
 }
 
 impl Lists {
-    /// Lists of these machines, in any order.
+    /// Creates both lists from machines in any order.
     #[must_use]
     pub fn new(control_plane: &[NixNode], workers: &[NixNode]) -> Self {
         Self {
@@ -38,7 +38,7 @@ impl Lists {
         }
     }
 
-    /// Both as they stand in the file.
+    /// Both lists as text.
     fn rendered(&self) -> &str {
         let lines = |nodes: &[NixNode]| {
             let lines: Vec<String> = nodes.iter().map(node_line).collect();
@@ -66,7 +66,7 @@ impl Lists {
         }
     }
 
-    /// The digest of both behind that of the other fields, which are the same for all files of a plan.
+    /// The digest of both lists after the other fields, which are the same for all files of a plan.
     fn digest(&self, head: [(&'static str, String); 3]) -> FieldDigest {
         let compute = |head: &[(&'static str, String)]| {
             let mut digest = FieldDigest::default();
@@ -80,7 +80,7 @@ impl Lists {
             Some(_) => compute(&head),
             None => {
                 let digest = compute(&head);
-                // Another thread may have been first, with the same.
+                // Another thread may have stored the same value first.
                 let _ = self.digested.set((head, digest.clone()));
                 digest
             }
@@ -112,7 +112,7 @@ impl PartialEq for Lists {
 
 impl Eq for Lists {}
 
-/// What is to be written.
+/// The content of a cluster.nix to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterNix {
     /// Namespace of the cluster; in the header only.
@@ -123,16 +123,16 @@ pub struct ClusterNix {
     pub id: ClusterId,
     /// The machine that founds the cluster; absent once it is founded.
     pub bootstrap: Option<String>,
-    /// The machine to join through; absent where there is nothing to join.
+    /// The machine to join through; absent if there is none.
     pub join: Option<NixNode>,
-    /// The address in front of the control plane; absent where the spec gives none.
+    /// The address in front of the control plane; absent if the spec sets none.
     pub endpoint: Option<Endpoint>,
     /// The control plane and the workers.
     pub lists: Arc<Lists>,
 }
 
 impl ClusterNix {
-    /// The values that the rendered text holds: nodes in name order, each string as Nix can carry it.
+    /// The values of the rendered text: nodes in name order, each string as Nix can represent it.
     #[must_use]
     pub fn values(&self) -> Values {
         Values {
@@ -146,7 +146,7 @@ impl ClusterNix {
         }
     }
 
-    /// Whether a list of a held file says the same.
+    /// Whether a list of an existing file is the same.
     #[must_use]
     pub fn lists_the_same(&self, role: Role, held: &Values) -> bool {
         let held = match role {
@@ -156,7 +156,7 @@ impl ClusterNix {
         self.lists.for_role(role) == held
     }
 
-    /// Whether the endpoint of a held file is the same.
+    /// Whether the endpoint of an existing file is the same.
     #[must_use]
     pub fn leads_to_the_same(&self, held: &Values) -> bool {
         self.carried_endpoint() == held.endpoint
@@ -169,7 +169,7 @@ impl ClusterNix {
         })
     }
 
-    /// The text of the file, one line a machine.
+    /// The text of the file, with one line per machine.
     #[must_use]
     pub fn render(&self) -> String {
         let or_null = |value: Option<String>| value.unwrap_or_else(|| "null".to_owned());
@@ -195,14 +195,14 @@ impl ClusterNix {
 
     /// The fields that make NIO apply again when they change: all but `bootstrap` and `join`, and not the header.
     ///
-    /// Each value is JSON, which is unambiguous. A release of NICO's must not change it, or every cluster rolls.
+    /// Each value is JSON, which is unambiguous. A new release of NICO must not change it, or it starts a rollout in every cluster.
     #[must_use]
     pub fn revision_fields(&self) -> Vec<(&'static str, String)> {
         let lists = self.lists.revision_fields();
         self.revision_head().into_iter().chain(lists).collect()
     }
 
-    /// The digest of these fields, to which the caller adds its own.
+    /// The digest of these fields. The caller adds others.
     #[must_use]
     pub fn digest(&self) -> FieldDigest {
         self.lists.digest(self.revision_head())
@@ -220,20 +220,20 @@ impl ClusterNix {
     }
 }
 
-/// What the cluster.nix that a configuration holds says.
+/// The values of the cluster.nix in a configuration.
 #[must_use]
 pub fn held_values(configuration: &NixosConfiguration) -> Option<&Values> {
     configuration.spec.file(CLUSTER_NIX)?.inline()?.values()
 }
 
-/// What Nix makes of a string once it is written: a Nix string cannot hold NUL, the replacement character stands for it.
+/// The string as Nix can represent it: a Nix string cannot contain NUL, so the replacement character is written instead.
 fn carried(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
-/// A text as JSON that means nothing to Nix.
+/// A text as JSON without anything that Nix would interpret.
 fn quoted(text: &str) -> String {
-    // A text always becomes JSON.
+    // A text can always be written as JSON.
     let json = serde_json::to_string(&carried(text)).unwrap_or_default();
     ESCAPED.iter().fold(json, |json, (character, escape)| {
         json.replace(*character, escape)
@@ -257,7 +257,7 @@ fn in_name_order(nodes: &[NixNode]) -> Vec<NixNode> {
     nodes
 }
 
-/// A name as it stands in a comment, which has no escapes: what no Kubernetes name holds becomes `?`.
+/// A name in a comment, where nothing can be escaped: characters that no Kubernetes name contains become `?`.
 fn in_comment(name: &str) -> String {
     name.chars()
         .map(|c| {

@@ -1,4 +1,4 @@
-//! The configurations as they should be, their revision, and what in a held one differs.
+//! The desired configurations, their revision, and how existing ones differ.
 
 mod difference;
 mod files;
@@ -24,10 +24,10 @@ use super::nio::{self, Nio, Wanted};
 use super::observed::{ClusterView, Member, bears_label, bears_labels, in_seconds, labels};
 use super::writes::{Body, Claim, Rewrite};
 
-/// Branch that classic's schema fills in where `ref` is not sent.
+/// Default of `ref` in the schema of classic NIO.
 const CLASSIC_DEFAULT_REF: &str = "main";
 
-/// What every configuration of a cluster has in common.
+/// The fields that all configurations of a cluster share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Common {
     /// NIO's generation.
@@ -36,7 +36,7 @@ pub struct Common {
     pub git_repo: String,
     /// Branch, tag or pinned commit.
     pub git_ref: Option<String>,
-    /// Where the ref is a pinned commit: since when the spec names what that was resolved from.
+    /// If the ref is a pinned commit: since when the spec names the branch or tag that it was resolved from.
     pub pinned_since: Option<Timestamp>,
     /// Directory of the flake.
     pub configuration_subdir: Option<String>,
@@ -47,7 +47,7 @@ pub struct Common {
 }
 
 impl Common {
-    /// What the fields depend on that each generation of NIO has rules of its own for.
+    /// Input of the fields that depend on the generation of NIO.
     #[must_use]
     pub fn wanted(&self, paused: bool) -> Wanted<'_> {
         Wanted {
@@ -58,18 +58,18 @@ impl Common {
     }
 }
 
-/// What one machine's configuration is to hold.
+/// The desired content of one machine's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The machine.
     pub machine: MachineName,
     /// Its role.
     pub role: Role,
-    /// What it shares with the others.
+    /// The fields that it shares with the others.
     pub common: Common,
     /// The generated file.
     pub nix: ClusterNix,
-    /// Secret and fingerprint of its SSH key, where that is given to it.
+    /// Secret and fingerprint of its SSH key, if the machine gets it.
     pub ssh_key: Option<(String, String)>,
 }
 
@@ -92,13 +92,14 @@ fn or_none(value: Option<&str>) -> String {
 }
 
 impl Target {
-    /// The digest of all that should make NIO apply again, from named fields: an upgrade of NICO rolls nothing.
+    /// The digest of all fields whose change makes NIO apply again. It is computed from named fields, so that an upgrade of NICO starts no
+    /// rollout.
     #[must_use]
     pub fn revision(&self) -> Revision {
         self.revision_behind(self.common_digest())
     }
 
-    /// The digest of the fields that all machines of a cluster with these lists have in common.
+    /// The digest of the fields that all machines of a cluster with these lists share.
     fn common_digest(&self) -> FieldDigest {
         let Common {
             nio: _,
@@ -128,7 +129,7 @@ impl Target {
         Revision::from_digest(&digest.finish())
     }
 
-    /// The configuration as it is to be created now.
+    /// The configuration to create now.
     #[must_use]
     pub fn claim(&self, cluster: &ClusterView, now: Timestamp) -> Claim {
         let marker = Marker::at_creation(&self.revision(), now.as_second());
@@ -154,12 +155,12 @@ impl Target {
         }
     }
 
-    /// A held configuration as it is to be written again now. Where its last attempt was not confirmed and may
-    /// still run beside this one, that is noted (`over_unconfirmed`).
+    /// The update of an existing configuration. `over_unconfirmed` notes that its last attempt was not confirmed and may still run beside
+    /// this one.
     #[must_use]
     pub fn rewrite(&self, member: &Member<'_>, over_unconfirmed: bool, now: Timestamp) -> Rewrite {
         let generation = member.held.metadata.generation.unwrap_or_default();
-        // The generation begins again where a configuration was restored from a backup.
+        // The generation starts again if a configuration is restored from a backup.
         let after_held = member
             .marker()
             .and_then(|held| held.number()?.checked_add(1));
@@ -191,7 +192,7 @@ impl Target {
         Body { rest, nix }
     }
 
-    /// The fields of ours in which a held configuration differs in meaning; empty where it is up to date.
+    /// NICO's fields in which an existing configuration differs; empty if it is up to date.
     #[must_use]
     pub fn differences(
         &self,
@@ -223,7 +224,7 @@ impl Target {
         differs(Difference::GitRepo, text("gitRepo") != Some(git_repo));
         let held_ref = text("ref");
         let defaulted = git_ref.is_none() && held_ref == Some(CLASSIC_DEFAULT_REF);
-        // Written under the ref that the spec still names: what differs is the commit alone.
+        // It was written for the ref that the spec still names: only the commit differs.
         let is_pushed = pinned_since.is_some_and(|since| member.written() >= Some(since));
         differs(
             if is_pushed {
@@ -276,7 +277,7 @@ impl Target {
         nio::for_generation(self.common.nio)
     }
 
-    /// All fields; `own` are those that the generation of NIO has rules of its own for.
+    /// All fields; `own` are those that depend on the generation of NIO.
     fn spec(&self, marker: &Marker, own: Map<String, Value>) -> Map<String, Value> {
         let mut spec = own;
         let mut set = |field: &str, value: Value| spec.insert(field.to_owned(), value);
@@ -313,14 +314,14 @@ pub fn owner_reference(cluster: &ClusterView) -> Value {
     })
 }
 
-/// The owner reference of what is taken back of an earlier cluster of this name: it is the only one.
+/// The only owner reference of a child that was restored from an earlier cluster of this name.
 #[must_use]
 pub fn restored_metadata(cluster: &ClusterView) -> Value {
     json!({ "ownerReferences": [owner_reference(cluster)] })
 }
 
-/// The owner references and labels of a member as they should be, where some of them are missing: the list is whole, as read
-/// and ours added.
+/// The desired owner references and labels of a member, if some of them are missing. The list is complete: those that were read, and
+/// NICO's.
 #[must_use]
 pub fn lost_metadata(cluster: &ClusterView, member: &Member<'_>) -> Option<Value> {
     let role = member.role().as_str();
@@ -335,7 +336,7 @@ pub fn lost_metadata(cluster: &ClusterView, member: &Member<'_>) -> Option<Value
         .owner_references
         .iter()
         .flatten()
-        // One of our own that is no longer the controller's would stand twice.
+        // A reference to the same cluster that is not the controller would occur twice.
         .filter(|owner| owned || owner.uid != cluster.uid)
         .filter_map(|owner| serde_json::to_value(owner).ok())
         .collect();

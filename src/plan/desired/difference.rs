@@ -1,15 +1,15 @@
-//! In what a held configuration differs from what it should be, one word each, for the planner and for people.
+//! The differences between an existing configuration and the desired one, each with a name for users.
 
 use std::fmt;
 
-/// One thing in which a configuration differs.
+/// One difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Difference {
     /// `spec.gitRepo`.
     GitRepo,
     /// `spec.ref`.
     Ref,
-    /// `spec.ref`, which is a pinned commit: the branch or tag names another since the machine was written.
+    /// `spec.ref`, which is a pinned commit: the branch or tag has another commit since the machine was written.
     Commit,
     /// `spec.configurationSubdir`.
     ConfigurationSubdir,
@@ -33,30 +33,30 @@ pub enum Difference {
     ControlPlaneMembers,
     /// `workers` in cluster.nix.
     Workers,
-    /// cluster.nix is not one of NICO's.
+    /// NICO did not write cluster.nix.
     ClusterNix,
-    /// The last file is no marker.
+    /// The last file is not a marker.
     MarkerFile,
-    /// The list of files, but for the texts that are compared by themselves.
+    /// The list of files, except for the texts, which are compared separately.
     AdditionalFiles,
     /// The machine's SSH key.
     SshKey,
-    /// The marker names another revision, and nothing else tells why.
+    /// The marker has another revision, and nothing else explains it.
     Revision,
-    /// The machine is not confirmed, and was told to join nobody, or one that is no member.
+    /// The machine is not confirmed, and its `join` is null or names a machine that is not a member.
     Join,
     /// NIO shows the machine as unconfigured though it is confirmed.
     Reapply,
 }
 
 impl Difference {
-    /// Whether it comes of who is in the cluster alone: such changes are gathered.
+    /// Whether it only reflects which machines are in the cluster: such changes are collected.
     #[must_use]
     pub fn is_of_the_lists(self) -> bool {
         matches!(self, Self::ControlPlaneMembers | Self::Workers)
     }
 
-    /// Whether it comes by itself, and not of a change of the spec: a machine that is being applied is not written again for it.
+    /// Whether it has another cause than a change of the spec: a machine that is being applied is not written again for it.
     #[must_use]
     pub fn comes_by_itself(self) -> bool {
         self.is_of_the_lists() || self == Self::Commit
@@ -91,7 +91,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// All of them in one sentence's part.
+/// The differences as part of a sentence.
 #[must_use]
 pub fn listed(differences: &[Difference]) -> String {
     let words: Vec<String> = differences.iter().map(ToString::to_string).collect();

@@ -1,4 +1,4 @@
-//! The additional files of a configuration: as they are to be, and what differs in held ones.
+//! The additional files of a configuration, and how existing ones differ.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ const JOIN_TOKEN: &str = "join-token";
 const INLINE: &str = "Inline";
 const SECRET_REF: &str = "SecretRef";
 
-/// A file as it is to be: a key of a Secret, or else inline.
+/// A desired file: a key of a Secret, or inline.
 struct Wanted {
     path: String,
     secret: Option<(String, &'static str)>,
@@ -45,7 +45,7 @@ impl Wanted {
             }
     }
 
-    /// Without the text, where it is inline.
+    /// The entry in the list, without the text of an inline file.
     fn render(&self) -> Value {
         let (path, kind) = (&self.path, self.value_type());
         match &self.secret {
@@ -62,7 +62,7 @@ fn is_of_type(file: &File, value_type: &str) -> bool {
 }
 
 impl Target {
-    /// The additional files, in the order that never changes; cluster.nix, the first, without its text.
+    /// The additional files. Their order never changes. cluster.nix is the first, without its text.
     pub(super) fn files(&self, marker: &Marker) -> Vec<Value> {
         let marker = Wanted {
             path: self.path(&marker.path()),
@@ -96,13 +96,13 @@ impl Target {
         files
     }
 
-    /// Where a file has to be put so that it lands beside the flake.
+    /// The path with which NIO writes a file beside the flake.
     fn path(&self, file: &str) -> String {
         let subdir = self.common.configuration_subdir.as_deref();
         nio::for_generation(self.common.nio).path(subdir, file)
     }
 
-    /// What differs in the files. The text of cluster.nix is compared by its values, and the marker, where there is one, by its revision.
+    /// The differences of the files. cluster.nix is compared by its values, and a marker by its revision.
     pub(super) fn file_differences(
         &self,
         held: &NixosConfiguration,
@@ -133,12 +133,13 @@ impl Target {
     }
 }
 
-/// The texts that were compared already with what one cluster wants: most of its configurations hold the same one.
+/// The texts that were already compared with the desired values of one cluster: most of its configurations share the same text.
 #[derive(Debug, Default)]
 pub struct Compared(HashMap<(*const Lists, *const Text), Vec<Difference>>);
 
 impl Compared {
-    /// What differs in a cluster.nix, but for `bootstrap` and `join`. Both live as long as this does: so their addresses tell them.
+    /// The differences of a cluster.nix, except for `bootstrap` and `join`. Text and values live at least as long as this cache, so their
+    /// addresses identify them.
     fn with(&mut self, wanted: &ClusterNix, held: &Arc<Text>) -> Vec<Difference> {
         let key = (Arc::as_ptr(&wanted.lists), Arc::as_ptr(held));
         let compare = || match held.values() {
