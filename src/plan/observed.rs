@@ -1,4 +1,4 @@
-//! The snapshot that one pass works on, and the questions that the steps ask of it.
+//! The snapshot on which one pass works, and queries on it.
 
 mod configurations;
 mod left;
@@ -39,16 +39,16 @@ use super::writes::{Child, Precondition};
 /// Jobs by the uid of the configuration that they apply.
 pub type Jobs = BTreeMap<String, Vec<Arc<Job>>>;
 
-/// Everything that one pass needs to know.
+/// The input of the planner in one pass.
 #[derive(Clone, Debug)]
 pub struct Observed {
     /// The cluster object.
     pub cluster: ClusterView,
-    /// Its spec, or what is wrong with it: sentences that name the field and the mend.
+    /// Its spec, or its errors: sentences that name the field and say how to correct it.
     pub spec: Result<Arc<ValidSpec>, Vec<String>>,
-    /// Whether all that `Ready` rests on was read from the API server just now, and from no cache.
+    /// Whether everything on which `Ready` depends was read from the API server for this pass, and not from a cache.
     pub live: bool,
-    /// Which NIO is there; `None`: its resources are not served.
+    /// The installed generation of NIO; `None` if its resources are not served.
     pub nio: Option<Generation>,
     /// The ledger.
     pub ledger: LedgerView,
@@ -56,68 +56,68 @@ pub struct Observed {
     pub join_token: SecretView,
     /// The workers' token.
     pub worker_token: SecretView,
-    /// Children of ours from which somebody took NICO's finalizer.
+    /// Children from which NICO's finalizer was removed.
     pub without_finalizer: BTreeMap<Child, Precondition>,
-    /// What an earlier cluster of this name left.
+    /// Objects that an earlier cluster of this name left behind.
     pub left: Left,
-    /// The Secret that `credentialsRef` names; `None` where it names none.
+    /// The Secret that `credentialsRef` names; `None` if it is not set.
     pub credentials: Option<SecretView>,
-    /// By name: all of ours, and those that bear the name of, or name, a machine that matters here.
+    /// By name: those of this cluster, and those that have the name of a relevant machine or refer to one.
     pub configurations: Arc<Configurations>,
-    /// Those of its configurations, where NIO applies by Jobs.
+    /// The Jobs of its configurations, if NIO applies by Jobs.
     pub jobs: Arc<Jobs>,
-    /// By name: those that the spec lists, that we hold, and while a selector is short those that match it.
+    /// By name: those that the spec lists, members, and candidates of a selector that needs more machines.
     pub machines: BTreeMap<MachineName, Arc<Machine>>,
-    /// By name: those that match a selector and whose names are no DNS labels, so that they cannot be members.
+    /// By name: those that match a selector but cannot be members, because their names are not DNS labels.
     pub misnamed: BTreeMap<String, Arc<Machine>>,
-    /// SSH keys of the machines that we hold or may take, as far as they were looked at.
+    /// SSH keys of members and candidates, as far as they were read.
     pub ssh_keys: BTreeMap<MachineName, SshKeyView>,
-    /// By uid: other clusters of the namespace that hold a machine that matters here.
+    /// By uid: other clusters of the namespace that use a relevant machine.
     pub rivals: BTreeMap<String, Rival>,
-    /// The kubeconfig, stored and on its way.
+    /// The kubeconfig: the stored one, and the fetch.
     pub kubeconfig: KubeconfigView,
     /// The pinned host keys.
     pub known_hosts: KnownHostsView,
-    /// What the git server was last asked, and what it answered.
+    /// The last question to the git server, and its answer.
     pub resolved: Option<GitAnswer>,
-    /// What the cluster says of itself.
+    /// The health that the cluster's own API reports.
     pub workload: WorkloadHealth,
-    /// Whether it is time to ask it again.
+    /// Whether it is due to be read again.
     pub workload_is_old: bool,
-    /// Whether no Node is the control plane's, though Nodes were listed: see [`Self::has_no_control_plane_node`].
+    /// Whether Nodes were listed and none belongs to the control plane: see [`Self::has_no_control_plane_node`].
     pub(super) control_plane_has_no_nodes: bool,
-    /// The entries of the slot under which this plan is made; they were taken, in one write, before everything else here was read.
+    /// The entries of the slot under which this plan is made. They were taken in one write, before everything else here was read.
     pub entered: Vec<Entered>,
-    /// Since when each clock of patience runs.
+    /// When each clock of patience started.
     pub since: BTreeMap<Clock, Timestamp>,
-    /// An id that nobody has used: randomness enters the planner as an argument only.
+    /// An unused id: randomness enters the planner only as input.
     pub fresh_id: ClusterId,
-    /// The machines by canonical address, once somebody asked for it.
+    /// The machines by canonical address, once it was computed.
     pub(super) by_address: OnceLock<BTreeMap<String, Vec<MachineName>>>,
 }
 
-/// Who holds a machine, as seen from one cluster.
+/// Which party uses a machine, as seen from one cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Holder {
-    /// Nobody.
+    /// The machine is free.
     Nobody,
     /// This cluster, in this role; `true`: its configuration is being deleted.
     Us(Role, bool),
     /// Another `KubernetesCluster`, by name and uid.
     Cluster(String, String),
-    /// A configuration that no cluster owns, by name.
+    /// A configuration without a cluster, by name.
     Configuration(String),
 }
 
 impl Observed {
-    /// Whether the cluster is a configuration's controller now.
+    /// Whether the cluster is the controller of a configuration now.
     #[must_use]
     pub fn controls(&self, configuration: &NixosConfiguration) -> bool {
         controller(&configuration.metadata).is_some_and(|owner| owner.uid == self.cluster.uid)
     }
 
-    /// Whether a configuration is one of the cluster's: it controls it, or did until somebody took the owner off by hand, which
-    /// left our labels, our name and the right machine.
+    /// Whether a configuration belongs to the cluster. It is its controller, or was until a user removed the owner: then NICO's labels,
+    /// the name and the machine still match.
     #[must_use]
     pub fn belongs(&self, configuration: &NixosConfiguration) -> bool {
         match controller(&configuration.metadata) {
@@ -133,14 +133,14 @@ impl Observed {
             && configuration.spec.machine() == name
     }
 
-    /// Every configuration of the cluster's, by name, whatever that is: what a deletion must not leave behind.
+    /// Every configuration of the cluster, whatever its name: a deletion must not leave any behind.
     pub fn belongings(&self) -> impl Iterator<Item = (&String, &NixosConfiguration)> {
         let all = self.configurations.iter();
         all.map(|(name, held)| (name, &**held))
             .filter(|(_, held)| self.belongs(held))
     }
 
-    /// The members: every configuration of the cluster's that bears a machine's name, terminating ones included.
+    /// The members: every configuration of the cluster that has a valid machine name, including those that are being deleted.
     pub fn members(&self) -> impl Iterator<Item = Member<'_>> {
         let members = self.configurations.members();
         members
@@ -158,7 +158,7 @@ impl Observed {
         self.members_of(Role::ControlPlane)
     }
 
-    /// The machines of the control plane whose host keys are to be known.
+    /// The control plane machines whose host keys should be pinned.
     #[must_use]
     pub fn control_plane_hosts(&self) -> ControlPlaneHosts {
         let address = |member: &Member<'_>| member.machine?.address().map(str::to_owned);
@@ -176,7 +176,7 @@ impl Observed {
         }
     }
 
-    /// The member of a name.
+    /// The member with this name.
     #[must_use]
     pub fn member(&self, name: &MachineName) -> Option<Member<'_>> {
         let (role, held) = self.configurations.member(name)?;
@@ -184,13 +184,13 @@ impl Observed {
             .then(|| self.with_machine(name.clone(), role, held))
     }
 
-    /// The member of a name, where the cluster controls it now.
+    /// The member with this name, if the cluster is its controller now.
     #[must_use]
     pub fn controlled(&self, name: &MachineName) -> Option<Member<'_>> {
         self.member(name).filter(|member| member.controlled)
     }
 
-    /// A configuration as it was just read, as a member, where it is one.
+    /// A configuration that was just read as a member; `None` if it is not one.
     #[must_use]
     pub fn as_member<'a>(&'a self, configuration: &'a NixosConfiguration) -> Option<Member<'a>> {
         let name = MachineName::parse(configuration.metadata.name.as_deref()?)?;
@@ -222,13 +222,13 @@ impl Observed {
         jobs.map_or(&[], Vec::as_slice)
     }
 
-    /// Whether the ledger says that the cluster was founded.
+    /// Whether the cluster is founded according to the ledger.
     #[must_use]
     pub fn is_founded(&self) -> bool {
         self.ledger.ours().is_some_and(|ledger| ledger.founded)
     }
 
-    /// Whether the spec says that nothing is to be changed.
+    /// Whether `spec.paused` is true.
     #[must_use]
     pub fn is_paused(&self) -> bool {
         self.spec.as_ref().is_ok_and(|spec| spec.paused)
@@ -240,7 +240,7 @@ impl Observed {
         self.machines.get(name).map(|machine| &**machine)
     }
 
-    /// Whether another member than this machine has that address, in its canonical form, too.
+    /// Whether another member has the same canonical address as this machine.
     pub(super) fn shares_address(&self, machine: &MachineName, canonical: &str) -> bool {
         let by_address = self.by_address.get_or_init(|| {
             let mut all: BTreeMap<String, Vec<MachineName>> = BTreeMap::new();
@@ -262,10 +262,10 @@ impl Observed {
         status.is_some_and(|status| status.discoverable)
     }
 
-    /// Who holds a machine: by a configuration of its name, or one that names it.
+    /// Which party uses a machine: by a configuration with its name, or one that refers to it.
     #[must_use]
     pub fn holder(&self, machine: &MachineName) -> Holder {
-        // A foreign configuration beside ours matters more: the machine is not ours alone.
+        // A foreign configuration takes precedence over NICO's own: the machine does not belong to this cluster alone.
         if let Some((name, held)) = self.strangers_on(machine).next() {
             return match controller(&held.metadata) {
                 Some(owner) if owner.kind == "KubernetesCluster" => {
@@ -281,8 +281,8 @@ impl Observed {
         })
     }
 
-    /// A configuration that is not ours and names a machine, or bears its name: what we hold of that machine is not ours alone,
-    /// and is not written (I2).
+    /// A foreign configuration that refers to a machine or has its name: the machine does not belong to this cluster alone, and is not
+    /// written (I2).
     #[must_use]
     pub fn contested_by(&self, machine: &MachineName) -> Option<&str> {
         let strangers = self.strangers_on(machine).last();
@@ -297,7 +297,7 @@ impl Observed {
         on.filter(|(_, held)| !self.belongs(held))
     }
 
-    /// The entries of the slot that stand.
+    /// The entries of the slot.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
         let ledger = self.ledger.ours();
@@ -310,7 +310,7 @@ impl Observed {
         self.entries().iter().find(|it| it.machine == *machine)
     }
 
-    /// How long a clock of patience has run; zero where it has just started.
+    /// How long a clock of patience has run; zero if it starts now.
     #[must_use]
     pub fn elapsed(&self, clock: &Clock, now: Timestamp) -> Duration {
         self.since
@@ -320,7 +320,7 @@ impl Observed {
     }
 }
 
-/// How long ago something was; zero where it is still to come.
+/// The time since an event; zero if it is in the future.
 #[must_use]
 pub fn elapsed(since: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(since)).unwrap_or_default()
@@ -339,7 +339,7 @@ pub fn controller(meta: &ObjectMeta) -> Option<&OwnerReference> {
     owners.find(|owner| owner.controller == Some(true))
 }
 
-/// Whether an object bears the labels of a cluster's children.
+/// Whether an object has the labels of a cluster's children.
 pub(super) fn bears_labels(meta: &ObjectMeta, cluster: &str) -> bool {
     bears_label(meta, MANAGED_BY_LABEL, FIELD_MANAGER) && bears_label(meta, CLUSTER_LABEL, cluster)
 }

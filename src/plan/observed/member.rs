@@ -1,4 +1,4 @@
-//! One of our configurations, and what stands in it. What NIO proves of it is in `confirmed.rs`.
+//! A configuration of the cluster, and its content. NIO's proof is in `confirmed.rs`.
 
 use std::sync::Arc;
 
@@ -15,27 +15,27 @@ pub const MACHINE_SSH_KEY: &str = "machine-ssh-key";
 /// The file with the workers' token, on the control plane.
 pub const WORKER_TOKEN: &str = "worker-token";
 
-/// One of our configurations.
+/// A configuration of the cluster.
 #[derive(Clone, Debug)]
 pub struct Member<'a> {
-    /// Its name, which is that of its machine.
+    /// Its name, which is also the name of its machine.
     pub name: MachineName,
     /// Its role: see [`role`].
     pub(super) role: Role,
-    /// Its Machine, where that is still there.
+    /// Its Machine, if it exists.
     pub machine: Option<&'a Machine>,
     /// The object.
     pub held: &'a NixosConfiguration,
-    /// Whether the cluster is its controller now: only such a one is written otherwise than to be taken back.
+    /// Whether the cluster is its controller now. If not, the only write to it restores the owner.
     pub controlled: bool,
-    /// Which NIO looks after it.
+    /// The generation of NIO that applies it.
     pub nio: Option<Generation>,
-    /// The Jobs that apply it, where NIO works by Jobs.
+    /// The Jobs that apply it, if NIO applies by Jobs.
     pub jobs: &'a [Arc<Job>],
 }
 
 impl<'a> Member<'a> {
-    /// What stands in a configuration, whoever's it is; `None` where it bears no machine's name.
+    /// Reads any configuration; `None` if its name is not a valid machine name.
     #[must_use]
     pub fn of(held: &'a NixosConfiguration) -> Option<Self> {
         let name = MachineName::parse(held.metadata.name.as_deref()?)?;
@@ -50,7 +50,7 @@ impl<'a> Member<'a> {
         })
     }
 
-    /// The version that a write to it insists on.
+    /// The precondition of a write to it.
     #[must_use]
     pub fn version(&self) -> Precondition {
         Precondition::of(&self.held.metadata)
@@ -80,27 +80,27 @@ impl<'a> Member<'a> {
         self.annotation(WRITTEN_ANNOTATION)?.parse().ok()
     }
 
-    /// When it was made.
+    /// When it was created.
     #[must_use]
     pub fn created(&self) -> Option<Timestamp> {
         let created = self.held.metadata.creation_timestamp.as_ref();
         created.map(|time| time.0)
     }
 
-    /// Whether it was written over an attempt that was not confirmed, and when, where that can be told.
+    /// When it was written over an attempt that was not confirmed; `None` if it was not, or if the time is unknown.
     #[must_use]
     pub fn rewritten(&self) -> Option<Option<Timestamp>> {
         let rewritten = self.annotation(REWRITTEN_ANNOTATION)?;
         Some(rewritten.parse().ok())
     }
 
-    /// What its cluster.nix says; `None` where that is none of NICO's.
+    /// The values of its cluster.nix; `None` if NICO did not write it.
     #[must_use]
     pub fn values(&self) -> Option<&'a Values> {
         held_values(self.held)
     }
 
-    /// The Secret by which it gives its machine the SSH key.
+    /// The Secret with the SSH key that its machine gets.
     #[must_use]
     pub fn key_secret(&self) -> Option<&'a str> {
         self.held.spec.file(MACHINE_SSH_KEY)?.secret()?.as_str()
@@ -113,8 +113,8 @@ impl<'a> Member<'a> {
     }
 }
 
-/// The role of a machine, by the label of its configuration and by whether it is given the workers' token. Either can be changed by
-/// hand: where they do not agree, what its cluster.nix says of it decides, and the control plane where that says nothing.
+/// The role of a machine, by the label of its configuration and by whether it gets the workers' token. Users can change either. If the two
+/// disagree, the machine's cluster.nix decides; if that does not list the machine, it counts as control plane.
 pub(super) fn role(machine: &str, held: &NixosConfiguration) -> Role {
     let labels = held.metadata.labels.as_ref();
     let label = labels
@@ -136,7 +136,7 @@ pub(super) fn role(machine: &str, held: &NixosConfiguration) -> Role {
     }
 }
 
-/// In which list the machine's own cluster.nix has it.
+/// The list of its own cluster.nix that contains the machine.
 fn listed_role(machine: &str, held: &NixosConfiguration) -> Option<Role> {
     let values = held_values(held)?;
     let lists = [

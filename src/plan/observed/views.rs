@@ -1,4 +1,4 @@
-//! What was read, as the planner sees it: facts about the cluster, Secrets, keys and the kubeconfig, and no secret byte.
+//! The planner's view of what was read: facts about the cluster, Secrets, keys and the kubeconfig, without any secret.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use crate::api::spec::ValidSpec;
 use crate::api::status::ClusterStatus;
 use crate::plan::writes::{Precondition, Wanted};
 
-/// What a git server is asked.
+/// A question to a git server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GitQuestion {
     /// The repository.
@@ -21,35 +21,35 @@ pub struct GitQuestion {
     pub git_ref: Option<String>,
     /// Name of the credentials Secret.
     pub credentials: Option<String>,
-    /// What the ledger said when this was asked.
+    /// The commit in the ledger when this was asked.
     pub held: Option<Commit>,
 }
 
-/// What a git server answered.
+/// The answer of a git server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GitAnswer {
     /// The question.
     pub question: GitQuestion,
-    /// The commit, or why there is none.
+    /// The commit, or an error for users.
     pub answer: Result<Commit, String>,
 }
 
-/// A Secret as found: never its value.
+/// The state of a Secret, without its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecretView {
-    /// There is none.
+    /// It does not exist.
     Absent,
-    /// Ours, with what it should hold.
+    /// It belongs to the cluster, and its content is valid.
     Ours,
-    /// Not ours, and its owner lets this cluster use it; it holds what it should.
+    /// It does not belong to the cluster, but is annotated for its use; its content is valid.
     Adopted,
-    /// Ours, or adopted, and it lacks its key, or holds others that NIO would take first.
+    /// It belongs to the cluster or is adopted, but lacks its key, or has others that NIO would use instead.
     Unusable,
-    /// Being deleted, held by a finalizer.
+    /// It is being deleted, and a finalizer keeps it.
     Terminating,
-    /// Left by a former cluster of this name, being deleted, and held by NICO's finalizer alone though nothing refers to it.
+    /// It was left by a former cluster of this name and is being deleted. Only NICO's finalizer keeps it, and nothing refers to it.
     Leftover,
-    /// Not ours.
+    /// It belongs to another party.
     Foreign,
 }
 
@@ -69,14 +69,14 @@ impl SecretView {
 /// The SSH key of a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SshKeyView {
-    /// A private key that may be used.
+    /// It has a usable private key.
     Usable {
-        /// The Secret of the cluster's namespace that holds it.
+        /// Its Secret in the cluster's namespace.
         secret: String,
         /// Fingerprint of the public half.
         fingerprint: String,
     },
-    /// It cannot be given to the machine: why, and the mend.
+    /// The machine cannot get it: the reason, and what to do.
     Unusable(Cause),
 }
 
@@ -89,42 +89,42 @@ pub struct Rival {
     pub created: Option<Timestamp>,
 }
 
-/// The kubeconfig, stored and on its way.
+/// The kubeconfig: the stored one, and the fetch.
 #[derive(Clone, Debug)]
 pub struct KubeconfigView {
     /// The Secret.
     pub secret: SecretView,
-    /// What is in the Secret, where it is ours.
+    /// The content of the Secret, if it belongs to the cluster.
     pub stored: Option<Stored>,
-    /// Whether the stored one works, as far as it was tried.
+    /// Whether the stored one worked when it was last tried.
     pub works: Works,
-    /// How often in a row it did not.
+    /// How often in a row it failed.
     pub failures: u32,
-    /// Whether it is time to try it again.
+    /// Whether the next try is due.
     pub try_again: bool,
     /// The background fetch.
     pub fetch: Fetch,
 }
 
-/// A stored kubeconfig, but for what is secret in it.
+/// A stored kubeconfig, without its secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
     /// Version of its Secret.
     pub version: Precondition,
-    /// Host that it leads to; `None` where it is not as NICO wrote it: somebody edited it.
+    /// Host of its server; `None` if it was edited since NICO wrote it.
     pub host: Option<String>,
-    /// The endpoint that it was made for, as [`Endpoint`](crate::api::spec::Endpoint) is written; empty where there was none.
+    /// The endpoint that it was made for, as [`Endpoint`](crate::api::spec::Endpoint) is written; empty if there was none.
     pub endpoint: String,
-    /// Port of the members' API servers; `None` where that is not known.
+    /// Port of the members' API servers; `None` if it is unknown.
     pub port: Option<u16>,
-    /// From when to when its client certificate is valid; `None` where it has none.
+    /// Validity of its client certificate; `None` if it has none.
     pub client_certificate: Option<(Timestamp, Timestamp)>,
-    /// When it was stored; `None` where an older version did that.
+    /// When it was stored; `None` if an older version of NICO stored it.
     pub stored: Option<Timestamp>,
 }
 
 impl Stored {
-    /// Port at which the members are asked; `None`: that of the kubeconfig, unless it leads to the endpoint.
+    /// Port of requests to the members; `None` for the port of the kubeconfig, unless that leads to the endpoint.
     #[must_use]
     pub fn member_port(&self, spec: &ValidSpec) -> Option<u16> {
         let has_endpoint = spec.endpoint.is_some();
@@ -135,33 +135,33 @@ impl Stored {
 /// Whether the stored kubeconfig works.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Works {
-    /// It was not tried yet.
+    /// It has not been tried yet.
     Unknown,
-    /// It did when last tried.
+    /// The last try succeeded.
     Yes,
-    /// It did not when last tried: why.
+    /// The last try failed with this error.
     No(NotWorking),
 }
 
 /// Why nodes could not be listed through a kubeconfig.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotWorking {
-    /// Whether the API server could not be reached at all; else it was, and the kubeconfig is at fault.
+    /// Whether the API server could not be reached. Otherwise it answered, and the kubeconfig is at fault.
     pub unreachable: bool,
-    /// Why, for a person.
+    /// Error for users.
     pub why: String,
 }
 
 /// The background fetch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fetch {
-    /// Whether it runs now.
+    /// Whether it is running.
     pub running: bool,
     /// When it was last started.
     pub began: Option<Timestamp>,
-    /// Why its last round failed.
+    /// The error of its last round.
     pub failure: Option<Cause>,
-    /// Whether host keys are to be pinned, or those of machines that left removed.
+    /// Whether new host keys have to be pinned, or those of machines that left removed.
     pub new_host_key: bool,
     /// The host keys of the control plane.
     pub hosts: HostKeys,
@@ -169,30 +169,30 @@ pub struct Fetch {
     pub at_hand: Option<AtHand>,
 }
 
-/// The host keys of the control plane, as far as they were seen.
+/// State of the control plane's host keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostKeys {
-    /// Whether it is time to exchange keys with machines.
+    /// Whether the next key exchange with machines is due.
     pub meet: bool,
-    /// The machines about which a person has to decide, and why.
+    /// The machines whose host keys the user has to decide on, and why.
     pub to_decide: BTreeMap<MachineName, Cause>,
 }
 
-/// The control plane, as it is asked for its host keys.
+/// The control plane machines whose host keys are read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ControlPlaneHosts {
-    /// The addresses of those that are confirmed.
+    /// The addresses of confirmed machines.
     pub confirmed: BTreeMap<MachineName, String>,
-    /// The addresses of all that have not left yet; `None` where one is not known.
+    /// The addresses of all machines that have not left yet; `None` if one is unknown.
     pub all: Option<BTreeSet<String>>,
 }
 
 /// A kubeconfig that was read and not stored yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AtHand {
-    /// Whether nodes were listed through it; else why not.
+    /// The result of listing nodes through it.
     pub verified: Result<(), NotWorking>,
-    /// When its client certificate ends; `None` where it has none.
+    /// When its client certificate expires; `None` if it has none.
     pub ends: Option<Timestamp>,
 }
 
@@ -203,7 +203,7 @@ impl AtHand {
         self.verified.is_ok()
     }
 
-    /// Whether it is one that is wanted.
+    /// Whether this kubeconfig is the wanted one.
     #[must_use]
     pub fn suits(&self, wanted: Wanted) -> bool {
         match wanted {
@@ -217,31 +217,31 @@ impl AtHand {
 /// The ConfigMap with pinned host keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KnownHostsView {
-    /// There is none.
+    /// It does not exist.
     Absent,
-    /// Ours.
+    /// It belongs to the cluster.
     Ours,
-    /// The user's own: only read.
+    /// It belongs to the user: NICO only reads it.
     Foreign,
 }
 
-/// The ledger as found.
+/// The state of the ledger.
 #[derive(Clone, Debug)]
 pub enum LedgerView {
-    /// There is none.
+    /// It does not exist.
     Absent,
-    /// A ConfigMap of that name is not ours.
+    /// A ConfigMap with its name belongs to another party.
     Foreign,
-    /// Being deleted, and held by NICO's finalizer alone: left by a former cluster of this name, or deleted by a person.
+    /// It is being deleted, and only NICO's finalizer keeps it: a former cluster of this name left it, or a user deleted it.
     Leftover,
-    /// It is ours and cannot be read.
+    /// It belongs to the cluster and cannot be read.
     Unreadable(LedgerError),
-    /// It is ours.
+    /// It belongs to the cluster.
     Ours(Precondition, Ledger),
 }
 
 impl LedgerView {
-    /// The ledger, where it is ours and readable.
+    /// The ledger, if it belongs to the cluster and can be read.
     #[must_use]
     pub fn ours(&self) -> Option<&Ledger> {
         match self {
@@ -251,7 +251,7 @@ impl LedgerView {
     }
 }
 
-/// The cluster object, but for its spec.
+/// The cluster object, without its spec.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterView {
     /// `metadata.namespace`.
@@ -274,11 +274,11 @@ pub struct ClusterView {
     pub accept_quorum_loss: Option<String>,
     /// Names in the annotation `force-release`; without any, it is not set.
     pub force_release: BTreeSet<String>,
-    /// Status as stored, for what changed and when.
+    /// The stored status: the new one is compared with it.
     pub status: ClusterStatus,
 }
 
-/// Names of the annotation `force-release` that count: as many as a cluster can have machines. Those beyond are not looked up.
+/// Most names that are read of the annotation `force-release`: as many as a cluster can have machines.
 const MOST_FORCED: usize = 1100;
 
 /// The names in a value of the annotation `force-release`, which are separated by commas.
@@ -289,26 +289,26 @@ pub fn force_release_names(value: &str) -> BTreeSet<String> {
 }
 
 impl ClusterView {
-    /// Whether a person vouches that a machine is off: it is named, or `all` are while the cluster is being deleted.
+    /// Whether a machine is force-released: the annotation names it, or says `all` while the cluster is being deleted.
     #[must_use]
     pub fn forces(&self, machine: &str) -> bool {
         let names = &self.force_release;
         names.contains(machine) || (self.deleting && names.contains("all"))
     }
 
-    /// The machines that a person names as being off.
+    /// The machines that the annotation `force-release` names.
     pub fn forced(&self) -> impl Iterator<Item = MachineName> {
         let names = self.force_release.iter();
         names.filter_map(|name| MachineName::parse(name))
     }
 
-    /// Whether the deletion leaves everything behind (Kubernetes, "Garbage collection": orphaned dependents).
+    /// Whether the deletion orphans the dependents (Kubernetes, "Garbage collection").
     #[must_use]
     pub fn is_orphaning(&self) -> bool {
         self.deleting && self.finalizers.iter().any(|it| it == ORPHAN_FINALIZER)
     }
 
-    /// The version that a write to the cluster object insists on.
+    /// The precondition of a write to the cluster object.
     #[must_use]
     pub fn precondition(&self) -> Precondition {
         Precondition {

@@ -1,26 +1,26 @@
-//! What a cluster says of itself through its own API: its Nodes, and whether each member's API server is ready.
+//! The health that a cluster's own API reports: its Nodes, and whether each member's API server is ready.
 
 use std::sync::Arc;
 
 use crate::api::names::MachineName;
 use crate::api::workload::{Answer, Nodes, Workload};
 
-/// What was learned when the cluster was asked.
+/// The result of the workload health probe.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum WorkloadHealth {
-    /// Nobody asked, or too long ago.
+    /// There is no recent probe.
     #[default]
     NotProbed,
-    /// There is no kubeconfig to ask it with.
+    /// There is no kubeconfig for a probe.
     NoKubeconfig,
-    /// Nothing could be asked: why, for a person.
+    /// The probe failed with this error.
     NotReachable(String),
-    /// What the members' API servers answered.
+    /// The answers of the members' API servers.
     Answered(Arc<Workload>),
 }
 
 impl WorkloadHealth {
-    /// The Nodes, where they could be listed.
+    /// The Nodes, if they were listed.
     #[must_use]
     pub fn nodes(&self) -> Option<&Nodes> {
         match self {
@@ -29,7 +29,7 @@ impl WorkloadHealth {
         }
     }
 
-    /// The same, but for the Nodes.
+    /// The answers, without the Nodes.
     #[must_use]
     pub fn without_nodes(&self) -> Self {
         match self {
@@ -43,7 +43,7 @@ impl WorkloadHealth {
         }
     }
 
-    /// Whether a member did not answer, or the Nodes could not be listed: to ask the cluster takes long then.
+    /// Whether a member did not answer, or the Nodes could not be listed: then a probe takes long.
     #[must_use]
     pub fn is_slow(&self) -> bool {
         match self {
@@ -55,7 +55,7 @@ impl WorkloadHealth {
         }
     }
 
-    /// What is wrong with the TLS of a member's API server.
+    /// The TLS error of a member's API server.
     #[must_use]
     pub fn untrusted(&self, machine: &MachineName) -> Option<&str> {
         match self {
@@ -64,7 +64,7 @@ impl WorkloadHealth {
         }
     }
 
-    /// What a member's API server answered; `None`: it was not asked.
+    /// The answer of a member's API server; `None` if it was not asked.
     #[must_use]
     pub fn answer(&self, machine: &MachineName) -> Option<&Answer> {
         match self {
