@@ -1,4 +1,4 @@
-//! What a plan says: actions with their preconditions, waits with their reasons. Data only; nothing here decides or acts.
+//! The content of a plan: actions with their preconditions, and waits with their reasons. It is data only: nothing here decides or acts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,63 +19,64 @@ use super::patience::Clock;
 use super::selection::Selection;
 use super::writes::{Child, Claim, Precondition, Rewrite, Token, Wanted};
 
-/// What is to be done now, what is waited for, and when to look again without an event.
+/// The result of planning: what to do now, what to wait for, and when to plan again without an event.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
-    /// To be carried out in this order, one at a time; the first that fails ends the pass.
+    /// The actions, carried out in this order, one at a time. The first that fails ends the pass.
     pub actions: Vec<Action>,
-    /// What is missing; each becomes the reason of a condition.
+    /// What is missing. Each wait becomes the reason of a condition.
     pub waits: Vec<Wait>,
-    /// When to look again though nothing happened.
+    /// When to plan again without an event.
     pub look_again: Option<Duration>,
-    /// Clocks of patience that run; all others are reset.
+    /// Clocks of patience that keep running. All others are reset.
     pub clocks: BTreeSet<Clock>,
-    /// Which machines the roles have and want.
+    /// Which machines stay, leave and join.
     pub selection: Selection,
-    /// Members that hold something else than they should, with what differs.
+    /// Members that differ from their targets, with the differences.
     pub outdated: BTreeMap<MachineName, Vec<Difference>>,
     /// Members that were not confirmed in time.
     pub overdue: BTreeSet<MachineName>,
     /// Machines in flight.
     pub in_flight: BTreeMap<MachineName, InFlightRow>,
-    /// The plan rests on what the cluster says of itself.
+    /// Whether the plan depends on the health that the cluster's own API reports.
     pub needs_probe: bool,
     /// The machines whose entries are taken.
     pub next: Vec<MachineName>,
     /// The commit that is pinned.
     pub commit: Option<Commit>,
-    /// What a git server is to be asked in the background.
+    /// The question to a git server, asked in the background.
     pub question: Option<GitQuestion>,
     /// The revision that each member should have, and each machine that is claimed in this pass.
     pub targets: BTreeMap<MachineName, Revision>,
-    /// It marks by Jobs, which no precondition of these writes covers.
+    /// Whether it notes proofs of Jobs. No precondition of these writes covers Jobs.
     pub marks_by_jobs: bool,
 }
 
-/// Which configurations a plan rests on; each includes those before it.
+/// Which configurations a plan depends on. Each variant includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
-    /// The cluster's own, and those that the watch has shown on its machines.
+    /// The cluster's own, and those of its machines that the watch has shown.
     Cluster,
-    /// It rests on no other configuration naming the machine that it writes.
+    /// Also the absence of any other configuration that refers to a machine that it writes.
     NoOthers,
     /// All of the namespace.
     Namespace,
 }
 
 impl Plan {
-    /// Whether some action must not rest on a cache: the plan is then made again from live reads before anything is done.
+    /// Whether an action must not depend on a cache. Then the plan is made again from live reads before anything is done.
     #[must_use]
     pub fn needs_live_reads(&self) -> bool {
         let writes_cluster =
             |action: &&Action| matches!(action, Action::Finalizer(FinalizerWrite::Add(..)));
-        // That ends the pass: what follows rests on later reads.
+        // A take ends the plan: everything after it depends on later reads.
         let mut done = self.actions.iter().take_while(|it| !writes_cluster(it));
         self.marks_by_jobs || done.any(Action::needs_live_reads)
     }
 
-    /// Which configurations it rests on. All of the namespace where it makes the first configuration of a machine, which any other may
-    /// hold, or says that the cluster has none. A cluster that is being deleted gives back what it holds whoever else names it.
+    /// Which configurations it depends on. It depends on all of the namespace if it creates the first configuration of a machine, which any
+    /// other may use, or if it relies on the cluster having none. A cluster that is being deleted releases its machines even if others
+    /// refer to them.
     #[must_use]
     pub fn scope(&self, deleting: bool) -> Scope {
         let scope = |action: &Action| match action {
@@ -97,7 +98,7 @@ impl Plan {
             .unwrap_or(Scope::Cluster)
     }
 
-    /// Machines whose configurations are written by this plan, or under the entries that it takes.
+    /// Machines whose configurations this plan writes, or whose entries it takes.
     #[must_use]
     pub fn writes(&self) -> BTreeSet<MachineName> {
         let written = |action: &Action| match action {
@@ -112,18 +113,18 @@ impl Plan {
     }
 }
 
-/// Something that is missing.
+/// Something that the cluster waits for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Wait {
-    /// The condition that it makes false; [`ConditionType::Stalled`] where only a person can mend it.
+    /// The condition that it makes false; [`ConditionType::Stalled`] if the user has to act.
     pub condition: ConditionType,
-    /// Why.
+    /// Reason and message.
     pub cause: Cause,
-    /// The machine that it is about.
+    /// The machine that it concerns.
     pub machine: Option<MachineName>,
 }
 
-/// One write, or the start of one piece of background work: grouped by the object that it goes to.
+/// One write, or the start of background work, grouped by the kind of object.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// On the cluster's own finalizers.
@@ -136,21 +137,21 @@ pub enum Action {
     Configuration(ConfigurationWrite),
     /// A write under an entry.
     Disrupt(Box<Disruptive>),
-    /// On a child that is no configuration.
+    /// On a child other than a configuration.
     Child(ChildWrite),
     /// On a Node of the cluster.
     Node(NodeWork),
-    /// On the kubeconfig, and on what it is read by.
+    /// On the kubeconfig and the host keys.
     Kubeconfig(KubeconfigWork),
-    /// Ask the cluster through its own API, in the background.
+    /// Start a workload health probe, in the background.
     ProbeWorkload,
-    /// Tell a person.
+    /// Emit an event.
     Tell(Notice),
 }
 
 impl Action {
-    /// Whether it may rest on nothing but live reads. Marks, the end of an entry by the answer to a touch, and background work may
-    /// rest on caches: their preconditions catch what is stale.
+    /// Whether it must depend only on live reads. Marks, the end of an entry after a touch, and background work may depend on caches: their
+    /// preconditions detect stale data.
     #[must_use]
     pub fn needs_live_reads(&self) -> bool {
         match self {
@@ -164,7 +165,7 @@ impl Action {
         }
     }
 
-    /// Whether it writes down what NIO proves.
+    /// Whether it notes NIO's proof.
     #[must_use]
     pub fn marks_a_proof(&self) -> bool {
         let Self::Configuration(ConfigurationWrite::Mark(_, _, mark)) = self else {
@@ -173,7 +174,7 @@ impl Action {
         matches!(mark, Mark::Confirmed(_) | Mark::Withdrawn)
     }
 
-    /// Whether the cluster is to be looked at again once it is done, since no watch shows what it wrote.
+    /// Whether another pass must follow, because no watch shows the result.
     #[must_use]
     pub fn wakes(&self) -> bool {
         matches!(
@@ -183,57 +184,59 @@ impl Action {
     }
 }
 
-/// A write of the cluster's finalizers: in this version of it, the whole list.
+/// A write of the cluster's finalizers, with the version of the object and the complete list.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FinalizerWrite {
-    /// NICO's is put beside those that are there.
+    /// Adds NICO's to the existing ones.
     Add(Precondition, Vec<String>),
-    /// NICO's goes; these stay.
+    /// Removes NICO's; these stay.
     Remove(Precondition, Vec<String>),
 }
 
 /// A write of the ledger.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LedgerWrite {
-    /// It is made; it must not exist.
+    /// Creates it. It must not exist.
     Create(Ledger),
-    /// Its data are replaced, by compare-and-swap.
+    /// Replaces its data, by compare-and-swap.
     Update(Precondition, Ledger),
 }
 
 /// A step of the slot's protocol.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SlotWrite {
-    /// Make or renew the entries of machines, by one compare-and-swap; then everything is read again, and planned under them.
+    /// Creates or renews the entries of machines, by one compare-and-swap. Then everything is read again, and the next plan is made under
+    /// them.
     Take {
         /// One machine of the control plane, or workers.
         machines: Vec<MachineName>,
-        /// The ledger that this rests on.
+        /// The version of the ledger that this depends on.
         ledger: Precondition,
-        /// The ledger with the entries in it.
+        /// The ledger with the entries.
         taken: Ledger,
-        /// Size of a control plane that cannot keep its quorum meanwhile.
+        /// Size of the control plane, if it cannot keep its quorum meanwhile.
         without_quorum: Option<usize>,
     },
-    /// Touch the children of `releasing` entries; those whose answers show them settled lose their entries, by one compare-and-swap.
+    /// Touches the configurations of `releasing` entries. If the response shows that a configuration is settled, its entry is removed, by
+    /// one compare-and-swap.
     End {
         /// The machines, and their configurations.
         children: BTreeMap<MachineName, Precondition>,
         /// The version of the ledger, read before the touches.
         ledger: Precondition,
-        /// That ledger, with the entries still in it.
+        /// That ledger, which still has the entries.
         before: Ledger,
     },
 }
 
-/// A write to a configuration that disrupts nothing that lives.
+/// A write to a configuration that does not disrupt a running machine.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ConfigurationWrite {
-    /// Claim a machine: POST its configuration.
+    /// Claims a machine: creates its configuration.
     Claim(Box<Claim>),
-    /// Rewrite one that was never confirmed, and is of no living control plane.
+    /// Updates one that was never confirmed and does not belong to a running control plane.
     Rewrite(Box<Rewrite>),
-    /// Delete it, by name.
+    /// Deletes it, by name.
     GiveBack(String, Precondition),
     /// A quiet write, by name.
     Mark(String, Precondition, Mark),
@@ -250,27 +253,27 @@ impl ConfigurationWrite {
     }
 }
 
-/// A quiet write: metadata of ours, and fields that NIO does not apply.
+/// A quiet write: NICO's metadata, and fields that NIO does not apply to machines.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Mark {
-    /// It gets the owner and the labels back that it lost by hand: the whole lists.
+    /// Restores owner and labels that were removed by hand, as complete lists.
     TakenBack(Value),
-    /// It gets the owner that it lost with an earlier cluster of this name.
+    /// Sets the owner of a configuration that lost it with an earlier cluster of this name.
     Restored(Value),
-    /// NIO applied this attempt.
+    /// Notes that NIO applied this attempt.
     Confirmed(Marker),
-    /// NIO's proof speaks of another attempt than the confirmed one.
+    /// Notes that NIO proves another attempt than the confirmed one.
     Withdrawn,
-    /// A value never used before, so that every older pending write fails.
+    /// Writes a value that was never used before, so that every older pending write fails.
     Touched,
-    /// These fields of its spec are changed; null for one that is given up.
+    /// Changes these fields of its spec; null removes one.
     Settled(Map<String, Value>),
-    /// NIO's finalizers go, since a person declares that its machine is off; these stay.
+    /// Removes NIO's finalizers, because the user force-releases its machine; these stay.
     Forced(Vec<String>),
 }
 
 impl Member<'_> {
-    /// A quiet write to it.
+    /// Returns a quiet write to it.
     #[must_use]
     pub fn mark(&self, mark: Mark) -> Action {
         let name = self.name.to_string();
@@ -279,7 +282,7 @@ impl Member<'_> {
 }
 
 impl Mark {
-    /// What is merged into the configuration; `fresh` is a value never used before.
+    /// The merge patch of the configuration. `fresh` is a value that was never used before.
     #[must_use]
     pub fn body(&self, fresh: &str) -> Value {
         let annotate = |annotation: &str, value: &str| json!({"metadata": {"annotations": {annotation: value}}});
@@ -296,27 +299,27 @@ impl Mark {
     }
 }
 
-/// A write to a child that is no configuration.
+/// A write to a child other than a configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ChildWrite {
-    /// Draw a token and make its Secret; it must not exist.
+    /// Generates a token and creates its Secret. It must not exist.
     CreateToken(Token),
-    /// Put `in-use` on this version of it, from which somebody took it.
+    /// Adds the finalizer `in-use`, which was removed from it, to this version.
     AddFinalizer(Child, Precondition),
-    /// Make the cluster the owner of this version of it.
+    /// Makes the cluster the owner of this version of it.
     TakeBack(Child, Precondition),
-    /// Take `in-use` off it; it stays.
+    /// Removes `in-use`; the object stays.
     LetGo(Child),
-    /// Take `in-use` off it and delete it.
+    /// Removes `in-use` and deletes the object.
     Delete(Child),
 }
 
-/// Work on a Node, but for what needs an entry.
+/// Work on a Node that needs no entry.
 #[derive(Clone, Debug, PartialEq)]
 pub enum NodeWork {
-    /// Evict the pods of the Node of that name that is being drained, in the background.
+    /// Evicts the pods of the Node with that name, which is being drained, in the background.
     Evict(String),
-    /// Take NICO's marks off a Node whose machine stays after all, and make it schedulable where NICO made it unschedulable.
+    /// Removes NICO's annotations from a Node whose machine stays after all, and makes it schedulable if NICO made it unschedulable.
     Undrain {
         /// The machine.
         machine: MachineName,
@@ -332,17 +335,17 @@ pub enum NodeWork {
 /// Work on the kubeconfig.
 #[derive(Clone, Debug, PartialEq)]
 pub enum KubeconfigWork {
-    /// Read it from one of these machines, in this order, in the background.
+    /// Reads it from one of these machines, in this order, in the background.
     Fetch(Vec<MachineName>, Wanted),
-    /// Try the stored one, in the background.
+    /// Tries the stored one, in the background.
     Verify,
-    /// Forget what was fetched: nobody needs it.
+    /// Discards the fetched one, which is not needed.
     Drop,
-    /// Exchange keys with the machines of the control plane, in the background.
+    /// Exchanges keys with the control plane machines, in the background.
     Meet,
-    /// Store the host keys that were seen first, and remove those of machines that left.
+    /// Pins new host keys, and removes those of machines that left.
     PinHostKey,
-    /// Store what was fetched: in this version of the Secret, or in one that must not exist.
+    /// Stores the fetched one in this version of the Secret, or in a new Secret, which must not exist.
     Store(Option<Precondition>),
 }
 
@@ -352,10 +355,10 @@ impl KubeconfigWork {
     }
 }
 
-/// What an event says, without anything being written.
+/// An event without a write.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Notice {
-    /// NIO let go of a machine that still says it is configured.
+    /// NIO released a machine whose status still says that it is configured.
     LeftBehind(MachineName),
     /// A machine left, and its Node may still be there.
     NodeStays(MachineName),

@@ -1,5 +1,5 @@
-//! Facts become what the planner looks at: what is ours, foreign, left over or of no use, and which machines matter. What is still
-//! to be read for that is said, never guessed.
+//! Turns facts into the planner's snapshot: which objects belong to the cluster, are foreign, left over or unusable, and which machines are
+//! relevant. If something must still be read for that, the result says so; nothing is assumed.
 
 mod named;
 
@@ -22,12 +22,12 @@ use super::{selection, ssh_key};
 use named::NamedFacts;
 pub use named::known_hosts;
 
-/// What the planner looks at. `Err`: what has to be read first; once that was added to the facts, they are assembled again.
+/// Returns the snapshot. `Err` lists what must be read first. The caller adds it to the facts and calls again.
 pub fn assemble(facts: &Facts) -> Result<Observed, Box<Needs>> {
     let mut observed = blank(facts);
     let mut named = NamedFacts::of(facts);
     if facts.cluster.deleting {
-        // A deletion asks for nothing else, and must not be held up by a Secret that cannot be read.
+        // A deletion needs nothing else, and must not be delayed by a Secret that cannot be read.
         let held = observed.belongings().map(|(name, _)| name.as_str());
         let rows = facts.cluster.status.machines.iter();
         let names = held.chain(rows.map(|row| row.name.as_str()));
@@ -111,7 +111,7 @@ fn met(needs: Needs) -> Result<(), Box<Needs>> {
     }
 }
 
-/// A snapshot in which nothing was judged yet.
+/// A snapshot before any evaluation.
 fn blank(facts: &Facts) -> Observed {
     let machines = facts.machines.iter();
     let machines = machines.filter_map(|(name, machine)| Some((name.clone(), machine.clone()?)));
@@ -152,7 +152,7 @@ fn blank(facts: &Facts) -> Observed {
     }
 }
 
-/// The machines whose Nodes the planner asks for.
+/// The machines whose Nodes the planner needs.
 #[must_use]
 pub fn nodes_of(observed: &Observed, spec: &ValidSpec) -> NodesOf {
     let names = of_interest(observed, spec);
@@ -168,8 +168,8 @@ pub fn nodes_of(observed: &Observed, spec: &ValidSpec) -> NodesOf {
     }
 }
 
-/// The machines that matter whatever a selector says: members, those that the spec lists, and those that left, whose Node is still to
-/// be found, by its address where it bears another name.
+/// The machines that are relevant regardless of selectors: members, those that the spec lists, and those that left and whose Node must
+/// still be found, by its address if it has another name.
 fn of_interest(observed: &Observed, spec: &ValidSpec) -> Vec<MachineName> {
     let members = observed.members().map(|member| member.name);
     let listed = spec.control_plane.listed().chain(spec.data_plane.listed());
@@ -181,8 +181,8 @@ fn of_interest(observed: &Observed, spec: &ValidSpec) -> Vec<MachineName> {
         .collect()
 }
 
-/// Whether a machine that matters may have a Node that was not kept, since the Nodes were listed for others. It counts as not listed
-/// then, and the cluster is asked again.
+/// Whether a relevant machine may have a Node that was not kept, because the Nodes were listed for other machines. Then they count as not
+/// listed, and the next probe is due.
 fn nodes_are_of_others(facts: &Facts) -> bool {
     let Some(nodes) = facts.workload.nodes() else {
         return false;
@@ -200,7 +200,7 @@ fn look_up(facts: &Facts, machines: impl IntoIterator<Item = MachineName>, needs
         .extend(machines.filter(|machine| !facts.machines.contains_key(machine)));
 }
 
-/// The clusters that control configurations which are not ours.
+/// The clusters that control foreign configurations.
 fn rivals(facts: &Facts, observed: &mut Observed, needs: &mut Needs) {
     let configurations = observed.configurations.values();
     let owners: BTreeSet<(String, String)> = configurations
@@ -220,8 +220,7 @@ fn rivals(facts: &Facts, observed: &mut Observed, needs: &mut Needs) {
     }
 }
 
-/// The SSH keys of the machines that are members or may become members now. A selector passes over a machine whose key is of no use:
-/// then the next one's is looked at.
+/// The SSH keys of members and candidates. A selector skips a machine whose key cannot be used; then the key of the next candidate is read.
 fn ssh_keys(facts: &Facts, observed: &mut Observed, spec: &ValidSpec, named: &mut NamedFacts<'_>) {
     let others_may_follow = Role::ALL.iter().any(|role| is_selected(spec, *role));
     let mut read_in_vain = 0;
@@ -231,7 +230,7 @@ fn ssh_keys(facts: &Facts, observed: &mut Observed, spec: &ValidSpec, named: &mu
     loop {
         let selection = selection::select(observed, spec);
         let present = || selection.present().map(|(name, _)| name);
-        // The watch may choose whom to try, and never decides: one that was taken meanwhile is passed over, too.
+        // The watch only proposes candidates. One that is in use meanwhile is skipped too.
         let from_watch = present().filter(|name| facts.from_watch.contains(*name));
         named.needs.machines.extend(from_watch.cloned());
         if !named.needs.machines.is_empty() {
@@ -250,13 +249,13 @@ fn ssh_keys(facts: &Facts, observed: &mut Observed, spec: &ValidSpec, named: &mu
         }
     }
     if read_in_vain > 0 {
-        // As many candidates more as failed so far: the rounds of reading grow with the logarithm of the number of candidates.
+        // As many more candidates as failed so far, so that the number of rounds is logarithmic in the number of candidates.
         let ahead = selection::select_ahead(observed, spec, read_in_vain);
         judge_keys(ahead.present().map(|(name, _)| name), observed, spec, named);
     }
 }
 
-/// Judges the keys of machines that were not judged yet, as far as their Secrets were read.
+/// Evaluates the keys of machines that were not evaluated yet, as far as their Secrets were read.
 fn judge_keys<'a>(
     machines: impl Iterator<Item = &'a MachineName>,
     observed: &Observed,
@@ -272,8 +271,8 @@ fn judge_keys<'a>(
     judged.collect()
 }
 
-/// Judges all candidates at once whose keys are known to be of no use: they name no Secret, or it was read. Returns how many Secrets
-/// were read in vain.
+/// Evaluates all candidates whose keys are known to be unusable: they name no Secret, or it was read. Returns how many Secrets were read
+/// for these.
 fn pass_over_keyless(
     facts: &Facts,
     observed: &mut Observed,
@@ -305,7 +304,7 @@ fn is_selected(spec: &ValidSpec, role: Role) -> bool {
     matches!(selection::pool(spec, role), Pool::Selected { .. })
 }
 
-/// Under what a kubeconfig is fetched: the founding, what the spec says of it, and the machines that are asked.
+/// The inputs of a kubeconfig fetch: the founding, the settings in the spec, and the machines to read it from.
 fn circumstances(observed: &Observed, spec: &ValidSpec) -> String {
     let id = observed.ledger.ours().map(|ledger| &ledger.id);
     let machines: Vec<_> = observed

@@ -1,4 +1,4 @@
-//! What was read for one pass: plain data and no judgement. `assemble.rs` judges it. Of a Secret there are facts, never a value.
+//! What was read for one pass, as plain data. `assemble.rs` evaluates it. A Secret's facts never contain its value.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use super::observed::{
 use super::patience::Clock;
 use super::writes::Precondition;
 
-/// How new an answer is, or has to be.
+/// How recent an answer is, or has to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Freshness {
     /// At most as old as a resync.
@@ -35,26 +35,26 @@ pub enum Freshness {
 /// The answer to a read by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Read<T> {
-    /// The object; `None` where there is none of that name.
+    /// The object; `None` if there is none with that name.
     pub found: Option<T>,
-    /// How new the answer is.
+    /// How recent the answer is.
     pub freshness: Freshness,
 }
 
 /// The metadata of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectFacts {
-    /// Version to insist on.
+    /// The precondition of a write to it.
     pub version: Precondition,
     /// Whether it is being deleted.
     pub deleting: bool,
     /// Uid of its controller.
     pub controller: Option<String>,
-    /// Whether NICO's finalizer holds it.
+    /// Whether it has NICO's finalizer.
     pub in_use: bool,
     /// Value of the annotation `adopt`.
     pub adopt: Option<String>,
-    /// The cluster whose labels it bears, where no other object owns it.
+    /// The cluster whose labels it has, if no other object owns it.
     pub left_by: Option<String>,
 }
 
@@ -74,7 +74,7 @@ impl ObjectFacts {
         }
     }
 
-    /// Whether the object of this uid is its controller.
+    /// Whether the object with this uid is its controller.
     #[must_use]
     pub fn is_controlled_by(&self, uid: &str) -> bool {
         self.controller.as_deref() == Some(uid)
@@ -86,13 +86,13 @@ impl ObjectFacts {
 pub struct SecretFacts {
     /// Its metadata.
     pub object: ObjectFacts,
-    /// Keys, with the SHA-256 digest of each value; `None` where it is empty. Of many keys the first two and those that are read.
+    /// Keys, with the SHA-256 digest of each value; `None` if the value is empty. Of many keys, the first two and those that NICO reads.
     pub keys: BTreeMap<String, Option<String>>,
-    /// Fingerprint of the public half of its SSH key; `Err` says why there is none. Absent where there is no such key.
+    /// Fingerprint of its SSH key; an error if the key cannot be used. Absent if there is no such key.
     pub fingerprint: Option<Result<String, String>>,
-    /// Whether it is of the type of kubeconfigs.
+    /// Whether it has the type of a kubeconfig Secret.
     pub is_kubeconfig: bool,
-    /// What its kubeconfig says that is no secret, where that is as NICO wrote it.
+    /// The parts of its kubeconfig that are not secret, if it is unchanged since NICO wrote it.
     pub kubeconfig: Option<KubeconfigFacts>,
 }
 
@@ -101,7 +101,7 @@ pub struct SecretFacts {
 pub struct MapFacts {
     /// Its metadata.
     pub object: ObjectFacts,
-    /// Its data, of the keys that are read.
+    /// The values of the keys that NICO reads.
     pub data: BTreeMap<String, String>,
 }
 
@@ -114,54 +114,54 @@ pub struct ClusterFacts {
     pub created: Option<Timestamp>,
 }
 
-/// What the background work on the kubeconfig is asked about: which one is stored, and under what another would be fetched.
+/// The question to the background work on the kubeconfig: which one is stored, and how another would be fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KubeconfigQuestion {
-    /// The founding, what the spec says of the kubeconfig, and the machines that it is fetched from.
+    /// The founding, the kubeconfig's settings in the spec, and the machines that it is fetched from.
     pub circumstances: String,
-    /// The machines whose host keys are to be known.
+    /// The machines whose host keys should be pinned.
     pub hosts: ControlPlaneHosts,
-    /// SHA-256 of the one that is stored, where it is ours.
+    /// SHA-256 of the stored one, if it belongs to the cluster.
     pub stored: Option<String>,
-    /// Whether that one is as NICO wrote it.
+    /// Whether the stored one is unchanged since NICO wrote it.
     pub as_written: bool,
 }
 
-/// What the background work on the kubeconfig last learned.
+/// The answer of the background work on the kubeconfig.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KubeconfigAnswer {
     /// Whether the stored one works.
     pub works: Works,
-    /// How often in a row it did not.
+    /// How often in a row it failed.
     pub failures: u32,
-    /// Whether it is time to verify it again.
+    /// Whether the next verification is due.
     pub try_again: bool,
-    /// How the fetch stands.
+    /// State of the fetch.
     pub fetch: Fetch,
 }
 
-/// Everything that was read for one pass. What is not read yet is not in here; what was read and is not there is `None`.
+/// Everything that was read for one pass. An object that was read and does not exist is `None`; one that was not read yet is missing.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// The cluster object.
     pub cluster: ClusterView,
-    /// Its spec, or what is wrong with it.
+    /// Its spec, or its errors.
     pub spec: Result<Arc<ValidSpec>, Vec<String>>,
-    /// Which NIO is there; `None`: its resources are not served.
+    /// The installed generation of NIO; `None` if its resources are not served.
     pub nio: Option<Generation>,
-    /// Whether the cluster, Machines and configurations were read for this pass, and not taken from the watches.
+    /// Whether the cluster, Machines and configurations were read for this pass, and not copied from the watches.
     pub live: bool,
-    /// Machines whose configurations are to be written: what these refer to is read afresh.
+    /// Machines whose configurations will be written: objects that these refer to are read for this pass.
     pub writes: BTreeSet<MachineName>,
-    /// Configurations by name: those that this cluster controls, that bear its label, and those of the machines looked up.
+    /// Configurations by name: those that this cluster controls, that have its label, and those of the machines that were looked up.
     pub configurations: Arc<Configurations>,
-    /// The Jobs of its configurations, where NIO applies by Jobs.
+    /// The Jobs of its configurations, if NIO applies by Jobs.
     pub jobs: Arc<Jobs>,
-    /// Machines that were looked up, together with the configurations that bear their name, or name them.
+    /// Machines that were looked up, together with the configurations that have their name or refer to them.
     pub machines: BTreeMap<MachineName, Option<Arc<Machine>>>,
-    /// Machines that match the selector of a role and cannot be members, since their names are no DNS labels; by name.
+    /// By name: Machines that match the selector of a role but cannot be members, because their names are not DNS labels.
     pub misnamed: BTreeMap<String, Arc<Machine>>,
-    /// Machines that the watch alone has shown though all else is live: one of these that is chosen is looked up first.
+    /// Machines that come from the watch although everything else was read for this pass. They are looked up before they are chosen.
     pub from_watch: BTreeSet<MachineName>,
     /// Roles for which all Machines that match their selector were looked up.
     pub candidates: BTreeSet<Role>,
@@ -173,24 +173,24 @@ pub struct Facts {
     pub secrets: BTreeMap<String, Read<SecretFacts>>,
     /// ConfigMaps of the cluster's namespace, by name.
     pub maps: BTreeMap<String, Read<MapFacts>>,
-    /// What was last asked about the kubeconfig, and the answer.
+    /// The last question about the kubeconfig, and its answer.
     pub kubeconfig: Option<(KubeconfigQuestion, KubeconfigAnswer)>,
-    /// What the git server was last asked, and what it answered.
+    /// The last question to the git server, and its answer.
     pub resolved: Option<GitAnswer>,
-    /// What the cluster last said of itself.
+    /// The last result of the workload health probe.
     pub workload: WorkloadHealth,
-    /// Whether it is time to ask it again.
+    /// Whether the next probe is due.
     pub workload_is_old: bool,
-    /// Since when each clock of patience runs.
+    /// When each clock of patience started.
     pub since: BTreeMap<Clock, Timestamp>,
-    /// An id that nobody has used.
+    /// An unused id.
     pub fresh_id: ClusterId,
-    /// The machines whose entries were taken, and the ledger as that left it.
+    /// The machines whose entries were taken, and the version of the ledger after that write.
     pub(super) taken: Option<(Vec<MachineName>, Precondition)>,
 }
 
 impl Facts {
-    /// Nothing but the cluster object was read.
+    /// The facts if only the cluster object was read.
     #[must_use]
     pub fn new(
         cluster: ClusterView,
@@ -223,7 +223,7 @@ impl Facts {
         }
     }
 
-    /// Configurations that were read.
+    /// Configurations that were read and exist.
     pub fn add_configurations(&mut self, read: impl IntoIterator<Item = Arc<NixosConfiguration>>) {
         let all = Arc::make_mut(&mut self.configurations);
         for configuration in read {
@@ -231,20 +231,20 @@ impl Facts {
         }
     }
 
-    /// A configuration that was read, and is not there.
+    /// Notes a configuration that was read and does not exist.
     pub fn drop_configuration(&mut self, name: &str) {
         Arc::make_mut(&mut self.configurations).remove(name);
     }
 
-    /// The ledger as it was read for this pass.
+    /// The ledger that was read for this pass.
     pub fn add_ledger(&mut self, found: Option<MapFacts>) {
         let freshness = Freshness::Live;
         let name = ledger_name(&self.cluster.name);
         self.maps.insert(name, Read { found, freshness });
     }
 
-    /// Entries were taken before all of this was read, the ledger after all of it: the entries stand where that is still the ledger
-    /// that the take returned.
+    /// Whether the entries that were taken are still valid. They were taken before everything else was read, and the ledger was read last:
+    /// they are valid if it still has the version that the take returned.
     pub fn enter(
         &mut self,
         machines: &[MachineName],
@@ -256,14 +256,14 @@ impl Facts {
     }
 }
 
-/// What is still to be read before a cluster can be judged.
+/// What must still be read before the facts can be evaluated.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Needs {
     /// ConfigMaps by name.
     pub maps: BTreeMap<String, Freshness>,
     /// Secrets by name.
     pub secrets: BTreeMap<String, Freshness>,
-    /// Machines, and the configurations that bear their name or name them.
+    /// Machines, with the configurations that have their name or refer to them.
     pub machines: BTreeSet<MachineName>,
     /// All Machines that match the selector of a role.
     pub candidates: BTreeMap<Role, Selector>,
@@ -271,12 +271,12 @@ pub struct Needs {
     pub clusters: BTreeSet<String>,
     /// Whether these uids control any configuration.
     pub controllers: BTreeSet<String>,
-    /// How the background work on the kubeconfig stands.
+    /// The answer to this question about the kubeconfig.
     pub kubeconfig: Option<KubeconfigQuestion>,
 }
 
 impl Needs {
-    /// Whether all was read.
+    /// Whether everything was read.
     #[must_use]
     pub fn are_met(&self) -> bool {
         *self == Self::default()

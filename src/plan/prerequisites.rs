@@ -17,22 +17,22 @@ use super::selection::Selection;
 use super::settings::Settings;
 use super::writes::Token;
 
-/// What every later step stands on.
+/// The input of all later steps.
 #[derive(Clone, Debug)]
 pub struct Prerequisites {
     /// The valid spec.
     pub spec: Arc<ValidSpec>,
-    /// What all configurations have in common.
+    /// The fields that all configurations share.
     pub common: Common,
 }
 
-/// The valid spec, or what is wrong with it.
+/// The valid spec, or its errors.
 pub fn spec(observed: &Observed) -> Result<&Arc<ValidSpec>, Cause> {
     let spec = observed.spec.as_ref();
     spec.map_err(|problems| Cause::new(Reason::InvalidSpec, problems.join("; ")))
 }
 
-/// The ground to plan on, or what a person must mend.
+/// The prerequisites, or what the user has to correct.
 pub fn check(
     observed: &Observed,
     spec: &Arc<ValidSpec>,
@@ -116,7 +116,7 @@ pub fn check(
     }
 }
 
-/// The finalizer comes before anything that a deletion would have to give back.
+/// The finalizer comes before anything that a deletion would have to release.
 pub fn add_finalizer(observed: &Observed) -> Output {
     let held = &observed.cluster.finalizers;
     let missing = !held.iter().any(|it| it == CLUSTER_FINALIZER);
@@ -128,7 +128,7 @@ pub fn add_finalizer(observed: &Observed) -> Output {
     missing.then(add).into_iter().collect()
 }
 
-/// Looks for the SSH keys that machines lack.
+/// Reads SSH keys again that machines lack.
 pub fn look_for_keys(selection: &Selection) -> Output {
     let mut output = Output::default();
     if selection.lacks_keys() {
@@ -140,19 +140,19 @@ pub fn look_for_keys(selection: &Selection) -> Output {
 /// Whether a configuration may refer to the tokens and the credentials.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Secrets {
-    /// What is to be done about the tokens just before the first claim.
+    /// Writes to the tokens just before the first claim.
     pub first: Vec<Action>,
-    /// Nothing stands in the way.
+    /// The tokens and credentials can be used.
     pub usable: bool,
 }
 
-/// That there is no credentials Secret of that name.
+/// The cause if the credentials Secret does not exist.
 #[must_use]
 pub fn credentials_missing(name: &str) -> String {
     format!("spec.credentialsRef.name: Secret {name} does not exist: create it")
 }
 
-/// Looks at the tokens and the credentials, and says what a person must mend.
+/// Checks the tokens and the credentials, and reports what the user has to correct.
 pub fn secrets(observed: &Observed, prerequisites: &Prerequisites) -> (Secrets, Output) {
     let mut output = Output::default();
     let cluster = &observed.cluster.name;
@@ -177,7 +177,7 @@ pub fn secrets(observed: &Observed, prerequisites: &Prerequisites) -> (Secrets, 
                     .push(Action::Child(ChildWrite::CreateToken(token)));
                 continue;
             }
-            // Nothing refers to it: it is let go, and made again in the next pass.
+            // Nothing refers to it: its finalizer is removed, and the next pass creates another one.
             SecretView::Leftover | SecretView::Terminating if unused => {
                 output.act(Action::Child(ChildWrite::Delete(token.into())));
                 output.wait(
@@ -229,7 +229,7 @@ pub fn secrets(observed: &Observed, prerequisites: &Prerequisites) -> (Secrets, 
         );
         secrets.usable = false;
     }
-    // It is let go in this pass and made again in the next: until then nothing is written that needs one.
+    // It is removed in this pass and created again in the next. Until then nothing is written that needs it.
     secrets.usable &= !matches!(observed.ledger, LedgerView::Leftover);
     if !secrets.usable {
         output.look_for_missing();

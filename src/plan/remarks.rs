@@ -1,4 +1,4 @@
-//! What a person should put right though it takes nothing from the cluster: it is told beside `Ready`, and in the machine's row.
+//! Problems that the user should correct although the cluster works: they are reported beside `Ready`, and in the machine's row.
 
 use crate::api::conditions::{Cause, ConditionType, Reason};
 
@@ -9,7 +9,7 @@ use super::observed::{NodeView, elapsed};
 use super::output::Output;
 use super::patience::NODE_HELD_AFTER;
 
-/// Tells of machines that have more than one Node, and of Nodes that are not let go of.
+/// Reports machines that have more than one Node, and Nodes whose deletion a finalizer blocks.
 pub fn remarks(known: &Known<'_>) -> Output {
     let mut output = Output::default();
     if !known.asks() {
@@ -39,7 +39,7 @@ pub fn remarks(known: &Known<'_>) -> Output {
     output
 }
 
-/// What holds a Node that is being deleted for so long that nobody may be there any more who lets it go.
+/// The message about a Node whose deletion is blocked for so long that the controller of its finalizer may be gone.
 #[must_use]
 pub fn stuck_deletion(node: &NodeView, now: Timestamp) -> Option<String> {
     let since = node.deleting_since?;

@@ -1,20 +1,20 @@
-//! What the planner has to know of the operator's own settings.
+//! The operator's settings that the planner uses.
 
 use std::time::Duration;
 
 use super::patience::LATE_REQUEST_TIMEOUTS;
 
-/// What the operator was told at its start and the planner needs.
+/// The operator's settings that the planner uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// `gitRepo` of clusters that name none.
+    /// `gitRepo` of clusters that do not set it.
     pub default_git_repo: Option<String>,
-    /// Bounds every call to the API server.
+    /// Timeout of every call to the API server.
     pub request_timeout: Duration,
 }
 
 impl Settings {
-    /// How long a request of one's own may still land.
+    /// How long a request that was sent may still take effect.
     #[must_use]
     pub fn late_requests(&self) -> Duration {
         self.request_timeout.saturating_mul(LATE_REQUEST_TIMEOUTS)

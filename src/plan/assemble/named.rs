@@ -1,4 +1,4 @@
-//! Objects that are read by name, judged for one cluster: is it there, is it ours, can it be used?
+//! Evaluates objects that are read by name: whether they exist, belong to the cluster, and can be used.
 
 use std::collections::BTreeMap;
 
@@ -16,15 +16,14 @@ use crate::plan::observed::{
 use crate::plan::ssh_key;
 use crate::plan::writes::{Child, Precondition, Token};
 
-/// The judge of one cluster's objects. What is not as it should be counts only where the answer is recent: people mend it, and no
-/// watch tells.
+/// Evaluates the objects of one cluster. A problem counts only if the answer is recent: users fix it, and no watch reports that.
 pub(super) struct NamedFacts<'a> {
     facts: &'a Facts,
-    /// What is to be read.
+    /// What must still be read.
     pub(super) needs: Needs,
-    /// Children of ours from which somebody took NICO's finalizer.
+    /// Children from which NICO's finalizer was removed.
     pub(super) without_finalizer: BTreeMap<Child, Precondition>,
-    /// What an earlier cluster of this name left.
+    /// Objects that an earlier cluster of this name left behind.
     pub(super) left: Left,
 }
 
@@ -46,22 +45,22 @@ impl<'a> NamedFacts<'a> {
         known(&self.facts.maps, &mut self.needs.maps, name, at_least)
     }
 
-    /// Asks for a recent answer about a Secret that was read and is not as it should be.
+    /// Requests a recent read of a Secret with a problem.
     fn doubt_secret(&mut self, name: &str) {
         if self.facts.secrets.contains_key(name) {
             self.secret(name, Freshness::Recent);
         }
     }
 
-    /// The same of a ConfigMap.
+    /// Requests a recent read of a ConfigMap with a problem.
     fn doubt_map(&mut self, name: &str) {
         if self.facts.maps.contains_key(name) {
             self.map(name, Freshness::Recent);
         }
     }
 
-    /// How new a Secret has to be that is referred to by what is written: NIO applies without one that is missing and calls that
-    /// success.
+    /// How recent the read of a Secret must be if a configuration that is written refers to it: NIO applies without a missing Secret and
+    /// reports success.
     fn referred_to(is_written: bool) -> Freshness {
         if is_written {
             Freshness::Recent
@@ -74,8 +73,8 @@ impl<'a> NamedFacts<'a> {
         object.is_controlled_by(&self.facts.cluster.uid)
     }
 
-    /// Left by a former cluster of this name, which is gone since this one has the name: being deleted, held by NICO's
-    /// finalizer, and no configuration of that cluster is left to refer to it. Or it lost its owner, and was deleted then.
+    /// Whether a former cluster of this name left the object. It is being deleted and has NICO's finalizer, and no configuration of that
+    /// cluster is left to refer to it. Or it lost its owner before it was deleted.
     fn is_leftover(&mut self, object: &ObjectFacts) -> bool {
         if !object.deleting || !object.in_use {
             return false;
@@ -93,14 +92,14 @@ impl<'a> NamedFacts<'a> {
         controls_any == Some(&false)
     }
 
-    /// What is ours and should carry `in-use`, where somebody took that off.
+    /// Notes an object of the cluster that should have `in-use` and has not.
     fn note_without_finalizer(&mut self, child: Child, object: &ObjectFacts) {
         if self.controls(object) && !object.deleting && !object.in_use {
             self.without_finalizer.insert(child, object.version.clone());
         }
     }
 
-    /// What has no living owner and bears our labels, where it can be used.
+    /// Notes an object that has the cluster's labels and no existing owner, if it can be used.
     fn note_left(&mut self, child: Child, object: &ObjectFacts) -> bool {
         let cluster = Some(&self.facts.cluster.name);
         let is_left = object.left_by.as_ref() == cluster
@@ -121,7 +120,7 @@ impl<'a> NamedFacts<'a> {
             None => LedgerView::Absent,
             Some(map) if self.is_leftover(&map.object) => LedgerView::Leftover,
             Some(map) if !self.controls(&map.object) => LedgerView::Foreign,
-            // Somebody deleted it, as the messages about a ledger of no use advise: it is let go, and made again.
+            // A user deleted it, as messages about an unreadable ledger advise: its finalizer is removed, and a new ledger is created.
             Some(map) if map.object.deleting => LedgerView::Leftover,
             Some(map) => match Ledger::from_data(&map.data) {
                 Ok(ledger) => LedgerView::Ours(map.object.version.clone(), ledger),
@@ -142,7 +141,7 @@ impl<'a> NamedFacts<'a> {
         view
     }
 
-    /// A token: one key, not empty, since classic hands out the first key of a Secret.
+    /// A token: a single key that is not empty, because classic uses the first key of a Secret.
     pub(super) fn token(&mut self, token: Token) -> SecretView {
         let cluster = &self.facts.cluster.name;
         let name = match token {
@@ -199,7 +198,7 @@ impl<'a> NamedFacts<'a> {
         view
     }
 
-    /// The SSH key of a machine, `given` to it or for NICO alone; `None` until its Secret was read. Only one of the cluster's own
+    /// The SSH key of a machine, which it gets itself if `given`; `None` until its Secret was read. Only a Secret of the cluster's own
     /// namespace is read.
     pub(super) fn ssh_key(
         &mut self,
@@ -220,10 +219,10 @@ impl<'a> NamedFacts<'a> {
         (!self.needs.secrets.contains_key(secret)).then_some(view)
     }
 
-    /// The kubeconfig's Secret; returns the digest of the kubeconfig in it, where that is ours.
+    /// The kubeconfig's Secret. Returns the digest of the kubeconfig in it, if it belongs to the cluster.
     pub(super) fn kubeconfig(&mut self, observed: &mut Observed) -> Option<String> {
         let name = kubeconfig_name(&self.facts.cluster.name);
-        // Until the ledger says that the cluster is founded, a stored kubeconfig is what shows it: no memory of its absence will do.
+        // Until the ledger says that the cluster is founded, a stored kubeconfig shows it. So a cached absence is not enough.
         let ledger = ledger_name(&self.facts.cluster.name);
         let unfounded = self.facts.maps.contains_key(&ledger)
             && observed.ledger.ours().is_none_or(|ledger| !ledger.founded);
@@ -241,9 +240,9 @@ impl<'a> NamedFacts<'a> {
         }
         let view = &mut observed.kubeconfig;
         view.secret = match self.judge(found, |_| value.is_some()) {
-            // There is no adopting of a kubeconfig.
+            // A kubeconfig cannot be adopted.
             SecretView::Adopted => SecretView::Foreign,
-            // One of another type cannot become what NICO writes.
+            // The type of a Secret cannot be changed.
             SecretView::Ours | SecretView::Unusable
                 if !found.is_some_and(|found| found.is_kubeconfig) =>
             {
@@ -285,7 +284,7 @@ impl<'a> NamedFacts<'a> {
     }
 }
 
-/// Whose the ConfigMap with the pinned host keys is, for the cluster of that uid.
+/// Which party the ConfigMap with the pinned host keys belongs to, for the cluster with that uid.
 #[must_use]
 pub fn known_hosts(uid: &str, map: Option<&MapFacts>) -> KnownHostsView {
     match map {
@@ -295,7 +294,7 @@ pub fn known_hosts(uid: &str, map: Option<&MapFacts>) -> KnownHostsView {
     }
 }
 
-/// What was found under a name, where the answer is new enough; else it is to be read.
+/// The object with a name, if the answer is recent enough; otherwise it must be read.
 fn known<'a, T>(
     read: &'a BTreeMap<String, Read<T>>,
     needs: &mut BTreeMap<String, Freshness>,
