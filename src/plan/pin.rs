@@ -1,6 +1,5 @@
-//! Which commit the machines are to hold, where NICO pins it (`refPolicy: Pin`): a branch or tag is resolved in the background, and each
-//! new commit is a change that is rolled out like any other. What was resolved last is in the ledger: it stays the target while the git
-//! server is away.
+//! The commit that machines get if NICO pins it (`refPolicy: Pin`). A branch or tag is resolved in the background, and a new commit is
+//! rolled out like any other change. The last resolved commit is in the ledger: it stays the target while the git server cannot be reached.
 
 use jiff::Timestamp;
 
@@ -15,21 +14,21 @@ use super::observed::{GitQuestion, LedgerView, Observed};
 use super::output::Output;
 use super::settings::Settings;
 
-/// What NIO's own schema puts in place of a `ref` that is not set: NICO resolves the same.
+/// Default of `ref` in NIO's schema: NICO resolves the same.
 const DEFAULT_REF: &str = "main";
 
-/// What is pinned.
+/// The pinned commit.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pin {
-    /// The commit that the machines are to hold. Where NICO pins and there is none yet, nothing is written.
+    /// The commit that machines get. If NICO pins and there is none yet, nothing is written.
     pub target: Option<Pinned>,
-    /// What the git server is to be asked.
+    /// The question to the git server.
     pub question: Option<GitQuestion>,
-    /// Why the ref is not resolved now.
+    /// Why the ref cannot be resolved now.
     pub unresolved: Option<Cause>,
 }
 
-/// What is pinned for a cluster.
+/// Determines the pinned commit of a cluster.
 #[must_use]
 pub fn pin(observed: &Observed, spec: &ValidSpec, settings: &Settings, now: Timestamp) -> Pin {
     let git_repo = spec.git_repo.as_ref();
@@ -42,7 +41,7 @@ pub fn pin(observed: &Observed, spec: &ValidSpec, settings: &Settings, now: Time
     };
     let named = spec.git_ref.as_ref();
     let git_ref = Some(named.map_or(DEFAULT_REF, String::as_str).to_owned());
-    // One of another repository or ref says nothing of this one.
+    // A commit of another repository or ref does not count.
     let ledger = observed.ledger.ours();
     let held = ledger.and_then(|ledger| ledger.commit.as_ref());
     let held = held.filter(|it| it.git_repo == *git_repo && it.git_ref == git_ref);
@@ -64,7 +63,7 @@ pub fn pin(observed: &Observed, spec: &ValidSpec, settings: &Settings, now: Time
         credentials: spec.credentials.clone(),
         held: held.map(|held| held.commit.clone()),
     };
-    // An answer counts while the ledger is as it was when the server was asked: what another operator noted since may be newer.
+    // An answer counts only if the commit in the ledger is unchanged since the question: another operator may have noted a newer one.
     let answer = observed.resolved.as_ref();
     let answer = answer.filter(|it| it.question == question);
     let answer = answer.map(|it| it.answer.clone());
@@ -91,7 +90,7 @@ pub fn pin(observed: &Observed, spec: &ValidSpec, settings: &Settings, now: Time
     }
 }
 
-/// Which fields of the spec are not set, and what that means here; as the end of a message.
+/// The defaults of fields that the spec does not set, as the end of a message.
 fn defaults(spec: &ValidSpec) -> String {
     let fields = [
         ("ref", DEFAULT_REF, spec.git_ref.is_none()),
@@ -105,13 +104,13 @@ fn defaults(spec: &ValidSpec) -> String {
 }
 
 impl Pin {
-    /// Whether NICO pins; else NIO follows the ref.
+    /// Whether NICO pins. Otherwise NIO follows the ref.
     #[must_use]
     pub fn pins(&self) -> bool {
         self.target.is_some() || self.unresolved.is_some()
     }
 
-    /// The `ref` that NIO is given. `Err`: it is not known yet.
+    /// The `ref` in configurations. `Err` if it is not known yet.
     pub fn git_ref(&self, spec: &ValidSpec) -> Result<Option<String>, Cause> {
         match (&self.target, &self.unresolved) {
             (Some(target), _) => Ok(Some(target.commit.to_string())),
@@ -120,7 +119,7 @@ impl Pin {
         }
     }
 
-    /// A git server that is away takes nothing from a cluster that has a target.
+    /// A cluster that has a target keeps working while the git server cannot be reached.
     pub fn tell(&self) -> Output {
         let mut output = Output::default();
         if let (Some(_), Some(cause)) = (&self.target, &self.unresolved) {
@@ -129,8 +128,8 @@ impl Pin {
         output
     }
 
-    /// The write of the ledger, with what is pinned; `None` where the ledger says it already. Where it is still to be made, that
-    /// happens just before the first claim.
+    /// The write that notes the commit in the ledger; `None` if the ledger has it already. If there is no ledger yet, it is created just
+    /// before the first claim.
     #[must_use]
     pub fn noted(&self, observed: &Observed, write: Option<LedgerWrite>) -> Option<LedgerWrite> {
         let update = || match &observed.ledger {

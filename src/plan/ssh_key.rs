@@ -1,4 +1,4 @@
-//! Whether the SSH key of a machine can be used: its Secret lies in the cluster's namespace, and NIO hands out that key.
+//! Whether the SSH key of a machine can be used: its Secret is in the cluster's namespace, and NIO gives that key to the machine.
 
 use crate::api::conditions::{Cause, Reason};
 use crate::api::names::MachineName;
@@ -9,7 +9,7 @@ use super::facts::SecretFacts;
 use super::nio;
 use super::observed::SshKeyView;
 
-/// The Secret of the cluster's namespace that a Machine names; else why it is of no use. One of another namespace is not read.
+/// The Secret in the cluster's namespace that a Machine names, or why it cannot be used. One of another namespace is not read.
 pub fn secret_of<'a>(
     name: &MachineName,
     machine: &'a Machine,
@@ -41,8 +41,8 @@ pub fn secret_of<'a>(
     ))
 }
 
-/// Namespace and name of the Secret that a Machine of this namespace names; `None` where it names none, an error with the field that is
-/// no such name.
+/// Namespace and name of the Secret that a Machine in this namespace names; `None` if it names none. The error is the field with an invalid
+/// name.
 fn named_secret<'a>(
     machine: &'a Machine,
     nio: Option<Generation>,
@@ -62,7 +62,7 @@ fn named_secret<'a>(
     }
 }
 
-/// Whether the key in the Secret that a Machine names can be used, and `given` to the machine where it is to be.
+/// Whether the key in the Secret that a Machine names can be used, also by the machine itself if `given`.
 #[must_use]
 pub fn judge(
     name: &MachineName,

@@ -1,4 +1,4 @@
-//! The status of a cluster, from what was observed and planned. Computed always, written only on change.
+//! The status of a cluster, computed from the snapshot and the plan in every pass, and written only if it changed.
 
 mod conditions;
 mod mistakes;
@@ -23,11 +23,11 @@ use crate::api::status::{ClusterStatus, Phase, Role, RoleStatus, RolloutStatus};
 use super::action::Plan;
 use super::observed::{Observed, SecretView};
 
-/// A write that the API server refused in this pass, in words that hold no secret.
+/// A write that the API server refused in this pass, in a message without secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal(pub String);
 
-/// The status as it should be now.
+/// Computes the status.
 #[must_use]
 pub fn status(
     observed: &Observed,
@@ -73,7 +73,7 @@ pub fn status(
     })
 }
 
-/// Whether a change is one that people and tools wait for; others are gathered for a few seconds.
+/// Whether users and tools wait for this change. Other changes are collected for a few seconds.
 #[must_use]
 pub fn is_significant(old: &ClusterStatus, new: &ClusterStatus) -> bool {
     let gist = |status: &ClusterStatus| {
@@ -92,7 +92,7 @@ pub fn is_significant(old: &ClusterStatus, new: &ClusterStatus) -> bool {
     gist(old) != gist(new)
 }
 
-/// One digest for the whole cluster: it changes when any machine's target does.
+/// One digest for the whole cluster: it changes with the target of any machine.
 fn revision(plan: &Plan) -> Option<String> {
     if plan.targets.is_empty() {
         return None;
@@ -105,7 +105,7 @@ fn revision(plan: &Plan) -> Option<String> {
     Some(Revision::from_digest(&sha256(all.concat().as_bytes())).to_string())
 }
 
-/// Mirrors the slot, and who counts as in flight besides.
+/// The entries of the slot, and the other machines in flight.
 fn rollout(plan: &Plan) -> RolloutStatus {
     RolloutStatus {
         in_flight: plan.in_flight.values().cloned().collect(),

@@ -1,4 +1,4 @@
-//! What writes are made of: the versions that they insist on, the bodies of configurations, and the children that they go to.
+//! The parts of writes: preconditions, the bodies of configurations, and the children.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -21,7 +21,7 @@ pub enum Token {
     Worker,
 }
 
-/// The version of an object that a write insists on.
+/// The precondition of a write: the version of the object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Precondition {
     /// `metadata.uid`.
@@ -41,31 +41,31 @@ impl Precondition {
     }
 }
 
-/// A configuration as it is to be created.
+/// A configuration to create.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Claim {
     /// The machine, and so the configuration's name.
     pub machine: MachineName,
     /// Its role.
     pub role: Role,
-    /// The attempt that it names.
+    /// The attempt in its marker.
     pub marker: Marker,
-    /// The whole object, but for what the API server fills in.
+    /// The complete object, without the fields that the API server sets.
     pub body: Body,
 }
 
-/// What is written of a configuration. cluster.nix lists every machine, so its text is made when it is written: a plan may claim 1,100
+/// The body of a configuration. cluster.nix lists every machine, so its text is rendered only when it is written: a plan may claim 1,100
 /// machines at once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Body {
-    /// All of it as JSON; the first additional file lacks its text.
+    /// The JSON, without the text of the first additional file.
     pub(super) rest: Value,
-    /// What that text says.
+    /// The values of that text.
     pub(super) nix: ClusterNix,
 }
 
 impl Body {
-    /// All of it as JSON.
+    /// The complete JSON.
     #[must_use]
     pub fn render(&self) -> Value {
         let mut whole = self.rest.clone();
@@ -77,33 +77,33 @@ impl Body {
     }
 }
 
-/// A configuration that is written again: a merge patch.
+/// The update of a configuration: a merge patch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rewrite {
     /// The machine.
     pub machine: MachineName,
-    /// The version that it rests on.
+    /// Its precondition.
     pub version: Precondition,
-    /// The attempt that it names.
+    /// The attempt in its marker.
     pub marker: Marker,
-    /// Fields and annotations; null for what is to be absent.
+    /// Fields and annotations; null removes one.
     pub body: Body,
 }
 
-/// Which kubeconfig is looked for.
+/// Which kubeconfig is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// The first one: the machines are asked again and again until one has it.
+    /// The first one: the machines are read again and again until one has it.
     First,
-    /// One to replace another that is of no use any more. Each machine is asked once, here and below.
+    /// A replacement for one that no longer works. Each machine is read once, as for the variants below.
     Any,
     /// One that works.
     Working,
-    /// One that works, and whose client certificate ends later than then.
+    /// One that works, and whose client certificate expires after this time.
     Later(jiff::Timestamp),
 }
 
-/// A child that the cluster's deletion takes away, in the order of deletion.
+/// A child that is deleted with the cluster, in the order of deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Child {
     /// `<cluster>-join-token`.
@@ -128,7 +128,7 @@ impl From<Token> for Child {
 }
 
 impl Child {
-    /// Its kind and name, for a cluster of that name.
+    /// Its kind and name, for a cluster with that name.
     #[must_use]
     pub fn named(self, cluster: &str) -> String {
         let (kind, name) = match self {

@@ -12,7 +12,7 @@ use crate::plan::patience::OLDER_ATTEMPT_RUNS_FOR;
 
 use super::{Nio, Proof, Wanted};
 
-/// Namespace of an SSH Secret for which a Machine names none.
+/// Namespace of an SSH Secret if the Machine does not set one.
 const DEFAULT_NAMESPACE: &str = "default";
 
 /// Classic.
@@ -31,7 +31,7 @@ impl Nio for Classic {
         "hostname"
     }
 
-    /// No more than a name in Kubernetes.
+    /// The limit of names in Kubernetes.
     fn longest_name(&self) -> usize {
         63
     }
@@ -121,7 +121,7 @@ impl Nio for Classic {
     }
 }
 
-/// The hash of the list that was applied to the machine, where all else that proves it is there.
+/// The hash of the list that was applied to the machine, if the rest of the proof is complete.
 fn applied<'a>(member: &Member<'a>) -> Option<&'a str> {
     let status = member.held.status.as_ref()?;
     let on = member.machine?.status.as_ref()?;
@@ -140,7 +140,7 @@ fn applied<'a>(member: &Member<'a>) -> Option<&'a str> {
     status.additional_files_hash.as_deref().filter(|_| proves)
 }
 
-/// What NIO calls a reason, cut to one word: it goes into a status that people and tools read.
+/// NIO's reason, reduced to letters and digits: it becomes part of a status that users and tools read.
 fn word(text: &str) -> String {
     text.chars()
         .filter(char::is_ascii_alphanumeric)

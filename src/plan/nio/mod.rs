@@ -1,5 +1,5 @@
-//! What differs between the generations of NIO: the questions that the planner asks, answered in one file a generation. No other
-//! file tells them apart.
+//! The differences between the generations of NIO, as one trait with one implementation per generation. No other file distinguishes
+//! generations.
 
 mod classic;
 mod v1;
@@ -18,7 +18,7 @@ use super::observed::Member;
 /// All generations.
 pub const ALL: [Generation; 2] = [Generation::Classic, Generation::V1];
 
-/// What the planner asks of a generation.
+/// The behavior of a generation.
 #[must_use]
 pub fn for_generation(generation: Generation) -> &'static dyn Nio {
     match generation {
@@ -34,21 +34,21 @@ pub fn detect(has_property: impl Fn(&str) -> bool) -> Option<Generation> {
     all.find(|generation| has_property(for_generation(*generation).address_property()))
 }
 
-/// What NIO proves of a machine.
+/// What NIO proves about a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {
-    /// The held attempt was applied last.
+    /// The current attempt was applied last.
     OfHeld,
-    /// Another attempt was.
+    /// Another attempt was applied last.
     OfAnother,
 }
 
-/// What the spec asks for that each generation writes in its own way.
+/// Settings of the spec that each generation represents in its own way.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
     /// Branch, tag or pinned commit.
     pub git_ref: Option<&'a str>,
-    /// Whether the disks of a new machine are to be wiped.
+    /// Whether the disks of a new machine are wiped.
     pub full_install: bool,
     /// Whether the cluster is paused.
     pub paused: bool,
@@ -62,34 +62,34 @@ pub trait Nio: Sync {
     /// The project that it comes from.
     fn project(&self) -> &'static str;
 
-    /// The property of `Machine.spec` that no other generation has.
+    /// A property of `Machine.spec` that no other generation has.
     fn address_property(&self) -> &'static str;
 
-    /// The longest name of a machine from which it can make the names of its own objects.
+    /// The longest machine name from which it can derive the names of its own objects.
     fn longest_name(&self) -> usize;
 
-    /// Whether it applies by Jobs: these are part of its proof, and no write's precondition covers them.
+    /// Whether it applies by Jobs. These are part of its proof, and no write's precondition covers them.
     fn works_by_jobs(&self) -> bool;
 
-    /// Why it cannot apply one commit alone; `None` where it can.
+    /// Why it cannot apply a single commit; `None` if it can.
     fn refuses_pin(&self) -> Option<&'static str>;
 
-    /// Why `fullInstall` is not to be asked of it; `None` where it may.
+    /// Why `fullInstall` must not be set; `None` if it may.
     fn refuses_full_install(&self) -> Option<&'static str>;
 
-    /// The path of an additional file that is to lie beside the flake, which is in that directory of the repository.
+    /// The path with which it writes an additional file beside the flake, which is in that directory of the repository.
     fn path(&self, subdir: Option<&str>, file: &str) -> String;
 
     /// Its own fields, beyond those that all generations share, in a machine's first configuration.
     fn first_fields(&self, full_install: bool) -> Map<String, Value>;
 
-    /// The same where a member is written again, with that `ref`.
+    /// Its own fields in the update of a member, with that `ref`.
     fn rewritten_fields(&self, member: &Member<'_>, wanted: &Wanted<'_>) -> Map<String, Value>;
 
-    /// Whether a held value of `fullInstall` is to be taken back by a write that it applies.
+    /// Whether `fullInstall` must be reset by a write that it applies.
     fn full_install_differs(&self, held: Option<&Value>) -> bool;
 
-    /// What is to be changed in a member's spec without being applied, null for a field that is given up; and when there may be more.
+    /// Changes of a member's spec that it does not apply to the machine, with null for a field to remove; and when to check again.
     fn quiet_fields(
         &self,
         member: &Member<'_>,
@@ -97,28 +97,28 @@ pub trait Nio: Sync {
         now: Timestamp,
     ) -> (Map<String, Value>, Option<Duration>);
 
-    /// The namespace of a machine's SSH Secret, by `sshKeySecretRef.namespace` and the Machine's own. `Err`: the field is no name.
+    /// The namespace of a machine's SSH Secret, by `sshKeySecretRef.namespace` and the Machine's own. `Err` if the field is invalid.
     fn key_namespace<'a>(
         &self,
         named: Option<&'a Parsed<ObjectName>>,
         own: &'a str,
     ) -> Result<&'a str, &'static str>;
 
-    /// Whether it hands out the first key of a Secret in place of the one that is named.
+    /// Whether it uses the first key of a Secret instead of the named one.
     fn gives_first_key(&self) -> bool;
 
-    /// What it proves of a member now.
+    /// What it proves about a member now.
     fn proof(&self, member: &Member<'_>) -> Option<Proof>;
 
-    /// What it has against a member, for a person; `None` where it has nothing.
+    /// Its error for a member, for users; `None` if there is none.
     fn complaint(&self, member: &Member<'_>) -> Option<String>;
 
-    /// How long an attempt may still run that was overwritten before it was confirmed; `None`: its proof excludes that.
+    /// How long an attempt may still run that was overwritten before it was confirmed; `None` if its proof excludes that.
     fn older_attempt_runs_for(&self) -> Option<Duration>;
 
-    /// The finalizer that it puts on configurations.
+    /// The finalizer that it adds to configurations.
     fn finalizer(&self) -> &'static str;
 
-    /// Why it does not let go of a configuration whose Machine object is gone, and the mend; `None` where it does.
+    /// Why it does not release a configuration whose Machine object does not exist, and what to do; `None` if it does.
     fn keeps_without_machine(&self) -> Option<&'static str>;
 }

@@ -76,7 +76,7 @@ impl Nio for V1 {
         fields
     }
 
-    /// It installs once: the field is taken back quietly.
+    /// It installs once: the field is reset quietly.
     fn full_install_differs(&self, _: Option<&Value>) -> bool {
         false
     }
@@ -100,7 +100,8 @@ impl Nio for V1 {
         } else if !(hurries || wanted.paused || is_running(member)) {
             let waited = member.written().map(|written| elapsed(written, now));
             let rest = JOB_STARTED_AFTER.saturating_sub(waited.unwrap_or(JOB_STARTED_AFTER));
-            // The Job of a new commit is none of the schedule's, and only those make NIO name the configuration on the Machine.
+            // The Job of a new commit does not come from the schedule, and only Jobs of the schedule make NIO write the configuration's
+            // name to the Machine.
             if rest.is_zero() || applied_last(member) == Some(Proof::OfHeld) {
                 fields.insert(SCHEDULE.to_owned(), json!(EVERY_MINUTE));
             } else {
@@ -122,7 +123,7 @@ impl Nio for V1 {
         false
     }
 
-    /// Of its status nothing is proof: `Ready` and `resolvedRevision` change before anything was applied.
+    /// Its status proves nothing: `Ready` and `resolvedRevision` change before anything is applied.
     fn proof(&self, member: &Member<'_>) -> Option<Proof> {
         let on = member.machine?.status.as_ref()?;
         let name = Some(member.name.as_str());
@@ -145,7 +146,7 @@ impl Nio for V1 {
         Some(format!("NIO says {complains}{colon}{why}"))
     }
 
-    /// All of its Jobs are known: one that may still run is no proof of another.
+    /// All of its Jobs are known. While one may still run, no other is a proof.
     fn older_attempt_runs_for(&self) -> Option<Duration> {
         None
     }
@@ -164,7 +165,7 @@ fn is_running(member: &Member<'_>) -> bool {
     member.jobs.iter().any(|job| job.is_unfinished())
 }
 
-/// What the Job that ended last has applied. Times are in seconds: all that ended in the same one count.
+/// What the Job that ended last has applied. Times are in seconds, so all Jobs that ended in the same second count.
 fn applied_last(member: &Member<'_>) -> Option<Proof> {
     let held: Marker = member.marker()?;
     let ends = member.jobs.iter().filter_map(|job| job.ended());
@@ -175,7 +176,7 @@ fn applied_last(member: &Member<'_>) -> Option<Proof> {
     proofs.all(|proof| proof == Some(first)).then_some(first)
 }
 
-/// What a Job that ended has applied; `None` where it failed.
+/// What a finished Job has applied; `None` if it failed.
 fn applies(job: &Job, held: &Marker) -> Option<Proof> {
     let of_held = job.marker.as_ref() == Some(held);
     let proof = if of_held {

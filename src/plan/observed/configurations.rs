@@ -1,4 +1,4 @@
-//! The configurations that one pass looks at: by name, and by the machine that each names.
+//! The configurations of one pass: by name, and by the machine that each refers to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
@@ -13,9 +13,9 @@ use crate::api::status::Role;
 #[derive(Clone, Debug, Default)]
 pub struct Configurations {
     by_name: BTreeMap<String, Arc<NixosConfiguration>>,
-    /// Those whose names a machine can have, in the order of their names: a plan goes through them many times.
+    /// Those with a valid machine name, in name order: a plan iterates over them many times.
     members: BTreeMap<MachineName, (Role, Arc<NixosConfiguration>)>,
-    /// By machine: those that name it and bear another name. There are few.
+    /// By machine: those that refer to it and have another name. There are few.
     misnamed: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -28,9 +28,9 @@ impl Deref for Configurations {
 }
 
 impl Configurations {
-    /// Takes one in, in the place of another of its name.
+    /// Adds one, or replaces the one with its name.
     pub fn insert(&mut self, name: String, configuration: Arc<NixosConfiguration>) {
-        // Those that a cluster owns are mostly also those with its label.
+        // Most of those that a cluster owns also have its label.
         let held = self.by_name.get(&name);
         if held.is_some_and(|held| Arc::ptr_eq(held, &configuration)) {
             return;
@@ -47,7 +47,7 @@ impl Configurations {
         self.by_name.insert(name, configuration);
     }
 
-    /// Takes the one of that name out.
+    /// Removes the one with that name.
     pub fn remove(&mut self, name: &str) -> Option<Arc<NixosConfiguration>> {
         let removed = self.by_name.remove(name)?;
         if let Some(machine) = MachineName::parse(name) {
@@ -60,20 +60,20 @@ impl Configurations {
         Some(removed)
     }
 
-    /// Those whose names a machine can have, in the order of their names, and the role in each.
+    /// Those with a valid machine name, in name order, with the role of each.
     pub fn members(&self) -> impl Iterator<Item = (&MachineName, Role, &NixosConfiguration)> {
         let members = self.members.iter();
         members.map(|(name, (role, held))| (name, *role, &**held))
     }
 
-    /// The one that bears a machine's name, and the role in it.
+    /// The one with a machine's name, and its role.
     #[must_use]
     pub fn member(&self, machine: &MachineName) -> Option<(Role, &NixosConfiguration)> {
         let (role, held) = self.members.get(machine)?;
         Some((*role, held))
     }
 
-    /// Those that name a machine, or bear its name, in the order of their names.
+    /// Those that refer to a machine or have its name, in name order.
     pub fn on(&self, machine: &str) -> impl Iterator<Item = (&String, &NixosConfiguration)> {
         let misnamed = || self.misnamed.get(machine).into_iter().flatten();
         let before = misnamed().filter(move |name| name.as_str() < machine);

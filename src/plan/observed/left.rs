@@ -1,4 +1,4 @@
-//! What an earlier cluster of the same name left: a backup that was restored, or a deletion with `--cascade=orphan`.
+//! Objects that an earlier cluster of the same name left: a restored backup, or a deletion with `--cascade=orphan`.
 
 use std::collections::BTreeMap;
 
@@ -9,20 +9,20 @@ use crate::plan::writes::{Child, Precondition};
 
 use super::bears_labels;
 
-/// What to do about an object that was left.
+/// Advice about an object that was left.
 pub const PAUSE: &str = "was left by an earlier KubernetesCluster of this name: set spec.paused to true to have NICO take it back";
 
-/// The children but the configurations that bear a cluster's labels, and have no living owner.
+/// The children other than configurations that have a cluster's labels and no existing owner.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Left {
-    /// The id in the ledger, where that is one of them.
+    /// The id in the ledger, if the ledger is one of them.
     pub id: Option<ClusterId>,
-    /// By child: the version that was seen.
+    /// By child: the version that was read.
     pub children: BTreeMap<Child, Precondition>,
 }
 
-/// The name of the cluster whose labels an object bears, where no other object owns it. A cluster of that name and another uid is
-/// gone: a name has one object.
+/// The name of the cluster whose labels an object has, if no other object owns it. An owner with that name and another uid no longer
+/// exists, because names are unique.
 #[must_use]
 pub fn left_by(meta: &ObjectMeta) -> Option<&str> {
     let cluster = meta.labels.as_ref()?.get(CLUSTER_LABEL)?;

@@ -1,4 +1,4 @@
-//! The conditions: what holds, why, and what a person can do about it.
+//! The conditions, with reasons and with messages that say what to do.
 
 use jiff::Timestamp;
 
@@ -16,7 +16,7 @@ use super::paused;
 use super::rolling::rolling_out;
 use super::soft::{Soft, soft_problems};
 
-/// A condition in the making: its status, and why.
+/// Status, reason and message of a condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Condition {
     status: &'static str,
@@ -29,7 +29,7 @@ impl Condition {
         Self { status, cause }
     }
 
-    /// For many causes: the word of the first, and what all of them say to a person. `None` where there is none.
+    /// Combines causes: the reason of the first, and the messages of all. `None` if there are none.
     fn because(status: &'static str, causes: &[&Cause]) -> Option<Self> {
         let first = causes.first()?;
         Some(Self::new(status, first.reason, sentence(causes)))
@@ -229,14 +229,14 @@ fn kubeconfig_ready(observed: &Observed, plan: &Plan, was_true: bool, now: Times
     let name = kubeconfig_name(&observed.cluster.name);
     let works = format!("Secret {name} holds a kubeconfig that works");
     let works = match (&observed.kubeconfig.works, waits.is_empty()) {
-        // It works, and cannot be renewed.
+        // It works, but cannot be renewed.
         (Works::Yes, false) => format!("{works}; {}", sentence(&waits)),
         _ => works,
     };
     let works = Condition::new("True", Reason::AsExpected, works);
     match (&observed.kubeconfig.works, stored) {
         (Works::Yes, true) => works,
-        // What was true is not taken back before it was tried, nor at the first failure.
+        // A condition that was true stays true until the kubeconfig was tried, and at its first failure.
         (_, true) if was_true && observed.elapsed(&Clock::Kubeconfig, now) < READY_BEARS_FOR => {
             works
         }
@@ -332,7 +332,7 @@ fn ready(
     for remark in left_declarations(observed).chain(ignored_fields(observed)) {
         well = format!("{well}; {remark}");
     }
-    // What is amiss and takes nothing from the cluster.
+    // Problems that do not keep the cluster from working.
     match waits_of(plan, ConditionType::Ready).as_slice() {
         [] => Condition::new("True", Reason::AsExpected, well),
         waits @ [first, ..] => {
@@ -342,7 +342,7 @@ fn ready(
     }
 }
 
-/// What a person declared of machines for one change, and is still declared after it.
+/// Annotations that the user set for one change, and that are left over after it.
 fn left_declarations(observed: &Observed) -> impl Iterator<Item = String> {
     let cluster = &observed.cluster;
     let declared = [
@@ -358,7 +358,7 @@ fn left_declarations(observed: &Observed) -> impl Iterator<Item = String> {
     })
 }
 
-/// Fields of the spec that have no effect, since machines are listed beside them.
+/// Fields of the spec that have no effect, because machines are listed too.
 fn ignored_fields(observed: &Observed) -> impl Iterator<Item = String> {
     let fields = observed.spec.iter().flat_map(|spec| &spec.ignored);
     fields.map(|field| format!("{field} has no effect beside machines: remove one of them"))

@@ -1,4 +1,4 @@
-//! What nothing goes on without a person for, though the planner itself stops for none of it.
+//! Problems that require user action although they do not stop the planner.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::plan::selection::Selection;
 
 use super::soft::{soft_problems, unreachable};
 
-/// Starts the clocks of what does not pass by itself, and looks again when the first of them has run out.
+/// Keeps the clocks of problems that do not end by themselves, and plans again when the first of them has run out.
 pub fn keep_mistake_clocks(
     observed: &Observed,
     selection: &Selection,
@@ -45,7 +45,7 @@ pub fn keep_mistake_clocks(
     output
 }
 
-/// Why there are fewer machines than the spec asks for, and what is amiss with those that are assigned.
+/// Why there are fewer machines than the spec asks for, and the problems of those that are assigned.
 pub(super) fn of_machines(observed: &Observed, selection: &Selection) -> Vec<Cause> {
     let mut problems = Vec::new();
     for role in Role::ALL {
@@ -68,14 +68,14 @@ pub(super) fn of_machines(observed: &Observed, selection: &Selection) -> Vec<Cau
     problems
 }
 
-/// What only a person can put right of all that `Ready` bears for a minute.
+/// A problem that `Ready` tolerates for a minute and that requires user action.
 pub(super) fn soft_mistake(observed: &Observed, plan: &Plan) -> Option<Cause> {
     let mut soft = soft_problems(observed, &plan.selection).into_iter();
     let soft = soft.find(|soft| soft.cause.reason.attention() == Attention::Yes);
     soft.map(|soft| soft.cause)
 }
 
-/// Whether nothing else goes on in the cluster: only what calls for a person is left.
+/// Whether nothing continues in the cluster without user action.
 pub(super) fn nothing_goes_on(observed: &Observed, plan: &Plan) -> bool {
     let claims = |action: &Action| {
         matches!(
@@ -100,13 +100,13 @@ pub(super) fn nothing_goes_on(observed: &Observed, plan: &Plan) -> bool {
         && members.all(|member| member.is_confirmed())
 }
 
-/// Whether a cause that calls for a person has stood for so long that it is not one of objects that are still being applied.
+/// Whether a cause that requires user action has lasted longer than it takes to apply related objects.
 pub(super) fn has_stood(observed: &Observed, cause: &Cause, now: Timestamp) -> bool {
     cause.reason.attention() == Attention::Yes
         && observed.elapsed(&Clock::Mistake(cause.reason), now) >= MISTAKE_STALLS_AFTER
 }
 
-/// Whether all that holds a rollout up calls for a person, and no object that is still to come could end it.
+/// Whether everything that blocks a rollout requires user action, and no object that is still being applied could end it.
 pub(super) fn stops_rollout(waits: &[&Cause]) -> bool {
     let of_itself = |cause: &&Cause| {
         matches!(

@@ -1,4 +1,4 @@
-//! What would change in a cluster that is paused.
+//! The changes that a paused cluster waits to make.
 
 use crate::api::conditions::ConditionType;
 use crate::api::names::MachineName;
@@ -10,7 +10,7 @@ use crate::plan::writes::Child;
 
 use super::rolling::they;
 
-/// That the cluster is paused, and what it keeps from being done.
+/// The message that the cluster is paused, with the changes that wait.
 pub(super) fn would_change(observed: &Observed, plan: &Plan) -> String {
     let picks = || {
         Role::ALL
@@ -46,8 +46,8 @@ pub(super) fn would_change(observed: &Observed, plan: &Plan) -> String {
     said.collect::<Vec<_>>().join("; ")
 }
 
-/// Whether what the machines hold was compared with what they should hold. It is not where something that is needed for that is
-/// missing, or is not taken back yet.
+/// Whether the configurations were compared with their targets. They were not if something that this needs is missing, or is not restored
+/// yet.
 fn is_compared(observed: &Observed, plan: &Plan) -> bool {
     let holds_any = observed.belongings().next().is_some();
     !plan.targets.is_empty() || !holds_any && observed.left.children.is_empty()
@@ -55,7 +55,7 @@ fn is_compared(observed: &Observed, plan: &Plan) -> bool {
 
 const TAKES_BACK: &str = "takes back ";
 
-/// What is taken back in this pass, or was in the last one that took back anything.
+/// What is restored in this pass, or was in the last one that restored anything.
 fn taken_back(observed: &Observed, plan: &Plan) -> Option<String> {
     let (mut configurations, mut objects) = (0, Vec::new());
     for action in &plan.actions {
@@ -84,7 +84,7 @@ fn taken_back(observed: &Observed, plan: &Plan) -> Option<String> {
     said.map(str::to_owned)
 }
 
-/// The tokens that configurations refer to and that cannot be used, nor are taken back.
+/// The tokens that configurations refer to and that can neither be used nor restored.
 fn lost_tokens(observed: &Observed) -> impl Iterator<Item = String> {
     let cluster = &observed.cluster.name;
     let is_used = observed.belongings().next().is_some();

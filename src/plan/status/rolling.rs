@@ -1,4 +1,4 @@
-//! What is being changed in a living cluster, in one condition.
+//! The condition about changes of a running cluster.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::plan::observed::Observed;
 use super::conditions::Condition;
 use super::confirmed;
 
-/// Machines, few by name and the rest by number, and the verb that goes with them.
+/// Machines, the first few by name and the rest as a number, with the verb in the right form.
 pub(super) fn they(machines: &[&MachineName], one: &str, several: &str) -> String {
     const NAMED: usize = 10;
     let names: Vec<&str> = machines.iter().map(|it| it.as_str()).take(NAMED).collect();
@@ -24,7 +24,7 @@ pub(super) fn they(machines: &[&MachineName], one: &str, several: &str) -> Strin
     format!("{}{more} {verb}", names.join(", "))
 }
 
-/// Who joins a living cluster, and who does so in the place of another, which stays until then.
+/// Which machines join, and which of them replace others that stay until then.
 fn newcomers(observed: &Observed, plan: &Plan, role: Role) -> Option<String> {
     let pick = plan.selection.for_role(role);
     if !observed.is_founded() || observed.is_paused() {
@@ -39,7 +39,7 @@ fn newcomers(observed: &Observed, plan: &Plan, role: Role) -> Option<String> {
     (!all.is_empty()).then(|| format!("{} to join", they(&all, "is", "are")))
 }
 
-/// What is being changed, what it waits for, and what else is out of date: few machines by name, many by number.
+/// What is being changed, what it waits for, and what else is out of date: a few machines by name, many as a number.
 pub(super) fn rolling_out(observed: &Observed, plan: &Plan) -> Condition {
     let waits = || {
         let waits = plan.waits.iter();
@@ -49,7 +49,7 @@ pub(super) fn rolling_out(observed: &Observed, plan: &Plan) -> Condition {
     let own = |machine: &MachineName| waits().find(|it| it.machine.as_ref() == Some(machine));
     let mut flights: BTreeMap<&str, Vec<&MachineName>> = BTreeMap::new();
     for (machine, flight) in &plan.in_flight {
-        // What a person has to do for it says what it waits for.
+        // A message that requires user action also says what it waits for.
         if own(machine).is_some_and(calls) {
             continue;
         }
@@ -90,7 +90,7 @@ pub(super) fn rolling_out(observed: &Observed, plan: &Plan) -> Condition {
     if problems.is_empty() {
         return Condition::new("False", Reason::AsExpected, "");
     }
-    // What holds up a machine in flight says more than that it is.
+    // What blocks a machine in flight is more specific than the fact that it is in flight.
     let holds_up = |wait: &&Wait| {
         let machine = wait.machine.as_ref();
         machine.is_some_and(|machine| plan.in_flight.contains_key(machine))

@@ -1,4 +1,4 @@
-//! One row a machine: how far it is, and why.
+//! One row per machine: its state and the reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,7 @@ use super::soft::unreachable;
 
 const APPLYING: &str = "waiting until NIO has applied its configuration";
 
-/// The rows of both roles; no name stands twice, as the list's type asks.
+/// The rows of both roles. No name occurs twice, as the type of the list requires.
 pub(super) fn rows(observed: &Observed, plan: &Plan, now: Timestamp) -> Vec<MachineRow> {
     let mut rows = Vec::new();
     let mut seen = BTreeSet::new();
@@ -58,7 +58,7 @@ pub(super) fn rows(observed: &Observed, plan: &Plan, now: Timestamp) -> Vec<Mach
         }
     }
     if observed.cluster.deleting {
-        // What became of those that are free already is looked at once all are.
+        // Machines that were released already are checked once all are.
         let mut old = observed.cluster.status.machines.clone();
         old.retain(|row| !seen.contains(&row.name));
         rows.extend(old.into_iter().map(|row| MachineRow {
@@ -141,7 +141,7 @@ fn row_state(
     }
 }
 
-/// What machines wait for that are to join, where nothing is said of one alone.
+/// What joining machines wait for, if there is nothing specific to one of them.
 fn why_pending(observed: &Observed, plan: &Plan) -> Cause {
     if observed.is_paused() {
         return Cause::new(Reason::PausedBySpec, "waits until spec.paused is false");

@@ -1,4 +1,4 @@
-//! Keeps a status far below what etcd takes (1.5 MiB), however many machines a cluster has and whatever is said of them.
+//! Keeps a status far below the limit of etcd (1.5 MiB), for any number of machines and any messages.
 
 use serde::Serialize;
 
@@ -8,8 +8,8 @@ use crate::api::text::{shown, shown_in};
 /// Most bytes of a status as JSON.
 const MOST_BYTES: usize = 512 * 1024;
 
-/// The status with its rows' texts as they may be shown. Where they are too long together, each gets the same share of the room, and
-/// where even names fill that, no commit is told.
+/// Cuts the texts of the rows. If they are too long together, each gets the same share of the space, and if the names alone fill that, the
+/// commits are left out.
 pub(super) fn fit(mut status: ClusterStatus) -> ClusterStatus {
     for text in texts(&mut status) {
         *text = shown(text);
@@ -22,7 +22,7 @@ pub(super) fn fit(mut status: ClusterStatus) -> ClusterStatus {
         (count + 1, told + bytes(text))
     });
     let room = MOST_BYTES.saturating_sub(whole - told);
-    // A text may be twice as long as JSON.
+    // As JSON, a text may be twice as long.
     let share = room / (2 * count.max(1));
     for text in texts(&mut status) {
         *text = shown_in(text, share);
@@ -35,7 +35,7 @@ pub(super) fn fit(mut status: ClusterStatus) -> ClusterStatus {
     status
 }
 
-/// Every text that is as long as somebody likes.
+/// Every text whose length another party determines.
 fn texts(status: &mut ClusterStatus) -> impl Iterator<Item = &mut String> {
     let flights = status.rollout.iter_mut().flat_map(|it| &mut it.in_flight);
     let rows = status.machines.iter_mut().map(|row| &mut row.message);
@@ -56,7 +56,7 @@ mod tests {
         ClusterCondition, InFlightRow, MachineRow, MachineState, Role, RoleStatus, RolloutStatus,
     };
 
-    /// A cluster of 99 and 1000 machines with the longest names, of all of which as much as possible is said at once.
+    /// A cluster of 99 and 1000 machines with the longest names and messages.
     fn largest(text: &str) -> ClusterStatus {
         let name = |n: usize| format!("{n:a>63}");
         let ready = |machines| RoleStatus {

@@ -1,4 +1,4 @@
-//! What `Ready` bears for a minute, since it may pass by itself.
+//! Problems that `Ready` tolerates for a minute, because they may end by themselves.
 
 use jiff::Timestamp;
 
@@ -11,15 +11,15 @@ use crate::plan::output::Output;
 use crate::plan::patience::{Clock, READY_BEARS_FOR};
 use crate::plan::selection::{Selection, malformed_address};
 
-/// Something that `Ready` bears, and the clock that says for how long it has been so.
+/// A problem that `Ready` tolerates, with the clock of its duration.
 pub struct Soft {
     /// Its own clock.
     pub clock: Clock,
-    /// Why.
+    /// Reason and message.
     pub cause: Cause,
 }
 
-/// What is amiss that `Ready` bears for a minute: discoverability, NIO's complaints, the kubeconfig.
+/// The problems that `Ready` tolerates for a minute: undiscoverable machines, errors of NIO, and the kubeconfig.
 #[must_use]
 pub fn soft_problems(observed: &Observed, selection: &Selection) -> Vec<Soft> {
     let mut problems = Vec::new();
@@ -61,7 +61,7 @@ pub fn soft_problems(observed: &Observed, selection: &Selection) -> Vec<Soft> {
     problems
 }
 
-/// Starts the clocks of what `Ready` bears, and looks again when the first of them has run out.
+/// Keeps the clocks of these problems, and plans again when the first of them has run out.
 pub fn keep_soft_clocks(observed: &Observed, selection: &Selection, now: Timestamp) -> Output {
     let mut output = Output::default();
     for Soft { clock, .. } in soft_problems(observed, selection) {
@@ -70,7 +70,7 @@ pub fn keep_soft_clocks(observed: &Observed, selection: &Selection, now: Timesta
     output
 }
 
-/// Why NIO cannot reach a machine, in one word and for a person; `None` where it can.
+/// Why NIO cannot reach a machine; `None` if it can.
 pub(super) fn unreachable(observed: &Observed, machine: &MachineName) -> Option<Cause> {
     if observed.discoverable(machine) {
         return None;

@@ -1,4 +1,4 @@
-//! The status of a cluster that cannot be looked at.
+//! The status of a cluster that cannot be evaluated.
 
 use jiff::Timestamp;
 
@@ -7,7 +7,7 @@ use crate::api::status::{ClusterCondition, ClusterStatus};
 use crate::api::text::shown;
 use crate::plan::observed::ClusterView;
 
-/// The status that says why a cluster cannot be looked at; all else in it stays as it was.
+/// The status that says why a cluster cannot be evaluated. Everything else in it is unchanged.
 #[must_use]
 pub fn unread(cluster: &ClusterView, why: &str, now: Timestamp) -> ClusterStatus {
     let mut status = cluster.status.clone();
@@ -33,7 +33,7 @@ pub fn unread(cluster: &ClusterView, why: &str, now: Timestamp) -> ClusterStatus
         }
     };
     say(ConditionType::Reconciling, "True");
-    // Nothing is known of a generation that was not looked at: what was Ready before it may not be.
+    // A generation that was not evaluated may not be Ready, even if the one before was.
     if cluster.status.observed_generation != Some(cluster.generation) {
         say(ConditionType::Ready, "False");
     }
