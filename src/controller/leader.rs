@@ -1,7 +1,7 @@
 //! Leader election: of several processes, only the one that holds the Lease writes.
 //!
 //! The Lease is acquired and renewed by compare-and-swap. Clocks of different machines are never compared: a follower waits until it has
-//! seen the Lease unchanged for the Lease's own duration. A leader counts from the time at which it sent its last renewal, and stops
+//! seen the Lease unchanged, or missing, for the Lease's own duration. A leader counts from the time at which it sent its last renewal, and stops
 //! writing [`LEASE_RENEW_DEADLINE`](super::schedule::LEASE_RENEW_DEADLINE) later, before any follower can take over.
 //!
 //! This keeps two processes from working against each other. It does not fence: a request may land late. The ledger takes care of that.
@@ -16,7 +16,6 @@ use std::time::Instant;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
-use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
@@ -27,7 +26,7 @@ use super::readiness::{Readiness, mark};
 use super::schedule::{LEASE_RELEASE_TIMEOUT, LEASE_RENEW_PAUSE, LEASE_RETRY_PAUSE};
 use crate::api::text::shown;
 use crate::plan::writes::Precondition;
-use rules::{LEASE, Seen, Step, claim, holder, new_lease, step};
+use rules::{LEASE, Seen, claim, holder, may_claim, new_lease, release};
 use term::Term;
 
 /// Why a leader lost the Lease.
@@ -57,8 +56,8 @@ fn identity() -> String {
 enum Standing {
     /// This process holds the Lease.
     Leads,
-    /// Another process holds it.
-    Follows(String),
+    /// Another process holds it, or may still believe that it does: then there is no holder.
+    Follows(Option<String>),
 }
 
 /// A candidate in the election.
@@ -135,7 +134,10 @@ impl Elector {
                 }
                 Ok(Standing::Follows(holder)) => {
                     health.set(mark::LEASE, true);
-                    format!("following {holder}")
+                    holder.map_or_else(
+                        || "the Lease has no holder; waiting as long as an earlier one may still write".to_owned(),
+                        |holder| format!("following {holder}"),
+                    )
                 }
                 Err(error) => error.to_string(),
             };
@@ -172,7 +174,7 @@ impl Elector {
             match timeout(self.term.left(), self.attempt()).await {
                 Ok(Ok(Standing::Leads)) => pause = LEASE_RENEW_PAUSE,
                 Ok(Ok(Standing::Follows(holder))) => {
-                    return Lost::Taken(self.place.clone(), holder);
+                    return Lost::Taken(self.place.clone(), holder.unwrap_or_default());
                 }
                 Ok(Err(error)) => {
                     warn!(lease = self.place, %error, "the Lease was not renewed; it is tried again");
@@ -193,9 +195,11 @@ impl Elector {
             None => calls::get_opt(&self.api, LEASE).await?,
         };
         let unchanged = self.seen.unchanged(lease.as_ref(), Instant::now());
-        if step(lease.as_ref(), &self.me, unchanged) == Step::Follow {
-            let holder = lease.as_ref().and_then(holder).unwrap_or_default();
-            return Ok(Standing::Follows(shown(holder)));
+        let leads = self.term.may_write();
+        if !may_claim(lease.as_ref(), &self.me, leads, unchanged) {
+            return Ok(Standing::Follows(
+                lease.as_ref().and_then(holder).map(shown),
+            ));
         }
         let body = claim(lease.as_ref(), &self.me, Timestamp::now());
         let sent = TakenUp::now();
@@ -231,8 +235,7 @@ impl Elector {
                 return Ok(());
             };
             let version = Precondition::of(&lease.metadata);
-            let released = json!({"spec": {"holderIdentity": null}});
-            match calls::patch(&self.api, LEASE, &version, released).await {
+            match calls::patch(&self.api, LEASE, &version, release()).await {
                 // A renewal that was cancelled has landed meanwhile.
                 Err(error) if error.is_stale() => {}
                 answer => return answer.map(drop),

@@ -12,28 +12,18 @@ use crate::controller::schedule::{LEASE_DURATION, LONGEST_LEASE_DURATION};
 
 /// The Lease's name.
 pub(super) const LEASE: &str = "nico-leader";
+/// The duration of a Lease that its holder released, in seconds: the shortest that the API server takes. client-go writes the same.
+const RELEASED_SECONDS: i32 = 1;
 
-/// The next step after reading the Lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// There is no Lease: create it.
-    Create,
-    /// The Lease is free, held by this process, or expired: write it.
-    Take,
-    /// Another process holds it.
-    Follow,
-}
-
-/// The next step of `me`, which has seen the Lease unchanged for this long.
-pub(super) fn step(lease: Option<&Lease>, me: &str, unchanged: Duration) -> Step {
-    let Some(lease) = lease else {
-        return Step::Create;
-    };
-    match holder(lease) {
-        None => Step::Take,
-        Some(holder) if holder == me => Step::Take,
-        Some(_) if unchanged >= duration(lease) => Step::Take,
-        Some(_) => Step::Follow,
+/// Whether `me` may write the Lease now, which it has seen unchanged for this long. `leads`: its own term has not ended.
+///
+/// A Lease that is missing or has no holder was deleted or edited by hand, unless it says that its holder released it: somebody may lead
+/// until the end of a term. The one who leads may write it again at once.
+pub(super) fn may_claim(lease: Option<&Lease>, me: &str, leads: bool, unchanged: Duration) -> bool {
+    match lease.and_then(holder) {
+        Some(holder) if holder == me => true,
+        None if leads => true,
+        _ => unchanged >= lease.map_or(LEASE_DURATION, duration),
     }
 }
 
@@ -45,28 +35,27 @@ pub(super) fn holder(lease: &Lease) -> Option<&str> {
 
 /// The duration of the Lease. Another version of NICO may use a longer one than this; a user may write anything.
 fn duration(lease: &Lease) -> Duration {
-    let seconds = lease
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.lease_duration_seconds);
+    let spec = lease.spec.as_ref();
+    let seconds = spec.and_then(|spec| spec.lease_duration_seconds);
+    if holder(lease).is_none() && seconds == Some(RELEASED_SECONDS) {
+        return Duration::ZERO;
+    }
     let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok());
     Duration::from_secs(seconds.unwrap_or_default()).clamp(LEASE_DURATION, LONGEST_LEASE_DURATION)
 }
 
-/// The last seen spec of the Lease, and since when it is unchanged.
+/// The last seen spec of the Lease, `None` if there was no Lease, and since when it is unchanged.
 #[derive(Debug, Default)]
-pub(super) struct Seen(Option<(LeaseSpec, Instant)>);
+pub(super) struct Seen(Option<(Option<LeaseSpec>, Instant)>);
 
 impl Seen {
     /// How long the Lease has been unchanged. Metadata do not count: an annotation does not renew it.
     pub(super) fn unchanged(&mut self, lease: Option<&Lease>, now: Instant) -> Duration {
-        let spec = lease.and_then(|lease| lease.spec.clone());
-        match (&self.0, spec) {
-            (Some((known, since)), Some(spec)) if *known == spec => {
-                now.saturating_duration_since(*since)
-            }
-            (_, spec) => {
-                self.0 = spec.map(|spec| (spec, now));
+        let spec = lease.map(|lease| lease.spec.clone().unwrap_or_default());
+        match &self.0 {
+            Some((known, since)) if *known == spec => now.saturating_duration_since(*since),
+            _ => {
+                self.0 = Some((spec, now));
                 Duration::ZERO
             }
         }
@@ -87,6 +76,11 @@ pub(super) fn claim(before: Option<&Lease>, me: &str, now: Timestamp) -> Value {
             .into();
     }
     json!({ "spec": spec })
+}
+
+/// The merge patch that releases the Lease. It says that the holder has stopped, so that nobody has to wait.
+pub(super) fn release() -> Value {
+    json!({"spec": {"holderIdentity": null, "leaseDurationSeconds": RELEASED_SECONDS}})
 }
 
 /// The new Lease with the content of a claim.
@@ -118,26 +112,44 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_is_taken_only_where_it_is_free_ones_own_or_expired() {
+    fn a_lease_is_taken_only_where_it_is_released_ones_own_or_expired() {
         let short = LEASE_DURATION.checked_sub(SECOND).unwrap_or_default();
-        assert_eq!(step(None, "me", Duration::ZERO), Step::Create);
         for (lease, unchanged, expected) in [
-            (lease("", 10), Duration::ZERO, Step::Take),
-            (Lease::default(), Duration::ZERO, Step::Take),
-            (lease("me", 10), Duration::ZERO, Step::Take),
-            (lease("other", 10), Duration::ZERO, Step::Follow),
-            (lease("other", 10), short, Step::Follow),
-            (lease("other", 10), LEASE_DURATION, Step::Take),
+            (lease("me", 10), Duration::ZERO, true),
+            (lease("other", 10), Duration::ZERO, false),
+            (lease("other", 10), short, false),
+            (lease("other", 10), LEASE_DURATION, true),
             // A shorter duration, or none, was written by hand. The holder still uses its own.
-            (lease("other", 1), short, Step::Follow),
-            (lease("other", -7), short, Step::Follow),
-            (lease("other", 30), 29 * SECOND, Step::Follow),
-            (lease("other", 30), 30 * SECOND, Step::Take),
+            (lease("other", 1), short, false),
+            (lease("other", -7), short, false),
+            (lease("other", 30), 29 * SECOND, false),
+            (lease("other", 30), 30 * SECOND, true),
             // So was one of years. It must not block followers.
-            (lease("other", i32::MAX), LONGEST_LEASE_DURATION, Step::Take),
+            (lease("other", i32::MAX), LONGEST_LEASE_DURATION, true),
         ] {
-            assert_eq!(step(Some(&lease), "me", unchanged), expected, "{lease:?}");
+            assert_eq!(
+                may_claim(Some(&lease), "me", false, unchanged),
+                expected,
+                "{lease:?}"
+            );
         }
+        let mut released = lease("other", 10);
+        let patch = release();
+        released.spec = serde_json::from_value(patch["spec"].clone()).ok();
+        assert!(may_claim(Some(&released), "me", false, Duration::ZERO));
+    }
+
+    /// Its holder may not know it yet, and write until the end of its term.
+    #[test]
+    fn a_lease_that_somebody_deleted_or_cleared_is_free_only_for_the_one_who_leads() {
+        let short = LEASE_DURATION.checked_sub(SECOND).unwrap_or_default();
+        for lease in [None, Some(Lease::default()), Some(lease("", 10))] {
+            let claims = |leads, unchanged| may_claim(lease.as_ref(), "me", leads, unchanged);
+            assert!(claims(true, Duration::ZERO), "{lease:?}");
+            assert!(!claims(false, short), "{lease:?}");
+            assert!(claims(false, LEASE_DURATION), "{lease:?}");
+        }
+        assert!(!may_claim(Some(&lease("other", 10)), "me", true, short));
     }
 
     #[test]
@@ -162,7 +174,9 @@ mod tests {
             assert_eq!(after(Some(&lease), 14), Duration::ZERO);
         }
         assert_eq!(after(None, 15), Duration::ZERO);
-        assert_eq!(after(Some(&lease), 16), Duration::ZERO);
+        assert_eq!(after(None, 17), 2 * SECOND, "it is still missing");
+        assert_eq!(after(Some(&Lease::default()), 18), Duration::ZERO);
+        assert_eq!(after(Some(&lease), 19), Duration::ZERO);
     }
 
     #[test]
