@@ -46,6 +46,20 @@ impl fmt::Display for ConditionType {
     }
 }
 
+/// An enum that lists its variants, so that none is forgotten where all are needed.
+macro_rules! listed {
+    ($(#[$of:meta])* pub enum $name:ident { $($(#[$doc:meta])* $variant:ident,)* }) => {
+        $(#[$of])*
+        pub enum $name { $($(#[$doc])* $variant,)* }
+
+        impl $name {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+        }
+    };
+}
+
+listed! {
 /// Machine-readable reason of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
@@ -165,6 +179,7 @@ pub enum Reason {
     NoneRequested,
     /// Not determined yet.
     Unknown,
+}
 }
 
 impl fmt::Display for Reason {

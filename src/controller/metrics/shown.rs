@@ -1,7 +1,7 @@
 //! Metrics from the clusters' statuses, counted at each scrape.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::ResourceExt as _;
@@ -11,12 +11,9 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::{Labels, Seconds};
 use crate::api::cluster::RawCluster;
-use crate::api::conditions::ConditionType;
+use crate::api::conditions::{ConditionType, Reason};
 use crate::api::status::{ClusterStatus, MachineState, Phase, Role};
-use crate::controller::lock::lock;
 
-/// Most reasons with their own series. NICO has about fifty; others can write any into a status.
-pub(super) const MOST_REASONS: usize = 100;
 const PHASES: [Phase; 4] = [
     Phase::Provisioning,
     Phase::Ready,
@@ -42,8 +39,8 @@ pub(super) struct Shown {
     oldest: Seconds,
     oldest_condition: Family<Labels<3>, Seconds>,
     kubeconfig_ends: Family<Labels<2>, Gauge>,
-    /// The reasons seen so far.
-    reasons: Mutex<BTreeSet<String>>,
+    /// The reasons that have series of their own. Others than NICO can write any into a status.
+    reasons: BTreeSet<String>,
 }
 
 impl Shown {
@@ -56,7 +53,7 @@ impl Shown {
             oldest: Seconds::default(),
             oldest_condition: Family::default(),
             kubeconfig_ends: Family::default(),
-            reasons: Mutex::default(),
+            reasons: Reason::ALL.iter().map(ToString::to_string).collect(),
         };
         registry.register(
             "clusters",
@@ -173,16 +170,10 @@ impl Shown {
         }
     }
 
-    /// The reason, or `other` if there are too many or it does not look like a reason.
+    /// The reason, or `other` if it is none of NICO's.
     fn bounded(&self, reason: &str) -> String {
-        let mut reasons = lock(&self.reasons);
-        let is_word = reason.len() <= 64 && reason.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        if reasons.contains(reason) || (is_word && reasons.len() < MOST_REASONS) {
-            reasons.insert(reason.to_owned());
-            reason.to_owned()
-        } else {
-            "other".to_owned()
-        }
+        let known = self.reasons.get(reason);
+        known.map_or("other", String::as_str).to_owned()
     }
 
     fn of_phase(&self, phase: Phase) -> Gauge {
