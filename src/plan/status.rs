@@ -13,12 +13,14 @@ pub use mistakes::keep_mistake_clocks;
 pub use soft::{Soft, keep_soft_clocks, soft_problems};
 pub use unread::unread;
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use crate::api::conditions::ConditionType;
 use crate::api::digest::sha256;
 use crate::api::names::{MachineName, Revision, kubeconfig_name};
-use crate::api::status::{ClusterStatus, Phase, Role, RoleStatus, RolloutStatus};
+use crate::api::status::{ClusterStatus, InFlightRow, Phase, Role, RoleStatus, RolloutStatus};
 
 use super::action::Plan;
 use super::observed::{Observed, SecretView};
@@ -67,7 +69,7 @@ pub fn status(
         kubeconfig_secret: stored.then(|| kubeconfig_name(&observed.cluster.name)),
         revision: revision(plan),
         commit: plan.commit.as_ref().map(ToString::to_string),
-        rollout: (!plan.in_flight.is_empty()).then(|| rollout(plan)),
+        rollout: (!plan.in_flight.is_empty()).then(|| rollout(observed, plan, now)),
         machines: rows::rows(observed, plan, now),
         conditions,
     })
@@ -105,10 +107,24 @@ fn revision(plan: &Plan) -> Option<String> {
     Some(Revision::from_digest(&sha256(all.concat().as_bytes())).to_string())
 }
 
-/// The entries of the slot, and the other machines in flight.
-fn rollout(plan: &Plan) -> RolloutStatus {
+/// The entries of the slot, and the other machines in flight. Where no object shows since when a machine is in flight, as of
+/// one whose configuration is gone, the status has said it before.
+fn rollout(observed: &Observed, plan: &Plan, now: Timestamp) -> RolloutStatus {
+    let old = observed.cluster.status.rollout.iter();
+    let old: BTreeMap<&str, &InFlightRow> = old
+        .flat_map(|rollout| &rollout.in_flight)
+        .map(|row| (row.machine.as_str(), row))
+        .collect();
+    let since = |row: &InFlightRow| {
+        let shown = old.get(row.machine.as_str()).and_then(|old| old.since);
+        row.since.or(shown).unwrap_or(now)
+    };
+    let rows = plan.in_flight.values().map(|row| InFlightRow {
+        since: Some(since(row)),
+        ..row.clone()
+    });
     RolloutStatus {
-        in_flight: plan.in_flight.values().cloned().collect(),
+        in_flight: rows.collect(),
     }
 }
 

@@ -166,6 +166,48 @@ fn the_safety_pause_says_when_it_ends_and_goes_on_without_a_kubeconfig() {
     });
 }
 
+/// An alert counts from there. While its pods go, while NIO releases it and while its Node is held: until it is gone.
+#[test]
+fn a_machine_that_leaves_says_since_when() {
+    let mut seen = ready().when(|world| {
+        world.pods.insert("c".to_owned(), 1);
+        world.held_back.insert("c".to_owned(), 1);
+        let finalizer = vec!["example.com/holds".to_owned()];
+        world.finalizers.insert("c".to_owned(), finalizer);
+        asks_for(world, &["a", "b"], &["v", "w"]);
+    });
+    let mut told = BTreeMap::new();
+    for _ in 0..60 {
+        for flight in seen.status.rollout.iter().flat_map(|it| &it.in_flight) {
+            assert_eq!(flight.machine, "c", "{}", seen.world.story());
+            let since = flight.since.expect("it says since when");
+            let mut what = flight.waiting_for.split([',', ';', '(']);
+            let what = what.next().unwrap().trim();
+            assert_eq!(
+                *told.entry(what.to_owned()).or_insert(since),
+                since,
+                "{what}"
+            );
+        }
+        seen = seen.when(|world| {
+            world.pass(PROD);
+            world.wait(20);
+            if told.contains_key("NIO to release c") {
+                world.work();
+            }
+        });
+    }
+    let waits: Vec<&str> = told.keys().map(String::as_str).collect();
+    assert_eq!(
+        waits,
+        [
+            "NIO to release c",
+            "its pods to go",
+            "the safety pause after its release"
+        ]
+    );
+}
+
 /// The pods go first, then the configuration, then the Node; the others are told once.
 #[test]
 fn a_healthy_worker_leaves_drained() {

@@ -102,6 +102,24 @@ fn blocked_by_jobs(observed: &Observed, deadline: Duration, now: Timestamp) -> O
     output
 }
 
+/// Since when a machine in flight is being changed or released; `None` where no object shows it, as of one that is gone.
+fn since(known: &Known<'_>, held: &Member<'_>) -> Option<Timestamp> {
+    let machine = &held.name;
+    if let Some(deleted) = &held.held.metadata.deletion_timestamp {
+        return Some(deleted.0);
+    }
+    if !held.is_confirmed() {
+        return held.written();
+    }
+    if known.selection.leaves(machine) {
+        let nodes = known.observed.nodes_of(machine).into_iter();
+        return nodes.filter_map(|node| node.draining_since).min();
+    }
+    // One that has to be updated was last written for an earlier change.
+    let is_of_before = known.outdated.contains_key(machine);
+    held.written().filter(|_| !is_of_before)
+}
+
 /// The machines in the slot, and others that count as in flight, for the status.
 #[must_use]
 pub fn in_flight(known: &Known<'_>) -> BTreeMap<MachineName, InFlightRow> {
@@ -139,14 +157,10 @@ pub fn in_flight(known: &Known<'_>) -> BTreeMap<MachineName, InFlightRow> {
         } else {
             waiting_for
         };
-        // A confirmed machine that has to be updated was last written for an earlier change.
-        let is_of_before = held.as_ref().is_some_and(Member::is_confirmed)
-            && (outdated.contains_key(machine) || selection.leaves(machine));
-        let written = held.and_then(|held| held.written());
         let shown = InFlightRow {
             machine: machine.to_string(),
             role: flight.role,
-            since: written.filter(|_| !is_of_before),
+            since: held.and_then(|held| since(known, &held)),
             waiting_for,
         };
         (machine.clone(), shown)
