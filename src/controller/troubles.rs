@@ -81,6 +81,8 @@ impl Troubles {
 fn needing_attention(status: &ClusterStatus) -> impl Iterator<Item = (String, &ClusterCondition)> {
     let amiss = [
         (ConditionType::Reconciling, true),
+        // The one that is stored may work, and a host key has changed, or it cannot be renewed.
+        (ConditionType::KubeconfigReady, true),
         (ConditionType::KubeconfigReady, false),
         (ConditionType::RollingOut, true),
         (ConditionType::MachinesAvailable, false),
@@ -187,6 +189,25 @@ pub(super) mod tests {
         assert_eq!(troubles.due(&amiss, &amiss, began), (vec![], None));
         let later = began + TROUBLE_TOLD_AFTER;
         assert_eq!(troubles.due(&amiss, &amiss, later), (vec![], None));
+    }
+
+    #[test]
+    fn a_host_key_that_changed_is_told_also_while_the_kubeconfig_works() {
+        let well = status(&[(ConditionType::Ready, "True", Reason::AsExpected)]);
+        let amiss = status(&[
+            (ConditionType::Ready, "True", Reason::AsExpected),
+            (
+                ConditionType::KubeconfigReady,
+                "True",
+                Reason::HostKeyChanged,
+            ),
+        ]);
+        let mut troubles = Troubles::default();
+        let began = Instant::now();
+        let (due, next) = troubles.due(&well, &amiss, began);
+        assert_eq!((due, next), (vec![], Some(MISTAKE_TOLD_AFTER)));
+        let due = troubles.due(&amiss, &amiss, began + MISTAKE_TOLD_AFTER);
+        assert_eq!(due, (reported(Reason::HostKeyChanged), None));
     }
 
     #[test]

@@ -135,12 +135,9 @@ fn host_keys_that_changed_are_told_of_each_machine() {
         .when(changed(&["b"]))
         .then(|seen| {
             assert!(seen.world.ready(PROD), "{}", seen.world.story());
-            seen.says(
-                KubeconfigReady,
-                "True",
-                Reason::AsExpected,
-                "the key of b changed",
-            );
+            let words = "works; the key of b changed";
+            seen.says(KubeconfigReady, "True", Reason::HostKeyChanged, words)
+                .says(Ready, "True", Reason::AsExpected, "");
         });
 }
 

@@ -235,7 +235,7 @@ fn a_renewal_that_fails_is_told_while_the_old_one_works() {
         })
         .then(|seen| {
             let words = "it cannot be read again: the key changed";
-            seen.says(KubeconfigReady, "True", Reason::AsExpected, words);
+            seen.says(KubeconfigReady, "True", Reason::HostKeyChanged, words);
             assert_eq!(seen.condition(Ready).status, "True");
         });
 }

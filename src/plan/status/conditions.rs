@@ -229,11 +229,15 @@ fn kubeconfig_ready(observed: &Observed, plan: &Plan, was_true: bool, now: Times
     let name = kubeconfig_name(&observed.cluster.name);
     let works = format!("Secret {name} holds a kubeconfig that works");
     let works = match (&observed.kubeconfig.works, waits.is_empty()) {
-        // It works, but cannot be renewed.
-        (Works::Yes, false) => format!("{works}; {}", sentence(&waits)),
-        _ => works,
+        // It works, but cannot be renewed, or a host key changed.
+        (Works::Yes, false) => {
+            let reasons = waits.iter().map(|wait| wait.reason);
+            let mut calls = reasons.filter(|reason| reason.attention() == Attention::Yes);
+            let reason = calls.next().unwrap_or(Reason::AsExpected);
+            Condition::new("True", reason, format!("{works}; {}", sentence(&waits)))
+        }
+        _ => Condition::new("True", Reason::AsExpected, works),
     };
-    let works = Condition::new("True", Reason::AsExpected, works);
     match (&observed.kubeconfig.works, stored) {
         (Works::Yes, true) => works,
         // A condition that was true stays true until the kubeconfig was tried, and at its first failure.
