@@ -84,6 +84,7 @@ fn needing_attention(status: &ClusterStatus) -> impl Iterator<Item = (String, &C
         // The one that is stored may work, and a host key has changed, or it cannot be renewed.
         (ConditionType::KubeconfigReady, true),
         (ConditionType::KubeconfigReady, false),
+        (ConditionType::ControlPlaneReady, false),
         (ConditionType::RollingOut, true),
         (ConditionType::MachinesAvailable, false),
         (ConditionType::Ready, false),

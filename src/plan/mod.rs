@@ -20,6 +20,7 @@ pub mod kubeconfig;
 pub mod marks;
 pub mod nio;
 pub mod observed;
+pub mod outage;
 pub mod output;
 pub mod parting;
 pub mod patience;
@@ -134,12 +135,13 @@ fn steps(observed: &Observed, precise: Timestamp, settings: &Settings) -> Plan {
     };
     let confirmed = marks::confirm(observed, &claims.given_back);
     let (told, remarked) = (pin.tell(), remarks::remarks(&known));
+    let outage = outage::outage(&known, changes.needs_probe);
     let stuck = release::stuck(observed, now);
     let common = &common;
     let settled = marks::settle(&known, common, spec.paused, &[&confirmed, &written]);
     let output = Output::concat([
         restored, confirmed, settled, keys, borne, tried, late, compared, told, stuck, written,
-        remarked,
+        remarked, outage,
     ]);
     let mistakes = status::keep_mistake_clocks(observed, &selection, &output.waits, now);
     let output = Output::concat([output, mistakes]);

@@ -78,22 +78,20 @@ fn is_pending(known: &Known<'_>, ledger: &Ledger) -> bool {
         || nodes.any(|node| node.draining_since.is_some())
 }
 
-/// Probes the cluster if a change depends on it. It also probes from time to time otherwise: the mark of a drain can land after its entry
-/// has ended, and only a probe shows it.
+/// Probes the cluster if a change depends on it.
 fn ask(known: &Known<'_>, needs_probe: bool, moves: bool) -> Output {
-    let observed = known.observed;
     let mut output = Output::default();
-    let looks_again = known.asks() && observed.kubeconfig.try_again;
-    if (needs_probe || looks_again) && observed.workload_is_old {
+    if !needs_probe {
+        return output;
+    }
+    if known.observed.workload_is_old {
         output.act(Action::ProbeWorkload);
     }
-    if needs_probe {
-        output.look_again_in(if moves {
-            ASKED_AGAIN_AFTER
-        } else {
-            ASKED_AGAIN_AT_STANDSTILL_AFTER
-        });
-    }
+    output.look_again_in(if moves {
+        ASKED_AGAIN_AFTER
+    } else {
+        ASKED_AGAIN_AT_STANDSTILL_AFTER
+    });
     output
 }
 

@@ -35,6 +35,7 @@ mod nio;
 mod nio_v1;
 mod nodes;
 mod nonsense;
+mod outage;
 mod pin;
 mod reasons;
 mod renewal;

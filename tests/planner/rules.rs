@@ -89,6 +89,7 @@ fn kinds(observed: &Observed, plan: &Plan) -> Result<(), String> {
                     "Withdraw",
                     "Settle",
                     "VerifyKubeconfig",
+                    "ProbeWorkload",
                 ]),
             "when paused nothing is written but marks, and the owners of what was left",
         )?;

@@ -57,8 +57,9 @@ pub(super) fn conditions(
         now,
     );
     let rolling_out = rolling_out(observed, plan);
-    let control_plane = role_ready(observed, &roles[0], "control plane");
-    let data_plane = role_ready(observed, &roles[1], "worker");
+    let lost = waits_of(plan, ConditionType::ControlPlaneReady);
+    let control_plane = role_ready(observed, &roles[0], "control plane", &lost);
+    let data_plane = role_ready(observed, &roles[1], "worker", &[]);
     let new_generation = old.observed_generation != Some(observed.cluster.generation);
     let stalled = stalled(observed, plan, [&machines, &rolling_out, &kubeconfig], now);
     let updated = roles.iter().fold((0, 0), |(updated, total), role| {
@@ -197,7 +198,7 @@ fn machines_available(observed: &Observed, plan: &Plan) -> Condition {
     Condition::new("True", Reason::AsExpected, assigned)
 }
 
-fn role_ready(observed: &Observed, role: &RoleStatus, name: &str) -> Condition {
+fn role_ready(observed: &Observed, role: &RoleStatus, name: &str, waits: &[&Cause]) -> Condition {
     if observed.spec.is_err() {
         return Condition::new(
             "Unknown",
@@ -213,7 +214,14 @@ fn role_ready(observed: &Observed, role: &RoleStatus, name: &str) -> Condition {
         );
     }
     let message = format!("{} {name} machines ready", role.summary);
-    if role.ready >= role.total {
+    let all = role.ready >= role.total;
+    if let Some(mut waits) = Condition::because("False", waits) {
+        if !all {
+            waits.cause.message = format!("{message}; {}", waits.cause.message);
+        }
+        return waits;
+    }
+    if all {
         Condition::new("True", Reason::AsExpected, message)
     } else {
         Condition::new("False", Reason::WaitingForMachines, message)
@@ -300,7 +308,9 @@ fn ready(
         if !part.holds() {
             let mut cause = part.cause.clone();
             if let Some(rolling) = rolling {
-                if rolling.reason.attention() != Attention::No {
+                if cause.reason.attention() == Attention::No
+                    && rolling.reason.attention() != Attention::No
+                {
                     cause.reason = rolling.reason;
                 }
                 cause.message = format!("{}; {}", cause.message, rolling.message);
