@@ -27,6 +27,7 @@ mod founding;
 mod generations;
 mod given;
 mod hand_edits;
+mod kstatus;
 mod kubeconfig;
 mod late_marks;
 mod leaving;

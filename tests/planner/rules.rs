@@ -15,6 +15,7 @@ use nico::plan::status::status;
 use nico::plan::writes::Claim;
 
 use crate::given::{claims, kind, member, nix_of};
+use crate::kstatus::{kstatus, shown};
 use writes::{place, preconditions};
 
 /// Panics with the rule that a plan breaks.
@@ -318,6 +319,15 @@ fn check_status(observed: &Observed, plan: &Plan, now: Timestamp) -> Result<(), 
         !(is_true("Ready")
             && (is_true("Stalled") || is_true("Reconciling") || is_true("RollingOut"))),
         "kstatus: what is Ready neither stalls nor is at work",
+    )?;
+    let seen = shown(
+        observed.cluster.generation,
+        observed.cluster.deleting,
+        &made,
+    );
+    must(
+        (kstatus(&seen) == "Current") == is_true("Ready"),
+        "kstatus: what is Ready is current, and nothing else is",
     )?;
     if !is_true("Ready") {
         return Ok(());
