@@ -6,9 +6,11 @@
 
 mod changes;
 mod evaluated;
+mod interrupted;
 mod machine;
 mod members;
 mod options;
+mod release;
 mod scripts;
 mod shapes;
 mod template;

@@ -10,7 +10,7 @@ use super::machine::Machine;
 
 impl Flake {
     /// The script by which a control plane machine starts.
-    fn starts(self, evaluated: &Value) -> &str {
+    pub(super) fn starts(self, evaluated: &Value) -> &str {
         let units = &evaluated["units"];
         let script = match self {
             Self::K3s => &units["k3s"]["preStart"],

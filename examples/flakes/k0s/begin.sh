@@ -2,10 +2,10 @@
 set_aside() {
   # Those of a first attempt of this cluster stay.
   if [ "$(cat "$data_directory/nico-begun" 2> /dev/null)" = "$(value id)" ]; then return 0; fi
-  clear_containers "$data_directory"
+  clear_containers "$root/run/k0s/" "$data_directory/"
   if [ -e "$data_directory" ]; then
     mkdir -p "$state/aside"
-    mv "$data_directory" "$state/aside/$(cat "$data_directory/nico-begun" 2> /dev/null || echo unknown)-$(date +%s)"
+    move "$data_directory" "$state/aside/$(cat "$data_directory/nico-begun" 2> /dev/null || echo unknown)-$(date +%s)"
   fi
 }
 
@@ -44,7 +44,7 @@ begin() {
   local manifests=$data_directory/manifests/nico
   umask 077
   (umask 022 && mkdir -p "$data_directory")
-  value id > "$data_directory/nico-begun"
+  mark "$data_directory/nico-begun"
   echo NICO_JOIN= > "$run/k0s.env"
   if [ "$(value role)" = control-plane ]; then
     mkdir -p "$manifests"
@@ -59,6 +59,8 @@ begin() {
       fi
       ;;
     join)
+      # k0s founds a cluster of its own where an earlier attempt left the CA: so this one starts without.
+      rm -rf "$data_directory/pki"
       fetch_ca "$run/join-token"
       fill join.json "$(base64 -w 0 "$run/ca.crt")" | gzip | base64 -w 0 > "$run/k0s-token"
       echo "NICO_JOIN=--token-file=$run/k0s-token" > "$run/k0s.env"

@@ -1,22 +1,22 @@
 # Data of another cluster go out of the way: kubeadm has one place only.
 set_aside() {
-  local aside
+  local aside directory
   # A first attempt of this cluster goes on where it ended.
   if [ "$(cat "$etc/nico-begun" 2> /dev/null)" = "$(value id)" ]; then return 0; fi
   systemctl stop kubelet.service || true
   crictl --runtime-endpoint unix:///run/containerd/containerd.sock rmp --all --force || true
-  clear_containers
+  clear_containers "${containers[@]}"
   aside=$state/aside/$(cat "$etc/nico-begun" 2> /dev/null || echo unknown)-$(date +%s)
   mkdir -p "$aside"
   for directory in /etc/kubernetes /etc/cni/net.d /var/lib/etcd /var/lib/kubelet /var/lib/cni; do
-    if [ -e "$root$directory" ]; then mv "$root$directory" "$aside/$(basename "$directory")"; fi
+    move "$root$directory" "$aside/$(basename "$directory")"
   done
 }
 
 # Both commands take up what an attempt before them left, which is why nothing of that is an error.
 begin() {
   mkdir -p "$etc"
-  value id > "$etc/nico-begun"
+  mark "$etc/nico-begun"
   case $1 in
     found)
       fill init.yaml

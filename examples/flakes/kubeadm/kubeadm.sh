@@ -1,4 +1,11 @@
 etc=$root/etc/kubernetes
+# Mounts of containers.
+containers=("$root/run/containerd/io.containerd.runtime.v2.task/k8s.io/" "$root/run/containerd/io.containerd.grpc.v1.cri/")
+
+# Until kubeadm ends, it may have made this machine a member of etcd.
+begun() {
+  [ -e "$root/var/lib/etcd/member" ] && [ "$(cat "$etc/nico-begun" 2> /dev/null)" = "$(value id)" ]
+}
 
 # Fills the tokens into a configuration, by no command whose arguments others could read.
 fill() {

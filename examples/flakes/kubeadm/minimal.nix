@@ -3,7 +3,7 @@
 {
   nico.leave = {
     services = [ "kubelet" "containerd" ];
-    script = builtins.readFile ./leave.sh;
+    script = builtins.readFile ./kubeadm.sh + builtins.readFile ./leave.sh;
   };
   systemd.services.nico-leave.path = [ pkgs.etcd ];
 }

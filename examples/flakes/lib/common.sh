@@ -9,35 +9,94 @@ say() { echo "nico: $*" >&2; }
 has() { [ -e "$member/$1" ]; }
 value() { cat "$member/$1"; }
 
-# Whether anything answers at a URL, in whatever way. No secret is sent.
+# Notes in a file whose cluster's data these are. After a power cut, the note is whole or as it was before.
+mark() {
+  value id > "$1.new"
+  sync "$1.new"
+  mv "$1.new" "$1"
+}
+
+# Whether an attempt to found or to join got as far as etcd and did not end. Most distributions have data of the cluster then.
+begun() { false; }
+
+# Whether anything answers at a URL, in whatever way: also one that is too slow to answer. No secret is sent.
 answers() {
-  local code=0
-  curl --silent --insecure --max-time 5 --output /dev/null "$1" || code=$?
+  local code=0 connected
+  connected=$(
+    curl --silent --insecure --noproxy '*' --connect-timeout 5 --max-time 10 --output /dev/null --write-out '%{time_connect}' "$1"
+  ) || code=$?
   case $code in
-    # No such name, no connection, no answer in time.
-    6 | 7 | 28) return 1 ;;
+    # No such name, or no connection.
+    6 | 7) return 1 ;;
+    # Out of time: there was a connection if it took any time.
+    28) [[ $connected == *[1-9]* ]] ;;
     *) return 0 ;;
   esac
 }
 
-# Unmounts all below the given directories, the innermost first.
-unmount_below() {
-  local directory
-  for directory; do
-    awk -v below="$directory" 'index($2, below) == 1 { print $2 }' /proc/self/mounts | sort -r | while read -r mounted; do
-      umount "$mounted" || umount --lazy "$mounted" || true
+# The mounts whose paths begin like this, the last one first.
+mounts() {
+  awk -v begin="$1" 'index($2, begin) == 1 { print $2 }' "$root/proc/self/mounts" | tac
+}
+
+# Unmounts all whose paths begin like one of these.
+unmount() {
+  local begin mounted
+  for begin; do
+    mounts "$begin" | while read -r mounted; do
+      # The table has octal numbers for spaces.
+      mounted=$(printf '%b' "$mounted")
+      timeout 20 umount "$mounted" || umount --lazy "$mounted" || true
     done
   done
 }
 
-# Ends all containers that outlived the service that started them, and takes their network off.
+# Deletes directories, but nothing that is mounted below them: where that cannot be unmounted, all stays.
+delete() {
+  local directory
+  for directory; do
+    unmount "$directory/"
+    if [ -n "$(mounts "$directory/")" ]; then
+      say "not deleting $directory: something below it is still mounted"
+    else
+      rm -rf --one-file-system "$directory" || say "not all of $directory could be deleted"
+    fi
+  done
+}
+
+# Whether anything is in a directory.
+filled() {
+  [ -n "$(find -H "$1" -mindepth 1 -maxdepth 1 ! -name lost+found -print -quit 2> /dev/null)" ]
+}
+
+# Moves what is in a directory away: the directory itself, or where that is a disk of its own, all in it.
+move() {
+  if ! filled "$1"; then
+    return 0
+  elif [[ " $(mounts "$1" | tr '\n' ' ') " == *" $1 "* ]]; then
+    mkdir -p "$2"
+    find "$1" -mindepth 1 -maxdepth 1 ! -name lost+found -exec mv -t "$2" {} +
+  else
+    mv -T "$1" "$2"
+  fi
+}
+
+# Keeps what is in a directory, in place of what was kept before. Without anything in it, an earlier attempt has moved it already.
+keep() {
+  if filled "$1"; then
+    delete "$2"
+    move "$1" "$2"
+  fi
+}
+
+# Ends all containers that outlived the service that started them, and takes their network off. The arguments are for `unmount`.
 clear_containers() {
   local group link table
   pkill -9 -f 'containerd-shim.* -namespace k8s.io' || true
   for group in "$root/sys/fs/cgroup/kubepods" "$root/sys/fs/cgroup/kubepods.slice"; do
     if [ -e "$group/cgroup.kill" ]; then echo 1 > "$group/cgroup.kill"; fi
   done
-  unmount_below "$root/run/k3s" "$root/run/k0s" "$root/run/containerd" "$root/run/netns/cni-" "$root/var/lib/kubelet" "$@"
+  unmount "$root/run/netns/cni-" "$root/var/lib/kubelet/" "$@"
   for link in cni0 flannel.1 flannel-v6.1; do
     ip link delete "$link" 2> /dev/null || true
   done

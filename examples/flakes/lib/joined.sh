@@ -4,5 +4,5 @@ if [ "$(cat "$state/joined" 2> /dev/null)" != "$(value id)" ]; then
   until kubectl --kubeconfig "$root$(value kubeconfig)" --request-timeout 5s get node "$(value name)" > /dev/null 2>&1; do
     sleep "${NICO_INTERVAL:-5}"
   done
-  value id > "$state/joined"
+  mark "$state/joined"
 fi

@@ -4,7 +4,7 @@ if ! has id; then
   say "this machine is in no cluster"
   exit 0
 fi
-if [ "$(value role)" = control-plane ] && [ -e "$root$(value data)" ]; then
+if [ "$(value role)" = control-plane ] && { [ -e "$root$(value data)" ] || begun; }; then
   left=
   # One that is alone has nobody to ask.
   while [ -s "$member/peers" ]; do
@@ -13,6 +13,8 @@ if [ "$(value role)" = control-plane ] && [ -e "$root$(value data)" ]; then
         left=yes
         break
       fi
+      # The unit has ten minutes, of which each one that is slow takes some.
+      if [ "$SECONDS" -ge 300 ]; then break 2; fi
     done < "$member/peers"
     if [ -n "$left" ] || [ "$SECONDS" -ge "${NICO_PATIENCE:-180}" ]; then break; fi
     sleep "${NICO_INTERVAL:-5}"
@@ -21,4 +23,7 @@ if [ "$(value role)" = control-plane ] && [ -e "$root$(value data)" ]; then
 fi
 for service in $NICO_SERVICES; do systemctl stop "$service.service" || true; done
 take_off
-rm -rf "$member" "$state/id" "$state/joined"
+# The id goes last: without it, this machine is in no cluster.
+rm -rf "$state/joined" "$state/id" "$run"
+rm -f "$member/id"
+rm -rf "$member"

@@ -78,7 +78,7 @@ in
           preStart =
             builtins.readFile ./common.sh
             + ''
-              set_aside() { clear_containers; rm -f "$root/etc/rancher/${name}/${name}.yaml"; }
+              set_aside() { clear_containers "$root/run/k3s/"; delete "$root/var/lib/cni"; rm -f "$root/etc/rancher/${name}/${name}.yaml"; }
               begin() { install -D -m 0600 "$member/$1.yaml" "$run/config.yaml"; }
             ''
             + builtins.readFile ./start.sh;
@@ -135,10 +135,10 @@ in
         take_off() {
           local data
           data=$root/var/lib/rancher/${name}-$(value id)
-          clear_containers "$data"
-          # What remains is the server's part: etcd and the certificates.
-          rm -rf "$data.released" "$data/agent" "$data/data" "$root/etc/rancher/${name}" "$root/etc/rancher/node"
-          if [ -e "$data" ]; then mv "$data" "$data.released"; fi
+          clear_containers "$root/run/k3s/" "$data/"
+          delete "$data/agent" "$data/data" "$root/etc/rancher/${name}" "$root/etc/rancher/node" "$root/var/lib/kubelet" "$root/var/lib/cni"
+          # What remains is the server's part, etcd and the certificates, and local volumes.
+          keep "$data" "$data.released"
         }
       '';
     };

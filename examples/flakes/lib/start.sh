@@ -7,7 +7,8 @@ decide() {
     echo member
   elif has founds; then
     while read -r peer; do
-      if answers "$peer"; then
+      # What this machine itself began is its own, also if another one joined meanwhile.
+      if ! begun && answers "$peer"; then
         say "not founding the cluster: $peer answers already"
         return 1
       fi
@@ -29,7 +30,7 @@ decide() {
 if [ "$(cat "$state/id" 2> /dev/null)" != "$(value id)" ]; then
   set_aside
   rm -f "$state/joined"
-  value id > "$state/id"
+  mark "$state/id"
 fi
 
 # The files are read again each time: NICO may name another machine to join meanwhile.

@@ -1,0 +1,203 @@
+//! A start or a release that was cut short, and peers that are slow.
+use serde_json::Value;
+
+use super::changes::founding;
+use super::evaluated::{self, Evaluated, Flake, evaluate};
+use super::machine::Machine;
+use super::release::leaves;
+
+/// Each flake while its cluster is founded.
+fn each(test: &str, check: impl Fn(Flake, &Evaluated)) {
+    let Some(nix) = evaluated::nix_or_skip(test) else {
+        return;
+    };
+    for flake in Flake::ALL {
+        let found = evaluate(&nix, flake, test, true, &[founding().render()]);
+        check(flake, &found[0]);
+    }
+}
+
+fn machine(flake: Flake, test: &str, evaluated: &Value, data: bool) -> Machine {
+    Machine::new(&format!("{test}-{}", flake.directory()), evaluated, data)
+}
+
+/// One that takes the connection may be a member that is too busy to answer.
+#[test]
+fn a_machine_does_not_found_beside_a_slow_one() {
+    each("slow", |flake, found| {
+        let founder = &found["cp-01"];
+        for (connected, expected) in [("0.000000", Some("found")), ("0.000321", None)] {
+            let machine = machine(flake, "slow", founder, false);
+            machine.command("curl", &format!("printf {connected}; exit 28"));
+            let how = machine.start(flake.starts(founder));
+            assert_eq!(how.as_deref(), expected, "{flake:?}: {connected}");
+        }
+    });
+}
+
+/// kubeadm takes minutes between etcd's first data and its end. Another machine may have joined by then.
+#[test]
+fn a_founder_ends_what_it_began_also_where_another_one_has_joined() {
+    each("begun", |flake, found| {
+        let founder = &found["cp-01"];
+        let cases = [
+            (
+                "of this cluster",
+                founder["state"]["id"].as_str().unwrap(),
+                true,
+                true,
+            ),
+            ("of an earlier cluster", "0123456789abcdef", true, false),
+            (
+                "without etcd",
+                founder["state"]["id"].as_str().unwrap(),
+                false,
+                false,
+            ),
+        ];
+        for (what, id, etcd, founds) in cases {
+            let machine = machine(flake, "begun", founder, false);
+            machine.write("etc/kubernetes/nico-begun", id);
+            if etcd {
+                machine.write("var/lib/etcd/member/wal/0", "");
+            }
+            machine.answering(&["https://10.0.0.13:6443"]);
+            let how = machine.start(flake.starts(founder));
+            let expected = flake == Flake::Kubeadm && founds;
+            assert_eq!(how.is_some(), expected, "{flake:?}: {what}: {how:?}");
+        }
+    });
+}
+
+/// k0s takes a CA in place as a proof that it has joined, and would found a cluster of its own with it.
+#[test]
+fn a_k0s_machine_joins_without_the_ca_of_an_earlier_attempt() {
+    each("attempt", |flake, found| {
+        if flake != Flake::K0s {
+            return;
+        }
+        let (founder, joiner) = (&found["cp-01"], &found["cp-02"]);
+        let join = joiner["state"]["join"].as_str().unwrap();
+        for (evaluated, data, stays) in [
+            (joiner, false, false),
+            (joiner, true, true),
+            (founder, false, true),
+        ] {
+            let machine = machine(flake, "attempt", evaluated, data);
+            machine.write(
+                "var/lib/k0s/nico-begun",
+                evaluated["state"]["id"].as_str().unwrap(),
+            );
+            machine.write("var/lib/k0s/pki/ca.key", "a key");
+            if evaluated == joiner {
+                machine.answering(&[join]);
+            }
+            machine.start(flake.starts(evaluated)).unwrap();
+            assert_eq!(machine.read("var/lib/k0s/pki/ca.key").is_some(), stays);
+        }
+    });
+}
+
+/// It may be a member of etcd already, and two of which one is gone have no quorum.
+#[test]
+fn a_machine_whose_join_did_not_end_leaves_etcd_too() {
+    each("joining", |flake, found| {
+        if flake != Flake::Kubeadm {
+            return;
+        }
+        let joiner = &found["cp-02"];
+        for etcd in [true, false] {
+            let machine = machine(flake, "joining", joiner, false);
+            machine.write(
+                "etc/kubernetes/nico-begun",
+                joiner["state"]["id"].as_str().unwrap(),
+            );
+            if etcd {
+                machine.write("var/lib/etcd/member/wal/0", "");
+            }
+            machine.answering(&["https://10.0.0.11:6443"]);
+            machine.command(
+                "etcdctl",
+                "case \"$*\" in *list) echo 'a2, started, cp-02, x, y, false' ;; esac",
+            );
+            machine.must_run(&leaves(found));
+            let calls = machine.calls(&["etcdctl"]);
+            assert_eq!(
+                calls.iter().any(|call| call.ends_with("member remove a2")),
+                etcd,
+                "{calls:?}"
+            );
+        }
+    });
+}
+
+/// The unit has ten minutes: whoever is slow must not use them all up.
+#[test]
+fn a_release_ends_in_time_where_no_other_machine_helps() {
+    each("in-time", |flake, found| {
+        let script = leaves(found);
+        for (elapsed, asked) in [(0, 2), (400, 1)] {
+            let machine = machine(flake, "in-time", &found["cp-02"], true);
+            machine.answering(&["https://10.0.0.11:6443", "https://10.0.0.13:6443"]);
+            machine.command("kubectl", "exit 1");
+            machine.command("etcdctl", "exit 1");
+            machine.must_run(&format!("SECONDS={elapsed}\n{script}"));
+            assert_eq!(
+                machine.calls(&["kubectl", "etcdctl"]).len(),
+                asked,
+                "{flake:?}"
+            );
+            assert!(!machine.path("var/lib/nico/member").exists());
+        }
+    });
+}
+
+/// Without the id, nothing says that the release has not ended: so it is the last to go.
+#[test]
+fn a_release_that_is_cut_short_anywhere_starts_again() {
+    each("anywhere", |flake, found| {
+        let script = leaves(found);
+        let (before, last) = script.rsplit_once("\ntake_off\n").unwrap();
+        let lines: Vec<&str> = last.lines().collect();
+        for cut in 0..=lines.len() {
+            let machine = machine(flake, "anywhere", &found["worker-01"], true);
+            let run = lines[..cut].join("\n");
+            assert_eq!(
+                machine
+                    .run(&format!("{before}\ntake_off\n{run}\nexit 9\n"))
+                    .status
+                    .code(),
+                Some(9)
+            );
+            let ended = !machine.path("var/lib/nico/member/id").exists();
+            if ended {
+                for gone in ["var/lib/nico/id", "var/lib/nico/joined", "run/nico"] {
+                    assert!(
+                        !machine.path(gone).exists(),
+                        "{flake:?}: {gone} after line {cut}"
+                    );
+                }
+            }
+            machine.must_run(&script);
+            assert!(!machine.path("var/lib/nico/member/id").exists());
+        }
+    });
+}
+
+/// A power cut right after a file was written may leave it empty: then data would seem another cluster's.
+#[test]
+fn a_note_is_on_disk_before_it_counts() {
+    each("notes", |flake, found| {
+        let founder = &found["cp-01"];
+        let machine = machine(flake, "notes", founder, false);
+        let id = machine.path("var/lib/nico/id").display().to_string();
+        machine.command("sync", "[ ! -e \"${1%.new}\" ]");
+        assert!(machine.start(flake.starts(founder)).is_some());
+        let calls = machine.calls(&["sync"]);
+        assert!(calls.contains(&format!("sync {id}.new")), "{calls:?}");
+        assert_eq!(
+            machine.read("var/lib/nico/id").unwrap().trim(),
+            founder["state"]["id"].as_str().unwrap()
+        );
+    });
+}

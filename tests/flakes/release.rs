@@ -1,0 +1,198 @@
+//! What a release deletes, and what it leaves alone: other people's files are often mounted below a kubelet's directory.
+use serde_json::Value;
+
+use super::changes::founding;
+use super::evaluated::{self, Evaluated, Flake, evaluate};
+use super::machine::Machine;
+
+/// The script of `minimal`.
+pub(crate) fn leaves(found: &Evaluated) -> String {
+    let unit = &found["minimal"]["units"]["nico-leave"];
+    let services = unit["environment"]["NICO_SERVICES"].as_str().unwrap();
+    let script = unit["script"].as_str().unwrap();
+    format!("NICO_SERVICES='{services}'\n{script}")
+}
+
+/// Each flake with a machine of its own, for a test.
+fn each(test: &str, check: impl Fn(Flake, &Machine, &Value, &str)) {
+    let Some(nix) = evaluated::nix_or_skip(test) else {
+        return;
+    };
+    for flake in Flake::ALL {
+        let found = evaluate(&nix, flake, test, true, &[founding().render()]);
+        let evaluated = &found[0]["worker-01"];
+        let machine = Machine::new(&format!("{test}-{}", flake.directory()), evaluated, true);
+        check(flake, &machine, evaluated, &leaves(&found[0]));
+    }
+}
+
+/// The kubelet's directory, which k0s has among its own.
+fn kubelet(flake: Flake) -> &'static str {
+    match flake {
+        Flake::K0s => "var/lib/k0s/kubelet",
+        Flake::K3s | Flake::Rke2 | Flake::Kubeadm => "var/lib/kubelet",
+    }
+}
+
+/// Unmounts as the kernel does: afterwards, the files are no longer below the mount point.
+fn unmounts(machine: &Machine) {
+    let (table, elsewhere) = (machine.path("proc/self/mounts"), machine.path("elsewhere"));
+    let script = format!(
+        "for it; do :; done\nmkdir -p {elsewhere}\nmv \"$it\"/* {elsewhere}/\n\
+         escaped=$(printf '%s' \"$it\" | sed 's/ /\\\\\\\\040/g')\n\
+         awk -v it=\"$escaped\" '$2 != it' {table} > {table}.new; mv {table}.new {table}",
+        elsewhere = elsewhere.display(),
+        table = table.display(),
+    );
+    machine.command("umount", &script);
+}
+
+#[test]
+fn a_release_unmounts_before_it_deletes() {
+    each("unmounts", |flake, machine, _, script| {
+        let volume = format!("{}/pods/1/volumes/local/my volume", kubelet(flake));
+        let strangers = [
+            "var/lib/kubelet-of-mine",
+            "run/k3s-of-mine",
+            "run/containerd/io.containerd.runtime.v2.task/moby/1",
+            "run/netns/mine",
+        ];
+        machine.write(&format!("{volume}/photos"), "mine");
+        machine.write("var/lib/cni/networks/cbr0/10.42.0.2", "");
+        for stranger in strangers {
+            machine.write(&format!("{stranger}/photos"), "mine");
+        }
+        let two = [volume.as_str(), "var/lib/cni/cache"];
+        machine.write("var/lib/cni/cache/films", "mine too");
+        machine.mounted(&[&two[..], &strangers[..]].concat());
+        unmounts(machine);
+        machine.must_run(script);
+        assert_eq!(machine.read("elsewhere/photos").as_deref(), Some("mine"));
+        assert!(machine.read("elsewhere/films").is_some());
+        for gone in [kubelet(flake), "var/lib/cni"] {
+            assert!(!machine.path(gone).exists(), "{flake:?}: {gone}");
+        }
+        for stranger in strangers {
+            let photos = machine.read(&format!("{stranger}/photos"));
+            assert_eq!(photos.as_deref(), Some("mine"), "{flake:?}: {stranger}");
+        }
+        assert_eq!(machine.calls(&["umount"]).len(), two.len(), "{flake:?}");
+    });
+}
+
+#[test]
+fn a_release_deletes_nothing_below_what_stays_mounted() {
+    each("stays-mounted", |flake, machine, _, script| {
+        let volume = format!("{}/pods/1/volumes/local", kubelet(flake));
+        machine.write(&format!("{volume}/photos"), "mine");
+        machine.mounted(&[&volume]);
+        machine.command("umount", "exit 32");
+        let said = machine.must_run(script);
+        assert_eq!(
+            machine.read(&format!("{volume}/photos")).as_deref(),
+            Some("mine"),
+            "{flake:?}"
+        );
+        assert!(said.contains("still mounted"), "{said}");
+        assert!(!machine.path("var/lib/nico/member").exists());
+        assert!(!machine.path("run/nico").exists(), "tokens stay");
+    });
+}
+
+/// A disk of its own cannot be moved or deleted itself, and stays mounted.
+#[test]
+fn a_directory_that_is_a_disk_of_its_own_is_emptied() {
+    each("own-disk", |flake, machine, _, script| {
+        let disks = ["var/lib/etcd", kubelet(flake)];
+        machine.write("var/lib/etcd/member/wal", "");
+        machine.write("var/lib/etcd/lost+found/1", "");
+        machine.write(&format!("{}/config.yaml", kubelet(flake)), "");
+        machine.mounted(&disks);
+        machine.must_run(script);
+        assert!(
+            machine
+                .calls(&["umount"])
+                .iter()
+                .all(|it| it.contains("k0s/kubelet"))
+        );
+        // No other flake has anything there.
+        let emptied = flake == Flake::Kubeadm;
+        assert_eq!(machine.read("var/lib/etcd/member/wal").is_none(), emptied);
+        assert!(machine.path("var/lib/etcd/lost+found").exists());
+        let kept = machine.read("var/lib/nico/aside/released/etcd/member/wal");
+        assert_eq!(kept.is_some(), emptied);
+    });
+}
+
+/// The power fails after the last directory was moved, and the release starts again.
+#[test]
+fn a_release_that_is_cut_short_keeps_what_it_moved() {
+    let test = "cut-short";
+    let Some(nix) = evaluated::nix_or_skip(test) else {
+        return;
+    };
+    for flake in Flake::ALL {
+        let found = evaluate(&nix, flake, test, true, &[founding().render()]);
+        let evaluated = &found[0]["cp-01"];
+        let machine = Machine::new(&format!("{test}-{}", flake.directory()), evaluated, true);
+        machine.write("var/lib/etcd/member/wal", "");
+        // As a disk of its own, it is still there when all in it was moved.
+        machine.mounted(&["var/lib/etcd"]);
+        let data = evaluated["state"]["data"].as_str().unwrap();
+        let kept = match flake {
+            Flake::K3s | Flake::Rke2 => data
+                .trim_start_matches('/')
+                .replace("/server/", ".released/server/"),
+            Flake::Kubeadm | Flake::K0s => "var/lib/nico/aside/released/etcd/member/wal".to_owned(),
+        };
+        let script = leaves(&found[0]);
+        let taken_off = script.replace("\ntake_off\n", "\ntake_off\nexit 9\n");
+        assert_ne!(script, taken_off);
+        assert_eq!(machine.run(&taken_off).status.code(), Some(9));
+        assert!(machine.path(&kept).exists(), "{flake:?}: {kept}");
+        machine.must_run(&script);
+        assert!(
+            machine.path(&kept).exists(),
+            "{flake:?}: the second attempt deletes {kept}"
+        );
+    }
+}
+
+#[test]
+fn containers_end_and_their_network_is_taken_off() {
+    each("clear", |flake, machine, _, script| {
+        for group in ["kubepods", "kubepods.slice", "user.slice"] {
+            machine.write(&format!("sys/fs/cgroup/{group}/cgroup.kill"), "");
+        }
+        for table in ["iptables", "ip6tables"] {
+            let rules = "-A INPUT -j KUBE-FIREWALL\\n-A INPUT -j nixos-fw\\n-A POSTROUTING -j CNI-1\\n-A FORWARD -j FLANNEL-FWD\\n";
+            machine.command(&format!("{table}-save"), &format!("printf -- '{rules}'"));
+            let restored = machine.path(table);
+            let restored = restored.display();
+            machine.command(&format!("{table}-restore"), &format!("cat > {restored}"));
+        }
+        machine.must_run(script);
+        let killed = |group: &str| machine.read(&format!("sys/fs/cgroup/{group}/cgroup.kill"));
+        assert_eq!(killed("kubepods").as_deref(), Some("1\n"), "{flake:?}");
+        assert_eq!(killed("kubepods.slice").as_deref(), Some("1\n"));
+        assert_eq!(killed("user.slice").as_deref(), Some(""));
+        assert_eq!(
+            machine.calls(&["pkill"]),
+            ["pkill -9 -f containerd-shim.* -namespace k8s.io"]
+        );
+        for table in ["iptables", "ip6tables"] {
+            assert_eq!(
+                machine.read(table).as_deref(),
+                Some("-A INPUT -j nixos-fw\n"),
+                "{flake:?}: the firewall stays"
+            );
+        }
+        let links = machine.calls(&["ip"]);
+        for link in ["cni0", "flannel.1", "flannel-v6.1"] {
+            assert!(
+                links.contains(&format!("ip link delete {link}")),
+                "{links:?}"
+            );
+        }
+    });
+}
