@@ -53,6 +53,7 @@ impl Machine {
             }
         }
         machine.mounted(&[]);
+        machine.write("proc/uptime", "0.00 0.00\n");
         machine.write("run/nico/join-token", &"1".repeat(64));
         if evaluated["state"]["role"] == "control-plane" {
             machine.write("run/nico/worker-token", &"2".repeat(64));

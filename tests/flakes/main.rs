@@ -7,6 +7,8 @@
 mod changes;
 mod evaluated;
 mod interrupted;
+mod ipv6;
+mod joining;
 mod machine;
 mod members;
 mod options;
@@ -293,13 +295,10 @@ fn covered<'a>(cluster: &'a ClusterNix, machine: &Value) -> Vec<&'a str> {
 
 fn check_kubeadm(machine: &Value, cluster: &ClusterNix, role: Role) {
     let server = role == Role::ControlPlane;
-    for unit in ["nico-upkeep", "nico-dead-members"] {
-        assert_eq!(machine["units"].get(unit).is_some(), server, "{unit}");
-        assert_eq!(
-            machine["others"]["timers"].get(unit).is_some(),
-            server,
-            "{unit}"
-        );
+    for (unit, expected) in [("nico-upkeep", true), ("nico-dead-members", server)] {
+        let timers = &machine["others"]["timers"];
+        assert_eq!(machine["units"].get(unit).is_some(), expected, "{unit}");
+        assert_eq!(timers.get(unit).is_some(), expected, "{unit}");
     }
     assert_eq!(
         machine["units"]["kubelet"]["wantedBy"],

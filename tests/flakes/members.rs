@@ -58,7 +58,9 @@ fn removed(evaluated: &Value, purpose: &str, passes: &[(u64, bool, &[Member])]) 
         .unwrap();
     for (time, leads, members) in passes {
         pretend(&machine, *leads, members);
-        machine.command("date", &format!("echo {time}"));
+        machine.write("proc/uptime", &format!("{time}.99 1.00\n"));
+        // A clock that jumps.
+        machine.command("date", &format!("echo {}", time * 1000));
         machine.must_run(script);
     }
     let calls = machine.calls(&["etcdctl"]);
@@ -165,6 +167,155 @@ fn dead_members_are_removed_one_at_a_time_while_the_rest_keeps_a_quorum() {
             "where it has no Node itself, Nodes tell nothing",
             &[(0, true, without_kubelets), (500, true, without_kubelets)],
             &[],
+        );
+    }
+}
+
+/// Runs passes over members as etcd prints them; `nodes` and `answering` are the names and addresses, and the URLs for other members.
+fn removed_of(
+    machine: &Machine,
+    script: &str,
+    members: &[&str],
+    nodes: &str,
+    answering: &[&str],
+    times: &[u64],
+) -> Vec<String> {
+    let health: Vec<String> = members
+        .iter()
+        .filter_map(|member| {
+            let mut fields = member.split(", ").skip(3);
+            let (peer, client) = (fields.next().unwrap(), fields.next().unwrap());
+            answering
+                .contains(&peer)
+                .then(|| format!("{client} is healthy: took 1ms"))
+        })
+        .collect();
+    machine.command(
+        "etcdctl",
+        &format!(
+            "case \"$*\" in\n'endpoint status'*) printf '\"MemberID\" : 1\\n\"Leader\" : 1\\n' ;;\n\
+             'member list'*) cat << END\n{}\nEND\n;;\n'endpoint health'*) cat << END\n{}\nEND\nesac",
+            members.join("\n"),
+            health.join("\n"),
+        ),
+    );
+    machine.command("kubectl", &format!("echo '{nodes} '"));
+    machine.answering(answering);
+    for time in times {
+        machine.write("proc/uptime", &format!("{time}.00 0.00\n"));
+        machine.must_run(script);
+    }
+    let calls = machine.calls(&["etcdctl"]);
+    let calls = calls
+        .iter()
+        .filter_map(|call| call.strip_prefix("etcdctl member remove "));
+    calls.map(str::to_owned).collect()
+}
+
+/// Learners have no vote; a member that answers may be about to become a Node; one that has not started has no name yet.
+#[test]
+fn learners_and_members_that_begin_are_told_from_dead_ones() {
+    let test = "learners_and_members_that_begin_are_told_from_dead_ones";
+    let Some(nix) = evaluated::nix_or_skip(test) else {
+        return;
+    };
+    let text = founded().render().replace("10.0.0.", "fd00::");
+    for flake in [Flake::Kubeadm, Flake::K0s] {
+        let found = evaluate(&nix, flake, "learners", true, std::slice::from_ref(&text));
+        let evaluated = &found[0]["cp-01"];
+        let script = evaluated["units"]["nico-dead-members"]["script"]
+            .as_str()
+            .unwrap();
+        let member = |last: u8, name: &str, learner: bool| {
+            let status = if name.is_empty() {
+                "unstarted"
+            } else {
+                "started"
+            };
+            format!(
+                "a{last}, {status}, {name}, https://[fd00::{last}]:2380, https://[fd00::{last}]:2379, {learner}"
+            )
+        };
+        let peer = |last: u8| format!("https://[fd00::{last}]:2380");
+        let check = |what: &str,
+                     members: &[String],
+                     nodes: &str,
+                     answering: &[u8],
+                     times: &[u64],
+                     expected: &[&str]| {
+            let machine = Machine::new(&format!("learners-{}", flake.directory()), evaluated, true);
+            let members: Vec<&str> = members.iter().map(String::as_str).collect();
+            let answering: Vec<String> = answering.iter().map(|last| peer(*last)).collect();
+            let answering: Vec<&str> = answering.iter().map(String::as_str).collect();
+            let removed = removed_of(&machine, script, &members, nodes, &answering, times);
+            assert_eq!(removed, expected, "{flake:?}: {what}");
+        };
+        let (one, two, three) = (
+            member(11, "cp-01", false),
+            member(12, "cp-02", false),
+            member(13, "cp-03", false),
+        );
+        let all = "cp-01 fd00::11 cp-03 fd00::13 cp-04 fd00::14";
+        let with_learner = [
+            one.clone(),
+            two.clone(),
+            three.clone(),
+            member(14, "cp-04", true),
+        ];
+        check(
+            "a learner that answers is no part of a quorum",
+            &with_learner,
+            all,
+            &[11, 14],
+            &[0, 500],
+            &[],
+        );
+        check(
+            "a learner that is silent takes none away",
+            &with_learner,
+            all,
+            &[11, 13],
+            &[0, 500],
+            &["a12"],
+        );
+        let dead_learner = [one.clone(), three.clone(), member(12, "cp-02", true)];
+        check(
+            "a dead learner",
+            &dead_learner,
+            all,
+            &[11, 13],
+            &[0, 120],
+            &["a12"],
+        );
+        let begins = [one.clone(), two.clone(), three.clone()];
+        let early = [0, 120, 899];
+        check("it answers", &begins, all, &[11, 12, 13], &early, &[]);
+        let late = [0, 120, 899, 900];
+        check(
+            "it answers too long",
+            &begins,
+            all,
+            &[11, 12, 13],
+            &late,
+            &["a12"],
+        );
+        let unstarted = [one.clone(), member(12, "", false), three.clone()];
+        let known = "cp-01 fd00::11 cp-02 fd00::12 cp-03 fd00::13";
+        check(
+            "its Node is known by address",
+            &unstarted,
+            known,
+            &[11, 13],
+            &[0, 500],
+            &[],
+        );
+        check(
+            "it never started",
+            &unstarted,
+            all,
+            &[11, 13],
+            &[0, 120],
+            &["a12"],
         );
     }
 }

@@ -27,6 +27,7 @@ let
         inherit firewall;
       };
       vip = config.services.keepalived;
+      ssh = config.services.openssh;
     };
 in
 map (

@@ -1,4 +1,6 @@
 //! What a kubeadm cluster needs again and again.
+use nico::plan::cluster_nix::ClusterNix;
+
 use super::changes::founded;
 use super::evaluated::{self, Flake, evaluate};
 use super::machine::Machine;
@@ -34,7 +36,7 @@ fn certificates_tokens_and_versions_are_kept_as_they_should_be() {
 
     let repeated = ["upload-config kubeadm", "upload-certs", "bootstrap-token"];
     let upgraded = [&["upgrade apply"], &repeated[..]].concat();
-    let cases: [(&str, bool, Before, &[&str]); 6] = [
+    let cases: [(&str, bool, Before, &[&str]); 7] = [
         ("as it should be", true, GOOD, &repeated),
         ("not in the cluster yet", false, GOOD, &[]),
         (
@@ -50,6 +52,16 @@ fn certificates_tokens_and_versions_are_kept_as_they_should_be() {
             "a new endpoint",
             true,
             Before {
+                uncovered: Some("10.0.0.10"),
+                ..GOOD
+            },
+            &["certs apiserver"],
+        ),
+        (
+            "cut off before the new certificate was there, so that the API server cannot start",
+            true,
+            Before {
+                ready: false,
                 uncovered: Some("10.0.0.10"),
                 ..GOOD
             },
@@ -115,5 +127,87 @@ fn certificates_tokens_and_versions_are_kept_as_they_should_be() {
             None,
             "{what}: the tokens do not stay"
         );
+    }
+}
+
+/// A cluster that began without an endpoint, or with another one, is led to the one that it has now.
+#[test]
+fn addresses_follow_the_endpoint_once_it_answers() {
+    let test = "addresses_follow_the_endpoint_once_it_answers";
+    let Some(nix) = evaluated::nix_or_skip(test) else {
+        return;
+    };
+    let without = ClusterNix {
+        endpoint: None,
+        ..founded()
+    };
+    let texts = [founded().render(), without.render()];
+    let found = evaluate(&nix, Flake::Kubeadm, "endpoint", false, &texts);
+    let (before, after) = ("https://10.0.0.11:6443", "https://10.0.0.10:6443");
+    let kubeconfig = |server: &str| {
+        format!(
+            "clusters:\n- cluster:\n    certificate-authority-data: AAAA\n    server: {server}\n  name: prod\n"
+        )
+    };
+    // Whether there is an endpoint, and whether it answers with a certificate that covers it.
+    for (found, answers, moves) in [
+        (&found[0], true, true),
+        (&found[0], false, false),
+        (&found[1], true, false),
+    ] {
+        for (name, file) in [("worker-01", "kubelet.conf"), ("cp-02", "admin.conf")] {
+            let script = found[name]["units"]["nico-upkeep"]["script"].as_str();
+            let script = format!("export KUBERNETES_VERSION=v1.34.1\n{}", script.unwrap());
+            let machine = Machine::new("endpoint", &found[name], true);
+            let file = format!("etc/kubernetes/{file}");
+            machine.write(&file, &kubeconfig(before));
+            machine.write(
+                "proxy",
+                &format!("data:\n  kubeconfig.conf: \"server: {before}\\nuser: a\"\n"),
+            );
+            let ca = machine.path("etc/kubernetes/pki/ca.crt");
+            let reached = if answers { 0 } else { 60 };
+            machine.command(
+                "curl",
+                &format!("case \"$*\" in *'--cacert {} '*'{after}/livez') exit {reached} ;; esac\nexit 7", ca.display()),
+            );
+            machine.command("openssl", "echo 'does match certificate'");
+            let proxy = machine.path("proxy");
+            machine.command(
+                "kubectl",
+                &format!(
+                    "case \"$*\" in *jsonpath*) echo registry.k8s.io/kube-apiserver:v1.34.1 ;; *'configmap kube-proxy'*) cat {0} ;;\n\
+                     *'replace -f -') cat > {0}.new; mv {0}.new {0} ;; esac",
+                    proxy.display()
+                ),
+            );
+            let restarts = || {
+                let calls = machine.calls(&["kubectl", "systemctl"]);
+                let restart = |call: &String| {
+                    call.contains("rollout restart") || call.contains("restart --no-block kubelet")
+                };
+                calls.iter().filter(|call| restart(call)).count()
+            };
+            machine.must_run(&script);
+            let expected = if moves { after } else { before };
+            assert_eq!(machine.read(&file), Some(kubeconfig(expected)), "{name}");
+            let proxied = machine.read("proxy").unwrap();
+            let server = if name == "cp-02" { expected } else { before };
+            assert!(
+                proxied.contains(&format!("server: {server}\\nuser")),
+                "{proxied}"
+            );
+            assert_eq!(restarts(), usize::from(moves), "{name}");
+            machine.must_run(&script);
+            assert_eq!(restarts(), usize::from(moves), "{name}: again and again");
+            if moves && name == "cp-02" {
+                // The power failed between the ConfigMap and the restart.
+                machine.write("var/lib/nico/kube-proxy", "");
+                machine.must_run(&script);
+                assert_eq!(restarts(), 2);
+                machine.must_run(&script);
+                assert_eq!(restarts(), 2);
+            }
+        }
     }
 }

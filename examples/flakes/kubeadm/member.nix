@@ -192,8 +192,8 @@ in
       };
     };
 
-    systemd.services.nico-upkeep = lib.mkIf isControlPlane {
-      description = "Keep certificates, tokens and the cluster's settings as they should be";
+    systemd.services.nico-upkeep = {
+      description = "Keep addresses, certificates, tokens and the cluster's settings as they should be";
       path = tools;
       environment.KUBERNETES_VERSION = "v${kubernetes.version}";
       script = script ./upkeep.sh;
@@ -202,13 +202,13 @@ in
       serviceConfig.Type = "oneshot";
     };
     # The uploaded certificates last for two hours.
-    systemd.timers.nico-upkeep = lib.mkIf isControlPlane {
+    systemd.timers.nico-upkeep = {
       wantedBy = [ "timers.target" ];
       timerConfig = {
         OnActiveSec = "1min";
         OnUnitInactiveSec = "30min";
       };
-      restartTriggers = [ init ];
+      restartTriggers = [ (if isControlPlane then init else builtins.toJSON facts.endpoint) ];
     };
 
     systemd.services.nico-dead-members = lib.mkIf isControlPlane deadMembers.service;
@@ -222,6 +222,9 @@ in
       "init.yaml" = init;
       sans = lib.concatLines facts.sans;
       "network.json" = builtins.toJSON (import ./network.nix { inherit podSubnet isIPv6; });
+    }
+    // lib.optionalAttrs (facts.endpoint != null) {
+      endpoint = facts.url facts.endpoint.host facts.endpoint.port;
     }
     // lib.optionalAttrs (facts.join != null) {
       join = facts.url facts.join.ip cfg.apiPort;

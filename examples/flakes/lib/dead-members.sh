@@ -1,6 +1,6 @@
-# Removes etcd members whose Node has been gone for two minutes: this distribution does not. One at a time, and only while more than
-# half of the others answer. Only etcd's leader acts, so that two machines never remove two members at the same time. A failure is no
-# failed unit: the timer tries again.
+# Removes etcd members whose Node has been gone for two minutes: this distribution does not. One that answers may be about to become a
+# Node, and has a quarter of an hour. One at a time, and only while more than half of the others answer. Only etcd's leader acts, so that
+# two machines never remove two members at the same time. A failure is no failed unit: the timer tries again.
 trap 'exit 0' EXIT
 gone=$run/gone
 leads() {
@@ -24,7 +24,9 @@ case " $nodes " in
 esac
 members=$(etcdctl member list --write-out simple)
 healthy=$(etcdctl endpoint health --cluster 2> /dev/null || true)
-now=$(date +%s)
+# Since the machine started: its clock may jump, as a laptop's does that has lost its battery.
+read -r now _ < "$root/proc/uptime"
+now=${now%.*}
 mkdir -p "$gone"
 
 # id, status, name, peer URLs, client URLs, is a learner. One that has not started has no name yet, but a peer URL.
@@ -44,9 +46,11 @@ while IFS=, read -r id _ name peer _; do
   if [ ! -e "$gone/$id" ]; then
     say "member $id, ${name:-$host}, has no Node"
     echo "$now" > "$gone/$id"
-  elif [ -z "$dead" ] && [ $((now - $(cat "$gone/$id"))) -ge 120 ]; then
-    dead=$id
+    continue
   fi
+  patience=120
+  if answers "${peer# }"; then patience=900; fi
+  if [ -z "$dead" ] && [ $((now - $(cat "$gone/$id"))) -ge "$patience" ]; then dead=$id; fi
 done <<< "$members"
 if [ -z "$dead" ]; then exit 0; fi
 
