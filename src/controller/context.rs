@@ -2,8 +2,8 @@
 //! any time.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use kube::runtime::reflector::{ObjectRef, Store as ClusterStore};
 use kube::runtime::watcher::Event;
@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use super::background::Background;
 use super::calls;
-use super::detect;
+use super::detect::{self, Detected};
 use super::events::Events;
 use super::gate::{Class, Gate};
 use super::interest::Interests;
@@ -24,7 +24,7 @@ use super::metrics::Metrics;
 use super::named::NamedReads;
 use super::readiness::{Readiness, mark};
 use super::schedule::{
-    CONCURRENT_PASSES, NIO_CHECK_PAUSE, NIO_MISSES, PASSES_KEPT_FOR_FIRST_LOOKS,
+    CONCURRENT_PASSES, DEFINITIONS_CHECK_PAUSE, NIO_CHECK_PAUSE, PASSES_KEPT_FOR_FIRST_LOOKS,
 };
 use super::settings::OperatorSettings;
 use super::stores::{JobStores, Store, Stores, uid_key};
@@ -62,20 +62,12 @@ pub struct Context {
     wake: UnboundedSender<ObjectRef<RawCluster>>,
     clusters: ClusterStore<RawCluster>,
     health: Arc<Readiness>,
-    nio: tokio::sync::Mutex<Detected>,
+    detected: Mutex<Detected>,
+    /// Held during a lookup of NIO.
+    detecting: tokio::sync::Mutex<()>,
+    restarts: watch::Sender<u64>,
     /// Whether a generation of NIO was found that applies by Jobs.
     by_jobs: watch::Sender<bool>,
-}
-
-/// The generation of NIO that was found, and when.
-#[derive(Clone, Debug, Default)]
-struct Detected {
-    at: Option<Instant>,
-    generation: Option<Generation>,
-    /// Lookups in a row that found none.
-    misses: u8,
-    /// When the last lookup failed, and why.
-    failed: Option<(Instant, calls::CallError)>,
 }
 
 impl Context {
@@ -105,7 +97,9 @@ impl Context {
             clusters,
             health,
             metrics,
-            nio: tokio::sync::Mutex::default(),
+            detected: Mutex::default(),
+            detecting: tokio::sync::Mutex::default(),
+            restarts: watch::Sender::new(0),
             by_jobs: watch::Sender::new(false),
             memories,
             wake,
@@ -126,56 +120,56 @@ impl Context {
         let _ = self.wake.send(cluster);
     }
 
-    /// The installed generation of NIO. It is looked up every resync, and more often while there is none.
+    /// The installed generation of NIO, as it was at most a resync ago.
     pub(crate) async fn nio(&self) -> Result<Option<Generation>, calls::CallError> {
+        self.nio_within(self.settings.resync).await
+    }
+
+    /// The installed generation of NIO, as it was at most this long ago. While there is none it is looked up more often.
+    async fn nio_within(&self, longest: Duration) -> Result<Option<Generation>, calls::CallError> {
+        let longest = longest.min(self.settings.resync);
+        let recent = || lock(&self.detected).recent(longest);
+        if let Some(recent) = recent() {
+            return recent;
+        }
         // Only one lookup runs at a time. Callers that wait use its result.
-        let mut detected = self.nio.lock().await;
-        let known = detected.clone();
-        let age = if known.generation.is_some() && known.misses == 0 {
-            self.settings.resync
-        } else {
-            NIO_CHECK_PAUSE.min(self.settings.resync)
-        };
-        if known.at.is_some_and(|at| at.elapsed() < age) {
-            return Ok(known.generation);
+        let _turn = self.detecting.lock().await;
+        if let Some(recent) = recent() {
+            return recent;
         }
-        if let Some((at, error)) = &detected.failed
-            && at.elapsed() < NIO_CHECK_PAUSE
-        {
-            return Err(error.clone());
-        }
-        let found = detect::detect(&self.client, self.settings.nio).await;
-        detected.failed = found
-            .as_ref()
-            .err()
-            .map(|error| (Instant::now(), error.clone()));
-        let found = found?;
-        // A starting API server may publish its schemas late, so a single miss does not count.
-        let misses = if found.is_some() {
-            0
-        } else {
-            known.misses.saturating_add(1)
+        let known = lock(&self.detected).definitions.clone();
+        let found = detect::detect(&self.client, self.settings.nio, known.as_ref()).await;
+        let (change, generation) = {
+            let mut detected = lock(&self.detected);
+            (detected.take(found)?, detected.generation())
         };
-        let generation = found.or(known.generation.filter(|_| misses < NIO_MISSES));
         self.health.set(mark::CRDS, generation.is_some());
-        if known.at.is_none() || known.generation != generation {
-            if let Some(generation) = generation {
-                info!(nio = nio::for_generation(generation).name(), "NIO found");
+        let named = generation.map(nio::for_generation);
+        if change.generation {
+            if let Some(nio) = named {
+                info!(nio = nio.name(), "NIO found");
             } else {
                 warn!("no NIO found: the API server serves none of its resources");
             }
         }
-        if generation.is_some_and(|generation| nio::for_generation(generation).works_by_jobs()) {
+        if named.is_some_and(nio::Nio::works_by_jobs) {
             self.by_jobs.send_replace(true);
         }
-        *detected = Detected {
-            at: Some(Instant::now()),
-            generation,
-            misses,
-            failed: None,
-        };
+        if change.restart {
+            self.restarts.send_modify(|restarts| *restarts += 1);
+        }
+        if change.restart || change.generation {
+            for cluster in self.clusters.state() {
+                self.wake(ObjectRef::from_obj(&*cluster));
+            }
+        }
         self.tidy();
         Ok(generation)
+    }
+
+    /// Changes whenever the watches of NIO's objects have to restart. 0: no NIO was found yet.
+    pub(super) fn restarts(&self) -> watch::Receiver<u64> {
+        self.restarts.subscribe()
     }
 
     /// Forgets clusters whose deletion was not seen, and expired reads by name.
@@ -238,7 +232,7 @@ impl Context {
     }
 
     /// Applies a watch event of a Job, or of an object between it and its configuration; returns the affected clusters.
-    pub(super) fn on_work<K: kube::Resource<DynamicType = ()>>(
+    pub(super) fn on_work<K: kube::Resource<DynamicType = ()> + PartialEq>(
         &self,
         store: fn(&JobStores) -> &Store<K>,
         event: Event<K>,
@@ -259,17 +253,20 @@ impl Context {
         }))
     }
 
-    /// Sets the readiness marks that no event sets. Never ends. Readiness must not depend on a cluster being there, whose passes would set
-    /// them.
+    /// Sets the readiness marks that no event sets, and looks for other definitions of NIO. Never ends. Neither must depend on a cluster
+    /// being there, whose passes would do it.
     pub(super) async fn watch_readiness(&self) {
         if self.clusters.wait_until_ready().await.is_ok() {
             self.health.set(mark::CLUSTERS, true);
         }
-        let mut ticks = tokio::time::interval(NIO_CHECK_PAUSE);
-        while self.nio().await.ok().flatten().is_none() {
-            ticks.tick().await;
+        loop {
+            let found = self.nio_within(DEFINITIONS_CHECK_PAUSE).await;
+            let pause = match found {
+                Ok(Some(_)) => DEFINITIONS_CHECK_PAUSE,
+                Ok(None) | Err(_) => NIO_CHECK_PAUSE,
+            };
+            tokio::time::sleep(pause).await;
         }
-        std::future::pending::<()>().await;
     }
 
     fn of_machine(&self, machine: &Machine) -> Vec<ObjectRef<RawCluster>> {

@@ -19,7 +19,6 @@ use std::sync::Arc;
 use futures::{StreamExt as _, TryStreamExt as _};
 use kube::api::ListParams;
 use kube::core::Selector;
-use kube::runtime::watcher::Event;
 use kube::{Api, Client, ResourceExt as _};
 
 use super::calls::{self, CallError, Object};
@@ -359,8 +358,7 @@ impl<'a, K: Object> Live<'a, K> {
                     cached.saw(Arc::clone(&found));
                     self.store.put(&found);
                 }
-                // This does not remove a new object of the same name that the watch has shown since.
-                (None, Some(shown)) => drop(cached.apply(Event::Delete((*shown).clone()))),
+                (None, Some(shown)) => cached.miss(&shown),
                 (None, None) => {}
             }
             self.names.insert(name);

@@ -7,6 +7,7 @@ use futures::{Stream, StreamExt as _};
 use kube::runtime::controller::{Config, Controller};
 use kube::runtime::reflector;
 use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher::Event;
 use kube::{Api, Client};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tracing::warn;
@@ -67,12 +68,13 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let (wake, woken) = unbounded_channel();
     let resync = settings.resync;
-    let clusters = watch(api::<RawCluster>(&client, &settings), resync, PAGE);
-    let machines = watch(api::<Machine>(&client, &settings), resync, MACHINES_PAGE);
-    let configurations = watch(api::<NixosConfiguration>(&client, &settings), resync, PAGE);
+    let clusters = api::<RawCluster>(&client, &settings);
+    let clusters = watch(clusters, resync, PAGE, tokio::sync::watch::channel(0).1);
     let (reader, writer) = reflector::store();
     let context = Context::new(client, settings, health, metrics, reader.clone(), wake);
     let context = Arc::new(context);
+    let machines = of_nio::<Machine>(&context, MACHINES_PAGE);
+    let configurations = of_nio::<NixosConfiguration>(&context, PAGE);
     let of_clusters = Arc::clone(&context);
     let clusters = clusters.map(move |event| {
         of_clusters.on_cluster(&event);
@@ -117,21 +119,42 @@ pub async fn run(
     }
 }
 
-/// The clusters that changes of Jobs, or of their owners, affect. These are watched once a generation of NIO is found that applies by Jobs.
-fn work<K>(
-    context: &Arc<Context>,
-    store: fn(&JobStores) -> &Store<K>,
-) -> BoxStream<'static, ObjectRef<RawCluster>>
+/// The events of a kind of NIO's. Its definitions were looked at before the first list: a later change of them restarts the watch.
+fn of_nio<K>(context: &Context, page: u32) -> impl Stream<Item = Event<K>> + Send + use<K>
 where
     K: calls::Object + Send + Sync + 'static,
     K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
 {
     let Context {
         client, settings, ..
+    } = context;
+    let (api, resync) = (api::<K>(client, settings), settings.resync);
+    let mut restarts = context.restarts();
+    let found = async move {
+        // The sender lives as long as the controller.
+        let _ = restarts.wait_for(|restarts| *restarts > 0).await;
+        restarts
+    };
+    let found = futures::stream::once(found);
+    found.flat_map(move |restarts| watch(api.clone(), resync, page, restarts))
+}
+
+/// The clusters that changes of Jobs, or of their owners, affect. These are watched once a generation of NIO is found that applies by Jobs.
+fn work<K>(
+    context: &Arc<Context>,
+    store: fn(&JobStores) -> &Store<K>,
+) -> BoxStream<'static, ObjectRef<RawCluster>>
+where
+    K: calls::Object + PartialEq + Send + Sync + 'static,
+    K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+{
+    let Context {
+        client, settings, ..
     } = &**context;
     let (api, resync) = (api::<K>(client, settings), settings.resync);
+    let restarts = context.restarts();
     let begun = futures::stream::once(context.until_by_jobs());
-    let events = begun.flat_map(move |()| watch(api.clone(), resync, PAGE));
+    let events = begun.flat_map(move |()| watch(api.clone(), resync, PAGE, restarts.clone()));
     let context = Arc::clone(context);
     let concerned = move |event| futures::stream::iter(context.on_work(store, event));
     events.flat_map(concerned).boxed()
@@ -167,7 +190,7 @@ mod tests {
     use std::time::Duration;
 
     use kube::runtime::controller::Action;
-    use kube::runtime::watcher::{self, Event};
+    use kube::runtime::watcher;
     use serde_json::json;
 
     use super::*;

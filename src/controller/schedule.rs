@@ -37,6 +37,8 @@ pub const LOOK_IN_RESYNCS: Range<f64> = 0.75..1.0;
 pub const WATCH_LIFE_IN_RESYNCS: Range<f64> = 1.0..2.0;
 /// How often NIO is looked up while none is installed.
 pub const NIO_CHECK_PAUSE: Duration = Duration::from_secs(1);
+/// How often the process looks whether NIO's definitions have changed, whatever `--resync` is. An unchanged document is not sent again.
+pub const DEFINITIONS_CHECK_PAUSE: Duration = Duration::from_secs(10);
 /// Lookups in a row that must miss NIO before it counts as uninstalled. A starting API server publishes its schemas late.
 pub const NIO_MISSES: u8 = 3;
 

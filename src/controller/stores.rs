@@ -58,7 +58,10 @@ impl<K: Resource<DynamicType = ()>> Store<K> {
     }
 
     /// Applies a watch event. Returns the objects that changed or were deleted, in their last known state.
-    pub fn apply(&self, event: Event<K>) -> Vec<Arc<K>> {
+    pub fn apply(&self, event: Event<K>) -> Vec<Arc<K>>
+    where
+        K: PartialEq,
+    {
         self.write(|inner| match event {
             Event::Init => {
                 inner.listing.clear();
@@ -76,10 +79,8 @@ impl<K: Resource<DynamicType = ()>> Store<K> {
                 let mut touched: Vec<Arc<K>> = Vec::new();
                 for object in objects {
                     let object = Arc::new(object);
-                    if before
-                        .get(&key(&*object))
-                        .is_none_or(|old| version(&**old) != version(&*object))
-                    {
+                    // Of the same version, too: other definitions of NIO decode it otherwise.
+                    if before.get(&key(&*object)) != Some(&object) {
                         touched.push(Arc::clone(&object));
                     }
                     inner.put(&object, self.index);
@@ -98,11 +99,7 @@ impl<K: Resource<DynamicType = ()>> Store<K> {
                 std::iter::once(object).chain(old).collect()
             }
             Event::Delete(object) => {
-                inner.remove(&object, self.index);
-                inner.gone.extend(object.meta().uid.clone());
-                if inner.gone.len() > REMEMBERED_GONE {
-                    inner.gone.pop_front();
-                }
+                inner.delete(&object, self.index);
                 vec![Arc::new(object)]
             }
         })
@@ -131,6 +128,11 @@ impl<K: Resource<DynamicType = ()>> Store<K> {
                 inner.put(&object, self.index);
             }
         });
+    }
+
+    /// Removes an object that a read has shown to be gone. A new object of the same name stays.
+    pub fn miss(&self, object: &K) {
+        self.write(|inner| inner.delete(object, self.index));
     }
 
     /// An object by name.
@@ -233,6 +235,14 @@ impl<K: Resource<DynamicType = ()>> Contents<K> {
             self.unindex(&key, gone);
         }
         old
+    }
+
+    fn delete(&mut self, object: &K, index: fn(&K) -> Vec<String>) {
+        self.remove(object, index);
+        self.gone.extend(object.meta().uid.clone());
+        if self.gone.len() > REMEMBERED_GONE {
+            self.gone.pop_front();
+        }
     }
 
     /// Removes an object, unless another one has replaced it.

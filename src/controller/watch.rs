@@ -1,4 +1,5 @@
-//! Watches that restart from time to time. A watch can lose an event or stall; the list at its start shows what was missed.
+//! Watches that restart from time to time. A watch can lose an event or stall; the list at its start shows what was missed. They restart
+//! as well when the definitions of their objects change: no event shows that the API server now decodes an unchanged object otherwise.
 
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use kube::Api;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::{self, Config, Event, watcher};
+use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
@@ -63,36 +65,46 @@ where
 }
 
 /// The events of a kind. It is listed in pages of `page` objects, and smaller ones if those are too long. Failures are logged and retried
-/// with backoff.
-pub fn watch<K>(api: Api<K>, resync: Duration, page: u32) -> impl Stream<Item = Event<K>> + Send
+/// with backoff. It restarts whenever `restarts` changes.
+pub fn watch<K>(
+    api: Api<K>,
+    resync: Duration,
+    page: u32,
+    mut restarts: Receiver<u64>,
+) -> impl Stream<Item = Event<K>> + Send
 where
     K: Object + Send + Sync + 'static,
 {
+    restarts.mark_unchanged();
     let first = Watch::begin(&api, page);
-    futures::stream::unfold((first, api), move |(mut watch, api)| async move {
-        loop {
-            let end = watch.ends.unwrap_or_else(Instant::now);
-            tokio::select! {
-                Some(event) = watch.events.next() => match event {
-                    Ok(event) => {
-                        if matches!(event, Event::InitDone) {
-                            watch.ends = Some(Instant::now() + resync.mul_f64(rand::random_range(WATCH_LIFE_IN_RESYNCS)));
+    futures::stream::unfold(
+        (first, api, restarts),
+        move |(mut watch, api, mut restarts)| async move {
+            loop {
+                let end = watch.ends.unwrap_or_else(Instant::now);
+                tokio::select! {
+                    Some(event) = watch.events.next() => match event {
+                        Ok(event) => {
+                            if matches!(event, Event::InitDone) {
+                                watch.ends = Some(Instant::now() + resync.mul_f64(rand::random_range(WATCH_LIFE_IN_RESYNCS)));
+                            }
+                            return Some((event, (watch, api, restarts)));
                         }
-                        return Some((event, (watch, api)));
-                    }
-                    Err(error) => {
-                        let page = shorter_page(watch.page, &error);
-                        let error = shown(&error.to_string());
-                        warn!(kind = %K::kind(&()), error, "a watch failed, retrying");
-                        if let Some(page) = page {
-                            watch = Watch::begin(&api, page);
+                        Err(error) => {
+                            let page = shorter_page(watch.page, &error);
+                            let error = shown(&error.to_string());
+                            warn!(kind = %K::kind(&()), error, "a watch failed, retrying");
+                            if let Some(page) = page {
+                                watch = Watch::begin(&api, page);
+                            }
                         }
-                    }
-                },
-                () = sleep_until(end), if watch.ends.is_some() => watch = Watch::begin(&api, page),
+                    },
+                    () = sleep_until(end), if watch.ends.is_some() => watch = Watch::begin(&api, page),
+                    Ok(()) = restarts.changed() => watch = Watch::begin(&api, page),
+                }
             }
-        }
-    })
+        },
+    )
 }
 
 #[cfg(test)]
@@ -105,10 +117,13 @@ mod tests {
     use kube::client::Body;
     use kube::runtime::reflector;
     use serde_json::json;
+    use tokio::sync::watch::channel;
     use tower::{BoxError, service_fn};
 
     use super::*;
+    use crate::api::nio::Machine;
     use crate::controller::client::TooLong;
+    use crate::controller::stores::Stores;
 
     fn object(name: &str, version: &str) -> ConfigMap {
         ConfigMap {
@@ -166,7 +181,7 @@ mod tests {
             }
         });
         let api = Api::<ConfigMap>::all(kube::Client::new(service, "default"));
-        let mut events = std::pin::pin!(watch(api, Duration::from_secs(300), 50));
+        let mut events = std::pin::pin!(watch(api, Duration::from_secs(300), 50, channel(0).1));
         let mut shown = Vec::new();
         while let Some(event) = events.next().await {
             match event {
@@ -177,5 +192,54 @@ mod tests {
             }
         }
         assert_eq!(shown, ["a"]);
+    }
+
+    /// The API server does not change an object, nor its version, when it decodes it by other definitions.
+    #[tokio::test]
+    async fn objects_of_new_definitions_are_seen_at_once() {
+        let (definitions, restarts) = channel(7);
+        let asked = restarts.clone();
+        let service = service_fn(move |request: hyper::Request<Body>| {
+            let address = match *asked.borrow() {
+                7 => "hostname",
+                _ => "host",
+            };
+            let watches = request
+                .uri()
+                .query()
+                .is_some_and(|it| it.contains("watch="));
+            async move {
+                if watches {
+                    std::future::pending::<()>().await;
+                }
+                let metadata =
+                    json!({"name": "a", "namespace": "b", "uid": "c", "resourceVersion": "1"});
+                let machine = json!({"metadata": metadata, "spec": {address: "10.0.0.1"}});
+                let list = json!({"metadata": {"resourceVersion": "1"}, "items": [machine]});
+                let body = Body::from(list.to_string().into_bytes());
+                Ok::<_, BoxError>(hyper::Response::new(body))
+            }
+        });
+        let api = Api::<Machine>::all(kube::Client::new(service, "default"));
+        let mut events = std::pin::pin!(watch(api, Duration::from_secs(300), 50, restarts));
+        let store = Stores::default().machines;
+        let mut listed = async || {
+            while let Some(event) = events.next().await {
+                let is_done = matches!(event, Event::InitDone);
+                let touched = store.apply(event);
+                if is_done {
+                    return (touched.len(), store.get("b", "a").map(|it| it.spec.clone()));
+                }
+            }
+            (0, None)
+        };
+        let (touched, of_classic) = listed().await;
+        assert_eq!(touched, 1);
+        definitions.send_modify(|it| *it += 1);
+        let (touched, of_v1) = listed().await;
+        assert_eq!(touched, 1);
+        assert_ne!(of_classic, of_v1);
+        definitions.send_modify(|it| *it += 1);
+        assert_eq!(listed().await, (0, of_v1), "unchanged");
     }
 }
