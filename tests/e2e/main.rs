@@ -10,6 +10,7 @@ mod crash;
 mod deletion;
 mod faults;
 mod figures;
+mod gitops;
 mod kubeconfig_works;
 mod leader;
 mod leaving;
