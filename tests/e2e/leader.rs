@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 use crate::common::case::at_rest;
 use crate::common::{DEADLINE, five, listed, nico, three_and_two};
 
+mod changes;
+
 /// A replica with a proxy of its own.
 struct Replica {
     proxy: Proxy,

@@ -5,7 +5,7 @@ mod dead;
 mod edits;
 mod failures;
 mod hand;
-mod leaving;
+pub(crate) mod leaving;
 mod members;
 mod nio_v1;
 mod pinned;

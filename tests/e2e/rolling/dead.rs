@@ -28,7 +28,7 @@ fn first_write(evidence: &Evidence, machine: &str, since: Duration) -> Duration 
 async fn a_dead_control_plane_machine_is_released_with_its_node_before_another_joins() {
     let (case, _hosts) = ready_with(&THREE, &[], json!({})).await;
     case.world.machine("cp-04").await;
-    let pods = pod(&case, "cp-03", "app").await;
+    let pods = pod(&case.world, "cp-03", "app").await;
     case.world.flake().dead("cp-03", true);
     case.unreachable("cp-03", true);
     let before = case

@@ -7,7 +7,7 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use rig::crds::Generation;
 use rig::judge::rollout::Rules;
 use rig::wait::wait_describing;
-use rig::world::condition;
+use rig::world::{World, condition};
 use serde_json::{Value, json};
 
 use crate::common::case::{Case, in_flight, names};
@@ -15,8 +15,8 @@ use crate::common::{DEADLINE, over_both};
 use crate::rolling::{TWO, ready_of};
 
 /// A Pod on a Node, with a label of its name. No kubelet runs: it goes at once when it is evicted.
-pub(crate) async fn pod(case: &Case, node: &str, name: &str) -> Api<Pod> {
-    let client = case.world.workload().control_plane().client();
+pub(crate) async fn pod(world: &World, node: &str, name: &str) -> Api<Pod> {
+    let client = world.workload().control_plane().client();
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
     let account = serde_json::from_value(json!({"metadata": {"name": "default"}})).unwrap();
     // Where no controller made it, and no test before.
@@ -43,8 +43,8 @@ pub(crate) async fn pod(case: &Case, node: &str, name: &str) -> Api<Pod> {
 }
 
 /// A `PodDisruptionBudget` for the Pods of that label, which allows nothing until it is told to: no controller counts for it.
-async fn budget(case: &Case, app: &str) -> Api<PodDisruptionBudget> {
-    let client = case.world.workload().control_plane().client();
+pub(crate) async fn budget(world: &World, app: &str) -> Api<PodDisruptionBudget> {
+    let client = world.workload().control_plane().client();
     let budgets: Api<PodDisruptionBudget> = Api::namespaced(client, "default");
     let budget = json!({
         "metadata": {"name": app},
@@ -59,7 +59,7 @@ async fn budget(case: &Case, app: &str) -> Api<PodDisruptionBudget> {
 }
 
 /// The budget allows one eviction, as its controller would say.
-async fn allow_one(budgets: &Api<PodDisruptionBudget>, app: &str) {
+pub(crate) async fn allow_one(budgets: &Api<PodDisruptionBudget>, app: &str) {
     let generation = budgets.get(app).await.unwrap().metadata.generation;
     let status = json!({"status": {
         "observedGeneration": generation, "disruptionsAllowed": 1, "currentHealthy": 2,
@@ -106,10 +106,10 @@ async fn a_worker_leaves_once_its_pods_may_go_and_stays_after_a_change_of_mind(
     generation: Generation,
 ) {
     let case = ready_of(generation).await;
-    let pods = pod(&case, "w-02", "free").await;
-    pod(&case, "w-02", "kept").await;
-    pod(&case, "w-01", "elsewhere").await;
-    let budgets = budget(&case, "kept").await;
+    let pods = pod(&case.world, "w-02", "free").await;
+    pod(&case.world, "w-02", "kept").await;
+    pod(&case.world, "w-01", "elsewhere").await;
+    let budgets = budget(&case.world, "kept").await;
     let before = case
         .roll(json!({"dataPlane": {"machines": ["w-01"]}}))
         .await;

@@ -1,0 +1,138 @@
+//! Leaders that end while machines join, are drained, leave or are updated.
+
+use rig::judge::rollout::{Evidence, Rules, order};
+use rig::process::KillSwitch;
+use rig::proxy::{Call, Effect, Fault, Moment, Proxy};
+use rig::world::World;
+use serde_json::json;
+
+use super::{Replica, edit, judge, next_holder, settled};
+use crate::common::case::{in_flight, took_effect};
+use crate::common::{DEADLINE, five, three_and_two};
+use crate::rolling::leaving::{allow_one, budget, pod};
+
+/// The leader, and the replica that stands by.
+fn both(replicas: &[Replica]) -> [&Replica; 2] {
+    let [.., leading, following] = replicas else {
+        panic!("two replicas run");
+    };
+    [leading, following]
+}
+
+/// The leader is killed once such a call took effect, before it learns of that.
+fn kill_after(leading: &Replica, call: impl Fn(&Call) -> bool + Send + Sync + 'static) {
+    let switch = KillSwitch::default();
+    switch.arm(&leading.nico);
+    let kill = Fault::on(call, Moment::After, Effect::Kill(switch));
+    leading.proxy.fault(kill.times(1));
+}
+
+/// Waits until the leader was killed and the other one leads, and has another one stand by.
+async fn next(world: &World, replicas: &mut Vec<Replica>, leader: &mut String) {
+    assert_eq!(both(replicas)[0].ends().await, None, "it is killed");
+    (*leader, _) = next_holder(world, Some(leader)).await;
+    replicas.push(Replica::start(world).await);
+}
+
+/// Successful writes of all replicas.
+fn written(replicas: &[Replica], such: impl Fn(&Call) -> bool) -> usize {
+    let writes = replicas.iter().flat_map(|it| it.proxy.writes());
+    writes
+        .filter(|call| took_effect(call) && such(call))
+        .count()
+}
+
+fn of_configuration(call: &Call, verb: &str, machine: &str) -> bool {
+    call.verb == verb && call.resource == "nixosconfigurations" && call.object_name() == machine
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leaders_are_killed_while_one_machine_joins_and_another_is_drained_and_leaves() {
+    let world = World::alone().await;
+    five(&world).await;
+    world.machine("w-03").await;
+    let mut replicas = vec![Replica::start(&world).await];
+    let (mut leader, _) = next_holder(&world, None).await;
+    replicas.push(Replica::start(&world).await);
+    world.cluster("prod", three_and_two()).await.unwrap();
+    world.wait_ready("prod", DEADLINE).await;
+    let pods = pod(&world, "w-02", "kept").await;
+    let budgets = budget(&world, "kept").await;
+
+    let joins = |call: &Call| of_configuration(call, "create", "w-03");
+    kill_after(both(&replicas)[0], joins);
+    let began = world.nio().now();
+    let workers = json!({"dataPlane": {"machines": ["w-01", "w-03"]}});
+    let generation = edit(&world, workers).await;
+    next(&world, &mut replicas, &mut leader).await;
+
+    let drains = ("RollingOut", "True", "Draining");
+    let (kind, status, reason) = drains;
+    world
+        .wait_condition("prod", kind, status, reason, DEADLINE)
+        .await;
+    both(&replicas)[0].signal("-9");
+    next(&world, &mut replicas, &mut leader).await;
+
+    let leaves = |call: &Call| of_configuration(call, "delete", "w-02");
+    kill_after(both(&replicas)[0], leaves);
+    allow_one(&budgets, "kept").await;
+    next(&world, &mut replicas, &mut leader).await;
+
+    settled(&world, generation).await;
+    assert!(pods.get_opt("kept").await.unwrap().is_none());
+    assert!(world.nodes().get_opt("w-02").await.unwrap().is_none());
+    assert_eq!(
+        [written(&replicas, joins), written(&replicas, leaves)],
+        [1, 1]
+    );
+    judge(&world, &replicas, Some(Rules::of(vec![began])));
+}
+
+/// As a Deployment restarts its Pods: one more, then one less, until both are new. This happens while NIO applies the first worker, and
+/// while it applies a control plane machine.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rolling_restart_in_mid_rollout_changes_nothing_in_the_order_of_writes() {
+    let world = World::new().await;
+    five(&world).await;
+    let mut replicas = vec![Replica::start(&world).await];
+    next_holder(&world, None).await;
+    replicas.push(Replica::start(&world).await);
+    world.cluster("prod", three_and_two()).await.unwrap();
+    world.wait_ready("prod", DEADLINE).await;
+
+    let held = ["w-01", "cp-02"];
+    let holds = |machine: &str, it: bool| {
+        world.nio().set(machine, |knobs| knobs.never_reacts = it);
+    };
+    for machine in held {
+        holds(machine, true);
+    }
+    let began = world.nio().now();
+    let repository = json!({"gitRepo": "https://git.example.com/new.git"});
+    let generation = edit(&world, repository).await;
+    for machine in held {
+        let flies = |status: &serde_json::Value| in_flight(status) == [machine];
+        let what = format!("{machine} is in flight");
+        world.wait_status("prod", &what, DEADLINE, flies).await;
+        for _ in 0..2 {
+            replicas.push(Replica::start(&world).await);
+            let mut running = replicas.iter().filter(|it| it.nico.exit_status().is_none());
+            let oldest = running.next().expect("three replicas run");
+            oldest.nico.terminate().await;
+            assert_eq!(oldest.ends().await, Some(0));
+        }
+        holds(machine, false);
+    }
+    settled(&world, generation).await;
+    let proxies: Vec<&Proxy> = replicas.iter().map(|it| &it.proxy).collect();
+    let evidence = Evidence::of(world.nio(), &proxies);
+    let all = ["w-01", "w-02", "cp-01", "cp-02", "cp-03"];
+    assert_eq!(order(&evidence, began), all);
+    let files = |call: &Call| {
+        let body = call.body.as_ref();
+        call.verb == "patch" && body.is_some_and(|it| it["spec"]["additionalFiles"].is_array())
+    };
+    assert_eq!(written(&replicas, files), all.len(), "each is written once");
+    judge(&world, &replicas, Some(Rules::of(vec![began])));
+}
