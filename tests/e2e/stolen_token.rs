@@ -1,287 +1,308 @@
-//! What a thief of NICO's token cannot do: each validation of the shipped admission policies refuses something that nothing else refuses,
-//! while NICO itself works under all of them.
+//! What a thief of NICO's token cannot do: each validation of the shipped admission policies refuses something that nothing else
+//! refuses. NICO itself works under all of them, in every other story.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams,
 };
-use kube::{Client, ResourceExt};
-use rig::crds::{cluster_resource, configuration_resource};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::{GroupVersionKind, TypeMeta};
+use kube::{Client, Config};
 use rig::deploy;
 use rig::environment::repository;
-use rig::wait::wait_for;
+use rig::wait::wait_describing;
+use rig::world::World;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::common::case::Case;
-use crate::common::traffic::RESYNC;
-use crate::common::{DEADLINE, five, listed, nico};
+use crate::common::{DEADLINE, listed};
 
-/// The thief, with NICO's token, in the namespace of its cluster.
-struct Thief {
-    client: Client,
-    namespace: String,
-    /// The owner reference that NICO's objects have.
-    owner: Value,
-    refused: BTreeSet<String>,
+const POLICY: &str = "ValidatingAdmissionPolicy";
+
+/// More annotations than anyone has: with their keys, as many bytes as an object may have.
+const MANY: usize = 40_000;
+
+/// Method, kind, name, and what is sent.
+#[derive(Debug, Deserialize)]
+struct Attempt(String, String, String, #[serde(default)] Value);
+
+/// What `stolen_token.yaml` holds.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Attempts {
+    objects: Vec<Attempt>,
+    allowed: Vec<Attempt>,
+    refused: BTreeMap<String, Vec<Attempt>>,
+    refused_twice: Vec<Attempt>,
 }
 
-fn plain(kind: &str) -> ApiResource {
-    ApiResource {
-        group: String::new(),
-        version: "v1".to_owned(),
-        api_version: "v1".to_owned(),
+impl Attempts {
+    fn read(cluster: &str, settings: &str) -> Self {
+        let text = include_str!("stolen_token.yaml");
+        let text = text.replace("UID", cluster).replace("SETTINGS", settings);
+        let mut all: serde_yaml::Value = serde_yaml::from_str(&text).unwrap();
+        all.apply_merge().unwrap();
+        serde_yaml::from_value(all).unwrap()
+    }
+}
+
+fn resource(kind: &str) -> ApiResource {
+    let group = match kind {
+        "NixosConfiguration" => "nio.homystack.com/v1alpha1",
+        "KubernetesCluster" => "nico.homystack.com/v1alpha1",
+        "Lease" => "coordination.k8s.io/v1",
+        _ => "v1",
+    };
+    let kind = GroupVersionKind::try_from(&TypeMeta {
+        api_version: group.to_owned(),
         kind: kind.to_owned(),
-        plural: format!("{}s", kind.to_lowercase()),
-    }
+    });
+    ApiResource::from_gvk(&kind.unwrap())
 }
 
-fn lease() -> ApiResource {
-    let group = "coordination.k8s.io".to_owned();
-    ApiResource {
-        api_version: format!("{group}/v1"),
-        group,
-        ..plain("Lease")
-    }
-}
-
-impl Thief {
-    fn api(&self, resource: &ApiResource) -> Api<DynamicObject> {
-        Api::namespaced_with(self.client.clone(), &self.namespace, resource)
-    }
-
-    /// An object as NICO makes it for the cluster `prod`.
-    fn object(&self, resource: &ApiResource, name: &str, rest: &Value) -> Value {
-        let mut object = json!({"apiVersion": resource.api_version, "kind": resource.kind, "metadata": {
-            "name": name,
-            "labels": {"app.kubernetes.io/managed-by": "nico", "nico.homystack.com/cluster": "prod"},
-            "ownerReferences": [self.owner],
-        }});
-        merge(&mut object, rest);
-        object
-    }
-
-    /// What is done must be refused by a policy, with its own message.
-    fn expect<T>(&mut self, what: &str, answer: kube::Result<T>) {
-        match answer {
-            Err(kube::Error::Api(status))
-                if status.message.contains("ValidatingAdmissionPolicy") =>
-            {
-                let (_, message) = status.message.split_once("denied request: ").unwrap();
-                self.refused.insert(message.to_owned());
-            }
-            Err(error) => panic!("{what}: {error}"),
-            Ok(_) => panic!("{what} was allowed"),
-        }
-    }
-
-    async fn creates(&mut self, resource: &ApiResource, name: &str, rest: Value) {
-        let object = serde_json::from_value(self.object(resource, name, &rest)).unwrap();
-        let answer = self
-            .api(resource)
-            .create(&PostParams::default(), &object)
-            .await;
-        self.expect(
-            &format!("POST of {} {name} with {rest}", resource.kind),
-            answer,
-        );
-    }
-
-    async fn patches(&mut self, resource: &ApiResource, name: &str, patch: Value) {
-        let params = PatchParams::default();
-        let answer = self
-            .api(resource)
-            .patch(name, &params, &Patch::Merge(&patch))
-            .await;
-        self.expect(
-            &format!("PATCH of {} {name} with {patch}", resource.kind),
-            answer,
-        );
-    }
-
-    async fn deletes(&mut self, resource: &ApiResource, name: &str) {
-        let answer = self
-            .api(resource)
-            .delete(name, &DeleteParams::default())
-            .await;
-        self.expect(&format!("DELETE of {} {name}", resource.kind), answer);
-    }
-}
-
-/// A merge patch, of objects alone.
+/// A JSON merge patch (RFC 7386).
 fn merge(into: &mut Value, patch: &Value) {
     let Value::Object(fields) = patch else {
         *into = patch.clone();
         return;
     };
+    if !into.is_object() {
+        *into = json!({});
+    }
     for (key, value) in fields {
-        merge(&mut into[key], value);
+        match value {
+            Value::Null => drop(into.as_object_mut().unwrap().remove(key)),
+            _ => merge(&mut into[key], value),
+        }
     }
 }
 
-/// The messages of all validations that are shipped.
-fn validations() -> BTreeSet<String> {
-    let policies = deploy::admission(&repository().join("deploy/base"));
-    let validations = policies.iter().flat_map(|policy| {
-        let validations = policy["spec"]["validations"].as_array();
-        validations.into_iter().flatten()
+impl Attempt {
+    /// As NICO makes it, with the changes.
+    fn object(&self, uid: &str) -> Value {
+        let Self(_, kind, name, changes) = self;
+        let mut object = json!({"apiVersion": resource(kind).api_version, "kind": kind, "metadata": {
+            "name": name,
+            "labels": {"app.kubernetes.io/managed-by": "nico", "nico.homystack.com/cluster": "prod"},
+            "ownerReferences": [{"apiVersion": "nico.homystack.com/v1alpha1", "kind": "KubernetesCluster",
+                "name": "prod", "uid": uid, "controller": true, "blockOwnerDeletion": false}],
+        }});
+        if kind == "NixosConfiguration" {
+            object["spec"] = json!({"gitRepo": "https://git.example.com/flakes.git",
+                "flake": format!("#{name}"), "onRemoveFlake": "#minimal", "machineRef": {"name": name}});
+        }
+        merge(&mut object, changes);
+        object
+    }
+
+    async fn send(&self, to: &Place, dry_run: bool) -> kube::Result<()> {
+        let Self(method, kind, name, changes) = self;
+        let resource = resource(kind);
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(to.client.clone(), &to.namespace, &resource);
+        match method.as_str() {
+            "POST" => {
+                let object = serde_json::from_value(self.object(&to.uid)).unwrap();
+                let params = PostParams {
+                    dry_run,
+                    ..PostParams::default()
+                };
+                api.create(&params, &object).await.map(drop)
+            }
+            "PATCH" => {
+                let params = PatchParams {
+                    dry_run,
+                    ..PatchParams::default()
+                };
+                api.patch(name, &params, &Patch::Merge(changes))
+                    .await
+                    .map(drop)
+            }
+            "DELETE" => {
+                let params = DeleteParams {
+                    dry_run,
+                    ..DeleteParams::default()
+                };
+                api.delete(name, &params).await.map(drop)
+            }
+            _ => panic!("{self:?}"),
+        }
+    }
+
+    /// Tries it as a dry run, so that each meets the same objects. `Err` with the message of the validation that refuses it.
+    async fn tried(&self, at: &Place) -> Result<(), String> {
+        match self.send(at, true).await {
+            Ok(()) => Ok(()),
+            Err(kube::Error::Api(status)) => match status.message.split_once("denied request: ") {
+                Some((before, message)) if before.contains(POLICY) => Err(message.to_owned()),
+                _ => Err(status.message),
+            },
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+/// Who sends, and about which cluster.
+#[derive(Clone)]
+struct Place {
+    client: Client,
+    namespace: String,
+    uid: String,
+}
+
+impl Place {
+    fn seen_by(&self, client: Client) -> Self {
+        Self {
+            client,
+            ..self.clone()
+        }
+    }
+}
+
+/// The shipped policies: for each its name, and the messages of its validations.
+fn policies() -> Vec<(Value, String, Vec<String>)> {
+    let objects = deploy::admission(&repository().join("deploy/base"));
+    let policies = objects.into_iter().filter(|it| it["kind"] == POLICY);
+    let named = policies.map(|policy| {
+        let validations = policy["spec"]["validations"].as_array().unwrap();
+        let messages = validations.iter().map(|it| it["message"].as_str().unwrap());
+        let messages = messages.map(str::to_owned).collect();
+        let name = policy["metadata"]["name"].as_str().unwrap().to_owned();
+        (policy, name, messages)
     });
-    validations
-        .map(|validation| validation["message"].as_str().unwrap().to_owned())
-        .collect()
+    named.collect()
+}
+
+/// A client of a user with all rights, of whom only a policy can refuse anything.
+fn client_of(world: &World, user: &str) -> Client {
+    let mut config = world.environment().control_plane.config();
+    config.auth_info.impersonate = Some(user.to_owned());
+    config.auth_info.impersonate_groups = Some(vec!["system:masters".to_owned()]);
+    Client::try_from(config).unwrap()
+}
+
+/// The client of the thief, with NICO's own rights.
+async fn thief(world: &World) -> Client {
+    let environment = world.environment();
+    let url = environment.control_plane.url();
+    let kubeconfig = environment.namespace_kubeconfig(world.client(), world.namespace(), url);
+    let kubeconfig: Kubeconfig = serde_yaml::from_str(&kubeconfig.await).unwrap();
+    let options = KubeConfigOptions::default();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options);
+    Client::try_from(config.await.unwrap()).unwrap()
+}
+
+/// A shipped policy for this user alone, without one of its validations, and its binding.
+fn without(policy: &Value, user: &str, validation: usize) -> [Value; 2] {
+    let mut policy = policy.clone();
+    policy["metadata"]["name"] = json!(user);
+    // A policy must have a validation.
+    policy["spec"]["validations"][validation]["expression"] = json!("true");
+    let is_user = format!("request.userInfo.username == '{user}'");
+    policy["spec"]["matchConditions"] = json!([{"name": "is-user", "expression": is_user}]);
+    let binding = json!({"apiVersion": policy["apiVersion"], "kind": format!("{POLICY}Binding"),
+        "metadata": {"name": user}, "spec": {"policyName": user, "validationActions": ["Deny"]}});
+    [policy, binding]
+}
+
+/// The cluster `prod`, without a NICO, and what is there beside it.
+async fn prepared(world: &World) -> (Place, Attempts) {
+    let spec = listed(&["cp-01"], &[]);
+    let cluster = world.cluster("prod", spec).await.unwrap();
+    let admin = Place {
+        client: world.client().clone(),
+        namespace: world.namespace().to_owned(),
+        uid: cluster.metadata.uid.unwrap(),
+    };
+    let settings = "{apiVersion: v1, kind: ConfigMap, metadata: {name: settings}, data: {a: b}}";
+    world.apply(settings).await.unwrap();
+    let maps: Api<ConfigMap> = Api::namespaced(admin.client.clone(), &admin.namespace);
+    let settings = maps.get("settings").await.unwrap().metadata.uid.unwrap();
+    let attempts = Attempts::read(&admin.uid, &settings);
+    let many = (0..MANY).map(|number| (format!("a{number:x}"), json!("")));
+    let many: serde_json::Map<String, Value> = many.collect();
+    let many = Attempt(
+        "POST".to_owned(),
+        "NixosConfiguration".to_owned(),
+        "many-annotations".to_owned(),
+        json!({"metadata": {"annotations": many}}),
+    );
+    for object in attempts.objects.iter().chain([&many]) {
+        // NIO would put its finalizer on it, or take it off.
+        world
+            .nio()
+            .set(&object.2, |knobs| knobs.never_reacts = true);
+        object.send(&admin, false).await.unwrap();
+    }
+    (admin, attempts)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stolen_token_changes_nothing_that_is_not_nicos() {
-    let case = Case::with(&nico().args(&RESYNC)).await;
-    let world = &case.world;
-    five(world).await;
-    let cluster = world
-        .cluster("prod", listed(&["cp-01"], &[]))
-        .await
-        .unwrap();
-    world.wait_ready("prod", DEADLINE).await;
-    let namespace = world.namespace();
-    // What belongs to others: a Secret with a name as NICO's have, a ConfigMap, a configuration, and a Secret of a controller.
-    world
-        .apply(
-            "{apiVersion: v1, kind: Secret, metadata: {name: backup-join-token}, stringData: {token: foreign}}\n---\n\
-             {apiVersion: v1, kind: ConfigMap, metadata: {name: settings}, data: {a: b}}\n---\n\
-             {apiVersion: v1, kind: Secret, metadata: {name: prod-worker-token-2, labels: {app.kubernetes.io/managed-by: nico, \
-              nico.homystack.com/cluster: prod}}}\n---\n\
-             {apiVersion: nio.homystack.com/v1alpha1, kind: NixosConfiguration, metadata: {name: w-01}, \
-              spec: {gitRepo: 'https://git.example.com/theirs.git', flake: '#w-01', machineRef: {name: w-01}}}",
-        )
-        .await
-        .unwrap();
-    let token = case.nico.token();
-    let client = world
-        .environment()
-        .control_plane
-        .token_client(token)
-        .await
-        .unwrap();
-    let owner = json!({"apiVersion": "nico.homystack.com/v1alpha1", "kind": "KubernetesCluster", "name": "prod",
-        "uid": cluster.metadata.uid, "controller": true, "blockOwnerDeletion": false});
-    let mut thief = Thief {
-        client,
-        namespace: namespace.to_owned(),
-        owner,
-        refused: BTreeSet::new(),
-    };
-    let (secrets, maps) = (plain("Secret"), plain("ConfigMap"));
-    let (configurations, clusters) = (configuration_resource(), cluster_resource());
+    let world = World::new().await;
+    let (admin, attempts) = prepared(&world).await;
+    let policies = policies();
+    let shipped: BTreeSet<&String> = policies.iter().flat_map(|it| &it.2).collect();
+    assert_eq!(attempts.refused.keys().collect::<BTreeSet<_>>(), shipped);
 
-    // The token of another ServiceAccount, which would be an administrator's where there is one.
-    let account = json!({"type": "kubernetes.io/service-account-token",
-        "metadata": {"annotations": {"kubernetes.io/service-account.name": "default"}}});
-    thief
-        .creates(&secrets, "prod-kubeconfig-2", account.clone())
-        .await;
-    thief.creates(&secrets, "prod-kubeconfig", account).await;
-    // A Secret of any other name, without labels, or without an owner, and one whose name the API server makes up.
-    thief.creates(&secrets, "other-join-token", json!({})).await;
-    thief
-        .creates(
-            &secrets,
-            "prod-join-token",
-            json!({"metadata": {"labels": null}}),
-        )
-        .await;
-    thief
-        .creates(
-            &secrets,
-            "prod-join-token",
-            json!({"metadata": {"ownerReferences": []}}),
-        )
-        .await;
-    let made_up = json!({"metadata": {"name": null, "generateName": "prod-join-token"}});
-    thief.creates(&secrets, "", made_up).await;
-    thief.creates(&maps, "kube-root-ca.crt", json!({})).await;
-    thief
-        .creates(
-            &configurations,
-            "w-02",
-            json!({"spec": {"gitRepo": "https://git.example.com/evil.git", "flake": "#w-02",
-        "machineRef": {"name": "w-03"}}}),
-        )
-        .await;
-
-    // What is there and not NICO's, also by a patch that would make it look as if it were.
-    let marks = thief.object(
-        &secrets,
-        "backup-join-token",
-        &json!({"data": {"token": "ZXZpbA=="}}),
-    );
-    thief
-        .patches(
-            &secrets,
-            "backup-join-token",
-            json!({"metadata": {"finalizers": ["example.com/thief"]}}),
-        )
-        .await;
-    thief.patches(&secrets, "backup-join-token", marks).await;
-    thief.deletes(&secrets, "backup-join-token").await;
-    thief.deletes(&secrets, "prod-worker-token-2").await;
-    thief
-        .patches(&maps, "settings", json!({"data": {"a": "c"}}))
-        .await;
-    thief.deletes(&maps, "settings").await;
-    thief
-        .patches(
-            &configurations,
-            "w-01",
-            json!({"spec": {"gitRepo": "https://git.example.com/evil.git"}}),
-        )
-        .await;
-    thief.deletes(&configurations, "w-01").await;
-    // NICO's own, so that nobody knows them any more.
-    thief
-        .patches(
-            &secrets,
-            "prod-join-token",
-            json!({"metadata": {"labels": null, "ownerReferences": null}}),
-        )
-        .await;
-
-    let foreign = json!({"metadata": {"ownerReferences": [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "theirs",
-        "uid": "1b4e28ba-2fa1-11d2-883f-0016d3cca427", "controller": true}]}});
-    thief.patches(&maps, "prod-nico", foreign).await;
-
-    // The cluster itself: who may change its spec has root on all Machines.
-    thief
-        .patches(
-            &clusters,
-            "prod",
-            json!({"spec": {"gitRepo": "https://git.example.com/evil.git"}}),
-        )
-        .await;
-    for metadata in [
-        json!({"labels": {"a": "b"}}),
-        json!({"annotations": {"nico.homystack.com/force-release": "cp-01"}}),
-        json!({"ownerReferences": [{"apiVersion": "v1", "kind": "Secret", "name": "a", "uid": "b"}]}),
-    ] {
-        thief
-            .patches(&clusters, "prod", json!({"metadata": metadata}))
-            .await;
+    let thief = admin.seen_by(thief(&world).await);
+    for (message, attempts) in &attempts.refused {
+        for attempt in attempts {
+            let answer = attempt.tried(&thief).await;
+            assert_eq!(answer, Err(message.clone()), "{attempt:?}");
+        }
     }
-    thief.patches(&clusters, "prod", json!({"metadata": {"finalizers": ["nico.homystack.com/cluster", "example.com/thief"]}})).await;
-    thief
-        .creates(
-            &lease(),
-            "another-controller",
-            json!({"spec": {"holderIdentity": "thief"}}),
-        )
-        .await;
+    for attempt in &attempts.refused_twice {
+        let answer = attempt.tried(&thief).await;
+        let is_shipped = answer.as_ref().is_err_and(|it| shipped.contains(it));
+        assert!(is_shipped, "{attempt:?}: {answer:?}");
+    }
+    for attempt in &attempts.allowed {
+        assert_eq!(attempt.tried(&thief).await, Ok(()), "{attempt:?}");
+    }
+    what_rbac_refuses(&thief).await;
 
-    assert_eq!(thief.refused, validations());
+    // Without a validation, nothing refuses what it refuses, and all else is refused as before.
+    for (policy, name, messages) in &policies {
+        for (index, message) in messages.iter().enumerate() {
+            let user = format!("{}-{name}-{index}", admin.namespace);
+            let objects = without(policy, &user, index);
+            for object in objects.clone() {
+                let applied = deploy::apply_value(&admin.client, &admin.namespace, object).await;
+                applied.unwrap();
+            }
+            let user = admin.seen_by(client_of(&world, &user));
+            if let Some(other) = messages.iter().find(|it| *it != message) {
+                let attempt = &attempts.refused[other][0];
+                let known = || async {
+                    let answer = attempt.tried(&user).await;
+                    (answer == Err(other.clone())).then_some(())
+                };
+                let what = format!("the policy {name} without \"{message}\" is in force");
+                let last = || async { format!("{:?}", attempt.tried(&user).await) };
+                wait_describing(&what, DEADLINE, known, last).await;
+            }
+            for attempt in &attempts.refused[message] {
+                let answer = attempt.tried(&user).await;
+                assert_eq!(answer, Ok(()), "{attempt:?} without \"{message}\"");
+            }
+            for object in objects {
+                let object: DynamicObject = serde_json::from_value(object).unwrap();
+                remove(&admin.client, &object).await;
+            }
+        }
+    }
+}
 
-    // What RBAC itself refuses.
+/// What is tried beside the policies.
+async fn what_rbac_refuses(thief: &Place) {
     let all = ListParams::default();
-    let secrets: Api<Secret> = Api::namespaced(thief.client.clone(), namespace);
-    let maps: Api<ConfigMap> = Api::namespaced(thief.client.clone(), namespace);
-    let elsewhere: Api<Secret> = Api::namespaced(thief.client.clone(), "kube-system");
+    let client = || thief.client.clone();
+    let secrets: Api<Secret> = Api::namespaced(client(), &thief.namespace);
+    let maps: Api<ConfigMap> = Api::namespaced(client(), &thief.namespace);
+    let elsewhere: Api<Secret> = Api::namespaced(client(), "kube-system");
     for answer in [
         secrets.list(&all).await.map(drop),
         maps.list(&all).await.map(drop),
@@ -292,16 +313,13 @@ async fn a_stolen_token_changes_nothing_that_is_not_nicos() {
             "{answer:?}"
         );
     }
+}
 
-    // NICO is not in its own way: what is deleted is there again.
-    let kubeconfig = world.secrets();
-    let uid = kubeconfig.get("prod-kubeconfig").await.unwrap().uid();
-    let now = DeleteParams::default();
-    kubeconfig.delete("prod-kubeconfig", &now).await.unwrap();
-    let again = || async {
-        let found = kubeconfig.get_opt("prod-kubeconfig").await.ok()??;
-        (found.uid() != uid).then_some(())
-    };
-    wait_for("the kubeconfig is stored again", DEADLINE, again).await;
-    case.finish().await;
+/// Other stories share the API server, and each policy has a cost at every write.
+async fn remove(client: &Client, object: &DynamicObject) {
+    let kind = GroupVersionKind::try_from(object.types.as_ref().unwrap()).unwrap();
+    let resource = ApiResource::from_gvk(&kind);
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+    let name = object.metadata.name.as_ref().unwrap();
+    api.delete(name, &DeleteParams::default()).await.unwrap();
 }
