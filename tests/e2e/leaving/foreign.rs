@@ -189,3 +189,28 @@ async fn what_is_stripped_off_a_configuration_comes_back_quietly() {
     }
     case.finish().await;
 }
+
+/// U3: where owner and labels are off, only NICO's finalizer tells whose Secret it is. A deletion takes that off, and leaves the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_without_owner_and_labels_is_let_go_and_stays() {
+    let case = ready(&["cp-01"], &["w-01"]).await;
+    let names = ["prod-join-token", "prod-worker-token"];
+    let mut tokens = Vec::new();
+    for name in names {
+        tokens.push(case.secret_value(name, "token").await);
+        let stripped = json!({"metadata": {"labels": null, "ownerReferences": null}});
+        let now = PatchParams::default();
+        let secrets = case.world.secrets();
+        let patched = secrets.patch(name, &now, &Patch::Merge(stripped)).await;
+        let held = patched.unwrap().finalizers().to_vec();
+        assert_eq!(held, ["nico.homystack.com/in-use"]);
+    }
+    case.delete("prod").await;
+    case.wait_gone("prod").await;
+    for (name, token) in names.into_iter().zip(tokens) {
+        let secret = case.secret(name).await.unwrap();
+        assert_eq!(secret.finalizers(), Vec::<String>::new());
+        assert_eq!(case.secret_value(name, "token").await, token);
+    }
+    case.finish().await;
+}
