@@ -107,9 +107,10 @@ fn every_link_leads_somewhere() {
 }
 
 /// The pages of those who use NICO.
-const USER_PAGES: [&str; 7] = [
+const USER_PAGES: [&str; 8] = [
     "README.md",
     "deploy/README.md",
+    "deploy/SECURITY.md",
     "deploy/OPERATIONS.md",
     "deploy/gitops/README.md",
     "deploy/monitoring/RUNBOOKS.md",
