@@ -1,4 +1,6 @@
 //! A start or a release that was cut short, and peers that are slow.
+use std::fs;
+
 use serde_json::Value;
 
 use super::changes::founding;
@@ -199,5 +201,77 @@ fn a_note_is_on_disk_before_it_counts() {
             machine.read("var/lib/nico/id").unwrap().trim(),
             founder["state"]["id"].as_str().unwrap()
         );
+    });
+}
+
+/// While an apply replaces what the start rests on, a start must not take the data for another cluster's.
+#[test]
+fn data_stay_where_the_id_cannot_be_read() {
+    each("unreadable", |flake, found| {
+        let founder = &found["cp-01"];
+        for missing in ["id", "role"] {
+            let machine = machine(flake, "unreadable", founder, true);
+            machine.write("var/lib/nico/id", founder["state"]["id"].as_str().unwrap());
+            machine.write("var/lib/nico/role", "control-plane\n");
+            fs::remove_file(machine.path("var/lib/nico/member").join(missing)).unwrap();
+            let output = machine.run(flake.starts(founder));
+            assert!(
+                !output.status.success(),
+                "{flake:?} starts without {missing}"
+            );
+            assert!(machine.calls(&["pkill", "kubeadm", "systemctl"]).is_empty());
+            let data = founder["state"]["data"].as_str().unwrap();
+            assert!(
+                machine.read(data.trim_start_matches('/')).is_some(),
+                "{flake:?}"
+            );
+        }
+    });
+}
+
+/// A control plane machine that was given up comes back as a worker: nothing of its etcd may start.
+#[test]
+fn data_of_another_role_are_set_aside() {
+    each("role", |flake, found| {
+        let (before, after) = (&found["cp-02"]["state"], &found["worker-01"]);
+        let unit = match flake {
+            Flake::K3s => "k3s",
+            Flake::Rke2 => "rke2-agent",
+            Flake::Kubeadm => "nico-kubeadm",
+            Flake::K0s => "k0sworker",
+        };
+        let key = if flake == Flake::Kubeadm {
+            "script"
+        } else {
+            "preStart"
+        };
+        let script = after["units"][unit][key].as_str().unwrap();
+        for (role, expected) in [("control-plane", "join"), ("worker", "member")] {
+            let machine = machine(flake, "role", after, true);
+            let id = before["id"].as_str().unwrap();
+            machine.write("var/lib/nico/id", id);
+            machine.write("var/lib/nico/role", &format!("{role}\n"));
+            machine.write("etc/kubernetes/manifests/etcd.yaml", "");
+            machine.write("var/lib/k0s/etcd/member/wal/0", "");
+            machine.answering(&[after["state"]["join"].as_str().unwrap()]);
+            // k0s takes a CA that is beside the flake.
+            let how = machine.start(script);
+            assert_eq!(how.as_deref(), Some(expected), "{flake:?}: was {role}");
+            let stays = role == "worker";
+            match flake {
+                Flake::K3s | Flake::Rke2 => {
+                    let data = after["state"]["data"].as_str().unwrap();
+                    assert_eq!(machine.read(data.trim_start_matches('/')).is_some(), stays);
+                }
+                Flake::Kubeadm => {
+                    assert_eq!(
+                        machine.path("etc/kubernetes/manifests/etcd.yaml").exists(),
+                        stays
+                    );
+                }
+                Flake::K0s => assert_eq!(machine.path("var/lib/k0s/etcd").exists(), stays),
+            }
+            assert_eq!(machine.read("var/lib/nico/role").unwrap().trim(), "worker");
+        }
     });
 }

@@ -1,7 +1,7 @@
 # Data of another cluster go out of the way: k0s has one place only, where NICO looks for the kubeconfig.
 set_aside() {
   # Those of a first attempt of this cluster stay.
-  if [ "$(cat "$data_directory/nico-begun" 2> /dev/null)" = "$(value id)" ]; then return 0; fi
+  if [ "$1" = id ] && [ "$(cat "$data_directory/nico-begun" 2> /dev/null)" = "$id" ]; then return 0; fi
   clear_containers "$root/run/k0s/" "$data_directory/"
   if [ -e "$data_directory" ]; then
     mkdir -p "$state/aside"

@@ -2,7 +2,7 @@
 set_aside() {
   local aside directory
   # A first attempt of this cluster goes on where it ended.
-  if [ "$(cat "$etc/nico-begun" 2> /dev/null)" = "$(value id)" ]; then return 0; fi
+  if [ "$1" = id ] && [ "$(cat "$etc/nico-begun" 2> /dev/null)" = "$id" ]; then return 0; fi
   systemctl stop kubelet.service || true
   crictl --runtime-endpoint unix:///run/containerd/containerd.sock rmp --all --force || true
   clear_containers "${containers[@]}"

@@ -13,8 +13,8 @@ if [ "$(value role)" = control-plane ] && { [ -e "$root$(value data)" ] || begun
         left=yes
         break
       fi
-      # The unit has ten minutes, of which each one that is slow takes some.
-      if [ "$SECONDS" -ge 300 ]; then break 2; fi
+      # The unit has ten minutes, of which each one that is slow takes up to three.
+      if [ "$SECONDS" -ge 240 ]; then break 2; fi
     done < "$member/peers"
     if [ -n "$left" ] || [ "$SECONDS" -ge "${NICO_PATIENCE:-180}" ]; then break; fi
     sleep "${NICO_INTERVAL:-5}"
@@ -24,6 +24,6 @@ fi
 for service in $NICO_SERVICES; do systemctl stop "$service.service" || true; done
 take_off
 # The id goes last: without it, this machine is in no cluster.
-rm -rf "$state/joined" "$state/id" "$run"
+rm -rf "$state/joined" "$state/role" "$state/id" "$run"
 rm -f "$member/id"
 rm -rf "$member"

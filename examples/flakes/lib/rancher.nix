@@ -78,7 +78,13 @@ in
           preStart =
             builtins.readFile ./common.sh
             + ''
-              set_aside() { clear_containers "$root/run/k3s/"; delete "$root/var/lib/cni"; rm -f "$root/etc/rancher/${name}/${name}.yaml"; }
+              # There is a directory for each id: so only data of another role are in the way.
+              set_aside() {
+                clear_containers "$root/run/k3s/"
+                delete "$root/var/lib/cni"
+                rm -f "$root/etc/rancher/${name}/${name}.yaml"
+                if [ "$1" = role ]; then keep "$root${dataDir facts.id}" "$root${dataDir facts.id}.released"; fi
+              }
               begin() { install -D -m 0600 "$member/$1.yaml" "$run/config.yaml"; }
             ''
             + builtins.readFile ./start.sh;

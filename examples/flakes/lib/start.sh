@@ -26,12 +26,22 @@ decide() {
   fi
 }
 
-# Data of another cluster are set aside, once, and what still runs from them ends.
-if [ "$(cat "$state/id" 2> /dev/null)" != "$(value id)" ]; then
-  set_aside
+# Without these two, nothing is known of the data. While the system changes, they may be missing for a moment: then this ends, and starts
+# again.
+id=$(value id)
+role=$(value role)
+
+# Data of another cluster, or of another role in this one, are set aside, once, and what still runs from them ends.
+earlier=$(cat "$state/role" 2> /dev/null || true)
+if [ -n "$earlier" ] && [ "$earlier" != "$role" ]; then
+  set_aside role
+  rm -f "$state/role" "$state/joined"
+elif [ "$(cat "$state/id" 2> /dev/null)" != "$id" ]; then
+  set_aside id
   rm -f "$state/joined"
-  mark "$state/id"
 fi
+mark "$state/id"
+echo "$role" > "$state/role"
 
 # The files are read again each time: NICO may name another machine to join meanwhile.
 until how=$(decide); do sleep "${NICO_INTERVAL:-5}"; done
