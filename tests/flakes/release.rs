@@ -1,4 +1,7 @@
 //! What a release deletes, and what it leaves alone: other people's files are often mounted below a kubelet's directory.
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use serde_json::Value;
 
 use super::changes::founding;
@@ -155,7 +158,41 @@ fn a_release_that_is_cut_short_keeps_what_it_moved() {
             machine.path(&kept).exists(),
             "{flake:?}: the second attempt deletes {kept}"
         );
+        // Another release of the same machine, later.
+        let before = copies(&machine.path(""));
+        machine.command("date", "echo 1764355200");
+        let files = evaluated["state"].as_object().unwrap();
+        for file in ["id", "name", "role", "data", "peers"] {
+            machine.write(
+                &format!("var/lib/nico/member/{file}"),
+                files[file].as_str().unwrap(),
+            );
+        }
+        machine.write(data.trim_start_matches('/'), "");
+        machine.write("var/lib/etcd/member/wal", "");
+        machine.must_run(&script);
+        assert!(
+            copies(&machine.path("")) > before,
+            "{flake:?}: the earlier copy is gone"
+        );
     }
+}
+
+/// How many copies of etcd's data there are.
+fn copies(directory: &Path) -> usize {
+    let entries = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let count = |path: PathBuf| {
+        if path.ends_with("member/wal") {
+            1
+        } else if path.is_dir() {
+            copies(&path)
+        } else {
+            0
+        }
+    };
+    entries.map(count).sum()
 }
 
 #[test]

@@ -81,10 +81,10 @@ move() {
   fi
 }
 
-# Keeps what is in a directory, in place of what was kept before. Without anything in it, an earlier attempt has moved it already.
+# Moves what is in a directory away, as `move` does, beside what was kept before: that may be somebody's only copy.
 keep() {
   if filled "$1"; then
-    delete "$2"
+    if [ -e "$2" ]; then mv -T "$2" "$2-$(date +%s)"; fi
     move "$1" "$2"
   fi
 }
