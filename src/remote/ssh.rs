@@ -8,11 +8,13 @@ mod command;
 mod error;
 mod host_key;
 mod key;
+mod key_error;
 mod key_text;
 mod kind;
 
-pub use error::{KeyError, MAX_TEXT, Reached, SshError, Step};
+pub use error::{Reached, SshError, Step};
 pub use key::fingerprint_of_public_half;
+pub use key_error::{KeyError, MAX_TEXT};
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -12,7 +12,7 @@ use russh::keys::{
     HashAlg, PrivateKey, PublicKey, decode_openssh, pkcs8::decode_pkcs8, signature::Signer as _,
 };
 
-use super::error::{KeyError, MAX_BITS, MIN_BITS};
+use super::key_error::{KeyError, MAX_BITS, MIN_BITS};
 use super::key_text::{self, Encoding};
 use crate::remote::known_hosts;
 use crate::remote::offload::KEYS;

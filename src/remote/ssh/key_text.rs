@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::error::{KeyError, MAX_TEXT};
+use super::key_error::{KeyError, MAX_TEXT};
 use crate::remote::secret::SecretBytes;
 
 /// The format of a key.
