@@ -1,21 +1,20 @@
 //! A living cluster is changed. Who is next, what stands in the way, and that every way leads out again.
 
-use std::collections::BTreeSet;
+mod health;
+mod interrupted;
 
 use jiff::SignedDuration;
 use nico::api::conditions::{
     ConditionType::{RollingOut, Stalled},
     Reason,
 };
-use nico::api::ledger::{Entry, EntryState};
 use nico::api::names::{MachineName, WRITTEN_ANNOTATION};
-use nico::api::status::{MachineState, Role};
-use nico::plan::action::{Action, ConfigurationWrite, NodeWork, SlotWrite};
+use nico::api::status::MachineState;
+use nico::plan::action::{Action, ConfigurationWrite, NodeWork};
 use nico::plan::entered::EnteredWrite;
-use nico::plan::observed::Fetch;
 use serde_json::json;
 
-use crate::given::{Given, PROD, Seen, cluster, given, settled};
+use crate::given::{Given, PROD, cluster, given, settled};
 use crate::world::{World, edit};
 
 pub fn name(machine: &str) -> MachineName {
@@ -230,30 +229,6 @@ fn an_unreachable_machine_is_passed_over_and_updated_when_it_returns() {
         });
 }
 
-#[test]
-fn a_node_that_stays_not_ready_stops_the_roll_and_what_mends_it_goes_there_first() {
-    ready()
-        .when(|world| {
-            world.unwell.insert(name("v"));
-            new_repository(world);
-        })
-        .when(settled)
-        .then(|seen| {
-            assert_eq!(rolled(&seen.world), ["v"]);
-            seen.says(RollingOut, "True", Reason::NodeNotReady, "Node v");
-        })
-        .when(|world| {
-            world.unwell.clear();
-            world.written.clear();
-            good_repository(world);
-        })
-        .when(settled)
-        .then(|seen| {
-            assert!(seen.world.ready(PROD), "{}", seen.world.story());
-            assert_eq!(rolled(&seen.world), ["v"]);
-        });
-}
-
 /// Small machines are applied within a second. The newest one is still the one that was written last, and not the last by name.
 #[test]
 fn of_two_machines_written_in_one_second_the_later_one_counts() {
@@ -282,126 +257,6 @@ fn of_two_machines_written_in_one_second_the_later_one_counts() {
         });
 }
 
-#[test]
-fn an_api_that_nobody_answers_stops_everything_until_a_person_decides() {
-    ready()
-        .when(|world| {
-            world.mute.extend(["a", "b", "c"].map(name));
-            new_repository(world);
-        })
-        .when(settled)
-        .then(|seen| {
-            assert_eq!(rolled(&seen.world), Vec::<String>::new());
-            seen.says(
-                RollingOut,
-                "True",
-                Reason::ClusterUnreachable,
-                "nodeChecks: false",
-            );
-        })
-        .when(|world| {
-            world.edit(PROD, |spec| {
-                spec["rollout"] = json!({ "nodeChecks": false })
-            })
-        })
-        .when(settled)
-        .then(|seen| assert_eq!(rolled(&seen.world).len(), 5, "{}", seen.world.story()));
-}
-
-#[test]
-fn why_no_api_server_is_trusted_is_told() {
-    let why = "its certificate has none of the names kubernetes, but cp-01.lab";
-    ready()
-        .when(|world| {
-            world.untrusted = why;
-            world.mute.extend(["a", "b", "c"].map(name));
-            world.edit(PROD, |spec| {
-                spec["dataPlane"] = json!({ "machines": ["v", "w", "d"] });
-            });
-        })
-        .when(settled)
-        .then(|seen| {
-            let words = format!("(a: no trusted TLS connection, {why})");
-            seen.says(RollingOut, "True", Reason::ClusterUnreachable, &words);
-        })
-        .when(|world| {
-            world.mute = [name("c")].into();
-            new_repository(world);
-        })
-        .when(settled)
-        .then(|seen| {
-            let words = format!("healthy (not c: {why})");
-            seen.says(RollingOut, "True", Reason::QuorumAtRisk, &words);
-        });
-}
-
-#[test]
-fn one_sick_control_plane_machine_is_mended_first_and_no_healthy_one_is_touched() {
-    ready()
-        .when(|world| {
-            world.mute.insert(name("c"));
-            new_repository(world);
-            world.edit(PROD, |spec| {
-                spec["rollout"] = json!({ "order": "ControlPlaneFirst" })
-            });
-        })
-        .when(settled)
-        .then(|seen| {
-            // It was written, and is still mute: two of three are healthy, and none of them may go.
-            assert_eq!(rolled(&seen.world), ["c"]);
-            let few = "2 of 3 control plane machines are healthy (not c), too few";
-            seen.says(RollingOut, "True", Reason::QuorumAtRisk, few);
-        })
-        .when(|world| world.mute.clear())
-        .when(settled)
-        .then(|seen| {
-            assert_eq!(rolled(&seen.world), ["c", "a", "b", "v", "w"]);
-            assert!(seen.world.ready(PROD));
-        });
-}
-
-/// A kubeconfig that expired tells nothing of the machines: they may all be well, and none of them is touched.
-#[test]
-fn api_servers_that_refuse_the_kubeconfig_are_no_lost_quorum() {
-    ready()
-        .when(|world| {
-            world.refusing = true;
-            new_repository(world);
-        })
-        .when(settled)
-        .then(|seen| {
-            assert_eq!(rolled(&seen.world), Vec::<String>::new());
-            seen.says(
-                RollingOut,
-                "True",
-                Reason::ClusterUnreachable,
-                "nodeChecks: false",
-            );
-        });
-}
-
-/// There is nobody to join through, and no machine is told to make a second cluster.
-#[test]
-fn a_control_plane_that_is_lost_is_joined_by_nobody() {
-    for node_checks in [true, false] {
-        ready()
-            .when(|world| {
-                world.edit(PROD, |spec| {
-                    spec["rollout"] = json!({ "nodeChecks": node_checks });
-                });
-                for machine in ["a", "b", "c"] {
-                    world.delete_configuration(machine);
-                }
-                world.work_deletions();
-            })
-            .when(settled)
-            .then(|seen| {
-                assert_eq!(rolled(&seen.world), Vec::<String>::new());
-                seen.says(Stalled, "True", Reason::ControlPlaneLost, "");
-            });
-    }
-}
-
 /// A label that a person changed makes no worker of a control plane machine; it is put right.
 #[test]
 fn a_role_is_not_what_a_label_says_alone() {
@@ -424,38 +279,6 @@ fn a_role_is_not_what_a_label_says_alone() {
             assert_eq!(role(&seen.world), "control-plane");
             assert!(seen.world.ready(PROD), "{}", seen.world.story());
         });
-}
-
-/// All three sick, and each of them is written in turn.
-#[test]
-fn all_three_sick_are_written_one_after_the_other() {
-    ready()
-        .when(|world| {
-            world.unwell.extend(["a", "b", "c"].map(name));
-            for node in ["a", "b", "c"] {
-                world.nodes.get_mut(node).unwrap().ready = false;
-            }
-            new_repository(world);
-        })
-        .when(|world| passes(world, 4))
-        .then(|seen| {
-            assert_eq!(
-                rolled(&seen.world),
-                Vec::<String>::new(),
-                "not before three minutes"
-            );
-            seen.says(RollingOut, "True", Reason::QuorumLost, "0 of 3");
-        })
-        .when(settled)
-        .then(|seen| assert_eq!(rolled(&seen.world), ["a", "b", "c"]))
-        .when(|world| {
-            world.unwell.clear();
-            for node in world.nodes.values_mut() {
-                node.ready = true;
-            }
-        })
-        .when(settled)
-        .then(|seen| assert!(seen.world.ready(PROD), "{}", seen.world.story()));
 }
 
 #[test]
@@ -515,225 +338,4 @@ fn a_drift_by_hand_is_mended_through_the_slot() {
             assert_eq!(rolled(&seen.world), ["b"]);
             assert!(seen.world.ready(PROD));
         });
-}
-
-/// Whoever acted on the lost ledger is waited for before the slot opens.
-#[test]
-fn a_ledger_lost_in_mid_roll_is_fenced_first() {
-    ready()
-        .when(|world| {
-            new_repository(world);
-            passes(world, 3);
-            world.cluster(PROD).ledger = None;
-            world.cluster(PROD).since.clear();
-            world.broken.insert(name("v"));
-            passes(world, 6);
-        })
-        .then(|seen| {
-            assert_eq!(rolled(&seen.world), ["v"]);
-            seen.says(RollingOut, "True", Reason::InFlight, "120 seconds");
-            assert!(seen.observed.ledger.ours().unwrap().slot.fencing);
-        })
-        .when(|world| world.wait(119))
-        .then(|seen| assert!(!seen.kinds().contains(&"Touch")))
-        .when(|world| world.wait(1))
-        .then(|seen| {
-            let touches = seen.kinds().iter().filter(|it| **it == "Touch").count();
-            assert_eq!(touches, 5, "{:?}", seen.kinds());
-        })
-        .when(|world| world.broken.clear())
-        .when(settled)
-        .then(|seen| assert!(seen.world.ready(PROD), "{}", seen.world.story()));
-}
-
-/// What was rewritten over an attempt that may still run keeps its entry for an hour, and then NIO's own word counts.
-#[test]
-fn an_entry_over_an_older_attempt_is_kept_for_an_hour() {
-    ready()
-        .when(|world| {
-            world.edit(PROD, |spec| {
-                spec["rollout"] = json!({ "order": "ControlPlaneFirst" })
-            });
-            new_repository(world);
-            passes(world, 3);
-            good_repository(world);
-            passes(world, 3);
-            world.work();
-            passes(world, 6);
-        })
-        .then(|seen| {
-            assert_eq!(rolled(&seen.world), ["a", "a"]);
-            assert_eq!(seen.state("a"), MachineState::Confirmed);
-            seen.says(RollingOut, "True", Reason::InFlight, "older attempt");
-        })
-        .when(|world| {
-            world.wait(3600);
-            world.configuration("a").status = None;
-            passes(world, 4);
-        })
-        .then(|seen| {
-            let entries = &seen.observed.ledger.ours().unwrap().slot.entries;
-            assert_eq!(entries.len(), 1, "the mark alone is not enough");
-        })
-        .when(settled)
-        .then(|seen| {
-            assert!(seen.world.ready(PROD), "{}", seen.world.story());
-            let entries = &seen.observed.ledger.ours().unwrap().slot.entries;
-            assert!(entries.is_empty(), "{entries:?}");
-        });
-}
-
-/// Where NIO proves another attempt than the confirmed one, the mark goes, and comes again with NIO's proof.
-#[test]
-fn a_mark_is_withdrawn_where_nio_proves_another_attempt() {
-    ready()
-        .when(|world| {
-            let status = &mut world.configuration("b").status;
-            status.get_or_insert_default().additional_files_hash = Some("0".repeat(64));
-        })
-        .then(|seen| assert_eq!(seen.kinds(), ["Withdraw"]))
-        .when(settled)
-        .then(|seen| {
-            assert!(seen.world.ready(PROD), "{}", seen.world.story());
-            assert_eq!(rolled(&seen.world), Vec::<String>::new());
-        });
-}
-
-#[test]
-fn a_machine_made_anew_is_written_anew_after_five_minutes() {
-    ready()
-        .when(|world| {
-            let status = &mut world.machine("w").status;
-            *status = Some(nico::api::nio::MachineStatus {
-                discoverable: true,
-                ..Default::default()
-            });
-            world.pass(PROD);
-            world.wait(299);
-        })
-        .then(|seen| assert_eq!(seen.differences("w"), Vec::<String>::new()))
-        .when(|world| {
-            world.pass(PROD);
-            world.wait(1);
-        })
-        .then(|seen| assert_eq!(seen.differences("w"), ["Reapply"]))
-        .when(settled)
-        .then(|seen| assert_eq!(rolled(&seen.world), ["w"]));
-}
-
-/// One or two control plane machines have no quorum to keep: they are changed all the same, one at a time.
-#[test]
-fn a_control_plane_of_one_and_of_two_is_changed_whatever_is_known() {
-    for machines in [vec!["a"], vec!["a", "b"]] {
-        let mut given = given(cluster().control_plane(["a"])).machines(["a", "b"]);
-        given.0.edit(PROD, |spec| {
-            spec["controlPlane"] = json!({ "machines": machines });
-        });
-        given.0.settle();
-        given.0.written.clear();
-        given.0.mute.extend(["a", "b"].map(name));
-        new_repository(&mut given.0);
-        given.when(settled).then(|seen| {
-            assert_eq!(rolled(&seen.world), machines);
-            assert!(seen.world.written.iter().any(|(_, action)| matches!(
-                action,
-                Action::Slot(SlotWrite::Take { without_quorum: Some(n), .. }) if *n == machines.len()
-            )));
-        });
-    }
-}
-
-/// C1, C7: a kill before and after every write of a roll; with a second operator's eyes nothing else is seen.
-#[test]
-fn a_crash_between_any_two_writes_of_a_roll_still_ends_ready() {
-    let mut whole = ready().0;
-    new_repository(&mut whole);
-    whole.settle();
-    let writes = whole.written.len();
-    assert!(writes >= 5 * 5, "{writes}");
-    for crash in 0..writes {
-        let mut world = ready().0;
-        new_repository(&mut world);
-        while world.written.len() < crash {
-            let Some((_, plan)) = world.plan(PROD) else {
-                break;
-            };
-            let before = world.written.len();
-            for action in &plan.actions {
-                if world.apply(PROD, action).is_err() || world.written.len() >= crash {
-                    break;
-                }
-            }
-            if world.written.len() == before {
-                world.work();
-                world.wait(30);
-            }
-        }
-        // What lived in memory alone is gone.
-        let memory = world.cluster(PROD);
-        memory.since.clear();
-        memory.kubeconfig.fetch = Fetch::default();
-        world.settle();
-        assert!(
-            world.ready(PROD),
-            "crash after write {crash}: {}",
-            world.story()
-        );
-        let rolled: BTreeSet<String> = rolled(&world).into_iter().collect();
-        assert_eq!(rolled.len(), 5, "crash after write {crash}: {rolled:?}");
-    }
-}
-
-/// The status answers who is in flight, and since when.
-#[test]
-fn the_status_mirrors_the_slot() {
-    ready()
-        .when(|world| {
-            new_repository(world);
-            passes(world, 3);
-        })
-        .then(|seen: &Seen| {
-            let rollout = seen.status.rollout.clone().unwrap();
-            assert_eq!(rollout.in_flight.len(), 1);
-            let flight = &rollout.in_flight[0];
-            assert!(flight.machine == "v" && flight.since.is_some());
-            assert!(flight.waiting_for.contains("NIO"), "{flight:?}");
-            let entries = &seen.observed.ledger.ours().unwrap().slot.entries;
-            assert_eq!(entries[0].state, EntryState::Active);
-        });
-}
-
-/// A later version of NICO made the entry, and was taken back: nothing is done to the machine, and its entry stays as it is.
-#[test]
-fn an_entry_in_an_unknown_state_is_held_as_in_flight() {
-    let later = EntryState::Unknown("draining".to_owned());
-    for machine in ["a", "v"] {
-        ready()
-            .when(|world| {
-                new_repository(world);
-                let role = if machine == "a" {
-                    Role::ControlPlane
-                } else {
-                    Role::Worker
-                };
-                let (_, ledger) = world.cluster(PROD).ledger.as_mut().unwrap();
-                ledger.slot.entries = vec![Entry {
-                    machine: name(machine),
-                    role,
-                    state: later.clone(),
-                }];
-                world.settle();
-            })
-            .then(|seen| {
-                assert_eq!(rolled(&seen.world), Vec::<String>::new());
-                let entries = &seen.observed.ledger.ours().unwrap().slot.entries;
-                assert_eq!(entries[0].state, later);
-                let told = format!("Machine {machine} in the state draining");
-                seen.says(RollingOut, "True", Reason::LedgerUnreadable, &told);
-                assert_eq!(
-                    seen.status.rollout.as_ref().unwrap().in_flight[0].machine,
-                    machine
-                );
-            });
-    }
 }
