@@ -24,7 +24,7 @@ use super::writes::{Child, Wanted};
 
 const READY: ConditionType = ConditionType::KubeconfigReady;
 
-/// Has the stored kubeconfig tried where that is due. Writes nothing.
+/// Starts a try of the stored kubeconfig if it is due. Writes nothing.
 pub fn try_stored(observed: &Observed) -> Output {
     let kubeconfig = &observed.kubeconfig;
     let mut output = Output::default();
@@ -39,7 +39,7 @@ pub fn try_stored(observed: &Observed) -> Output {
     output
 }
 
-/// Says where the stored kubeconfig does not work.
+/// Reports that the stored kubeconfig does not work.
 pub fn not_working(observed: &Observed) -> Output {
     let mut output = Output::default();
     if let (SecretView::Ours, Works::No(NotWorking { unreachable, why })) =
@@ -59,7 +59,7 @@ pub fn not_working(observed: &Observed) -> Output {
     output
 }
 
-/// How a kubeconfig is had, and had again; says where the stored one does not work.
+/// Fetches a kubeconfig, or another one, and reports if the stored one does not work.
 pub fn kubeconfig(known: &Known<'_>) -> Output {
     let observed = known.observed;
     if known.founding.restart.is_some() {
@@ -68,7 +68,7 @@ pub fn kubeconfig(known: &Known<'_>) -> Output {
     Output::concat([host_keys(observed), stored_or_new(known)])
 }
 
-/// Machines are met once they are confirmed. A host key that changed is told for each of them, also where the kubeconfig works.
+/// Exchanges keys with machines once they are confirmed. A changed host key is reported for each machine, even if the kubeconfig works.
 fn host_keys(observed: &Observed) -> Output {
     let hosts = &observed.kubeconfig.fetch.hosts;
     let mut output = Output::default();
@@ -94,7 +94,7 @@ fn stored_or_new(known: &Known<'_>) -> Output {
     let name = kubeconfig_name(&observed.cluster.name);
     let message = match (observed.kubeconfig.secret, &observed.kubeconfig.stored) {
         (SecretView::Ours | SecretView::Unusable, Some(stored)) => return renew(known, stored),
-        // Somebody looked at its name alone.
+        // Only its name was read.
         (SecretView::Ours, None) => return not_working(observed),
         (SecretView::Absent, _) => return first(known),
         (SecretView::Terminating | SecretView::Leftover, _) => {
@@ -115,7 +115,7 @@ fn stored_or_new(known: &Known<'_>) -> Output {
     output
 }
 
-/// Founded by confirmation alone, and no kubeconfig to be had.
+/// The cluster is founded according to its confirmations, but no kubeconfig can be read.
 pub fn never_reachable(known: &Known<'_>) -> Output {
     let observed = known.observed;
     let fetch = &observed.kubeconfig.fetch;
@@ -146,7 +146,7 @@ pub fn never_reachable(known: &Known<'_>) -> Output {
     output
 }
 
-/// The first one, or the one after a Secret that somebody deleted.
+/// Fetches the first kubeconfig, also after its Secret was deleted.
 fn first(known: &Known<'_>) -> Output {
     let observed = known.observed;
     let mut output = Output::default();
@@ -197,30 +197,30 @@ fn first(known: &Known<'_>) -> Output {
 
 /// Why a stored kubeconfig is read again.
 enum Renewal {
-    /// Somebody edited it, and there is nothing left that could be tried.
+    /// It was edited and can no longer be tried.
     Edited,
-    /// The spec's endpoint is another one.
+    /// The endpoint in the spec has changed.
     Moved,
     /// It does not work.
     Broken,
-    /// Half of what remained of its client certificate's life has passed: how long it lives, and when it ends.
+    /// Half of the remaining lifetime of its client certificate has passed: the lifetime, and when it expires.
     Old(Duration, Timestamp),
 }
 
 impl Renewal {
-    /// How long after one attempt the next one is made.
+    /// The time between two attempts.
     fn pause(&self) -> Duration {
         match self {
             Self::Edited => KUBECONFIG_TRIED_AGAIN_AFTER,
             Self::Moved | Self::Broken => KUBECONFIG_FETCHED_AGAIN_AFTER,
-            // Daily, and oftener where a day would be too late.
+            // Daily, or more often if a day would be too late.
             Self::Old(life, _) => {
                 (*life / 10).clamp(KUBECONFIG_SHORTEST_LIFE / 2, KUBECONFIG_RENEWED_AFTER)
             }
         }
     }
 
-    /// Why it cannot be read again.
+    /// The message if it cannot be read again.
     fn failed(&self, Cause { reason, message }: Cause) -> Cause {
         let message = match self {
             Self::Edited | Self::Broken => {
@@ -243,7 +243,7 @@ impl Renewal {
     }
 }
 
-/// Reads a stored kubeconfig again where that is due, and replaces it by one that works.
+/// Reads a kubeconfig again if that is due, and replaces the stored one if the new one works.
 fn renew(known: &Known<'_>, stored: &Stored) -> Output {
     let observed = known.observed;
     let fetch = &observed.kubeconfig.fetch;
@@ -264,7 +264,7 @@ fn renew(known: &Known<'_>, stored: &Stored) -> Output {
     }
     let mut machines = sources(known);
     if matches!(why, Renewal::Old(..)) {
-        // The one that it came from, while that answers: another's would differ for no reason.
+        // The machine that it came from is first while it answers: another machine's would differ for no reason.
         let leads_to = |machine: &MachineName| {
             let machine = observed.machine(machine);
             let address = machine.and_then(Machine::canonical_address);
@@ -282,7 +282,7 @@ fn renew(known: &Known<'_>, stored: &Stored) -> Output {
     }
     let (keyless, keys) = no_key(observed, &machines).unzip();
     let failure = keyless.or_else(|| fetch.failure.clone());
-    // What a person can mend comes before what came of it.
+    // The cause that the user can fix comes before its consequences.
     let mendable = matches!(why, Renewal::Edited | Renewal::Broken)
         && failure
             .as_ref()
@@ -291,7 +291,7 @@ fn renew(known: &Known<'_>, stored: &Stored) -> Output {
     if let Some(cause) = failure {
         failed.wait_because(READY, why.failed(cause));
     }
-    // One that may work is not given up for one that was not tried.
+    // One that may work is not replaced by one that was not tried.
     let (works, tried) = if matches!(why, Renewal::Edited) {
         is_good(known)
     } else {
@@ -320,7 +320,7 @@ fn renew(known: &Known<'_>, stored: &Stored) -> Output {
     Output::concat(said.into_iter().chain([tried, next]))
 }
 
-/// Why the stored one is read again, if it is; else looks again when it is to be.
+/// Why the stored one is read again now. If it is not, plans again when it is due.
 fn renewal(known: &Known<'_>, stored: &Stored) -> (Option<Renewal>, Output) {
     let mut output = Output::default();
     let endpoint = known.observed.spec.as_ref().map(|spec| {
@@ -337,7 +337,7 @@ fn renewal(known: &Known<'_>, stored: &Stored) -> (Option<Renewal>, Output) {
         && let Ok(life) = Duration::try_from(to.duration_since(from))
         && life >= KUBECONFIG_SHORTEST_LIFE
     {
-        // What remained when it was stored: kubeadm dates certificates back to the birth of their authority.
+        // The lifetime that remained when it was stored: kubeadm dates certificates back to the creation of their authority.
         let since = stored.stored.map_or(from, |stored| stored.max(from));
         let remained = Duration::try_from(to.duration_since(since)).unwrap_or_default();
         let rest = (remained / 2).saturating_sub(elapsed(since, known.now));
@@ -364,7 +364,7 @@ fn sources(known: &Known<'_>) -> Vec<MachineName> {
     machines
 }
 
-/// Whether what was read is to be stored: it works, or nobody could try it for so long that it may.
+/// Whether the fetched one should be stored: it works, or it could not be tried for so long that it is stored unverified.
 fn is_good(known: &Known<'_>) -> (bool, Output) {
     let observed = known.observed;
     let mut output = Output::default();
@@ -379,13 +379,13 @@ fn is_good(known: &Known<'_>) -> (bool, Output) {
         Reason::Unverified,
         format!("the kubeconfig was read, and nodes cannot be listed through it: {why}"),
     );
-    // One that the API server refuses is worth nothing to anybody; one that only NICO cannot try may be.
+    // One that the API server refuses is useless. One that only NICO cannot try may work for users.
     let (clock, patience) = (Clock::Unverified, UNVERIFIED_STORED_AFTER);
     let good = *unreachable && output.has_run(observed, clock, known.now, patience);
     (good, output)
 }
 
-/// Host keys that were seen first are pinned, whatever comes of the rest.
+/// Pins new host keys, whatever the result of the fetch.
 fn pin(observed: &Observed) -> Output {
     let new =
         observed.kubeconfig.fetch.new_host_key && observed.known_hosts != KnownHostsView::Foreign;
@@ -393,7 +393,7 @@ fn pin(observed: &Observed) -> Output {
     new.then(pin).into_iter().collect()
 }
 
-/// Why none of the machines can be logged in to, and the look for their keys; `None` where one can.
+/// Why NICO can log in to none of the machines, and the read of their keys; `None` if it can log in to one.
 fn no_key(observed: &Observed, machines: &[MachineName]) -> Option<(Cause, Output)> {
     let mut output = Output::default();
     let mut why = None;

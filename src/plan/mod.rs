@@ -170,7 +170,7 @@ fn take_back_restored(observed: &Observed) -> Output {
     Output::concat([finalizer, restored])
 }
 
-/// What is written where nothing stands in the way, in this order.
+/// The writes of a cluster that nothing blocks, in this order.
 fn write(known: &Known<'_>, prerequisites: &Prerequisites) -> (Claims, Changes, Output) {
     let observed = known.observed;
     let ledger = founding::ledger_write(observed, known.founding);

@@ -1,5 +1,5 @@
-//! The deletion of a cluster: every machine is given back before anything that NIO needs for it goes. And what a person
-//! vouches to be off is taken out of NIO's hands.
+//! The deletion of a cluster: every machine is released before anything is deleted that NIO needs for that. And the release of machines
+//! that the user declares to be off (`force-release`).
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use super::patience::NIO_LATE_AFTER;
 use super::selection::{Pick, Selection, pool};
 use super::writes::{Child, Precondition};
 
-/// The next step of a deletion, and the machines that leave. Needs no valid spec: configurations are found by their owner.
+/// The next step of a deletion, and the machines that leave. The spec may be invalid: configurations are found by their owner.
 pub fn deletion(observed: &Observed, now: Timestamp) -> (Selection, Output) {
     (all_leaving(observed), next_step(observed, now))
 }
@@ -35,7 +35,7 @@ fn next_step(observed: &Observed, now: Timestamp) -> Output {
         return waits(Reason::PausedBySpec, Reason::PausedBySpec, why);
     }
     if cluster.is_orphaning() {
-        // Machines, Secrets and all keep what they have; only NICO's own finalizers go.
+        // All objects stay. Only NICO's own finalizers are removed.
         let children = Child::ALL.map(|child| Action::Child(ChildWrite::LetGo(child)));
         return children
             .into_iter()
@@ -76,7 +76,7 @@ fn next_step(observed: &Observed, now: Timestamp) -> Output {
     let why = format!("waiting until NIO has released: {}", waiting_for.join(", "));
     let first = delays.iter().flatten().next().copied();
     let told = waits(Reason::Deleting, first.unwrap_or(Reason::Deleting), &why);
-    // One that may still be released by itself is waited for.
+    // NICO waits for a machine that may still be released without user action.
     let stalled = first.filter(|_| delays.iter().all(|it| it.is_some_and(needs_a_person)));
     if let Some(reason) = stalled {
         output.wait(ConditionType::Stalled, reason, why);
@@ -84,7 +84,7 @@ fn next_step(observed: &Observed, now: Timestamp) -> Output {
     Output::concat([output, told, strip_forced(observed)])
 }
 
-/// What a deletion waits for, for those who wait for the end of the work and for those who look at `Ready` alone.
+/// Reports what a deletion waits for, in `Reconciling` and in `Ready`.
 fn waits(reconciling: Reason, ready: Reason, why: &str) -> Output {
     let mut output = Output::default();
     output.wait(ConditionType::Reconciling, reconciling, why);
@@ -92,12 +92,12 @@ fn waits(reconciling: Reason, ready: Reason, why: &str) -> Output {
     output
 }
 
-/// Whether a release that is held up so does not go on without a person.
+/// Whether a release that is delayed for this reason requires user action.
 fn needs_a_person(reason: Reason) -> bool {
     matches!(reason, Reason::MachineMissing | Reason::OldFinalizer)
 }
 
-/// Releases that do not go on without a person.
+/// Releases that require user action.
 pub fn stuck(observed: &Observed, now: Timestamp) -> Output {
     let mut output = Output::default();
     for (name, held) in observed.belongings() {
@@ -128,14 +128,14 @@ fn without_finalizer(observed: &Observed) -> Action {
     Action::Finalizer(FinalizerWrite::Remove(cluster.precondition(), others))
 }
 
-/// How long a configuration has been deleted and not let go of.
+/// How long the deletion of a configuration has lasted.
 fn deleting_for(configuration: &NixosConfiguration, now: Timestamp) -> Duration {
     let since = configuration.metadata.deletion_timestamp.as_ref();
     since.map_or(Duration::ZERO, |since| elapsed(since.0, now))
 }
 
-/// Whether nothing but the finalizer of another generation of NIO holds what is being deleted. While this NIO's own is there, too, it is
-/// still at work.
+/// Whether only the finalizer of another generation of NIO blocks a deletion. While the finalizer of this generation is there too, NIO is
+/// still working.
 fn has_old_finalizer(observed: &Observed, held: &NixosConfiguration) -> bool {
     let finalizers = held.metadata.finalizers.as_deref().unwrap_or_default();
     let has = |finalizer: &str| finalizers.iter().any(|it| it == finalizer);
@@ -145,7 +145,7 @@ fn has_old_finalizer(observed: &Observed, held: &NixosConfiguration) -> bool {
     })
 }
 
-/// Who is waited for, and why it takes so long, where that can be told.
+/// The name of a configuration that the deletion waits for, with the reason of the delay if it is known.
 pub(super) fn waited_for(
     observed: &Observed,
     name: &str,
@@ -166,7 +166,7 @@ pub(super) fn waited_for(
     }
 }
 
-/// Why it takes so long until NIO releases a machine, where that can be told.
+/// Why NIO has not released a machine yet, if that is known.
 fn delay(
     observed: &Observed,
     name: &str,
@@ -195,7 +195,7 @@ fn delay(
     }
 }
 
-/// Machines that NIO let go of and that still say they are configured: `onRemoveFlake` may not have run.
+/// Machines that NIO released and whose status still says that they are configured: `onRemoveFlake` may not have run.
 fn left_behind(observed: &Observed) -> impl Iterator<Item = Action> {
     let machines = observed.machines.keys();
     machines
@@ -203,7 +203,7 @@ fn left_behind(observed: &Observed) -> impl Iterator<Item = Action> {
         .map(|machine| Action::Tell(Notice::LeftBehind(machine.clone())))
 }
 
-/// Whether NIO let go of a machine that still says it is configured, and nobody has taken it since.
+/// Whether NIO released a machine whose status still says that it is configured, and that is not in use since.
 pub(super) fn is_left_behind(observed: &Observed, machine: &MachineName) -> bool {
     let object = observed.machine(machine);
     let status = object.and_then(|object| object.status.as_ref());
@@ -214,7 +214,7 @@ pub(super) fn is_left_behind(observed: &Observed, machine: &MachineName) -> bool
         })
 }
 
-/// Takes NIO's finalizers off what is being deleted and a person vouches to be off.
+/// Removes NIO's finalizers from configurations that are being deleted and whose machines are force-released.
 pub fn strip_forced(observed: &Observed) -> Output {
     let strip = |(name, held): (&String, &NixosConfiguration)| {
         let finalizers = held.metadata.finalizers.iter().flatten();

@@ -10,16 +10,16 @@ use crate::api::workload::StuckPod;
 use crate::plan::observed::WorkloadHealth;
 use crate::plan::output::Output;
 
-/// What keeps a machine from being changed.
+/// The reason why a machine is not changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Blocker {
-    /// The cluster was not asked yet how its machines are.
+    /// There is no workload health probe yet.
     NotAsked,
-    /// Nothing can be learned of the cluster.
+    /// The cluster's own API cannot be reached.
     Unreachable,
-    /// The configuration of another party names the machine, too.
+    /// Another party's configuration refers to the machine too.
     Contested { by: String },
-    /// Its SSH key cannot be used: why.
+    /// Its SSH key cannot be used for this reason.
     SshKey(Cause),
     /// Its entry is in a state that this version of NICO does not know.
     UnknownState { state: String },
@@ -35,19 +35,19 @@ pub(super) enum Blocker {
         kubelet: u32,
         api: u32,
     },
-    /// The Node of the machine that was changed last is not Ready, or cannot be told.
+    /// The Node of the machine that was changed last is not Ready, or cannot be identified.
     NewestNotReady {
         newest: MachineName,
         node: Option<String>,
     },
-    /// The API server of the machine that was changed last does not say that it is ready.
+    /// The API server of the machine that was changed last does not report that it is ready.
     NewestServerNotReady {
         newest: MachineName,
         why: Option<String>,
     },
-    /// No control plane machine is there that it could join.
+    /// There is no control plane machine that it could join.
     NobodyToJoin,
-    /// The control plane has fewer machines than it is to have.
+    /// The control plane has fewer machines than the spec asks for.
     Incomplete { missing: usize },
     /// Its pods are being evicted.
     Draining {
@@ -57,9 +57,9 @@ pub(super) enum Blocker {
         stuck: Vec<StuckPod>,
         until: Timestamp,
     },
-    /// The Node left over of it is being deleted, and for long held by something.
+    /// Its left-over Node is being deleted; the message if a finalizer blocks that for long.
     NodeGoing { node: String, held: Option<String> },
-    /// It is gone and its Node is not, as far as can be told.
+    /// It has left, and its Node may still exist.
     NodeStays,
     /// It is the only one of its control plane.
     OnlyOne,
@@ -76,37 +76,37 @@ pub(super) struct Shortage {
     pub(super) n: usize,
     /// How many of them are healthy.
     pub(super) healthy: usize,
-    /// Who else there is.
+    /// The state of the others.
     pub(super) others: Vec<String>,
-    /// What they are too few for.
+    /// The change for which they are too few.
     pub(super) purpose: Purpose,
-    /// Whether they are a quorum all the same.
+    /// Whether they are a quorum.
     pub(super) quorum: Quorum,
 }
 
-/// What is to be done to a machine.
+/// The change of a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// It is changed.
+    /// It is updated.
     Change,
     /// It joins.
     Join,
     /// It leaves.
     Leave,
-    /// Its Node leaves.
+    /// Its Node is deleted.
     NodeLeaves(String),
 }
 
 /// Whether the healthy ones are a quorum.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Quorum {
-    /// They are, and would not be any more.
+    /// They are, and would not be after the change.
     AtRisk,
     /// They are not.
     Lost,
-    /// They may be: the Nodes of these are not found.
+    /// They may be: the Nodes of these machines are not found.
     Unmatched(Vec<String>),
-    /// They may be: of so many nothing can be learned.
+    /// They may be: the health of this many is unknown.
     Unknown(usize),
 }
 
@@ -288,7 +288,7 @@ impl Shortage {
         } else {
             format!(" (not {others})")
         };
-        // What leads on where the numbers never will.
+        // What to do if the numbers never suffice.
         let off = format!(
             "where it is permanently off, annotate the cluster nico.homystack.com/force-release: {machine}"
         );
@@ -343,7 +343,7 @@ fn why_stuck(pod: &StuckPod) -> String {
     format!("; Pod {namespace}/{name} cannot be evicted: {why}")
 }
 
-/// Why nothing can be learned of the cluster, for a person.
+/// Why the cluster's health is unknown, for users.
 fn why_unknown(workload: &WorkloadHealth) -> String {
     match workload {
         WorkloadHealth::NotProbed => "checking the health of Nodes and API servers".to_owned(),
