@@ -138,14 +138,14 @@ impl<'a> Executor<'a> {
             }) => self.undrain(machine, name, uid, *cordoned).await?,
             Action::Kubeconfig(work) => self.kubeconfig(work).await?,
             Action::ProbeWorkload => self.ask(),
-            Action::Tell(Notice::LeftBehind(machine)) => {
-                self.tell(&Happening::LeftBehind(machine.clone()));
+            Action::Notify(Notice::LeftBehind(machine)) => {
+                self.emit(&Happening::LeftBehind(machine.clone()));
             }
-            Action::Tell(Notice::NodeStays(machine)) => {
-                self.tell(&Happening::NodeStays(machine.clone()));
+            Action::Notify(Notice::NodeStays(machine)) => {
+                self.emit(&Happening::NodeStays(machine.clone()));
             }
-            Action::Tell(Notice::MemberStays(machine)) => {
-                self.tell(&Happening::MemberStays(machine.clone()));
+            Action::Notify(Notice::MemberStays(machine)) => {
+                self.emit(&Happening::MemberStays(machine.clone()));
             }
         }
         Ok(Outcome::Done)
@@ -176,8 +176,8 @@ impl<'a> Executor<'a> {
             .forget(&self.observed.cluster.namespace, name);
     }
 
-    fn tell(&self, happening: &Happening) {
-        self.context.events.tell(&self.observed.cluster, happening);
+    fn emit(&self, happening: &Happening) {
+        self.context.events.emit(&self.observed.cluster, happening);
     }
 
     fn child_meta(&self, name: &str, finalizer: bool) -> Result<ObjectMeta, ActError> {

@@ -259,7 +259,7 @@ impl Events {
     }
 
     /// Publishes an event. A failure is only logged. If many are dropped in a row, the first and their number are logged.
-    pub fn tell(&self, cluster: &ClusterView, happening: &Happening) {
+    pub fn emit(&self, cluster: &ClusterView, happening: &Happening) {
         let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
             if self.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
                 warn!("events are lost: the API server takes them more slowly than they happen");
@@ -324,7 +324,7 @@ mod tests {
             .metrics()
             .num_alive_tasks();
         for _ in 0..EVENTS_UNDER_WAY + 7 {
-            events.tell(&cluster, &Happening::StatusContested);
+            events.emit(&cluster, &Happening::StatusContested);
         }
         let metrics = tokio::runtime::Handle::current().metrics();
         assert!(metrics.num_alive_tasks() <= at_first + EVENTS_UNDER_WAY);

@@ -34,7 +34,7 @@ use crate::plan::status::{Refusal, status};
 use crate::plan::{Settings, plan};
 use entered::write_under_entries;
 use failure::{PassError, failed};
-use report::{keep_status, tell_troubles, write_status};
+use report::{emit_troubles, keep_status, write_status};
 
 /// The Controller's entry point. Failed passes are handled here, so it never returns an error.
 pub async fn reconcile(
@@ -177,7 +177,7 @@ async fn report_new_generation(
         observed.live = false;
     }
     let wanted = status_of(&observed, &planned);
-    tell_troubles(pass, &observed.cluster, &wanted);
+    emit_troubles(pass, &observed.cluster, &wanted);
     write_status(pass, &observed.cluster, &wanted).await?;
     pass.wake();
     Ok(())
@@ -238,7 +238,7 @@ async fn carry_out(
 ) -> Option<ActError> {
     let mut executor = Executor::new(pass, observed);
     let failure = act_in_order(pass, &mut executor, plan, settings).await;
-    executor.tell_claims();
+    executor.emit_claims();
     failure
 }
 

@@ -146,7 +146,7 @@ pub enum Action {
     /// Start a workload health probe, in the background.
     ProbeWorkload,
     /// Emit an event.
-    Tell(Notice),
+    Notify(Notice),
 }
 
 impl Action {
@@ -161,7 +161,7 @@ impl Action {
             Self::Slot(write) => matches!(write, SlotWrite::Take { .. }),
             Self::Child(write) => !matches!(write, ChildWrite::AddFinalizer(..)),
             Self::Ledger(_) | Self::Disrupt(_) | Self::Node(_) => true,
-            Self::ProbeWorkload | Self::Tell(_) => false,
+            Self::ProbeWorkload | Self::Notify(_) => false,
         }
     }
 

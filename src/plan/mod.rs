@@ -134,13 +134,13 @@ fn steps(observed: &Observed, precise: Timestamp, settings: &Settings) -> Plan {
         write(&known, &prerequisites)
     };
     let confirmed = marks::confirm(observed, &claims.given_back);
-    let (told, remarked) = (pin.tell(), remarks::remarks(&known));
+    let (pinned, remarked) = (pin.report(), remarks::remarks(&known));
     let outage = outage::outage(&known, changes.needs_probe);
     let stuck = release::stuck(observed, now);
     let common = &common;
     let settled = marks::settle(&known, common, spec.paused, &[&confirmed, &written]);
     let output = Output::concat([
-        restored, confirmed, settled, keys, borne, tried, late, compared, told, stuck, written,
+        restored, confirmed, settled, keys, borne, tried, late, compared, pinned, stuck, written,
         remarked, outage,
     ]);
     let mistakes = status::keep_mistake_clocks(observed, &selection, &output.waits, now);

@@ -120,7 +120,7 @@ impl Pin {
     }
 
     /// A cluster that has a target keeps working while the git server cannot be reached.
-    pub fn tell(&self) -> Output {
+    pub fn report(&self) -> Output {
         let mut output = Output::default();
         if let (Some(_), Some(cause)) = (&self.target, &self.unresolved) {
             output.wait_because(ConditionType::Ready, cause.clone());

@@ -75,13 +75,13 @@ fn next_step(observed: &Observed, now: Timestamp) -> Output {
     }
     let why = format!("waiting until NIO has released: {}", waiting_for.join(", "));
     let first = delays.iter().flatten().next().copied();
-    let told = waits(Reason::Deleting, first.unwrap_or(Reason::Deleting), &why);
+    let waiting = waits(Reason::Deleting, first.unwrap_or(Reason::Deleting), &why);
     // NICO waits for a machine that may still be released without user action.
     let stalled = first.filter(|_| delays.iter().all(|it| it.is_some_and(needs_a_person)));
     if let Some(reason) = stalled {
         output.wait(ConditionType::Stalled, reason, why);
     }
-    Output::concat([output, told, strip_forced(observed)])
+    Output::concat([output, waiting, strip_forced(observed)])
 }
 
 /// Reports what a deletion waits for, in `Reconciling` and in `Ready`.
@@ -200,7 +200,7 @@ fn left_behind(observed: &Observed) -> impl Iterator<Item = Action> {
     let machines = observed.machines.keys();
     machines
         .filter(|machine| is_left_behind(observed, machine))
-        .map(|machine| Action::Tell(Notice::LeftBehind(machine.clone())))
+        .map(|machine| Action::Notify(Notice::LeftBehind(machine.clone())))
 }
 
 /// Whether NIO released a machine whose status still says that it is configured, and that is not in use since.

@@ -63,15 +63,15 @@ pub(super) fn end(known: &Known<'_>, entries: &[&Entry]) -> (bool, Output) {
     for entry in gone {
         let machine = &entry.machine;
         if is_left_behind(observed, machine) {
-            output.act(Action::Tell(Notice::LeftBehind(machine.clone())));
+            output.act(Action::Notify(Notice::LeftBehind(machine.clone())));
         }
         if known.asks() && observed.workload.nodes().is_none() {
-            output.act(Action::Tell(Notice::NodeStays(machine.clone())));
+            output.act(Action::Notify(Notice::NodeStays(machine.clone())));
         }
         // If control plane machines have Nodes, the member is removed together with its Node.
         if known.asks() && entry.role == Role::ControlPlane && observed.has_no_control_plane_node()
         {
-            output.act(Action::Tell(Notice::MemberStays(machine.clone())));
+            output.act(Action::Notify(Notice::MemberStays(machine.clone())));
         }
     }
     (!output.actions.is_empty(), output)

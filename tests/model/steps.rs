@@ -102,7 +102,7 @@ impl Planner {
             )
             | Action::Kubeconfig(_)
             | Action::ProbeWorkload
-            | Action::Tell(_) => return None,
+            | Action::Notify(_) => return None,
         })
     }
 

@@ -96,7 +96,7 @@ impl World {
             },
             Action::Node(work) => self.work_on_node(work)?,
             Action::Kubeconfig(work) => self.work_on_kubeconfig(name, work)?,
-            Action::ProbeWorkload | Action::Tell(_) => return Ok(()),
+            Action::ProbeWorkload | Action::Notify(_) => return Ok(()),
         }
         self.written.push((name.to_owned(), action.clone()));
         Ok(())

@@ -310,7 +310,7 @@ fn what_nio_left_behind_is_told() {
             world.work();
         })
         .then(|seen| {
-            let told = Action::Tell(Notice::LeftBehind(MachineName::parse("w").unwrap()));
+            let told = Action::Notify(Notice::LeftBehind(MachineName::parse("w").unwrap()));
             assert_eq!(seen.plan.actions.first(), Some(&told));
         });
 }

@@ -28,7 +28,7 @@ fn ends(seen: &Seen) {
 }
 
 fn node_stays(seen: &Seen) -> bool {
-    let told = Action::Tell(Notice::NodeStays(name("d")));
+    let told = Action::Notify(Notice::NodeStays(name("d")));
     seen.plan.actions.contains(&told)
 }
 

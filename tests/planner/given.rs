@@ -397,9 +397,9 @@ pub fn kind(action: &Action) -> &'static str {
         Action::Child(ChildWrite::AddFinalizer(..)) => "AddChildFinalizer",
         Action::Child(ChildWrite::TakeBack(..)) => "TakeBackChild",
         Action::Configuration(ConfigurationWrite::Mark(_, _, Mark::Forced(_))) => "Strip",
-        Action::Tell(Notice::LeftBehind(_)) => "TellLeftBehind",
-        Action::Tell(Notice::NodeStays(_)) => "TellNodeStays",
-        Action::Tell(Notice::MemberStays(_)) => "TellMemberStays",
+        Action::Notify(Notice::LeftBehind(_)) => "NotifyLeftBehind",
+        Action::Notify(Notice::NodeStays(_)) => "NotifyNodeStays",
+        Action::Notify(Notice::MemberStays(_)) => "NotifyMemberStays",
         Action::Finalizer(FinalizerWrite::Remove(..)) => "RemoveFinalizer",
     }
 }

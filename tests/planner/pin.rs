@@ -150,10 +150,10 @@ fn the_last_resolved_commit_stays_the_target_while_the_server_is_away() {
     // A restart: nothing but the ledger is left.
     operator.observed.resolved = None;
     assert_eq!(operator.target(), Some(commit('a')));
-    assert_eq!(operator.pin().tell().waits, []);
+    assert_eq!(operator.pin().report().waits, []);
     operator.answers(Err("gone"));
     assert_eq!(operator.target(), Some(commit('a')));
-    let waits = operator.pin().tell().waits;
+    let waits = operator.pin().report().waits;
     assert_eq!(waits.len(), 1);
     assert_eq!(waits[0].cause.reason, Reason::RefUnresolved);
     assert!(!operator.notes());

@@ -68,7 +68,7 @@ fn kinds(observed: &Observed, plan: &Plan) -> Result<(), String> {
                 "GiveBack",
                 "Strip",
                 "LetGo",
-                "TellLeftBehind",
+                "NotifyLeftBehind",
                 "DeleteChild",
                 "RemoveFinalizer",
             ]),

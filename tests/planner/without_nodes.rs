@@ -263,7 +263,7 @@ fn one_node_of_the_control_plane_is_enough_to_go_by_nodes() {
 /// There is no Node to drain, to wait for or to delete: a person is told to look after the member of etcd.
 #[test]
 fn a_healthy_machine_is_replaced_and_its_member_is_told() {
-    let tell = Action::Tell(Notice::MemberStays(name("c")));
+    let tell = Action::Notify(Notice::MemberStays(name("c")));
     let with_nodes = crate::rollout::ready();
     let leaves_at_once = &["d", "c leaves", "v", "w", "a", "b", "d"][..];
     let with_its_node = &[

@@ -251,7 +251,7 @@ impl Executor<'_> {
         self.context.named.saw_secret(written?);
         self.context.background.note_stored(&cluster.uid, &digest);
         info!(from = fetched.origin, "kubeconfig stored");
-        self.tell(&match version {
+        self.emit(&match version {
             None => Happening::KubeconfigStored(fetched.origin.clone()),
             Some(_) => Happening::KubeconfigRenewed(fetched.origin.clone()),
         });

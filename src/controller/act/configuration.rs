@@ -31,13 +31,13 @@ impl Executor<'_> {
     }
 
     /// Tells which machines this executor has claimed, in one event for each role, and what it has taken back.
-    pub(in crate::controller) fn tell_claims(&mut self) {
+    pub(in crate::controller) fn emit_claims(&mut self) {
         let restored = std::mem::take(&mut self.restored);
         if !restored.is_empty() {
-            self.tell(&Happening::TakenBack(restored));
+            self.emit(&Happening::TakenBack(restored));
         }
         for (role, machines) in std::mem::take(&mut self.claimed) {
-            self.tell(&Happening::Claimed(machines, role));
+            self.emit(&Happening::Claimed(machines, role));
         }
     }
 
@@ -81,7 +81,7 @@ impl Executor<'_> {
     ) -> Result<(), ActError> {
         calls::delete(&self.api::<NixosConfiguration>(), name, version).await?;
         info!(machine = %name, "configuration deleted");
-        self.tell(&Happening::GivenBack(name.to_owned()));
+        self.emit(&Happening::GivenBack(name.to_owned()));
         Ok(())
     }
 
@@ -94,7 +94,7 @@ impl Executor<'_> {
         } = rewrite;
         self.patch(machine.as_str(), version, body.render()).await?;
         info!(%machine, %marker, "written again");
-        self.tell(&Happening::Updating(machine.clone()));
+        self.emit(&Happening::Updating(machine.clone()));
         Ok(())
     }
 
@@ -122,8 +122,8 @@ impl Executor<'_> {
         }
         let marked = marked?;
         match mark {
-            Mark::Confirmed(_) => self.tell(&Happening::Confirmed(name.to_owned())),
-            Mark::Forced(_) => self.tell(&Happening::Forced(name.to_owned())),
+            Mark::Confirmed(_) => self.emit(&Happening::Confirmed(name.to_owned())),
+            Mark::Forced(_) => self.emit(&Happening::Forced(name.to_owned())),
             Mark::TakenBack(_)
             | Mark::Restored(_)
             | Mark::Withdrawn

@@ -37,7 +37,7 @@ impl Executor<'_> {
     ) -> Result<Precondition, ActError> {
         self.update_ledger(version, taken).await?;
         for (machine, n) in machines.iter().zip(without_quorum) {
-            self.tell(&Happening::QuorumNotKept(machine.clone(), n));
+            self.emit(&Happening::QuorumNotKept(machine.clone(), n));
         }
         let taken = self.ledger.clone();
         taken.ok_or(ActError::Lost("the ledger was not read"))
@@ -58,7 +58,7 @@ impl Executor<'_> {
             EnteredWrite::Rewrite(rewrite) => self.rewrite(rewrite).await,
             EnteredWrite::Join(claim) => {
                 self.post(claim).await?;
-                self.tell(&Happening::Claimed(vec![machine], claim.role));
+                self.emit(&Happening::Claimed(vec![machine], claim.role));
                 Ok(())
             }
             EnteredWrite::Drain {
@@ -69,14 +69,14 @@ impl Executor<'_> {
             } => {
                 let marks = Marks::drained(*since, *cordon);
                 self.mark_node(name, uid, &marks).await?;
-                self.tell(&Happening::Draining(machine, name.clone()));
+                self.emit(&Happening::Draining(machine, name.clone()));
                 Ok(())
             }
             EnteredWrite::Release(version) => {
                 self.give_back(machine.as_str(), version).await?;
                 let spec = self.observed.spec.as_ref();
                 if spec.is_ok_and(|spec| !spec.rollout.node_checks) {
-                    self.tell(&Happening::NodeStays(machine));
+                    self.emit(&Happening::NodeStays(machine));
                 }
                 Ok(())
             }
@@ -88,7 +88,7 @@ impl Executor<'_> {
                     Ok(()) | Err(CallError::Gone(_)) => {}
                     Err(error) => return Err(error.into()),
                 }
-                self.tell(&Happening::NodeDeleted(machine, name.clone()));
+                self.emit(&Happening::NodeDeleted(machine, name.clone()));
                 Ok(())
             }
         }
@@ -108,7 +108,7 @@ impl Executor<'_> {
             .background
             .evict_only(cluster, &BTreeSet::new());
         self.mark_node(name, uid, &Marks::none(cordoned)).await?;
-        self.tell(&Happening::Undrained(machine.clone(), name.to_owned()));
+        self.emit(&Happening::Undrained(machine.clone(), name.to_owned()));
         Ok(())
     }
 

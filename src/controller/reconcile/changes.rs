@@ -8,7 +8,7 @@ use crate::plan::observed::ClusterView;
 /// Publishes what changed between the previous status and the new one.
 pub(super) fn publish_changes(events: &Events, seen: &ClusterView, new: &ClusterStatus) {
     for happening in changes(&seen.status, new) {
-        events.tell(seen, &happening);
+        events.emit(seen, &happening);
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) async fn keep_status(
     observed.cluster.status = newest.status.clone().unwrap_or_default();
     let machines = observed.machines.len();
     let wanted = aside(machines, || status(&observed, plan, refusal, now));
-    let lasts = tell_troubles(pass, &observed.cluster, &wanted);
+    let lasts = emit_troubles(pass, &observed.cluster, &wanted);
     let current = &observed.cluster.status;
     let pause = pass.memory().status_pause(current, &wanted);
     if wanted != *current && pause.is_some() {
@@ -48,7 +48,7 @@ pub(super) async fn keep_status(
 }
 
 /// Publishes Warning events for what has needed the user's attention for long enough. Returns how long until the next one is due.
-pub(super) fn tell_troubles(
+pub(super) fn emit_troubles(
     pass: &Pass<'_>,
     seen: &ClusterView,
     wanted: &ClusterStatus,
@@ -58,7 +58,7 @@ pub(super) fn tell_troubles(
         .troubles
         .due(&seen.status, wanted, Instant::now());
     for trouble in due {
-        pass.context.events.tell(seen, &trouble);
+        pass.context.events.emit(seen, &trouble);
     }
     lasts
 }
@@ -67,7 +67,7 @@ pub(super) fn tell_troubles(
 pub(super) async fn report_unread(pass: &Pass<'_>, why: &str) {
     let seen = view(&pass.cluster());
     let wanted = unread(&seen, why, now());
-    tell_troubles(pass, &seen, &wanted);
+    emit_troubles(pass, &seen, &wanted);
     if let Err(error) = write_status(pass, &seen, &wanted).await {
         debug!(%error, "the failure could not be reported");
     }
@@ -82,7 +82,7 @@ pub(super) fn report_unwritable(pass: &Pass<'_>, error: &CallError) {
     let spec = pass.memory().spec(&cluster);
     if let Err(problems) = spec {
         let trouble = Happening::Trouble(Reason::InvalidSpec.to_string(), problems.join("; "));
-        pass.context.events.tell(&view(&cluster), &trouble);
+        pass.context.events.emit(&view(&cluster), &trouble);
     }
 }
 
@@ -104,7 +104,7 @@ pub(super) async fn write_status(
         memory.wrote_status(&seen.status, wanted)
     };
     if contests >= STATUS_CONTESTS_BEFORE_EVENT {
-        pass.context.events.tell(seen, &Happening::StatusContested);
+        pass.context.events.emit(seen, &Happening::StatusContested);
         return Ok(());
     }
     publish_changes(&pass.context.events, seen, wanted);

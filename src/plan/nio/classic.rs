@@ -103,7 +103,7 @@ impl Nio for Classic {
     fn complaint(&self, member: &Member<'_>) -> Option<String> {
         let applied = member.held.status.as_ref()?.condition("Applied")?;
         (applied.status == "False")
-            .then(|| format!("NIO says Applied=False ({})", word(&applied.reason)))
+            .then(|| format!("NIO says Applied=False ({})", alphanumeric(&applied.reason)))
     }
 
     fn older_attempt_runs_for(&self) -> Option<Duration> {
@@ -141,7 +141,7 @@ fn applied<'a>(member: &Member<'a>) -> Option<&'a str> {
 }
 
 /// NIO's reason, reduced to letters and digits: it becomes part of a status that users and tools read.
-fn word(text: &str) -> String {
+fn alphanumeric(text: &str) -> String {
     text.chars()
         .filter(char::is_ascii_alphanumeric)
         .take(64)

@@ -172,7 +172,7 @@ fn row(
     let member = observed.member(machine);
     let pinned = member.as_ref().and_then(|it| it.held.spec.text("ref"));
     let pinned = pinned.filter(|text| Commit::parse(text).is_some());
-    let told = member
+    let reported = member
         .as_ref()
         .and_then(|member| member.held.status.as_ref())
         .and_then(|status| {
@@ -186,7 +186,7 @@ fn row(
                 && !commit.is_empty()
                 && commit.bytes().all(|c| c.is_ascii_alphanumeric())
         });
-    let commit = pinned.map(str::to_owned).or(told);
+    let commit = pinned.map(str::to_owned).or(reported);
     let (reason, message) = cause
         .map(|cause| (cause.reason.to_string(), cause.message))
         .unwrap_or_default();

@@ -18,10 +18,11 @@ pub(super) fn fit(mut status: ClusterStatus) -> ClusterStatus {
     if whole <= MOST_BYTES {
         return status;
     }
-    let (count, told) = texts(&mut status).fold((0, 0), |(count, told), text| {
-        (count + 1, told + bytes(text))
-    });
-    let room = MOST_BYTES.saturating_sub(whole - told);
+    let (count, bytes_of_texts) = texts(&mut status)
+        .fold((0, 0), |(count, bytes_of_texts), text| {
+            (count + 1, bytes_of_texts + bytes(text))
+        });
+    let room = MOST_BYTES.saturating_sub(whole - bytes_of_texts);
     // As JSON, a text may be twice as long.
     let share = room / (2 * count.max(1));
     for text in texts(&mut status) {

@@ -265,7 +265,7 @@ pub(super) fn preconditions(observed: &Observed, action: &Action) -> Result<(), 
         | Action::Node(_)
         | Action::Child(ChildWrite::LetGo(_))
         | Action::Kubeconfig(_)
-        | Action::Tell(_) => Ok(()),
+        | Action::Notify(_) => Ok(()),
     }
 }
 
