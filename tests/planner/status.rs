@@ -1,4 +1,6 @@
-//! Conditions, phases, counts, and what `Ready` bears for a minute.
+//! Conditions, phases and counts.
+
+mod patience;
 
 use jiff::SignedDuration;
 use nico::api::conditions::ConditionType::{
@@ -11,10 +13,8 @@ use nico::plan::observed::{SecretView, Works, force_release_names};
 use nico::plan::status::{Refusal, is_significant, status, unread};
 use serde_json::{Value, json};
 
-use crate::given::{
-    PROD, Seen, cluster, given, kubeconfig_works, machine, not_working, planned, settled,
-};
-use crate::world::{World, edit, usable_key};
+use crate::given::{PROD, Seen, cluster, given, machine, planned, settled};
+use crate::world::{World, usable_key};
 
 /// A cluster at rest, Ready.
 pub fn at_rest() -> Seen {
@@ -122,19 +122,6 @@ fn the_first_word_on_a_new_generation_is_ready_only_where_live_reads_say_so() {
     });
 }
 
-/// Of a new generation, `Ready` bears nothing.
-#[test]
-fn what_ready_bears_for_a_minute_is_not_borne_of_a_new_generation() {
-    at_rest()
-        .when(|world| {
-            world.machine("w").status.as_mut().unwrap().discoverable = false;
-            world.edit(PROD, |spec| spec["paused"] = json!(true));
-        })
-        .then(|seen| {
-            seen.says(Ready, "False", Reason::MachineUndiscoverable, "paused: ");
-        });
-}
-
 /// From the moment at which another machine is to take its place until the end: `Ready` does not come back in between.
 #[test]
 fn a_cluster_is_not_ready_while_a_machine_is_replaced() {
@@ -191,89 +178,6 @@ fn fields_that_a_list_of_machines_overrules_are_named() {
         let told = &seen.condition(MachinesAvailable).message;
         assert_eq!(told, "all machines are assigned");
     });
-}
-
-#[test]
-fn ready_bears_an_unreachable_machine_for_a_minute() {
-    at_rest()
-        .when(|world| world.machine("w").status.as_mut().unwrap().discoverable = false)
-        .then(|seen| {
-            assert_eq!(seen.state("w"), MachineState::Unavailable);
-            assert!(seen.plan.look_again.is_some());
-        })
-        .when(after(59))
-        .then(|seen| {
-            seen.says(Ready, "True", Reason::AsExpected, "");
-        })
-        .when(|world| world.wait(1))
-        .then(|seen| {
-            seen.says(Ready, "False", Reason::MachineUndiscoverable, "w");
-        });
-}
-
-#[test]
-fn a_minute_of_patience_starts_anew_after_a_good_moment() {
-    let flap =
-        |world: &mut World, is: bool| world.machine("w").status.as_mut().unwrap().discoverable = is;
-    at_rest()
-        .when(|world| {
-            for _ in 0..5 {
-                flap(world, false);
-                world.pass(PROD);
-                world.wait(40);
-                flap(world, true);
-                world.pass(PROD);
-                world.wait(40);
-            }
-            flap(world, false);
-        })
-        .then(|seen| {
-            seen.says(Ready, "True", Reason::AsExpected, "");
-        });
-}
-
-#[test]
-fn ready_bears_nios_complaint_for_a_minute() {
-    at_rest()
-        .when(|world| {
-            let status = world.configuration("w").status.as_mut().unwrap();
-            status.conditions[0].status = "False".to_owned();
-            status.conditions[0].reason = "Missing\u{202e}Credentials".to_owned();
-        })
-        .when(after(59))
-        .then(|seen| {
-            seen.says(Ready, "True", Reason::AsExpected, "");
-        })
-        .when(|world| world.wait(1))
-        .then(|seen| {
-            seen.says(Ready, "False", Reason::NIOComplains, "(MissingCredentials)");
-        });
-}
-
-#[test]
-fn ready_bears_a_broken_kubeconfig_for_a_minute() {
-    at_rest()
-        .when(|world| kubeconfig_works(world, Works::No(not_working(false))))
-        .when(after(59))
-        .then(|seen| {
-            seen.says(Ready, "True", Reason::AsExpected, "").says(
-                KubeconfigReady,
-                "True",
-                Reason::AsExpected,
-                "",
-            );
-        })
-        .when(|world| world.wait(1))
-        .then(|seen| {
-            seen.says(
-                KubeconfigReady,
-                "False",
-                Reason::KubeconfigBroken,
-                "refused",
-            )
-            .says(Ready, "False", Reason::KubeconfigBroken, "refused");
-            assert_eq!(seen.status.phase, Some(Phase::Provisioning));
-        });
 }
 
 #[test]
@@ -410,50 +314,6 @@ fn a_declaration_that_is_left_over_is_told_of_a_ready_cluster() {
         .then(|seen| {
             let words = "remove the annotation nico.homystack.com/force-release";
             seen.says(Ready, "True", Reason::AsExpected, words);
-        });
-}
-
-#[test]
-fn ready_is_given_up_at_once_for_a_machine_that_is_gone_unconfirmed_or_outdated() {
-    at_rest()
-        .when(|world| world.machines.retain(|name, _| name.as_str() != "w"))
-        .then(|seen| {
-            seen.says(Ready, "False", Reason::MachineMissing, "w");
-        });
-    at_rest()
-        .when(|world| {
-            world.edit_configuration("w", |held| {
-                held.metadata.annotations = None;
-                held.status = None;
-            });
-        })
-        .then(|seen| {
-            seen.says(Ready, "False", Reason::WaitingForMachines, "0/1 worker");
-        });
-    at_rest()
-        .when(|world| {
-            world.edit_configuration("w", |held| {
-                edit(&mut held.spec, |it| it["flake"] = json!("#x"))
-            })
-        })
-        .then(|seen| {
-            seen.says(
-                Ready,
-                "False",
-                Reason::OutOfDate,
-                "w is out of date (flake)",
-            );
-            assert_eq!(seen.state("w"), MachineState::Outdated);
-        });
-}
-
-#[test]
-fn a_deleted_configuration_ends_ready_at_once() {
-    at_rest()
-        .when(|world| world.delete_configuration("w"))
-        .then(|seen| {
-            assert_eq!(seen.state("w"), MachineState::Leaving);
-            assert_eq!(seen.condition(Ready).status, "False");
         });
 }
 
