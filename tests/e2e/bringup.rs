@@ -7,12 +7,12 @@ mod kubeconfig;
 mod machines;
 mod renewal;
 mod secrets;
-mod selection;
 mod spec;
 mod ssh_keys;
 mod status;
 
-use crate::common::case::{Case, names};
+use crate::common::case::Case;
+use crate::common::shown::names;
 use crate::common::{five, listed, nico, over_both, place, three_and_two};
 use kube::ResourceExt;
 use rig::crds::Generation;
@@ -26,7 +26,7 @@ over_both![
 async fn a_cluster_of_listed_machines_becomes_ready(generation: Generation) {
     let case = Case::of(generation, &nico()).await;
     five(&case.world).await;
-    case.world.cluster("prod", three_and_two()).await.unwrap();
+    case.cluster("prod", three_and_two()).await;
     let status = case.ready("prod").await;
     assert_eq!(status["phase"], "Ready");
     assert_eq!(status["controlPlane"]["ready"], 3, "{status}");
@@ -66,7 +66,7 @@ async fn every_child_is_as_nio_and_people_expect_it(generation: Generation) {
     let mut spec = listed(&["cp-01"], &["w-01"]);
     spec["ref"] = json!("stable");
     spec["configurationSubdir"] = json!("clusters/prod");
-    let cluster = case.world.cluster("prod", spec).await.unwrap();
+    let cluster = case.cluster("prod", spec).await;
     case.ready("prod").await;
     for (machine, role, files, token) in [
         (

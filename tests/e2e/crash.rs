@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::common::case::at_rest;
+use crate::common::shown::at_rest;
 use crate::common::traffic::{RESYNC, Write, judge, kinds, named, resyncs, settle, significant};
 use crate::common::{DEADLINE, five, nico, over_both, three_and_two};
 use futures::StreamExt;

@@ -13,7 +13,7 @@ use rig::wait::{wait_describing, wait_for};
 use rig::world::{NicoSetup, RunningNico, World};
 use serde_json::{Value, json};
 
-use crate::common::case::at_rest;
+use crate::common::shown::at_rest;
 use crate::common::{DEADLINE, five, listed, nico, three_and_two};
 
 mod changes;

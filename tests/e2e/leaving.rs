@@ -1,11 +1,10 @@
 //! Machines leave a living cluster, and clusters are deleted, on a real API server with the shipped rights: killed at every write, in
-//! trouble, at every step of something else, and with what is not NICO's in the way (C, D, K1, M9, M10, U3, U8).
+//! trouble, at every step of something else, and with what is not NICO's in the way (C, D, K1, M10, U3, U8).
 //!
 //! An entry of which no child is left stands for four times the request timeout. Most have no workload API server of their
 //! own: the Nodes are found by address, and more worlds live side by side. Tests begin in the order
 //! of their names: the rooms of the longest have the first ones.
 
-mod absent_nio;
 mod amounts;
 mod between_lives;
 mod cascade;
@@ -15,7 +14,8 @@ mod kills;
 mod midway;
 mod trouble;
 
-use crate::common::case::{Case, in_flight};
+use crate::common::case::Case;
+use crate::common::shown::in_flight;
 use crate::common::traffic::{Counter, RESYNC};
 use crate::common::{listed, nico};
 use rig::world::condition;
@@ -28,7 +28,7 @@ async fn ready(control_plane: &[&str], workers: &[&str]) -> Case {
         .machines_named(&[control_plane, workers].concat())
         .await;
     let spec = listed(control_plane, workers);
-    case.world.cluster("prod", spec).await.unwrap();
+    case.cluster("prod", spec).await;
     case.ready("prod").await;
     case
 }

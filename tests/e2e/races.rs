@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::common::{DEADLINE, nico};
+use crate::common::{DEADLINE, listed, nico};
 use futures::StreamExt;
 use kube::ResourceExt;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject};
@@ -29,17 +29,6 @@ fn rounds() -> usize {
     } else {
         16
     }
-}
-
-fn listed(control_plane: &[&str], workers: &[&str]) -> Value {
-    let mut spec = json!({
-        "gitRepo": "https://git.example.com/flakes.git",
-        "controlPlane": {"machines": control_plane},
-    });
-    if !workers.is_empty() {
-        spec["dataPlane"] = json!({"machines": workers});
-    }
-    spec
 }
 
 fn selected(pool: &str, control_plane: usize, workers: usize) -> Value {

@@ -49,10 +49,7 @@ async fn life(generation: Generation) -> (Rights, Rights) {
     let roles: Vec<Value> = roles.filter(is_role).cloned().collect();
     let case = Case::in_world(world, &setup).await;
     five(&case.world).await;
-    case.world
-        .cluster("prod", listed(&["cp-01"], &["w-01"]))
-        .await
-        .unwrap();
+    case.cluster("prod", listed(&["cp-01"], &["w-01"])).await;
     case.world.wait_ready("prod", DEADLINE).await;
     // Twice, so that the same events come again.
     for repository in ["new", "flakes", "new"] {

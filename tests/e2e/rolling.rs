@@ -10,12 +10,12 @@ mod members;
 mod nio_v1;
 mod pinned;
 mod turns;
-mod watching;
 mod without_nodes;
 
 use std::time::Duration;
 
-use crate::common::case::{Case, in_flight};
+use crate::common::case::Case;
+use crate::common::shown::in_flight;
 use crate::common::traffic::{RESYNC, resyncs};
 use crate::common::{DEADLINE, listed, nico};
 use kube::ResourceExt;
@@ -85,7 +85,7 @@ async fn bring_up(
     for (field, value) in more.as_object().unwrap() {
         spec[field] = value.clone();
     }
-    case.world.cluster("prod", spec).await.unwrap();
+    case.cluster("prod", spec).await;
     case.ready("prod").await;
     (case, hosts)
 }
@@ -223,13 +223,6 @@ impl Case {
         };
         let what = format!("{machine} is confirmed");
         wait_describing(&what, DEADLINE, done, || self.world.describe()).await;
-    }
-
-    /// An hour passes for an attempt of NIO's that may still run on a machine: what its mark says is long ago.
-    async fn an_hour_passes(&self, machine: &str) {
-        let patch = json!({"metadata": {"annotations": {
-            "nico.homystack.com/rewritten": "2020-01-01T00:00:00Z"}}});
-        self.patch_configuration(machine, patch).await;
     }
 
     /// Changes a configuration by hand.

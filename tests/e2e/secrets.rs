@@ -1,6 +1,6 @@
 //! The search for secret bytes where none may be (I7, K1, K2): whole bring-ups at trace level, and ways in which they fail.
 
-use crate::common::case::at_rest;
+use crate::common::shown::at_rest;
 use crate::common::traffic::{RESYNC, judge};
 use crate::common::{DEADLINE, five, nico, three_and_two};
 use kube::api::{DeleteParams, Patch, PatchParams};

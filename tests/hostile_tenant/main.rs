@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::case::at_rest;
+use common::shown::at_rest;
 use common::traffic::Counter;
 use common::{five, nico, three_and_two};
 use kube::api::{DeleteParams, Patch, PatchParams};

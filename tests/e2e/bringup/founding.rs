@@ -1,50 +1,10 @@
 //! Who founds the cluster, and what happens where it does not.
 
-use rig::wait::wait_for;
-use rig::world::condition;
 use serde_json::{Value, json};
 
-use crate::common::case::{Case, names, row};
+use crate::common::case::Case;
+use crate::common::shown::{names, row};
 use crate::common::{DEADLINE, listed};
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_without_workers() {
-    let case = Case::start().await;
-    case.world
-        .machines_named(&["cp-01", "cp-02", "cp-03"])
-        .await;
-    let spec = listed(&["cp-01", "cp-02", "cp-03"], &[]);
-    case.world.cluster("prod", spec).await.unwrap();
-    let status = case.ready("prod").await;
-    assert_eq!(
-        condition(&status, "DataPlaneReady")["reason"],
-        "NoneRequested"
-    );
-    assert_eq!(status["dataPlane"]["total"], 0);
-    assert_eq!(case.cluster_nix("cp-02").await["workers"], json!([]));
-    case.finish().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_of_one_machine() {
-    let case = Case::start().await;
-    case.world.machine("only").await;
-    case.world
-        .cluster("prod", listed(&["only"], &[]))
-        .await
-        .unwrap();
-    let status = case.ready("prod").await;
-    assert_eq!(status["controlPlane"]["summary"], "1/1");
-    let nix = case.cluster_nix("only").await;
-    assert_eq!(nix["bootstrap"], "only");
-    assert_eq!(nix["join"]["name"], "only");
-    assert!(
-        case.nodes("prod")
-            .await
-            .contains(&case.world.node_name("only"))
-    );
-    case.finish().await;
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_founder_that_never_comes_up_is_replaced_in_the_list() {
@@ -59,37 +19,6 @@ async fn a_founder_that_never_comes_up_is_replaced_in_the_list() {
     case.finish().await;
 }
 
-/// Those that stay were confirmed, all of them: still nobody founded anything.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_founder_that_never_comes_up_is_taken_off_the_list() {
-    let case = Case::start().await;
-    let old = never_founded(&case).await;
-    case.edit(
-        "prod",
-        json!({"controlPlane": {"machines": ["cp-02", "cp-03"]}}),
-    )
-    .await;
-    anew(&case, &old, &["cp-02", "cp-03"]).await;
-    case.finish().await;
-}
-
-/// The same, by hand: the founder's configuration is deleted.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_founders_configuration_is_deleted_before_the_founding() {
-    let case = Case::start().await;
-    let old = never_founded(&case).await;
-    let configurations = case.world.configurations();
-    configurations
-        .delete("cp-01", &kube::api::DeleteParams::default())
-        .await
-        .unwrap();
-    let another_id = || async { (case.map("prod-nico").await["id"] != old).then_some(()) };
-    wait_for("another id", DEADLINE, another_id).await;
-    case.world.nio().set("cp-01", |knobs| knobs.fails = false);
-    anew(&case, &old, &["cp-01", "cp-02", "cp-03"]).await;
-    case.finish().await;
-}
-
 /// A cluster whose founder NIO fails to apply, while all others are confirmed. Returns its id.
 async fn never_founded(case: &Case) -> String {
     case.world
@@ -97,7 +26,7 @@ async fn never_founded(case: &Case) -> String {
         .await;
     case.world.nio().set("cp-01", |knobs| knobs.fails = true);
     let spec = listed(&["cp-01", "cp-02", "cp-03"], &["w-01"]);
-    case.world.cluster("prod", spec).await.unwrap();
+    case.cluster("prod", spec).await;
     let stuck = |status: &Value| {
         ["cp-02", "cp-03", "w-01"]
             .iter()

@@ -24,10 +24,7 @@ async fn a_missing_nio_is_waited_for_and_another_generation_is_found() {
     let environment = environment(Generation::V1).await;
     let mut case = Case::on(environment, &nico().args(&RESYNC)).await;
     case.world.machine("cp-01").await;
-    case.world
-        .cluster("prod", listed(&["cp-01"], &[]))
-        .await
-        .unwrap();
+    case.cluster("prod", listed(&["cp-01"], &[])).await;
     case.ready("prod").await;
     case.delete("prod").await;
     case.wait_gone("prod").await;
@@ -49,10 +46,7 @@ async fn a_missing_nio_is_waited_for_and_another_generation_is_found() {
         };
         wait_for("the definition is gone", DEADLINE, gone).await;
     }
-    case.world
-        .cluster("prod", listed(&["cp-01"], &[]))
-        .await
-        .unwrap();
+    case.cluster("prod", listed(&["cp-01"], &[])).await;
     let message = case.stalled("prod", "NIOMissing").await;
     assert!(message.contains("install NIO"), "{message}");
     install_crds(client, Generation::Classic).await;
@@ -69,10 +63,7 @@ async fn objects_of_an_older_definition_are_told_about_and_harm_nobody() {
     case.world
         .machines_named(&["cp-01", "cp-02", "cp-03", "w-01"])
         .await;
-    case.world
-        .cluster("prod", listed(&["cp-01"], &[]))
-        .await
-        .unwrap();
+    case.cluster("prod", listed(&["cp-01"], &[])).await;
     case.ready("prod").await;
     let strict = older_definition(&case).await;
     let told_in_status = [
@@ -98,7 +89,7 @@ async fn objects_of_an_older_definition_are_told_about_and_harm_nobody() {
     ];
     let malformed = [&told_in_status[..], &told_in_events[..]].concat();
     for (name, spec) in &malformed {
-        case.world.cluster(name, spec.clone()).await.unwrap();
+        case.cluster(name, spec.clone()).await;
     }
     // The spec of a living cluster, too.
     case.edit("prod", json!({"dataPlane": {"machines": ["cp-01"]}}))
@@ -126,10 +117,7 @@ async fn objects_of_an_older_definition_are_told_about_and_harm_nobody() {
     }
     assert_eq!(case.configurations().await, ["cp-01"]);
     // The watch goes on, and others come up.
-    case.world
-        .cluster("well", listed(&["cp-03"], &[]))
-        .await
-        .unwrap();
+    case.cluster("well", listed(&["cp-03"], &[])).await;
     case.ready("well").await;
     for (name, _) in &malformed {
         case.delete(name).await;

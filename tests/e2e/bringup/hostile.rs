@@ -20,7 +20,7 @@ async fn deep_objects_of_one_tenant_blind_nico_for_nobody() {
     // While the watches run.
     deep_objects(&client, "default", "first").await;
     let spec = listed(&["cp-01"], &[]);
-    case.world.cluster("prod", spec).await.unwrap();
+    case.cluster("prod", spec).await;
     case.ready("prod").await;
     // And while there are none.
     let Case { world, proxy, nico } = case;

@@ -13,7 +13,8 @@ use rig::pki::Validity;
 use rig::wait::wait_describing;
 use serde_json::json;
 
-use crate::common::case::{Case, took_effect};
+use crate::common::case::Case;
+use crate::common::shown::took_effect;
 use crate::common::traffic::{RESYNC, resyncs};
 use crate::common::{DEADLINE, listed, nico};
 
@@ -51,7 +52,7 @@ async fn short_lived() -> (Case, MachineHost, Timestamp) {
     let ends = renewed(LIFE, &case, &host);
     let mut spec = listed(&["cp-01"], &[]);
     spec["kubeconfig"] = json!({"path": ELSEWHERE});
-    case.world.cluster("prod", spec).await.unwrap();
+    case.cluster("prod", spec).await;
     case.ready("prod").await;
     (case, host, ends)
 }
@@ -97,7 +98,7 @@ async fn a_kubeconfig_is_renewed_before_its_certificate_ends() {
     let mut ends = put(0);
     let mut spec = listed(&["cp-01"], &[]);
     spec["kubeconfig"] = json!({"path": path(0)});
-    case.world.cluster("prod", spec).await.unwrap();
+    case.cluster("prod", spec).await;
     case.ready("prod").await;
 
     let works = async |text: &[u8]| {
@@ -178,10 +179,8 @@ async fn another_control_plane_machine_is_asked_where_the_first_is_dead() {
         .world
         .machines_named(&["cp-01", "cp-02", "cp-03", "other"])
         .await;
-    case.world
-        .cluster("prod", listed(&["cp-01", "cp-02", "cp-03"], &[]))
-        .await
-        .unwrap();
+    case.cluster("prod", listed(&["cp-01", "cp-02", "cp-03"], &[]))
+        .await;
     case.ready("prod").await;
     let first = stored(&case).await.unwrap();
     // On a slow machine it need not be cp-01's.
@@ -202,10 +201,7 @@ async fn another_control_plane_machine_is_asked_where_the_first_is_dead() {
     let asked = host.connections();
     let hangs = || async { (host.connections() > asked).then_some(()) };
     wait_describing("it is asked", DEADLINE, hangs, || case.world.describe()).await;
-    case.world
-        .cluster("other", listed(&["other"], &[]))
-        .await
-        .unwrap();
+    case.cluster("other", listed(&["other"], &[])).await;
     tokio::join!(
         case.ready("other"),
         wait_other(&case, "another one's is stored", &first)
@@ -227,10 +223,7 @@ async fn another_control_plane_machine_is_asked_where_the_first_is_dead() {
 async fn a_secret_that_is_edited_or_deleted_is_made_again() {
     let case = Case::with(&nico().args(&RESYNC)).await;
     let host = case.world.machine("cp-01").await;
-    case.world
-        .cluster("prod", listed(&["cp-01"], &[]))
-        .await
-        .unwrap();
+    case.cluster("prod", listed(&["cp-01"], &[])).await;
     case.ready("prod").await;
     let good = stored(&case).await.unwrap();
     let secrets = case.world.secrets();
@@ -297,10 +290,7 @@ async fn a_secret_that_is_edited_or_deleted_is_made_again() {
 async fn the_kubeconfig_follows_the_endpoint_once_that_answers() {
     let case = Case::with(&nico().args(&RESYNC)).await;
     let hosts = case.world.machines_named(&["cp-01", "vip"]).await;
-    case.world
-        .cluster("prod", listed(&["cp-01"], &[]))
-        .await
-        .unwrap();
+    case.cluster("prod", listed(&["cp-01"], &[])).await;
     case.ready("prod").await;
     let first = stored(&case).await.unwrap();
     let endpoint = json!({"host": hosts[1].ip().to_string(), "port": hosts[1].api_port()});

@@ -33,10 +33,7 @@ async fn a_key_behind_another_is_refused_and_a_rotated_key_reaches_its_machine_a
     let secrets = case.world.secrets();
     let other = |value: Value| json!({"data": {"known_hosts": value}});
     change(&secrets, "ssh-w-01", other(json!("eA=="))).await;
-    case.world
-        .cluster("prod", listed(&["cp-01"], &["w-01"]))
-        .await
-        .unwrap();
+    case.cluster("prod", listed(&["cp-01"], &["w-01"])).await;
     let message = case
         .told("prod", "MachinesAvailable", "False", "SSHKeyUnusable")
         .await;
@@ -90,10 +87,7 @@ async fn a_key_in_another_namespace_is_refused_and_never_read() {
         machines.patch("w-01", &params, &patch).await.unwrap();
     };
     lies_in("default").await;
-    case.world
-        .cluster("prod", listed(&["cp-01"], &["w-01"]))
-        .await
-        .unwrap();
+    case.cluster("prod", listed(&["cp-01"], &["w-01"])).await;
     let message = case
         .told("prod", "MachinesAvailable", "False", "SSHKeyUnusable")
         .await;

@@ -6,6 +6,7 @@ pub(crate) mod case;
 pub(crate) mod deep;
 pub(crate) mod gone;
 pub(crate) mod lives;
+pub(crate) mod shown;
 pub(crate) mod steps;
 pub(crate) mod traffic;
 

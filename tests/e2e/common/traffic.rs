@@ -12,7 +12,7 @@ use rig::world::World;
 use serde_json::Value;
 
 use super::DEADLINE;
-use super::case::took_effect;
+use super::shown::took_effect;
 
 /// The shortest resync, for tests that wait for resyncs.
 pub(crate) const RESYNC: [&str; 2] = ["--resync", "1s"];

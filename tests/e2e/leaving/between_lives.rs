@@ -53,7 +53,7 @@ async fn release(leaver: Leaver, kills: &[(Step, usize, Moment)]) -> usize {
     let case = Case::start().await;
     case.world.machines_named(&before.concat()).await;
     let spec = listed(before[0], before[1]);
-    case.world.cluster("prod", spec).await.unwrap();
+    case.cluster("prod", spec).await;
     case.ready("prod").await;
     let node = case.world.node_name(machine);
     let (written, began) = (case.proxy.writes().len(), case.world.nio().now());
@@ -93,10 +93,7 @@ async fn release(leaver: Leaver, kills: &[(Step, usize, Moment)]) -> usize {
     case.removed_with_all_files(&[machine], began);
     assert!(case.world.nodes().get_opt(&node).await.unwrap().is_none());
     // It is another's at once.
-    case.world
-        .cluster("next", listed(&[machine], &[]))
-        .await
-        .unwrap();
+    case.cluster("next", listed(&[machine], &[])).await;
     case.ready("next").await;
     let rules = Rules::of(vec![began]);
     case.finish_rolled(&rules).await;

@@ -27,7 +27,7 @@ fn spec() -> Value {
 
 async fn ready(case: &Case) {
     case.world.machines_named(&MACHINES).await;
-    case.world.cluster("prod", spec()).await.unwrap();
+    case.cluster("prod", spec()).await;
     case.ready("prod").await;
 }
 
@@ -66,7 +66,7 @@ async fn a_foreground_deletion_leaves_nio_all_that_it_needs() {
     case.wait_gone("prod").await;
     case.nothing_is_left().await;
     case.removed_with_all_files(&MACHINES, since);
-    case.world.cluster("next", spec()).await.unwrap();
+    case.cluster("next", spec()).await;
     case.ready("next").await;
     case.finish().await;
 }
@@ -147,7 +147,7 @@ async fn an_orphaning_deletion_touches_nothing_but_finalizers() {
     ];
     assert_eq!(deeds, only);
     // A cluster of that name is another one: it takes nothing of what was left, and says what stands in its way.
-    case.world.cluster("prod", spec()).await.unwrap();
+    case.cluster("prod", spec()).await;
     let message = case.stalled("prod", "SecretConflict").await;
     assert!(message.contains("prod-"), "{message}");
     case.two_more_passes().await;
@@ -262,7 +262,7 @@ async fn one_name_is_applied_and_deleted_again_and_again() {
         case.delete("prod").await;
         if again && came_up {
             // `kubectl apply` changes the one that is going.
-            case.world.cluster("prod", spec()).await.unwrap();
+            case.cluster("prod", spec()).await;
             assert_eq!(case.uid("prod").await, uid);
         }
         let applied = || async {

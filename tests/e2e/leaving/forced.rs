@@ -7,7 +7,8 @@ use rig::world::condition;
 use serde_json::{Value, json};
 
 use crate::common::DEADLINE;
-use crate::common::case::{Case, at_rest, in_flight};
+use crate::common::case::Case;
+use crate::common::shown::{at_rest, in_flight};
 use crate::common::traffic::RESYNC;
 use crate::common::{listed, nico};
 
@@ -17,10 +18,7 @@ async fn a_dead_control_plane_machine_that_nio_keeps_leaves_when_it_is_named() {
     let case = Case::alone(&nico().args(&RESYNC)).await;
     let three = ["cp-01", "cp-02", "cp-03"];
     case.world.machines_named(&three).await;
-    case.world
-        .cluster("prod", listed(&three, &[]))
-        .await
-        .unwrap();
+    case.cluster("prod", listed(&three, &[])).await;
     case.ready("prod").await;
     let nio = case.world.nio();
     case.world.flake().dead("cp-03", true);

@@ -9,7 +9,7 @@ use rig::world::condition;
 use serde_json::{Value, json};
 
 use crate::common::DEADLINE;
-use crate::common::case::{in_flight, names, took_effect};
+use crate::common::shown::{in_flight, names, took_effect};
 use crate::rolling::leaving::pod;
 use crate::rolling::{THREE, ready_with};
 

@@ -1,14 +1,13 @@
 //! What an edit of the spec rolls, and in which order.
 
 use rig::crds::Generation;
-use rig::judge::rollout::{Order, Rules, flights};
+use rig::judge::rollout::{Order, Rules};
 use rig::proxy::{Effect, Moment};
 use serde_json::{Value, json};
 
-use crate::common::case::row;
+use crate::common::over_both;
 use crate::common::steps::{Step, at};
-use crate::common::{DEADLINE, over_both};
-use crate::rolling::{IN_TURN, NEW, OLD, THREE, ready, ready_of, ready_with, repository};
+use crate::rolling::{IN_TURN, NEW, THREE, ready, ready_of, ready_with, repository};
 
 over_both![a_new_repository_rolls_workers_first_then_the_control_plane];
 
@@ -71,44 +70,6 @@ async fn every_field_that_machines_hold_rolls_them_and_others_roll_none() {
     case.finish_rolled(&rules).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_control_plane_comes_first_where_asked_and_two_workers_go_at_once() {
-    let rollout = json!({"rollout": {"order": "ControlPlaneFirst", "maxUnavailable": 2}});
-    let workers = ["w-01", "w-02", "w-03"];
-    let (case, _hosts) = ready_with(&THREE, &workers, rollout).await;
-    for worker in workers {
-        case.deaf(worker, true);
-    }
-    let before = case.roll(repository(NEW)).await;
-    case.flying(&["w-01", "w-02"]).await;
-    let two = ["cp-01", "cp-02", "cp-03", "w-01", "w-02"];
-    case.nothing_but(before, &two).await;
-    let waits = "Machine w-03 waits until w-01 is done";
-    let status = case.says("RollingOut", "InFlight", waits).await;
-    assert_eq!(status["controlPlane"]["updated"], 3, "{status}");
-    assert_eq!(row(&status, "w-03")["state"], "Outdated", "{status}");
-    case.deaf("w-01", false);
-    case.flying(&["w-02", "w-03"]).await;
-    case.deaf("w-02", false);
-    case.deaf("w-03", false);
-    case.ends_with(before, &["cp-01", "cp-02", "cp-03", "w-01", "w-02", "w-03"])
-        .await;
-    let flights = flights(&case.evidence());
-    let of = |machine: &str| {
-        let mut found = flights.iter().filter(|flight| flight.from > before);
-        found.find(|flight| flight.machine == machine).unwrap()
-    };
-    assert!(of("w-02").from < of("w-01").until.unwrap(), "{flights:?}");
-    assert!(of("w-03").from < of("w-02").until.unwrap(), "{flights:?}");
-    let rules = Rules {
-        order: Order::ControlPlaneFirst,
-        max_unavailable: 2,
-        rolls: vec![before],
-        ..Rules::default()
-    };
-    case.finish_rolled(&rules).await;
-}
-
 /// Of two workers that are taken together, one of which the write is refused keeps its entry, holds up no other, and is written next.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_whose_write_is_refused_holds_up_none_of_those_taken_with_it() {
@@ -147,33 +108,5 @@ async fn a_kubelet_newer_than_the_api_server_stops_workers_first() {
         rolls: vec![before, then],
         ..Rules::default()
     };
-    case.finish_rolled(&rules).await;
-}
-
-/// L5: what is written again has a marker of its own, and the old proof proves nothing.
-#[tokio::test(flavor = "multi_thread")]
-async fn there_and_back_again_ends_as_a_fresh_first_one() {
-    let (case, _hosts) = ready_with(&["cp-01"], &["w-01", "w-02"], json!({})).await;
-    let first = case.marker("w-01").await;
-    case.deaf("w-01", true);
-    let before = case.roll(repository(NEW)).await;
-    let second = case.wait_marker_changed("w-01", &first).await;
-    let back = case.roll(repository(OLD)).await;
-    let third = case.wait_marker_changed("w-01", &second).await;
-    assert_ne!(first, third);
-    let applying = |status: &Value| row(status, "w-01")["state"] == "Applying";
-    case.world
-        .wait_status("prod", "it waits for the third", DEADLINE, applying)
-        .await;
-    // NIO still says that the first one was applied.
-    let proof = case.configuration("w-01").await.data["status"].clone();
-    assert_eq!(proof["conditions"][0]["reason"], "Success", "{proof}");
-    case.deaf("w-01", false);
-    case.ends_with(before, &["w-01"]).await;
-    let applies = case.world.nio().applies("w-01");
-    let last = &applies.last().unwrap().applied;
-    assert_eq!(last.git_repo, OLD);
-    assert_eq!(last.marker.as_ref(), Some(&third));
-    let rules = Rules::of(vec![before, back]);
     case.finish_rolled(&rules).await;
 }

@@ -5,11 +5,10 @@ use std::collections::BTreeSet;
 use rig::judge::rollout::Rules;
 use rig::wait::wait_for;
 use rig::world::condition;
-use serde_json::json;
 
 use rig::crds::Generation;
 
-use crate::common::case::row;
+use crate::common::shown::row;
 use crate::common::{DEADLINE, over_both};
 use crate::rolling::{BAD, IN_TURN, NEW, OLD, hurried, ready, ready_of, repository};
 
@@ -38,34 +37,6 @@ async fn a_machine_that_fails_stops_the_roll_and_the_fix_goes_to_it_first(genera
         .await;
     assert_eq!(condition(&status, "Stalled")["status"], "False", "{status}");
     let rules = Rules::of(vec![bad, fix]);
-    case.finish_rolled(&rules).await;
-}
-
-/// The same in the control plane: it goes back first, keeps its entry for the hour in which NIO may still run the older attempt,
-/// and only those that were changed go back after it.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_control_plane_machine_that_fails_is_reverted_first_and_those_changed_before_it_follow() {
-    let case = ready().await;
-    let fails = |fails: bool| case.world.nio().set("cp-02", |knobs| knobs.fails = fails);
-    fails(true);
-    let bad = case.roll(hurried(BAD)).await;
-    case.stuck_at("cp-02").await;
-    case.nothing_but(bad, &IN_TURN[..4]).await;
-    let held = case.marker("cp-02").await;
-    let revert = case.roll(repository(OLD)).await;
-    case.wait_marker_changed("cp-02", &held).await;
-    fails(false);
-    case.confirmed("cp-02").await;
-    let status = case
-        .says("RollingOut", "InFlight", "cp-02 waits for an older attempt")
-        .await;
-    assert_eq!(condition(&status, "Stalled")["status"], "False", "{status}");
-    case.nothing_but(revert, &["cp-02"]).await;
-    assert_eq!(case.entries().await, ["cp-02"]);
-    case.an_hour_passes("cp-02").await;
-    case.ends_with(revert, &["cp-02", "w-01", "w-02", "cp-01"])
-        .await;
-    let rules = Rules::of(vec![bad, revert]);
     case.finish_rolled(&rules).await;
 }
 
@@ -105,29 +76,6 @@ async fn a_control_plane_machine_out_of_reach_before_the_roll_is_updated_when_it
     case.finish_rolled(&rules).await;
 }
 
-/// A revision that cuts machines off must not take a second one.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_revision_that_cuts_a_control_plane_machine_off_takes_no_second_one() {
-    let case = ready().await;
-    case.world.flake().revision_cuts_off(BAD, Some("cp-01"));
-    let bad = case.roll(hurried(BAD)).await;
-    let status = case.stuck_at("cp-01").await;
-    assert_eq!(row(&status, "cp-01")["role"], "control-plane", "{status}");
-    case.nothing_but(bad, &IN_TURN[..3]).await;
-    let held = case.marker("cp-01").await;
-    let revert = case.roll(repository(OLD)).await;
-    case.wait_marker_changed("cp-01", &held).await;
-    case.nothing_but(revert, &["cp-01"]).await;
-    // Somebody goes to it.
-    case.unreachable("cp-01", false);
-    case.confirmed("cp-01").await;
-    case.nothing_but(revert, &["cp-01"]).await;
-    case.an_hour_passes("cp-01").await;
-    case.ends_with(revert, &["cp-01", "w-01", "w-02"]).await;
-    let rules = Rules::of(vec![bad, revert]);
-    case.finish_rolled(&rules).await;
-}
-
 /// NIO's success is not enough; the next one starts only when the Node of the last one is Ready.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_stays_not_ready_stops_the_roll_and_what_mends_it_goes_there_first() {
@@ -154,17 +102,5 @@ async fn a_node_that_stays_not_ready_stops_the_roll_and_what_mends_it_goes_there
         passed_over: BTreeSet::from(["cp-01".to_owned()]),
         ..Rules::default()
     };
-    case.finish_rolled(&rules).await;
-}
-
-/// What the cluster says of itself counts only where the spec lets it.
-#[tokio::test(flavor = "multi_thread")]
-async fn without_node_checks_a_node_that_is_not_ready_holds_up_nobody() {
-    let case = ready().await;
-    case.world.flake().node_not_ready("w-01", true).await;
-    let spec = json!({"gitRepo": NEW, "rollout": {"nodeChecks": false}});
-    let before = case.roll(spec).await;
-    case.ends_with(before, &IN_TURN).await;
-    let rules = Rules::of(vec![before]);
     case.finish_rolled(&rules).await;
 }

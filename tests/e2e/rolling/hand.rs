@@ -121,26 +121,3 @@ async fn a_drift_is_repaired_through_the_slot_and_foreign_marks_stay() {
     let rules = Rules::of(vec![before, second, third]);
     case.finish_rolled(&rules).await;
 }
-
-/// A configuration that is deleted by hand is made again, under an entry, and the Node that it left goes before.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_control_plane_child_deleted_by_hand_is_made_again_through_the_slot() {
-    let case = ready().await;
-    let node = case.world.nodes().get("cp-03").await.unwrap();
-    let before = case.world.nio().now();
-    case.remove_configuration("cp-03").await;
-    let back = |status: &Value| {
-        status["controlPlane"]["ready"] == 3 && status["rollout"]["inFlight"].is_null()
-    };
-    let made = || async { (case.written(before) == ["cp-03"]).then_some(()) };
-    rig::wait::wait_for("it is made again", DEADLINE, made).await;
-    case.world
-        .wait_status("prod", "three again", DEADLINE, back)
-        .await;
-    case.ends_with(before, &["cp-03"]).await;
-    let anew = case.world.nodes().get("cp-03").await.unwrap();
-    assert_ne!(anew.metadata.uid, node.metadata.uid);
-    assert_eq!(case.world.flake().refused(), Vec::<String>::new());
-    let rules = Rules::of(vec![before]);
-    case.finish_rolled(&rules).await;
-}

@@ -10,7 +10,8 @@ use rig::wait::wait_describing;
 use rig::world::{World, condition};
 use serde_json::{Value, json};
 
-use crate::common::case::{Case, in_flight, names};
+use crate::common::case::Case;
+use crate::common::shown::{in_flight, names};
 use crate::common::{DEADLINE, over_both};
 use crate::rolling::{TWO, ready_of};
 

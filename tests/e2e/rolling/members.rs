@@ -10,7 +10,7 @@ use rig::wait::wait_describing;
 use serde_json::json;
 
 use crate::common::DEADLINE;
-use crate::common::case::{names, took_effect};
+use crate::common::shown::{names, took_effect};
 use crate::rolling::ready_with;
 
 /// A member as NICO's writes tell.

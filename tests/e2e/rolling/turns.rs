@@ -5,7 +5,7 @@ use rig::judge::rollout::Rules;
 use rig::wait::wait_for;
 use serde_json::{Value, json};
 
-use crate::common::case::took_effect;
+use crate::common::shown::took_effect;
 use crate::common::{DEADLINE, over_both};
 use crate::rolling::{IN_TURN, NEW, OLD, THREE, TWO, ready_of, ready_with, repository};
 

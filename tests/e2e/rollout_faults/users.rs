@@ -1,25 +1,18 @@
-//! What people do to a cluster and its objects in the middle of a roll (U1 to U6).
+//! What people do to a cluster and its objects in the middle of a roll (U1, U3, U4).
 
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
 use rig::judge::rollout::{Rules, order};
-use rig::nio::KOPF_FINALIZER;
-use rig::proxy::Moment;
 use rig::wait::{wait_describing, wait_for};
 use rig::world::condition;
 use serde_json::{Value, json};
 
 use crate::common::DEADLINE;
-use crate::common::case::{Case, in_flight};
-use crate::common::steps::Step;
-use crate::rollout_faults::api::Stop;
+use crate::common::case::Case;
+use crate::common::shown::in_flight;
 use crate::rollout_faults::{
-    ORDER, assert_all_hold, does_nothing, edit, found, repository, rolled_once, rolled_to_a, setup,
-    stands_at, three_and_one, told,
+    ORDER, does_nothing, found, rolled_once, setup, stands_at, three_and_one, told,
 };
-
-/// A finalizer and an annotation that are no business of NICO's.
-const FOREIGN: &str = "example.com/keep";
 
 async fn patch(api: &Api<DynamicObject>, name: &str, patch: Value) {
     let params = PatchParams::default();
@@ -53,58 +46,6 @@ async fn a_child_deleted_by_hand_comes_back_through_the_slot() {
         assert!(case.world.flake().refused().is_empty());
     }
     case.finish_rolled(&Rules::default()).await;
-}
-
-/// U2 and I11: edits by hand are repaired through the slot, and what others put on the objects stays.
-#[tokio::test(flavor = "multi_thread")]
-async fn children_edited_by_hand_are_repaired_through_the_slot() {
-    let case = three_and_one().await;
-    let configurations = case.world.configurations();
-    let mut rules = Rules::default();
-    for machine in ["w-01", "cp-02"] {
-        let mut finalizers = case.configuration(machine).await.finalizers().to_vec();
-        finalizers.push(FOREIGN.to_owned());
-        let foreign =
-            json!({"metadata": {"finalizers": finalizers, "annotations": {FOREIGN: "yes"}}});
-        patch(&configurations, machine, foreign).await;
-    }
-    rules.rolls.push(case.world.nio().now());
-    let by_hand = json!({"spec": {"flake": "#theirs"}});
-    patch(&configurations, "cp-02", by_hand).await;
-    let mut files = case.configuration("w-01").await.data["spec"]["additionalFiles"].clone();
-    files[0]["inline"] = json!("{ }");
-    patch(
-        &configurations,
-        "w-01",
-        json!({"spec": {"additionalFiles": files}}),
-    )
-    .await;
-    let repaired = || async {
-        let flake = case.configuration("cp-02").await.data["spec"]["flake"].clone();
-        let files = case.configuration("w-01").await.data["spec"]["additionalFiles"].clone();
-        (flake == "#cp-02" && files[0]["inline"] != "{ }").then_some(())
-    };
-    wait_describing("both are repaired", DEADLINE, repaired, || told(&case)).await;
-    case.rolled_out("prod").await;
-    let mut written = order(&case.evidence(), rules.rolls[0]);
-    written.sort();
-    assert_eq!(written, ["cp-02", "w-01"]);
-    edit(&case, &mut rules, repository("b")).await;
-    rolled_once(&case, &rules, "b").await;
-    for machine in ["w-01", "cp-02"] {
-        let held = case.configuration(machine).await;
-        let theirs = [KOPF_FINALIZER, FOREIGN].map(str::to_owned);
-        assert!(theirs.iter().all(|it| held.finalizers().contains(it)));
-        assert_eq!(held.annotations()[FOREIGN], "yes");
-        // Or the namespace could not be emptied.
-        let finalizers = json!({"metadata": {"finalizers": [KOPF_FINALIZER]}});
-        patch(&configurations, machine, finalizers).await;
-    }
-    // Both edits were made within one roll, in whatever order they were seen.
-    rules
-        .passed_over
-        .extend(["w-01", "cp-02"].map(str::to_owned));
-    case.finish_rolled(&rules).await;
 }
 
 /// U3 and U4: owner, labels and finalizers are put back while the roll stands still, a wiped or an old status misleads nobody.
@@ -201,39 +142,5 @@ async fn a_ledger_deleted_in_mid_roll_is_made_anew_and_fences() {
     assert_eq!(case.in_flight("prod").await, ["cp-01"]);
     does_nothing(&case, "cp-01", false);
     rolled_once(&case, &rules, "b").await;
-    case.finish_rolled(&rules).await;
-}
-
-/// U6: the spec is edited at several steps of a roll, and back.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_spec_edited_at_every_turn_ends_as_the_last_one() {
-    let case = three_and_one().await;
-    let mut rules = Rules::default();
-    let old = rolled_to_a(&case, &mut rules).await;
-    let stops = [
-        ("w-01", Step::Written, Moment::After, "c"),
-        ("w-01", Step::Confirmed, Moment::Before, "d"),
-        ("cp-01", Step::Taken, Moment::After, "e"),
-        ("cp-02", Step::Written, Moment::Before, "f"),
-        ("cp-03", Step::Removed, Moment::Before, "a"),
-    ];
-    let lay = |n: usize| {
-        let (machine, step, moment, _) = stops.get(n)?;
-        Some(Stop::at(&case.proxy, machine, *step, *moment))
-    };
-    let mut stop = lay(0);
-    edit(&case, &mut rules, repository("b")).await;
-    for (n, (.., name)) in stops.iter().enumerate() {
-        let reached = stop.take().unwrap();
-        reached.reached().await;
-        stop = lay(n + 1);
-        edit(&case, &mut rules, repository(name)).await;
-        reached.go();
-    }
-    case.rolled_out("prod").await;
-    assert_all_hold(&case, "a").await;
-    for machine in ORDER {
-        assert!(!old.contains(&case.marker(machine).await), "{machine}");
-    }
     case.finish_rolled(&rules).await;
 }
