@@ -149,7 +149,9 @@ impl Context {
             if let Some(nio) = named {
                 info!(nio = nio.name(), "NIO found");
             } else {
-                warn!("no NIO found: the API server serves none of its resources");
+                warn!(
+                    "no NIO found: the API server serves none of its resources, or not those of the NIO that --nio names"
+                );
             }
         }
         if named.is_some_and(nio::Nio::works_by_jobs) {

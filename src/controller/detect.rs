@@ -60,7 +60,7 @@ pub async fn detect(
         serde_json::from_slice(&bytes).map_err(kube::Error::SerdeError)
     };
     let document: Value = calls::call(WHAT, document).await?;
-    let generation = chosen.or_else(|| generation(&document));
+    let generation = served(&document, chosen);
     Ok(generation.map(|generation| Definitions {
         generation,
         digest: digest(&document),
@@ -87,11 +87,17 @@ fn digest(document: &Value) -> u64 {
     hasher.finish()
 }
 
-/// The generation of NIO to which the schema of `Machine` belongs.
-fn generation(document: &Value) -> Option<Generation> {
-    let (machine, _) = schemas(document).find(|(_, kind)| *kind == "Machine")?;
-    let spec = machine.get("properties")?.get("spec")?.get("properties")?;
-    nio::detect(|property| spec.get(property).is_some())
+/// The generation of NIO to which the schema of `Machine` belongs, or the chosen one. `None` if the schema is plainly that of another than
+/// was chosen: each would misread what NICO writes for the other, and classic could wipe disks for it.
+fn served(document: &Value, chosen: Option<Generation>) -> Option<Generation> {
+    let machine = schemas(document).find(|(_, kind)| *kind == "Machine");
+    let spec = machine.map(|(machine, _)| &machine["properties"]["spec"]["properties"]);
+    let has = |property: &str| spec.is_some_and(|spec| spec.get(property).is_some());
+    let Some(chosen) = chosen else {
+        return nio::detect(has);
+    };
+    let is_of_chosen = has(nio::for_generation(chosen).address_property());
+    (is_of_chosen || nio::detect(has).is_none()).then_some(chosen)
 }
 
 /// What was found, and when.
@@ -198,11 +204,31 @@ mod tests {
     }
 
     #[test]
-    fn the_address_field_tells_the_generations_apart() {
-        assert_eq!(generation(&document("hostname")), Some(Generation::Classic));
-        assert_eq!(generation(&document("host")), Some(Generation::V1));
-        assert_eq!(generation(&document("other")), None);
-        assert_eq!(generation(&Value::Null), None);
+    fn the_address_field_tells_the_generations_apart_and_is_stronger_than_the_flag() {
+        let (classic, v1) = (Some(Generation::Classic), Some(Generation::V1));
+        for (field, chosen, found) in [
+            ("hostname", None, classic),
+            ("host", None, v1),
+            ("other", None, None),
+            ("hostname", classic, classic),
+            ("host", v1, v1),
+            ("other", classic, classic),
+            ("other", v1, v1),
+            ("hostname", v1, None),
+            ("host", classic, None),
+        ] {
+            assert_eq!(
+                served(&document(field), chosen),
+                found,
+                "{field} {chosen:?}"
+            );
+        }
+        assert_eq!(served(&Value::Null, None), None);
+        let mut both = document("host");
+        let machine = &mut both["components"]["schemas"]["com.homystack.nio.v1alpha1.Machine"];
+        machine["properties"]["spec"]["properties"]["hostname"] = json!({"type": "string"});
+        assert_eq!(served(&both, v1), v1);
+        assert_eq!(served(&both, classic), classic);
     }
 
     #[test]

@@ -83,7 +83,7 @@ fn steps(observed: &Observed, precise: Timestamp, settings: &Settings) -> Plan {
     let borne = status::keep_soft_clocks(observed, &selection, now);
     let tried = kubeconfig::try_stored(observed);
     let restored = take_back_restored(observed);
-    let pin = pin::pin(observed, spec, settings, now);
+    let pin = pin::pin(observed, spec, settings, precise);
     let prerequisites = prerequisites::check(observed, spec, settings, &pin);
     let founding = founding::founding(observed, &selection);
     let (prerequisites, founding) = match (prerequisites, founding) {

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::api::conditions::{Cause, ConditionType, Reason};
-use crate::api::names::{CLUSTER_FINALIZER, join_token_name, ledger_name, worker_token_name};
+use crate::api::names::{
+    CLUSTER_FINALIZER, Commit, join_token_name, ledger_name, worker_token_name,
+};
 use crate::api::spec::{RefPolicy, ValidSpec};
 
 use super::action::{Action, ChildWrite, FinalizerWrite};
@@ -47,16 +49,24 @@ pub fn check(
             amiss.wait(
                 stalled,
                 Reason::NIOMissing,
-                "the API server does not serve NIO's Machine and NixosConfiguration: install NIO",
+                "the API server does not serve NIO's Machine and NixosConfiguration, or not those of the NIO that --nio names: install NIO, or correct --nio",
             );
         }
         Some(nio) => {
             let nio = nio::for_generation(nio);
-            if spec.ref_policy == Some(RefPolicy::Pin)
-                && let Some(why) = nio.refuses_pin()
-            {
-                let message = format!("spec.refPolicy: {why}");
-                amiss.wait(stalled, Reason::PinNotSupported, message);
+            if let Some(why) = nio.refuses_pin() {
+                let named = spec.git_ref.as_deref().and_then(Commit::named_by);
+                let message = if spec.ref_policy == Some(RefPolicy::Pin) {
+                    Some(format!(
+                        "spec.refPolicy: {why}: set it to Follow or leave it out"
+                    ))
+                } else {
+                    // It would fail on the first machine, and the rollout would stop there.
+                    named.map(|_| format!("spec.ref: {why}: name a branch"))
+                };
+                if let Some(message) = message {
+                    amiss.wait(stalled, Reason::PinNotSupported, message);
+                }
             }
             if spec.full_install
                 && let Some(why) = nio.refuses_full_install()

@@ -53,6 +53,7 @@ mod stalled;
 mod status;
 mod together;
 mod turmoil;
+mod turmoil_v1;
 mod v1;
 mod without_nodes;
 mod world;

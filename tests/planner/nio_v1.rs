@@ -22,6 +22,8 @@ pub struct NioV1 {
     started: BTreeMap<String, String>,
     /// The commit that every branch names.
     pub head: Commit,
+    /// Why the git server does not answer; empty where it does.
+    pub git_is_away: &'static str,
 }
 
 impl Default for NioV1 {
@@ -30,6 +32,23 @@ impl Default for NioV1 {
             jobs: Jobs::new(),
             started: BTreeMap::new(),
             head: commit('a'),
+            git_is_away: "",
+        }
+    }
+}
+
+impl NioV1 {
+    pub fn forget_jobs(&mut self) {
+        self.jobs = Jobs::new();
+        self.started.clear();
+    }
+
+    /// What the git server answers.
+    pub fn answer(&self) -> Result<Commit, String> {
+        if self.git_is_away.is_empty() {
+            Ok(self.head.clone())
+        } else {
+            Err(self.git_is_away.to_owned())
         }
     }
 }
@@ -87,7 +106,9 @@ impl World {
             .is_some_and(|it| it.marker == marker);
         let shown = status.applied_configuration.as_deref() == Some(name);
         let new_commit = self.v1.started.get(&uid) != Some(&at);
-        if !new_commit && (!every_minute || of_held && shown) {
+        // The schedule starts no run beside another. A new commit does.
+        let runs = jobs.is_some_and(|jobs| jobs.iter().any(|it| it.is_unfinished()));
+        if !new_commit && (!every_minute || runs || of_held && shown) {
             return false;
         }
         self.v1.started.insert(uid.clone(), at);
@@ -102,7 +123,7 @@ impl World {
             status.has_configuration = true;
             status.applied_configuration = Some(name.to_owned());
         }
-        if !new_commit || shown {
+        if !runs && (!new_commit || shown) {
             self.flying.remove(&target);
         }
         self.runs_as_configured(name);

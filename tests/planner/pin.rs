@@ -1,11 +1,11 @@
 //! Which commit is pinned, by what the ledger says and what the git server answered.
 
-use nico::api::conditions::Reason;
+use nico::api::conditions::{ConditionType, Reason};
 use nico::api::form::Form as _;
 use nico::api::ledger::{Ledger, Pinned};
 use nico::api::names::Commit;
 use nico::api::nio::Generation;
-use nico::plan::action::LedgerWrite;
+use nico::plan::action::{Action, LedgerWrite};
 use nico::plan::desired::{Compared, Difference};
 use nico::plan::observed::{GitAnswer, LedgerView, Observed};
 use nico::plan::pin::{Pin, pin};
@@ -270,6 +270,49 @@ fn who_follows_pins_nothing_and_forgets() {
     }
 }
 
+/// What was written for another ref in the second in which the spec changed is not taken for a push, which would wait.
+#[test]
+fn the_ledger_says_to_the_millisecond_since_when_a_ref_is_named() {
+    let mut operator = operator(json!("main"));
+    operator.now += jiff::SignedDuration::from_millis(700);
+    operator.answers(Ok(commit('a')));
+    assert!(operator.notes());
+    assert_eq!(operator.noted().unwrap().since, operator.now);
+    operator.set(|spec| spec.git_ref = Some("other".to_owned()));
+    operator.answers(Ok(commit('b')));
+    let planned = nico::plan::plan(&operator.observed, operator.now, &operator.settings);
+    let since = planned.actions.iter().find_map(|it| match it {
+        Action::Ledger(LedgerWrite::Update(_, ledger)) => ledger.commit.as_ref(),
+        _ => None,
+    });
+    assert_eq!(since.map(|it| it.since), Some(operator.now));
+}
+
+/// Classic fails at a commit in `ref`: it is refused before the first machine is written.
+#[test]
+fn classic_is_given_no_commit() {
+    let refused = |spec: &[(&str, Value)]| {
+        let cluster = spec
+            .iter()
+            .fold(cluster().control_plane(["a"]), |it, (field, value)| {
+                it.set(field, value.clone())
+            });
+        let seen = given(cluster).machines(["a"]).when(settled);
+        let told = seen.condition(ConditionType::Stalled).clone();
+        (told.reason == "PinNotSupported").then_some(told.message)
+    };
+    let one = json!(commit('a').as_str());
+    assert_eq!(refused(&[("ref", json!("main"))]), None);
+    let told = refused(&[("ref", one.clone())]).unwrap();
+    assert!(
+        told.contains("spec.ref: ") && told.contains("name a branch"),
+        "{told}"
+    );
+    assert!(refused(&[("ref", one.clone()), ("refPolicy", json!("Follow"))]).is_some());
+    let told = refused(&[("ref", one), ("refPolicy", json!("Pin"))]).unwrap();
+    assert!(told.contains("spec.refPolicy: "), "{told}");
+}
+
 /// A new commit by itself waits for the confirmation of what is being applied; one that the spec asks for does not.
 #[test]
 fn a_pushed_commit_is_told_from_one_that_the_spec_asks_for() {
@@ -280,6 +323,7 @@ fn a_pushed_commit_is_told_from_one_that_the_spec_asks_for() {
             .set("ref", json!(held.as_str())),
     )
     .machines(["a"])
+    .and(|world| world.nio = Some(Generation::V1))
     .when(settled)
     .then(|seen| {
         let observed = &seen.observed;

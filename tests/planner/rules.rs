@@ -227,7 +227,9 @@ fn whole(observed: &Observed, plan: &Plan) -> Result<(), String> {
             .all(|wait| {
                 matches!(
                     wait.cause.reason,
-                    Reason::ProgressDeadlineExceeded | Reason::NeverReachable
+                    Reason::ProgressDeadlineExceeded
+                        | Reason::BlockedByJob
+                        | Reason::NeverReachable
                 )
             }),
         "nothing is claimed while a person must mend something",

@@ -271,7 +271,7 @@ impl World {
         let plan = nico::plan::plan(&observed, self.now, &self.settings);
         crate::rules::hold(&observed, &plan, self.now, &self.settings);
         let status = status::status(&observed, &plan, None, self.now);
-        let (now, head) = (self.now, self.v1.head.clone());
+        let (now, answer) = (self.now, self.v1.answer());
         let cluster = self.cluster(name);
         cluster.since.retain(|clock, _| plan.clocks.contains(clock));
         for clock in &plan.clocks {
@@ -281,7 +281,7 @@ impl World {
         if let Some(question) = &plan.question {
             cluster.resolved = Some(GitAnswer {
                 question: question.clone(),
-                answer: Ok(head),
+                answer,
             });
         }
         Some((observed, plan))

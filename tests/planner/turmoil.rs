@@ -1,6 +1,7 @@
 //! Histories of a living cluster: edits, faults, hands and lost writes in any order, with I3, I4, I14 and I15 judged at every write
 //! (`shell.rs`, `rules.rs`). Left alone it comes to rest with a word (L4); once the faults stop it ends Ready (L1).
 
+use nico::api::nio::Generation;
 use nico::api::status::ClusterStatus;
 use proptest::prelude::*;
 use serde_json::json;
@@ -16,8 +17,14 @@ const WORKERS: [&str; 2] = ["v", "w"];
 const ALL: [&str; 8] = ["a", "b", "c", "d", "e", "v", "w", "x"];
 
 fn ready() -> World {
+    ready_of(Generation::Classic)
+}
+
+/// Three control plane machines and two workers, Ready, and three more machines.
+pub fn ready_of(generation: Generation) -> World {
     let mut world = given(cluster().control_plane(CONTROL_PLANE).workers(WORKERS))
         .machines(ALL)
+        .and(|world| world.nio = Some(generation))
         .0;
     world.settle();
     assert!(world.ready(PROD), "{}", world.story());
@@ -25,12 +32,12 @@ fn ready() -> World {
 }
 
 /// Whether what happens sets `nodeChecks: false`: no Node is deleted then.
-fn turns_node_checks_off(what: u8, which: usize) -> bool {
+pub fn turns_node_checks_off(what: u8, which: usize) -> bool {
     what % 20 == 3 && which.is_multiple_of(5)
 }
 
 /// One thing that happens; `which` chooses of what there is.
-fn happens(world: &mut World, what: u8, which: usize) {
+pub fn happens(world: &mut World, what: u8, which: usize) {
     let machine = ALL[which % ALL.len()];
     match what % 20 {
         0 => world.edit(PROD, |spec| {
@@ -128,7 +135,7 @@ fn happens(world: &mut World, what: u8, which: usize) {
 }
 
 /// The faults stop, and a person takes back what no operator can mend: shrinking below three, and decisions about Nodes.
-fn heal(world: &mut World) {
+pub fn heal(world: &mut World) {
     world.mute.clear();
     world.broken.clear();
     world.unwell.clear();
@@ -150,7 +157,7 @@ fn heal(world: &mut World) {
 }
 
 /// Whether the spec asks for fewer than three: then a person has to say who may go.
-fn asks_for_fewer_than_three(world: &World) -> bool {
+pub fn asks_for_fewer_than_three(world: &World) -> bool {
     let asked = world.clusters[PROD].spec["controlPlane"]["machines"]
         .as_array()
         .map_or(0, Vec::len);

@@ -189,9 +189,7 @@ impl World {
             meta.deletion_timestamp = None;
             held.status = None;
         }
-        let head = self.v1.head.clone();
-        self.v1 = crate::nio_v1::NioV1::default();
-        self.v1.head = head;
+        self.v1.forget_jobs();
         for machine in self.machines.values_mut() {
             if let Some(status) = &mut machine.status {
                 (status.has_configuration, status.applied_configuration) = (false, None);

@@ -41,7 +41,7 @@ impl Nio for Classic {
     }
 
     fn refuses_pin(&self) -> Option<&'static str> {
-        Some("classic NIO cannot pin a commit: set it to Follow or leave it out")
+        Some("classic NIO cannot pin a commit")
     }
 
     fn refuses_full_install(&self) -> Option<&'static str> {
