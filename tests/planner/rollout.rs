@@ -183,7 +183,7 @@ fn a_bad_revision_stops_at_its_first_machine_and_the_next_change_goes_there_firs
     }
 }
 
-/// A→B→A while the first machine is being written: the marker is new, and the old proof of A is no proof.
+/// L5: A→B→A while the first machine is being written: the marker is new, and the old proof of A is no proof.
 #[test]
 fn there_and_back_again_ends_as_a_fresh_a() {
     ready()
