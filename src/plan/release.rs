@@ -166,6 +166,23 @@ pub(super) fn waited_for(
     }
 }
 
+/// Why NIO never releases the machine of a configuration that is being deleted, if it does not.
+pub(super) fn never_released(
+    observed: &Observed,
+    machine: &MachineName,
+    configuration: &NixosConfiguration,
+) -> Option<&'static str> {
+    configuration.metadata.deletion_timestamp.as_ref()?;
+    if has_old_finalizer(observed, configuration) {
+        return Some(OLD_FINALIZER);
+    }
+    let why = nio::for_generation(observed.nio?).keeps_without_machine();
+    why.filter(|_| observed.machine(machine).is_none())
+}
+
+const OLD_FINALIZER: &str =
+    "only the finalizer of another generation of NIO is left, and no program removes it";
+
 /// Why NIO has not released a machine yet, if that is known.
 fn delay(
     observed: &Observed,
@@ -178,10 +195,9 @@ fn delay(
     let object = machine.as_ref().and_then(|it| observed.machine(it));
     let keeps = || nio::for_generation(observed.nio?).keeps_without_machine();
     match (object, keeps()) {
-        _ if has_old_finalizer(observed, configuration) => Some((
-            Reason::OldFinalizer,
-            "only the finalizer of another generation of NIO is left, and no program removes it",
-        )),
+        _ if has_old_finalizer(observed, configuration) => {
+            Some((Reason::OldFinalizer, OLD_FINALIZER))
+        }
         (None, Some(why)) => Some((Reason::MachineMissing, why)),
         (Some(_), _) if !machine.is_some_and(|machine| observed.discoverable(&machine)) => Some((
             Reason::MachineUndiscoverable,

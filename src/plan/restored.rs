@@ -12,6 +12,7 @@ use super::action::{Action, ChildWrite, Mark};
 use super::desired;
 use super::observed::{Member, Observed, SecretView, bears_labels, left_by};
 use super::output::Output;
+use super::release::never_released;
 use super::writes::{Child, Precondition};
 
 /// What was left, as far as it is found.
@@ -64,6 +65,9 @@ pub fn foreign_ledger(observed: &Observed) -> (ConditionType, Cause) {
         let cause = Cause::new(Reason::SecretConflict, message);
         (ConditionType::Stalled, cause)
     };
+    if let Some(message) = unreadable_ledger(observed) {
+        return stalls(message);
+    }
     if !observed.left.children.contains_key(&Child::Ledger) {
         return stalls(format!(
             "ConfigMap {name} exists and is not NICO's: rename or delete it"
@@ -82,8 +86,13 @@ pub fn foreign_ledger(observed: &Observed) -> (ConditionType, Cause) {
         ));
     }
     if found.children.is_empty() {
+        let left = observed.left.children.keys();
+        let names: Vec<String> = left
+            .map(|child| child.named(&observed.cluster.name))
+            .collect();
         return stalls(format!(
-            "ConfigMap {name} is not taken back: no NixosConfiguration bears its id: restore these too"
+            "ConfigMap {name} is not taken back: no NixosConfiguration bears its id: restore these too, or, for a new cluster, delete {}",
+            names.join(", ")
         ));
     }
     let message = "taking back what an earlier KubernetesCluster of this name left";
@@ -91,6 +100,15 @@ pub fn foreign_ledger(observed: &Observed) -> (ConditionType, Cause) {
         ConditionType::MachinesAvailable,
         Cause::new(Reason::Progressing, message),
     )
+}
+
+/// What to do about a ledger that was left and cannot be read.
+fn unreadable_ledger(observed: &Observed) -> Option<String> {
+    let error = observed.left.unreadable.as_ref()?;
+    let name = ledger_name(&observed.cluster.name);
+    Some(format!(
+        "ConfigMap {name} was left by an earlier KubernetesCluster of this name and cannot be read ({error}): restore it from another backup, or delete it and set spec.paused to false, and NICO makes it again from the NixosConfigurations"
+    ))
 }
 
 /// What a person should know before `spec.paused` becomes false: what is not taken back, and what is missing.
@@ -107,7 +125,9 @@ fn found(observed: &Observed) -> Found<'_> {
         bears_labels(&held.metadata, &observed.cluster.name) && !observed.controls(held)
     });
     let Some(id) = ledger.map(|ledger| &ledger.id).or(left.id.as_ref()) else {
-        if !left.children.is_empty() || labelled.next().is_some() {
+        if let Some(why) = unreadable_ledger(observed) {
+            found.refused.push(why);
+        } else if !left.children.is_empty() || labelled.next().is_some() {
             let ledger = ledger_name(&observed.cluster.name);
             let why = format!("nothing is taken back without ConfigMap {ledger}: restore it");
             found.refused.push(why);
@@ -155,7 +175,16 @@ fn judge<'a>(
         return blocks("does not bear the name of its machine: delete one of them".to_owned());
     };
     if member.is_deleting() {
-        return blocks("is being deleted: wait until it is gone, and restore it again".to_owned());
+        let stuck = never_released(observed, &member.name, held);
+        return blocks(stuck.map_or_else(
+            || "is being deleted: wait until it is gone, and restore it again".to_owned(),
+            |why| {
+                format!(
+                    "is being deleted and never goes by itself ({why}); where the machine is off, or runs nothing of the cluster, run kubectl patch nixosconfigurations.nio.homystack.com {} --type=merge --patch='{{\"metadata\":{{\"finalizers\":null}}}}'. Once it is gone, restore it again",
+                    member.name
+                )
+            },
+        ));
     }
     let Some(values) = member.values() else {
         return blocks("holds no cluster.nix of NICO's: restore it again".to_owned());
@@ -168,8 +197,9 @@ fn judge<'a>(
     }
     if values.id != *id {
         return blocks(format!(
-            "is of another founding, {}, than the ledger, {id}: restore both from one backup, or delete the one that is wrong",
-            values.id
+            "has another cluster id, {}, than ConfigMap {}, {id}: restore both from one backup, or delete the one that is wrong",
+            values.id,
+            ledger_name(cluster)
         ));
     }
     Ok(member)

@@ -5,19 +5,20 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use nico::api::conditions::{
-    ConditionType::{KubeconfigReady, MachinesAvailable, Paused, Stalled},
+    ConditionType::{self, KubeconfigReady, MachinesAvailable, Paused, Stalled},
     Reason,
 };
+use nico::api::ledger::LedgerError;
 use nico::api::names::{ClusterId, Marker, Revision};
 use nico::api::nio::NixosConfiguration;
 use nico::plan::action::{Action, ChildWrite};
-use nico::plan::observed::SecretView;
+use nico::plan::observed::{KnownHostsView, SecretView};
 use nico::plan::patience::MISSING_LOOKED_FOR_AFTER;
 use nico::plan::writes::Child;
 use serde_json::{Value, json};
 
 use crate::given::{Given, PROD, Seen, planned, settled, stranger};
-use crate::rollout::{new_repository, ready, rolled};
+use crate::rollout::{name, new_repository, ready, rolled};
 use crate::world::{World, edit};
 
 const ALL: [&str; 5] = ["a", "b", "c", "v", "w"];
@@ -213,7 +214,7 @@ type Change = fn(&mut World);
 fn while_one_that_was_left_does_not_agree_the_ledger_and_the_secrets_wait() {
     #[rustfmt::skip]
     let table: [(Change, &str); 5] = [
-        (|world| says(world, "w", "id", &json!(ClusterId::from_bits(77))), "NixosConfiguration w is of another founding, "),
+        (|world| says(world, "w", "id", &json!(ClusterId::from_bits(77))), "NixosConfiguration w has another cluster id, "),
         (|world| says(world, "w", "name", &json!("lab")), "NixosConfiguration w is of the cluster lab: correct its labels"),
         (|world| world.edit_configuration("w", |held| { edit(&mut held.spec, |it| it["additionalFiles"] = json!([])); }),
             "NixosConfiguration w holds no cluster.nix of NICO's"),
@@ -279,10 +280,22 @@ fn nothing_is_taken_without_a_ledger_nor_a_ledger_and_secrets_without_a_configur
         .when(|world| world.configurations.clear())
         .then(|seen| {
             assert_eq!(seen.kinds(), Vec::<&str>::new());
-            let words = "ConfigMap prod-nico is not taken back: no NixosConfiguration bears its id";
+            let words = "ConfigMap prod-nico is not taken back: no NixosConfiguration bears its id: restore these too, or, for a new cluster, delete Secret prod-join-token, Secret prod-worker-token, Secret prod-kubeconfig, ConfigMap prod-known-hosts, ConfigMap prod-nico";
             seen.says(Stalled, "True", Reason::SecretConflict, words);
             assert_eq!(seen.plan.look_again, Some(MISSING_LOOKED_FOR_AFTER));
-        });
+        })
+        // As the message says.
+        .when(|world| {
+            let cluster = world.cluster(PROD);
+            (cluster.join_token, cluster.worker_token) = (SecretView::Absent, SecretView::Absent);
+            cluster.kubeconfig.secret = SecretView::Absent;
+            cluster.known_hosts = KnownHostsView::Absent;
+            cluster.ledger = None;
+            cluster.left.clear();
+            pause(world, false);
+            world.settle();
+        })
+        .then(|seen| assert!(seen.world.ready(PROD), "{}", seen.world.story()));
 }
 
 /// I5: the tokens of a restored cluster are never made anew.
@@ -530,4 +543,56 @@ fn without_its_ledger_a_cluster_comes_back_in_two_pauses() {
             assert!(world.ready(PROD), "{}", world.story());
         })
         .then(|seen| assert_eq!(rolled(&seen.world), Vec::<String>::new()));
+}
+
+/// Both conditions say the same of it, and how to go on.
+#[test]
+fn a_ledger_that_was_left_and_cannot_be_read_has_one_message() {
+    for paused in [true, false] {
+        restored().and(|world| pause(world, paused)).when(planned).then(|seen| {
+            let mut observed = seen.observed.clone();
+            observed.left.children.remove(&Child::Ledger);
+            observed.left.id = None;
+            observed.left.unreadable = Some(LedgerError::Missing("id"));
+            let (now, settings) = (seen.world.now, &seen.world.settings);
+            let plan = nico::plan::plan(&observed, now, settings);
+            assert_eq!(plan.actions, []);
+            let status = nico::plan::status::status(&observed, &plan, None, now);
+            let words = "ConfigMap prod-nico was left by an earlier KubernetesCluster of this name and cannot be read (key id is missing): restore it from another backup, or delete it and set spec.paused to false";
+            let said = |kind: ConditionType| {
+                let kind = kind.to_string();
+                let found = status.conditions.iter().find(|it| it.kind == kind);
+                found.unwrap().message.clone()
+            };
+            assert!(said(Stalled).starts_with(words), "{}", said(Stalled));
+            assert_eq!(said(Paused).contains(words), paused, "{}", said(Paused));
+            for text in [said(Stalled), said(Paused)] {
+                assert!(!text.contains("is not NICO's") && !text.contains("nothing is taken back"), "{text}");
+            }
+        });
+    }
+}
+
+/// NIO never lets go of it: the message names the way out.
+#[test]
+fn what_is_being_deleted_and_never_goes_has_a_way_out() {
+    let begin = "NixosConfiguration w is being deleted";
+    let deleted = |world: &mut World| {
+        let now = world.now;
+        world.configuration("w").metadata.deletion_timestamp = Some(Time(now));
+    };
+    restored().and(deleted).when(planned).then(|seen| {
+        let words = format!("{begin}: wait until it is gone, and restore it again");
+        seen.says(Paused, "True", Reason::PausedBySpec, &words);
+    });
+    restored()
+        .and(deleted)
+        .when(|world| {
+            world.machines.remove(&name("w"));
+        })
+        .then(|seen| {
+            let words = format!("{begin} and never goes by itself (its Machine object is gone, and classic NIO never releases it without that: create it again); where the machine is off, or runs nothing of the cluster, run kubectl patch nixosconfigurations.nio.homystack.com w --type=merge --patch='{{\"metadata\":{{\"finalizers\":null}}}}'");
+            seen.says(Paused, "True", Reason::PausedBySpec, &words)
+                .says(Stalled, "True", Reason::SecretConflict, &words);
+        });
 }

@@ -100,16 +100,18 @@ impl<'a> NamedFacts<'a> {
     }
 
     /// Notes an object that has the cluster's labels and no existing owner, if it can be used.
-    fn note_left(&mut self, child: Child, object: &ObjectFacts) -> bool {
-        let cluster = Some(&self.facts.cluster.name);
-        let is_left = object.left_by.as_ref() == cluster
-            && object.adopt.as_ref() != cluster
-            && !object.deleting
-            && !self.controls(object);
-        if is_left {
+    fn note_left(&mut self, child: Child, object: &ObjectFacts) {
+        if self.is_left(object) {
             self.left.children.insert(child, object.version.clone());
         }
-        is_left
+    }
+
+    fn is_left(&self, object: &ObjectFacts) -> bool {
+        let cluster = Some(&self.facts.cluster.name);
+        object.left_by.as_ref() == cluster
+            && object.adopt.as_ref() != cluster
+            && !object.deleting
+            && !self.controls(object)
     }
 
     /// The ledger.
@@ -129,10 +131,13 @@ impl<'a> NamedFacts<'a> {
         };
         if let Some(map) = found {
             self.note_without_finalizer(Child::Ledger, &map.object);
-            if let Ok(ledger) = Ledger::from_data(&map.data)
-                && self.note_left(Child::Ledger, &map.object)
-            {
-                self.left.id = Some(ledger.id);
+            match Ledger::from_data(&map.data) {
+                _ if !self.is_left(&map.object) => {}
+                Ok(ledger) => {
+                    self.note_left(Child::Ledger, &map.object);
+                    self.left.id = Some(ledger.id);
+                }
+                Err(error) => self.left.unreadable = Some(error),
             }
         }
         if view.ours().is_none() {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
+use crate::api::ledger::LedgerError;
 use crate::api::names::{CLUSTER_LABEL, ClusterId, GROUP};
 use crate::plan::writes::{Child, Precondition};
 
@@ -17,6 +18,8 @@ pub const PAUSE: &str = "was left by an earlier KubernetesCluster of this name: 
 pub struct Left {
     /// The id in the ledger, if the ledger is one of them.
     pub id: Option<ClusterId>,
+    /// Why the ledger cannot be read, if it was left and cannot be.
+    pub unreadable: Option<LedgerError>,
     /// By child: the version that was read.
     pub children: BTreeMap<Child, Precondition>,
 }
