@@ -201,7 +201,7 @@ fn fill(
     taken: &mut BTreeSet<MachineName>,
     pick: &mut Pick,
 ) {
-    let Pool::Selected { count, .. } = pool(spec, role) else {
+    let Pool::Selected { selector, count } = pool(spec, role) else {
         return;
     };
     let wanted = count + to_be_replaced(observed, pick) + ahead;
@@ -249,7 +249,9 @@ fn fill(
         let held = in_use.len();
         let misnamed = observed.misnamed.iter();
         let misnamed = misnamed.filter(|(_, it)| selects(spec, role, it) && !is_released(it));
-        let misnamed: Vec<Obstacle> = misnamed.map(|(it, _)| misnamed_obstacle(it)).collect();
+        let misnamed: Vec<Obstacle> = misnamed
+            .map(|(it, _)| misnamed_obstacle(it, selector))
+            .collect();
         let others = [
             (kept_out, "annotated release"),
             (misnamed.len(), "with a name that cannot be used"),
@@ -259,12 +261,17 @@ fn fill(
             .map(|(count, what)| format!(", {count} {what}"))
             .collect();
         let others = others.concat();
+        let none = if selector.selects_all() {
+            "no free Machine is left in this namespace"
+        } else {
+            "no free Machine matches the selector"
+        };
         pick.obstacles.push(Obstacle {
             machine: None,
             cause: Cause::new(
                 Reason::TooFewMachines,
                 format!(
-                    "{missing} of {count} {} machines missing: no free Machine matches the selector ({held} in use, {} not discoverable, {} without a usable SSH key{others})",
+                    "{missing} of {count} {} machines missing: {none} ({held} in use, {} not discoverable, {} without a usable SSH key{others})",
                     role.as_str(),
                     unreachable + malformed.len(),
                     keyless.len()

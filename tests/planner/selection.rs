@@ -452,3 +452,26 @@ fn a_control_plane_put_together_after_a_lost_race_starts_anew() {
             assert_eq!(seen.held("a").control_plane, seen.held("c").control_plane);
         });
 }
+
+/// An empty selector matches every Machine: nobody has to look for labels.
+#[test]
+fn an_empty_selector_is_not_blamed() {
+    let all = json!({ "machineSelector": {}, "count": 2 });
+    given(
+        cluster()
+            .set("controlPlane", json!({ "machines": ["a"] }))
+            .set("dataPlane", all),
+    )
+    .machines(["a", "b"])
+    .when(|world| misnamed(world, "w-01.lab", machine("x")))
+    .then(|seen| {
+        for words in [
+            "1 of 2 worker machines missing: no free Machine is left in this namespace (0 in use",
+            "Machine w-01.lab is matched by the empty selector, and its name cannot be used",
+            "or give the selector labels that it does not have",
+        ] {
+            let said = &seen.condition(MachinesAvailable).message;
+            assert!(said.contains(words), "{said}");
+        }
+    });
+}

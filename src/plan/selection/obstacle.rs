@@ -1,5 +1,7 @@
 //! Why a machine cannot be claimed.
 
+use kube::core::Selector;
+
 use crate::api::conditions::{Cause, Reason};
 use crate::api::names::{MachineName, RELEASE_ANNOTATION};
 use crate::api::nio::Machine;
@@ -74,13 +76,21 @@ pub(super) fn is_released(machine: &Machine) -> bool {
 }
 
 /// The obstacle of a Machine that a selector matches and whose name is not a DNS label.
-pub(super) fn misnamed_obstacle(name: &str) -> Obstacle {
+pub(super) fn misnamed_obstacle(name: &str, selector: &Selector) -> Obstacle {
+    let (chosen, instead) = if selector.selects_all() {
+        (
+            "is matched by the empty selector",
+            "give the selector labels that it does not have",
+        )
+    } else {
+        ("matches the selector", "take its labels away")
+    };
     Obstacle {
         machine: None,
         cause: Cause::new(
             Reason::MachineNameUnusable,
             format!(
-                "Machine {name} matches the selector, and its name cannot be used: it must be a DNS label, of at most 63 lower-case letters, digits and hyphens, since it becomes a host name and a label value; create the Machine again under such a name, or take its labels away"
+                "Machine {name} {chosen}, and its name cannot be used: it must be a DNS label, of at most 63 lower-case letters, digits and hyphens, since it becomes a host name and a label value; create the Machine again under such a name, or {instead}"
             ),
         ),
         kind: ObstacleKind::Other,
