@@ -51,13 +51,13 @@ use super::status::ClusterStatus;
         name = "Control plane",
         type_ = "string",
         json_path = ".status.controlPlane.summary",
-        description = "Control plane machines: confirmed of those asked for"
+        description = "Control plane machines: how many NIO has applied, of those asked for"
     ),
     printcolumn(
         name = "Workers",
         type_ = "string",
         json_path = ".status.dataPlane.summary",
-        description = "Workers: confirmed of those asked for"
+        description = "Workers: how many NIO has applied, of those asked for"
     ),
     printcolumn(
         name = "Updated",
@@ -223,7 +223,7 @@ pub struct RolloutSpec {
     #[schemars(schema_with = "schema::max_unavailable")]
     pub max_unavailable: Option<IntOrString>,
 
-    /// Seconds within which a machine must be confirmed; otherwise the rollout stops. Default: 4200, since NIO itself
+    /// Seconds within which NIO must apply a machine; otherwise the rollout stops. Default: 4200, since NIO itself
     /// gives an apply 3600.
     #[serde(deserialize_with = "whole")]
     #[schemars(transform = schema::number(&rules::PROGRESS_DEADLINE))]

@@ -79,15 +79,15 @@ pub enum Phase {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RoleStatus {
-    /// How many are confirmed.
+    /// How many of its machines NIO has applied.
     pub ready: u32,
     /// How many the spec asks for.
     pub total: u32,
-    /// How many are confirmed at the target revision.
+    /// How many NIO has applied at the target revision.
     pub updated: u32,
     /// `ready/total`, as the printer column shows it.
     pub summary: String,
-    /// The confirmed ones.
+    /// Those that NIO has applied.
     pub ready_machines: Vec<String>,
 }
 
@@ -192,7 +192,7 @@ pub enum MachineState {
     Confirmed,
     /// It holds something else than it should.
     Outdated,
-    /// It was not confirmed in time.
+    /// NIO has not applied it in time.
     Failed,
     /// It is being given back.
     Leaving,

@@ -41,7 +41,7 @@ enum GivesBack<'a> {
 impl GivesBack<'_> {
     fn message(&self) -> String {
         let restarts =
-            |why: &str| format!("the cluster was not founded and {why}: bring-up starts again");
+            |why: &str| format!("the cluster does not exist yet and {why}: bring-up starts again");
         match self {
             Self::Restart(Restart::ControlPlaneGone) => {
                 restarts("its control plane configurations are gone")
@@ -224,4 +224,4 @@ fn yields(known: &Known<'_>) -> (bool, Output) {
     (yields, output)
 }
 
-const CONTROL_PLANE_LOST: &str = "the cluster was founded and none of its control plane machines is left to join through: its data are gone; delete the cluster and apply it again";
+const CONTROL_PLANE_LOST: &str = "the cluster exists and none of its control plane machines is left to join through: its data are gone; delete the cluster and apply it again";

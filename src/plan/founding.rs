@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::api::conditions::{Cause, Reason};
 use crate::api::ledger::Ledger;
-use crate::api::names::{ClusterId, MachineName};
+use crate::api::names::{ClusterId, MachineName, ledger_name};
 use crate::api::status::Role;
 
 use super::action::{Action, ChildWrite, LedgerWrite};
@@ -62,7 +62,7 @@ pub fn founding(observed: &Observed, selection: &Selection) -> Result<Founding, 
         .iter()
         .any(|held| held.says(|values| values.bootstrap.is_none()));
     let founded = ledger_founded || without_bootstrap || stored || first_all_confirmed(&held);
-    other_founding(&held, &id, founded)?;
+    other_founding(observed, &held, &id, founded)?;
     let at_rest = Founding {
         founded,
         id,
@@ -164,7 +164,12 @@ fn alive_under(held: &[Held<'_>], ledger: &Ledger) -> Option<ClusterId> {
 
 /// Stops if configurations that may belong to a running cluster are of another founding than the ledger. The user has to decide which is
 /// right: a confirmed configuration is never released because of the ledger.
-fn other_founding(held: &[Held<'_>], id: &ClusterId, founded: bool) -> Result<(), Output> {
+fn other_founding(
+    observed: &Observed,
+    held: &[Held<'_>],
+    id: &ClusterId,
+    founded: bool,
+) -> Result<(), Output> {
     let ids: BTreeSet<&ClusterId> = held
         .iter()
         .filter_map(|held| Some(&held.values?.id))
@@ -178,8 +183,9 @@ fn other_founding(held: &[Held<'_>], id: &ClusterId, founded: bool) -> Result<()
     if !alive || strangers.is_empty() {
         return Ok(());
     }
+    let ledger = ledger_name(&observed.cluster.name);
     Err(unreadable(format!(
-        "the configurations of {} are of another founding of this cluster than the ledger's, {id}: where the ledger is from a backup, delete it and NICO makes it again from the configurations; else delete those configurations",
+        "the NixosConfigurations {} have another cluster id than ConfigMap {ledger}, {id}: where that is from a backup, delete it and NICO makes it again from the NixosConfigurations; else delete those NixosConfigurations",
         strangers.join(", ")
     )))
 }
@@ -247,9 +253,10 @@ fn remembered(observed: &Observed, held: &[Held<'_>]) -> Result<(ClusterId, bool
         .min_by_key(|(never, _)| *never)
         .map(|(_, id)| id.clone());
     let lost = || {
-        unreadable(
-            "the ledger is gone and no configuration holds a cluster.nix of NICO's to take the id from: restore one of them",
-        )
+        unreadable(format!(
+            "ConfigMap {} is gone and no NixosConfiguration holds a cluster.nix of NICO's to take the cluster's id from: restore one of them",
+            ledger_name(&observed.cluster.name)
+        ))
     };
     Ok((id.ok_or_else(lost)?, founded))
 }

@@ -139,7 +139,7 @@ pub fn never_reachable(known: &Known<'_>) -> Output {
             ConditionType::Stalled,
             Reason::NeverReachable,
             format!(
-                "every control plane machine was confirmed and no kubeconfig could be read ({why}): set spec.kubeconfig.path, or, where no API server ever came up, fix the flake, delete the cluster and apply it again"
+                "NIO has applied every control plane machine and no kubeconfig could be read ({why}): set spec.kubeconfig.path, or, where no API server ever came up, fix the flake, delete the cluster and apply it again"
             ),
         );
     }
@@ -157,7 +157,7 @@ fn first(known: &Known<'_>) -> Output {
         output.wait(
             READY,
             Reason::WaitingForControlPlane,
-            "the kubeconfig is read once a control plane machine is confirmed",
+            "the kubeconfig is read once NIO has applied a control plane machine",
         );
         return output;
     }
@@ -276,7 +276,7 @@ fn renew(known: &Known<'_>, stored: &Stored) -> Output {
         output.wait(
             READY,
             Reason::WaitingForControlPlane,
-            "the kubeconfig is read again once a control plane machine is confirmed",
+            "the kubeconfig is read again once NIO has applied a control plane machine",
         );
         return Output::concat([broken, output]);
     }
@@ -410,7 +410,7 @@ fn no_key(observed: &Observed, machines: &[MachineName]) -> Option<(Cause, Outpu
     let no_machine = || {
         Cause::new(
             Reason::MachineMissing,
-            "no confirmed control plane machine has a Machine object to log in by",
+            "no control plane machine that NIO has applied has a Machine object to log in by",
         )
     };
     Some((why.unwrap_or_else(no_machine), output))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::ledger::{Entry, EntryState, Ledger, Slot};
-use crate::api::names::MachineName;
+use crate::api::names::{MachineName, ledger_name};
 use crate::api::status::Role;
 
 use super::action::{Action, LedgerWrite, Mark, Notice, SlotWrite};
@@ -120,7 +120,8 @@ pub(super) fn fence(known: &Known<'_>) -> Output {
         ConditionType::RollingOut,
         Reason::Fencing,
         format!(
-            "the ledger was created again: NICO waits up to {} seconds for older requests before it changes anything",
+            "ConfigMap {} was created again: NICO waits up to {} seconds for older requests before it changes anything",
+            ledger_name(&known.observed.cluster.name),
             known.late_requests.as_secs()
         ),
     );

@@ -75,7 +75,7 @@ fn a_founded_ledger_of_another_founding_stops_the_cluster_and_gives_nothing_back
                 Stalled,
                 "True",
                 Reason::LedgerUnreadable,
-                "another founding",
+                "another cluster id",
             );
         });
 }

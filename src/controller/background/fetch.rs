@@ -244,7 +244,7 @@ pub(super) async fn fetch_round(
     } else if spec.sources.is_empty() {
         round.failure = Some(Cause::new(
             Reason::KubeconfigUnreadable,
-            "no confirmed control plane machine can be asked",
+            "no control plane machine that NIO has applied can be asked",
         ));
     }
     round

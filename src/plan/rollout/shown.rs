@@ -51,7 +51,7 @@ pub fn deadlines(
         let cause = Cause::new(
             Reason::ProgressDeadlineExceeded,
             format!(
-                "Machine {machine} was not confirmed within {seconds} s of its last write: see its NixosConfiguration and NIO's log; the next change of the spec goes to it first"
+                "NIO has not applied Machine {machine} within {seconds} s of its last write: see its NixosConfiguration and NIO's log; the next change of the spec goes to it first"
             ),
         );
         output.wait_for(machine.clone(), ConditionType::Stalled, cause);

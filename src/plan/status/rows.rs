@@ -101,7 +101,7 @@ fn row_state(
         return state(
             MachineState::Failed,
             Reason::ProgressDeadlineExceeded,
-            "it was not confirmed in time; see its NixosConfiguration",
+            "NIO has not applied it in time; see its NixosConfiguration",
         );
     }
     if let Some(differences) = plan.outdated.get(machine) {
