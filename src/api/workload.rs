@@ -222,21 +222,37 @@ pub struct NodeView {
     pub draining_since: Option<Timestamp>,
     /// How many pods are still to be evicted, where NICO drains it and they, and its volumes, could be listed.
     pub pods_left: Option<usize>,
-    /// Volumes that are still attached to it, once its pods are gone.
+    /// Volumes that are still attached to it, once its pods are gone, without those of pods that stay.
     pub volumes: Vec<String>,
-    /// The first pods whose eviction is refused by their budgets.
+    /// The first pods whose eviction is refused, and the first that terminate.
     pub stuck: Vec<StuckPod>,
 }
 
-/// A pod that cannot be evicted now.
+/// A pod that may not go by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StuckPod {
     /// Its namespace.
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// The `PodDisruptionBudgets` that block it: one that allows no disruption, or several, which the eviction API always refuses.
-    pub budgets: Vec<String>,
+    /// What holds it.
+    pub why: Stuck,
+}
+
+/// What holds a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stuck {
+    /// `PodDisruptionBudgets`: one that allows no disruption, or several, which the eviction API always refuses.
+    Budgets(Vec<String>),
+    /// The API server refuses its eviction.
+    Refused(String),
+    /// It terminates.
+    Terminates {
+        /// When it was to be gone.
+        since: Timestamp,
+        /// The first of its finalizers.
+        finalizers: Vec<String>,
+    },
 }
 
 #[cfg(test)]

@@ -32,6 +32,8 @@ pub enum Clock {
     Withdrawn(MachineName),
     /// The pause for late requests before the end of an entry without a configuration, with this version of the ledger.
     NoChild(MachineName, Precondition),
+    /// A confirmed machine has no Node.
+    WithoutNode(MachineName),
     /// A mistake blocks the cluster and does not pass by itself.
     Mistake(Reason),
     /// The ledger with this uid was created again in a founded cluster.
@@ -63,6 +65,11 @@ pub const READY_BEARS_FOR: Duration = Duration::from_secs(60);
 pub const MISTAKE_STALLS_AFTER: Duration = Duration::from_secs(60);
 /// How long a finalizer may block the deletion of a Node before NICO reports it. Controllers remove theirs within seconds.
 pub const NODE_HELD_AFTER: Duration = Duration::from_secs(180);
+/// How long a machine that was applied may have no Node before NICO says what to do where Nodes are named otherwise. A kubelet may need
+/// minutes to start and to register.
+pub const NODE_REGISTERS_WITHIN: Duration = Duration::from_secs(300);
+/// How long a pod may terminate after the end of its grace period before NICO reports it.
+pub const POD_TERMINATES_WITHIN: Duration = Duration::from_secs(60);
 /// How long classic NIO may still run an older attempt: its apply may take an hour.
 pub const OLDER_ATTEMPT_RUNS_FOR: Duration = Duration::from_secs(3600);
 /// A drain mark that is this much older than the time of a drain is left over from an earlier drain: NICO acts soon after that time. The

@@ -9,6 +9,8 @@ pub const PROBE_CONNECT: Duration = Duration::from_secs(3);
 pub const MEMBER_PROBE: Duration = Duration::from_secs(4);
 /// Time for the list of Nodes.
 pub const NODE_LIST: Duration = Duration::from_secs(6);
+/// Time to find out what holds the pods of all Nodes that are drained, within [`NODE_LIST`].
+pub const DRAIN_REPORT: Duration = Duration::from_secs(2);
 /// Time for one write to a Node.
 pub const NODE_WRITE: Duration = Duration::from_secs(5);
 /// Time for one eviction. The evictions of a round run one after the other.

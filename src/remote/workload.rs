@@ -1,7 +1,8 @@
 //! The API of a workload cluster, through its kubeconfig: each member's `/readyz`, the Nodes, and writes to them. The servers are not
-//! trusted: responses are limited in size, and none of their text gets into a message.
+//! trusted: responses are limited in size, and none of their text gets into a message but why admission refuses an eviction, escaped and cut.
 
 mod drain;
+mod evict;
 mod list;
 mod node;
 mod pods;
@@ -15,10 +16,10 @@ use kube::Client;
 use kube::client::Body;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::answer;
-use super::deadlines::{MEMBER_PROBE, NODE_LIST, NODE_WRITE, PROBE_CONNECT};
+use super::deadlines::{DRAIN_REPORT, MEMBER_PROBE, NODE_LIST, NODE_WRITE, PROBE_CONNECT};
 use super::kubeconfig::member::{Member, Unreached, members};
 use super::secret::SecretText;
 use crate::api::names::{CORDONED_ANNOTATION, DRAINING_ANNOTATION, MachineName};
@@ -76,11 +77,12 @@ impl WorkloadApi {
             workload.answers.insert(machine, answer);
         }
         let list = async {
+            let until = Instant::now() + DRAIN_REPORT;
             for client in clients {
                 if let Some(mut nodes) = list_nodes(&client, nodes_of).await {
                     for node in &mut nodes.kept {
                         if node.draining_since.is_some() {
-                            drain::look(&client, node).await;
+                            drain::look(&client, node, until).await;
                         }
                     }
                     return Some(nodes);
@@ -168,7 +170,7 @@ impl WorkloadApi {
             let member = self.member_clients(std::slice::from_ref(member)).await;
             for member in member.into_iter().flatten() {
                 if let Ok(Ok((client, _))) = timeout(MEMBER_PROBE, member.reach()).await
-                    && pods::evict_all(&client, node).await.is_some()
+                    && evict::evict_all(&client, node).await.is_some()
                 {
                     return;
                 }

@@ -266,6 +266,7 @@ impl Planner {
             [
                 Clock::Undiscoverable(name.clone()),
                 Clock::NoChild(name.clone(), version.clone()),
+                Clock::WithoutNode(name.clone()),
             ]
         });
         let of_cluster = [Clock::QuorumLost, Clock::Fencing(version.uid.clone())];

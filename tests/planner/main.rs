@@ -20,6 +20,7 @@ mod assembled;
 mod bringup;
 mod confirmed;
 mod deletion;
+mod drain;
 mod entries;
 mod facts;
 mod foreign;

@@ -2,7 +2,6 @@
 
 use nico::api::conditions::{ConditionType, ConditionType::RollingOut, Reason};
 use nico::api::parsed::Parsed;
-use nico::api::workload::StuckPod;
 use nico::plan::observed::NodeView;
 use serde_json::json;
 
@@ -297,70 +296,32 @@ fn a_held_node_of_the_control_plane_holds_up_the_others_and_is_told() {
         });
 }
 
-/// So many pods of w stay, and the drain begins.
-fn draining() -> Given {
-    let mut given = ready();
-    given.0.pods.insert("w".to_owned(), 2);
-    given.0.held_back.insert("w".to_owned(), 2);
-    given.0.edit(PROD, |spec| {
-        spec["dataPlane"] = json!({ "machines": ["v"] })
-    });
-    passes(&mut given.0, 3);
-    assert_eq!(rolled(&given.0), ["w drains"]);
-    given
-}
-
+/// A kubelet takes a while to register: nobody is told to switch the checks off before five minutes have passed.
 #[test]
-fn pods_that_cannot_be_evicted_are_told_with_their_budgets() {
-    for (budgets, why) in [
-        (
-            &["web"][..],
-            "PodDisruptionBudget web allows no disruption now",
-        ),
-        (&["web", "all"], "PodDisruptionBudgets web, all select it"),
-    ] {
-        let budgets = budgets.iter().map(|it| (*it).to_owned()).collect();
-        draining()
-            .when(|world| {
-                world.nodes.get_mut("w").unwrap().stuck = vec![StuckPod {
-                    namespace: "shop".to_owned(),
-                    name: "web-0".to_owned(),
-                    budgets,
-                }];
-            })
-            .then(|seen| {
-                let pod = "Pod shop/web-0 cannot be evicted";
-                for words in [pod, why, "its pods are gone (2 left)"] {
-                    seen.says(RollingOut, "True", Reason::Draining, words);
-                }
-            });
-    }
-}
-
-#[test]
-fn volumes_are_waited_for_within_the_time_of_the_drain() {
-    draining()
+fn a_node_that_is_not_there_yet_is_waited_for_before_advice_is_given() {
+    let advice = "where Nodes are named otherwise, set spec.rollout.nodeChecks: false";
+    ready()
         .when(|world| {
-            world.held_back.clear();
-            let volumes = ["pvc-1", "pvc-2", "pvc-3", "pvc-4"].map(str::to_owned);
-            world.nodes.get_mut("w").unwrap().volumes = volumes.into();
+            world.unwell.insert(name("w"));
+            new_repository(world);
+            // Both workers are written, w last.
+            for _ in 0..3 {
+                passes(world, 3);
+                world.work();
+            }
+            world.nodes.remove("w");
             passes(world, 3);
         })
         .then(|seen| {
-            assert_eq!(rolled(&seen.world), ["w drains"]);
-            let words = "once its volumes are detached (pvc-1, pvc-2, pvc-3 and 1 more), at ";
-            seen.says(RollingOut, "True", Reason::Draining, words);
+            let words = "waiting for the Node of Machine w to register";
+            seen.says(RollingOut, "True", Reason::NodeNotReady, words);
+            let said = &seen.condition(RollingOut).message;
+            assert!(!said.contains(advice), "{said}");
         })
         .when(|world| {
-            // Without an end of its own: the time of the drain ends it.
             world.wait(300);
-            passes(world, 3);
         })
-        .then(|seen| assert_eq!(rolled(&seen.world)[1], "w leaves"));
-    draining()
-        .when(|world| {
-            world.held_back.clear();
-            passes(world, 3);
-        })
-        .then(|seen| assert_eq!(rolled(&seen.world)[1], "w leaves"));
+        .then(|seen| {
+            seen.says(RollingOut, "True", Reason::NodeNotReady, advice);
+        });
 }

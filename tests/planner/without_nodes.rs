@@ -260,6 +260,42 @@ fn one_node_of_the_control_plane_is_enough_to_go_by_nodes() {
     }
 }
 
+/// It was left when the control plane lost its kubelets: the message names it, and what to run.
+#[test]
+fn a_node_that_was_left_is_named_with_the_command_that_deletes_it() {
+    let stale = |machine| NodeView {
+        ready: false,
+        ..node(machine, true)
+    };
+    for (stale, names) in [
+        (vec![stale("b")], "b"),
+        (vec![stale("a"), stale("b"), stale("c")], "a b c"),
+    ] {
+        ready()
+            .when(|world| {
+                for node in stale {
+                    world.nodes.insert(node.name.clone(), node);
+                }
+                new_repository(world);
+                passes(world, 4);
+            })
+            .then(|seen| {
+                assert_eq!(rolled(&seen.world), Vec::<String>::new());
+                let words = format!("; where the control plane runs no kubelets any more, run kubectl delete node {names} in that cluster");
+                let said = &seen.condition(RollingOut).message;
+                assert!(said.contains(&words), "{said}");
+            })
+            // As it says.
+            .when(|world| {
+                for name in names.split(' ') {
+                    world.nodes.remove(name);
+                }
+            })
+            .when(settled)
+            .then(|seen| assert!(seen.world.ready(PROD), "{}", seen.world.story()));
+    }
+}
+
 /// There is no Node to drain, to wait for or to delete: a person is told to look after the member of etcd.
 #[test]
 fn a_healthy_machine_is_replaced_and_its_member_is_told() {

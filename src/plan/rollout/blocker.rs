@@ -1,14 +1,17 @@
 //! What keeps a machine from being changed, and the messages that say so.
 
+mod shortage;
+
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
 use crate::api::conditions::{Cause, ConditionType, Reason};
 use crate::api::names::MachineName;
-use crate::api::workload::StuckPod;
+use crate::api::workload::{Stuck, StuckPod};
 use crate::plan::observed::WorkloadHealth;
 use crate::plan::output::Output;
+pub(super) use shortage::{Purpose, Quorum, Shortage};
 
 /// The reason why a machine is not changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +25,7 @@ pub(super) enum Blocker {
     /// Its SSH key cannot be used for this reason.
     SshKey(Cause),
     /// Its entry is in a state that this version of NICO does not know.
-    UnknownState { state: String },
+    UnknownState { ledger: String, state: String },
     /// Another machine is in flight.
     InFlight { other: MachineName },
     /// A machine of the other role comes first.
@@ -38,8 +41,12 @@ pub(super) enum Blocker {
     /// The Node of the machine that was changed last is not Ready, or cannot be identified.
     NewestNotReady {
         newest: MachineName,
-        node: Option<String>,
+        node: String,
+        /// Nodes that control plane machines may have left, now that they run no kubelets.
+        left_over: Vec<String>,
     },
+    /// The machine that was changed last has no Node; whether that has lasted.
+    NewestHasNoNode { newest: MachineName, lasts: bool },
     /// The API server of the machine that was changed last does not report that it is ready.
     NewestServerNotReady {
         newest: MachineName,
@@ -67,47 +74,6 @@ pub(super) enum Blocker {
     Needed { of: usize },
     /// Too few of the control plane are healthy.
     Quorum(Shortage),
-}
-
-/// Too few healthy control plane machines.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Shortage {
-    /// Configurations that exist, and Nodes that belong to none of them.
-    pub(super) n: usize,
-    /// How many of them are healthy.
-    pub(super) healthy: usize,
-    /// The state of the others.
-    pub(super) others: Vec<String>,
-    /// The change for which they are too few.
-    pub(super) purpose: Purpose,
-    /// Whether they are a quorum.
-    pub(super) quorum: Quorum,
-}
-
-/// The change of a machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
-    /// It is updated.
-    Change,
-    /// It joins.
-    Join,
-    /// It leaves.
-    Leave,
-    /// Its Node is deleted.
-    NodeLeaves(String),
-}
-
-/// Whether the healthy ones are a quorum.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Quorum {
-    /// They are, and would not be after the change.
-    AtRisk,
-    /// They are not.
-    Lost,
-    /// They may be: the Nodes of these machines are not found.
-    Unmatched(Vec<String>),
-    /// They may be: the health of this many is unknown.
-    Unknown(usize),
 }
 
 /// The waits that report why machines are not changed: for each reason, the first machine.
@@ -144,10 +110,10 @@ impl Blocker {
                     why.message
                 ),
             ),
-            Self::UnknownState { state } => (
+            Self::UnknownState { ledger, state } => (
                 Reason::LedgerUnreadable,
                 format!(
-                    "the ledger has Machine {machine} in the state {state}, which this version of NICO does not know, so nothing is done to it: run the version that wrote it, or delete the ledger"
+                    "ConfigMap {ledger} has Machine {machine} in the state {state}, which this version of NICO does not know, so nothing is done to it: run the version that wrote it, or delete the ConfigMap"
                 ),
             ),
             Self::InFlight { other } => (
@@ -174,16 +140,31 @@ impl Blocker {
                     "the kubelet of {worker} is of minor version {kubelet}, newer than the API server's {api}: set spec.rollout.order: ControlPlaneFirst"
                 ),
             ),
-            Self::NewestNotReady { newest, node } => (
+            Self::NewestNotReady {
+                newest,
+                node,
+                left_over,
+            } => (
                 Reason::NodeNotReady,
-                match node {
-                    Some(node) => format!(
-                        "Node {node} of Machine {newest}, which was changed last, is not Ready: the next machine waits for it"
-                    ),
-                    None => format!(
-                        "no Node matches Machine {newest} by name or InternalIP: the next machine waits for it; where Nodes are named otherwise, set spec.rollout.nodeChecks: false"
-                    ),
-                },
+                format!(
+                    "Node {node} of Machine {newest}, which was changed last, is not Ready: the next machine waits for it{}",
+                    shortage::no_kubelets(left_over)
+                ),
+            ),
+            Self::NewestHasNoNode {
+                newest,
+                lasts: true,
+            } => (
+                Reason::NodeNotReady,
+                format!(
+                    "no Node matches Machine {newest} by name or InternalIP: the next machine waits for it; where Nodes are named otherwise, set spec.rollout.nodeChecks: false"
+                ),
+            ),
+            Self::NewestHasNoNode { newest, .. } => (
+                Reason::NodeNotReady,
+                format!(
+                    "waiting for the Node of Machine {newest} to register: the next machine waits for it"
+                ),
             ),
             Self::NewestServerNotReady { newest, why } => {
                 let why = why
@@ -270,52 +251,6 @@ impl Blocker {
     }
 }
 
-impl Shortage {
-    fn reason(&self) -> Reason {
-        match self.quorum {
-            Quorum::AtRisk => Reason::QuorumAtRisk,
-            Quorum::Lost => Reason::QuorumLost,
-            Quorum::Unmatched(_) => Reason::NodeNotReady,
-            Quorum::Unknown(_) => Reason::ClusterUnreachable,
-        }
-    }
-
-    fn message(&self, machine: &MachineName, workload: &WorkloadHealth) -> String {
-        let Self { n, healthy, .. } = self;
-        let others = self.others.join(", ");
-        let except = if others.is_empty() {
-            others
-        } else {
-            format!(" (not {others})")
-        };
-        // What to do if the numbers never suffice.
-        let off = format!(
-            "where it is permanently off, annotate the cluster nico.homystack.com/force-release: {machine}"
-        );
-        let what = match &self.purpose {
-            Purpose::Change => format!("for Machine {machine} to be changed"),
-            Purpose::Join => format!("for Machine {machine} to join"),
-            Purpose::Leave => format!("for Machine {machine} to leave; {off}"),
-            Purpose::NodeLeaves(name) => format!("for Node {name} to leave; {off}"),
-        };
-        let follows = match &self.quorum {
-            Quorum::AtRisk => String::new(),
-            Quorum::Lost => "; no healthy one is touched, and after three minutes sick, discoverable ones that are out of date are written, one at a time".to_owned(),
-            Quorum::Unmatched(names) => format!(
-                "; no Node matches {} by name or InternalIP; where Nodes are named otherwise, set spec.rollout.nodeChecks: false",
-                names.join(", ")
-            ),
-            Quorum::Unknown(unknown) => format!(
-                "; of {unknown} nothing can be learned: {}",
-                why_unknown(workload)
-            ),
-        };
-        format!(
-            "{healthy} of {n} control plane machines are healthy{except}, too few {what}{follows}"
-        )
-    }
-}
-
 /// The first few names, and how many more there are.
 fn few(names: &[String]) -> String {
     const NAMED: usize = 3;
@@ -326,21 +261,36 @@ fn few(names: &[String]) -> String {
     }
 }
 
-/// Why a pod cannot be evicted, as the end of a sentence.
+/// Why a pod does not go, as the end of a sentence.
 fn why_stuck(pod: &StuckPod) -> String {
     let StuckPod {
         namespace,
         name,
-        budgets,
+        why,
     } = pod;
-    let why = match budgets.as_slice() {
-        [budget] => format!("PodDisruptionBudget {budget} allows no disruption now"),
-        several => format!(
-            "PodDisruptionBudgets {} select it, and a pod of several budgets is never evicted: delete all but one",
-            several.join(", ")
-        ),
+    let why = match why {
+        Stuck::Budgets(budgets) => match budgets.as_slice() {
+            [budget] => {
+                format!("cannot be evicted: PodDisruptionBudget {budget} allows no disruption now")
+            }
+            several => format!(
+                "cannot be evicted: PodDisruptionBudgets {} select it, and a pod of several budgets is never evicted: delete all but one",
+                several.join(", ")
+            ),
+        },
+        Stuck::Refused(why) => format!("cannot be evicted: {why}"),
+        Stuck::Terminates { since, finalizers } => match finalizers.as_slice() {
+            [] => {
+                format!("was to be gone at {since}, and the kubelet of its Node has not ended it")
+            }
+            [one] => format!("was to be gone at {since}, and finalizer {one} holds it"),
+            several => format!(
+                "was to be gone at {since}, and finalizers {} hold it",
+                several.join(", ")
+            ),
+        },
     };
-    format!("; Pod {namespace}/{name} cannot be evicted: {why}")
+    format!("; Pod {namespace}/{name} {why}")
 }
 
 /// Why the cluster's health is unknown, for users.

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::api::ledger::EntryState;
-use crate::api::names::MachineName;
+use crate::api::names::{MachineName, ledger_name};
 use crate::api::spec::RolloutOrder;
 use crate::api::status::Role;
 use crate::plan::flight::Flight;
@@ -18,7 +18,7 @@ use crate::plan::health::{Health, Numbers};
 use crate::plan::known::Known;
 use crate::plan::observed::{Observed, WorkloadHealth};
 use crate::plan::output::Output;
-use crate::plan::patience::{Clock, PASSED_OVER_AFTER, QUORUM_LOST_AFTER};
+use crate::plan::patience::{Clock, NODE_REGISTERS_WITHIN, PASSED_OVER_AFTER, QUORUM_LOST_AFTER};
 
 use super::blocker::Blocker;
 
@@ -68,6 +68,8 @@ pub(super) struct Preflight<'a> {
     force_released: BTreeSet<MachineName>,
     quorum_lost: bool,
     passed_over: BTreeSet<MachineName>,
+    /// Confirmed members that have had no Node for long.
+    without_node: BTreeSet<MachineName>,
     /// The two confirmed members that were written last, the newest first.
     newest: OnceCell<Vec<MachineName>>,
     /// The first two workers whose kubelets are newer than the API server.
@@ -97,6 +99,7 @@ impl<'a> Preflight<'a> {
             force_released,
             quorum_lost: false,
             passed_over: BTreeSet::new(),
+            without_node: BTreeSet::new(),
             newest: OnceCell::new(),
             skewed: OnceCell::new(),
         };
@@ -113,6 +116,7 @@ impl<'a> Preflight<'a> {
                 preflight.passed_over.insert(machine.clone());
             }
         }
+        preflight.without_node = without_node(known, &mut output);
         (preflight, output)
     }
 
@@ -274,7 +278,8 @@ impl<'a> Preflight<'a> {
         let entry = self.observed().entry(machine);
         if let Some(EntryState::Unknown(state)) = entry.map(|entry| &entry.state) {
             let state = state.clone();
-            return Verdict::Hold(Blocker::UnknownState { state });
+            let ledger = ledger_name(&self.observed().cluster.name);
+            return Verdict::Hold(Blocker::UnknownState { ledger, state });
         }
         let step = match self.step(machine) {
             Verdict::Go(step) => step,
@@ -310,4 +315,21 @@ fn force_released(known: &Known<'_>) -> BTreeSet<MachineName> {
         .chain(gone)
         .filter(|machine| !asked_for(machine))
         .collect()
+}
+
+/// The confirmed members that have had no Node for so long that it may be named otherwise.
+fn without_node(known: &Known<'_>, output: &mut Output) -> BTreeSet<MachineName> {
+    let Known { observed, now, .. } = *known;
+    let asks = known.asks() && observed.workload.nodes().is_some();
+    let members = observed.members().filter(|member| {
+        asks && member.is_confirmed()
+            && !observed.is_judged_by_readyz(member)
+            && observed.node(&member.name).is_none()
+    });
+    let mut late = members.map(|member| member.name).collect::<BTreeSet<_>>();
+    late.retain(|machine| {
+        let clock = Clock::WithoutNode(machine.clone());
+        output.has_run(observed, clock, now, NODE_REGISTERS_WITHIN)
+    });
+    late
 }

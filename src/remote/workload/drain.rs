@@ -1,5 +1,5 @@
-//! The progress of a Node's drain: which pods are left, which budgets block their eviction, and which volumes are still attached. Like the
-//! Nodes, this input is not trusted.
+//! The progress of a Node's drain: which pods are left, what holds them, and which volumes are still to be detached. Like the Nodes, this
+//! input is not trusted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,12 +8,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::Client;
 use kube::core::{Selector, SelectorExt as _};
 use serde::Deserialize;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
+use super::evict;
 use super::list::{list, page};
-use super::pods::{self, PodView};
+use super::pods::{self, Claim, PodView};
 use super::{get, is_plain_name};
-use crate::api::workload::{NodeView, StuckPod};
+use crate::api::workload::{NodeView, Stuck, StuckPod};
 use crate::remote::answer::decoded;
 
 /// Most bytes of the list of budgets of a namespace.
@@ -21,8 +22,9 @@ const MAX_BUDGETS: usize = 256 * 1024;
 /// Most namespaces whose budgets are read, and most stuck pods that are reported.
 const MOST_NAMESPACES: usize = 3;
 const MOST_STUCK: usize = 3;
-/// Time to read the budgets. They are only reported: the drain does not need them.
-const BUDGETS: Duration = Duration::from_secs(1);
+/// Time to read the claims of pods that stay, and most bytes of one.
+const CLAIMS: Duration = Duration::from_secs(1);
+const MAX_CLAIM: usize = 256 * 1024;
 const BUDGET_KIND: &str = "PodDisruptionBudgetList";
 const ATTACHMENT_KIND: &str = "VolumeAttachmentList";
 /// Most pages of the list of attached volumes, over all Nodes.
@@ -30,21 +32,52 @@ const MOST_PAGES: usize = 200;
 /// Most volumes of one Node that are kept.
 const MOST_VOLUMES: usize = 256;
 
-/// Notes the progress of the drain in a Node's view. If a list fails, pods or volumes count as still there.
-pub(super) async fn look(client: &Client, node: &mut NodeView) {
-    let Some(pods) = pods::to_evict(client, &node.name).await else {
+/// Notes the progress of the drain in a Node's view. If a list fails, pods or volumes count as still there. What holds pods is looked for until
+/// then: it is only reported.
+pub(super) async fn look(client: &Client, node: &mut NodeView, until: Instant) {
+    let Some(pods) = pods::of_node(client, &node.name).await else {
         return;
     };
-    if pods.is_empty() {
-        let Some(volumes) = attached(client, &node.name).await else {
+    if pods.evicted.is_empty() {
+        let Some(mut volumes) = attached(client, &node.name).await else {
             return;
         };
+        if !volumes.is_empty() {
+            let kept = timeout(CLAIMS, volumes_of(client, &pods.kept_claims)).await;
+            let kept = kept.unwrap_or_default();
+            volumes.retain(|volume| !kept.contains(volume));
+        }
         node.volumes = volumes;
     } else {
-        let stuck = timeout(BUDGETS, stuck(client, &pods)).await;
-        node.stuck = stuck.unwrap_or_default();
+        node.stuck = stuck(client, &pods.evicted, until).await;
     }
-    node.pods_left = Some(pods.len());
+    node.pods_left = Some(pods.evicted.len());
+}
+
+/// The volumes of these claims. Pods of `DaemonSets` and mirror pods stay, and so do their volumes: nothing detaches them, so the drain
+/// does not wait for them. The volume of a claim that cannot be read is waited for.
+async fn volumes_of(client: &Client, claims: &[Claim]) -> BTreeSet<String> {
+    let mut volumes = BTreeSet::new();
+    for Claim { namespace, name } in claims {
+        let path = format!("/api/v1/namespaces/{namespace}/persistentvolumeclaims/{name}");
+        if let Some((200, body)) = get(client, &path, MAX_CLAIM).await
+            && let Ok(claim) = serde_json::from_slice::<SentClaim>(&body)
+        {
+            volumes.extend(claim.spec.volume_name);
+        }
+    }
+    volumes
+}
+
+#[derive(Deserialize)]
+struct SentClaim {
+    spec: ClaimSpec,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ClaimSpec {
+    volume_name: Option<String>,
 }
 
 /// The volumes that are attached to a Node; `None` if they could not all be read.
@@ -92,9 +125,52 @@ impl Attachment {
     }
 }
 
+/// The first pods whose eviction is refused, and the first that terminate.
+async fn stuck(client: &Client, pods: &[PodView], until: Instant) -> Vec<StuckPod> {
+    let held = timeout_at(until, held_by_budgets(client, pods)).await;
+    let mut stuck = held.unwrap_or_default();
+    // What is known by then is told.
+    let _ = timeout_at(until, add_refused(client, pods, &mut stuck)).await;
+    let mut ends: Vec<_> = pods
+        .iter()
+        .filter_map(|pod| Some((pod.terminating?, pod)))
+        .collect();
+    ends.sort_by_key(|(since, _)| *since);
+    let ends = ends.into_iter().take(MOST_STUCK);
+    stuck.extend(ends.map(|(since, pod)| {
+        let finalizers = pod.finalizers.clone();
+        stuck_by(pod, Stuck::Terminates { since, finalizers })
+    }));
+    stuck
+}
+
+fn stuck_by(pod: &PodView, why: Stuck) -> StuckPod {
+    StuckPod {
+        namespace: pod.namespace.clone(),
+        name: pod.name.clone(),
+        why,
+    }
+}
+
+/// Adds the first other pods whose eviction is refused.
+async fn add_refused(client: &Client, pods: &[PodView], stuck: &mut Vec<StuckPod>) {
+    let is_held = |pod: &PodView| {
+        let mut held = stuck.iter();
+        held.any(|it| it.namespace == pod.namespace && it.name == pod.name)
+    };
+    let others = pods
+        .iter()
+        .filter(|pod| pod.terminating.is_none() && !is_held(pod));
+    let asked: Vec<&PodView> = others.take(MOST_STUCK).collect();
+    for pod in asked {
+        let why = evict::refusal(client, pod).await;
+        stuck.extend(why.map(|why| stuck_by(pod, Stuck::Refused(why))));
+    }
+}
+
 /// The first pods whose budgets block their eviction.
-async fn stuck(client: &Client, pods: &[PodView]) -> Vec<StuckPod> {
-    let stay = || pods.iter().filter(|pod| !pod.terminating);
+async fn held_by_budgets(client: &Client, pods: &[PodView]) -> Vec<StuckPod> {
+    let stay = || pods.iter().filter(|pod| pod.terminating.is_none());
     let namespaces: BTreeSet<&str> = stay().map(|pod| pod.namespace.as_str()).collect();
     let mut budgets = BTreeMap::new();
     for namespace in namespaces.into_iter().take(MOST_NAMESPACES) {
@@ -119,10 +195,9 @@ fn blocked_by(pod: &PodView, budgets: &[Budget]) -> Option<StuckPod> {
             .filter(|budget| budget.selector.matches(&labels))
     };
     let blocks = own().count() > 1 || own().any(|budget| budget.allowed <= 0);
-    blocks.then(|| StuckPod {
-        namespace: pod.namespace.clone(),
-        name: pod.name.clone(),
-        budgets: own().map(|budget| budget.name.clone()).collect(),
+    blocks.then(|| {
+        let budgets = own().map(|budget| budget.name.clone());
+        stuck_by(pod, Stuck::Budgets(budgets.collect()))
     })
 }
 
@@ -216,9 +291,10 @@ mod tests {
             let list = json!({"kind": BUDGET_KIND, "items": budgets});
             let read = budgets_of_page(list.to_string().as_bytes()).unwrap();
             let stuck = blocked_by(&pod, &read);
-            let names = stuck.map(|it| it.budgets);
-            let expected = expected.map(|it| it.into_iter().map(str::to_owned).collect());
-            assert_eq!(names, expected, "{list}");
+            let why = stuck.map(|it| it.why);
+            let expected = expected
+                .map(|it: Vec<&str>| Stuck::Budgets(it.into_iter().map(str::to_owned).collect()));
+            assert_eq!(why, expected, "{list}");
         }
         assert!(budgets_of_page(b"{\"kind\": \"PodList\", \"items\": []}").is_none());
     }

@@ -3,20 +3,25 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use kube::Client;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
-use serde_json::json;
-use tokio::time::timeout;
 
+use super::is_plain_name;
 use super::list::{first, list, named, page};
-use super::{is_plain_name, json_request};
 use crate::api::names::is_dns_label;
-use crate::remote::deadlines::EVICTION;
+use crate::api::text::shown_in;
 
 /// Most pages of pods of one Node, which has at most 110 pods by default (Kubernetes, "Considerations for large clusters").
 const MOST_PAGES: usize = 40;
 const KIND: &str = "PodList";
 const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+/// Most claims of pods that stay.
+const MOST_CLAIMS: usize = 64;
+/// Most finalizers of a pod that are shown, and most bytes of one.
+const MOST_FINALIZERS: usize = 3;
+const LONGEST_FINALIZER: usize = 100;
 /// Most labels of a pod that are read, to find its budgets.
 const MOST_LABELS: usize = 20;
 
@@ -25,19 +30,43 @@ const MOST_LABELS: usize = 20;
 pub struct PodView {
     pub(super) namespace: String,
     pub(super) name: String,
-    uid: String,
-    /// Whether it is terminating already.
-    pub(super) terminating: bool,
+    pub(super) uid: String,
+    /// If it is terminating: when it is to be gone.
+    pub(super) terminating: Option<Timestamp>,
+    /// The first of its finalizers.
+    pub(super) finalizers: Vec<String>,
     /// The first of its labels.
     pub(super) labels: Vec<(String, String)>,
 }
 
-/// The pods of a Node that have to be evicted; `None` if they could not all be read. The Node's name must be checked before.
-pub(super) async fn to_evict(client: &Client, node: &str) -> Option<Vec<PodView>> {
+/// The pods of a Node.
+#[derive(Default)]
+pub(super) struct Pods {
+    /// Those that have to be evicted.
+    pub(super) evicted: Vec<PodView>,
+    /// The claims of those that stay and run: the volumes of these stay attached.
+    pub(super) kept_claims: Vec<Claim>,
+}
+
+/// A `PersistentVolumeClaim`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Claim {
+    pub(super) namespace: String,
+    pub(super) name: String,
+}
+
+/// The pods of a Node; `None` if they could not all be read. The Node's name must be checked before.
+pub(super) async fn of_node(client: &Client, node: &str) -> Option<Pods> {
     let path = format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{node}&");
-    let mut pods = Vec::new();
+    let mut pods = Pods::default();
     let add = |page: Vec<ListedPod>| {
-        pods.extend(page.into_iter().filter_map(|pod| pod.0));
+        for pod in page {
+            match pod {
+                ListedPod::Evicted(pod) => pods.evicted.push(pod),
+                ListedPod::Stays(claims) => pods.kept_claims.extend(claims),
+            }
+        }
+        pods.kept_claims.truncate(MOST_CLAIMS);
         Some(())
     };
     list(client, &path, KIND, MOST_PAGES, add).await?;
@@ -48,57 +77,60 @@ pub(super) async fn to_evict(client: &Client, node: &str) -> Option<Vec<PodView>
 #[must_use]
 pub fn pods_of_page(body: &[u8]) -> Option<(Vec<PodView>, String)> {
     let (pods, next) = page::<ListedPod>(body, KIND)?;
-    Some((pods.into_iter().filter_map(|pod| pod.0).collect(), next))
+    let evicted = pods.into_iter().filter_map(|pod| match pod {
+        ListedPod::Evicted(pod) => Some(pod),
+        ListedPod::Stays(_) => None,
+    });
+    Some((evicted.collect(), next))
 }
 
-/// A pod, reduced to what the drain needs; `None` if it may stay.
+/// A pod, reduced to what the drain needs.
 #[derive(Deserialize)]
 #[serde(try_from = "Pod")]
-struct ListedPod(Option<PodView>);
+enum ListedPod {
+    Evicted(PodView),
+    /// It stays, with these claims.
+    Stays(Vec<Claim>),
+}
 
 impl TryFrom<Pod> for ListedPod {
     type Error = &'static str;
 
     fn try_from(pod: Pod) -> Result<Self, Self::Error> {
         if must_be_evicted(&pod) {
-            Ok(Self(Some(view(pod).ok_or("it is no pod")?)))
+            Ok(Self::Evicted(view(pod).ok_or("it is no pod")?))
         } else {
-            Ok(Self(None))
+            Ok(Self::Stays(claims(pod)))
         }
     }
-}
-
-/// Evicts each pod that is not terminating yet. Refusals are ignored: they come from a `PodDisruptionBudget` or are temporary, and the next
-/// round tries again.
-pub(super) async fn evict_all(client: &Client, node: &str) -> Option<()> {
-    for pod in to_evict(client, node).await? {
-        if pod.terminating {
-            continue;
-        }
-        let PodView {
-            namespace,
-            name,
-            uid,
-            ..
-        } = pod;
-        let body = json!({
-            "apiVersion": "policy/v1",
-            "kind": "Eviction",
-            "metadata": { "name": name, "namespace": namespace },
-            "deleteOptions": { "preconditions": { "uid": uid } },
-        });
-        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/eviction");
-        let request = json_request(hyper::Method::POST, &path, &body)?;
-        let _ = timeout(EVICTION, client.send(request)).await;
-    }
-    Some(())
 }
 
 #[derive(Deserialize)]
 struct Pod {
     metadata: PodMeta,
     #[serde(default)]
+    spec: PodSpec,
+    #[serde(default)]
     status: PodStatus,
+}
+
+#[derive(Default, Deserialize)]
+struct PodSpec {
+    volumes: Option<Vec<Volume>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Volume {
+    name: String,
+    persistent_volume_claim: Option<ClaimSource>,
+    ephemeral: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ClaimSource {
+    claim_name: String,
 }
 
 #[derive(Deserialize)]
@@ -108,6 +140,7 @@ struct PodMeta {
     name: String,
     uid: String,
     deletion_timestamp: Option<String>,
+    finalizers: Option<Vec<String>>,
     #[serde(default, deserialize_with = "annotations")]
     annotations: BTreeMap<String, String>,
     #[serde(default, deserialize_with = "labels")]
@@ -144,8 +177,39 @@ fn must_be_evicted(pod: &Pod) -> bool {
     let of_daemon_set =
         owners.any(|owner| owner.controller == Some(true) && owner.kind == "DaemonSet");
     let is_mirror = annotations.contains_key(MIRROR_ANNOTATION);
-    let is_over = matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"));
-    !(of_daemon_set || is_mirror || is_over)
+    !(of_daemon_set || is_mirror || is_over(pod))
+}
+
+fn is_over(pod: &Pod) -> bool {
+    matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"))
+}
+
+/// The claims of a pod that stays. The volumes of one that is over are detached.
+fn claims(pod: Pod) -> Vec<Claim> {
+    if is_over(&pod) {
+        return Vec::new();
+    }
+    let PodMeta {
+        namespace, name, ..
+    } = pod.metadata;
+    let volumes = pod.spec.volumes.into_iter().flatten();
+    let names = volumes.filter_map(|volume| match volume {
+        Volume {
+            persistent_volume_claim: Some(source),
+            ..
+        } => Some(source.claim_name),
+        // Kubernetes, "Generic ephemeral volumes, PersistentVolumeClaim naming".
+        Volume {
+            ephemeral: Some(_), ..
+        } => Some(format!("{name}-{}", volume.name)),
+        _ => None,
+    });
+    let names = names.filter(|claim| is_dns_label(&namespace) && is_plain_name(claim));
+    let claim = |name| Claim {
+        namespace: namespace.clone(),
+        name,
+    };
+    names.map(claim).collect()
 }
 
 fn view(pod: Pod) -> Option<PodView> {
@@ -154,22 +218,28 @@ fn view(pod: Pod) -> Option<PodView> {
         name,
         uid,
         deletion_timestamp,
+        finalizers,
         labels,
         ..
     } = pod.metadata;
+    let finalizers = finalizers.into_iter().flatten().take(MOST_FINALIZERS);
     let plain = is_dns_label(&namespace) && is_plain_name(&name);
     plain.then_some(PodView {
         namespace,
         name,
         uid,
-        terminating: deletion_timestamp.is_some(),
+        // The end of time, where it is no time: it terminates, and that is all.
+        terminating: deletion_timestamp.map(|it| it.parse().unwrap_or(Timestamp::MAX)),
+        finalizers: finalizers
+            .map(|it| shown_in(&it, LONGEST_FINALIZER))
+            .collect(),
         labels,
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{PodView, pods_of_page};
+    use super::*;
     use serde_json::{Value, json};
 
     fn listed(pod: &Value) -> Option<Vec<PodView>> {
@@ -210,5 +280,45 @@ mod tests {
             assert_eq!(listed(&pod(&json!({"name": name}))), None, "{name:?}");
         }
         assert_eq!(listed(&pod(&json!({"namespace": "a/b"}))), None);
+    }
+
+    /// The claims of a pod that stays.
+    fn kept(pod: &Value) -> Vec<String> {
+        match serde_json::from_value(pod.clone()) {
+            Ok(ListedPod::Stays(claims)) => claims.into_iter().map(|it| it.name).collect(),
+            other => panic!("it is to stay: {}", other.is_ok()),
+        }
+    }
+
+    #[test]
+    fn the_claims_of_pods_that_stay_are_known() {
+        let owner = json!({"ownerReferences": [{"kind": "DaemonSet", "controller": true}]});
+        let mut pod = pod(&owner);
+        assert_eq!(kept(&pod), Vec::<String>::new());
+        pod["spec"]["volumes"] = json!([
+            {"name": "data", "persistentVolumeClaim": {"claimName": "disk"}},
+            {"name": "scratch", "ephemeral": {"volumeClaimTemplate": {}}},
+            {"name": "host", "hostPath": {"path": "/"}},
+            {"name": "odd", "persistentVolumeClaim": {"claimName": "../x"}},
+        ]);
+        assert_eq!(kept(&pod), ["disk", "web-0-scratch"]);
+        // Those of a pod that is over are detached.
+        pod["status"]["phase"] = "Failed".into();
+        assert_eq!(kept(&pod), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_holds_a_pod_that_terminates_is_known() {
+        let more = json!({
+            "deletionTimestamp": "2026-01-01T00:00:30Z",
+            "finalizers": ["example.com/a", "x\u{1b}[31m", "c", "d"],
+        });
+        let pods = listed(&pod(&more)).unwrap_or_default();
+        let since = "2026-01-01T00:00:30Z".parse().ok();
+        assert_eq!(pods[0].terminating, since);
+        assert_eq!(pods[0].finalizers, ["example.com/a", "x\\u{1b}[31m", "c"]);
+        let odd = json!({"deletionTimestamp": "soon", "finalizers": null});
+        let pods = listed(&pod(&odd)).unwrap_or_default();
+        assert_eq!(pods[0].terminating, Some(Timestamp::MAX));
     }
 }

@@ -1,6 +1,6 @@
 //! Healthy machines leave: drained, within what `PodDisruptionBudgets` allow.
 
-use k8s_openapi::api::core::v1::{Node, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::VolumeAttachment;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
@@ -101,6 +101,37 @@ async fn attachment(case: &Case, node: &str, name: &str) -> Api<VolumeAttachment
     api
 }
 
+/// A volume of a pod that no drain ends: it stays attached.
+async fn keep_volume(case: &Case, node: &str, name: &str) {
+    let client = case.world.workload().control_plane().client();
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), "default");
+    let claim = json!({
+        "metadata": {"name": name},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"], "volumeName": name,
+            "resources": {"requests": {"storage": "1Gi"}},
+        },
+    });
+    let claim = serde_json::from_value(claim).unwrap();
+    // Where no test made it before.
+    let _ = claims.create(&PostParams::default(), &claim).await;
+    let pods: Api<Pod> = Api::namespaced(client, "default");
+    let pod = json!({
+        "metadata": {"name": name, "ownerReferences": [{
+            "apiVersion": "apps/v1", "kind": "DaemonSet", "name": "agent", "uid": "agent", "controller": true,
+        }]},
+        "spec": {
+            "nodeName": node,
+            "terminationGracePeriodSeconds": 0,
+            "containers": [{"name": "app", "image": "registry.example.com/app:1"}],
+            "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": name}}],
+        },
+    });
+    let pod = serde_json::from_value(pod).unwrap();
+    pods.create(&PostParams::default(), &pod).await.unwrap();
+    attachment(case, node, name).await;
+}
+
 over_both![a_worker_leaves_once_its_pods_may_go_and_stays_after_a_change_of_mind];
 
 async fn a_worker_leaves_once_its_pods_may_go_and_stays_after_a_change_of_mind(
@@ -146,6 +177,7 @@ async fn a_worker_leaves_once_its_pods_may_go_and_stays_after_a_change_of_mind(
     case.nothing_but(before, &[]).await;
     assert!(pods.get_opt("kept").await.unwrap().is_some());
     let volumes = attachment(&case, "w-02", "pv-1").await;
+    keep_volume(&case, "w-02", "pv-kept").await;
     case.edit("prod", json!({"paused": false})).await;
     let waits = "once its volumes are detached (pv-1)";
     case.says("RollingOut", "Draining", waits).await;
@@ -162,6 +194,7 @@ async fn a_worker_leaves_once_its_pods_may_go_and_stays_after_a_change_of_mind(
     assert!(case.world.nodes().get_opt("w-02").await.unwrap().is_none());
     assert!(pods.get_opt("kept").await.unwrap().is_none());
     assert!(pods.get_opt("elsewhere").await.unwrap().is_some());
+    volumes.delete("pv-kept", &gone).await.unwrap();
     // One roll tells the others.
     assert_eq!(
         case.written(again),

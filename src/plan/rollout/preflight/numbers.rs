@@ -64,7 +64,9 @@ impl Preflight<'_> {
         let quorum = if !self.numbers.below_quorum() {
             Quorum::AtRisk
         } else if !unmatched.is_empty() {
-            Quorum::Unmatched(unmatched)
+            let lasts = unmatched.iter().all(|it| self.without_node.contains(it));
+            let names = unmatched.iter().map(ToString::to_string).collect();
+            Quorum::Unmatched { names, lasts }
         } else if self.numbers.quorum_is_lost() {
             Quorum::Lost
         } else {
@@ -76,7 +78,27 @@ impl Preflight<'_> {
             others: self.not_healthy(),
             purpose,
             quorum,
+            left_over: self.left_over(),
         }
+    }
+
+    /// The Nodes of control plane members whose API servers are ready, if none of the control plane's Nodes is: members that run no
+    /// kubelets any more leave such Nodes.
+    pub(super) fn left_over(&self) -> Vec<String> {
+        let observed = self.observed();
+        let members: Vec<MachineName> = observed.control_plane().map(|it| it.name).collect();
+        let answers = |it: &MachineName| observed.workload.answer(it) == Some(&Answer::Ready);
+        let of = |machine: &MachineName| observed.nodes_of(machine);
+        let is_ready = members.iter().flat_map(of).any(|node| node.ready)
+            || observed.unmatched_nodes().any(|node| node.ready);
+        if !self.asks || is_ready || !members.iter().all(answers) {
+            return Vec::new();
+        }
+        let nodes = members
+            .iter()
+            .flat_map(of)
+            .chain(observed.unmatched_nodes());
+        nodes.map(|node| node.name.clone()).collect()
     }
 
     /// The control plane machines that are not known to be healthy, and the Nodes without a machine: the user should check these first.
@@ -115,7 +137,7 @@ impl Preflight<'_> {
     }
 
     /// Members whose API servers are ready, but whose Nodes cannot be identified although there are Nodes.
-    fn unmatched(&self) -> Vec<String> {
+    fn unmatched(&self) -> Vec<MachineName> {
         let members = self.observed().control_plane();
         let listed = self.observed().workload.nodes().is_some();
         members
@@ -126,7 +148,6 @@ impl Preflight<'_> {
                     && self.observed().workload.answer(machine) == Some(&Answer::Ready)
                     && self.observed().node(machine).is_none()
             })
-            .map(|machine| machine.to_string())
             .collect()
     }
 }

@@ -4,9 +4,10 @@ use super::{Preflight, Step, Verdict};
 use crate::api::conditions::{Cause, Reason};
 use crate::api::names::MachineName;
 use crate::api::status::Role;
+use crate::api::workload::{Stuck, StuckPod};
 use crate::plan::health::Health;
-use crate::plan::observed::{SshKeyView, elapsed};
-use crate::plan::patience::DRAIN_MARK_OLD_AFTER;
+use crate::plan::observed::{NodeView, SshKeyView, elapsed};
+use crate::plan::patience::{DRAIN_MARK_OLD_AFTER, POD_TERMINATES_WITHIN};
 use crate::plan::remarks::stuck_deletion;
 use crate::plan::rollout::blocker::Blocker;
 use crate::plan::targets::key_is_unknown;
@@ -95,9 +96,20 @@ impl Preflight<'_> {
             node: node.name.clone(),
             left: node.pods_left,
             volumes: node.volumes.clone(),
-            stuck: node.stuck.clone(),
+            stuck: self.stuck(node),
             until: since.saturating_add(patience).unwrap_or(since),
         })
+    }
+
+    /// The pods of a Node that do not go. One that terminates is not among them while its kubelet may still end it.
+    fn stuck(&self, node: &NodeView) -> Vec<StuckPod> {
+        let stays = |pod: &&StuckPod| match &pod.why {
+            Stuck::Budgets(_) | Stuck::Refused(_) => true,
+            Stuck::Terminates { since, .. } => {
+                elapsed(*since, self.known.now) >= POD_TERMINATES_WITHIN
+            }
+        };
+        node.stuck.iter().filter(stays).cloned().collect()
     }
 
     /// The first step of a machine that joins, or the last step of one that is gone and whose Node is left over.

@@ -188,8 +188,14 @@ impl Preflight<'_> {
             let why = self.observed().why_unknown(&newest).map(str::to_owned);
             return Some(Blocker::NewestServerNotReady { newest, why });
         }
-        let node = self.observed().node(&newest);
-        let node = node.map(|node| node.name.clone());
-        Some(Blocker::NewestNotReady { newest, node })
+        let Some(node) = self.observed().node(&newest) else {
+            let lasts = self.without_node.contains(&newest);
+            return Some(Blocker::NewestHasNoNode { newest, lasts });
+        };
+        Some(Blocker::NewestNotReady {
+            newest,
+            node: node.name.clone(),
+            left_over: self.left_over(),
+        })
     }
 }

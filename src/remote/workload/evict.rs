@@ -1,0 +1,109 @@
+//! Evictions, and why one is refused.
+
+use kube::Client;
+use kube::client::Body;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::json_request;
+use super::pods::{PodView, of_node};
+use crate::api::text::shown_in;
+use crate::remote::answer;
+use crate::remote::deadlines::EVICTION;
+
+/// Most bytes of the response to an eviction, and of what is shown of it.
+const MAX_REFUSAL: usize = 64 * 1024;
+const LONGEST_REFUSAL: usize = 300;
+
+/// Evicts each pod that is not terminating yet. Refusals are ignored: they come from a `PodDisruptionBudget` or are temporary, and the next
+/// round tries again.
+pub(super) async fn evict_all(client: &Client, node: &str) -> Option<()> {
+    for pod in of_node(client, node).await?.evicted {
+        if pod.terminating.is_some() {
+            continue;
+        }
+        let request = eviction(&pod, &[])?;
+        let _ = timeout(EVICTION, client.send(request)).await;
+    }
+    Some(())
+}
+
+fn eviction(pod: &PodView, dry_run: &[&str]) -> Option<hyper::Request<Body>> {
+    let PodView {
+        namespace,
+        name,
+        uid,
+        ..
+    } = pod;
+    let body = json!({
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": { "name": name, "namespace": namespace },
+        "deleteOptions": { "preconditions": { "uid": uid }, "dryRun": dry_run },
+    });
+    let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/eviction");
+    json_request(hyper::Method::POST, &path, &body)
+}
+
+/// Why the eviction of a pod would be refused, by a dry run; `None` if it would not be, or this cannot be told.
+pub(super) async fn refusal(client: &Client, pod: &PodView) -> Option<String> {
+    let request = eviction(pod, &["All"])?;
+    let response = client.send(request).await.ok()?;
+    let status = response.status().as_u16();
+    let body = answer::body(response, MAX_REFUSAL).await?;
+    why_refused(status, &body)
+}
+
+/// What a response to an eviction says. A pod that is gone, or another of its name, is no refusal. Of other texts than those of admission
+/// nothing is shown.
+fn why_refused(status: u16, body: &[u8]) -> Option<String> {
+    if (200..300).contains(&status) || matches!(status, 404 | 409) {
+        return None;
+    }
+    let sent = serde_json::from_slice::<SentStatus>(body).ok();
+    let message = sent.map(|sent| sent.message).unwrap_or_default();
+    let is_of_admission = ["webhook", "ValidatingAdmissionPolicy"]
+        .iter()
+        .any(|word| message.contains(word));
+    Some(if is_of_admission {
+        shown_in(&message, LONGEST_REFUSAL)
+    } else {
+        format!("the API server answers {status}")
+    })
+}
+
+#[derive(Deserialize)]
+struct SentStatus {
+    message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_escaped_and_cut() {
+        let said = |status, message: &str| {
+            why_refused(status, json!({"message": message}).to_string().as_bytes())
+        };
+        let webhook = "admission webhook \"guard.example.com\" denied the request: \u{1b}not today";
+        let shown = webhook.replace('\u{1b}', "\\u{1b}");
+        assert_eq!(said(403, webhook), Some(shown));
+        for status in [201, 404, 409] {
+            assert_eq!(said(status, webhook), None, "{status}");
+        }
+        let long = said(
+            500,
+            &format!("failed calling webhook: {}", "x".repeat(1000)),
+        );
+        assert!(long.is_some_and(|it| it.len() <= LONGEST_REFUSAL && it.ends_with('…')));
+        // A server may repeat what it was sent.
+        let other = said(401, "Bearer 0123");
+        assert_eq!(other.as_deref(), Some("the API server answers 401"));
+        assert_eq!(
+            why_refused(502, b"<html>"),
+            Some("the API server answers 502".to_owned())
+        );
+    }
+}
