@@ -28,6 +28,8 @@ const LOOKS: usize = 5;
 /// Requests of a bring-up of 3+2, and of a roll of it, at the most. Undisturbed they are 65 and 122; on a slow machine more of NICO's
 /// writes cross NIO's, and are made again.
 const MOST_REQUESTS: [usize; 2] = [84, 160];
+/// What one conflict with a write of NIO may cost beside: where the machine is slow, there are more.
+const REQUESTS_A_CONFLICT: usize = 12;
 /// Of Linux's `/proc/<pid>/stat`.
 const TICKS_A_SECOND: f64 = 100.0;
 
@@ -177,6 +179,7 @@ impl Requests {
 struct Cost {
     requests: BTreeMap<String, usize>,
     sum: usize,
+    conflicts: usize,
     kilobytes: usize,
 }
 
@@ -188,16 +191,20 @@ async fn bring_up_and_roll(others: usize) -> [Cost; 2] {
     let proxy = world.proxy().await;
     let requests = Requests::on(&proxy);
     let _nico = world.nico(&nico(), &proxy).await;
-    let mut bytes = 0;
+    let (mut bytes, mut written) = (0, 0);
     let mut take = |what: &str| {
         let kinds = requests.take();
         let sum: usize = kinds.values().sum();
         let kilobytes = (proxy.answered_bytes() - bytes) / 1000;
         bytes = proxy.answered_bytes();
+        let writes = proxy.writes().split_off(written);
+        written += writes.len();
+        let conflicts = writes.iter().filter(|call| call.code == Some(409)).count();
         println!("requests of a {what} beside {others} others: {sum}, {kilobytes} kB: {kinds:?}");
         Cost {
             requests: kinds,
             sum,
+            conflicts,
             kilobytes,
         }
     };
@@ -229,7 +236,8 @@ async fn bring_up_and_roll(others: usize) -> [Cost; 2] {
 async fn requests_of_a_bring_up_and_of_a_roll() {
     for (cost, most) in bring_up_and_roll(0).await.iter().zip(&MOST_REQUESTS) {
         let requests = cost.sum;
-        assert!(requests <= *most, "{requests} requests, {most} at the most");
+        let most = most + cost.conflicts * REQUESTS_A_CONFLICT;
+        assert!(requests <= most, "{requests} requests, {most} at the most");
     }
 }
 
@@ -246,7 +254,8 @@ async fn what_others_have_in_the_namespace_costs_nothing() {
         };
         assert!(lists(beside) <= lists(alone) * 5 * 3 / 2);
         let requests = beside.sum - lists(beside);
-        assert!(requests <= *most, "{requests} requests, {most} at the most");
+        let most = most + beside.conflicts * REQUESTS_A_CONFLICT;
+        assert!(requests <= most, "{requests} requests, {most} at the most");
         // Before the claims, the metadata of all configurations are read, of less than 1 kB each.
         let (kilobytes, most) = (beside.kilobytes, alone.kilobytes * 2 + OTHERS);
         assert!(kilobytes <= most, "{kilobytes} kB, {most} at the most");

@@ -34,9 +34,14 @@ fn certificates_tokens_and_versions_are_kept_as_they_should_be() {
     let version = evaluated["units"]["nico-upkeep"]["environment"]["KUBERNETES_VERSION"].as_str();
     let script = format!("export KUBERNETES_VERSION={}\n{script}", version.unwrap());
 
-    let repeated = ["upload-config kubeadm", "upload-certs", "bootstrap-token"];
-    let upgraded = [&["upgrade apply"], &repeated[..]].concat();
-    let cases: [(&str, bool, Before, &[&str]); 7] = [
+    let repeated = ["upload-certs", "bootstrap-token", "upload-config kubeadm"];
+    let upgraded = [
+        "upload-certs",
+        "bootstrap-token",
+        "upgrade apply",
+        "upload-config kubeadm",
+    ];
+    let cases: [(&str, bool, Before, &[&str]); 8] = [
         ("as it should be", true, GOOD, &repeated),
         ("not in the cluster yet", false, GOOD, &[]),
         (
@@ -85,6 +90,15 @@ fn certificates_tokens_and_versions_are_kept_as_they_should_be() {
             },
             &upgraded,
         ),
+        (
+            "an upgrade that fails, as beside a machine that is dead",
+            true,
+            Before {
+                version: "v1.33.8",
+                ..GOOD
+            },
+            &upgraded[..3],
+        ),
     ];
     for (what, member, before, expected) in cases {
         let machine = Machine::new("upkeep", evaluated, member);
@@ -103,7 +117,15 @@ fn certificates_tokens_and_versions_are_kept_as_they_should_be() {
         // What it is given, as long as it runs.
         let run = machine.path("run/nico");
         let run = run.display();
-        machine.command("kubeadm", &format!("cat {run}/kubeadm.yaml > {run}/given"));
+        let fails = if version == "v1.33.8" {
+            "upgrade"
+        } else {
+            "nothing"
+        };
+        machine.command(
+            "kubeadm",
+            &format!("case $1 in {fails}) exit 1 ;; esac\ncat {run}/kubeadm.yaml > {run}/given"),
+        );
         machine.must_run(&script);
         let calls = machine.calls(&["kubeadm"]);
         assert_eq!(calls.len(), expected.len(), "{what}: {calls:?}");

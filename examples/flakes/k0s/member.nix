@@ -149,6 +149,8 @@ in
     environment.systemPackages = [ k0s ];
     systemd.services.${service} = {
       description = "k0s";
+      # With a disk of its own that is not there, a founder would find no data and found again.
+      unitConfig.RequiresMountsFor = [ "/var/lib/k0s" ];
       after = [ "network-online.target" ];
       wants = [ "network-online.target" ];
       wantedBy = [ "multi-user.target" ];

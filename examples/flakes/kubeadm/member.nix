@@ -176,6 +176,8 @@ in
     };
     systemd.services.nico-kubeadm = {
       description = "Found the Kubernetes cluster, join it, or go on";
+      # With a disk of its own that is not there, etcd would begin with no data.
+      unitConfig.RequiresMountsFor = [ "/var/lib/etcd" "/etc/kubernetes" ];
       after = [ "containerd.service" "network-online.target" ];
       wants = [ "containerd.service" "network-online.target" ];
       wantedBy = [ "multi-user.target" ];

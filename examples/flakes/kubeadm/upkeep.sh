@@ -54,6 +54,9 @@ fi
 
 # From admin.conf, kubeadm writes the address into cluster-info, by which machines join.
 lead "$KUBECONFIG" || true
+# What machines join by ends after two hours, so nothing that may fail comes before it: an upgrade waits for every control plane machine.
+kubeadm init phase upload-certs --upload-certs --skip-certificate-key-print --config "$run/kubeadm.yaml"
+kubeadm init phase bootstrap-token --skip-token-print --config "$run/kubeadm.yaml"
 proxy=$(kubectl -n kube-system get configmap kube-proxy --ignore-not-found -o yaml)
 text=$(sed "s|\(server: \)https://[^[:space:]\"\\\\]*|\1$endpoint|" <<< "$proxy")
 if [ -n "$endpoint" ] && { [ "$text" != "$proxy" ] || [ -e "$state/kube-proxy" ]; }; then
@@ -71,6 +74,4 @@ case $image in
   *) kubeadm upgrade apply --yes "$KUBERNETES_VERSION" ;;
 esac
 kubeadm init phase upload-config kubeadm --config "$run/kubeadm.yaml"
-kubeadm init phase upload-certs --upload-certs --skip-certificate-key-print --config "$run/kubeadm.yaml"
-kubeadm init phase bootstrap-token --skip-token-print --config "$run/kubeadm.yaml"
 apply_network

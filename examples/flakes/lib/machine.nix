@@ -15,6 +15,9 @@ in
   };
 
   config = {
+    # What the system is built from, tokens and keys included, goes with the garbage.
+    nix.settings.keep-derivations = lib.mkDefault false;
+
     services.openssh.enable = true;
     services.openssh.authorizedKeysFiles = [ "/var/lib/nico/authorized_keys.d/%u" ];
 

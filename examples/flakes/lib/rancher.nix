@@ -64,6 +64,8 @@ in
         };
 
         systemd.services.${service} = {
+          # With a disk of its own that is not there, a founder would find no data and found again.
+          unitConfig.RequiresMountsFor = [ (dataDir facts.id) ];
           path = [
             pkgs.curl
             pkgs.gawk

@@ -98,8 +98,8 @@ pub(super) struct Round {
     pub(super) fetched: Option<Fetched>,
     /// Why there is none: the failure of the first machine that failed.
     pub(super) failure: Option<Cause>,
-    /// Whether any machine presented a host key other than the pinned one.
-    pub(super) host_key_changed: bool,
+    /// Machines that presented a host key other than the pinned one, with the error.
+    pub(super) host_keys_changed: BTreeMap<MachineName, Cause>,
 }
 
 impl Round {
@@ -230,7 +230,10 @@ pub(super) async fn fetch_round(
             }
             Ok(_) => {}
             Err(failure) => {
-                round.host_key_changed |= failure.reason == Reason::HostKeyChanged;
+                if failure.reason == Reason::HostKeyChanged {
+                    let changed = &mut round.host_keys_changed;
+                    changed.insert(machine.clone(), failure.clone());
+                }
                 debug!(%machine, reason = %failure.reason, "no kubeconfig from this machine");
                 round.failure.get_or_insert(failure);
             }

@@ -160,10 +160,16 @@ impl Hosts {
         }
     }
 
-    /// Notes that a machine presented another key than the pinned one at log-in. Keys of others may have changed too, so all are met again.
-    pub(super) fn note_changed(&mut self) {
-        if self.changed.is_empty() && !self.meeting.is_running() {
-            self.met.clear();
+    /// Notes the machines that presented another key than the pinned one at log-in. Keys of others may have changed too, so all are met
+    /// again, also by a meeting that runs.
+    pub(super) fn note_changed(&mut self, changed: BTreeMap<MachineName, Cause>) {
+        for (machine, cause) in changed {
+            let is_asked = self.asked.confirmed.contains_key(&machine);
+            if is_asked && !self.changed.contains_key(&machine) {
+                self.changed.insert(machine, cause);
+                self.met.clear();
+                self.meeting = Task::default();
+            }
         }
     }
 

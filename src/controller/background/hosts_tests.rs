@@ -15,6 +15,7 @@ use super::fetch::Pins;
 use super::hosts::{Hosts, Met};
 use super::search_tests::{Held, client};
 use super::{Background, MeetSpec};
+use crate::api::conditions::{Cause, Reason};
 use crate::api::names::MachineName;
 use crate::controller::metrics::Metrics;
 use crate::plan::observed::{ClusterView, ControlPlaneHosts, HostKeys};
@@ -149,8 +150,36 @@ fn a_held_key_is_not_taken_for_pinned_and_one_that_changes_later_has_all_met_aga
     hosts.note_pinned();
     assert!(hosts.state(&two).meet && hosts.met().is_empty());
     hosts.note_round(round([("a", Met::Known), ("b", Met::Known)]), false);
-    hosts.note_changed();
+    hosts.note_changed(at_log_in("a"));
     assert!(hosts.state(&two).meet && hosts.met().is_empty());
+}
+
+fn at_log_in(machine: &str) -> BTreeMap<MachineName, Cause> {
+    let cause = Cause::new(Reason::HostKeyChanged, "another key");
+    BTreeMap::from([(name(machine), cause)])
+}
+
+/// One machine has its pin, the other does not answer yet: the meeting still runs when the first presents another key at log-in.
+#[tokio::test]
+async fn a_key_that_changes_during_a_meeting_keeps_others_from_being_trusted() {
+    let mut hosts = Hosts::default();
+    let two = asked(&[("a", "1.1.1.1"), ("b", "1.1.1.2")]);
+    hosts.state(&two);
+    hosts.note_round(round([("a", Met::Known)]), false);
+    hosts.meeting.start(std::future::pending::<()>());
+    hosts.note_changed(at_log_in("a"));
+    hosts.note_round(round([("b", new("line b"))]), false);
+    let state = hosts.state(&two);
+    assert!(hosts.lines().is_empty() && state.meet);
+    assert_eq!(to_decide(&state), ["a", "b"]);
+    hosts.meeting.start(std::future::pending::<()>());
+    hosts.note_changed(at_log_in("a"));
+    assert!(
+        !hosts.state(&two).meet,
+        "each change has all met again once"
+    );
+    hosts.note_round(round([("a", Met::Known)]), false);
+    assert_eq!(hosts.lines(), ["line b"]);
 }
 
 async fn machines<const N: usize>() -> [MachineHost; N] {

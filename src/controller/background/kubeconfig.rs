@@ -156,10 +156,9 @@ impl Kubeconfig {
 
 impl Kubeconfig {
     /// Notes the outcome of a round; returns whether that is new.
-    pub(super) fn note_round(&mut self, round: Round) -> bool {
-        if round.host_key_changed {
-            self.hosts.note_changed();
-        }
+    pub(super) fn note_round(&mut self, mut round: Round) -> bool {
+        self.hosts
+            .note_changed(std::mem::take(&mut round.host_keys_changed));
         self.next.note_round(round)
     }
 

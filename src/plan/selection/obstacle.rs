@@ -202,9 +202,12 @@ pub(super) fn obstacle(observed: &Observed, name: &MachineName) -> Option<Obstac
         );
     }
     if machine.address().is_none() {
+        let field = observed.nio.map_or("hostname", |nio| {
+            nio::for_generation(nio).address_property()
+        });
         return found(
             Reason::MachineUndiscoverable,
-            format!("Machine {name} has no address: set spec.ipAddress or spec.hostname"),
+            format!("Machine {name} has no address: set spec.{field}"),
             ObstacleKind::Other,
         );
     }

@@ -125,7 +125,7 @@ pub(super) fn client_key(
     if let Some(kind) = cause::unusable_kind(first) {
         return Err(Unsafe::KeyKind { kind });
     }
-    let key = any_supported_type(&borrowed).map_err(|_| Unsafe::KeyMismatch)?;
+    let key = any_supported_type(&borrowed).map_err(|_| Unsafe::KeyUnusable)?;
     let chain = vec![CertificateDer::from(first.clone())];
     match CertifiedKey::new(chain, key).keys_match() {
         // The public half cannot be derived from every kind of key.

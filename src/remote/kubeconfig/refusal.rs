@@ -127,6 +127,9 @@ pub enum Unsafe {
     /// The client key does not match the client certificate.
     #[error("`client-key` does not belong to `client-certificate`")]
     KeyMismatch,
+    /// The client key is damaged, or of a form that is not supported.
+    #[error("`client-key` cannot be read, or is of a form that NICO cannot use")]
+    KeyUnusable,
     /// The kind of the client certificate's key is not supported.
     #[error(
         "the key of `client-certificate` is of a kind that NICO cannot use: {kind}; it uses ECDSA P-256 and P-384, Ed25519, and RSA of 2048 to 4096 bits"

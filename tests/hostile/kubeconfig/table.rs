@@ -146,6 +146,7 @@ pub(crate) fn table(honest: &Honest) -> Vec<(&'static str, Vec<u8>, Fate)> {
         ("text around the certificates", honest.cluster("certificate-authority-data", json!(base64(&format!("EVIL\n{}EVIL\n", honest.ca)))), Harmless(HERE)),
         ("a certificate for a key", honest.user("client-key-data", json!(base64(cert))), Refused(Unsafe::NotKey)),
         ("another's key", honest.user("client-key-data", json!(base64(&honest.other.key))), Refused(Unsafe::KeyMismatch)),
+        ("a key of garbage", honest.user("client-key-data", json!(base64("-----BEGIN PRIVATE KEY-----\nRVZJTEVWSUw=\n-----END PRIVATE KEY-----\n"))), Refused(Unsafe::KeyUnusable)),
         ("an SSH key for a key", honest.user("client-key-data", json!(base64(&foreign_key))), Refused(Unsafe::NotPem { field: Field::ClientKey })),
         ("two keys", honest.user("client-key-data", json!(base64(&format!("{}{}", honest.client.key, honest.other.key)))), Refused(Unsafe::NotKey)),
         ("a key of a curve that ring does not know", with(include_str!("certificates/p521.pem")), kind("ECDSA P-521")),
