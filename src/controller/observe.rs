@@ -97,7 +97,7 @@ pub fn at_hand(
     let owned = sources.configurations(&owner_key(&view.uid));
     let labelled = sources.configurations(&label_key(&view.name));
     facts.add_configurations(owned.into_iter().chain(labelled));
-    if nio.is_some_and(|nio| nio::for_generation(nio).works_by_jobs()) {
+    if nio::works_by_jobs(nio) {
         let configurations = facts.configurations.values();
         let jobs = configurations.filter_map(|held| {
             let jobs = sources.jobs(held);

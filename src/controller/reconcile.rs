@@ -82,7 +82,7 @@ async fn bounded(pass: &Pass<'_>) -> Result<Next, PassError> {
 async fn steps(pass: &Pass<'_>) -> Result<Next, PassError> {
     let context = pass.context;
     let nio = context.nio().await.map_err(PassError::Unread)?;
-    let by_jobs = nio.is_some_and(|nio| nio::for_generation(nio).works_by_jobs());
+    let by_jobs = nio::works_by_jobs(nio);
     if nio.is_some() && !context.stores.are_ready(by_jobs) {
         return Err(PassError::NotListed);
     }

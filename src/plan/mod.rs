@@ -54,10 +54,8 @@ use rollout::Changes;
 #[must_use]
 pub fn plan(observed: &Observed, now: Timestamp, settings: &Settings) -> Plan {
     let mut plan = steps(observed, now, settings);
-    let by_jobs = observed
-        .nio
-        .is_some_and(|nio| nio::for_generation(nio).works_by_jobs());
-    plan.marks_by_jobs = by_jobs && plan.actions.iter().any(Action::marks_a_proof);
+    plan.marks_by_jobs =
+        nio::works_by_jobs(observed.nio) && plan.actions.iter().any(Action::marks_a_proof);
     plan
 }
 

@@ -1,4 +1,4 @@
-//! Whether the control plane has lost its quorum, also where nothing is to be changed. This is only told: what may be changed meanwhile is
+//! Whether the control plane has lost its quorum, also where nothing is to be changed. This is only reported: what may be changed meanwhile is
 //! decided by `rollout/preflight`.
 
 use crate::api::conditions::{ConditionType, Reason};
@@ -10,7 +10,7 @@ use super::output::Output;
 use super::patience::{ASKED_AGAIN_AT_STANDSTILL_AFTER, Clock, QUORUM_LOST_AFTER};
 use super::quorum;
 
-/// Probes the cluster from time to time, and as long as its quorum seems lost. Tells once that has lasted. A single probe never suffices.
+/// Probes the cluster from time to time, and as long as its quorum seems lost. Reports once that has lasted. A single probe never suffices.
 ///
 /// A Node that is not Ready does not count here: a cluster whose network add-on is still to come has a quorum.
 pub fn outage(known: &Known<'_>, needs_probe: bool) -> Output {
@@ -40,7 +40,7 @@ pub fn outage(known: &Known<'_>, needs_probe: bool) -> Output {
     output
 }
 
-/// What tells that fewer than a quorum of the API servers can be ready, if it is so by the last probe.
+/// The message that fewer than a quorum of the API servers can be ready, if it is so by the last probe.
 fn seems_lost(observed: &Observed) -> Option<String> {
     let members = observed.control_plane();
     let members: Vec<Member<'_>> = members

@@ -51,7 +51,7 @@ pub const NEVER_REACHABLE_AFTER: Duration = Duration::from_secs(600);
 pub const UNVERIFIED_STORED_AFTER: Duration = Duration::from_secs(600);
 /// How long an outdated machine may be undiscoverable before it is passed over. A reboot takes less.
 pub const PASSED_OVER_AFTER: Duration = Duration::from_secs(180);
-/// How long the quorum must be lost before that is told of a cluster at rest, and before sick machines are changed to restore it. An etcd
+/// How long the quorum must be lost before NICO reports it of a cluster at rest, and before sick machines are changed to restore it. An etcd
 /// leader election and a reboot take less.
 pub const QUORUM_LOST_AFTER: Duration = Duration::from_secs(180);
 /// How long NIO must report a confirmed machine as unconfigured. NIO checks machines every 120 seconds.

@@ -166,22 +166,24 @@ pub(super) fn waited_for(
     }
 }
 
-/// Why NIO never releases the machine of a configuration that is being deleted, if it does not.
+/// Why NIO never releases the machine of a configuration that is being deleted; `None` if it may.
 pub(super) fn never_released(
     observed: &Observed,
-    machine: &MachineName,
+    name: &str,
     configuration: &NixosConfiguration,
-) -> Option<&'static str> {
+) -> Option<(Reason, &'static str)> {
     configuration.metadata.deletion_timestamp.as_ref()?;
     if has_old_finalizer(observed, configuration) {
-        return Some(OLD_FINALIZER);
+        return Some((
+            Reason::OldFinalizer,
+            "only the finalizer of another generation of NIO is left, and no program removes it",
+        ));
     }
-    let why = nio::for_generation(observed.nio?).keeps_without_machine();
-    why.filter(|_| observed.machine(machine).is_none())
+    let why = nio::for_generation(observed.nio?).keeps_without_machine()?;
+    let machine = MachineName::parse(name);
+    let is_there = machine.is_some_and(|it| observed.machine(&it).is_some());
+    (!is_there).then_some((Reason::MachineMissing, why))
 }
-
-const OLD_FINALIZER: &str =
-    "only the finalizer of another generation of NIO is left, and no program removes it";
 
 /// Why NIO has not released a machine yet, if that is known.
 fn delay(
@@ -191,24 +193,21 @@ fn delay(
     now: Timestamp,
 ) -> Option<(Reason, &'static str)> {
     configuration.metadata.deletion_timestamp.as_ref()?;
+    if let Some(never) = never_released(observed, name, configuration) {
+        return Some(never);
+    }
     let machine = MachineName::parse(name);
-    let object = machine.as_ref().and_then(|it| observed.machine(it));
-    let keeps = || nio::for_generation(observed.nio?).keeps_without_machine();
-    match (object, keeps()) {
-        _ if has_old_finalizer(observed, configuration) => {
-            Some((Reason::OldFinalizer, OLD_FINALIZER))
-        }
-        (None, Some(why)) => Some((Reason::MachineMissing, why)),
-        (Some(_), _) if !machine.is_some_and(|machine| observed.discoverable(&machine)) => Some((
+    let machine = machine.filter(|it| observed.machine(it).is_some());
+    if machine.is_some_and(|it| !observed.discoverable(&it)) {
+        return Some((
             Reason::MachineUndiscoverable,
             "NIO cannot reach the machine",
-        )),
-        _ if deleting_for(configuration, now) >= NIO_LATE_AFTER => Some((
-            Reason::NIOComplains,
-            "NIO has not reacted: is it running, and are the Secrets there that the machine was given?",
-        )),
-        _ => None,
+        ));
     }
+    (deleting_for(configuration, now) >= NIO_LATE_AFTER).then_some((
+        Reason::NIOComplains,
+        "NIO has not reacted: is it running, and are the Secrets there that the machine was given?",
+    ))
 }
 
 /// Machines that NIO released and whose status still says that they are configured: `onRemoveFlake` may not have run.

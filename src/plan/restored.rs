@@ -175,10 +175,10 @@ fn judge<'a>(
         return blocks("does not bear the name of its machine: delete one of them".to_owned());
     };
     if member.is_deleting() {
-        let stuck = never_released(observed, &member.name, held);
+        let stuck = never_released(observed, member.name.as_str(), held);
         return blocks(stuck.map_or_else(
             || "is being deleted: wait until it is gone, and restore it again".to_owned(),
-            |why| {
+            |(_, why)| {
                 format!(
                     "is being deleted and never goes by itself ({why}); where the machine is off, or runs nothing of the cluster, run kubectl patch nixosconfigurations.nio.homystack.com {} --type=merge --patch='{{\"metadata\":{{\"finalizers\":null}}}}'. Once it is gone, restore it again",
                     member.name

@@ -183,6 +183,13 @@ struct Cost {
     kilobytes: usize,
 }
 
+impl Cost {
+    /// How many requests there may have been, with this many for what is undisturbed.
+    fn may_be(&self, undisturbed: usize) -> usize {
+        undisturbed + self.conflicts * REQUESTS_A_CONFLICT
+    }
+}
+
 /// Brings a cluster of 3+2 up among so many Machines and configurations of others, and rolls it.
 async fn bring_up_and_roll(others: usize) -> [Cost; 2] {
     let world = World::new().await;
@@ -236,7 +243,7 @@ async fn bring_up_and_roll(others: usize) -> [Cost; 2] {
 async fn requests_of_a_bring_up_and_of_a_roll() {
     for (cost, most) in bring_up_and_roll(0).await.iter().zip(&MOST_REQUESTS) {
         let requests = cost.sum;
-        let most = most + cost.conflicts * REQUESTS_A_CONFLICT;
+        let most = cost.may_be(*most);
         assert!(requests <= most, "{requests} requests, {most} at the most");
     }
 }
@@ -254,7 +261,7 @@ async fn what_others_have_in_the_namespace_costs_nothing() {
         };
         assert!(lists(beside) <= lists(alone) * 5 * 3 / 2);
         let requests = beside.sum - lists(beside);
-        let most = most + beside.conflicts * REQUESTS_A_CONFLICT;
+        let most = beside.may_be(*most);
         assert!(requests <= most, "{requests} requests, {most} at the most");
         // Before the claims, the metadata of all configurations are read, of less than 1 kB each.
         let (kilobytes, most) = (beside.kilobytes, alone.kilobytes * 2 + OTHERS);

@@ -42,6 +42,17 @@ pub(crate) fn founding() -> ClusterNix {
     }
 }
 
+/// Each flake while its cluster is founded.
+pub(crate) fn each_founding(test: &str, check: impl Fn(Flake, &Evaluated)) {
+    let Some(nix) = evaluated::nix_or_skip(test) else {
+        return;
+    };
+    for flake in Flake::ALL {
+        let found = evaluate(&nix, flake, test, true, &[founding().render()]);
+        check(flake, &found[0]);
+    }
+}
+
 /// The services that differ, which NixOS restarts.
 fn restarted(before: &Evaluated, after: &Evaluated, machine: &str) -> BTreeSet<String> {
     let units = |of: &Evaluated| of[machine]["units"].as_object().unwrap().clone();

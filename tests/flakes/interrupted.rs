@@ -3,30 +3,19 @@ use std::fs;
 
 use serde_json::Value;
 
-use super::changes::founding;
-use super::evaluated::{self, Evaluated, Flake, evaluate};
+use super::changes::each_founding;
+use super::evaluated::Flake;
 use super::machine::Machine;
 use super::release::leaves;
 
-/// Each flake while its cluster is founded.
-fn each(test: &str, check: impl Fn(Flake, &Evaluated)) {
-    let Some(nix) = evaluated::nix_or_skip(test) else {
-        return;
-    };
-    for flake in Flake::ALL {
-        let found = evaluate(&nix, flake, test, true, &[founding().render()]);
-        check(flake, &found[0]);
-    }
-}
-
-fn machine(flake: Flake, test: &str, evaluated: &Value, data: bool) -> Machine {
+pub(crate) fn machine(flake: Flake, test: &str, evaluated: &Value, data: bool) -> Machine {
     Machine::new(&format!("{test}-{}", flake.directory()), evaluated, data)
 }
 
 /// One that takes the connection may be a member that is too busy to answer.
 #[test]
 fn a_machine_does_not_found_beside_a_slow_one() {
-    each("slow", |flake, found| {
+    each_founding("slow", |flake, found| {
         let founder = &found["cp-01"];
         for (connected, expected) in [("0.000000", Some("found")), ("0.000321", None)] {
             let machine = machine(flake, "slow", founder, false);
@@ -40,7 +29,7 @@ fn a_machine_does_not_found_beside_a_slow_one() {
 /// kubeadm takes minutes between etcd's first data and its end. Another machine may have joined by then.
 #[test]
 fn a_founder_ends_what_it_began_also_where_another_one_has_joined() {
-    each("begun", |flake, found| {
+    each_founding("begun", |flake, found| {
         let founder = &found["cp-01"];
         let cases = [
             (
@@ -74,7 +63,7 @@ fn a_founder_ends_what_it_began_also_where_another_one_has_joined() {
 /// k0s takes a CA in place as a proof that it has joined, and would found a cluster of its own with it.
 #[test]
 fn a_k0s_machine_joins_without_the_ca_of_an_earlier_attempt() {
-    each("attempt", |flake, found| {
+    each_founding("attempt", |flake, found| {
         if flake != Flake::K0s {
             return;
         }
@@ -103,7 +92,7 @@ fn a_k0s_machine_joins_without_the_ca_of_an_earlier_attempt() {
 /// It may be a member of etcd already, and two of which one is gone have no quorum.
 #[test]
 fn a_machine_whose_join_did_not_end_leaves_etcd_too() {
-    each("joining", |flake, found| {
+    each_founding("joining", |flake, found| {
         if flake != Flake::Kubeadm {
             return;
         }
@@ -136,7 +125,7 @@ fn a_machine_whose_join_did_not_end_leaves_etcd_too() {
 /// The unit has ten minutes: whoever is slow must not use them all up.
 #[test]
 fn a_release_ends_in_time_where_no_other_machine_helps() {
-    each("in-time", |flake, found| {
+    each_founding("in-time", |flake, found| {
         let script = leaves(found);
         for (elapsed, asked) in [(0, 2), (400, 1)] {
             let machine = machine(flake, "in-time", &found["cp-02"], true);
@@ -157,7 +146,7 @@ fn a_release_ends_in_time_where_no_other_machine_helps() {
 /// Without the id, nothing says that the release has not ended: so it is the last to go.
 #[test]
 fn a_release_that_is_cut_short_anywhere_starts_again() {
-    each("anywhere", |flake, found| {
+    each_founding("anywhere", |flake, found| {
         let script = leaves(found);
         let (before, last) = script.rsplit_once("\ntake_off\n").unwrap();
         let lines: Vec<&str> = last.lines().collect();
@@ -189,7 +178,7 @@ fn a_release_that_is_cut_short_anywhere_starts_again() {
 /// A power cut right after a file was written may leave it empty: then data would seem another cluster's.
 #[test]
 fn a_note_is_on_disk_before_it_counts() {
-    each("notes", |flake, found| {
+    each_founding("notes", |flake, found| {
         let founder = &found["cp-01"];
         let machine = machine(flake, "notes", founder, false);
         let id = machine.path("var/lib/nico/id").display().to_string();
@@ -207,7 +196,7 @@ fn a_note_is_on_disk_before_it_counts() {
 /// While an apply replaces what the start rests on, a start must not take the data for another cluster's.
 #[test]
 fn data_stay_where_the_id_cannot_be_read() {
-    each("unreadable", |flake, found| {
+    each_founding("unreadable", |flake, found| {
         let founder = &found["cp-01"];
         for missing in ["id", "role"] {
             let machine = machine(flake, "unreadable", founder, true);
@@ -232,7 +221,7 @@ fn data_stay_where_the_id_cannot_be_read() {
 /// A control plane machine that was given up comes back as a worker: nothing of its etcd may start.
 #[test]
 fn data_of_another_role_are_set_aside() {
-    each("role", |flake, found| {
+    each_founding("role", |flake, found| {
         let (before, after) = (&found["cp-02"]["state"], &found["worker-01"]);
         let unit = match flake {
             Flake::K3s => "k3s",
@@ -272,6 +261,30 @@ fn data_of_another_role_are_set_aside() {
                 Flake::K0s => assert_eq!(machine.path("var/lib/k0s/etcd").exists(), stays),
             }
             assert_eq!(machine.read("var/lib/nico/role").unwrap().trim(), "worker");
+        }
+    });
+}
+
+/// A disk of its own that is not mounted looks like a machine without data, and a founder would found again.
+#[test]
+fn nothing_starts_while_the_disk_of_its_data_is_missing() {
+    each_founding("disks", |flake, found| {
+        let founder = &found["cp-01"];
+        let data = founder["state"]["data"].as_str().unwrap();
+        let (unit, disks) = match flake {
+            Flake::K3s => ("k3s", vec![data]),
+            Flake::Rke2 => ("rke2-server", vec![data]),
+            Flake::Kubeadm => ("nico-kubeadm", vec![data, "/var/lib/etcd"]),
+            Flake::K0s => ("k0scontroller", vec![data]),
+        };
+        let required = &founder["units"][unit]["unitConfig"]["RequiresMountsFor"];
+        for disk in disks {
+            let paths = required.as_array().into_iter().flatten();
+            let mut paths = paths.filter_map(Value::as_str);
+            assert!(
+                paths.any(|path| disk.starts_with(path)),
+                "{disk}: {required}"
+            );
         }
     });
 }

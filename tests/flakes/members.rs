@@ -27,16 +27,7 @@ fn pretend(machine: &Machine, leads: bool, members: &[Member]) {
         .iter()
         .map(|ip| format!("https://{ip}:2379 is healthy: successfully committed proposal"))
         .collect();
-    let leader = if leads { 1 } else { 2 };
-    machine.command(
-        "etcdctl",
-        &format!(
-            "case \"$*\" in\n'endpoint status'*) printf '\"MemberID\" : 1\\n\"Leader\" : {leader}\\n' ;;\n\
-             'member list'*) cat << END\n{}\nEND\n;;\n'endpoint health'*) cat << END\n{}\nEND\nexit 1 ;;\nesac",
-            list.join("\n"),
-            health.join("\n"),
-        ),
-    );
+    pretend_etcd(machine, leads, &list, &health);
     let nodes: Vec<String> = members
         .iter()
         .filter(|(_, node, _)| *node)
@@ -48,6 +39,34 @@ fn pretend(machine: &Machine, leads: bool, members: &[Member]) {
         .map(|ip| format!("https://{ip}:2380"))
         .collect();
     machine.answering(&peers.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+/// What etcd answers: whether this member leads, its list, and who is healthy. As the real one, it fails where one is not.
+fn pretend_etcd<S: std::borrow::Borrow<str>>(
+    machine: &Machine,
+    leads: bool,
+    list: &[S],
+    health: &[String],
+) {
+    let leader = if leads { 1 } else { 2 };
+    machine.command(
+        "etcdctl",
+        &format!(
+            "case \"$*\" in\n'endpoint status'*) printf '\"MemberID\" : 1\\n\"Leader\" : {leader}\\n' ;;\n\
+             'member list'*) cat << END\n{}\nEND\n;;\n'endpoint health'*) cat << END\n{}\nEND\nexit 1 ;;\nesac",
+            list.join("\n"),
+            health.join("\n"),
+        ),
+    );
+}
+
+/// The ids of the members that the machine has removed.
+fn calls_to_remove(machine: &Machine) -> Vec<String> {
+    let calls = machine.calls(&["etcdctl"]);
+    let calls = calls
+        .iter()
+        .filter_map(|call| call.strip_prefix("etcdctl member remove "));
+    calls.map(str::to_owned).collect()
 }
 
 /// The members that are removed in passes at these times.
@@ -63,11 +82,7 @@ fn removed(evaluated: &Value, purpose: &str, passes: &[(u64, bool, &[Member])]) 
         machine.command("date", &format!("echo {}", time * 1000));
         machine.must_run(script);
     }
-    let calls = machine.calls(&["etcdctl"]);
-    let calls = calls
-        .iter()
-        .filter_map(|call| call.strip_prefix("etcdctl member remove "));
-    calls.map(str::to_owned).collect()
+    calls_to_remove(&machine)
 }
 
 #[test]
@@ -190,26 +205,14 @@ fn removed_of(
                 .then(|| format!("{client} is healthy: took 1ms"))
         })
         .collect();
-    machine.command(
-        "etcdctl",
-        &format!(
-            "case \"$*\" in\n'endpoint status'*) printf '\"MemberID\" : 1\\n\"Leader\" : 1\\n' ;;\n\
-             'member list'*) cat << END\n{}\nEND\n;;\n'endpoint health'*) cat << END\n{}\nEND\nesac",
-            members.join("\n"),
-            health.join("\n"),
-        ),
-    );
+    pretend_etcd(machine, true, members, &health);
     machine.command("kubectl", &format!("echo '{nodes} '"));
     machine.answering(answering);
     for time in times {
         machine.write("proc/uptime", &format!("{time}.00 0.00\n"));
         machine.must_run(script);
     }
-    let calls = machine.calls(&["etcdctl"]);
-    let calls = calls
-        .iter()
-        .filter_map(|call| call.strip_prefix("etcdctl member remove "));
-    calls.map(str::to_owned).collect()
+    calls_to_remove(machine)
 }
 
 /// Learners have no vote; a member that answers may be about to become a Node; one that has not started has no name yet.

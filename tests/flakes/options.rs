@@ -96,6 +96,9 @@ fn tokens_are_encrypted_for_a_machine_whose_host_key_is_known() {
                 "the private half stays out"
             );
         }
+        // What the system was built from goes with the garbage.
+        let nix = &found[0]["cp-01"]["nix"];
+        assert_eq!(nix["keep-derivations"], false, "{nix}");
         // Nothing that runs has a token in it.
         let units = json!([found[0]["cp-01"]["units"], found[0]["cp-01"]["state"]]).to_string();
         assert!(!units.contains("1111111111") && !units.contains("2222222222"));

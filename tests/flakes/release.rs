@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::changes::founding;
-use super::evaluated::{self, Evaluated, Flake, evaluate};
+use super::changes::each_founding;
+use super::evaluated::{Evaluated, Flake};
+use super::interrupted::machine;
 use super::machine::Machine;
 
 /// The script of `minimal`.
@@ -16,17 +17,12 @@ pub(crate) fn leaves(found: &Evaluated) -> String {
     format!("NICO_SERVICES='{services}'\n{script}")
 }
 
-/// Each flake with a machine of its own, for a test.
-fn each(test: &str, check: impl Fn(Flake, &Machine, &Value, &str)) {
-    let Some(nix) = evaluated::nix_or_skip(test) else {
-        return;
-    };
-    for flake in Flake::ALL {
-        let found = evaluate(&nix, flake, test, true, &[founding().render()]);
-        let evaluated = &found[0]["worker-01"];
-        let machine = Machine::new(&format!("{test}-{}", flake.directory()), evaluated, true);
-        check(flake, &machine, evaluated, &leaves(&found[0]));
-    }
+/// Each flake with this machine for a test, and the script of `minimal`.
+fn each(test: &str, name: &str, check: impl Fn(Flake, &Machine, &Value, &str)) {
+    each_founding(test, |flake, found| {
+        let machine = machine(flake, test, &found[name], true);
+        check(flake, &machine, &found[name], &leaves(found));
+    });
 }
 
 /// The kubelet's directory, which k0s has among its own.
@@ -52,7 +48,7 @@ fn unmounts(machine: &Machine) {
 
 #[test]
 fn a_release_unmounts_before_it_deletes() {
-    each("unmounts", |flake, machine, _, script| {
+    each("unmounts", "worker-01", |flake, machine, _, script| {
         let volume = format!("{}/pods/1/volumes/local/my volume", kubelet(flake));
         let strangers = [
             "var/lib/kubelet-of-mine",
@@ -85,7 +81,7 @@ fn a_release_unmounts_before_it_deletes() {
 
 #[test]
 fn a_release_deletes_nothing_below_what_stays_mounted() {
-    each("stays-mounted", |flake, machine, _, script| {
+    each("stays-mounted", "worker-01", |flake, machine, _, script| {
         let volume = format!("{}/pods/1/volumes/local", kubelet(flake));
         machine.write(&format!("{volume}/photos"), "mine");
         machine.mounted(&[&volume]);
@@ -105,7 +101,7 @@ fn a_release_deletes_nothing_below_what_stays_mounted() {
 /// A disk of its own cannot be moved or deleted itself, and stays mounted.
 #[test]
 fn a_directory_that_is_a_disk_of_its_own_is_emptied() {
-    each("own-disk", |flake, machine, _, script| {
+    each("own-disk", "worker-01", |flake, machine, _, script| {
         let disks = ["var/lib/etcd", kubelet(flake)];
         machine.write("var/lib/etcd/member/wal", "");
         machine.write("var/lib/etcd/lost+found/1", "");
@@ -130,14 +126,7 @@ fn a_directory_that_is_a_disk_of_its_own_is_emptied() {
 /// The power fails after the last directory was moved, and the release starts again.
 #[test]
 fn a_release_that_is_cut_short_keeps_what_it_moved() {
-    let test = "cut-short";
-    let Some(nix) = evaluated::nix_or_skip(test) else {
-        return;
-    };
-    for flake in Flake::ALL {
-        let found = evaluate(&nix, flake, test, true, &[founding().render()]);
-        let evaluated = &found[0]["cp-01"];
-        let machine = Machine::new(&format!("{test}-{}", flake.directory()), evaluated, true);
+    each("cut-short", "cp-01", |flake, machine, evaluated, script| {
         machine.write("var/lib/etcd/member/wal", "");
         // As a disk of its own, it is still there when all in it was moved.
         machine.mounted(&["var/lib/etcd"]);
@@ -148,12 +137,11 @@ fn a_release_that_is_cut_short_keeps_what_it_moved() {
                 .replace("/server/", ".released/server/"),
             Flake::Kubeadm | Flake::K0s => "var/lib/nico/aside/released/etcd/member/wal".to_owned(),
         };
-        let script = leaves(&found[0]);
         let taken_off = script.replace("\ntake_off\n", "\ntake_off\nexit 9\n");
         assert_ne!(script, taken_off);
         assert_eq!(machine.run(&taken_off).status.code(), Some(9));
         assert!(machine.path(&kept).exists(), "{flake:?}: {kept}");
-        machine.must_run(&script);
+        machine.must_run(script);
         assert!(
             machine.path(&kept).exists(),
             "{flake:?}: the second attempt deletes {kept}"
@@ -170,12 +158,12 @@ fn a_release_that_is_cut_short_keeps_what_it_moved() {
         }
         machine.write(data.trim_start_matches('/'), "");
         machine.write("var/lib/etcd/member/wal", "");
-        machine.must_run(&script);
+        machine.must_run(script);
         assert!(
             copies(&machine.path("")) > before,
             "{flake:?}: the earlier copy is gone"
         );
-    }
+    });
 }
 
 /// How many copies of etcd's data there are.
@@ -197,7 +185,7 @@ fn copies(directory: &Path) -> usize {
 
 #[test]
 fn containers_end_and_their_network_is_taken_off() {
-    each("clear", |flake, machine, _, script| {
+    each("clear", "worker-01", |flake, machine, _, script| {
         for group in ["kubepods", "kubepods.slice", "user.slice"] {
             machine.write(&format!("sys/fs/cgroup/{group}/cgroup.kill"), "");
         }

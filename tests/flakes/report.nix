@@ -28,6 +28,7 @@ let
       };
       vip = config.services.keepalived;
       ssh = config.services.openssh;
+      nix = config.nix.settings;
     };
 in
 map (

@@ -12,12 +12,14 @@ struct Before {
     /// An address that the certificate does not cover.
     uncovered: Option<&'static str>,
     version: &'static str,
+    upgrade_fails: bool,
 }
 
 const GOOD: Before = Before {
     ready: true,
     uncovered: None,
     version: "v1.34.1",
+    upgrade_fails: false,
 };
 
 #[test]
@@ -94,7 +96,8 @@ fn certificates_tokens_and_versions_are_kept_as_they_should_be() {
             "an upgrade that fails, as beside a machine that is dead",
             true,
             Before {
-                version: "v1.33.8",
+                version: "v1.33.9",
+                upgrade_fails: true,
                 ..GOOD
             },
             &upgraded[..3],
@@ -117,7 +120,7 @@ fn certificates_tokens_and_versions_are_kept_as_they_should_be() {
         // What it is given, as long as it runs.
         let run = machine.path("run/nico");
         let run = run.display();
-        let fails = if version == "v1.33.8" {
+        let fails = if before.upgrade_fails {
             "upgrade"
         } else {
             "nothing"

@@ -34,6 +34,12 @@ pub fn detect(has_property: impl Fn(&str) -> bool) -> Option<Generation> {
     all.find(|generation| has_property(for_generation(*generation).address_property()))
 }
 
+/// Whether the installed NIO applies by Jobs.
+#[must_use]
+pub fn works_by_jobs(installed: Option<Generation>) -> bool {
+    installed.is_some_and(|it| for_generation(it).works_by_jobs())
+}
+
 /// What NIO proves about a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {

@@ -202,12 +202,13 @@ pub(super) fn obstacle(observed: &Observed, name: &MachineName) -> Option<Obstac
         );
     }
     if machine.address().is_none() {
-        let field = observed.nio.map_or("hostname", |nio| {
-            nio::for_generation(nio).address_property()
+        let mend = observed.nio.map_or_else(String::new, |nio| {
+            let field = nio::for_generation(nio).address_property();
+            format!(": set spec.{field}")
         });
         return found(
             Reason::MachineUndiscoverable,
-            format!("Machine {name} has no address: set spec.{field}"),
+            format!("Machine {name} has no address{mend}"),
             ObstacleKind::Other,
         );
     }

@@ -129,7 +129,7 @@ impl Attachment {
 async fn stuck(client: &Client, pods: &[PodView], until: Instant) -> Vec<StuckPod> {
     let held = timeout_at(until, held_by_budgets(client, pods)).await;
     let mut stuck = held.unwrap_or_default();
-    // What is known by then is told.
+    // What is known by then is reported.
     let _ = timeout_at(until, add_refused(client, pods, &mut stuck)).await;
     let mut ends: Vec<_> = pods
         .iter()

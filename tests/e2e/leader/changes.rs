@@ -66,10 +66,8 @@ async fn leaders_are_killed_while_one_machine_joins_and_another_is_drained_and_l
     let generation = edit(&world, workers).await;
     next(&world, &mut replicas, &mut leader).await;
 
-    let drains = ("RollingOut", "True", "Draining");
-    let (kind, status, reason) = drains;
     world
-        .wait_condition("prod", kind, status, reason, DEADLINE)
+        .wait_condition("prod", "RollingOut", "True", "Draining", DEADLINE)
         .await;
     both(&replicas)[0].signal("-9");
     next(&world, &mut replicas, &mut leader).await;
