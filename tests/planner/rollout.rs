@@ -254,6 +254,9 @@ fn of_two_machines_written_in_one_second_the_later_one_counts() {
             assert_eq!(rolled(&seen.world), ["a"], "{}", seen.world.story());
             let at = written(&seen.world, "a");
             assert_eq!(at.rsplit_once('.').map(|it| it.1), Some("25Z"), "{at}");
+            let rollout = seen.status.rollout.as_ref().unwrap();
+            let since = rollout.in_flight[0].since.unwrap();
+            assert_eq!(since.subsec_nanosecond(), 0, "{since}");
         });
 }
 

@@ -12,7 +12,7 @@ use crate::api::spec::ValidSpec;
 use crate::api::status::{InFlightRow, Role};
 use crate::plan::flight::Flight;
 use crate::plan::known::Known;
-use crate::plan::observed::{LedgerView, Member, Observed, elapsed};
+use crate::plan::observed::{LedgerView, Member, Observed, elapsed, in_seconds};
 use crate::plan::output::Output;
 use crate::plan::patience::Clock;
 use crate::plan::quorum;
@@ -105,11 +105,12 @@ fn blocked_by_jobs(observed: &Observed, deadline: Duration, now: Timestamp) -> O
 /// Since when a machine in flight is being changed or released; `None` where no object shows it, as of one that is gone.
 fn since(known: &Known<'_>, held: &Member<'_>) -> Option<Timestamp> {
     let machine = &held.name;
+    let written = held.written().map(in_seconds);
     if let Some(deleted) = &held.held.metadata.deletion_timestamp {
         return Some(deleted.0);
     }
     if !held.is_confirmed() {
-        return held.written();
+        return written;
     }
     if known.selection.leaves(machine) {
         let nodes = known.observed.nodes_of(machine).into_iter();
@@ -117,7 +118,7 @@ fn since(known: &Known<'_>, held: &Member<'_>) -> Option<Timestamp> {
     }
     // One that has to be updated was last written for an earlier change.
     let is_of_before = known.outdated.contains_key(machine);
-    held.written().filter(|_| !is_of_before)
+    written.filter(|_| !is_of_before)
 }
 
 /// The machines in the slot, and others that count as in flight, for the status.
