@@ -15,6 +15,7 @@ use super::task::Task;
 use crate::api::names::Commit;
 use crate::controller::calls;
 use crate::controller::gate::{Class, Gate};
+use crate::controller::lock::lock;
 use crate::controller::schedule::RESOLVE_PAUSES;
 use crate::plan::observed::{ClusterView, GitAnswer, GitQuestion};
 use crate::plan::prerequisites::credentials_missing;
@@ -30,19 +31,23 @@ pub(super) struct Resolution {
 }
 
 /// Resolves repeatedly, until the future is dropped.
-pub(super) async fn keep_resolving(
+async fn resolve_repeatedly(
     client: kube::Client,
     namespace: String,
     name: String,
-    question: GitQuestion,
     notes: Notes,
     resolving: Arc<Gate>,
 ) {
     let mut class = Class::First;
     loop {
-        let answer = {
+        let (question, answer) = {
             let _turn = resolving.enter(&namespace, &name, class).await;
-            ask(&client, &namespace, &question).await
+            // Asked with what the ledger says by now.
+            let Some(question) = notes.git_question() else {
+                return;
+            };
+            let answer = ask(&client, &namespace, &question).await;
+            (question, answer)
         };
         class = if answer.is_ok() {
             Class::First
@@ -54,8 +59,9 @@ pub(super) async fn keep_resolving(
             if !resolution.asking.is_current() {
                 return false;
             }
-            let question = question.clone();
-            let answer = Some(GitAnswer { question, answer });
+            let answer = GitAnswer { question, answer };
+            let asked = resolution.asked.as_ref();
+            let answer = asked.and_then(|asked| answer.to(asked));
             let news = resolution.answer != answer;
             resolution.answer = answer;
             news
@@ -141,8 +147,18 @@ fn first_line(text: &SecretText) -> SecretText {
     SecretText::new(text.expose().lines().next().unwrap_or_default().to_owned())
 }
 
+impl Notes {
+    /// The current question to the git server; `None` if the cluster is gone.
+    fn git_question(&self) -> Option<GitQuestion> {
+        let work = self.work.upgrade()?;
+        let work = lock(&work);
+        work.get(&self.uid)?.resolution.asked.clone()
+    }
+}
+
 impl super::Background {
-    /// Keeps resolving this question. If it differs from the current one, that is replaced, and the first resolution starts at once.
+    /// Keeps resolving this question. If the git server is to be asked something else, it is asked at once. A new commit in the ledger alone
+    /// changes nothing for it: servers behind one name may differ, and each answer would lead to the next question.
     pub fn keep_resolving(&self, cluster: &ClusterView, question: Option<&GitQuestion>) {
         self.with(&cluster.uid, |work| {
             let resolution = &mut work.resolution;
@@ -150,8 +166,11 @@ impl super::Background {
                 *resolution = Resolution::default();
                 return;
             };
-            let same = resolution.asked.as_ref() == Some(question);
+            let asked = resolution.asked.replace(question.clone());
+            let same = asked.is_some_and(|asked| asked.asks_the_same(question));
             if same && resolution.asking.is_running() {
+                let answer = resolution.answer.take();
+                resolution.answer = answer.and_then(|answer| answer.to(question));
                 return;
             }
             // The old answer is forgotten: it would be outdated if the same question is asked again later.
@@ -159,11 +178,10 @@ impl super::Background {
                 asked: Some(question.clone()),
                 ..Resolution::default()
             };
-            resolution.asking.start(keep_resolving(
+            resolution.asking.start(resolve_repeatedly(
                 self.client.clone(),
                 cluster.namespace.clone(),
                 cluster.name.clone(),
-                question.clone(),
                 self.notes(cluster),
                 Arc::clone(&self.resolving),
             ));
@@ -181,11 +199,15 @@ impl super::Background {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Duration;
 
+    use kube::client::Body;
     use tokio::sync::mpsc::unbounded_channel;
 
     use super::*;
+    use crate::api::form::Form as _;
     use crate::controller::background::Background;
     use crate::controller::metrics::Metrics;
 
@@ -240,6 +262,57 @@ mod tests {
             background.resolved("uid").is_some(),
             "the same question goes on"
         );
+    }
+
+    /// Two servers behind one name answer differently, or two operators note what they hear: each note must not lead to the next question.
+    #[tokio::test]
+    async fn a_git_server_is_asked_once_a_minute_however_often_the_ledger_changes() {
+        let count = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&count);
+        let service = tower::service_fn(move |_: hyper::Request<Body>| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let secret = serde_json::json!({ "metadata": { "name": "git" } });
+            let answer = hyper::Response::new(Body::from(secret.to_string().into_bytes()));
+            async move { Ok::<_, Infallible>(answer) }
+        });
+        let client = kube::Client::new(service, "default");
+        let (wake, mut woken) = unbounded_channel();
+        let background =
+            Background::new(client, Duration::from_secs(300), wake, &Metrics::new(None));
+        let (cluster, began) = (cluster(), Instant::now());
+        let held = |digit: Option<&str>| GitQuestion {
+            held: digit.and_then(|digit| Commit::parse(&digit.repeat(40))),
+            ..question("a", Some("git"))
+        };
+        background.keep_resolving(&cluster, Some(&held(None)));
+        assert!(woken.recv().await.is_some());
+        for (digit, answered) in [("a", true), ("b", false), ("a", false)] {
+            let question = held(Some(digit));
+            background.keep_resolving(&cluster, Some(&question));
+            let answer = background.resolved("uid");
+            assert_eq!(
+                answer.is_some(),
+                answered,
+                "it counts while the ledger has the same"
+            );
+            assert!(answer.is_none_or(|it| it.question == question));
+        }
+        for digit in ["b", "a"].into_iter().cycle().take(100) {
+            background.keep_resolving(&cluster, Some(&held(Some(digit))));
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+        }
+        let minutes = began.elapsed().as_secs() / RESOLVE_PAUSES.start.as_secs();
+        assert!(u64::from(count.load(Ordering::SeqCst)) <= 1 + minutes);
+        // Other credentials are another question.
+        let other = GitQuestion {
+            credentials: Some("other".to_owned()),
+            ..held(Some("a"))
+        };
+        background.keep_resolving(&cluster, Some(&other));
+        assert!(woken.recv().await.is_some());
+        assert_eq!(background.resolved("uid").unwrap().question, other);
     }
 
     #[test]

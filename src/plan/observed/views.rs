@@ -34,6 +34,39 @@ pub struct GitAnswer {
     pub answer: Result<Commit, String>,
 }
 
+impl GitQuestion {
+    /// Whether the git server is asked the same: all but what the ledger says.
+    #[must_use]
+    pub fn asks_the_same(&self, other: &Self) -> bool {
+        let held = other.held.clone();
+        *other
+            == Self {
+                held,
+                ..self.clone()
+            }
+    }
+}
+
+impl GitAnswer {
+    /// The answer to this question. If the ledger has changed since it was asked, a commit counts only if the ledger has the same one by
+    /// now.
+    #[must_use]
+    pub fn to(self, question: &GitQuestion) -> Option<Self> {
+        let Self {
+            question: asked,
+            answer,
+        } = self;
+        let counts = match &answer {
+            Ok(commit) => asked == *question || question.held.as_ref() == Some(commit),
+            Err(_) => true,
+        };
+        (counts && asked.asks_the_same(question)).then(|| Self {
+            question: question.clone(),
+            answer,
+        })
+    }
+}
+
 /// The state of a Secret, without its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecretView {
