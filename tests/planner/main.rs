@@ -56,5 +56,6 @@ mod together;
 mod turmoil;
 mod turmoil_v1;
 mod v1;
+mod v1_reported;
 mod without_nodes;
 mod world;

@@ -17,8 +17,8 @@ use crate::given::{
 use crate::kubeconfig::confirmed;
 use crate::rollout::{name, passes, ready};
 use crate::status::at_rest;
-use crate::v1;
 use crate::world::{World, rotated_key};
+use crate::{v1, v1_reported};
 
 /// Default of `rollout.progressDeadlineSeconds`, and more than any other patience.
 const DEADLINE: i64 = 4200;
@@ -50,7 +50,7 @@ fn stuck(reason: Reason) -> (Given, i64) {
         Reason::PinNotSupported => given(with("refPolicy", json!("Pin"))).machines(["a"]),
         Reason::FullInstallUnsafe => given(with("fullInstall", json!(true))).machines(["a"]),
         Reason::NIOMissing => given(plain()).machines(["a"]).and(|it| it.nio = None),
-        Reason::BlockedByJob => return (v1::ready().and(v1::hangs), DEADLINE),
+        Reason::BlockedByJob => return (v1::ready().and(v1_reported::hangs), DEADLINE),
         Reason::OldFinalizer => v1::ready().and(|world| {
             world.edit(PROD, |spec| spec["dataPlane"]["machines"] = json!(["v"]));
             v1::passes_until(world, |world| {

@@ -2,12 +2,11 @@
 
 use jiff::Timestamp;
 use nico::api::conditions::{
-    ConditionType::{MachinesAvailable, Ready, Reconciling, RollingOut, Stalled},
+    ConditionType::{MachinesAvailable, Ready, Reconciling, RollingOut},
     Reason,
 };
 use nico::api::names::{CLASSIC_FINALIZER, Marker, V1_FINALIZER};
 use nico::api::nio::{Generation, JobState, NioCondition, NixosConfigurationStatus};
-use nico::api::status::MachineState;
 use nico::plan::action::{Action, ConfigurationWrite, Mark};
 use nico::plan::observed::force_release_names;
 use serde_json::{Map, Value, json};
@@ -16,9 +15,6 @@ use crate::given::{Given, PROD, Seen, cluster, given, member, planned, settled};
 use crate::nio_v1::{commit, job};
 use crate::rollout::{new_repository, rolled};
 use crate::world::{World, edit};
-
-/// Default of `rollout.progressDeadlineSeconds`.
-const DEADLINE: i64 = 4200;
 
 fn v1(world: &mut World) {
     world.nio = Some(Generation::V1);
@@ -35,7 +31,7 @@ pub fn ready() -> Given {
 }
 
 /// The first configuration of a machine, which no Job has applied yet.
-fn claimed(spec: Map<String, Value>) -> Given {
+pub fn claimed(spec: Map<String, Value>) -> Given {
     let cluster = spec
         .into_iter()
         .fold(cluster().control_plane(["a"]), |it, (field, value)| {
@@ -398,60 +394,6 @@ fn a_name_from_which_v1_can_make_no_names_is_refused() {
                 Reason::MachineNameTooLong,
                 "36 characters",
             );
-        }
-    }
-}
-
-/// A Job of machine `v` begins, and does not end.
-pub fn hangs(world: &mut World) {
-    let uid = world.configurations["v"].metadata.uid.clone().unwrap();
-    let hangs = job(None, world.now, JobState::Unfinished);
-    world.v1.jobs.get_mut(&uid).unwrap().push(hangs);
-}
-
-#[test]
-fn a_job_that_never_ends_is_named() {
-    ready()
-        .when(hangs)
-        .when(|world| world.wait(DEADLINE - 1))
-        .then(|seen| {
-            let ready = seen.condition(Stalled);
-            assert_eq!(ready.status, "False", "{ready:?}");
-        })
-        .when(|world| world.wait(1))
-        .then(|seen| {
-            let words = "Job a-day2-r-0123456789ab-manual of Machine v";
-            seen.says(Stalled, "True", Reason::BlockedByJob, words);
-        });
-}
-
-#[test]
-fn what_v1_has_against_a_machine_is_shown() {
-    let complaint = |phase: &str, stalled: &str| NixosConfigurationStatus {
-        phase: Some(phase.to_owned()),
-        conditions: vec![NioCondition {
-            kind: "Stalled".to_owned(),
-            status: stalled.to_owned(),
-            reason: "MachineInUse".to_owned(),
-            message: "another configuration has it".to_owned(),
-        }],
-        ..NixosConfigurationStatus::default()
-    };
-    for (phase, stalled, shown) in [
-        ("Blocked", "False", true),
-        ("Degraded", "True", true),
-        ("Converging", "True", true),
-        ("Converging", "False", false),
-    ] {
-        let seen = claimed(Map::new()).when(|world| {
-            world.configuration("a").status = Some(complaint(phase, stalled));
-        });
-        let row = &seen.status.machines[0];
-        assert_eq!(row.state, MachineState::Applying);
-        let told = row.reason == "NIOComplains" && row.message.contains("NIO says");
-        assert_eq!(told, shown, "{phase} {row:?}");
-        if stalled == "True" {
-            assert!(row.message.contains("another configuration has it"));
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::api::conditions::{Cause, ConditionType, Reason};
 use crate::api::names::MachineName;
 use crate::api::spec::ValidSpec;
 use crate::api::status::{InFlightRow, Role};
+use crate::api::text::shown_in;
 use crate::plan::flight::Flight;
 use crate::plan::known::Known;
 use crate::plan::observed::{LedgerView, Member, Observed, elapsed, in_seconds};
@@ -18,6 +19,9 @@ use crate::plan::patience::Clock;
 use crate::plan::quorum;
 use crate::plan::release::waited_for;
 use crate::plan::selection::Selection;
+
+/// Most bytes of NIO's error for one machine in a condition.
+const MOST_OF_A_COMPLAINT: usize = 256;
 
 /// The members that were not confirmed in time.
 pub fn deadlines(
@@ -37,6 +41,7 @@ pub fn deadlines(
         if selection.leaves(&member.name) || member.is_confirmed() {
             continue;
         }
+        let complaint = member.complaint();
         let mut waited = elapsed(written, now);
         let (withdrawn, machine) = (member.is_withdrawn(), member.name);
         if withdrawn {
@@ -48,10 +53,13 @@ pub fn deadlines(
             output.look_again_in(deadline.saturating_sub(waited));
             continue;
         }
+        // Others may be late too, and are in the same message.
+        let complaint = complaint.map(|why| format!("; {}", shown_in(&why, MOST_OF_A_COMPLAINT)));
         let cause = Cause::new(
             Reason::ProgressDeadlineExceeded,
             format!(
-                "NIO has not applied Machine {machine} within {seconds} s of its last write: see its NixosConfiguration and NIO's log; the next change of the spec goes to it first"
+                "NIO has not applied Machine {machine} within {seconds} s of its last write: see its NixosConfiguration and NIO's log; the next change of the spec goes to it first{}",
+                complaint.unwrap_or_default()
             ),
         );
         output.wait_for(machine.clone(), ConditionType::Stalled, cause);

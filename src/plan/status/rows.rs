@@ -97,21 +97,25 @@ fn row_state(
     if let Some(cause) = unreachable(observed, machine) {
         return (MachineState::Unavailable, Some(cause));
     }
+    let complaint = observed.member(machine).and_then(|it| it.complaint());
+    let with_complaint = |message: &str| match &complaint {
+        Some(why) => format!("{message}; {why}"),
+        None => message.to_owned(),
+    };
     if plan.overdue.contains(machine) {
         return state(
             MachineState::Failed,
             Reason::ProgressDeadlineExceeded,
-            "NIO has not applied it in time; see its NixosConfiguration",
+            &with_complaint("NIO has not applied it in time; see its NixosConfiguration"),
         );
     }
     if let Some(differences) = plan.outdated.get(machine) {
         return state(
             MachineState::Outdated,
             Reason::OutOfDate,
-            &format!("differs in: {}", listed(differences)),
+            &with_complaint(&format!("differs in: {}", listed(differences))),
         );
     }
-    let complaint = observed.member(machine).and_then(|it| it.complaint());
     if confirmed(observed, machine) {
         if selection::mismatched(observed, role, machine) {
             let object = observed.machines.get(machine);
@@ -128,17 +132,14 @@ fn row_state(
         }
         let remark = wait.filter(|wait| wait.condition == ConditionType::Ready);
         let remark = remark.map(|wait| wait.cause.clone());
-        let complaint = complaint.map(|why| Cause::new(Reason::NIOComplains, why));
-        return (MachineState::Confirmed, remark.or(complaint));
+        let complaint = || Some(Cause::new(Reason::NIOComplains, complaint?));
+        return (MachineState::Confirmed, remark.or_else(complaint));
     }
-    match complaint {
-        Some(why) => state(
-            MachineState::Applying,
-            Reason::NIOComplains,
-            &format!("{APPLYING}; {why}"),
-        ),
-        None => state(MachineState::Applying, Reason::WaitingForMachines, APPLYING),
-    }
+    let reason = match complaint {
+        Some(_) => Reason::NIOComplains,
+        None => Reason::WaitingForMachines,
+    };
+    state(MachineState::Applying, reason, &with_complaint(APPLYING))
 }
 
 /// What joining machines wait for, if there is nothing specific to one of them.
