@@ -62,6 +62,8 @@ impl Machine {
             machine.command(command, "exit 0");
         }
         machine.answering(&[]);
+        // The API server's certificate.
+        machine.command("openssl", "echo does match certificate");
         machine
     }
 
@@ -100,6 +102,24 @@ impl Machine {
         };
         let table: String = paths.iter().map(line).collect();
         self.write("proc/self/mounts", &table);
+    }
+
+    /// The static pods of a control plane machine, as kubeadm writes them.
+    pub(crate) fn static_pods(&self, version: &str) {
+        for name in [
+            "kube-apiserver",
+            "kube-controller-manager",
+            "kube-scheduler",
+        ] {
+            self.static_pod(name, version);
+        }
+    }
+
+    pub(crate) fn static_pod(&self, name: &str, version: &str) {
+        let text = format!(
+            "spec:\n  containers:\n  - command:\n    - {name}\n    image: registry.k8s.io/{name}:{version}\n"
+        );
+        self.write(&format!("etc/kubernetes/manifests/{name}.yaml"), &text);
     }
 
     /// The URLs that answer; nobody else does.

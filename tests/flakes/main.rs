@@ -16,6 +16,7 @@ mod release;
 mod scripts;
 mod shapes;
 mod template;
+mod upgrade;
 mod upkeep;
 
 use evaluated::{Evaluated, Flake, evaluate};

@@ -73,7 +73,7 @@ fn a_machine_founds_joins_goes_on_or_waits() {
             machine.answering(answering);
             let run = machine.path("run/nico");
             let run = run.display();
-            machine.command("kubeadm", &format!("cat {run}/kubeadm.yaml > {run}/given"));
+            machine.command("kubeadm", &format!("cat {run}/start.yaml > {run}/given"));
             let found = machine.start(flake.starts(evaluated));
             assert_eq!(found.as_deref(), expected, "{flake:?}: case {index}");
             let Some(how) = expected else {
@@ -117,7 +117,7 @@ fn a_machine_founds_joins_goes_on_or_waits() {
                         );
                     }
                     assert_eq!(
-                        machine.read("run/nico/kubeadm.yaml"),
+                        machine.read("run/nico/start.yaml"),
                         None,
                         "tokens do not stay in a file"
                     );

@@ -1,133 +1,52 @@
 //! What a kubeadm cluster needs again and again.
 use nico::plan::cluster_nix::ClusterNix;
+use serde_json::json;
 
 use super::changes::founded;
 use super::evaluated::{self, Flake, evaluate};
 use super::machine::Machine;
 
-/// What the API server and the certificate of a control plane machine are like.
-#[derive(Clone, Copy)]
-struct Before {
-    ready: bool,
-    /// An address that the certificate does not cover.
-    uncovered: Option<&'static str>,
-    version: &'static str,
-    upgrade_fails: bool,
-}
-
-const GOOD: Before = Before {
-    ready: true,
-    uncovered: None,
-    version: "v1.34.1",
-    upgrade_fails: false,
-};
-
 #[test]
-fn certificates_tokens_and_versions_are_kept_as_they_should_be() {
-    let test = "certificates_tokens_and_versions_are_kept_as_they_should_be";
+fn certificates_tokens_and_settings_are_kept_as_they_should_be() {
+    let test = "certificates_tokens_and_settings_are_kept_as_they_should_be";
     let Some(nix) = evaluated::nix_or_skip(test) else {
         return;
     };
     let found = evaluate(&nix, Flake::Kubeadm, "upkeep", false, &[founded().render()]);
     let evaluated = &found[0]["cp-02"];
-    let script = evaluated["units"]["nico-upkeep"]["script"]
-        .as_str()
-        .unwrap();
-    let version = evaluated["units"]["nico-upkeep"]["environment"]["KUBERNETES_VERSION"].as_str();
-    let script = format!("export KUBERNETES_VERSION={}\n{script}", version.unwrap());
+    let unit = &evaluated["units"]["nico-upkeep"];
+    let version = unit["environment"]["KUBERNETES_VERSION"].as_str().unwrap();
+    let script = unit["script"].as_str().unwrap();
+    let script = format!("export KUBERNETES_VERSION={version}\n{script}");
+    let timer = &evaluated["others"]["timers"]["nico-upkeep"];
+    assert_eq!(timer["wantedBy"], json!(["timers.target"]));
+    // The uploaded certificates last for two hours.
+    assert_eq!(timer["timerConfig"]["OnUnitInactiveSec"], "30min");
 
-    let repeated = ["upload-certs", "bootstrap-token", "upload-config kubeadm"];
-    let upgraded = [
-        "upload-certs",
-        "bootstrap-token",
-        "upgrade apply",
-        "upload-config kubeadm",
+    let joins = ["upload-certs", "bootstrap-token"];
+    let all = ["upload-certs", "bootstrap-token", "upload-config kubeadm"];
+    // Whether the machine is in the cluster, whether its API server is ready, and which version it has.
+    let cases: [(&str, bool, bool, &str, &[&str]); 4] = [
+        ("as it should be", true, true, version, &all),
+        ("not in the cluster yet", false, true, version, &[]),
+        ("not ready", true, false, version, &[]),
+        ("an upgrade is due", true, true, "v1.33.9", &joins),
     ];
-    let cases: [(&str, bool, Before, &[&str]); 8] = [
-        ("as it should be", true, GOOD, &repeated),
-        ("not in the cluster yet", false, GOOD, &[]),
-        (
-            "not ready",
-            true,
-            Before {
-                ready: false,
-                ..GOOD
-            },
-            &[],
-        ),
-        (
-            "a new endpoint",
-            true,
-            Before {
-                uncovered: Some("10.0.0.10"),
-                ..GOOD
-            },
-            &["certs apiserver"],
-        ),
-        (
-            "cut off before the new certificate was there, so that the API server cannot start",
-            true,
-            Before {
-                ready: false,
-                uncovered: Some("10.0.0.10"),
-                ..GOOD
-            },
-            &["certs apiserver"],
-        ),
-        (
-            "a new name",
-            true,
-            Before {
-                uncovered: Some("cp-02"),
-                ..GOOD
-            },
-            &["certs apiserver"],
-        ),
-        (
-            "an older version",
-            true,
-            Before {
-                version: "v1.33.9",
-                ..GOOD
-            },
-            &upgraded,
-        ),
-        (
-            "an upgrade that fails, as beside a machine that is dead",
-            true,
-            Before {
-                version: "v1.33.9",
-                upgrade_fails: true,
-                ..GOOD
-            },
-            &upgraded[..3],
-        ),
-    ];
-    for (what, member, before, expected) in cases {
+    for (what, member, ready, version, expected) in cases {
         let machine = Machine::new("upkeep", evaluated, member);
-        let ready = if before.ready { "" } else { "exit 1" };
-        let version = before.version;
+        machine.static_pods(version);
+        machine.write("run/nico/start.yaml", "of a start that still runs");
+        let ready = if ready { "" } else { "exit 1" };
         machine.command(
             "kubectl",
-            &format!("case \"$*\" in *readyz) {ready} ;; *jsonpath*) echo registry.k8s.io/kube-apiserver:{version} ;; esac"),
+            &format!("case \"$*\" in *readyz) {ready} ;; esac"),
         );
-        let uncovered = before.uncovered.unwrap_or("nothing");
-        machine.command(
-            "openssl",
-            &format!("case \"$*\" in *' {uncovered} '*) echo 'does NOT match certificate' ;; *) echo 'does match certificate' ;; esac"),
-        );
-        machine.command("crictl", "case \"$*\" in *--quiet*) echo container ;; esac");
         // What it is given, as long as it runs.
         let run = machine.path("run/nico");
         let run = run.display();
-        let fails = if before.upgrade_fails {
-            "upgrade"
-        } else {
-            "nothing"
-        };
         machine.command(
             "kubeadm",
-            &format!("case $1 in {fails}) exit 1 ;; esac\ncat {run}/kubeadm.yaml > {run}/given"),
+            &format!("cat {run}/upkeep.yaml > {run}/given\n! flock --nonblock {run}/lock true"),
         );
         machine.must_run(&script);
         let calls = machine.calls(&["kubeadm"]);
@@ -135,11 +54,6 @@ fn certificates_tokens_and_versions_are_kept_as_they_should_be() {
         for (call, expected) in calls.iter().zip(expected) {
             assert!(call.contains(expected), "{what}: {calls:?}");
         }
-        let restarted = machine
-            .calls(&["crictl"])
-            .iter()
-            .any(|call| call.ends_with("stop container"));
-        assert_eq!(restarted, before.uncovered.is_some(), "{what}");
         if !expected.is_empty() {
             let given = machine.read("run/nico/given").unwrap();
             assert!(
@@ -147,11 +61,8 @@ fn certificates_tokens_and_versions_are_kept_as_they_should_be() {
                 "{given}"
             );
         }
-        assert_eq!(
-            machine.read("run/nico/kubeadm.yaml"),
-            None,
-            "{what}: the tokens do not stay"
-        );
+        assert!(machine.read("run/nico/upkeep.yaml").is_none(), "{what}");
+        assert!(machine.read("run/nico/start.yaml").is_some(), "{what}");
     }
 }
 
@@ -196,12 +107,11 @@ fn addresses_follow_the_endpoint_once_it_answers() {
                 "curl",
                 &format!("case \"$*\" in *'--cacert {} '*'{after}/livez') exit {reached} ;; esac\nexit 7", ca.display()),
             );
-            machine.command("openssl", "echo 'does match certificate'");
             let proxy = machine.path("proxy");
             machine.command(
                 "kubectl",
                 &format!(
-                    "case \"$*\" in *jsonpath*) echo registry.k8s.io/kube-apiserver:v1.34.1 ;; *'configmap kube-proxy'*) cat {0} ;;\n\
+                    "case \"$*\" in *'configmap kube-proxy'*) cat {0} ;;\n\
                      *'replace -f -') cat > {0}.new; mv {0}.new {0} ;; esac",
                     proxy.display()
                 ),

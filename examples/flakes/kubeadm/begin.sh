@@ -3,6 +3,7 @@ set_aside() {
   local aside directory
   # A first attempt of this cluster goes on where it ended.
   if [ "$1" = id ] && [ "$(cat "$etc/nico-begun" 2> /dev/null)" = "$id" ]; then return 0; fi
+  take_turn
   systemctl stop kubelet.service || true
   crictl --runtime-endpoint unix:///run/containerd/containerd.sock rmp --all --force || true
   clear_containers "${containers[@]}"
@@ -11,6 +12,50 @@ set_aside() {
   for directory in /etc/kubernetes /etc/cni/net.d /var/lib/etcd /var/lib/kubelet /var/lib/cni; do
     move "$root$directory" "$aside/$(basename "$directory")"
   done
+  end_turn
+}
+
+# Whether the API server's certificate covers all that it has to: also an endpoint that came later.
+covered() {
+  local san
+  while read -r san; do
+    case $san in
+      *:* | [0-9]*.[0-9]*.[0-9]*.[0-9]*) openssl x509 -noout -checkip "$san" -in "$etc/pki/apiserver.crt" ;;
+      *) openssl x509 -noout -checkhost "$san" -in "$etc/pki/apiserver.crt" ;;
+    esac | grep -q "does match" || return 1
+  done < "$member/sans"
+}
+
+# What takes the API server away for moments belongs to the apply: once that has ended, the next control plane machine has its turn.
+settle() {
+  local since=$SECONDS
+  if covered && ! outdated; then return 0; fi
+  take_turn
+  if ! covered; then
+    say "a new certificate for the API server"
+    fill init.yaml start.yaml
+    rm -f "$etc/pki/apiserver.crt" "$etc/pki/apiserver.key"
+    kubeadm init phase certs apiserver --config "$run/start.yaml"
+    # The kubelet starts it again, with the new certificate. Not waited for: that needs a quorum.
+    crictl --runtime-endpoint unix:///run/containerd/containerd.sock ps --name kube-apiserver --quiet | while read -r container; do
+      crictl --runtime-endpoint unix:///run/containerd/containerd.sock stop "$container"
+    done
+  fi
+  if outdated; then
+    # The kubelet runs, so the machine is of use to its cluster meanwhile, also where this waits in vain for a quorum, and fails.
+    until kubectl --kubeconfig "$etc/admin.conf" --request-timeout 10s get --raw /readyz > /dev/null; do
+      if [ $((SECONDS - since)) -ge "${NICO_PATIENCE:-300}" ]; then
+        say "not upgraded to $KUBERNETES_VERSION: the API server is not ready"
+        return 1
+      fi
+      sleep "${NICO_INTERVAL:-5}"
+    done
+    say "upgrading to $KUBERNETES_VERSION"
+    touch "$etc/nico-upgrading"
+    sync "$etc/nico-upgrading"
+    kubeadm upgrade apply --yes "$KUBERNETES_VERSION"
+    rm "$etc/nico-upgrading"
+  fi
 }
 
 # Both commands take up what an attempt before them left, which is why nothing of that is an error.
@@ -19,21 +64,24 @@ begin() {
   mark "$etc/nico-begun"
   case $1 in
     found)
-      fill init.yaml
-      kubeadm init --config "$run/kubeadm.yaml" --upload-certs --skip-token-print --skip-certificate-key-print --ignore-preflight-errors all
+      take_turn
+      fill init.yaml start.yaml
+      kubeadm init --config "$run/start.yaml" --upload-certs --skip-token-print --skip-certificate-key-print --ignore-preflight-errors all
       # From here on this is a member, and the network is applied again by upkeep.
       touch "$root$(value data)"
       apply_network
       ;;
     join)
-      fill join.yaml
+      take_turn
+      fill join.yaml start.yaml
       # kubeadm refuses to join a Node of this name that is Ready, as the kubelet of an earlier attempt may be.
       systemctl stop kubelet.service || true
-      kubeadm join --config "$run/kubeadm.yaml" --ignore-preflight-errors all
+      kubeadm join --config "$run/start.yaml" --ignore-preflight-errors all
       ;;
     # Not waited for: a cluster without a quorum could never be mended otherwise.
     member) systemctl start --no-block kubelet.service ;;
   esac
-  rm -f "$run/kubeadm.yaml"
   touch "$root$(value data)"
+  if [ "$(value role)" = control-plane ]; then settle; fi
+  rm -f "$run/start.yaml"
 }

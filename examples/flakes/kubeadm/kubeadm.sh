@@ -7,7 +7,15 @@ begun() {
   [ -e "$root/var/lib/etcd/member" ] && [ "$(cat "$etc/nico-begun" 2> /dev/null)" = "$(value id)" ]
 }
 
-# Fills the tokens into a configuration, by no command whose arguments others could read.
+# A start and upkeep take turns: both write certificates, and settings of the cluster.
+take_turn() {
+  exec 9> "$run/lock"
+  flock "$@" 9
+}
+end_turn() { exec 9>&-; }
+
+# Fills the tokens into a configuration, by no command whose arguments others could read. Units run side by side: each has a file of its
+# own.
 fill() {
   local text worker control
   control=$(cat "$run/join-token")
@@ -17,7 +25,14 @@ fill() {
   text=$(value "$1")
   text=${text//@token@/${worker:0:6}.${worker:6:16}}
   text=${text//@key@/$control}
-  (umask 077 && printf '%s\n' "$text" > "$run/kubeadm.yaml")
+  (umask 077 && printf '%s\n' "$text" > "$run/$2")
+}
+
+# Whether this machine's part of the control plane has another version than its kubeadm, or an upgrade was cut short.
+outdated() {
+  [ -e "$etc/nico-upgrading" ] ||
+    sed -n 's/^ *image: .*://p' "$etc"/manifests/kube-{apiserver,controller-manager,scheduler}.yaml 2> /dev/null |
+    grep -qvxF "$KUBERNETES_VERSION"
 }
 
 apply_network() {

@@ -175,19 +175,20 @@ in
       };
     };
     systemd.services.nico-kubeadm = {
-      description = "Found the Kubernetes cluster, join it, or go on";
+      description = "Found the Kubernetes cluster, join it, or go on; and upgrade";
       # With a disk of its own that is not there, etcd would begin with no data.
       unitConfig.RequiresMountsFor = [ "/var/lib/etcd" "/etc/kubernetes" ];
       after = [ "containerd.service" "network-online.target" ];
       wants = [ "containerd.service" "network-online.target" ];
       wantedBy = [ "multi-user.target" ];
       path = tools;
+      environment.KUBERNETES_VERSION = "v${kubernetes.version}";
       restartTriggers = [ facts.id (if isControlPlane then init else builtins.toJSON nodeRegistration) ];
       script = script ./begin.sh + builtins.readFile ../lib/start.sh;
       serviceConfig = {
         Type = "oneshot";
         RemainAfterExit = true;
-        # A machine that waits in vain fails in the end, so that NIO tries again.
+        # A machine that waits in vain fails in the end, so that NIO tries again. So does an upgrade.
         TimeoutStartSec = "15min";
         Restart = "on-failure";
         RestartSec = 5;
@@ -201,7 +202,10 @@ in
       script = script ./upkeep.sh;
       # A timer starts it: a change is not a reason to wait for it.
       restartIfChanged = false;
-      serviceConfig.Type = "oneshot";
+      serviceConfig = {
+        Type = "oneshot";
+        TimeoutStartSec = "30min";
+      };
     };
     # The uploaded certificates last for two hours.
     systemd.timers.nico-upkeep = {

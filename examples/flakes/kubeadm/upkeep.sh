@@ -1,5 +1,9 @@
 # What does not last by itself. A failure is no failed unit: the timer tries again.
-trap 'rm -f "$run/kubeadm.yaml"; exit 0' EXIT
+trap 'rm -f "$run/upkeep.yaml"; exit 0' EXIT
+# A start has a quarter of an hour.
+take_turn --timeout 1000
+# A start may be waiting for its turn.
+kubectl() { command kubectl --request-timeout 30s "$@"; }
 if [ ! -e "$root$(value data)" ]; then exit 0; fi
 endpoint=
 # The endpoint counts once it answers, with a certificate of this cluster that covers it.
@@ -24,39 +28,18 @@ if [ "$(value role)" = worker ]; then
 fi
 
 export KUBECONFIG=$etc/admin.conf
-fill init.yaml
+fill init.yaml upkeep.yaml
 
-# The API server's certificate covers an endpoint that came later. Without a certificate, after a power cut right here, no API server
-# becomes ready: so this comes first.
-covers() {
-  case $1 in
-    *:* | [0-9]*.[0-9]*.[0-9]*.[0-9]*) openssl x509 -noout -checkip "$1" -in "$etc/pki/apiserver.crt" ;;
-    *) openssl x509 -noout -checkhost "$1" -in "$etc/pki/apiserver.crt" ;;
-  esac | grep -q "does match"
-}
-while read -r san; do
-  if ! covers "$san"; then
-    say "a new certificate for the API server, which covers $san"
-    rm -f "$etc/pki/apiserver.crt" "$etc/pki/apiserver.key"
-    kubeadm init phase certs apiserver --config "$run/kubeadm.yaml"
-    # The kubelet starts it again, with the new certificate.
-    crictl --runtime-endpoint unix:///run/containerd/containerd.sock ps --name kube-apiserver --quiet | while read -r container; do
-      crictl --runtime-endpoint unix:///run/containerd/containerd.sock stop "$container"
-    done
-    exit 0
-  fi
-done < "$member/sans"
-
-if ! kubectl --request-timeout 10s get --raw /readyz > /dev/null; then
+if ! kubectl get --raw /readyz > /dev/null; then
   say "the API server is not ready"
   exit 0
 fi
 
 # From admin.conf, kubeadm writes the address into cluster-info, by which machines join.
 lead "$KUBECONFIG" || true
-# What machines join by ends after two hours, so nothing that may fail comes before it: an upgrade waits for every control plane machine.
-kubeadm init phase upload-certs --upload-certs --skip-certificate-key-print --config "$run/kubeadm.yaml"
-kubeadm init phase bootstrap-token --skip-token-print --config "$run/kubeadm.yaml"
+# What machines join by ends after two hours, so nothing that may fail comes before it.
+kubeadm init phase upload-certs --upload-certs --skip-certificate-key-print --config "$run/upkeep.yaml"
+kubeadm init phase bootstrap-token --skip-token-print --config "$run/upkeep.yaml"
 proxy=$(kubectl -n kube-system get configmap kube-proxy --ignore-not-found -o yaml)
 text=$(sed "s|\(server: \)https://[^[:space:]\"\\\\]*|\1$endpoint|" <<< "$proxy")
 if [ -n "$endpoint" ] && { [ "$text" != "$proxy" ] || [ -e "$state/kube-proxy" ]; }; then
@@ -68,10 +51,6 @@ if [ -n "$endpoint" ] && { [ "$text" != "$proxy" ] || [ -e "$state/kube-proxy" ]
   rm "$state/kube-proxy"
 fi
 
-image=$(kubectl -n kube-system get pod "kube-apiserver-$(value name)" -o 'jsonpath={.spec.containers[0].image}')
-case $image in
-  *:"$KUBERNETES_VERSION") ;;
-  *) kubeadm upgrade apply --yes "$KUBERNETES_VERSION" ;;
-esac
-kubeadm init phase upload-config kubeadm --config "$run/kubeadm.yaml"
+# Until this machine is upgraded, the cluster's settings keep the version that runs.
+if ! outdated; then kubeadm init phase upload-config kubeadm --config "$run/upkeep.yaml"; fi
 apply_network

@@ -1,0 +1,161 @@
+//! What takes a kubeadm API server away for moments: it belongs to the apply, so that one control plane machine follows the other.
+use serde_json::{Value, json};
+
+use super::changes::founded;
+use super::evaluated::{self, Evaluated, Flake, evaluate};
+use super::machine::Machine;
+
+/// The flake while its cluster runs.
+fn running(test: &str) -> Option<Evaluated> {
+    let nix = evaluated::nix_or_skip(test)?;
+    let found = evaluate(&nix, Flake::Kubeadm, test, false, &[founded().render()]);
+    found.into_iter().next()
+}
+
+/// The script of the unit for which an apply waits.
+fn starts(evaluated: &Value) -> String {
+    let unit = &evaluated["units"]["nico-kubeadm"];
+    let version = unit["environment"]["KUBERNETES_VERSION"].as_str().unwrap();
+    let script = unit["script"].as_str().unwrap();
+    format!("export KUBERNETES_VERSION={version}\n{script}")
+}
+
+/// A member that is as its flake wants it, whose API server is ready or not.
+fn member(test: &str, evaluated: &Value, ready: bool) -> Machine {
+    let machine = Machine::new(test, evaluated, true);
+    machine.write(
+        "var/lib/nico/id",
+        evaluated["state"]["id"].as_str().unwrap(),
+    );
+    machine.static_pods("v1.34.1");
+    let ready = if ready { "" } else { "exit 1" };
+    machine.command(
+        "kubectl",
+        &format!("case \"$*\" in *readyz) {ready} ;; esac"),
+    );
+    // Upkeep waits meanwhile.
+    let lock = machine.path("run/nico/lock");
+    machine.command(
+        "kubeadm",
+        &format!("! flock --nonblock {} true", lock.display()),
+    );
+    machine
+}
+
+/// An apply waits for a oneshot unit, and one that fails fails it.
+#[test]
+fn an_apply_waits_for_the_upgrade() {
+    let Some(found) = running("an_apply_waits_for_the_upgrade") else {
+        return;
+    };
+    let unit = &found["cp-02"]["units"]["nico-kubeadm"];
+    assert_eq!(unit["serviceConfig"]["Type"], "oneshot");
+    assert_eq!(unit["serviceConfig"]["TimeoutStartSec"], "15min");
+    assert_eq!(unit["serviceConfig"]["Restart"], "on-failure");
+    assert_eq!(unit["wantedBy"], json!(["multi-user.target"]));
+    assert_eq!(unit["restartIfChanged"], true);
+    // A new version starts it again.
+    let triggers = unit["restartTriggers"].to_string();
+    assert!(triggers.contains("v1.34.1"), "{triggers}");
+    let upkeep = found["cp-02"]["units"]["nico-upkeep"].to_string();
+    assert!(!upkeep.contains("kubeadm upgrade"), "{upkeep}");
+
+    let upgrade = "kubeadm upgrade apply --yes v1.34.1";
+    let cases: [(&str, &[&str], bool, &[&str]); 5] = [
+        ("as it should be", &[], true, &[]),
+        ("as it should be, without a quorum", &[], false, &[]),
+        ("an older API server", &["kube-apiserver"], true, &[upgrade]),
+        ("an older scheduler", &["kube-scheduler"], true, &[upgrade]),
+        ("somebody else's pod", &["kube-vip"], true, &[]),
+    ];
+    for (what, older, ready, expected) in cases {
+        let machine = member("upgrade-waits", &found["cp-02"], ready);
+        for name in older {
+            machine.static_pod(name, "v1.33.9");
+        }
+        machine.must_run(&starts(&found["cp-02"]));
+        assert_eq!(machine.calls(&["kubeadm"]), expected, "{what}");
+        let calls = machine.calls(&["kubeadm", "systemctl"]);
+        assert!(
+            calls[0].contains("start --no-block kubelet"),
+            "{what}: {calls:?}"
+        );
+        assert!(
+            machine.read("etc/kubernetes/nico-upgrading").is_none(),
+            "{what}"
+        );
+    }
+
+    // A worker has no part in it.
+    let machine = member("upgrade-waits", &found["worker-01"], true);
+    machine.static_pods("v1.33.9");
+    machine.must_run(&starts(&found["worker-01"]));
+    assert!(machine.calls(&["kubeadm"]).is_empty());
+}
+
+#[test]
+fn an_upgrade_that_fails_fails_the_apply_and_is_taken_up_again() {
+    let Some(found) = running("an_upgrade_that_fails_fails_the_apply_and_is_taken_up_again") else {
+        return;
+    };
+    let script = starts(&found["cp-02"]);
+    let machine = member("upgrade-fails", &found["cp-02"], false);
+    machine.static_pods("v1.33.9");
+    assert!(
+        !machine.run(&script).status.success(),
+        "the API server is not ready"
+    );
+    assert!(machine.calls(&["kubeadm"]).is_empty());
+    assert_eq!(
+        machine.calls(&["systemctl"]).len(),
+        1,
+        "the kubelet runs all the same"
+    );
+
+    machine.command("kubectl", "exit 0");
+    machine.command("kubeadm", "exit 1");
+    assert!(!machine.run(&script).status.success());
+    assert_eq!(machine.calls(&["kubeadm"]).len(), 1);
+    // It got as far as the static pods, and not to the rest.
+    machine.static_pods("v1.34.1");
+    machine.command("kubeadm", "exit 0");
+    machine.must_run(&script);
+    assert_eq!(machine.calls(&["kubeadm"]).len(), 2);
+    machine.must_run(&script);
+    assert_eq!(machine.calls(&["kubeadm"]).len(), 2, "once is enough");
+}
+
+/// The certificate covers an endpoint that came later, and the API server starts again for it.
+#[test]
+fn an_apply_waits_for_a_certificate_that_covers_the_endpoint() {
+    let Some(found) = running("an_apply_waits_for_a_certificate_that_covers_the_endpoint") else {
+        return;
+    };
+    // Also where a power cut left no certificate, so that no API server becomes ready.
+    for (uncovered, ready) in [("10.0.0.10", true), ("10.0.0.10", false), ("cp-02", true)] {
+        let machine = member("upgrade-covers", &found["cp-02"], ready);
+        machine.command(
+            "openssl",
+            &format!("case \"$*\" in *' {uncovered} '*) echo 'does NOT match certificate' ;; *) echo 'does match certificate' ;; esac"),
+        );
+        machine.command("crictl", "case \"$*\" in *--quiet*) echo container ;; esac");
+        machine.write(
+            "etc/kubernetes/pki/apiserver.key",
+            "of the earlier certificate",
+        );
+        machine.must_run(&starts(&found["cp-02"]));
+        let config = machine.path("run/nico/start.yaml");
+        let expected = format!(
+            "kubeadm init phase certs apiserver --config {}",
+            config.display()
+        );
+        assert_eq!(machine.calls(&["kubeadm"]), [expected]);
+        assert!(!machine.path("etc/kubernetes/pki/apiserver.key").exists());
+        let restarted = machine.calls(&["crictl"]);
+        assert!(
+            restarted.last().unwrap().ends_with("stop container"),
+            "{restarted:?}"
+        );
+        assert!(!config.exists(), "the tokens do not stay");
+    }
+}
