@@ -26,6 +26,29 @@ fn a_machine_does_not_found_beside_a_slow_one() {
     });
 }
 
+/// One that starts again right now is silent for moments, and the cluster exists.
+#[test]
+fn a_founder_asks_each_machine_three_times() {
+    each_founding("thrice", |flake, found| {
+        let founder = &found["cp-01"];
+        for (answers_at, expected, asked) in [(5, None, 5), (6, None, 6), (9, Some("found"), 6)] {
+            let machine = machine(flake, "thrice", founder, false);
+            // It was noted before it counts.
+            let calls = machine.path("calls");
+            machine.command(
+                "curl",
+                &format!(
+                    "[ \"$(grep -c ^curl {})\" -ge {answers_at} ] || exit 7",
+                    calls.display()
+                ),
+            );
+            let how = machine.start(flake.starts(founder));
+            assert_eq!(how.as_deref(), expected, "{flake:?}: {answers_at}");
+            assert_eq!(machine.calls(&["curl"]).len(), asked, "{flake:?}");
+        }
+    });
+}
+
 /// kubeadm takes minutes between etcd's first data and its end. Another machine may have joined by then.
 #[test]
 fn a_founder_ends_what_it_began_also_where_another_one_has_joined() {

@@ -1,6 +1,7 @@
 //! What files beside a flake change: the virtual IP, host keys, modules of one's own; and the shared library by itself.
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use nico::api::spec::Endpoint;
 use nico::plan::cluster_nix::ClusterNix;
@@ -103,6 +104,60 @@ fn tokens_are_encrypted_for_a_machine_whose_host_key_is_known() {
         let units = json!([found[0]["cp-01"]["units"], found[0]["cp-01"]["state"]]).to_string();
         assert!(!units.contains("1111111111") && !units.contains("2222222222"));
     }
+}
+
+/// A key from elsewhere may lack its last newline or have carriage returns: ssh-keygen reads neither.
+#[test]
+fn the_public_half_of_any_usable_key_goes_to_the_machine() {
+    let test = "the_public_half_of_any_usable_key_goes_to_the_machine";
+    let (Some(nix), Some(keygen)) = (
+        evaluated::nix_or_skip(test),
+        evaluated::on_path(test, "ssh-keygen"),
+    ) else {
+        return;
+    };
+    let directory = scratch("public-half");
+    let expression = format!(
+        "let lib = import {root}/tests/flakes/nixpkgs/lib.nix;
+         module = import {root}/examples/flakes/lib/machine.nix {{ inherit lib; config.nico.sshUser = \"root\"; nico.file = _: ./machine-ssh-key;
+           pkgs = {{ openssh = 1; runCommand = _: _: script: \"BUILD${{script}}END\"; }}; }};
+         in module.config.system.activationScripts.nico-ssh.content",
+        root = root().display()
+    );
+    let key = directory.join("machine-ssh-key");
+    let made = Command::new(keygen)
+        .args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f"])
+        .arg(&key)
+        .output();
+    assert!(made.unwrap().status.success());
+    let public = fs::read_to_string(directory.join("machine-ssh-key.pub")).unwrap();
+    let whole = fs::read_to_string(&key).unwrap();
+    for text in [
+        whole.clone(),
+        whole.trim_end().to_owned(),
+        whole.replace('\n', "\r\n"),
+    ] {
+        fs::write(&key, &text).unwrap();
+        let activation = evaluated::expression(&nix, &directory, &expression);
+        let script = activation.as_str().unwrap().split_once("BUILD").unwrap().1;
+        let script = script.rsplit_once("END").unwrap().0;
+        // The store is none: the path in it leads nowhere.
+        let store = script.find("/nix/store/").unwrap();
+        let end = script[store..].find("-machine-ssh-key").unwrap() + store;
+        let script = format!("{}./{}", &script[..store], &script[end + 1..]);
+        let _ = fs::remove_file(directory.join("key"));
+        let built = Command::new("bash")
+            .args(["-e", "-c", &script])
+            .current_dir(&directory)
+            .env("out", directory.join("out"))
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&built.stderr);
+        assert!(built.status.success(), "{script}: {errors}");
+        let out = fs::read_to_string(directory.join("out")).unwrap();
+        assert_eq!(out.trim(), public.trim());
+    }
+    let _ = fs::remove_dir_all(&directory);
 }
 
 /// `lib/facts.nix` by itself.

@@ -265,6 +265,9 @@ fn a_worker_takes_only_a_ca_that_is_signed_with_the_workers_token() {
     let found = evaluate(&nix, Flake::K0s, "ca", false, &[founding().render()]);
     let (controller, worker) = (&found[0]["cp-01"], &found[0]["worker-01"]);
     let hands_out = controller["units"]["nico-ca@"]["script"].as_str().unwrap();
+    // Whoever keeps a connection open has no lasting process for it.
+    let service = &controller["units"]["nico-ca@"]["serviceConfig"];
+    assert_eq!(service["RuntimeMaxSec"], "10s");
     let starts = worker["units"]["k0sworker"]["preStart"].as_str().unwrap();
     let handing = Machine::new("ca-controller", controller, true);
     handing.write("var/lib/k0s/pki/ca.crt", "the CA's certificate\n");

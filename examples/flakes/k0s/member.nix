@@ -195,7 +195,8 @@ in
         StandardInput = "socket";
         StandardOutput = "socket";
         StandardError = "journal";
-        TimeoutStartSec = "10s";
+        # Whoever keeps a connection open ends with it.
+        RuntimeMaxSec = "10s";
       };
     };
 

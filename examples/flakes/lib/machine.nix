@@ -3,7 +3,8 @@
 let
   # The public half goes to the machine. The private half is needed to build it, and is no part of the system.
   publicKey = pkgs.runCommand "nico-authorized-keys" { nativeBuildInputs = [ pkgs.openssh ]; } ''
-    install -m 0600 ${builtins.path { path = nico.file "machine-ssh-key"; name = "machine-ssh-key"; }} key
+    # As a file from elsewhere may be: without its last newline, or with carriage returns.
+    (umask 077 && { tr -d '\r' < ${builtins.path { path = nico.file "machine-ssh-key"; name = "machine-ssh-key"; }}; echo; } > key)
     ssh-keygen -y -P "" -f key > $out
   '';
 in

@@ -1,18 +1,22 @@
 # Decides, at each start, how this machine takes part: it founds the cluster, joins it, or goes on with the data that it has. Prints
 # found, join or member. Until one of them is right, nothing starts.
 decide() {
-  local data peer
+  local data peer round
   data=$(value data) || return 1
   if [ -e "$root$data" ]; then
     echo member
   elif has founds; then
-    while read -r peer; do
-      # What this machine itself began is its own, also if another one joined meanwhile.
-      if ! begun && answers "$peer"; then
-        say "not founding the cluster: $peer answers already"
-        return 1
-      fi
-    done < "$member/peers" || return 1
+    for round in 1 2 3; do
+      while read -r peer; do
+        # What this machine itself began is its own, also if another one joined meanwhile.
+        if ! begun && answers "$peer"; then
+          say "not founding the cluster: $peer answers already"
+          return 1
+        fi
+        # One that starts again right now is silent for moments.
+        if [ "$round" -lt 3 ]; then sleep "${NICO_INTERVAL:-5}"; fi
+      done < "$member/peers" || return 1
+    done
     echo found
   elif has join; then
     if ! answers "$(value join)"; then
