@@ -125,6 +125,12 @@ pub(crate) fn evaluate_with(
 
 /// What an expression is, in a directory.
 pub(crate) fn expression(nix: &Path, directory: &Path, text: &str) -> Value {
+    let found = try_expression(nix, directory, text);
+    found.unwrap_or_else(|errors| panic!("{} does not evaluate: {errors}", directory.display()))
+}
+
+/// The same, or Nix's complaint.
+pub(crate) fn try_expression(nix: &Path, directory: &Path, text: &str) -> Result<Value, String> {
     fs::write(directory.join("all.nix"), text).unwrap();
     let output = Command::new(nix)
         .args(["--readonly-mode", "--store", "dummy://"])
@@ -134,11 +140,8 @@ pub(crate) fn expression(nix: &Path, directory: &Path, text: &str) -> Value {
         .env("NIX_CONF_DIR", directory)
         .output()
         .expect("nix-instantiate can be started");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "{} does not evaluate: {errors}",
-        directory.display()
-    );
-    serde_json::from_slice(&output.stdout).expect("Nix prints JSON")
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    Ok(serde_json::from_slice(&output.stdout).expect("Nix prints JSON"))
 }

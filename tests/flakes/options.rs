@@ -8,7 +8,7 @@ use nico::plan::cluster_nix::ClusterNix;
 use serde_json::{Value, json};
 
 use super::changes::{founded, node};
-use super::evaluated::{self, Flake, evaluate_with, root, scratch};
+use super::evaluated::{self, Flake, copy, evaluate_with, root, scratch};
 
 #[test]
 fn control_plane_machines_serve_the_endpoint_where_an_interface_is_named() {
@@ -103,6 +103,74 @@ fn tokens_are_encrypted_for_a_machine_whose_host_key_is_known() {
         // Nothing that runs has a token in it.
         let units = json!([found[0]["cp-01"]["units"], found[0]["cp-01"]["state"]]).to_string();
         assert!(!units.contains("1111111111") && !units.contains("2222222222"));
+    }
+}
+
+/// The stand-in for nixpkgs refuses what NixOS would refuse: else the other tests would show nothing.
+#[test]
+fn an_option_that_nixos_does_not_have_is_an_error() {
+    let Some(nix) = evaluated::nix_or_skip("an_option_that_nixos_does_not_have_is_an_error") else {
+        return;
+    };
+    for flake in Flake::ALL {
+        let directory = scratch(&format!("unknown-{}", flake.directory()));
+        let examples = root().join("examples/flakes");
+        copy(&examples.join("lib"), &directory.join("lib"));
+        let here = directory.join("flake");
+        copy(&examples.join(flake.directory()), &here);
+        fs::write(here.join("cluster.nix"), founded().render()).unwrap();
+        for file in ["join-token", "worker-token", "machine-ssh-key"] {
+            fs::write(here.join(file), "1").unwrap();
+        }
+        let report = root().join("tests/flakes/report.nix");
+        let expression = format!("import {} [ ./flake ]", report.display());
+        // Of each level: what stands in members.nix, and what Nix complains about.
+        let cases = [
+            ("networking.domain = \"a.example\";", None),
+            (
+                "servces.openssh.enable = true;",
+                Some("option `servces' does not exist"),
+            ),
+            (
+                "services.opensshd.enable = true;",
+                Some("option `services.opensshd' does not exist"),
+            ),
+            (
+                "systemd.services.a.serviceconfig.Type = \"simple\";",
+                Some("option `systemd.services.a.serviceconfig' does not exist"),
+            ),
+            (
+                "systemd.timers.nico-mine.timerconfig = { };",
+                Some("option `systemd.timers.nico-mine.timerconfig' does not exist"),
+            ),
+            (
+                "nico.apiport = 6444;",
+                Some("option `nico.apiport' does not exist"),
+            ),
+            (
+                "networking.firewall.allowedTCPPorts = [ \"22\" ];",
+                Some("is not of type `port'"),
+            ),
+            (
+                "networking.hostName = \"another\";",
+                Some("conflicting definition values"),
+            ),
+        ];
+        for (text, complaint) in cases {
+            fs::write(here.join("members.nix"), format!("{{ {text} }}")).unwrap();
+            match (
+                evaluated::try_expression(&nix, &directory, &expression),
+                complaint,
+            ) {
+                (Ok(_), None) => {}
+                (Err(errors), Some(complaint)) => {
+                    assert!(errors.contains(complaint), "{flake:?}: {text}: {errors}");
+                }
+                (Ok(_), Some(complaint)) => panic!("{flake:?}: {text}: not {complaint}"),
+                (Err(errors), None) => panic!("{flake:?}: {text}: {errors}"),
+            }
+        }
+        let _ = fs::remove_dir_all(&directory);
     }
 }
 

@@ -65,5 +65,6 @@ begin() {
       fill join.json "$(base64 -w 0 "$run/ca.crt")" | gzip | base64 -w 0 > "$run/k0s-token"
       echo "NICO_JOIN=--token-file=$run/k0s-token" > "$run/k0s.env"
       ;;
+    *) ;;
   esac
 }

@@ -78,8 +78,8 @@ begin() {
       systemctl stop kubelet.service || true
       kubeadm join --config "$run/start.yaml" --ignore-preflight-errors all
       ;;
-    # Not waited for: a cluster without a quorum could never be mended otherwise.
-    member) systemctl start --no-block kubelet.service ;;
+    # A member. Not waited for: a cluster without a quorum could never be mended otherwise.
+    *) systemctl start --no-block kubelet.service ;;
   esac
   touch "$root$(value data)"
   if [ "$(value role)" = control-plane ]; then settle; fi

@@ -1,13 +1,13 @@
 # Removes this machine's member, through the machine whose API server has the given URL.
 leave_etcd() {
-  local etcd=$etc/pki/etcd id members
+  local etcd=$etc/pki/etcd id name members
   member_command() {
     etcdctl --endpoints "$1:2379" --cacert "$etcd/ca.crt" --cert "$etcd/peer.crt" --key "$etcd/peer.key" member "${@:2}"
   }
   members=$(member_command "${1%:*}" list) || return 1
-  for id in $(awk -F ', ' -v name="$(value name)" '$3 == name { print $1 }' <<< "$members"); do
-    member_command "${1%:*}" remove "$id" || return 1
-  done
+  while IFS=, read -r id _ name _; do
+    if [ "$name" = " $(value name)" ]; then member_command "${1%:*}" remove "$id" < /dev/null || return 1; fi
+  done <<< "$members"
 }
 
 take_off() {

@@ -41,6 +41,7 @@ lead "$KUBECONFIG" || true
 kubeadm init phase upload-certs --upload-certs --skip-certificate-key-print --config "$run/upkeep.yaml"
 kubeadm init phase bootstrap-token --skip-token-print --config "$run/upkeep.yaml"
 proxy=$(kubectl -n kube-system get configmap kube-proxy --ignore-not-found -o yaml)
+# shellcheck disable=SC2001
 text=$(sed "s|\(server: \)https://[^[:space:]\"\\\\]*|\1$endpoint|" <<< "$proxy")
 if [ -n "$endpoint" ] && { [ "$text" != "$proxy" ] || [ -e "$state/kube-proxy" ]; }; then
   say "kube-proxy goes to $endpoint from now on"

@@ -42,6 +42,7 @@ while IFS=, read -r id _ name peer _; do
       rm -f "$gone/$id"
       continue
       ;;
+    *) ;;
   esac
   if [ ! -e "$gone/$id" ]; then
     say "member $id, ${name:-$host}, has no Node"
@@ -62,6 +63,7 @@ while IFS=, read -r id _ _ peer client learner; do
   # k0s gives the same client URL for all members: so the port for the other members has to answer too.
   case "$healthy" in
     *"${client# } is healthy"*) if answers "${peer# }"; then answering=$((answering + 1)); fi ;;
+    *) ;;
   esac
 done <<< "$members"
 if [ $((answering * 2)) -gt "$others" ]; then
