@@ -49,8 +49,10 @@ Things to try (results appear in this window):
     # See what a change would do, without doing it: Paused and status.machines say it. Then go on:
     kubectl patch kcluster demo --type merge -p '{{\"spec\":{{\"paused\":true,\"gitRepo\":\"https://git.example.com/next.git\"}}}}'
     kubectl patch kcluster demo --type merge -p '{{\"spec\":{{\"paused\":false}}}}'
-    # Every configuration fails on worker-01, then a roll: it stops there, and goes on when the machine is well again:
+    # Every configuration fails on worker-01. The next rollout stops there, and half a minute later the cluster is Stalled:
     kubectl annotate machine worker-01 {PLAY}=broken
+    kubectl patch kcluster demo --type merge -p '{{\"spec\":{{\"gitRepo\":\"https://git.example.com/third.git\"}}}}'
+    # Repair it, and the rollout goes on:
     kubectl annotate machine worker-01 {PLAY}-
     # A machine goes away, and comes back:
     kubectl annotate machine worker-02 {PLAY}=off

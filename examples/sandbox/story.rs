@@ -59,7 +59,7 @@ struct Cluster {
     ready: bool,
     secret: Option<String>,
     stalled: Option<String>,
-    /// Why it is not Ready, once it was, or where that calls for a person.
+    /// Why it is not Ready, once it was, or where more is amiss than that machines are still to come.
     why: Option<String>,
     ending: bool,
 }
@@ -72,6 +72,15 @@ struct Configuration {
     ending: bool,
 }
 
+/// What was told of a Machine.
+#[derive(Default)]
+struct Machine {
+    /// What is played of it.
+    is: Option<String>,
+    /// Whether NIO reaches it.
+    reached: bool,
+}
+
 /// The annotation of a Machine by which somebody plays that it is `off`, or `broken`: every configuration fails on it.
 pub(crate) const PLAY: &str = "sandbox/is";
 
@@ -82,8 +91,7 @@ pub(crate) struct Story<'a> {
     machine_events: Events,
     cluster_events: Events,
     configuration_events: Events,
-    /// The Machines that there are, and what is played of them.
-    machines: HashMap<String, Option<String>>,
+    machines: HashMap<String, Machine>,
     clusters: HashMap<String, Cluster>,
     configurations: HashMap<String, Configuration>,
 }
@@ -130,10 +138,10 @@ impl<'a> Story<'a> {
                 Event::Delete(object) => {
                     let (cluster, machine) = (cluster_of(&object), object.name_any());
                     self.configurations.remove(&machine);
-                    let is_free = if self.machines.contains_key(&machine) {
-                        "is free again"
-                    } else {
-                        "is released without NIO: its Machine object is gone"
+                    let is_free = match self.machines.get(&machine) {
+                        Some(it) if it.reached => "is free again",
+                        Some(_) => "is released without #minimal, since NIO could not reach it: what ran there may still run",
+                        None => "is released without NIO: its Machine object is gone",
                     };
                     self.clock.tell(&format!("{cluster}: {machine} {is_free}"));
                 }
@@ -155,10 +163,14 @@ impl<'a> Story<'a> {
     fn machine(&mut self, object: &DynamicObject) {
         let name = object.name_any();
         let is = object.annotations().get(PLAY).cloned();
-        let was = self.machines.insert(name.clone(), is.clone()).flatten();
-        if is == was {
+        let told = self.machines.entry(name.clone()).or_default();
+        // NIO notices a little later what is played.
+        told.reached =
+            object.data["status"]["discoverable"] == true && is.as_deref() != Some("off");
+        if is == told.is {
             return;
         }
+        told.is.clone_from(&is);
         self.nio.set(&name, |knobs| {
             knobs.unreachable = is.as_deref() == Some("off");
             knobs.fails = is.as_deref() == Some("broken");
@@ -176,10 +188,10 @@ impl<'a> Story<'a> {
     fn configuration(&mut self, object: &DynamicObject) {
         let (machine, cluster) = (object.name_any(), cluster_of(object));
         let clock = self.clock;
-        let released = if self.machines.contains_key(&machine) {
-            "released, NIO applies #minimal"
-        } else {
-            "is to be released, and NIO cannot reach it: its Machine object is gone"
+        let released = match self.machines.get(&machine) {
+            Some(it) if it.reached => "released, NIO applies #minimal",
+            Some(_) => "is to be released, and NIO cannot reach it",
+            None => "is to be released, and NIO cannot reach it: its Machine object is gone",
         };
         let told = self
             .configurations
@@ -215,7 +227,7 @@ impl<'a> Story<'a> {
             && told.confirmed.as_ref() != Some(confirmed)
         {
             told.confirmed = Some(confirmed.clone());
-            clock.tell(&format!("{cluster}: {machine} confirmed by NICO"));
+            clock.tell(&format!("{cluster}: {machine} up to date"));
         }
     }
 
@@ -246,16 +258,19 @@ impl<'a> Story<'a> {
         let condition = |kind: &str| rig::world::condition(status, kind).clone();
         let ready = condition("Ready");
         let is_ready = ready["status"] == "True";
-        // Before it is Ready for the first time, what its machines do tells more than its message, but for a mistake in the spec.
+        // Before it is Ready for the first time, what its machines do tells more than its message, while they do what they should.
         let stalled = condition("Stalled");
         let stalls = stalled["status"] == "True";
-        let calls = Attention::of(text(&ready["reason"])) == Attention::Yes && !stalls;
-        let why = (!is_ready && (told.ready || told.why.is_some() || calls))
-            .then(|| text(&ready["reason"]).to_owned());
+        let (reason, message) = (text(&ready["reason"]), text(&ready["message"]));
+        let calls = Attention::of(reason) != Attention::No && !stalls;
+        // The next machine that something is wrong with is news; the next step of a roll is not.
+        let what = if calls { message } else { reason };
+        let why =
+            (!is_ready && (told.ready || told.why.is_some() || calls)).then(|| what.to_owned());
         if is_ready && !told.ready {
             clock.tell(&format!("{name}: Ready, {}", counts(status)));
-        } else if why.is_some() && told.why != why {
-            clock.tell(&format!("{name}: not Ready: {}", text(&ready["message"])));
+        } else if why.is_some() && told.why != why && !stalls {
+            clock.tell(&format!("{name}: not Ready: {message}"));
         }
         told.ready = is_ready;
         told.why = why;
@@ -275,7 +290,7 @@ impl<'a> Story<'a> {
     }
 }
 
-/// How many machines of each role are confirmed.
+/// How many machines of each role are up to date.
 fn counts(status: &Value) -> String {
     let count = |role: &str| text(&status[role]["summary"]);
     let mut counts = format!("control plane {}", count("controlPlane"));

@@ -43,8 +43,8 @@ pub enum Happening {
     LeftBehind(MachineName),
     /// A machine of a control plane with this many members is changed, which cannot keep its quorum meanwhile.
     QuorumNotKept(MachineName, usize),
-    /// A configuration was deleted.
-    GivenBack(String),
+    /// A configuration was deleted, of a machine that NIO can reach or not.
+    GivenBack(String, Reach),
     /// The kubeconfig Secret was written: the file and machine of its origin.
     KubeconfigStored(String),
     /// The stored kubeconfig was replaced: the file and machine of its origin.
@@ -59,6 +59,15 @@ pub enum Happening {
     StatusContested,
     /// A control plane with an even number of members tolerates no more failures than one with one member less.
     EvenControlPlane(usize),
+}
+
+/// Whether NIO can reach a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// It can.
+    Reached,
+    /// It cannot, or there is no Machine object to reach it by.
+    NotReached,
 }
 
 impl Happening {
@@ -161,10 +170,17 @@ impl Happening {
                     "the control plane has {n} machines: its API may be unavailable while {machine} is changed"
                 ),
             ),
-            Self::GivenBack(machine) => normal(
+            Self::GivenBack(machine, reach) => normal(
                 "GivenBack",
                 "GiveBack",
-                format!("{machine}: configuration deleted, NIO applies #minimal"),
+                match reach {
+                    Reach::Reached => {
+                        format!("{machine}: configuration deleted, NIO applies #minimal")
+                    }
+                    Reach::NotReached => format!(
+                        "{machine}: configuration deleted, and NIO cannot reach the machine: what runs there goes on"
+                    ),
+                },
             ),
             Self::KubeconfigStored(origin) => normal(
                 "KubeconfigStored",
@@ -216,7 +232,7 @@ impl Happening {
             | Self::MemberStays(machine)
             | Self::LeftBehind(machine)
             | Self::QuorumNotKept(machine, _) => Some(machine.as_str()),
-            Self::Confirmed(machine) | Self::GivenBack(machine) | Self::Forced(machine) => {
+            Self::Confirmed(machine) | Self::GivenBack(machine, _) | Self::Forced(machine) => {
                 Some(machine)
             }
             Self::TakenBack(_)

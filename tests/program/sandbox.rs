@@ -182,7 +182,7 @@ async fn once_it_brings_a_cluster_up_and_leaves_nothing_behind() {
     assert!(
         machines.all(|machine| {
             let line = |what: &str| told.contains(&format!("s  demo: {machine} {what}"));
-            line("assigned as") && line("applied by NIO") && line("confirmed by NICO")
+            line("assigned as") && line("applied by NIO") && line("up to date")
         }),
         "{told}"
     );
@@ -273,6 +273,56 @@ async fn its_commands_work_and_sigterm_ends_it() {
     fs::remove_dir_all(home).unwrap();
 }
 
+/// The printed commands under the comment that begins so.
+fn under(told: &str, comment: &str) -> Vec<String> {
+    let mut lines = told.lines().map(str::trim);
+    assert!(lines.any(|line| line.starts_with(comment)), "{told}");
+    let commands = lines.take_while(|line| line.starts_with("kubectl "));
+    commands.map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_breaks_or_is_off_is_told_and_stops_no_more_than_it_must() {
+    let _alone = ALONE.lock().await;
+    prepare().await.unwrap();
+    let mut sandbox = Sandbox::start(&[], None);
+    sandbox.read_until("nothing is left behind");
+    assert!(!sandbox.told.contains("not Ready"), "{}", sandbox.told);
+    let told = sandbox.told.clone();
+    for command in under(&told, "# Every configuration fails on worker-01") {
+        play(&mut sandbox, &command);
+    }
+    sandbox.read_until(
+        "demo: stalled, ProgressDeadlineExceeded: NIO has not applied Machine worker-01",
+    );
+    for command in under(&told, "# Repair it") {
+        play(&mut sandbox, &command);
+    }
+    sandbox.read_until("demo: worker-01 up to date");
+    sandbox.read_until("demo: Ready, control plane 3/3, workers 2/2");
+
+    // A listed machine that is off when its cluster is applied for the first time.
+    play(
+        &mut sandbox,
+        "kubectl annotate machine edge-01 sandbox/is=off && kubectl wait machine edge-01 --for=jsonpath={.status.discoverable}=false && \
+         kubectl apply -f edge.yaml",
+    );
+    sandbox.read_until("edge: not Ready: Machine edge-01 is not discoverable");
+    // One that is released while it is off.
+    play(
+        &mut sandbox,
+        "kubectl annotate machine worker-02 sandbox/is=off && \
+         kubectl patch kcluster demo --type merge -p '{\"spec\":{\"dataPlane\":{\"count\":1}}}'",
+    );
+    sandbox.read_until("demo: worker-02 is to be released, and NIO cannot reach it");
+    sandbox.read_until("demo: worker-02 is released without #minimal");
+    sandbox.signal("-TERM");
+    let home = sandbox.home();
+    let (well, told, complaint) = sandbox.finish();
+    assert!(well, "{told}{complaint}");
+    fs::remove_dir_all(home).unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_it_takes_everything_with_it() {
     let _alone = ALONE.lock().await;
@@ -316,7 +366,7 @@ async fn in_an_existing_cluster_it_removes_what_it_made_and_stays_away_from_a_re
 
     // One that is killed leaves its objects there; the next says how to remove them, and that works.
     let mut sandbox = Sandbox::start(&context, Some(kubeconfig.clone()));
-    sandbox.read_until("confirmed by NICO");
+    sandbox.read_until(" up to date");
     sandbox.signal("-KILL");
     drop(sandbox);
     let sandbox = Sandbox::start(&context, Some(kubeconfig.clone()));

@@ -6,10 +6,10 @@ use tracing::info;
 
 use super::{ActError, Executor};
 use crate::api::digest::hex;
-use crate::api::names::Marker;
+use crate::api::names::{MachineName, Marker};
 use crate::api::nio::{NixosConfiguration, NixosConfigurationKind};
 use crate::controller::calls;
-use crate::controller::events::Happening;
+use crate::controller::events::{Happening, Reach};
 use crate::plan::action::{ConfigurationWrite, Mark};
 use crate::plan::confirmed::Proof;
 use crate::plan::writes::{Claim, Precondition, Rewrite};
@@ -81,7 +81,13 @@ impl Executor<'_> {
     ) -> Result<(), ActError> {
         calls::delete(&self.api::<NixosConfiguration>(), name, version).await?;
         info!(machine = %name, "configuration deleted");
-        self.emit(&Happening::GivenBack(name.to_owned()));
+        let machine = MachineName::parse(name);
+        let reach = if machine.is_some_and(|it| self.observed.discoverable(&it)) {
+            Reach::Reached
+        } else {
+            Reach::NotReached
+        };
+        self.emit(&Happening::GivenBack(name.to_owned(), reach));
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use kube::api::Api;
 use kube::api::{ListParams, Patch, PatchParams};
 use rig::nio::KOPF_FINALIZER;
 use rig::wait::wait_for;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::common::case::Case;
 use crate::common::traffic::RESYNC;
@@ -80,9 +80,26 @@ async fn an_unreachable_machine_is_let_go_of_and_told() {
     case.world
         .nio()
         .set("w-02", |knobs| knobs.unreachable = true);
+    let is_off = |status: &Value| {
+        let rows = status["machines"].as_array().into_iter().flatten();
+        let mut off = rows.filter(|row| row["state"] == "Unavailable");
+        off.any(|row| row["name"] == "w-02")
+    };
+    let what = "w-02 is known to be off";
+    case.world.wait_status("prod", what, DEADLINE, is_off).await;
     case.delete("prod").await;
     case.wait_gone("prod").await;
     case.nothing_is_left().await;
+    for (machine, then) in [
+        ("w-01", "NIO applies #minimal"),
+        ("w-02", "NIO cannot reach the machine"),
+    ] {
+        let words = format!("{machine}: configuration deleted");
+        wait_event(&case, "GivenBack", &words).await;
+        let notes = events(&case, "GivenBack").await;
+        let of_it = notes.iter().find(|note| note.starts_with(&words));
+        assert!(of_it.is_some_and(|note| note.contains(then)), "{notes:?}");
+    }
     wait_event(&case, "LeftBehind", "w-02").await;
     let told = events(&case, "LeftBehind").await;
     assert_eq!(told.len(), 1, "{told:?}");
