@@ -170,7 +170,7 @@ pub struct MachineRow {
     /// Human-readable message.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// Commit that it holds, where NICO pins it; else the one that NIO says it applied.
+    /// Commit that it holds, where NICO pins it; else the one that NIO reports. NIO v1 reports a commit before it applies it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
     /// Since when it is in this state.

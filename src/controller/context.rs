@@ -154,9 +154,9 @@ impl Context {
                 );
             }
         }
-        if named.is_some_and(nio::Nio::works_by_jobs) {
-            self.by_jobs.send_replace(true);
-        }
+        let by_jobs = named.is_some_and(nio::Nio::works_by_jobs);
+        self.by_jobs
+            .send_if_modified(|it| std::mem::replace(it, by_jobs) != by_jobs);
         if change.restart {
             self.restarts.send_modify(|restarts| *restarts += 1);
         }
@@ -223,14 +223,10 @@ impl Context {
         )
     }
 
-    /// Waits until a generation of NIO is found that applies by Jobs. Other generations do not create the objects that are watched from
-    /// then on.
-    pub(super) fn until_by_jobs(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut by_jobs = self.by_jobs.subscribe();
-        async move {
-            // The sender lives as long as the controller.
-            let _ = by_jobs.wait_for(|by_jobs| *by_jobs).await;
-        }
+    /// Whether a generation of NIO is found that applies by Jobs. Other generations do not create Jobs, and their definitions lack the
+    /// objects that own them.
+    pub(super) fn by_jobs(&self) -> watch::Receiver<bool> {
+        self.by_jobs.subscribe()
     }
 
     /// Applies a watch event of a Job, or of an object between it and its configuration; returns the affected clusters.

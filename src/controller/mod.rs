@@ -139,7 +139,7 @@ where
     found.flat_map(move |restarts| watch(api.clone(), resync, page, restarts))
 }
 
-/// The clusters that changes of Jobs, or of their owners, affect. These are watched once a generation of NIO is found that applies by Jobs.
+/// The clusters that changes of Jobs, or of their owners, affect. These are watched while the generation of NIO is one that applies by Jobs.
 fn work<K>(
     context: &Arc<Context>,
     store: fn(&JobStores) -> &Store<K>,
@@ -153,8 +153,8 @@ where
     } = &**context;
     let (api, resync) = (api::<K>(client, settings), settings.resync);
     let restarts = context.restarts();
-    let begun = futures::stream::once(context.until_by_jobs());
-    let events = begun.flat_map(move |()| watch(api.clone(), resync, PAGE, restarts.clone()));
+    let begin = move || watch(api.clone(), resync, PAGE, restarts.clone());
+    let events = watch::while_wanted(context.by_jobs(), begin);
     let context = Arc::clone(context);
     let concerned = move |event| futures::stream::iter(context.on_work(store, event));
     events.flat_map(concerned).boxed()

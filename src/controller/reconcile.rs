@@ -83,8 +83,11 @@ async fn steps(pass: &Pass<'_>) -> Result<Next, PassError> {
     let context = pass.context;
     let nio = context.nio().await.map_err(PassError::Unread)?;
     let by_jobs = nio::works_by_jobs(nio);
-    if nio.is_some() && !context.stores.are_ready(by_jobs) {
-        return Err(PassError::NotListed);
+    if nio.is_some() {
+        let missing = context.stores.not_listed(by_jobs);
+        if !missing.is_empty() {
+            return Err(PassError::NotListed(missing));
+        }
     }
     // Changes that arrive during this pass trigger the next one.
     pass.note_interest(true);

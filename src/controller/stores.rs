@@ -57,6 +57,11 @@ impl<K: Resource<DynamicType = ()>> Store<K> {
         self.read(|inner| inner.ready)
     }
 
+    /// The resource, if its first list is not complete.
+    fn not_listed(&self) -> Option<String> {
+        (!self.is_ready()).then(|| K::plural(&()).into_owned())
+    }
+
     /// Applies a watch event. Returns the objects that changed or were deleted, in their last known state.
     pub fn apply(&self, event: Event<K>) -> Vec<Arc<K>>
     where
@@ -369,11 +374,20 @@ impl Default for JobStores {
 }
 
 impl JobStores {
-    fn are_ready(&self) -> bool {
-        self.jobs.is_ready()
-            && self.cron_jobs.is_ready()
-            && self.nix_cron_jobs.is_ready()
-            && self.nix_jobs.is_ready()
+    fn not_listed(&self) -> impl Iterator<Item = String> {
+        let Self {
+            jobs,
+            cron_jobs,
+            nix_cron_jobs,
+            nix_jobs,
+        } = self;
+        let lists = [
+            jobs.not_listed(),
+            cron_jobs.not_listed(),
+            nix_cron_jobs.not_listed(),
+            nix_jobs.not_listed(),
+        ];
+        lists.into_iter().flatten()
     }
 
     /// The uid of the configuration to which an object belongs whose controller has this uid. If the chain of owners is not fully known, it
@@ -426,11 +440,12 @@ impl Default for Stores {
 }
 
 impl Stores {
-    /// Whether the first lists of the watches are complete, with or without those of Jobs.
+    /// The kinds whose first list is not complete, with or without those of Jobs.
     #[must_use]
-    pub fn are_ready(&self, with_jobs: bool) -> bool {
-        self.machines.is_ready()
-            && self.configurations.is_ready()
-            && (!with_jobs || self.work.are_ready())
+    pub fn not_listed(&self, with_jobs: bool) -> Vec<String> {
+        let of_jobs = with_jobs.then(|| self.work.not_listed());
+        let lists = [self.machines.not_listed(), self.configurations.not_listed()];
+        let lists = lists.into_iter().flatten();
+        lists.chain(of_jobs.into_iter().flatten()).collect()
     }
 }

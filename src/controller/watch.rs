@@ -107,11 +107,27 @@ where
     )
 }
 
+/// The items of a stream that begins whenever it is wanted, and is dropped when it no longer is.
+pub fn while_wanted<S: Stream + Send>(
+    wanted: Receiver<bool>,
+    mut begin: impl FnMut() -> S,
+) -> impl Stream<Item = S::Item> {
+    let times = futures::stream::unfold(wanted, async |mut wanted| {
+        wanted.wait_for(|wanted| *wanted).await.ok()?;
+        Some((wanted.clone(), wanted))
+    });
+    times.flat_map(move |mut wanted| {
+        let over = async move { drop(wanted.wait_for(|wanted| !wanted).await) };
+        begin().take_until(over)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use futures::FutureExt as _;
     use k8s_openapi::api::core::v1::ConfigMap;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
     use kube::client::Body;
@@ -159,6 +175,28 @@ mod tests {
         assert_eq!(news, [None, Some("3".to_owned()), Some("new".to_owned())]);
         see(Event::InitDone);
         assert_eq!(see(Event::Apply(object("1", "4"))).as_deref(), Some("1"));
+    }
+
+    /// Definitions that are gone would fail each list, with a line in the log.
+    #[tokio::test]
+    async fn what_is_not_wanted_any_more_is_not_watched() {
+        let (wanted, receiver) = channel(false);
+        let mut begun = 0;
+        let begin = || {
+            begun += 1;
+            futures::stream::once(std::future::ready(begun)).chain(futures::stream::pending())
+        };
+        let mut items = std::pin::pin!(while_wanted(receiver, begin));
+        let mut next = || items.next().now_or_never().flatten();
+        assert_eq!(next(), None);
+        wanted.send_replace(true);
+        assert_eq!((next(), next()), (Some(1), None));
+        wanted.send_replace(true);
+        assert_eq!(next(), None, "the same goes on");
+        wanted.send_replace(false);
+        assert_eq!(next(), None);
+        wanted.send_replace(true);
+        assert_eq!((next(), next()), (Some(2), None));
     }
 
     /// One tenant's long objects must not keep NICO from seeing those of others.

@@ -33,11 +33,11 @@ pub(super) enum PassError {
     /// The pass panicked: a bug in NICO.
     #[error("the pass ended in a defect of NICO's: see its log for `panicked`, and report it")]
     Panicked,
-    /// The first lists are not complete.
+    /// The first lists of these resources are not complete.
     #[error(
-        "the first lists of Machines and NixosConfigurations: they have not ended yet: see NICO's log, and whether it may list both"
+        "the first lists have not ended yet of {}: see NICO's log, and whether it may list and watch them", .0.join(", ")
     )]
-    NotListed,
+    NotListed(Vec<String>),
 }
 
 impl PassError {
@@ -50,7 +50,7 @@ impl PassError {
             Self::Act(_) => "write",
             Self::Timeout(_) => "timeout",
             Self::Panicked => "panic",
-            Self::NotListed => "not-listed",
+            Self::NotListed(_) => "not-listed",
         }
     }
 
@@ -59,7 +59,7 @@ impl PassError {
         match self {
             Self::Act(error) => error.is_stale(),
             Self::Unread(error) | Self::Status(error) => error.is_stale(),
-            Self::NotListed | Self::Timeout(_) | Self::Panicked => false,
+            Self::NotListed(_) | Self::Timeout(_) | Self::Panicked => false,
         }
     }
 }
@@ -80,7 +80,7 @@ pub(super) async fn failed(pass: &Pass<'_>, error: PassError) -> Next {
         FAILURES_BEFORE_REPORT
     };
     match &error {
-        PassError::NotListed => {
+        PassError::NotListed(_) => {
             if pass.context.started.elapsed() >= LIST_PATIENCE {
                 report_unread(pass, &error.to_string()).await;
             }
@@ -118,4 +118,22 @@ pub(super) async fn failed(pass: &Pass<'_>, error: PassError) -> Next {
         warn!(%error, retry_ms, "the pass failed");
     }
     Next::requeue(pause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::stores::Stores;
+
+    #[test]
+    fn the_lists_that_are_missing_are_named() {
+        let stores = Stores::default();
+        stores
+            .machines
+            .apply(kube::runtime::watcher::Event::InitDone);
+        let message = |by_jobs| PassError::NotListed(stores.not_listed(by_jobs)).to_string();
+        assert!(message(false).contains("ended yet of nixosconfigurations:"));
+        let kinds = "of nixosconfigurations, jobs, cronjobs, nixcronjobs, nixjobs:";
+        assert!(message(true).contains(kinds));
+    }
 }
