@@ -397,3 +397,7 @@ impl<'a, K: Object> Live<'a, K> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test")]
 mod tests;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod job_tests;

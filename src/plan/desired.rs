@@ -22,10 +22,8 @@ use crate::api::status::Role;
 use super::cluster_nix::{ClusterNix, Lists};
 use super::nio::{self, Nio, Wanted};
 use super::observed::{ClusterView, Member, bears_label, bears_labels, in_seconds, labels};
+use super::pin::DEFAULT_REF;
 use super::writes::{Body, Claim, Rewrite};
-
-/// Default of `ref` in the schema of classic NIO.
-const CLASSIC_DEFAULT_REF: &str = "main";
 
 /// The fields that all configurations of a cluster share.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -223,7 +221,7 @@ impl Target {
         };
         differs(Difference::GitRepo, text("gitRepo") != Some(git_repo));
         let held_ref = text("ref");
-        let defaulted = git_ref.is_none() && held_ref == Some(CLASSIC_DEFAULT_REF);
+        let defaulted = git_ref.is_none() && held_ref == Some(DEFAULT_REF);
         // It was written for the ref that the spec still names: only the commit differs.
         let is_pushed = pinned_since.is_some_and(|since| member.written() >= Some(since));
         differs(

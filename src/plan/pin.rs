@@ -15,7 +15,7 @@ use super::output::Output;
 use super::settings::Settings;
 
 /// Default of `ref` in NIO's schema: NICO resolves the same.
-const DEFAULT_REF: &str = "main";
+pub const DEFAULT_REF: &str = "main";
 
 /// The pinned commit.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -2,7 +2,7 @@
 
 #![allow(clippy::expect_used, reason = "a test")]
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -12,6 +12,21 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// Serves on a free port with this certificate. Every client that sends anything gets this response.
 pub(super) fn serve(pair: &Pair, answer: &'static [u8]) -> SocketAddr {
+    self::answer(pair, |stream| {
+        let read = stream.read(&mut [0; 4096])?;
+        Ok(if read > 0 {
+            answer.to_vec()
+        } else {
+            Vec::new()
+        })
+    })
+}
+
+/// Serves on a free port with this certificate. Every client gets one response.
+pub(super) fn answer(
+    pair: &Pair,
+    answer: impl Fn(&mut dyn Read) -> std::io::Result<Vec<u8>> + Send + 'static,
+) -> SocketAddr {
     let certificate = CertificateDer::from_pem_slice(pair.certificate.as_bytes());
     let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -28,8 +43,8 @@ pub(super) fn serve(pair: &Pair, answer: &'static [u8]) -> SocketAddr {
             let server = rustls::ServerConnection::new(Arc::clone(&config));
             let mut server = server.expect("a connection");
             let mut stream = rustls::Stream::new(&mut server, &mut stream);
-            if stream.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {
-                let _ = stream.write_all(answer);
+            if let Ok(answer) = answer(&mut stream) {
+                let _ = stream.write_all(&answer);
             }
         }
     });

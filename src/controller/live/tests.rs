@@ -11,13 +11,13 @@ use super::*;
 use crate::api::names::ClusterId;
 
 /// Namespace of all objects.
-const NAMESPACE: &str = "default";
+pub(super) const NAMESPACE: &str = "default";
 
 /// Objects in the API server, with the plural of their kind.
-type Objects = Vec<(&'static str, Value)>;
+pub(super) type Objects = Vec<(&'static str, Value)>;
 
 /// A client of an API server with these objects, and a record of its requests.
-fn client(objects: Objects) -> (Client, Arc<Mutex<Vec<String>>>) {
+pub(super) fn client(objects: Objects) -> (Client, Arc<Mutex<Vec<String>>>) {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&asked);
     let service = service_fn(move |request: hyper::Request<Body>| {

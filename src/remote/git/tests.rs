@@ -5,13 +5,16 @@
 mod servers;
 mod sshd;
 
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rig::machines::KeyPair;
 use rig::openssh::OpenSsh;
+use rig::scratch::Scratch;
+use tokio::task::spawn_blocking;
 
-use self::servers::{Reply, Repo, cgi, daemon, http, raw, tls};
+use self::servers::{Reply, Repo, cgi, daemon, http, raw, tls, tls_before};
 use self::sshd::{Keys, sshd};
 use super::{Credentials, DEADLINE, GitError, resolve};
 use crate::api::names::Commit;
@@ -319,6 +322,52 @@ async fn an_endless_answer_and_garbage_are_errors() {
             .await;
             let found = ask(&format!("{scheme}://{at}/x"), "main").await;
             assert!(matches!(found, Err(GitError::NotGit { .. })), "{found:?}");
+        }
+    }
+}
+
+/// Where the system's authorities are is read from the environment, and only another process can have another one.
+#[tokio::test]
+async fn refs_are_resolved_over_https_where_an_authority_of_the_system_signs() {
+    let Some(repo) = Repo::new() else { return };
+    let root = repo.root();
+    let plain = http(move |request| cgi(root.clone(), request, Some("version=2"))).await;
+    let (at, authority) = tls_before(plain);
+    let directory = Scratch::new("authority");
+    let file = directory.path().join("authority.pem");
+    let url = format!("https://127.0.0.1:{}/repo/.git", at.port());
+    let resolved = async |authority: &str| {
+        std::fs::write(&file, authority).expect("a file");
+        let mut resolves = Command::new(std::env::current_exe().expect("this test"));
+        resolves
+            .args(["--exact", "--nocapture", "--ignored"])
+            .arg("remote::git::tests::what_the_environment_names")
+            .env(URL, &url)
+            .env("SSL_CERT_FILE", &file)
+            .env_remove("SSL_CERT_DIR");
+        let output = spawn_blocking(move || resolves.output()).await;
+        let output = output.expect("no panic").expect("it runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let commit = repo.commit("main");
+    let trusted = resolved(&authority).await;
+    assert!(trusted.contains(commit.as_str()), "{trusted}");
+    let other = rig::pki::Authority::new("other").expect("an authority");
+    let refused = resolved(other.certificate()).await;
+    assert!(refused.contains("certificate"), "{refused}");
+    assert!(!refused.contains(commit.as_str()), "{refused}");
+}
+
+/// The repository for the test below.
+const URL: &str = "NICO_TEST_GIT_URL";
+
+#[tokio::test]
+#[ignore = "a part of the test above, in a process of its own"]
+async fn what_the_environment_names() {
+    if let Ok(url) = std::env::var(URL) {
+        match ask(&url, "main").await {
+            Ok(commit) => println!("{commit}"),
+            Err(error) => println!("{error}"),
         }
     }
 }

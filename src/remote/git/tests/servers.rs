@@ -1,7 +1,7 @@
 //! Git servers for tests: git's own programs, and hostile servers.
 
 use std::convert::Infallible;
-use std::io::Write as _;
+use std::io::{Read, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -14,6 +14,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use rig::git::{self, alone};
+use rig::pki::{Authority, Pair, Validity};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
@@ -184,8 +185,54 @@ pub(super) async fn raw(
 
 /// A TLS server whose certificate is signed by an untrusted authority.
 pub(super) fn tls() -> SocketAddr {
-    let authority = rig::pki::Authority::new("nobody").expect("an authority");
-    let validity = rig::pki::Validity::lasting(Duration::from_secs(3600));
+    test_server::serve(&signed().0, b"")
+}
+
+/// A TLS server before a plain one, and the authority that has signed its certificate.
+pub(super) fn tls_before(plain: SocketAddr) -> (SocketAddr, String) {
+    let (pair, authority) = signed();
+    let at = test_server::answer(&pair, move |stream| {
+        let request = whole_request(stream)?;
+        let mut plain = std::net::TcpStream::connect(plain)?;
+        plain.write_all(&request)?;
+        let mut answer = Vec::new();
+        plain.read_to_end(&mut answer)?;
+        Ok(answer)
+    });
+    (at, authority)
+}
+
+/// A certificate, and the authority that has signed it.
+fn signed() -> (Pair, String) {
+    let authority = Authority::new("nobody").expect("an authority");
+    let validity = Validity::lasting(Duration::from_secs(3600));
     let pair = authority.serving(&["localhost"], &[[127, 0, 0, 1].into()], validity);
-    test_server::serve(&pair.expect("a certificate"), b"")
+    (
+        pair.expect("a certificate"),
+        authority.certificate().to_owned(),
+    )
+}
+
+/// Reads a request with its body. It asks for the end of the connection.
+fn whole_request(stream: &mut dyn Read) -> std::io::Result<Vec<u8>> {
+    let mut request = Vec::new();
+    loop {
+        let mut bytes = [0; 4096];
+        let read = stream.read(&mut bytes)?;
+        request.extend_from_slice(&bytes[..read]);
+        let Some(end) = request.windows(4).position(|it| it == b"\r\n\r\n") else {
+            continue;
+        };
+        let head = String::from_utf8_lossy(&request[..end]).to_ascii_lowercase();
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "));
+        let length: usize = length.map_or(0, |length| length.trim().parse().expect("a number"));
+        if read == 0 || request.len() >= end + 4 + length {
+            let rest = request.split_off(end);
+            request.extend_from_slice(b"\r\nconnection: close");
+            request.extend(rest);
+            return Ok(request);
+        }
+    }
 }
