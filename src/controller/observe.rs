@@ -287,7 +287,7 @@ pub(super) async fn workload_health(
 ) -> Result<WorkloadHealth, CallError> {
     Ok(match workload_api(named, observed).await? {
         Ok(api) if api.members.is_empty() => WorkloadHealth::NotReachable(
-            "no control plane machine has an address to ask".to_owned(),
+            "no control plane machine has an address to ask: set it in the Machines".to_owned(),
         ),
         Ok(api) => {
             let spec = observed.spec.as_ref();

@@ -50,13 +50,17 @@ pub fn not_working(observed: &Observed) -> Output {
         } else {
             Reason::KubeconfigBroken
         };
-        output.wait(
-            READY,
-            reason,
-            format!("nodes cannot be listed through the stored kubeconfig: {why}"),
-        );
+        output.wait(READY, reason, cannot_list_nodes(why));
     }
     output
+}
+
+/// The message for a stored kubeconfig that does not work.
+#[must_use]
+pub fn cannot_list_nodes(why: &str) -> String {
+    format!(
+        "nodes cannot be listed through the stored kubeconfig: {why}: check that an API server runs at its address, and that NICO reaches that"
+    )
 }
 
 /// Fetches a kubeconfig, or another one, and reports if the stored one does not work.
@@ -98,7 +102,9 @@ fn stored_or_new(known: &Known<'_>) -> Output {
         (SecretView::Ours, None) => return not_working(observed),
         (SecretView::Absent, _) => return first(known),
         (SecretView::Terminating | SecretView::Leftover, _) => {
-            format!("Secret {name} is being deleted and a finalizer holds it")
+            format!(
+                "Secret {name} is being deleted and a finalizer holds it: remove the finalizer if nobody else does"
+            )
         }
         _ if observed.left.children.contains_key(&Child::Kubeconfig) => {
             format!("Secret {name} {PAUSE}")
@@ -377,7 +383,7 @@ fn is_good(known: &Known<'_>) -> (bool, Output) {
     output.wait(
         READY,
         Reason::Unverified,
-        format!("the kubeconfig was read, and nodes cannot be listed through it: {why}"),
+        format!("the kubeconfig was read, and nodes cannot be listed through it: {why}: check that the API server runs, and that NICO reaches its address"),
     );
     // One that the API server refuses is useless. One that only NICO cannot try may work for users.
     let (clock, patience) = (Clock::Unverified, UNVERIFIED_STORED_AFTER);
@@ -410,7 +416,7 @@ fn no_key(observed: &Observed, machines: &[MachineName]) -> Option<(Cause, Outpu
     let no_machine = || {
         Cause::new(
             Reason::MachineMissing,
-            "no control plane machine that NIO has applied has a Machine object to log in by",
+            "no control plane machine that NIO has applied has a Machine object to log in by: create the Machines again",
         )
     };
     Some((why.unwrap_or_else(no_machine), output))

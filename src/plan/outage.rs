@@ -65,7 +65,7 @@ fn seems_lost(observed: &Observed) -> Option<String> {
     let quorum = quorum::quorum(n);
     (quorum::can_be_kept(n) && n - down.len() < quorum).then(|| {
         format!(
-            "the control plane of {n} has lost its quorum of {quorum}: the API servers of {} do not answer or are not ready",
+            "the control plane of {n} has lost its quorum of {quorum}: the API servers of {} do not answer or are not ready: bring them back",
             down.join(", ")
         )
     })

@@ -34,6 +34,8 @@ pub enum Clock {
     NoChild(MachineName, Precondition),
     /// A confirmed machine has no Node.
     WithoutNode(MachineName),
+    /// The health of control plane machines has been unknown to every probe.
+    HealthUnknown,
     /// A mistake blocks the cluster and does not pass by itself.
     Mistake(Reason),
     /// The ledger with this uid was created again in a founded cluster.
@@ -65,6 +67,8 @@ pub const READY_BEARS_FOR: Duration = Duration::from_secs(60);
 pub const MISTAKE_STALLS_AFTER: Duration = Duration::from_secs(60);
 /// How long a finalizer may block the deletion of a Node before NICO reports it. Controllers remove theirs within seconds.
 pub const NODE_HELD_AFTER: Duration = Duration::from_secs(180);
+/// How long probes must tell nothing before NICO says how to go on without them. As long as [`NODE_REGISTERS_WITHIN`].
+pub const ADVISED_WITHOUT_CHECKS_AFTER: Duration = Duration::from_secs(300);
 /// How long a machine that was applied may have no Node before NICO says what to do where Nodes are named otherwise. A kubelet may need
 /// minutes to start and to register.
 pub const NODE_REGISTERS_WITHIN: Duration = Duration::from_secs(300);

@@ -194,7 +194,7 @@ pub fn secrets(observed: &Observed, prerequisites: &Prerequisites) -> (Secrets, 
                     ConditionType::MachinesAvailable,
                     Reason::SecretMissing,
                     format!(
-                        "Secret {name} is being deleted: NICO creates it again once it is gone"
+                        "Secret {name} is being deleted: NICO creates it again once it is gone; remove the finalizer that holds it if nobody else does"
                     ),
                 );
                 secrets.usable = false;

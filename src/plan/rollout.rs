@@ -148,7 +148,7 @@ fn next_step(
             without_quorum: risky.then_some(n),
         })
     });
-    let waits = blocker::waits(blocked, &known.observed.workload);
+    let waits = blocker::waits(blocked, &preflight.probe());
     let take = take.into_iter().collect();
     (
         next,

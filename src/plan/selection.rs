@@ -3,7 +3,7 @@
 mod obstacle;
 mod pick;
 
-pub use obstacle::{Obstacle, ObstacleKind, malformed_address};
+pub use obstacle::{Obstacle, ObstacleKind, malformed_address, undiscoverable};
 pub use pick::{Pick, Selection};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +14,7 @@ use crate::api::names::MachineName;
 use crate::api::nio::Machine;
 use crate::api::spec::{Pool, ValidSpec};
 use crate::api::status::Role;
+use crate::api::text::shown_in;
 
 use kube::core::SelectorExt as _;
 
@@ -22,6 +23,9 @@ use obstacle::{
     configured, configured_obstacle, is_released, key_obstacle, misnamed_obstacle, obstacle,
     released,
 };
+
+/// The most bytes of a selector that a message shows.
+const LONGEST_SELECTOR: usize = 200;
 
 /// The roles whose selector asks for more machines than there are members and known candidates. For these the shell looks up candidates.
 #[must_use]
@@ -261,20 +265,32 @@ fn fill(
             .map(|(count, what)| format!(", {count} {what}"))
             .collect();
         let others = others.concat();
-        let none = if selector.selects_all() {
-            "no free Machine is left in this namespace"
+        let (unreachable, keyless_count) = (unreachable + malformed.len(), keyless.len());
+        let any = held + unreachable + keyless_count + kept_out + misnamed.len() > 0;
+        let (none, mend) = if selector.selects_all() {
+            (
+                "no free Machine is left in this namespace".to_owned(),
+                "create Machines, or lower the count",
+            )
         } else {
-            "no free Machine matches the selector"
+            let selector = shown_in(&selector.to_string(), LONGEST_SELECTOR);
+            let mend = if any {
+                "free Machines or label others so, or lower the count"
+            } else {
+                "label Machines so, or correct the selector"
+            };
+            (
+                format!("no free Machine matches the selector {selector}"),
+                mend,
+            )
         };
         pick.obstacles.push(Obstacle {
             machine: None,
             cause: Cause::new(
                 Reason::TooFewMachines,
                 format!(
-                    "{missing} of {count} {} machines missing: {none} ({held} in use, {} not discoverable, {} without a usable SSH key{others})",
+                    "{missing} of {count} {} machines missing: {none} ({held} in use, {unreachable} not discoverable, {keyless_count} without a usable SSH key{others}): {mend}",
                     role.as_str(),
-                    unreachable + malformed.len(),
-                    keyless.len()
                 ),
             ),
             kind: ObstacleKind::Other,

@@ -1,5 +1,6 @@
 //! What holds for every plan and every status, whatever was observed (I1 to I15). Each world checks each of its plans by it.
 
+mod messages;
 mod writes;
 
 use std::collections::BTreeSet;
@@ -312,6 +313,7 @@ fn check_status(observed: &Observed, plan: &Plan, now: Timestamp) -> Result<(), 
         )?;
     }
     must(types.len() == 9, "every condition is always there")?;
+    messages::name_a_way_out(&made)?;
     let is_true = |kind: &str| {
         made.conditions
             .iter()

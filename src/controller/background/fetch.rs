@@ -247,7 +247,7 @@ pub(super) async fn fetch_round(
     } else if spec.sources.is_empty() {
         round.failure = Some(Cause::new(
             Reason::KubeconfigUnreadable,
-            "no control plane machine that NIO has applied can be asked",
+            "no control plane machine that NIO has applied can be asked: check the addresses and the SSH keys of their Machines",
         ));
     }
     round
@@ -260,7 +260,9 @@ fn suitable(wanted: Wanted, fetched: Fetched) -> Result<Option<Fetched>, Cause> 
         Ok(()) => Ok(None),
         Err(NotWorking { why, .. }) => Err(Cause::new(
             Reason::Unverified,
-            format!("nodes cannot be listed through what was read: {why}"),
+            format!(
+                "nodes cannot be listed through what was read: {why}: check that the API server runs, and that NICO reaches its address"
+            ),
         )),
     }
 }
@@ -286,7 +288,8 @@ async fn attempt(
     let key = memory.key(client, &spec.pins.namespace, &source.key).await;
     let Some(key) = key.map_err(unreadable)? else {
         let (secret, machine) = (&source.key, &source.machine);
-        let message = format!("Secret {secret} with the SSH key of machine {machine} is missing");
+        let message =
+            format!("Secret {secret} with the SSH key of machine {machine} is missing: create it");
         return Err(Cause::new(Reason::SSHKeyMissing, message));
     };
     let pins = pins_of(&known_hosts, &source.host, spec.ssh_port).await;

@@ -32,6 +32,10 @@ impl Nio for Classic {
     }
 
     /// The limit of names in Kubernetes.
+    fn reach_hint(&self) -> &'static str {
+        "check that the machine is on, its address, its SSH key, and that its host key is in NIO's own known_hosts"
+    }
+
     fn longest_name(&self) -> usize {
         63
     }

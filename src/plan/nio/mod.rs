@@ -71,6 +71,9 @@ pub trait Nio: Sync {
     /// A property of `Machine.spec` that no other generation has.
     fn address_property(&self) -> &'static str;
 
+    /// What to check where it does not reach a machine.
+    fn reach_hint(&self) -> &'static str;
+
     /// The longest machine name from which it can derive the names of its own objects.
     fn longest_name(&self) -> usize;
 

@@ -35,6 +35,10 @@ impl Nio for V1 {
     }
 
     /// `<name>-day2-r-<12 digits>-manual` is the value of a label: 63 characters.
+    fn reach_hint(&self) -> &'static str {
+        "check that the machine is on, its address and its SSH key"
+    }
+
     fn longest_name(&self) -> usize {
         36
     }

@@ -76,15 +76,24 @@ pub(super) enum Blocker {
     Quorum(Shortage),
 }
 
+/// The last probe of the cluster, for messages.
+#[derive(Clone, Copy)]
+pub(super) struct Probe<'a> {
+    /// What it told.
+    pub(super) workload: &'a WorkloadHealth,
+    /// Whether probes have told nothing for so long that advice is due.
+    pub(super) unknown_for_long: bool,
+}
+
 /// The waits that report why machines are not changed: for each reason, the first machine.
-pub(super) fn waits(blocked: Vec<(MachineName, Blocker)>, workload: &WorkloadHealth) -> Output {
+pub(super) fn waits(blocked: Vec<(MachineName, Blocker)>, probe: &Probe<'_>) -> Output {
     let mut output = Output::default();
     let mut reported = BTreeSet::new();
     for (machine, blocker) in blocked {
         if matches!(blocker, Blocker::SshKey(_)) {
             output.look_for_missing();
         }
-        let cause = blocker.cause(&machine, workload);
+        let cause = blocker.cause(&machine, probe);
         if reported.insert(cause.reason) {
             output.wait_for(machine, ConditionType::RollingOut, cause);
         }
@@ -93,14 +102,14 @@ pub(super) fn waits(blocked: Vec<(MachineName, Blocker)>, workload: &WorkloadHea
 }
 
 impl Blocker {
-    fn cause(&self, machine: &MachineName, workload: &WorkloadHealth) -> Cause {
+    fn cause(&self, machine: &MachineName, probe: &Probe<'_>) -> Cause {
         let (reason, message) = match self {
-            Self::NotAsked => (Reason::Progressing, why_unknown(workload)),
-            Self::Unreachable => (Reason::ClusterUnreachable, why_unknown(workload)),
+            Self::NotAsked => (Reason::Progressing, why_unknown(probe)),
+            Self::Unreachable => (Reason::ClusterUnreachable, why_unknown(probe)),
             Self::Contested { by } => (
                 Reason::MachineInUse,
                 format!(
-                    "Machine {machine} is also named by NixosConfiguration {by}, which is not of this cluster: nothing is written to it until that is gone"
+                    "Machine {machine} is also named by NixosConfiguration {by}, which is not of this cluster: nothing is written to it until that is gone; delete one of them"
                 ),
             ),
             Self::SshKey(why) => (
@@ -127,7 +136,7 @@ impl Blocker {
             Self::Undiscoverable => (
                 Reason::MachineUndiscoverable,
                 format!(
-                    "Machine {machine} is out of date and NIO cannot reach it: it is updated when it returns"
+                    "Machine {machine} is out of date and NIO cannot reach it: it is updated when it returns, or is taken out of the spec"
                 ),
             ),
             Self::VersionSkew {
@@ -147,7 +156,7 @@ impl Blocker {
             } => (
                 Reason::NodeNotReady,
                 format!(
-                    "Node {node} of Machine {newest}, which was changed last, is not Ready: the next machine waits for it{}",
+                    "Node {node} of Machine {newest}, which was changed last, is not Ready: the next machine waits for it; see kubectl describe node {node} in that cluster{}",
                     shortage::no_kubelets(left_over)
                 ),
             ),
@@ -157,7 +166,7 @@ impl Blocker {
             } => (
                 Reason::NodeNotReady,
                 format!(
-                    "no Node matches Machine {newest} by name or InternalIP: the next machine waits for it; where Nodes are named otherwise, set spec.rollout.nodeChecks: false"
+                    "no Node matches Machine {newest} by name or InternalIP: the next machine waits for it{NAMED_OTHERWISE}"
                 ),
             ),
             Self::NewestHasNoNode { newest, .. } => (
@@ -173,7 +182,7 @@ impl Blocker {
                 (
                     Reason::ApiServerNotReady,
                     format!(
-                        "the API server of Machine {newest}, which was changed last, does not say that it is ready{why}: the next machine waits for it"
+                        "the API server of Machine {newest}, which was changed last, does not say that it is ready{why}: the next machine waits for it; see its log on the machine"
                     ),
                 )
             }
@@ -186,7 +195,7 @@ impl Blocker {
             Self::Incomplete { missing } => (
                 Reason::TooFewMachines,
                 format!(
-                    "Machine {machine} is kept until its replacement is available ({missing} missing)"
+                    "Machine {machine} is kept until its replacement is available ({missing} missing): create the missing Machines, or correct the spec"
                 ),
             ),
             Self::Draining {
@@ -225,18 +234,18 @@ impl Blocker {
                 let waits = format!(
                     "Machine {machine} is gone, and its Node has to go, too, before another control plane machine is changed"
                 );
-                match workload.nodes() {
+                match probe.workload.nodes() {
                     Some(_) => (Reason::NodeLeftOver, waits),
                     None => (
                         Reason::MemberNotRemoved,
-                        format!("{waits}: {}", why_unknown(workload)),
+                        format!("{waits}: {}", why_unknown(probe)),
                     ),
                 }
             }
             Self::OnlyOne => (
                 Reason::WouldLoseQuorum,
                 format!(
-                    "Machine {machine} is the only one of its control plane: it leaves once another has joined"
+                    "Machine {machine} is the only one of its control plane: it leaves once another has joined, so add one to spec.controlPlane"
                 ),
             ),
             Self::Needed { of } => (
@@ -245,7 +254,7 @@ impl Blocker {
                     "Machine {machine} is one of a control plane of {of}, which has no quorum without it: take it out of etcd, then annotate the cluster nico.homystack.com/accept-quorum-loss: {machine}"
                 ),
             ),
-            Self::Quorum(shortage) => (shortage.reason(), shortage.message(machine, workload)),
+            Self::Quorum(shortage) => (shortage.reason(), shortage.message(machine, probe)),
         };
         Cause::new(reason, message)
     }
@@ -293,21 +302,38 @@ fn why_stuck(pod: &StuckPod) -> String {
     format!("; Pod {namespace}/{name} {why}")
 }
 
-/// Why the cluster's health is unknown, for users.
-fn why_unknown(workload: &WorkloadHealth) -> String {
-    match workload {
-        WorkloadHealth::NotProbed => "checking the health of Nodes and API servers".to_owned(),
-        WorkloadHealth::NoKubeconfig => "there is no kubeconfig to check the cluster with; no machine is changed until NICO has read it from the control plane".to_owned(),
-        WorkloadHealth::NotReachable(why) => format!(
-            "NICO cannot check the cluster through its own API ({why}); no machine is changed; where that is known to be harmless, set spec.rollout.nodeChecks: false"
+/// Why the cluster's health is unknown, for users. The advice to go on without checks waits until it has lasted: an API server may just start.
+fn why_unknown(probe: &Probe<'_>) -> String {
+    let (why, advice) = match probe.workload {
+        WorkloadHealth::NotProbed => {
+            return "checking the health of Nodes and API servers".to_owned();
+        }
+        WorkloadHealth::NoKubeconfig => {
+            return "there is no kubeconfig to check the cluster with; no machine is changed until NICO has read it from the control plane".to_owned();
+        }
+        WorkloadHealth::NotReachable(why) => (
+            format!("NICO cannot check the cluster through its own API ({why})"),
+            HARMLESS,
         ),
-        WorkloadHealth::Answered(workload) if workload.nodes.is_some() => "no Node matches them by name or InternalIP, or their API servers do not say how they are; no machine is changed; where Nodes are named otherwise, set spec.rollout.nodeChecks: false".to_owned(),
+        WorkloadHealth::Answered(workload) if workload.nodes.is_some() => (
+            "no Node matches them by name or InternalIP, or their API servers do not say how they are".to_owned(),
+            NAMED_OTHERWISE,
+        ),
         WorkloadHealth::Answered(workload) => {
             let mut untrusted = workload.untrusted.iter();
             let why = untrusted.next().map_or_else(String::new, |(machine, why)| {
                 format!(" ({machine}: no trusted TLS connection, {why})")
             });
-            format!("no control plane machine lists the cluster's Nodes{why}; no machine is changed; where that is known to be harmless, set spec.rollout.nodeChecks: false")
+            (
+                format!("no control plane machine lists the cluster's Nodes{why}"),
+                HARMLESS,
+            )
         }
-    }
+    };
+    let advice = if probe.unknown_for_long { advice } else { "" };
+    format!("{why}; no machine is changed{advice}")
 }
+
+const HARMLESS: &str = "; where that is known to be harmless, set spec.rollout.nodeChecks: false";
+const NAMED_OTHERWISE: &str =
+    "; where Nodes are named otherwise, set spec.rollout.nodeChecks: false";

@@ -18,9 +18,12 @@ use crate::plan::health::{Health, Numbers};
 use crate::plan::known::Known;
 use crate::plan::observed::{Observed, WorkloadHealth};
 use crate::plan::output::Output;
-use crate::plan::patience::{Clock, NODE_REGISTERS_WITHIN, PASSED_OVER_AFTER, QUORUM_LOST_AFTER};
+use crate::plan::patience::{
+    ADVISED_WITHOUT_CHECKS_AFTER, Clock, NODE_REGISTERS_WITHIN, PASSED_OVER_AFTER,
+    QUORUM_LOST_AFTER,
+};
 
-use super::blocker::Blocker;
+use super::blocker::{Blocker, Probe};
 
 /// The next change of a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +73,8 @@ pub(super) struct Preflight<'a> {
     passed_over: BTreeSet<MachineName>,
     /// Confirmed members that have had no Node for long.
     without_node: BTreeSet<MachineName>,
+    /// Whether probes have told nothing for so long that advice is due.
+    unknown_for_long: bool,
     /// The two confirmed members that were written last, the newest first.
     newest: OnceCell<Vec<MachineName>>,
     /// The first two workers whose kubelets are newer than the API server.
@@ -100,12 +105,22 @@ impl<'a> Preflight<'a> {
             quorum_lost: false,
             passed_over: BTreeSet::new(),
             without_node: BTreeSet::new(),
+            unknown_for_long: false,
             newest: OnceCell::new(),
             skewed: OnceCell::new(),
         };
         if known.founding.founded && numbers.quorum_is_lost() && !preflight.not_asked() {
             preflight.quorum_lost =
                 output.has_run(observed, Clock::QuorumLost, now, QUORUM_LOST_AFTER);
+        }
+        let unknown = match &observed.workload {
+            WorkloadHealth::NotReachable(_) => true,
+            WorkloadHealth::Answered(workload) => workload.nodes.is_none() || numbers.unknown > 0,
+            WorkloadHealth::NotProbed | WorkloadHealth::NoKubeconfig => false,
+        };
+        if asks && unknown {
+            let (clock, patience) = (Clock::HealthUnknown, ADVISED_WITHOUT_CHECKS_AFTER);
+            preflight.unknown_for_long = output.has_run(observed, clock, now, patience);
         }
         for machine in known.outdated.keys() {
             let clock = Clock::Undiscoverable(machine.clone());
@@ -122,6 +137,13 @@ impl<'a> Preflight<'a> {
 
     fn observed(&self) -> &'a Observed {
         self.known.observed
+    }
+
+    pub(super) fn probe(&self) -> Probe<'a> {
+        Probe {
+            workload: &self.observed().workload,
+            unknown_for_long: self.unknown_for_long,
+        }
     }
 
     fn not_asked(&self) -> bool {

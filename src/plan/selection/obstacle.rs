@@ -108,6 +108,18 @@ pub fn malformed_address(name: &MachineName, field: &str) -> Cause {
     )
 }
 
+/// The cause for a machine that NIO cannot reach.
+#[must_use]
+pub fn undiscoverable(observed: &Observed, name: &MachineName) -> Cause {
+    let hint = observed.nio.map_or_else(String::new, |nio| {
+        format!(": {}", nio::for_generation(nio).reach_hint())
+    });
+    Cause::new(
+        Reason::MachineUndiscoverable,
+        format!("Machine {name} is not discoverable, NIO cannot reach it{hint}"),
+    )
+}
+
 /// Why a machine cannot be claimed now; `None` if it can.
 pub(super) fn obstacle(observed: &Observed, name: &MachineName) -> Option<Obstacle> {
     let found = |reason, message: String, kind| {
@@ -122,7 +134,9 @@ pub(super) fn obstacle(observed: &Observed, name: &MachineName) -> Option<Obstac
         Holder::Us(_, true) => {
             return found(
                 Reason::GivingBack,
-                format!("Machine {name} is being released by this cluster"),
+                format!(
+                    "Machine {name} is being released by this cluster: it joins again by itself once NIO has released it"
+                ),
                 ObstacleKind::Other,
             );
         }
@@ -130,7 +144,7 @@ pub(super) fn obstacle(observed: &Observed, name: &MachineName) -> Option<Obstac
             return found(
                 Reason::GivingBack,
                 format!(
-                    "Machine {name} is still held by this cluster as {}, and is to leave that role first",
+                    "Machine {name} is still held by this cluster as {}: it leaves that role first, and joins then by itself",
                     role.as_str()
                 ),
                 ObstacleKind::InUse(None),
@@ -156,7 +170,7 @@ pub(super) fn obstacle(observed: &Observed, name: &MachineName) -> Option<Obstac
             return found(
                 Reason::MachineInUse,
                 format!(
-                    "Machine {name} is held by NixosConfiguration {configuration}, which no KubernetesCluster owns"
+                    "Machine {name} is held by NixosConfiguration {configuration}, which no KubernetesCluster owns: choose another one, or delete that NixosConfiguration"
                 ),
                 ObstacleKind::InUse(None),
             );
@@ -174,7 +188,9 @@ pub(super) fn obstacle(observed: &Observed, name: &MachineName) -> Option<Obstac
     if machine.metadata.deletion_timestamp.is_some() {
         return found(
             Reason::MachineMissing,
-            format!("Machine {name} is being deleted"),
+            format!(
+                "Machine {name} is being deleted: create it again once it is gone, or correct the spec"
+            ),
             ObstacleKind::Other,
         );
     }
@@ -195,11 +211,8 @@ pub(super) fn obstacle(observed: &Observed, name: &MachineName) -> Option<Obstac
         return found(reason, message, ObstacleKind::Unusable);
     }
     if !observed.discoverable(name) {
-        return found(
-            Reason::MachineUndiscoverable,
-            format!("Machine {name} is not discoverable: NIO cannot reach it"),
-            ObstacleKind::Other,
-        );
+        let Cause { reason, message } = undiscoverable(observed, name);
+        return found(reason, message, ObstacleKind::Other);
     }
     if machine.address().is_none() {
         let mend = observed.nio.map_or_else(String::new, |nio| {

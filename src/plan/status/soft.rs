@@ -3,13 +3,14 @@
 use jiff::Timestamp;
 
 use crate::api::conditions::{Cause, Reason};
-use crate::api::names::MachineName;
+use crate::api::names::{FORCE_RELEASE_ANNOTATION, MachineName};
 use crate::api::nio::Machine;
 use crate::api::status::Role;
+use crate::plan::kubeconfig::cannot_list_nodes;
 use crate::plan::observed::{NotWorking, Observed, SecretView, Works};
 use crate::plan::output::Output;
 use crate::plan::patience::{Clock, READY_BEARS_FOR};
-use crate::plan::selection::{Selection, malformed_address};
+use crate::plan::selection::{Selection, malformed_address, undiscoverable};
 
 /// A problem that `Ready` tolerates, with the clock of its duration.
 pub struct Soft {
@@ -35,7 +36,8 @@ pub fn soft_problems(observed: &Observed, selection: &Selection) -> Vec<Soft> {
         }
         let member = observed.member(machine);
         if let Some(complaint) = member.and_then(|member| member.complaint()) {
-            let message = format!("Machine {machine}: {complaint}");
+            let message =
+                format!("Machine {machine}: {complaint}: see its NixosConfiguration and NIO's log");
             problems.push(Soft {
                 clock: Clock::Complaint(machine.clone()),
                 cause: Cause::new(Reason::NIOComplains, message),
@@ -49,10 +51,9 @@ pub fn soft_problems(observed: &Observed, selection: &Selection) -> Vec<Soft> {
             Reason::Unknown,
             "the stored kubeconfig is being tried",
         )),
-        Works::No(NotWorking { why, .. }) => Some(Cause::new(
-            Reason::KubeconfigBroken,
-            format!("nodes cannot be listed through the stored kubeconfig: {why}"),
-        )),
+        Works::No(NotWorking { why, .. }) => {
+            Some(Cause::new(Reason::KubeconfigBroken, cannot_list_nodes(why)))
+        }
     };
     problems.extend(amiss.map(|cause| Soft {
         clock: Clock::Kubeconfig,
@@ -81,14 +82,13 @@ pub(super) fn unreachable(observed: &Observed, machine: &MachineName) -> Option<
     Some(if let Some(field) = malformed {
         malformed_address(machine, field)
     } else if observed.machines.contains_key(machine) {
-        Cause::new(
-            Reason::MachineUndiscoverable,
-            format!("Machine {machine} is not discoverable: NIO cannot reach it"),
-        )
+        undiscoverable(observed, machine)
     } else {
         Cause::new(
             Reason::MachineMissing,
-            format!("Machine {machine} no longer exists; its configuration is kept"),
+            format!(
+                "Machine {machine} no longer exists, and its configuration is kept: create the Machine again, or, where it is permanently off, take it out of the spec and annotate the cluster {FORCE_RELEASE_ANNOTATION}: {machine}"
+            ),
         )
     })
 }

@@ -56,8 +56,8 @@ async fn nothing_is_touched_while_no_api_server_answers_unless_a_person_says_so(
     let off = |off: bool| hosts[..3].iter().for_each(|host| host.api_off(off));
     off(true);
     let first = case.roll(repository(NEW)).await;
-    let mend = "spec.rollout.nodeChecks: false";
-    case.says("RollingOut", "ClusterUnreachable", mend).await;
+    let stands = "no machine is changed";
+    case.says("RollingOut", "ClusterUnreachable", stands).await;
     case.nothing_but(first, &[]).await;
     off(false);
     case.ends_with(first, &IN_TURN).await;
@@ -69,7 +69,7 @@ async fn nothing_is_touched_while_no_api_server_answers_unless_a_person_says_so(
     off(true);
     case.deaf("cp-01", false);
     case.confirmed("cp-01").await;
-    case.says("RollingOut", "ClusterUnreachable", mend).await;
+    case.says("RollingOut", "ClusterUnreachable", stands).await;
     case.nothing_but(second, &["w-01", "w-02", "cp-01"]).await;
     let told = json!({"rollout": {"nodeChecks": false}});
     let third = case.roll(told).await;

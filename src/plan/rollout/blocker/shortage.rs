@@ -1,9 +1,8 @@
 //! Too few healthy control plane machines, and the message that says so.
 
-use super::why_unknown;
+use super::{NAMED_OTHERWISE, Probe, why_unknown};
 use crate::api::conditions::Reason;
 use crate::api::names::MachineName;
-use crate::plan::observed::WorkloadHealth;
 
 /// Too few healthy control plane machines.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +57,7 @@ impl Shortage {
         }
     }
 
-    pub(super) fn message(&self, machine: &MachineName, workload: &WorkloadHealth) -> String {
+    pub(super) fn message(&self, machine: &MachineName, probe: &Probe<'_>) -> String {
         let Self { n, healthy, .. } = self;
         let others = self.others.join(", ");
         let except = if others.is_empty() {
@@ -77,20 +76,16 @@ impl Shortage {
             Purpose::NodeLeaves(name) => format!("for Node {name} to leave; {off}"),
         };
         let follows = match &self.quorum {
-            Quorum::AtRisk => String::new(),
-            Quorum::Lost => "; no healthy one is touched, and after three minutes sick, discoverable ones that are out of date are written, one at a time".to_owned(),
+            Quorum::AtRisk => "; repair those that do not recover by themselves".to_owned(),
+            Quorum::Lost => "; bring them back; meanwhile no healthy one is touched, and after three minutes sick, discoverable ones that are out of date are written, one at a time".to_owned(),
             Quorum::Unmatched { names, lasts } => {
                 let names = names.join(", ");
-                let otherwise = if *lasts {
-                    "; where Nodes are named otherwise, set spec.rollout.nodeChecks: false"
-                } else {
-                    ""
-                };
+                let otherwise = if *lasts { NAMED_OTHERWISE } else { "" };
                 format!("; no Node matches {names} by name or InternalIP{otherwise}")
             }
             Quorum::Unknown(unknown) => format!(
                 "; of {unknown} nothing can be learned: {}",
-                why_unknown(workload)
+                why_unknown(probe)
             ),
         };
         format!(
