@@ -6,8 +6,10 @@ use std::{
     process::ExitCode,
 };
 
+mod api_server;
 pub mod crd;
 mod duration;
+mod handover;
 mod http;
 mod kubeconfig;
 mod logging;

@@ -1,8 +1,8 @@
 //! `nico run`: flags, client, HTTP server and signals, then the controller until a signal stops it.
 
 use std::{
-    error::Error, net::SocketAddr, num::NonZeroU16, ops::RangeInclusive, pin::pin,
-    process::ExitCode, sync::Arc, time::Duration,
+    net::SocketAddr, num::NonZeroU16, ops::RangeInclusive, pin::pin, process::ExitCode, sync::Arc,
+    time::Duration,
 };
 
 use clap::{
@@ -10,12 +10,14 @@ use clap::{
     builder::{PossibleValue, PossibleValuesParser},
     error::ErrorKind,
 };
-use kube::{Client, Config, client::AuthError};
+use kube::{Client, Config};
 use tokio::{sync::watch, time::sleep};
 use tracing::{info, warn};
 
 use super::{
+    api_server::{causes, host_and_port, wait_for_api_server},
     duration, finish,
+    handover::until_handed_over,
     http::{BindError, HttpServer},
     kubeconfig::{self, ConfigError},
     logging::{self, LogFormat},
@@ -29,19 +31,18 @@ use crate::{
         client::bounded,
         leader::{Elector, Lost, term::Term},
         metrics::Metrics,
-        readiness::{Readiness, mark},
+        readiness::Readiness,
         schedule::LEASE_CALL_TIMEOUT,
         settings::OperatorSettings,
+        writes::Writes,
     },
     plan::nio,
 };
 
-/// How long the controller may take to finish running passes after the first signal.
+/// How long the controller may take to finish its writes and to give up the Lease after the first signal.
 const WORK_DEADLINE: Duration = Duration::from_secs(8);
 /// How long the runtime then waits for its tasks. Together with [`WORK_DEADLINE`] it is less than 10 s.
 const RUNTIME_DEADLINE: Duration = Duration::from_secs(1);
-/// First and longest pause between two attempts to reach the API server at start.
-const PROBE_PAUSES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
 /// Shortest and longest `--resync`.
 const RESYNC: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 /// Shortest and longest `--request-timeout`.
@@ -209,10 +210,18 @@ async fn run(
     let server = host_and_port(&config.cluster_url);
     let term = lease.is_some().then(Term::default);
     let metrics = Metrics::new(term.clone());
-    let client = connect(&config, settings.request_timeout, term.clone(), &metrics)?;
+    let writes = Writes::default();
+    let longest = settings.request_timeout;
+    let client = connect(&config, longest, term.clone(), writes.clone(), &metrics)?;
     let elector = match lease.zip(term) {
         Some((lease, term)) => {
-            let own = connect(&config, LEASE_CALL_TIMEOUT, None, &metrics)?;
+            let own = connect(
+                &config,
+                LEASE_CALL_TIMEOUT,
+                None,
+                Writes::default(),
+                &metrics,
+            )?;
             let namespace = lease.namespace.unwrap_or(config.default_namespace);
             Some(Elector::new(own, &namespace, term))
         }
@@ -237,12 +246,18 @@ async fn run(
             () = until_stopped(stop) => return Ok::<(), StartError>(()),
         }
         let stop = until_stopped(stopped.clone());
-        let work = async {
-            let stop = until_stopped(stopped);
-            let ended =
-                controller::run(client.clone(), settings, health.clone(), metrics, stop).await;
-            ended.map_err(StartError::from)
-        };
+        let (stopping, writing) = (until_stopped(stopped.clone()), writes.clone());
+        let work = controller::run(
+            client.clone(),
+            settings,
+            health.clone(),
+            metrics,
+            writing,
+            until_stopped(stopped),
+        );
+        // On the heap: it holds all streams of the controller.
+        let work = Box::pin(work);
+        let work = async { Ok(until_handed_over(work, stopping, &writes).await?) };
         match elector {
             Some(elector) => elector.lead(&health, stop, work).await,
             None => work.await,
@@ -271,9 +286,10 @@ fn connect(
     config: &Config,
     longest: Duration,
     term: Option<Term>,
+    writes: Writes,
     metrics: &Arc<Metrics>,
 ) -> Result<Client, StartError> {
-    bounded(config.clone(), longest, term, metrics.clone()).map_err(|error| match error {
+    bounded(config.clone(), longest, term, writes, metrics.clone()).map_err(|error| match error {
         // kube's own message shows the proxy's URL, which may contain a password.
         kube::Error::ProxyProtocolUnsupported { .. }
         | kube::Error::ProxyProtocolDisabled { .. } => StartError::Proxy,
@@ -348,53 +364,6 @@ fn within(text: &str, bounds: &RangeInclusive<Duration>, why: &str) -> Result<Du
     let duration = duration::parse(text)?;
     let allowed = bounds.contains(&duration).then_some(duration);
     allowed.ok_or_else(|| why.to_owned())
-}
-
-/// Retries until the API server answers. It may start at the same time as NICO, or be away for a while; that is no reason to exit.
-async fn wait_for_api_server(client: &Client, server: &str, health: &Readiness) {
-    let mut pause = *PROBE_PAUSES.start();
-    loop {
-        let why = match client.apiserver_version().await {
-            Ok(version) => {
-                info!(server, version = version.git_version, "API server reached");
-                health.set(mark::API_SERVER, true);
-                return;
-            }
-            Err(error) => causes(&error),
-        };
-        warn!(
-            "cannot reach the API server {server}: {why}; is it up, and is it the one that KUBECONFIG should name? Next try in {} s",
-            pause.as_secs()
-        );
-        sleep(pause).await;
-        pause = (pause * 2).min(*PROBE_PAUSES.end());
-    }
-}
-
-/// An error with all its causes. The output of a credential plugin is left out: it may contain a token.
-fn causes(error: &(dyn Error + 'static)) -> String {
-    let mut messages: Vec<String> = Vec::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if error.is::<AuthError>() {
-            return "the user of the kubeconfig cannot log in: its token file or credential plugin failed"
-                .to_owned();
-        }
-        let text = error.to_string();
-        // Some messages already end with the message of their cause.
-        if !messages.last().is_some_and(|last| last.ends_with(&text)) {
-            messages.push(text);
-        }
-        next = error.source();
-    }
-    messages.join(": ")
-}
-
-/// Host and port only: other parts of a URL may be secret.
-fn host_and_port(url: &hyper::Uri) -> String {
-    let host = url.host().unwrap_or_default();
-    url.port()
-        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 async fn until_stopped(mut stopped: watch::Receiver<bool>) {

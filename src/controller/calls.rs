@@ -10,13 +10,16 @@ use kube::core::{ObjectList, Request};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::client::{NoAnswer, NotLeading, TooLong};
+use super::client::{NoAnswer, NotLeading, Stopping, TooLong};
 use super::schedule::{METADATA_PAGE, PAGE};
 use crate::api::metadata::CUT;
 use crate::api::names::FIELD_MANAGER;
 use crate::api::nio::OnlyMetadata;
 use crate::api::text::shown;
 use crate::plan::writes::Precondition;
+
+/// Why a process that is stopping sends no write.
+pub const STOPPING: &str = "not sent: this process is stopping";
 
 /// A failed API call.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -96,6 +99,7 @@ fn explain(what: String, error: &kube::Error) -> CallError {
         kube::Error::Service(error) if error.is::<NotLeading>() => {
             unanswered(what, "not sent: this process does not lead")
         }
+        kube::Error::Service(error) if error.is::<Stopping>() => unanswered(what, STOPPING),
         kube::Error::HyperError(_) | kube::Error::Service(_) => {
             unanswered(what, "the API server could not be reached")
         }

@@ -1,6 +1,6 @@
 //! The client of the API server. Every call has a timeout, from its first byte to the last byte of the response. The API server gets the
 //! same timeout, so that a write does not land long after NICO stopped waiting. Responses are limited in depth and length, and only a few
-//! long ones are held at the same time. With leader election, only the leader's writes are sent.
+//! long ones are held at the same time. With leader election, only the leader's writes are sent. A process that stops sends none.
 
 pub mod depth;
 
@@ -21,6 +21,7 @@ use tower::{BoxError, Service, layer::layer_fn};
 
 use super::leader::term::Term;
 use super::metrics::Metrics;
+use super::writes::Writes;
 use depth::Depth;
 
 /// The response did not arrive in time.
@@ -46,12 +47,18 @@ pub struct TooLong;
 #[error("not sent: this process does not lead")]
 pub struct NotLeading;
 
+/// A write was not sent, since this process is stopping.
+#[derive(Debug, thiserror::Error)]
+#[error("not sent: this process is stopping")]
+pub struct Stopping;
+
 /// A client whose calls take at most `longest` each. A watch has to begin in that time, and may last longer. With a `term`, nothing is
-/// written outside of it.
+/// written outside of it. Each write is noted in `writes` until it has ended.
 pub fn bounded(
     config: Config,
     longest: Duration,
     term: Option<Term>,
+    writes: Writes,
     metrics: Arc<Metrics>,
 ) -> kube::Result<Client> {
     let long_answers = Arc::new(Semaphore::new(LONG_ANSWERS));
@@ -60,6 +67,7 @@ pub fn bounded(
         longest,
         long_answers: Arc::clone(&long_answers),
         term: term.clone(),
+        writes: writes.clone(),
         metrics: Arc::clone(&metrics),
     });
     Ok(ClientBuilder::try_from(config)?.with_layer(&layer).build())
@@ -72,6 +80,7 @@ struct BoundedCalls<S> {
     long_answers: Arc<Semaphore>,
     /// When writes may be sent; `None`: always.
     term: Option<Term>,
+    writes: Writes,
     metrics: Arc<Metrics>,
 }
 
@@ -95,6 +104,11 @@ where
         if !reads && self.term.as_ref().is_some_and(|term| !term.may_write()) {
             metrics.requested(&method, None);
             return Box::pin(std::future::ready(Err(NotLeading.into())));
+        }
+        let write = if reads { None } else { self.writes.begin() };
+        if !reads && write.is_none() {
+            metrics.requested(&method, None);
+            return Box::pin(std::future::ready(Err(Stopping.into())));
         }
         let query = request.uri().query().unwrap_or_default();
         let watches = query.split('&').any(|part| part == "watch=true");
@@ -124,6 +138,7 @@ where
         Box::pin(async move {
             let late = |_| Err(NoAnswer(longest).into());
             let answer = timeout(longest, whole).await.unwrap_or_else(late);
+            drop(write);
             metrics.requested(&method, answer.as_ref().ok().map(Response::status));
             answer
         })
@@ -171,7 +186,7 @@ fn within(mut request: Request<Body>, longest: Duration) -> Request<Body> {
 mod tests {
     use std::convert::Infallible;
 
-    use futures::StreamExt as _;
+    use futures::{FutureExt as _, StreamExt as _};
     use http_body_util::StreamBody;
     use hyper::body::Frame;
     use tower::{ServiceExt as _, service_fn};
@@ -195,6 +210,7 @@ mod tests {
             longest: Duration::from_millis(50),
             long_answers: Arc::new(Semaphore::new(1)),
             term: None,
+            writes: Writes::default(),
             metrics: Metrics::new(None),
         };
         let request = Request::get(uri).body(Body::empty()).unwrap();
@@ -236,6 +252,7 @@ mod tests {
                 longest: Duration::from_millis(1500),
                 long_answers: Arc::new(Semaphore::new(1)),
                 term: None,
+                writes: Writes::default(),
                 metrics: Metrics::new(None),
             };
             let request = Request::get(uri).body(Body::empty()).unwrap();
@@ -261,12 +278,52 @@ mod tests {
                 longest: Duration::from_secs(60),
                 long_answers: Arc::new(Semaphore::new(1)),
                 term: Some(Term::default()),
+                writes: Writes::default(),
                 metrics: Metrics::new(None),
             };
             let request = Request::builder().method(&method).uri("/api");
             let answer = service.oneshot(request.body(Body::empty()).unwrap()).await;
             assert_eq!(answer.is_ok(), is_sent, "{method}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_process_that_stops_ends_what_it_writes_and_sends_no_other_write() {
+        let writes = Writes::default();
+        let (answer, answered) = tokio::sync::oneshot::channel::<()>();
+        let mut answered = Some(answered);
+        let inner = service_fn(move |_| {
+            let answered = answered.take();
+            async move {
+                if let Some(answered) = answered {
+                    answered.await?;
+                }
+                let empty: Box<DynBody> = Box::new(Full::new(Bytes::new()).map_err(BoxError::from));
+                Ok::<_, BoxError>(Response::new(empty))
+            }
+        });
+        let mut service = BoundedCalls {
+            inner,
+            longest: Duration::from_secs(60),
+            long_answers: Arc::new(Semaphore::new(1)),
+            term: None,
+            writes: writes.clone(),
+            metrics: Metrics::new(None),
+        };
+        let mut call = |method: Method| {
+            let request = Request::builder().method(method).uri("/api");
+            service.call(request.body(Body::empty()).unwrap())
+        };
+        let mut write = call(Method::POST);
+        assert!(write.as_mut().now_or_never().is_none());
+        let mut closed = Box::pin(writes.close());
+        assert!(closed.as_mut().now_or_never().is_none());
+        let late = call(Method::PATCH).await.map(drop).unwrap_err();
+        assert!(late.is::<Stopping>(), "{late}");
+        assert!(call(Method::GET).await.is_ok());
+        answer.send(()).unwrap();
+        assert!(write.await.is_ok());
+        assert!(closed.now_or_never().is_some());
     }
 
     /// A response of this many frames of 64 KiB, and a count of those that were read.
@@ -307,6 +364,7 @@ mod tests {
             longest: Duration::from_millis(50),
             long_answers: Arc::new(Semaphore::new(LONG_ANSWERS)),
             term: None,
+            writes: Writes::default(),
             metrics: Metrics::new(None),
         };
         let mut service = service();

@@ -28,6 +28,7 @@ use super::schedule::{
 };
 use super::settings::OperatorSettings;
 use super::stores::{JobStores, Store, Stores, uid_key};
+use super::writes::Writes;
 use crate::api::cluster::RawCluster;
 use crate::api::metadata::labels;
 use crate::api::names::CLUSTER_LABEL;
@@ -55,6 +56,8 @@ pub struct Context {
     pub events: Events,
     /// Metrics.
     pub(crate) metrics: Arc<Metrics>,
+    /// The writes that are on their way.
+    pub(crate) writes: Writes,
     /// The memory of each cluster.
     pub(crate) memories: Arc<Memories>,
     /// Which clusters a change of a Machine affects.
@@ -78,6 +81,7 @@ impl Context {
         settings: OperatorSettings,
         health: Arc<Readiness>,
         metrics: Arc<Metrics>,
+        writes: Writes,
         clusters: ClusterStore<RawCluster>,
         wake: UnboundedSender<ObjectRef<RawCluster>>,
     ) -> Self {
@@ -97,6 +101,7 @@ impl Context {
             clusters,
             health,
             metrics,
+            writes,
             detected: Mutex::default(),
             detecting: tokio::sync::Mutex::default(),
             restarts: watch::Sender::new(0),

@@ -41,6 +41,7 @@ pub mod settings;
 pub mod stores;
 pub mod troubles;
 pub mod watch;
+pub mod writes;
 
 use context::Context;
 use metrics::Metrics;
@@ -49,6 +50,7 @@ use schedule::{DEBOUNCE, MACHINES_PAGE, PAGE, STARTED_PASSES};
 use settings::OperatorSettings;
 use stores::{JobStores, Store};
 use watch::watch;
+use writes::Writes;
 
 /// Why the controller could not run.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +66,7 @@ pub async fn run(
     settings: OperatorSettings,
     health: Arc<Readiness>,
     metrics: Arc<Metrics>,
+    writes: Writes,
     shutdown: impl Future<Output = ()> + Send + Sync + 'static,
 ) -> Result<(), RunError> {
     let (wake, woken) = unbounded_channel();
@@ -71,7 +74,15 @@ pub async fn run(
     let clusters = api::<RawCluster>(&client, &settings);
     let clusters = watch(clusters, resync, PAGE, tokio::sync::watch::channel(0).1);
     let (reader, writer) = reflector::store();
-    let context = Context::new(client, settings, health, metrics, reader.clone(), wake);
+    let context = Context::new(
+        client,
+        settings,
+        health,
+        metrics,
+        writes,
+        reader.clone(),
+        wake,
+    );
     let context = Arc::new(context);
     let machines = of_nio::<Machine>(&context, MACHINES_PAGE);
     let configurations = of_nio::<NixosConfiguration>(&context, PAGE);

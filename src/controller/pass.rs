@@ -155,6 +155,7 @@ mod tests {
     use crate::controller::metrics::Metrics;
     use crate::controller::readiness::Readiness;
     use crate::controller::settings::OperatorSettings;
+    use crate::controller::writes::Writes;
 
     fn context() -> Context {
         let service = tower::service_fn(|_: hyper::Request<Body>| async {
@@ -169,6 +170,7 @@ mod tests {
             settings,
             Arc::new(Readiness::default()),
             Metrics::new(None),
+            Writes::default(),
             clusters,
             wake,
         )

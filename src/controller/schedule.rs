@@ -127,5 +127,7 @@ pub const LEASE_RENEW_PAUSE: Duration = Duration::from_secs(2);
 pub const LEASE_RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Timeout of each call for the Lease.
 pub const LEASE_CALL_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long passes may go on once the process was told to stop. Then those end that still wait for a machine, a cluster or an answer.
+pub const HANDOVER_PATIENCE: Duration = Duration::from_millis(500);
 /// How long releasing the Lease may delay the end of the process.
 pub const LEASE_RELEASE_TIMEOUT: Duration = Duration::from_secs(2);

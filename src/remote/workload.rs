@@ -164,13 +164,14 @@ impl WorkloadApi {
         None
     }
 
-    /// Evicts the pods of a Node that their `PodDisruptionBudgets` allow to be evicted. The next probe shows which are left.
-    pub async fn evict_all(&self, node: &str) {
+    /// Evicts the pods of a Node that their `PodDisruptionBudgets` allow to be evicted. The next probe shows which are left. `begin` is
+    /// called before each eviction, and its result is held until that has ended. `None` ends it all.
+    pub async fn evict_all<W>(&self, node: &str, begin: impl Fn() -> Option<W>) {
         for member in &self.members {
             let member = self.member_clients(std::slice::from_ref(member)).await;
             for member in member.into_iter().flatten() {
                 if let Ok(Ok((client, _))) = timeout(MEMBER_PROBE, member.reach()).await
-                    && evict::evict_all(&client, node).await.is_some()
+                    && evict::evict_all(&client, node, &begin).await.is_some()
                 {
                     return;
                 }

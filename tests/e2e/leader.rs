@@ -8,7 +8,7 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use rig::judge::broken_rules;
 use rig::judge::rollout::{Evidence, Rules, broken_rolls};
 use rig::process::KillSwitch;
-use rig::proxy::{Call, Effect, Fault, Moment, Proxy};
+use rig::proxy::{Call, Effect, Fault, Gate, Moment, Proxy};
 use rig::wait::{wait_describing, wait_for};
 use rig::world::{NicoSetup, RunningNico, World};
 use serde_json::{Value, json};
@@ -30,8 +30,12 @@ fn setup(world: &World) -> NicoSetup {
 
 impl Replica {
     async fn start(world: &World) -> Self {
+        Self::start_with(world, &[]).await
+    }
+
+    async fn start_with(world: &World, args: &[&str]) -> Self {
         let proxy = world.proxy().await;
-        let nico = world.nico(&setup(world), &proxy).await;
+        let nico = world.nico(&setup(world).args(args), &proxy).await;
         Self { proxy, nico }
     }
 
@@ -204,14 +208,8 @@ async fn a_follower_takes_over_from_leaders_that_are_killed_or_told_to_end() {
     let [.., leading, _] = &replicas[..] else {
         panic!("two replicas run");
     };
-    let told = Instant::now();
-    leading.nico.terminate().await;
-    let (_, took) = next_holder(&world, Some(&leader)).await;
+    let took = hands_over(&world, leading).await;
     println!("SIGTERM: taken over after {took:?}");
-    assert_eq!(leading.ends().await, Some(0));
-    println!("ended after {:?}", told.elapsed());
-    let output = leading.nico.output();
-    assert!(output.contains("the Lease is given up"), "{output}");
     let generation = edit(&world, json!({"paused": false})).await;
     settled(&world, generation).await;
     let [.., leading] = &replicas[..] else {
@@ -226,6 +224,56 @@ async fn a_follower_takes_over_from_leaders_that_are_killed_or_told_to_end() {
         &replicas,
         Some(Rules::of(roll.into_iter().collect())),
     );
+}
+
+/// Waits until the leader has given the Lease up and has ended, and another replica leads: how long that took.
+async fn hands_over(world: &World, leading: &Replica) -> Duration {
+    let leader = holder(world).await;
+    leading.nico.terminate().await;
+    let (_, took) = next_holder(world, leader.as_deref()).await;
+    assert_eq!(leading.ends().await, Some(0));
+    let output = leading.nico.output();
+    assert!(output.contains("the Lease is given up"), "{output}");
+    took
+}
+
+/// Who is told to end drops what only waits: for a cluster's own API that hangs, or for an answer of the API server.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_only_waits_hands_over_at_once() {
+    let world = World::new().await;
+    let host = world.machine("cp-01").await;
+    world.machine("w-01").await;
+    let first = Replica::start(&world).await;
+    leads(&first).await;
+    // Longer than a process may take to end.
+    let second = Replica::start_with(&world, &["--request-timeout", "60s"]).await;
+    let both = listed(&["cp-01"], &["w-01"]);
+    world.cluster("prod", both).await.unwrap();
+    world.wait_ready("prod", DEADLINE).await;
+
+    host.api_hangs(true);
+    let held = host.api_held();
+    let repository = json!({"gitRepo": "https://git.example.com/new.git"});
+    let generation = edit(&world, repository).await;
+    let asks = || async { (host.api_held() > held).then_some(()) };
+    let told = || async { world.describe().await };
+    wait_describing("the cluster is asked", DEADLINE, asks, told).await;
+    let took = hands_over(&world, &first).await;
+    println!("SIGTERM while a cluster's API hangs: taken over after {took:?}");
+
+    let of_pass = |call: &Call| call.verb == "get" && call.resource == "configmaps";
+    let gate = Gate::default();
+    let hang = Fault::on(of_pass, Moment::Before, Effect::Gate(gate.clone()));
+    second.proxy.fault(hang);
+    host.api_hangs(false);
+    gate.reached().await;
+    let third = Replica::start(&world).await;
+    let took = hands_over(&world, &second).await;
+    println!("SIGTERM while a read hangs: taken over after {took:?}");
+
+    leads(&third).await;
+    settled(&world, generation).await;
+    judge(&world, &[first, second, third], None);
 }
 
 /// Waits until this replica leads.

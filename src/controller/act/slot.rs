@@ -10,7 +10,7 @@ use super::{ActError, Executor};
 use crate::api::ledger::Ledger;
 use crate::api::names::MachineName;
 use crate::api::nio::Machine;
-use crate::controller::calls::{self, CallError};
+use crate::controller::calls::{self, CallError, STOPPING};
 use crate::controller::clock::now;
 use crate::controller::context::Context;
 use crate::controller::events::Happening;
@@ -83,8 +83,7 @@ impl Executor<'_> {
             EnteredWrite::DeleteNode { name, uid } => {
                 let api = self.workload_api().await?;
                 let delete = api.delete_node(name, uid, || self.time_left());
-                let status = self.pass.wait_for(delete).await;
-                match written(name, status) {
+                match self.write_node(name, delete).await {
                     Ok(()) | Err(CallError::Gone(_)) => {}
                     Err(error) => return Err(error.into()),
                 }
@@ -115,8 +114,26 @@ impl Executor<'_> {
     async fn mark_node(&self, name: &str, uid: &str, marks: &Marks) -> Result<(), ActError> {
         let api = self.workload_api().await?;
         let write = api.mark_node(name, uid, marks, || self.time_left());
-        let status = self.pass.wait_for(write).await;
-        Ok(written(name, status)?)
+        Ok(self.write_node(name, write).await?)
+    }
+
+    /// Sends a write to a Node, and waits for the HTTP status of the response.
+    async fn write_node(
+        &self,
+        name: &str,
+        write: impl Future<Output = Option<u16>>,
+    ) -> Result<(), CallError> {
+        let under_way = self.context.writes.begin();
+        let under_way = under_way.ok_or_else(|| CallError::Unanswered {
+            what: format!("Node {name}"),
+            why: STOPPING,
+        })?;
+        let write = async {
+            let status = write.await;
+            drop(under_way);
+            status
+        };
+        written(name, self.pass.wait_for(write).await)
     }
 
     async fn workload_api(&self) -> Result<WorkloadApi, ActError> {
@@ -127,19 +144,22 @@ impl Executor<'_> {
     /// Starts to evict the pods of a Node in the background.
     pub(super) fn evict(&self, node: &str) {
         let Context {
-            background, named, ..
+            background,
+            named,
+            writes,
+            ..
         } = self.context;
         let cluster = &self.observed.cluster;
         if background.evicts(&cluster.uid, node) {
             return;
         }
         let (named, observed) = (Arc::clone(named), self.shared());
-        let evicted = node.to_owned();
+        let (evicted, writes) = (node.to_owned(), writes.clone());
         let evict = async move {
             let api = workload_api(&named, &observed).await;
             drop(observed);
             if let Ok(Ok(api)) = api {
-                api.evict_all(&evicted).await;
+                api.evict_all(&evicted, || writes.begin()).await;
             }
         };
         background.start_evict(cluster, node, evict);

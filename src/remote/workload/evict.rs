@@ -18,12 +18,19 @@ const LONGEST_REFUSAL: usize = 300;
 
 /// Evicts each pod that is not terminating yet. Refusals are ignored: they come from a `PodDisruptionBudget` or are temporary, and the next
 /// round tries again.
-pub(super) async fn evict_all(client: &Client, node: &str) -> Option<()> {
+pub(super) async fn evict_all<W>(
+    client: &Client,
+    node: &str,
+    begin: impl Fn() -> Option<W>,
+) -> Option<()> {
     for pod in of_node(client, node).await?.evicted {
         if pod.terminating.is_some() {
             continue;
         }
         let request = eviction(&pod, &[])?;
+        let Some(_begun) = begin() else {
+            return Some(());
+        };
         let _ = timeout(EVICTION, client.send(request)).await;
     }
     Some(())

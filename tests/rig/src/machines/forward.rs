@@ -13,7 +13,7 @@ use super::knobs::State;
 const RETRY: Duration = Duration::from_millis(25);
 
 /// Forwards every connection while the machine runs a control plane and the port is not switched off. Otherwise the port is closed, and
-/// open connections are cut.
+/// open connections are cut. New ones are held while the API hangs.
 pub(super) async fn serve(
     state: Arc<watch::Sender<State>>,
     listener: TcpListener,
@@ -37,6 +37,7 @@ pub(super) async fn serve(
             tokio::select! {
                 accepted = open.accept() => {
                     let Ok((stream, _)) = accepted else { continue };
+                    state.send_modify(|state| state.api_held += u64::from(state.api_hangs));
                     tokio::spawn(forward(stream, target, state.subscribe()));
                 }
                 _ = watcher.wait_for(|state| !state.serves_api()) => break,
@@ -46,6 +47,10 @@ pub(super) async fn serve(
 }
 
 async fn forward(mut stream: TcpStream, target: SocketAddr, mut watcher: watch::Receiver<State>) {
+    let answers = |state: &State| !state.api_hangs || !state.serves_api();
+    if watcher.wait_for(answers).await.is_err() {
+        return;
+    }
     let Ok(mut upstream) = TcpStream::connect(target).await else {
         return;
     };

@@ -80,6 +80,8 @@ pub(super) struct State {
     /// Whether it runs a control plane that is up.
     pub(super) api_up: bool,
     pub(super) api_off: bool,
+    pub(super) api_hangs: bool,
+    pub(super) api_held: u64,
     pub(super) gone: bool,
     pub(super) connections: u64,
     pub(super) execs: Vec<String>,
@@ -105,6 +107,8 @@ impl State {
             opened: 0,
             api_up: false,
             api_off: false,
+            api_hangs: false,
+            api_held: 0,
             gone: false,
             connections: 0,
             execs: Vec::new(),
@@ -273,6 +277,17 @@ impl MachineHost {
     /// Sets whether the machine's API port is closed although its control plane is up. Open connections are cut.
     pub fn api_off(&self, off: bool) {
         self.change(|state| state.api_off = off);
+    }
+
+    /// Sets whether new connections to the API port are accepted but not answered until this is reset.
+    pub fn api_hangs(&self, hangs: bool) {
+        self.change(|state| state.api_hangs = hangs);
+    }
+
+    /// How many connections to the API port were held in this way.
+    #[must_use]
+    pub fn api_held(&self) -> u64 {
+        self.read(|state| state.api_held)
     }
 
     /// Replaces the host key, as after a reinstallation or with a man in the middle. Returns the new public half.
