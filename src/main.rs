@@ -22,7 +22,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match Nico::parse().command {
+    let line = Nico::try_parse().unwrap_or_else(|error| cli::refuse(&error));
+    match line.command {
         Command::Run(args) => cli::run::main(args),
         Command::Crd => cli::show(cli::crd::print()),
     }

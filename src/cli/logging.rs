@@ -1,10 +1,12 @@
 //! Logging to stderr: the format, and what is never logged.
 
-use std::io::IsTerminal;
+use std::{ffi::OsString, io::IsTerminal};
 
 use clap::ValueEnum;
-use tracing::Metadata;
-use tracing_subscriber::{EnvFilter, Layer, filter::filter_fn, fmt, layer::SubscriberExt};
+use tracing::{Metadata, Subscriber, error};
+use tracing_subscriber::{
+    EnvFilter, Layer, filter::filter_fn, fmt, layer::SubscriberExt, registry::LookupSpan,
+};
 
 /// Format of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -26,20 +28,59 @@ pub(super) fn parse_filter(text: &str) -> Result<String, String> {
 ///
 /// Records of the `log` crate (SSH, TLS) are not collected: at trace level they contain what is sent.
 pub(super) fn start(filter: &str, format: LogFormat) {
-    let writer = fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    let lines = match format {
-        LogFormat::Text => writer.boxed(),
-        LogFormat::Json => writer.json().boxed(),
-    };
     let subscriber = tracing_subscriber::registry()
-        .with(lines)
+        .with(lines(format))
         .with(EnvFilter::new(filter))
         .with(filter_fn(shows_no_body))
         .with(filter_fn(is_no_span_of_the_runtime));
     // Fails only if a subscriber is set already. Then that one receives the lines.
     let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// Writes log lines to stderr.
+fn lines<S>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let writer = fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    match format {
+        LogFormat::Text => writer.boxed(),
+        LogFormat::Json => writer.json().boxed(),
+    }
+}
+
+/// Writes why the program ends to stderr, whatever the filter is: a sentence, or a log line of JSON.
+pub(super) fn last_error(message: &str, format: LogFormat) {
+    match format {
+        LogFormat::Text => eprintln!("error: {message}"),
+        LogFormat::Json => {
+            let unfiltered = tracing_subscriber::registry().with(lines(format));
+            tracing::subscriber::with_default(unfiltered, || error!("{message}"));
+        }
+    }
+}
+
+/// The format that the arguments of a command line ask for that cannot be parsed, or the environment.
+pub(super) fn format_asked(
+    arguments: impl Iterator<Item = OsString>,
+    variable: Option<OsString>,
+) -> LogFormat {
+    let arguments: Vec<OsString> = arguments.collect();
+    let flag = arguments.iter().zip(arguments.iter().skip(1));
+    let flag = flag.filter(|(flag, _)| *flag == "--log-format");
+    let value = |argument: &OsString| {
+        let value = argument.to_str()?.strip_prefix("--log-format=")?;
+        Some(OsString::from(value))
+    };
+    let asked = flag.map(|(_, value)| value.clone()).next();
+    let asked = asked.or_else(|| arguments.iter().find_map(value));
+    if asked.or(variable).is_some_and(|format| format == "json") {
+        LogFormat::Json
+    } else {
+        LogFormat::Text
+    }
 }
 
 /// kube's client logs the whole body of a response that it cannot decode, even as a warning. The body could be a Secret.
@@ -55,6 +96,28 @@ fn is_no_span_of_the_runtime(line: &Metadata<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_format_is_known_of_a_command_line_that_is_wrong() {
+        let asked = |line: &str, variable: Option<&str>| {
+            let words = line.split(' ').map(OsString::from);
+            format_asked(words, variable.map(OsString::from))
+        };
+        for (line, variable, format) in [
+            ("run --log-format json --resync=x", None, LogFormat::Json),
+            ("run --wrong --log-format=json", None, LogFormat::Json),
+            ("run --wrong", Some("json"), LogFormat::Json),
+            (
+                "run --log-format=text --wrong",
+                Some("json"),
+                LogFormat::Text,
+            ),
+            ("run --log-format=xml", None, LogFormat::Text),
+            ("run json --log-format", None, LogFormat::Text),
+        ] {
+            assert_eq!(asked(line, variable), format, "{line}");
+        }
+    }
 
     #[test]
     fn filters_are_checked() {

@@ -164,7 +164,7 @@ enum StartError {
 pub fn main(args: RunArgs) -> ExitCode {
     logging::start(&args.log, args.log_format);
     panics::log_panics();
-    let http_addr = args.http_addr;
+    let (http_addr, format) = (args.http_addr, args.log_format);
     let lease = args.leader_elect.then(|| LeaseFlags {
         namespace: given(args.lease_namespace.clone()),
     });
@@ -172,10 +172,11 @@ pub fn main(args: RunArgs) -> ExitCode {
         Ok(settings) => settings,
         Err(message) => {
             let message = format!("{message}\n\nFor more information, try '--help'.\n");
-            clap::Error::raw(ErrorKind::ValueValidation, message).exit()
+            super::refuse(&clap::Error::raw(ErrorKind::ValueValidation, message))
         }
     };
-    finish(start(settings, http_addr, lease).map_err(Into::into))
+    let ended = start(settings, http_addr, lease);
+    finish(ended.map_err(Into::into), format)
 }
 
 /// The flags of leader election.

@@ -7,6 +7,7 @@ mod crd;
 mod deploy;
 mod gitops;
 mod install;
+mod json_log;
 mod monitoring;
 mod nix;
 mod readme;
