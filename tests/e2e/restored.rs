@@ -160,8 +160,7 @@ async fn goes_on(case: Case, before: &Value, since: Duration) {
 }
 
 async fn a_cluster_restored_by_the_commands_of_the_page_goes_on_as_it_was(generation: Generation) {
-    if Command::new("jq").arg("--version").output().is_err() {
-        println!("jq is not installed");
+    if rig::tools::on_path("the restore of the page", "jq").is_none() {
         return;
     }
     let (mut case, before) = ready(generation).await;

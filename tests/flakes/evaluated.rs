@@ -1,7 +1,6 @@
 //! The flakes as Nix evaluates them, many files at once in one process.
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -33,20 +32,7 @@ impl Flake {
 
 /// Nix where it is installed; else the test says that it is skipped.
 pub(crate) fn nix_or_skip(test: &str) -> Option<PathBuf> {
-    on_path(test, "nix-instantiate")
-}
-
-/// A program where it is installed; else the test says that it is skipped.
-pub(crate) fn on_path(test: &str, program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    let found = std::env::split_paths(&path)
-        .map(|directory| directory.join(program))
-        .find(|file| file.is_file());
-    if found.is_none() {
-        // Not by a macro, whose output the test harness would keep to itself.
-        let _ = writeln!(io::stderr(), "skipped {test}: {program} is not on PATH");
-    }
-    found
+    rig::tools::on_path(test, "nix-instantiate")
 }
 
 pub(crate) fn root() -> &'static Path {

@@ -180,7 +180,7 @@ fn the_public_half_of_any_usable_key_goes_to_the_machine() {
     let test = "the_public_half_of_any_usable_key_goes_to_the_machine";
     let (Some(nix), Some(keygen)) = (
         evaluated::nix_or_skip(test),
-        evaluated::on_path(test, "ssh-keygen"),
+        rig::tools::on_path(test, "ssh-keygen"),
     ) else {
         return;
     };

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::evaluated::{self, Flake, copy, root, scratch};
+use super::evaluated::{Flake, copy, root, scratch};
 
 /// A directory with a Nix store of its own.
 struct Sandbox(PathBuf);
@@ -38,8 +38,8 @@ impl Sandbox {
 fn what_a_template_gives_evaluates_from_git() {
     let test = "what_a_template_gives_evaluates_from_git";
     let (Some(nix), Some(git)) = (
-        evaluated::on_path(test, "nix"),
-        evaluated::on_path(test, "git"),
+        rig::tools::on_path(test, "nix"),
+        rig::tools::on_path(test, "git"),
     ) else {
         return;
     };

@@ -234,11 +234,10 @@ async fn the_overlay_applies_scraping_alerts_and_the_dashboard() {
     }
 }
 
-/// Whether promtool is content; `false` where it is not installed, which it is in CI.
+/// Whether promtool is content; `false` where it is not installed.
 fn promtool(arguments: &[&str]) -> bool {
     let Ok(output) = Command::new("promtool").args(arguments).output() else {
-        assert!(std::env::var_os("CI").is_none(), "promtool is missing");
-        println!("not tried: promtool is not installed");
+        rig::tools::skipped("promtool", "it is not installed");
         return false;
     };
     let told = [output.stdout, output.stderr].concat();

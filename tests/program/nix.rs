@@ -2,7 +2,6 @@
 //!
 //! The judge is Nix itself, where `nix-instantiate` is on PATH.
 use std::fs;
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -243,18 +242,7 @@ fn draw<T: std::fmt::Debug>(strategy: &impl Strategy<Value = T>, runner: &mut Te
 
 /// Nix where it is installed; else the test says that it is skipped.
 fn nix_or_skip(test: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    let nix = std::env::split_paths(&path)
-        .map(|directory| directory.join("nix-instantiate"))
-        .find(|file| file.is_file());
-    if nix.is_none() {
-        // Not by a macro, whose output the test harness would keep to itself.
-        let _ = writeln!(
-            io::stderr(),
-            "skipped {test}: nix-instantiate is not on PATH"
-        );
-    }
-    nix
+    rig::tools::on_path(test, "nix-instantiate")
 }
 
 /// What Nix makes of each text, imported from a file as a flake does it.

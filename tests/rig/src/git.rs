@@ -24,10 +24,7 @@ impl Repo {
     /// A repository with the empty branch `main`; `None` if git is not installed.
     #[must_use]
     pub fn new() -> Option<Self> {
-        if Command::new("git").arg("--version").output().is_err() {
-            println!("skipped: no git");
-            return None;
-        }
+        crate::tools::on_path("a repository", "git")?;
         let repo = Self(Scratch::new("git"));
         std::fs::create_dir_all(repo.root().join("repo")).expect("a directory");
         repo.git(&["init", "-q", "-b", "main"]);
@@ -68,7 +65,7 @@ pub struct Daemon {
 pub async fn serve(repo: &Repo) -> Option<Daemon> {
     let program = exec_path().join("git-daemon");
     if !program.exists() {
-        println!("skipped: no git daemon");
+        crate::tools::skipped("git daemon", "it is not installed");
         return None;
     }
     let at = free_address();

@@ -16,6 +16,7 @@ pub mod pki;
 pub mod process;
 pub mod proxy;
 pub mod scratch;
+pub mod tools;
 pub mod wait;
 pub mod workload;
 pub mod world;

@@ -36,7 +36,7 @@ impl OpenSsh {
     pub async fn start(host: &PrivateKey, client: &PublicKey, settings: &str) -> Option<Self> {
         let user = stdout(Command::new("id").arg("-un"));
         if !Path::new(PROGRAM).exists() || user == "root" && !Path::new(PRIVSEP).exists() {
-            println!("skipped: {PROGRAM} or {PRIVSEP} is not there");
+            crate::tools::skipped("sshd", &format!("{PROGRAM} or {PRIVSEP} is not there"));
             return None;
         }
         let at = free_address();
