@@ -275,7 +275,10 @@ impl Story {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_page_installs_nico_and_its_cluster_becomes_ready() {
     if !may_change_root() {
-        rig::tools::skipped("the installation", "no process may change its root directory");
+        rig::tools::skipped(
+            "the installation",
+            "no process may change its root directory",
+        );
         return;
     }
     let story = Story::to_ready().await;

@@ -13,3 +13,4 @@ mod nix;
 mod readme;
 mod sandbox;
 mod ten_steps;
+mod users;
