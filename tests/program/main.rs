@@ -10,6 +10,7 @@ mod install;
 mod json_log;
 mod monitoring;
 mod nix;
+mod operating;
 mod readme;
 mod sandbox;
 mod ten_steps;
