@@ -1,6 +1,7 @@
 //! Several replicas with leader election: one writes, and another takes over when it is told to end, is killed, is cut off, is paused,
 //! or loses the Lease by a person's hand.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::Lease;
@@ -17,6 +18,7 @@ use crate::common::shown::at_rest;
 use crate::common::{DEADLINE, five, listed, nico, three_and_two};
 
 mod changes;
+mod clocks;
 
 /// A replica with a proxy of its own.
 struct Replica {
@@ -34,8 +36,19 @@ impl Replica {
     }
 
     async fn start_with(world: &World, args: &[&str]) -> Self {
+        Self::of(world, &setup(world).args(args)).await
+    }
+
+    /// Another program.
+    async fn start_as(world: &World, program: &Path) -> Self {
+        let mut setup = setup(world);
+        program.clone_into(&mut setup.binary);
+        Self::of(world, &setup).await
+    }
+
+    async fn of(world: &World, setup: &NicoSetup) -> Self {
         let proxy = world.proxy().await;
-        let nico = world.nico(&setup(world).args(args), &proxy).await;
+        let nico = world.nico(setup, &proxy).await;
         Self { proxy, nico }
     }
 

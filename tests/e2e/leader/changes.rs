@@ -1,8 +1,10 @@
 //! Leaders that end while machines join, are drained, leave or are updated.
 
+use kube::api::{DeleteParams, ListParams};
 use rig::judge::rollout::{Evidence, Rules, order};
 use rig::process::KillSwitch;
 use rig::proxy::{Call, Effect, Fault, Moment, Proxy};
+use rig::wait::wait_describing;
 use rig::world::World;
 use serde_json::json;
 
@@ -20,7 +22,7 @@ fn both(replicas: &[Replica]) -> [&Replica; 2] {
 }
 
 /// The leader is killed once such a call took effect, before it learns of that.
-fn kill_after(leading: &Replica, call: impl Fn(&Call) -> bool + Send + Sync + 'static) {
+pub(super) fn kill_after(leading: &Replica, call: impl Fn(&Call) -> bool + Send + Sync + 'static) {
     let switch = KillSwitch::default();
     switch.arm(&leading.nico);
     let kill = Fault::on(call, Moment::After, Effect::Kill(switch));
@@ -47,7 +49,7 @@ fn of_configuration(call: &Call, verb: &str, machine: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn leaders_are_killed_while_one_machine_joins_and_another_is_drained_and_leaves() {
+async fn leaders_are_killed_while_machines_join_are_drained_and_leave_and_in_the_deletion() {
     let world = World::alone().await;
     five(&world).await;
     world.machine("w-03").await;
@@ -85,6 +87,29 @@ async fn leaders_are_killed_while_one_machine_joins_and_another_is_drained_and_l
         [1, 1]
     );
     judge(&world, &replicas, Some(Rules::of(vec![began])));
+
+    // The one that stays releases each machine.
+    let releases = |call: &Call| of_configuration(call, "delete", "w-01");
+    kill_after(both(&replicas)[0], releases);
+    let clusters = world.clusters();
+    clusters
+        .delete("prod", &DeleteParams::default())
+        .await
+        .unwrap();
+    next(&world, &mut replicas, &mut leader).await;
+    let gone = || async {
+        clusters
+            .get_opt("prod")
+            .await
+            .unwrap()
+            .is_none()
+            .then_some(())
+    };
+    let told = || async { world.describe().await };
+    wait_describing("the cluster is gone", DEADLINE, gone, told).await;
+    let left = world.configurations().list(&ListParams::default()).await;
+    assert_eq!(left.unwrap().items.len(), 0);
+    judge(&world, &replicas, None);
 }
 
 /// As a Deployment restarts its Pods: one more, then one less, until both are new. This happens while NIO applies the first worker, and
