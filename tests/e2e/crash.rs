@@ -96,9 +96,10 @@ async fn ready(world: &World) -> Option<()> {
 }
 
 /// A bring-up, with one life ended on the way or none. Returns its writes, and whether the kill was met.
-async fn bring_up(case: Option<&Case>) -> (Vec<Call>, bool) {
+async fn bring_up(generation: Generation, case: Option<&Case>) -> (Vec<Call>, bool) {
     let name = case.map_or_else(|| "a clean run".to_owned(), Case::name);
-    let world = World::new().await;
+    // No default schedule of v1 comes before NICO asks for runs.
+    let world = World::of(generation, |options| options.half_hour = DEADLINE).await;
     five(&world).await;
     let proxy = world.proxy().await;
     let resyncs = resyncs(&proxy, "prod");
@@ -135,9 +136,8 @@ async fn bring_up(case: Option<&Case>) -> (Vec<Call>, bool) {
     (proxy.writes(), killed)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_bring_up_survives_a_kill_at_every_write() {
-    let (clean, _) = bring_up(None).await;
+async fn a_bring_up_survives_a_kill_at_every_write(generation: Generation) {
+    let (clean, _) = bring_up(generation, None).await;
     let writes = named(&clean);
     let status = writes
         .iter()
@@ -145,9 +145,14 @@ async fn a_bring_up_survives_a_kill_at_every_write() {
         .count();
     let pins = writes.iter().filter(|write| adds_host_key(write)).count();
     assert!(pins <= 2, "{:#?}", kinds(&clean));
+    // With v1 a machine's schedule is set and reset besides.
+    let marks = match generation {
+        Generation::Classic => 5,
+        Generation::V1 => 15,
+    };
     assert_eq!(
         writes.len() - status - pins,
-        1 + 2 + 2 + 5 + 5 + 1 + 1,
+        1 + 2 + 2 + 5 + marks + 1 + 1,
         "{:#?}",
         kinds(&clean)
     );
@@ -159,7 +164,7 @@ async fn a_bring_up_survives_a_kill_at_every_write() {
     let cases = Case::all(&writes);
     assert_eq!(cases.len(), 2 * writes.len());
     let killed = futures::stream::iter(&cases)
-        .map(async |case| bring_up(Some(case)).await.1)
+        .map(async |case| bring_up(generation, Some(case)).await.1)
         .buffer_unordered(AT_ONCE)
         .filter(|killed| std::future::ready(*killed))
         .count()
@@ -172,7 +177,10 @@ async fn a_bring_up_survives_a_kill_at_every_write() {
     );
 }
 
-over_both![a_bring_up_goes_on_with_two_writes_a_life_and_a_roll_with_four];
+over_both![
+    a_bring_up_survives_a_kill_at_every_write,
+    a_bring_up_goes_on_with_two_writes_a_life_and_a_roll_with_four,
+];
 
 /// Each life commits so many writes and is killed before it learns of the last. (With one it could not claim anything: the rules
 /// have a new id written before the first claim, and a life that finds an id and no configuration cannot know that nobody used it.

@@ -4,6 +4,7 @@
 mod dead;
 mod edits;
 mod failures;
+mod full_install;
 mod hand;
 pub(crate) mod leaving;
 mod members;

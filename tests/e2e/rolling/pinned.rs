@@ -3,11 +3,11 @@
 use rig::crds::Generation;
 use rig::git::{Repo, serve};
 use rig::judge::rollout::Rules;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::common::case::Case;
-use crate::common::nico;
 use crate::common::traffic::RESYNC;
+use crate::common::{DEADLINE, listed, nico};
 use crate::rolling::{IN_TURN, THREE, TWO, bring_up};
 
 /// What every machine holds.
@@ -65,4 +65,36 @@ async fn a_push_is_rolled_out_and_a_commit_that_fails_stops_at_its_first_machine
     assert_eq!(held(&case).await, vec![good; 5]);
     let rules = Rules::of(vec![before, pushed, returned]);
     case.finish_rolled(&rules).await;
+}
+
+/// A mistake in `ref` is told with the name, and a corrected one is asked for at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_that_is_missing_is_told_of_and_nothing_is_written_before() {
+    let Some(git) = Repo::new() else {
+        return;
+    };
+    let Some(server) = serve(&git).await else {
+        return;
+    };
+    let commit = git.commit("the first");
+    let case = Case::of(Generation::V1, &nico().args(&RESYNC)).await;
+    let _host = case.world.machine("cp-01").await;
+    let mut spec = listed(&["cp-01"], &[]);
+    spec["gitRepo"] = json!(format!("git://{}/repo/.git", server.at));
+    spec["refPolicy"] = json!("Pin");
+    spec["ref"] = json!("mian");
+    case.cluster("prod", spec).await;
+    let told = |status: &Value| {
+        let conditions = status["conditions"].as_array().into_iter().flatten();
+        let mut of_it = conditions.filter(|it| it["reason"] == "RefUnresolved");
+        of_it.any(|it| it["message"].to_string().contains("branch or tag mian"))
+    };
+    let what = "the missing branch is named";
+    case.world.wait_status("prod", what, DEADLINE, told).await;
+    assert_eq!(case.configurations().await, [""; 0]);
+    case.edit("prod", json!({"ref": "main"})).await;
+    case.ready("prod").await;
+    let held = case.configuration("cp-01").await;
+    assert_eq!(held.data["spec"]["ref"], *commit);
+    case.finish().await;
 }

@@ -26,6 +26,8 @@ pub struct Applied {
     pub marker: Option<String>,
     /// Whether this removes the configuration from the machine.
     pub removal: bool,
+    /// v1: whether this wiped the machine's disks, by `fullInstall`.
+    pub wipes: bool,
 }
 
 impl Applied {

@@ -271,6 +271,7 @@ impl Shared {
             git_repo: template.git_repo.clone(),
             flake: template.flake.clone(),
             removal: template.kind == Kind::Remove,
+            wipes: template.kind == Kind::Install,
             marker: template.files.last().map(|(path, _)| path.clone()),
             ..Applied::default()
         };
