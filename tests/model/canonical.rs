@@ -137,7 +137,22 @@ fn of_child(child: &mut Child, rename: &mut impl FnMut(&mut Attempt)) {
     if let Kept::Is(attempt) = &mut child.kept {
         rename(attempt);
     }
-    if let Proof::Success(attempt) = &mut child.proof {
-        rename(attempt);
+    match &mut child.proof {
+        Proof::Nothing | Proof::Faded => {}
+        Proof::Success(attempt) => rename(attempt),
+        Proof::Jobs(jobs) => {
+            jobs.running.sort_unstable();
+            let ended = jobs.ended.iter_mut().flatten().map(|(number, _)| number);
+            let running = jobs.running.iter_mut().flatten();
+            for number in jobs.template.iter_mut().chain(ended).chain(running) {
+                let mut attempt = Attempt {
+                    text: 0,
+                    number: *number,
+                };
+                rename(&mut attempt);
+                *number = attempt.number;
+            }
+            jobs.running.sort_unstable();
+        }
     }
 }

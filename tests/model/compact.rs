@@ -32,6 +32,19 @@ pub enum Proof {
     Faded,
     /// This attempt was applied.
     Success(Attempt),
+    /// NIO v1: its Jobs.
+    Jobs(Jobs),
+}
+
+/// The Jobs of a configuration beside NIO v1. An attempt is known by its number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Jobs {
+    /// What the next Job applies.
+    pub template: Option<u8>,
+    /// Those that run. The order means nothing.
+    pub running: [Option<u8>; 2],
+    /// The last two to have ended, the last one first, and whether they succeeded.
+    pub ended: [Option<(u8, bool)>; 2],
 }
 
 /// A configuration as the API server stores it.

@@ -9,6 +9,7 @@ use crate::estate;
 use crate::judge;
 use crate::mutation::Mutation;
 use crate::nio;
+use crate::nio_v1;
 use crate::properties::properties;
 use crate::search::Search;
 use crate::state::{Operator, Pc, State};
@@ -54,6 +55,12 @@ pub enum Move {
     /// A request of a dead process arrives.
     Land(u8),
     Applies(u8),
+    /// NIO v1 sees what its configuration holds, and starts a Job.
+    Reconciles(u8),
+    /// The schedule of NIO v1 starts a Job.
+    Begins(u8),
+    /// A Job of NIO v1 ends: its number, and whether it succeeds.
+    Ends(u8, u8, bool),
     /// NIO lets go of a machine whose configuration is being deleted.
     LetsGo(u8),
     OlderEnds(u8, bool),
@@ -93,6 +100,11 @@ impl Search {
                 self.land(&mut next, &late.into());
             }
             Move::Applies(machine) => nio::applies(&mut next, machine)?,
+            Move::Reconciles(machine) => nio_v1::reconciles(&mut next, machine)?,
+            Move::Begins(machine) => nio_v1::begins(&mut next, machine)?,
+            Move::Ends(machine, job, succeeds) => {
+                nio_v1::ends(&mut next, machine, job, succeeds)?;
+            }
             Move::LetsGo(machine) => nio::lets_go(&mut next, machine)?,
             Move::OlderEnds(machine, succeeds) => nio::older_ends(&mut next, machine, succeeds)?,
             Move::HourPasses(machine) => nio::hour_passes(&mut next, machine)?,
@@ -140,11 +152,18 @@ impl Search {
         }
         moves.extend((0..state.late.len()).map(|index| Move::Land(u8::try_from(index).unwrap())));
         for machine in 0..self.machines() {
-            moves.push(Move::Applies(machine));
+            if self.by_jobs {
+                moves.extend([Move::Reconciles(machine), Move::Begins(machine)]);
+                for job in 0..2 {
+                    moves.extend([true, false].map(|succeeds| Move::Ends(machine, job, succeeds)));
+                }
+            } else {
+                moves.push(Move::Applies(machine));
+                moves.push(Move::OlderEnds(machine, true));
+                moves.push(Move::OlderEnds(machine, false));
+                moves.push(Move::HourPasses(machine));
+            }
             moves.push(Move::LetsGo(machine));
-            moves.push(Move::OlderEnds(machine, true));
-            moves.push(Move::OlderEnds(machine, false));
-            moves.push(Move::HourPasses(machine));
             moves.push(Move::Recovers(machine));
             if self.deletes {
                 moves.push(Move::Collects(machine));
@@ -185,7 +204,11 @@ impl Model for Search {
                 leads: claim.leads,
                 held,
                 kept: Kept::Is(held),
-                proof: Proof::Success(held),
+                proof: if self.by_jobs {
+                    Proof::Jobs(nio_v1::applied(held))
+                } else {
+                    Proof::Success(held)
+                },
                 rewritten: false,
                 terminating: false,
             });

@@ -34,6 +34,12 @@ pub enum Mutation {
     ReadsBeforeTake,
     /// What was made for a cluster that is gone by then stays.
     NoUnlessGone,
+    /// NIO v1 is believed where it says that it is ready.
+    ReadyIsProof,
+    /// A complete Job is a proof also beside one that has not ended.
+    UnfinishedJobsAside,
+    /// A complete Job is a proof also where another one ended after it.
+    AnyCompleteJob,
     /// Two minutes pass in a deletion before anything but configurations goes: what no rule asks for.
     DeletionWaits,
     /// What was made while the cluster was being deleted stays: only one that is gone already is heeded.

@@ -1,6 +1,6 @@
 //! What classic NIO, the machines and people do.
 
-use crate::compact::{Kept, Marks, Proof, Slot};
+use crate::compact::{Jobs, Kept, Marks, Proof, Slot};
 use crate::drains;
 use crate::model::Fault;
 use crate::mutation::Mutation;
@@ -22,13 +22,19 @@ pub fn applies(state: &mut State, machine: u8) -> Option<()> {
     });
     let now = &mut state.machines[at];
     now.flying &= now.older.is_some();
-    now.leads = child.leads;
+    runs(state, machine, child.leads);
+    Some(())
+}
+
+/// A machine runs what was applied.
+pub fn runs(state: &mut State, machine: u8, leads: bool) {
+    let now = &mut state.machines[usize::from(machine)];
+    now.leads = leads;
     if !std::mem::replace(&mut now.node, true) {
         now.down = false;
         now.marks = Marks::default();
         another_node(state, machine);
     }
-    Some(())
 }
 
 /// NIO lets go of a machine: `#minimal` runs no kubelet, and the Node stays.
@@ -89,6 +95,18 @@ impl Search {
                     Proof::Nothing
                 };
                 let child = state.machines[at].child?;
+                if let Proof::Jobs(jobs) = child.proof {
+                    // They are pruned after a day.
+                    let pruned = Jobs {
+                        ended: [None; 2],
+                        ..jobs
+                    };
+                    if pruned == jobs {
+                        return None;
+                    }
+                    state.machines[at].child.as_mut()?.proof = Proof::Jobs(pruned);
+                    return Some(());
+                }
                 if child.proof == proof || child.proof == Proof::Nothing {
                     return None;
                 }

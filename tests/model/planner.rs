@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use nico::api::conditions::{ConditionType, Reason};
 use nico::api::names::MachineName;
-use nico::api::nio::NixosConfiguration;
+use nico::api::nio::{Generation, NixosConfiguration};
 use nico::api::spec::ValidSpec;
 use nico::api::validate::validate;
 use nico::plan::action::{Action, ConfigurationWrite, KubeconfigWork, Plan};
@@ -16,8 +16,10 @@ use nico::plan::patience::Clock;
 use nico::plan::{Settings, plan, status};
 use serde_json::Value;
 
-use crate::compact::{Child, Estate, Life, MOST, Slot, Word};
+use crate::compact::{Child, Estate, Life, MOST, Proof, Slot, Word};
 use crate::facts;
+use crate::jobs;
+use crate::mutation::Mutation;
 use crate::objects;
 use crate::state::{Step, Write};
 use crate::steps::after_its_check;
@@ -80,6 +82,9 @@ pub struct Planner {
     specs: Vec<Arc<ValidSpec>>,
     /// The control plane has no Nodes.
     pub without_kubelets: bool,
+    nio: Generation,
+    /// What the planner is shown of Jobs otherwise than it is.
+    pub mutation: Mutation,
     pub now: Timestamp,
     pub texts: Mutex<Texts>,
     plans: Mutex<HashMap<View, Arc<Planned>>>,
@@ -87,14 +92,16 @@ pub struct Planner {
 }
 
 impl Planner {
-    pub fn new(names: Vec<MachineName>, specs: &[Value]) -> Self {
+    pub fn new(names: Vec<MachineName>, specs: &[Value], nio: Generation) -> Self {
         let valid = |spec| Arc::new(validate(objects::CLUSTER, spec).expect("a valid spec"));
         Self {
             names,
             specs: specs.iter().map(valid).collect(),
             without_kubelets: false,
+            nio,
+            mutation: Mutation::Faithful,
             now: Timestamp::from_second(1_800_000_000).unwrap(),
-            texts: Mutex::default(),
+            texts: Mutex::new(Texts::of(nio)),
             plans: Mutex::default(),
             settled: Mutex::default(),
         }
@@ -204,6 +211,7 @@ impl Planner {
     fn observe(&self, view: &View) -> Observed {
         let spec = Arc::clone(&self.specs[usize::from(view.spec)]);
         let mut facts = objects::blank(Ok(spec), view.estate);
+        facts.nio = Some(self.nio);
         let cluster = facts.cluster.clone();
         let ledger = view.ledger;
         let ledger = ledger.map(|it| objects::ledger(it, &cluster, &self.names));
@@ -218,7 +226,7 @@ impl Planner {
         facts.workload_is_old = view.word == Word::NotAsked;
         for (index, name) in self.names.iter().enumerate() {
             let bit = |mask: u8| mask & (1 << index) != 0;
-            let machine = objects::machine(name, bit(view.hidden));
+            let machine = objects::machine(name, bit(view.hidden), self.nio);
             facts.machines.insert(name.clone(), Some(Arc::new(machine)));
             let secret = objects::ssh_key_name(name);
             facts
@@ -226,6 +234,12 @@ impl Planner {
                 .insert(secret, objects::ssh_key(name, &cluster));
             if let Some(child) = &view.children[index] {
                 let configuration = self.configuration(index, child, bit(view.aged), view.overdue);
+                if let Proof::Jobs(jobs) = &child.proof {
+                    let uid = objects::version(name).uid;
+                    let texts = lock(&self.texts);
+                    let jobs = jobs::objects(jobs, child.held, &texts, (self.mutation, self.now));
+                    Arc::make_mut(&mut facts.jobs).insert(uid, jobs);
+                }
                 facts.add_configurations([Arc::new(configuration)]);
             }
         }

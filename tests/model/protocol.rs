@@ -6,7 +6,7 @@ use crate::search::{Search, Sketch};
 use crate::searches::one_joins_as_either;
 use crate::walk::walk;
 
-fn is_found(mutation: Mutation, search: Search) {
+pub fn is_found(mutation: Mutation, search: Search) {
     let found = walk(&format!("{mutation:?}"), search.with(mutation));
     let found = found.unwrap_or_else(|| panic!("{mutation:?} is not found"));
     println!(

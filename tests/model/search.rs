@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use nico::api::names::MachineName;
+use nico::api::nio::Generation;
 use serde_json::{Value, json};
 
 use crate::compact::MOST;
@@ -59,6 +60,8 @@ pub struct Search {
     pub without_kubelets: bool,
     /// Workers whose Nodes bear the control plane's label, a bit each.
     pub labelled: u8,
+    /// NIO is v1.
+    pub by_jobs: bool,
     /// How many workers may be in flight at once.
     pub most_workers: usize,
     /// The workers of each spec, a bit each.
@@ -86,6 +89,17 @@ impl Search {
         Self::sketched(sketches, 0, 1)
     }
 
+    /// A founded cluster beside NIO v1 at commit A, and edits to commits B and C.
+    pub fn by_jobs(control_plane: u8, workers: u8) -> Self {
+        let of = |repository| Sketch {
+            repository,
+            control_plane,
+            workers,
+        };
+        let sketches = [of("a"), of("b"), of("c")];
+        Self::built(&Self::roles(&sketches), (0, 1), Generation::V1)
+    }
+
     /// The same, and the pods of a machine that leaves are given time.
     pub fn draining(sketches: &[Sketch]) -> Self {
         Self::draining_at_once(sketches, 1)
@@ -105,6 +119,11 @@ impl Search {
     }
 
     fn sketched(sketches: &[Sketch], drain_seconds: i64, most_workers: u8) -> Self {
+        let rollout = (drain_seconds, most_workers);
+        Self::built(&Self::roles(sketches), rollout, Generation::Classic)
+    }
+
+    fn roles(sketches: &[Sketch]) -> Vec<Roles> {
         let named = |kind: &str, count: u8| -> Vec<String> {
             (1..=count).map(|index| format!("{kind}-{index}")).collect()
         };
@@ -113,7 +132,7 @@ impl Search {
             control_plane: named("cp", it.control_plane),
             workers: named("worker", it.workers),
         });
-        Self::built(&specs.collect::<Vec<_>>(), drain_seconds, most_workers)
+        specs.collect()
     }
 
     /// A founded cluster at the first of these specs: repository, control plane and workers.
@@ -126,10 +145,10 @@ impl Search {
                 control_plane: owned(control_plane),
                 workers: owned(workers),
             });
-        Self::built(&specs.collect::<Vec<_>>(), 0, 1)
+        Self::built(&specs.collect::<Vec<_>>(), (0, 1), Generation::Classic)
     }
 
-    fn built(specs: &[Roles], drain_seconds: i64, most_workers: u8) -> Self {
+    fn built(specs: &[Roles], (drain_seconds, most_workers): (i64, u8), nio: Generation) -> Self {
         let all = |of: fn(&Roles) -> &Vec<String>| -> BTreeSet<String> {
             specs.iter().flat_map(of).cloned().collect()
         };
@@ -151,12 +170,16 @@ impl Search {
                 "controlPlane": { "machines": it.control_plane },
                 "rollout": { "drainTimeoutSeconds": drain_seconds, "maxUnavailable": most_workers },
             });
+            if nio == Generation::V1 {
+                spec["ref"] = json!(it.repository.repeat(40));
+                spec["refPolicy"] = json!("Follow");
+            }
             if !it.workers.is_empty() {
                 spec["dataPlane"] = json!({ "machines": it.workers });
             }
             spec
         };
-        let planner = Planner::new(names, &specs.iter().map(spec).collect::<Vec<_>>());
+        let planner = Planner::new(names, &specs.iter().map(spec).collect::<Vec<_>>(), nio);
         let first = planner.first_claims(0);
         Self {
             planner: Arc::new(planner),
@@ -175,6 +198,7 @@ impl Search {
             drains: false,
             without_kubelets: false,
             labelled: 0,
+            by_jobs: nio == Generation::V1,
             most_workers: most_workers.into(),
             workers,
             leading: leading.len(),
@@ -251,6 +275,8 @@ impl Search {
 
     pub fn with(mut self, mutation: Mutation) -> Self {
         self.mutation = mutation;
+        let planner = Arc::get_mut(&mut self.planner).expect("nobody searches yet");
+        planner.mutation = mutation;
         self
     }
 

@@ -1,7 +1,7 @@
 //! The management cluster's API server: a request lands under its preconditions, or is refused; a write makes every version of that
 //! object that somebody holds an old one.
 
-use crate::compact::{Attempt, Broken, Child, Kept, Life, Proof, Slot, Valid};
+use crate::compact::{Attempt, Broken, Child, Jobs, Kept, Life, Proof, Slot, Valid};
 use crate::drains;
 use crate::estate;
 use crate::judge;
@@ -196,7 +196,7 @@ impl Search {
         let disrupts = write.leads || held.is_some_and(|held| held.kept != Kept::Never);
         if let Some(held) = held {
             // What was not done with may still be running, and end after the new one. One such is as bad as many.
-            let unfinished = machine.flying && of_three;
+            let unfinished = machine.flying && of_three && !self.by_jobs;
             machine.older = unfinished.then(|| machine.older.unwrap_or(held.held));
         }
         machine.child = Some(match held {
@@ -204,7 +204,11 @@ impl Search {
                 leads: write.leads,
                 held: held_now,
                 kept: Kept::Never,
-                proof: Proof::Nothing,
+                proof: if self.by_jobs {
+                    Proof::Jobs(Jobs::default())
+                } else {
+                    Proof::Nothing
+                },
                 rewritten: false,
                 terminating: false,
             },

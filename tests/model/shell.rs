@@ -297,8 +297,12 @@ impl Search {
             _ => return None,
         };
         let planned = self.planner.plan(&self.view(state, &reads, None));
-        let quiet =
-            |step: &Step| matches!(step, Step::Confirm(_) | Step::Withdraw(_) | Step::End(_));
+        let quiet = |step: &Step| match step {
+            // No write's precondition covers a Job.
+            Step::Confirm(_) | Step::Withdraw(_) => !self.by_jobs,
+            Step::End(_) => true,
+            _ => false,
+        };
         if !planned.steps.iter().all(quiet) {
             return None;
         }

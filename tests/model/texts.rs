@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use nico::api::names::{Marker, Revision};
+use nico::api::nio::Generation;
 use nico::plan::cluster_nix;
 use serde_json::{Map, Value, json};
 
@@ -27,16 +28,30 @@ pub struct Text {
 pub struct Texts {
     all: Vec<Text>,
     by_content: HashMap<String, u16>,
+    /// NIO is v1.
+    by_jobs: bool,
 }
 
 impl Texts {
+    pub fn of(nio: Generation) -> Self {
+        Self {
+            by_jobs: nio == Generation::V1,
+            ..Self::default()
+        }
+    }
+
     pub fn get(&self, text: u16) -> &Text {
         &self.all[usize::from(text)]
     }
 
     /// The text of a spec as NICO sent it, and the marker in it.
     pub fn keep(&mut self, mut spec: Map<String, Value>) -> (u16, Marker) {
-        as_stored(&mut spec);
+        if self.by_jobs {
+            // It says when a Job starts, which may be at any time here.
+            spec.remove("dayTwoSchedule");
+        } else {
+            as_stored(&mut spec);
+        }
         let marker = marker_of(&spec);
         let revision = marker.revision();
         set_marker(&mut spec, &Marker::at_generation(&revision, 0));

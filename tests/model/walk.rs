@@ -100,6 +100,7 @@ pub fn story(state: &State) -> String {
             Proof::Nothing => "-".to_owned(),
             Proof::Faded => "faded".to_owned(),
             Proof::Success(it) => attempt(it),
+            Proof::Jobs(jobs) => format!("{jobs:?}"),
         };
         let held = attempt(&child.held);
         let _ = write!(story, "\n    {index}: {held} confirmed {kept} NIO {proof}");
