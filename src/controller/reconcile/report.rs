@@ -56,7 +56,7 @@ pub(super) fn emit_troubles(
     let (due, lasts) = pass
         .memory()
         .troubles
-        .due(&seen.status, wanted, Instant::now());
+        .due(&seen.status, wanted, Instant::now(), now());
     for trouble in due {
         pass.context.events.emit(seen, &trouble);
     }
