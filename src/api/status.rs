@@ -28,7 +28,7 @@ pub struct ClusterStatus {
     /// Secret that holds the kubeconfig, once it exists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kubeconfig_secret: Option<String>,
-    /// Revision that every machine is to have, where all agree; short.
+    /// Digest of what every machine is to have, where all agree. It is not a commit: see `commit`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
     /// Commit that every machine is to hold, where NICO pins it.

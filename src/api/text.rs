@@ -10,7 +10,14 @@ pub fn shown(text: &str) -> String {
     shown_in(text, usize::MAX)
 }
 
-/// The same in at most so many bytes.
+/// A number with its noun: `1 machine`, `2 machines`.
+#[must_use]
+pub fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
+/// The same as [`shown`] in at most so many bytes.
 #[must_use]
 pub fn shown_in(text: &str, most_bytes: usize) -> String {
     const MORE: char = '…';
@@ -75,6 +82,12 @@ mod tests {
         assert_eq!(shown_in(&whole, 9), "äää…");
         assert_eq!(shown_in("ääää", 8), "ääää");
         assert_eq!(shown_in("ää", 2), "");
+    }
+
+    #[test]
+    fn one_thing_is_singular() {
+        let counts = [0, 1, 2].map(|count| counted(count, "machine"));
+        assert_eq!(counts, ["0 machines", "1 machine", "2 machines"]);
     }
 
     proptest! {

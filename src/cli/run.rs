@@ -230,10 +230,12 @@ async fn run(
     };
 
     let namespaces = settings.watch_namespace.as_deref();
-    info!(
-        namespaces = namespaces.unwrap_or("all"),
-        "watching KubernetesClusters"
-    );
+    let namespaces = namespaces.unwrap_or("all");
+    if elector.is_some() {
+        info!(namespaces, "watching KubernetesClusters once it leads");
+    } else {
+        info!(namespaces, "watching KubernetesClusters");
+    }
     let health = Arc::new(Readiness::default());
     let http = HttpServer::bind(http_addr).await?;
     info!(address = %http.address(), "serving /healthz, /readyz and /metrics");

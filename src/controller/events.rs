@@ -10,7 +10,7 @@ use tracing::{Instrument as _, debug, warn};
 
 use crate::api::names::{FIELD_MANAGER, GROUP, MachineName};
 use crate::api::status::Role;
-use crate::api::text::shown_in;
+use crate::api::text::{counted, shown_in};
 use crate::plan::observed::ClusterView;
 
 /// Most bytes of an event's note (Kubernetes API reference, `Event`: 1 kB).
@@ -167,7 +167,8 @@ impl Happening {
                 "QuorumNotKept",
                 "Update",
                 format!(
-                    "the control plane has {n} machines: its API may be unavailable while {machine} is changed"
+                    "the control plane has {}: its API may be unavailable while {machine} is changed",
+                    counted(*n, "machine")
                 ),
             ),
             Self::GivenBack(machine, reach) => normal(

@@ -14,7 +14,7 @@ use crate::api::names::MachineName;
 use crate::api::nio::Machine;
 use crate::api::spec::{Pool, ValidSpec};
 use crate::api::status::Role;
-use crate::api::text::shown_in;
+use crate::api::text::{counted, shown_in};
 
 use kube::core::SelectorExt as _;
 
@@ -289,8 +289,8 @@ fn fill(
             cause: Cause::new(
                 Reason::TooFewMachines,
                 format!(
-                    "{missing} of {count} {} machines missing: {none} ({held} in use, {unreachable} not discoverable, {keyless_count} without a usable SSH key{others}): {mend}",
-                    role.as_str(),
+                    "{missing} of {} missing: {none} ({held} in use, {unreachable} not discoverable, {keyless_count} without a usable SSH key{others}): {mend}",
+                    counted(*count, &format!("{} machine", role.as_str())),
                 ),
             ),
             kind: ObstacleKind::Other,

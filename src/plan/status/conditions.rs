@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::api::conditions::{Attention, Cause, ConditionType, Reason};
 use crate::api::names::{ACCEPT_QUORUM_LOSS_ANNOTATION, FORCE_RELEASE_ANNOTATION, kubeconfig_name};
 use crate::api::status::{ClusterCondition, RoleStatus};
-use crate::api::text::shown;
+use crate::api::text::{counted, shown};
 use crate::plan::action::Plan;
 use crate::plan::observed::{Observed, SecretView, Works};
 use crate::plan::patience::{Clock, READY_BEARS_FOR};
@@ -301,7 +301,8 @@ fn ready(
     let rolling = rolling_out.holds().then(|| {
         let (updated, total) = updated;
         let Cause { reason, message } = &rolling_out.cause;
-        let message = format!("{message} ({updated} of {total} machines updated)");
+        let total = counted(total as usize, "machine");
+        let message = format!("{message} ({updated} of {total} updated)");
         Cause::new(*reason, message)
     });
     for part in [control_plane, data_plane] {

@@ -3,6 +3,7 @@
 use crate::api::conditions::ConditionType;
 use crate::api::names::MachineName;
 use crate::api::status::Role;
+use crate::api::text::counted;
 use crate::plan::action::{Action, ChildWrite, ConfigurationWrite, Mark, Plan};
 use crate::plan::observed::{Observed, SecretView};
 use crate::plan::restored;
@@ -72,7 +73,10 @@ fn taken_back(observed: &Observed, plan: &Plan) -> Option<String> {
     if configurations > 0 {
         objects.insert(
             0,
-            format!("NixosConfigurations of {configurations} machines"),
+            format!(
+                "NixosConfigurations of {}",
+                counted(configurations, "machine")
+            ),
         );
     }
     if !objects.is_empty() {
