@@ -348,6 +348,6 @@ pub fn rotated_key(machine: &MachineName, fingerprint: &str) -> SshKeyView {
 pub fn unusable_key(machine: &MachineName) -> SshKeyView {
     SshKeyView::Unusable(Cause::new(
         Reason::SSHKeyMissing,
-        format!("Secret ssh-{machine} does not exist"),
+        format!("Secret ssh-{machine} does not exist: create it"),
     ))
 }
