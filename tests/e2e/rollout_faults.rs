@@ -10,6 +10,7 @@ use crate::common::case::Case;
 use crate::common::shown::at_rest;
 use crate::common::traffic::RESYNC;
 use crate::common::{listed, nico};
+use rig::crds::Generation;
 use rig::judge::rollout::{Rules, order};
 use rig::world::NicoSetup;
 use serde_json::{Value, json};
@@ -28,7 +29,12 @@ fn repository(name: &str) -> Value {
 
 /// A cluster `prod` of three control plane machines and a worker, Ready.
 async fn three_and_one() -> Case {
-    let case = Case::with(&setup()).await;
+    three_and_one_of(Generation::Classic).await
+}
+
+/// The same with this NIO.
+async fn three_and_one_of(generation: Generation) -> Case {
+    let case = Case::of(generation, &setup()).await;
     found(&case).await;
     case
 }

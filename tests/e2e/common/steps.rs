@@ -22,10 +22,12 @@ pub(crate) enum Step {
     Touched,
     /// Its entry is removed.
     Removed,
+    /// With v1, its schedule is reset, at any time after it was confirmed.
+    Settled,
 }
 
 impl Step {
-    /// All steps of a rollout.
+    /// All steps of a rollout with every NIO.
     pub(crate) const ALL: [Self; 6] = [
         Self::Taken,
         Self::Written,
@@ -84,6 +86,8 @@ fn of_a_child(body: &Value) -> Option<Step> {
         Some(Step::Written)
     } else if annotations["nico.homystack.com/confirmed"].is_string() {
         Some(Step::Confirmed)
+    } else if body["spec"].get("dayTwoSchedule").is_some() {
+        Some(Step::Settled)
     } else {
         annotations["nico.homystack.com/touched"]
             .is_string()
