@@ -288,7 +288,10 @@ pub fn distort(observed: &mut Observed, source: &mut Source) {
                 Some(usable_key(&name)),
                 Some(rotated_key(&name, "SHA256:rotated")),
                 Some(unusable_key(&name)),
-                Some(SshKeyView::Unusable(Cause::new(Reason::SSHKeyUnusable, ""))),
+                Some(SshKeyView::Unusable(Cause::new(
+                    Reason::SSHKeyUnusable,
+                    "rotate it",
+                ))),
             ]);
             observed.ssh_keys.remove(&name);
             observed.ssh_keys.extend(key.map(|key| (name, key)));
