@@ -280,25 +280,21 @@ impl Session {
             .await
             .map_err(|_| cut())?;
         channel.exec(true, command).await.map_err(|_| cut())?;
-        // The login shell may print something first; it is dropped.
-        let (mut content, mut begun) = (Vec::new(), false);
+        let mut output = command::Output::default();
+        let too_large = || SshError::TooLarge {
+            at: self.at.clone(),
+            path: path.to_owned(),
+        };
         let mut stderr: Vec<u8> = Vec::new();
         let mut status = None;
         while let Some(message) = channel.wait().await {
             match message {
                 ChannelMsg::Data { data } => {
-                    content.extend_from_slice(&data);
-                    if !begun && let Some(begin) = command::begin(&content) {
-                        begun = true;
-                        content.drain(..begin);
-                    }
-                    if content.len() > MAX_FILE {
-                        drop(SecretBytes::new(content));
+                    output.push(&data);
+                    if output.exceeds(MAX_FILE) {
+                        drop(output.content());
                         let _ = channel.close().await;
-                        return Err(SshError::TooLarge {
-                            at: self.at.clone(),
-                            path: path.to_owned(),
-                        });
+                        return Err(too_large());
                     }
                 }
                 ChannelMsg::ExtendedData { data, .. } => {
@@ -315,7 +311,10 @@ impl Session {
                 _ => {}
             }
         }
-        let content = SecretBytes::new(content);
+        let (content, begun) = output.content();
+        if content.expose().len() > MAX_FILE {
+            return Err(too_large());
+        }
         let status = status.ok_or_else(cut)?;
         if !begun {
             return Err(no_commands());

@@ -122,7 +122,8 @@ impl State {
     }
 
     /// The result of a command line. It knows only `cat -- <path>`, the same with `sudo -n`, and a check whether a file exists. Each can be
-    /// bare or in a script of `sh -c` that has the path as its argument and begins with `echo`, whose argument is printed first.
+    /// bare or in a script of `sh -c` that has the path as its argument and begins with `echo`, whose argument is printed first; another
+    /// `echo` may come after the file.
     pub(super) fn run(&self, command: &str) -> (Vec<u8>, Answer) {
         let fail = |stderr: String, status| Answer::Fail { stderr, status };
         let unknown = || {
@@ -166,6 +167,12 @@ impl State {
             match file {
                 Some(_) if self.need_sudo && !sudo => {
                     says("Permission denied", "Permission non accordée")
+                }
+                Some(Answer::Bytes(bytes)) => {
+                    let after = script.rsplit_once("{ echo; echo ");
+                    let after = after.and_then(|(_, rest)| rest.split_once(';'));
+                    let after = after.map(|(word, _)| format!("\n{word}\n"));
+                    Answer::Bytes([bytes, after.unwrap_or_default().as_bytes()].concat())
                 }
                 Some(answer) => answer.clone(),
                 None => says(
