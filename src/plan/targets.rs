@@ -249,8 +249,8 @@ impl<'a> Addresses<'a> {
     /// others. An invalid address that all of them contain is kept, so that an upgrade of NICO with stricter rules starts no rollout.
     fn get(&self, machine: &MachineName) -> String {
         if let Some(address) = self.observed.machine(machine).and_then(|it| it.address()) {
-            // Another spelling of the same IPv6 address is not a change.
-            let own = address.contains(':').then(|| self.own(machine)).flatten();
+            // Another spelling of the same address is not a change.
+            let own = self.own(machine).filter(|own| *own != address);
             let own = own.filter(|own| canonical(own) == canonical(address));
             return own.unwrap_or(address).to_owned();
         }
@@ -271,8 +271,15 @@ impl<'a> Addresses<'a> {
     fn own(&self, machine: &MachineName) -> Option<&str> {
         let held = self.observed.configurations.get(machine.as_str())?;
         let held = self.observed.belongs(held).then(|| held_values(held))??;
-        let mut nodes = nodes(held);
-        let node = nodes.find(|node| node.name == machine.as_str())?;
+        let name = machine.as_str();
+        // NICO sorts its lists.
+        let sorted = [&held.control_plane, &held.workers]
+            .into_iter()
+            .find_map(|list| {
+                let at = list.binary_search_by(|node| node.name.as_str().cmp(name));
+                list.get(at.ok()?)
+            });
+        let node = sorted.or_else(|| nodes(held).find(|node| node.name == name))?;
         Some(node.ip.as_str())
     }
 }

@@ -162,17 +162,28 @@ fn two_machines_of_one_address_have_no_node_by_it() {
 /// Somebody spells the address of a Machine otherwise.
 #[test]
 fn another_spelling_of_an_address_rolls_nothing() {
-    addressed("a", "FD00:0:0::11", "fd00::11")
-        .when(|world| world.machine("a").spec.ip_address = Some(Parsed::of("fd00::11")))
-        .when(settled)
-        .then(|seen| {
-            assert!(seen.world.ready(PROD), "{}", seen.world.story());
-            assert_eq!(rolled(&seen.world), Vec::<String>::new());
-            assert_eq!(seen.held("a").control_plane[0].ip, "FD00:0:0::11");
-        })
-        .when(|world| world.machine("a").spec.ip_address = Some(Parsed::of("fd00::12")))
-        .when(settled)
-        .then(|seen| assert!(!rolled(&seen.world).is_empty()));
+    let cases = [
+        ("FD00:0:0::11", "fd00::11", "fd00::12"),
+        ("fd00::11", "FD00:0:0::11", "fd00::12"),
+        ("10.0.0.11", "::ffff:10.0.0.11", "10.0.0.12"),
+        ("::ffff:10.0.0.11", "10.0.0.11", "10.0.0.12"),
+        ("cp-01.lab", "CP-01.Lab.", "cp-02.lab"),
+        ("CP-01.Lab", "cp-01.lab", "cp-02.lab"),
+    ];
+    for (before, respelled, another) in cases {
+        let address = |text: &str| Some(Parsed::of(text));
+        addressed("a", before, before)
+            .when(|world| world.machine("a").spec.ip_address = address(respelled))
+            .when(settled)
+            .then(|seen| {
+                assert!(seen.world.ready(PROD), "{}", seen.world.story());
+                assert_eq!(rolled(&seen.world), Vec::<String>::new(), "{respelled}");
+                assert_eq!(seen.held("a").control_plane[0].ip, before);
+            })
+            .when(|world| world.machine("a").spec.ip_address = address(another))
+            .when(settled)
+            .then(|seen| assert!(!rolled(&seen.world).is_empty(), "{another}"));
+    }
 }
 
 /// A Node of another member's name is never taken for a machine's own, though it has its address.
