@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use futures::{StreamExt as _, stream};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::Client;
 use kube::core::{Selector, SelectorExt as _};
@@ -22,8 +23,9 @@ const MAX_BUDGETS: usize = 256 * 1024;
 /// Most namespaces whose budgets are read, and most stuck pods that are reported.
 const MOST_NAMESPACES: usize = 3;
 const MOST_STUCK: usize = 3;
-/// Time to read the claims of pods that stay, and most bytes of one.
+/// Time to read the claims of pods that stay, how many are read at the same time, and most bytes of one.
 const CLAIMS: Duration = Duration::from_secs(1);
+const CLAIMS_AT_ONCE: usize = 8;
 const MAX_CLAIM: usize = 256 * 1024;
 const BUDGET_KIND: &str = "PodDisruptionBudgetList";
 const ATTACHMENT_KIND: &str = "VolumeAttachmentList";
@@ -43,8 +45,7 @@ pub(super) async fn look(client: &Client, node: &mut NodeView, until: Instant) {
             return;
         };
         if !volumes.is_empty() {
-            let kept = timeout(CLAIMS, volumes_of(client, &pods.kept_claims)).await;
-            let kept = kept.unwrap_or_default();
+            let kept = volumes_of(client, pods.kept_claims).await;
             volumes.retain(|volume| !kept.contains(volume));
         }
         node.volumes = volumes;
@@ -55,18 +56,28 @@ pub(super) async fn look(client: &Client, node: &mut NodeView, until: Instant) {
 }
 
 /// The volumes of these claims. Pods of `DaemonSets` and mirror pods stay, and so do their volumes: nothing detaches them, so the drain
-/// does not wait for them. The volume of a claim that cannot be read is waited for.
-async fn volumes_of(client: &Client, claims: &[Claim]) -> BTreeSet<String> {
+/// does not wait for them. The volume of a claim that cannot be read in time is waited for.
+async fn volumes_of(client: &Client, claims: Vec<Claim>) -> BTreeSet<String> {
     let mut volumes = BTreeSet::new();
-    for Claim { namespace, name } in claims {
-        let path = format!("/api/v1/namespaces/{namespace}/persistentvolumeclaims/{name}");
-        if let Some((200, body)) = get(client, &path, MAX_CLAIM).await
-            && let Ok(claim) = serde_json::from_slice::<SentClaim>(&body)
-        {
-            volumes.extend(claim.spec.volume_name);
+    let read = claims
+        .into_iter()
+        .map(|claim| volume_of(client.clone(), claim));
+    let mut read = stream::iter(read).buffer_unordered(CLAIMS_AT_ONCE);
+    let all = async {
+        while let Some(volume) = read.next().await {
+            volumes.extend(volume);
         }
-    }
+    };
+    // Those that are read by then count.
+    let _ = timeout(CLAIMS, all).await;
     volumes
+}
+
+async fn volume_of(client: Client, Claim { namespace, name }: Claim) -> Option<String> {
+    let path = format!("/api/v1/namespaces/{namespace}/persistentvolumeclaims/{name}");
+    let (status, body) = get(&client, &path, MAX_CLAIM).await?;
+    let claim = serde_json::from_slice::<SentClaim>(&body).ok();
+    claim.filter(|_| status == 200)?.spec.volume_name
 }
 
 #[derive(Deserialize)]
@@ -297,6 +308,28 @@ mod tests {
             assert_eq!(why, expected, "{list}");
         }
         assert!(budgets_of_page(b"{\"kind\": \"PodList\", \"items\": []}").is_none());
+    }
+
+    /// One of them is slow: it is waited for, and no other.
+    #[tokio::test]
+    async fn the_claims_that_are_read_in_time_count() {
+        let answers = tower::service_fn(|request: hyper::Request<kube::client::Body>| async move {
+            let name = request.uri().path().rsplit('/').next().unwrap().to_owned();
+            if name == "slow" {
+                std::future::pending::<()>().await;
+            }
+            let claim = json!({"spec": {"volumeName": format!("pv-{name}")}});
+            let body = kube::client::Body::from(claim.to_string().into_bytes());
+            Ok::<_, std::convert::Infallible>(hyper::Response::new(body))
+        });
+        let client = Client::new(answers, "default");
+        let claim = |name: &str| Claim {
+            namespace: "shop".to_owned(),
+            name: name.to_owned(),
+        };
+        let claims = ["slow", "a", "b"].map(claim);
+        let volumes = volumes_of(&client, claims.into()).await;
+        assert_eq!(volumes, ["pv-a", "pv-b"].map(str::to_owned).into());
     }
 
     #[test]

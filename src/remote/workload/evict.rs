@@ -27,7 +27,7 @@ pub(super) async fn evict_all<W>(
         if pod.terminating.is_some() {
             continue;
         }
-        let request = eviction(&pod, &[])?;
+        let request = eviction(&pod, false)?;
         let Some(_begun) = begin() else {
             return Some(());
         };
@@ -36,7 +36,8 @@ pub(super) async fn evict_all<W>(
     Some(())
 }
 
-fn eviction(pod: &PodView, dry_run: &[&str]) -> Option<hyper::Request<Body>> {
+/// The API server tells webhooks of a dry run by the query, and the storage by either.
+fn eviction(pod: &PodView, dry_run: bool) -> Option<hyper::Request<Body>> {
     let PodView {
         namespace,
         name,
@@ -47,15 +48,16 @@ fn eviction(pod: &PodView, dry_run: &[&str]) -> Option<hyper::Request<Body>> {
         "apiVersion": "policy/v1",
         "kind": "Eviction",
         "metadata": { "name": name, "namespace": namespace },
-        "deleteOptions": { "preconditions": { "uid": uid }, "dryRun": dry_run },
+        "deleteOptions": { "preconditions": { "uid": uid }, "dryRun": if dry_run { &["All"][..] } else { &[] } },
     });
-    let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/eviction");
+    let query = if dry_run { "?dryRun=All" } else { "" };
+    let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/eviction{query}");
     json_request(hyper::Method::POST, &path, &body)
 }
 
 /// Why the eviction of a pod would be refused, by a dry run; `None` if it would not be, or this cannot be told.
 pub(super) async fn refusal(client: &Client, pod: &PodView) -> Option<String> {
-    let request = eviction(pod, &["All"])?;
+    let request = eviction(pod, true)?;
     let response = client.send(request).await.ok()?;
     let status = response.status().as_u16();
     let body = answer::body(response, MAX_REFUSAL).await?;
@@ -70,6 +72,10 @@ fn why_refused(status: u16, body: &[u8]) -> Option<String> {
     }
     let sent = serde_json::from_slice::<SentStatus>(body).ok();
     let message = sent.map(|sent| sent.message).unwrap_or_default();
+    // Such a webhook is not asked in a dry run: it may agree.
+    if message.contains("does not support dry run") {
+        return None;
+    }
     let is_of_admission = ["webhook", "ValidatingAdmissionPolicy"]
         .iter()
         .any(|word| message.contains(word));
@@ -86,8 +92,21 @@ struct SentStatus {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
 mod tests {
     use super::*;
+    use crate::remote::workload::pods::pods_of_page;
+
+    #[test]
+    fn a_dry_run_is_one_for_webhooks_too() {
+        let list = json!({"kind": "PodList", "items": [{"metadata": {"namespace": "shop", "name": "web-0", "uid": "u"}}]});
+        let list = list.to_string();
+        let (pods, _) = pods_of_page(list.as_bytes()).unwrap();
+        let path = |dry_run| eviction(&pods[0], dry_run).unwrap().uri().to_string();
+        let real = "/api/v1/namespaces/shop/pods/web-0/eviction";
+        assert_eq!(path(false), real);
+        assert_eq!(path(true), format!("{real}?dryRun=All"));
+    }
 
     #[test]
     fn a_refusal_is_told_escaped_and_cut() {
@@ -97,6 +116,8 @@ mod tests {
         let webhook = "admission webhook \"guard.example.com\" denied the request: \u{1b}not today";
         let shown = webhook.replace('\u{1b}', "\\u{1b}");
         assert_eq!(said(403, webhook), Some(shown));
+        let cannot = "admission webhook \"guard.example.com\" does not support dry run";
+        assert_eq!(said(400, cannot), None);
         for status in [201, 404, 409] {
             assert_eq!(said(status, webhook), None, "{status}");
         }
