@@ -169,7 +169,7 @@ struct Search {
     refused: Vec<(String, Unsafe)>,
     missing: Vec<String>,
     denied: Vec<String>,
-    too_slow: Vec<(String, SshError)>,
+    broken_off: Vec<(String, SshError)>,
 }
 
 impl Search {
@@ -199,9 +199,9 @@ impl Search {
                     self.refused.push(((*path).to_owned(), Unsafe::TooLarge));
                     continue;
                 }
-                // The file may be a pipe, which never ends. The connection is still usable.
-                Err(error @ SshError::Timeout { .. }) => {
-                    self.too_slow.push(((*path).to_owned(), error));
+                // The file may be a pipe, which never ends, or what reads it is killed. The connection may still be usable.
+                Err(error @ (SshError::Timeout { .. } | SshError::CutOff { .. })) => {
+                    self.broken_off.push(((*path).to_owned(), error));
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -227,9 +227,14 @@ impl Search {
         let refused = refused.map(|(path, why)| (path.clone(), why.to_string()));
         let denied = self.denied.iter();
         let denied = denied.map(|path| (path.clone(), DENIED.to_owned()));
-        let slow = self.too_slow.iter();
-        let slow = slow.map(|(path, _)| (path.clone(), "does not end in time".to_owned()));
-        refused.chain(denied).chain(slow).collect()
+        let broken_off = self.broken_off.iter().map(|(path, error)| {
+            let why = match error {
+                SshError::Timeout { .. } => "does not end in time",
+                _ => "the machine breaks off",
+            };
+            (path.clone(), why.to_owned())
+        });
+        refused.chain(denied).chain(broken_off).collect()
     }
 
     /// Returns the best kubeconfig that was found.
@@ -247,7 +252,7 @@ impl Search {
                 return Err(FetchError::Unsafe { machine, refused });
             }
             ended?;
-            if let Some((_, error)) = self.too_slow.into_iter().next() {
+            if let Some((_, error)) = self.broken_off.into_iter().next() {
                 return Err(error.into());
             }
             return Err(FetchError::NotFound {

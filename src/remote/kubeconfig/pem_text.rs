@@ -94,10 +94,11 @@ pub(super) fn authority(bytes: &SecretBytes) -> Result<Certificates, Unsafe> {
 pub(super) fn client_certificate(bytes: &SecretBytes) -> Result<Certificates, Unsafe> {
     let field = Field::ClientCertificate;
     let certificates = certificates(field, &blocks(field, bytes)?)?;
+    // TLS needs version 3 of the client's own. Of the authorities after it, the API server decides.
     if certificates
         .der
-        .iter()
-        .any(|der| cause::is_of_old_version(der))
+        .first()
+        .is_some_and(|der| cause::is_of_old_version(der))
     {
         return Err(Unsafe::CertificateVersion);
     }

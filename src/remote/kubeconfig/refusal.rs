@@ -138,7 +138,7 @@ pub enum Unsafe {
         /// The kind.
         kind: String,
     },
-    /// A client certificate is not of version 3 of X.509.
+    /// The client's own certificate is not of version 3 of X.509.
     #[error("`client-certificate` is not of version 3 of X.509, which TLS needs")]
     CertificateVersion,
     /// A client certificate that TLS cannot use for another reason.

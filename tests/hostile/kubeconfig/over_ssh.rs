@@ -348,6 +348,16 @@ async fn a_machine_that_dawdles_is_left() {
         passed_over.contains(&format!("{PATH}: does not end in time")),
         "{passed_over}"
     );
+    // Nor does a command that is killed.
+    machine
+        .host
+        .answer(PATH, Answer::NoStatus(b"half".to_vec()));
+    let found = machine.search(None, deadlines, works).await.0;
+    let passed_over = found.unwrap().passed_over();
+    assert!(
+        passed_over.contains(&format!("{PATH}: the machine breaks off")),
+        "{passed_over}"
+    );
 }
 
 #[tokio::test]

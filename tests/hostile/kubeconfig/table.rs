@@ -154,6 +154,7 @@ pub(crate) fn table(honest: &Honest) -> Vec<(&'static str, Vec<u8>, Fate)> {
         ("a key of another Edwards curve", with(include_str!("certificates/ed448.pem")), kind("Ed448")),
         ("a short RSA key", with(include_str!("certificates/rsa1024.pem")), kind("RSA with 1024 bits")),
         ("a certificate of version 1", with(include_str!("certificates/version1.pem")), Refused(Unsafe::CertificateVersion)),
+        ("an authority of version 1 after the certificate", honest.user("client-certificate-data", json!(base64(&format!("{cert}{}", certificate_of(include_str!("certificates/version1.pem")))))), Harmless(HERE)),
         ("a key without certificate", honest.user("client-certificate-data", json!(null)), Refused(Unsafe::NoCredential)),
         ("no credential", honest.changed(|config| config["users"][0]["user"] = json!({})), Refused(Unsafe::NoCredential)),
         ("a token", honest.changed(|config| config["users"][0]["user"] = json!({"token": "abc.DEF-123_~+/="})), Harmless(HERE)),
@@ -244,4 +245,12 @@ fn bomb() -> String {
         lines.push(format!("{name}: &{name} [{aliases}]"));
     }
     lines.join("\n")
+}
+
+/// The certificate alone of a text that has its key too.
+fn certificate_of(pem: &str) -> &str {
+    let (begin, end) = ("-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----\n");
+    let at = pem.find(begin).unwrap();
+    let length = pem[at..].find(end).unwrap() + end.len();
+    &pem[at..at + length]
 }
