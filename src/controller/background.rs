@@ -167,8 +167,8 @@ impl Background {
         let (notes, client) = (self.notes(cluster), self.client.clone());
         let logins = Arc::clone(&self.logins);
         self.with(&cluster.uid, |work| {
-            let hosts = &mut work.kubeconfig.hosts;
-            let (met, paces, class) = (hosts.met(), Arc::clone(&hosts.paces), hosts.class());
+            let Kubeconfig { hosts, paces, .. } = &mut work.kubeconfig;
+            let (met, paces, class) = (hosts.met(), Arc::clone(paces), hosts.class());
             let meet = hosts::meet(client, spec, met, paces, notes, (logins, class));
             hosts.meeting.start(meet);
         });

@@ -7,7 +7,7 @@ use std::time::Instant;
 use tracing::debug;
 
 use super::logins::Logins;
-use super::pace::{Ended, Paces};
+use super::pace::{Ended, Paces, Purpose};
 use crate::api::conditions::{Cause, Reason};
 use crate::api::digest::sha256;
 use crate::api::names::{MachineName, known_hosts_name};
@@ -201,7 +201,8 @@ pub(super) async fn fetch_round(
             continue;
         }
         let machine = &source.machine;
-        let is_due = lock(paces).is_due(machine, &attempt.under, Instant::now());
+        let under = (Purpose::Fetch, attempt.under.as_str());
+        let is_due = lock(paces).is_due(machine, under, Instant::now());
         if !is_due {
             match lock(paces).last(machine) {
                 Some(Err(failure)) => drop(round.failure.get_or_insert_with(|| failure.clone())),
@@ -223,7 +224,7 @@ pub(super) async fn fetch_round(
         let fetched = fetched.map_err(|(_, failure)| failure);
         let fetched = fetched.and_then(|fetched| suitable(spec.wanted, fetched));
         let brought = fetched.as_ref().map(drop).map_err(Clone::clone);
-        lock(paces).end(machine, Instant::now(), ended, brought);
+        lock(paces).end(machine, Instant::now(), ended, Some(brought));
         match fetched {
             Ok(Some(fetched)) if round.fetched.is_none() || fetched.at_hand.works() => {
                 round.fetched = Some(fetched);

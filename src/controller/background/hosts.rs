@@ -11,7 +11,7 @@ use futures::future::join_all;
 use super::Notes;
 use super::fetch::{Pins, pins_of, read_pins};
 use super::logins::Logins;
-use super::pace::{Ended, Paces};
+use super::pace::{Ended, Paces, Purpose};
 use super::task::Task;
 use crate::api::conditions::{Cause, Reason};
 use crate::api::digest::sha256;
@@ -55,7 +55,6 @@ pub(super) struct Hosts {
     new: BTreeMap<MachineName, String>,
     /// Whether lines of machines that left have to be removed.
     former: bool,
-    pub(super) paces: Arc<Mutex<Paces>>,
 }
 
 /// Outcome of meeting a machine.
@@ -288,7 +287,7 @@ async fn meet_one(
         return Some(Met::Known);
     }
     let under = sha256(format!("{host} {pins:?}").as_bytes());
-    if !lock(paces).is_due(machine, &under, Instant::now()) {
+    if !lock(paces).is_due(machine, (Purpose::Meet, &under), Instant::now()) {
         return None;
     }
     let _place = logins
@@ -302,13 +301,13 @@ async fn meet_one(
         user: "",
     };
     let (ended, met) = match ssh::meet(&login, known, &Deadlines::DEFAULT).await {
-        Ok(None) => (Ended::Waiting, Met::Known),
-        Ok(Some(line)) => (Ended::Waiting, Met::New(line)),
+        Ok(None) => (Ended::Met, Met::Known),
+        Ok(Some(line)) => (Ended::Met, Met::New(line)),
         Err(error) => {
             logins.failed(&error);
             (Ended::of(&error), Met::Failed(error))
         }
     };
-    lock(paces).end(machine, Instant::now(), ended, Ok(()));
+    lock(paces).end(machine, Instant::now(), ended, None);
     Some(met)
 }

@@ -26,7 +26,7 @@ pub(super) struct Kubeconfig {
     verified: Option<Verified>,
     /// The circumstances of the current fetch: founding, spec and machines.
     circumstances: String,
-    /// When the next connection to each machine is due. It outlives a search, so that a new search does not connect sooner.
+    /// When the next connection to each machine is due, for searches and key exchanges alike. It outlives a search, so that a new search does not connect sooner.
     pub(super) paces: Arc<Mutex<Paces>>,
     pub(super) hosts: Hosts,
     pub(super) next: Next,

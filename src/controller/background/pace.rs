@@ -16,6 +16,8 @@ use crate::remote::ssh::{Reached, SshError};
 pub(super) enum Ended {
     /// No connection was made: nothing listens there yet.
     Closed,
+    /// The host key is as it should be. The log-in need not wait.
+    Met,
     /// It succeeded, or the machine is not ready yet.
     Waiting,
     /// The log-in succeeded, but something on the machine is wrong.
@@ -35,7 +37,16 @@ impl Ended {
     }
 }
 
-/// The connections of one cluster, by machine.
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Purpose {
+    /// A key exchange without a log-in.
+    Meet,
+    /// Reading a kubeconfig.
+    Fetch,
+}
+
+/// The connections of one cluster, by machine. The machine counts all of them, whatever they are for.
 #[derive(Default)]
 pub(super) struct Paces(BTreeMap<MachineName, Pace>);
 
@@ -43,23 +54,29 @@ pub(super) struct Paces(BTreeMap<MachineName, Pace>);
 #[derive(Default)]
 struct Pace {
     /// The digest of their circumstances. If these change, that may help, so the next connection is due at once.
-    under: String,
+    under: BTreeMap<Purpose, String>,
     first: Option<Instant>,
     connections: i32,
     /// Refusals in a row.
     refusals: i32,
     due: Option<Instant>,
-    /// The outcome of the last connection.
+    /// The outcome of the last connection that was to fetch.
     last: Option<Result<(), Cause>>,
 }
 
 impl Paces {
     /// Whether a connection to a machine is due.
-    pub(super) fn is_due(&mut self, machine: &MachineName, under: &str, now: Instant) -> bool {
+    pub(super) fn is_due(
+        &mut self,
+        machine: &MachineName,
+        (purpose, under): (Purpose, &str),
+        now: Instant,
+    ) -> bool {
         let pace = self.0.entry(machine.clone()).or_default();
-        if pace.under != under {
+        let before = pace.under.insert(purpose, under.to_owned());
+        if before.is_some_and(|before| before != under) {
             *pace = Pace {
-                under: under.to_owned(),
+                under: std::mem::take(&mut pace.under),
                 connections: pace.connections,
                 ..Pace::default()
             };
@@ -75,13 +92,13 @@ impl Paces {
         pace.due = Some(now + pace.waiting());
     }
 
-    /// Notes how a connection ended, and its outcome.
+    /// Notes how a connection ended, and its outcome if it was to fetch.
     pub(super) fn end(
         &mut self,
         machine: &MachineName,
         now: Instant,
         ended: Ended,
-        brought: Result<(), Cause>,
+        brought: Option<Result<(), Cause>>,
     ) {
         let pace = self.0.entry(machine.clone()).or_default();
         let pause = match ended {
@@ -89,6 +106,7 @@ impl Paces {
                 pace.connections -= 1;
                 pace.closed(now)
             }
+            Ended::Met => Duration::ZERO,
             Ended::Waiting => pace.waiting(),
             Ended::Amiss => *SEARCH_PAUSES.end(),
             Ended::Refused => {
@@ -96,14 +114,14 @@ impl Paces {
                 pace.refused().max(pace.waiting())
             }
         };
-        if matches!(ended, Ended::Waiting | Ended::Amiss) {
+        if matches!(ended, Ended::Met | Ended::Waiting | Ended::Amiss) {
             pace.refusals = 0;
         }
         pace.due = Some(now + pause);
-        pace.last = Some(brought);
+        pace.last = brought.or(pace.last.take());
     }
 
-    /// The outcome of the last connection to a machine.
+    /// The outcome of the last connection to a machine that was to fetch.
     pub(super) fn last(&self, machine: &MachineName) -> Option<&Result<(), Cause>> {
         self.0.get(machine)?.last.as_ref()
     }

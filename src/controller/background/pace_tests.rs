@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::{Ended, Paces};
+use super::{Ended, Paces, Purpose};
 use crate::api::conditions::{Cause, Reason};
 use crate::api::names::MachineName;
 
@@ -29,11 +29,11 @@ fn made(paces: &mut Paces, ends: impl IntoIterator<Item = Ended>) -> Vec<f64> {
     let mut made = Vec::new();
     for ended in ends {
         now = paces.next([&machine].into_iter()).unwrap_or(start).max(now);
-        assert!(paces.is_due(&machine, "same", now));
+        assert!(paces.is_due(&machine, (Purpose::Fetch, "same"), now));
         made.push((now - start).as_secs_f64());
         paces.begin(&machine, now);
-        paces.end(&machine, now, ended, brought(ended));
-        assert!(!paces.is_due(&machine, "same", now));
+        paces.end(&machine, now, ended, Some(brought(ended)));
+        assert!(!paces.is_due(&machine, (Purpose::Fetch, "same"), now));
     }
     made
 }
@@ -82,15 +82,53 @@ fn what_could_help_is_tried_at_once_and_once() {
     let mut paces = Paces::default();
     made(&mut paces, [Ended::Refused; 8]);
     let (machine, now) = (machine(), Instant::now());
-    assert!(!paces.is_due(&machine, "same", now));
+    assert!(!paces.is_due(&machine, (Purpose::Fetch, "same"), now));
     assert!(paces.last(&machine).is_some_and(Result::is_err));
-    assert!(paces.is_due(&machine, "another key", now));
+    assert!(paces.is_due(&machine, (Purpose::Fetch, "another key"), now));
     assert_eq!(paces.last(&machine), None);
     paces.begin(&machine, now);
-    assert!(!paces.is_due(&machine, "another key", now), "one at a time");
-    paces.end(&machine, now, Ended::Refused, brought(Ended::Refused));
+    assert!(
+        !paces.is_due(&machine, (Purpose::Fetch, "another key"), now),
+        "one at a time"
+    );
+    paces.end(&machine, now, Ended::Refused, Some(brought(Ended::Refused)));
     let soon = now + Duration::from_secs(10);
-    assert!(paces.is_due(&machine, "another key", soon));
+    assert!(paces.is_due(&machine, (Purpose::Fetch, "another key"), soon));
+}
+
+/// The host key is read in a connection of its own, before the log-in.
+#[test]
+fn connections_of_both_purposes_count_together() {
+    let (machine, now) = (machine(), Instant::now());
+    let mut paces = Paces::default();
+    let is_due = |paces: &mut Paces, purpose, at| paces.is_due(&machine, (purpose, "same"), at);
+    assert!(is_due(&mut paces, Purpose::Meet, now));
+    paces.begin(&machine, now);
+    paces.end(&machine, now, Ended::Refused, None);
+    let soon = now + Duration::from_secs(1);
+    assert!(
+        !is_due(&mut paces, Purpose::Fetch, soon),
+        "the machine refuses NICO's address"
+    );
+    let later = now + Duration::from_secs(5);
+    assert!(is_due(&mut paces, Purpose::Meet, later));
+    paces.begin(&machine, later);
+    paces.end(&machine, later, Ended::Met, None);
+    assert!(is_due(&mut paces, Purpose::Fetch, later), "at once");
+    assert_eq!(paces.last(&machine), None);
+    // Both as often as they are due, from then on.
+    let mut made = 2;
+    for tenths in 50..1200 {
+        let at = now + Duration::from_millis(100 * tenths);
+        for purpose in [Purpose::Meet, Purpose::Fetch] {
+            if is_due(&mut paces, purpose, at) {
+                paces.begin(&machine, at);
+                paces.end(&machine, at, Ended::Waiting, Some(Ok(())));
+                made += 1;
+            }
+        }
+    }
+    assert!(made <= 20, "{made}");
 }
 
 proptest! {
