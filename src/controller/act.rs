@@ -5,6 +5,7 @@ mod children;
 mod configuration;
 mod ledger;
 mod slot;
+pub mod together;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};

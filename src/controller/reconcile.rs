@@ -14,6 +14,7 @@ use futures::FutureExt as _;
 use kube::runtime::controller::Action as Next;
 use tracing::{Instrument as _, info_span};
 
+use super::act::together::Together;
 use super::act::{ActError, Executor, Outcome};
 use super::aside::aside;
 use super::calls::CallError;
@@ -251,8 +252,14 @@ async fn act_in_order(
     plan: &Plan,
     settings: &Settings,
 ) -> Option<ActError> {
-    for action in &plan.actions {
-        match executor.act(action).await {
+    let mut actions = plan.actions.as_slice();
+    while let Some(together) = Together::take_from(&mut actions) {
+        let outcome = match &together {
+            Together::Claims(claims) => executor.claim_together(claims).await,
+            Together::Marks(marks) => executor.mark_together(marks).await,
+            Together::One(action) => executor.act(action).await,
+        };
+        match outcome {
             Ok(Outcome::Cluster(written)) => {
                 pass.memory().saw(*written);
                 // If a deletion has begun, the API server may still remove the object although the finalizer was added meanwhile. Nothing
@@ -271,7 +278,7 @@ async fn act_in_order(
                 return written.err();
             }
             Ok(Outcome::Done) => {
-                if action.wakes() {
+                if matches!(together, Together::One(action) if action.wakes()) {
                     pass.wake();
                 }
             }

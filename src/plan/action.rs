@@ -22,7 +22,8 @@ use super::writes::{Child, Claim, Precondition, Rewrite, Token, Wanted};
 /// The result of planning: what to do now, what to wait for, and when to plan again without an event.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
-    /// The actions, carried out in this order, one at a time. The first that fails ends the pass.
+    /// The actions, carried out in this order; claims that follow each other, and notes of what NIO has applied, a few side by side. The
+    /// first that fails ends the pass.
     pub actions: Vec<Action>,
     /// What is missing. Each wait becomes the reason of a condition.
     pub waits: Vec<Wait>,

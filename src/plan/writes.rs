@@ -54,6 +54,14 @@ pub struct Claim {
     pub body: Body,
 }
 
+impl Claim {
+    /// Whether the machine founds the cluster.
+    #[must_use]
+    pub fn founds(&self) -> bool {
+        self.body.nix.bootstrap.as_deref() == Some(self.machine.as_str())
+    }
+}
+
 /// The body of a configuration. cluster.nix lists every machine, so its text is rendered only when it is written: a plan may claim 1,100
 /// machines at once.
 #[derive(Clone, Debug, PartialEq)]

@@ -14,6 +14,9 @@ use crate::plan::action::{ConfigurationWrite, Mark};
 use crate::plan::confirmed::Proof;
 use crate::plan::writes::{Claim, Precondition, Rewrite};
 
+/// How often a mark is written again where NIO wrote the configuration meanwhile. NIO makes two or three writes in a row.
+const CROSSINGS: usize = 3;
+
 impl Executor<'_> {
     /// POSTs a configuration. Since the name is the machine's, exactly one cluster can claim it.
     pub(super) async fn post(&self, claim: &Claim) -> Result<(), ActError> {
@@ -46,13 +49,7 @@ impl Executor<'_> {
         write: &ConfigurationWrite,
     ) -> Result<(), ActError> {
         match write {
-            ConfigurationWrite::Claim(claim) => {
-                self.ledger_stands().await?;
-                self.post(claim).await?;
-                let claimed = self.claimed.entry(claim.role).or_default();
-                claimed.push(claim.machine.clone());
-                Ok(())
-            }
+            ConfigurationWrite::Claim(claim) => self.claim_together(&[claim]).await.map(drop),
             ConfigurationWrite::Rewrite(rewrite) => {
                 self.ledger_stands().await?;
                 self.rewrite(rewrite).await
@@ -119,12 +116,14 @@ impl Executor<'_> {
         }
         let body = mark.body(&fresh_value()?);
         let mut marked = self.patch(name, version, body.clone()).await;
-        if let (Mark::Confirmed(marker), Err(error)) = (mark, &marked)
-            && error.is_stale()
-            && let Some(version) = self.still_proved(name, marker).await?
-        {
-            // A new version may only mean that NIO annotated what it has just applied.
-            marked = self.patch(name, &version, body).await;
+        for _ in 0..CROSSINGS {
+            if let (Mark::Confirmed(marker), Err(error)) = (mark, &marked)
+                && error.is_stale()
+                && let Some(version) = self.still_proved(name, marker).await?
+            {
+                // A new version may only mean that NIO annotated what it has just applied.
+                marked = self.patch(name, &version, body.clone()).await;
+            }
         }
         let marked = marked?;
         match mark {

@@ -1,0 +1,132 @@
+//! Writes of one kind to several configurations. They depend on the same reads and not on each other, so they are sent side by side: a
+//! cluster of a thousand machines does not wait for a thousand answers, one after the other.
+
+use futures::future::join_all;
+
+use super::{ActError, Executor, Outcome};
+use crate::plan::action::{Action, ConfigurationWrite, Mark};
+use crate::plan::writes::{Claim, Precondition};
+
+/// How many writes of a pass are sent side by side. The API server serves all clients at least some dozens at a time, and this many passes
+/// may do the same.
+const SIDE_BY_SIDE: usize = 4;
+
+/// The actions at the front of a plan that are carried out together.
+pub enum Together<'a> {
+    /// First configurations.
+    Claims(Vec<&'a Claim>),
+    /// Configurations that NIO has applied, by name.
+    Marks(Vec<(&'a str, &'a Precondition, &'a Mark)>),
+    /// One action, which is carried out alone.
+    One(&'a Action),
+}
+
+impl<'a> Together<'a> {
+    /// Takes them from the front of `actions`; `None` if there are no more.
+    pub fn take_from(actions: &mut &'a [Action]) -> Option<Self> {
+        let first = actions.first()?;
+        let alike: Vec<_> = actions.iter().take(SIDE_BY_SIDE).collect();
+        let claims: Vec<_> = alike.iter().map_while(|action| joins(action)).collect();
+        let marks: Vec<_> = alike.iter().map_while(|action| confirms(action)).collect();
+        let taken = claims.len().max(marks.len()).max(1);
+        *actions = &actions[taken..];
+        Some(if !claims.is_empty() {
+            Self::Claims(claims)
+        } else if !marks.is_empty() {
+            Self::Marks(marks)
+        } else {
+            Self::One(first)
+        })
+    }
+}
+
+/// A first configuration. The founder's is created alone and before the others: those that name it without it would be released.
+fn joins(action: &Action) -> Option<&Claim> {
+    match action {
+        Action::Configuration(ConfigurationWrite::Claim(claim)) => {
+            (!claim.founds()).then_some(claim)
+        }
+        _ => None,
+    }
+}
+
+fn confirms(action: &Action) -> Option<(&str, &Precondition, &Mark)> {
+    match action {
+        Action::Configuration(ConfigurationWrite::Mark(
+            name,
+            version,
+            mark @ Mark::Confirmed(_),
+        )) => Some((name, version, mark)),
+        _ => None,
+    }
+}
+
+impl Executor<'_> {
+    /// Creates configurations. The ledger is read immediately before, so that it is as fresh for the last as for the first.
+    pub(in crate::controller) async fn claim_together(
+        &mut self,
+        claims: &[&Claim],
+    ) -> Result<Outcome, ActError> {
+        self.ledger_stands().await?;
+        let posted = join_all(claims.iter().map(|claim| self.post(claim))).await;
+        for (claim, _) in claims.iter().zip(&posted).filter(|(_, it)| it.is_ok()) {
+            let claimed = self.claimed.entry(claim.role).or_default();
+            claimed.push(claim.machine.clone());
+        }
+        posted.into_iter().collect::<Result<(), _>>()?;
+        Ok(Outcome::Done)
+    }
+
+    /// Notes that NIO has applied configurations.
+    pub(in crate::controller) async fn mark_together(
+        &self,
+        marks: &[(&str, &Precondition, &Mark)],
+    ) -> Result<Outcome, ActError> {
+        let marks = marks.iter();
+        let marked = join_all(marks.map(|(name, version, mark)| self.mark(name, version, mark)));
+        marked.await.into_iter().collect::<Result<Vec<_>, _>>()?;
+        Ok(Outcome::Done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::names::Marker;
+
+    fn confirmed(name: &str, marker: &Marker) -> Action {
+        let version = Precondition {
+            uid: "uid".to_owned(),
+            resource_version: "1".to_owned(),
+        };
+        let mark = Mark::Confirmed(marker.clone());
+        Action::Configuration(ConfigurationWrite::Mark(name.to_owned(), version, mark))
+    }
+
+    /// How many actions of each group there are, and whether they are marks.
+    fn groups(mut actions: &[Action]) -> Vec<(usize, bool)> {
+        let mut groups = Vec::new();
+        while let Some(together) = Together::take_from(&mut actions) {
+            groups.push(match together {
+                Together::Claims(claims) => (claims.len(), false),
+                Together::Marks(marks) => (marks.len(), true),
+                Together::One(_) => (1, false),
+            });
+        }
+        groups
+    }
+
+    #[test]
+    fn a_few_of_one_kind_that_follow_each_other_are_carried_out_together() {
+        let names = ["a", "b", "c", "d", "e", "f"];
+        let marker = Marker::from_path(".nico/0123456789ab-7").unwrap();
+        let mut actions: Vec<Action> = names.map(|name| confirmed(name, &marker)).into();
+        assert_eq!(groups(&actions), [(4, true), (2, true)]);
+        actions.insert(1, Action::ProbeWorkload);
+        assert_eq!(
+            groups(&actions),
+            [(1, true), (1, false), (4, true), (1, true)]
+        );
+        assert_eq!(groups(&[]), []);
+    }
+}
