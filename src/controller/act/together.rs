@@ -90,6 +90,7 @@ impl Executor<'_> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
 mod tests {
     use super::*;
     use crate::api::names::Marker;
