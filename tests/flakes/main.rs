@@ -332,9 +332,9 @@ fn check_kubeadm(machine: &Value, cluster: &ClusterNix, role: Role) {
     }
     if let Some(join) = documents("join.yaml") {
         let url = state(machine, "join").unwrap();
-        let server_named = join[0]["discovery"]["bootstrapToken"]["apiServerEndpoint"]
-            .as_str()
-            .unwrap();
+        let discovery = &join[0]["discovery"]["bootstrapToken"];
+        assert_eq!(discovery["token"], "@token@");
+        let server_named = discovery["apiServerEndpoint"].as_str().unwrap();
         assert_eq!(url, format!("https://{server_named}"));
         assert_eq!(join[0].get("controlPlane").is_some(), server);
     }
@@ -358,6 +358,8 @@ fn check_k0s(machine: &Value, cluster: &ClusterNix, role: Role) {
     if let Some(configuration) = state(machine, "k0s.yaml") {
         assert!(server);
         let configuration: Value = serde_json::from_str(configuration).unwrap();
+        // From the first machine on, so that one can become three.
+        assert_eq!(configuration["spec"]["storage"]["type"], "etcd");
         let sans = configuration["spec"]["api"]["sans"].as_array().unwrap();
         for address in covered(cluster, machine) {
             assert!(sans.contains(&Value::from(address)), "{address}: {sans:?}");
