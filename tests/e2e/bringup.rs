@@ -10,6 +10,7 @@ mod secrets;
 mod spec;
 mod ssh_keys;
 mod status;
+pub(crate) mod warnings;
 
 use crate::common::case::Case;
 use crate::common::shown::names;
@@ -48,6 +49,20 @@ async fn a_cluster_of_listed_machines_becomes_ready(generation: Generation) {
     );
     println!("{}", case.proxy.write_lines());
     let log = case.nico.output();
+    let found = format!(
+        "NIO found nio=\"{}\"",
+        match generation {
+            Generation::Classic => "classic",
+            Generation::V1 => "v1",
+        }
+    );
+    let watched = format!(
+        "watching KubernetesClusters namespaces=\"{}\"",
+        case.world.namespace()
+    );
+    for line in [found, watched] {
+        assert!(log.contains(&line), "{line:?} is missing:\n{log}");
+    }
     let of_passes: Vec<&str> = log.lines().filter(|line| line.contains("pass{")).collect();
     assert!(of_passes.len() > 5, "{log}");
     for line in of_passes {

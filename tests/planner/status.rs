@@ -314,6 +314,11 @@ fn a_declaration_that_is_left_over_is_told_of_a_ready_cluster() {
         .then(|seen| {
             let words = "remove the annotation nico.homystack.com/force-release";
             seen.says(Ready, "True", Reason::AsExpected, words);
+        })
+        .when(|world| world.cluster(PROD).view.accept_quorum_loss = Some("x".to_owned()))
+        .then(|seen| {
+            let words = "remove the annotation nico.homystack.com/accept-quorum-loss";
+            seen.says(Ready, "True", Reason::AsExpected, words);
         });
 }
 

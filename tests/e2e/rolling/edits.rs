@@ -5,6 +5,7 @@ use rig::judge::rollout::{Order, Rules};
 use rig::proxy::{Effect, Moment};
 use serde_json::{Value, json};
 
+use crate::bringup::warnings::warnings;
 use crate::common::over_both;
 use crate::common::steps::{Step, at};
 use crate::rolling::{IN_TURN, NEW, THREE, ready, ready_of, ready_with, repository};
@@ -21,6 +22,9 @@ async fn a_new_repository_rolls_workers_first_then_the_control_plane(generation:
         assert_eq!(last.git_repo, NEW, "{machine}");
         assert_eq!(last.marker, Some(case.marker(machine).await), "{machine}");
     }
+    case.settled("prod").await;
+    let told = warnings(&case, "prod").await;
+    assert_eq!(told, [], "a rollout is normal operation");
     let rules = Rules::of(vec![before]);
     case.finish_rolled(&rules).await;
 }
