@@ -1,9 +1,10 @@
 //! The ten steps of the README, from three machines to a cluster: its commands and its YAML in their order, on a management cluster of
-//! their own. The rig stands in for NIO and the laptops, and nothing is built or pushed.
+//! their own. The rig stands in for NIO and the laptops, and nothing is built or pushed. With `--nocapture` it prints all that is entered,
+//! and the answers.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use kube::api::{Api, DynamicObject};
@@ -79,16 +80,22 @@ impl Desk {
         std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
     }
 
-    /// Enters a command, and returns what it printed.
-    fn enter(&self, command: &str) -> String {
+    /// Enters a command.
+    fn run(&self, command: &str) -> Output {
         let path = std::env::var("PATH").unwrap();
-        let output = Command::new("sh")
+        Command::new("sh")
             .args(["-c", &format!("umask 022; {command}")])
             .current_dir(self.path())
             .env("PATH", format!("{}:{path}", self.path().display()))
             .output()
-            .unwrap();
+            .unwrap()
+    }
+
+    /// Enters a command, and returns what it printed.
+    fn enter(&self, command: &str) -> String {
+        let output = self.run(command);
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        println!("$ {command}\n{printed}");
         assert!(output.status.success(), "{command}: {output:?}");
         printed
     }
@@ -100,6 +107,7 @@ impl Desk {
 
     fn apply(&self, text: &str) {
         std::fs::write(self.path().join("applied.yaml"), text).unwrap();
+        println!("$ cat applied.yaml\n{}\n", text.trim_end());
         self.enter("kubectl apply -f applied.yaml");
     }
 }
@@ -133,12 +141,31 @@ async fn the_ten_steps_lead_to_a_cluster() {
     if rig::tools::on_path("the ten steps", "ssh-keygen").is_none() {
         return;
     }
-    let [_, _, operator, key, _, machines, _, cluster, watch, use_it] =
-        <[Step; 10]>::try_from(steps()).ok().unwrap();
+    let [
+        _,
+        nio,
+        operator,
+        key,
+        _,
+        machines,
+        _,
+        cluster,
+        watch,
+        use_it,
+    ] = <[Step; 10]>::try_from(steps()).ok().unwrap();
     let environment = Environment::start(Generation::Classic).await;
     let client = environment.control_plane.client();
     let desk = Desk::new(&environment);
 
+    // What was just installed is discovered a moment later.
+    let explain = nio.commands.last().unwrap();
+    let discovered = || async { desk.run(explain).status.success().then_some(()) };
+    let told = || async { format!("{:?}", desk.run(explain)) };
+    wait_describing("NIO's resources are discovered", DEADLINE, discovered, told).await;
+    let looked = desk.enter_all(&nio).concat();
+    for word in ["machines.nio.homystack.com", "hostname"] {
+        assert!(looked.contains(word), "{looked}");
+    }
     desk.enter_all(&operator);
     let deployment = desk.enter("kubectl -n nico-system get deployment nico -o json");
     let deployment: Value = serde_json::from_str(&deployment).unwrap();
