@@ -238,12 +238,9 @@ impl<'a> Story<'a> {
             clock.tell(&format!("{name}: KubernetesCluster applied"));
             Cluster::default()
         });
-        if object.metadata.deletion_timestamp.is_some() {
-            if !told.ending {
-                told.ending = true;
-                clock.tell(&format!("{name}: is being deleted"));
-            }
-            return;
+        if object.metadata.deletion_timestamp.is_some() && !told.ending {
+            told.ending = true;
+            clock.tell(&format!("{name}: is being deleted"));
         }
         let status = &object.data["status"];
         let secret = status["kubeconfigSecret"].as_str().map(str::to_owned);
@@ -265,8 +262,9 @@ impl<'a> Story<'a> {
         let calls = Attention::of(reason) != Attention::No && !stalls;
         // The next machine that something is wrong with is news; the next step of a roll is not.
         let what = if calls { message } else { reason };
-        let why =
-            (!is_ready && (told.ready || told.why.is_some() || calls)).then(|| what.to_owned());
+        // That it is not Ready any more is no news of one that is being deleted.
+        let was_told = !told.ending && (told.ready || told.why.is_some());
+        let why = (!is_ready && (was_told || calls)).then(|| what.to_owned());
         if is_ready && !told.ready {
             clock.tell(&format!("{name}: Ready, {}", counts(status)));
         } else if why.is_some() && told.why != why && !stalls {

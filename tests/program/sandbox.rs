@@ -316,6 +316,17 @@ async fn a_machine_that_breaks_or_is_off_is_told_and_stops_no_more_than_it_must(
     );
     sandbox.read_until("demo: worker-02 is to be released, and NIO cannot reach it");
     sandbox.read_until("demo: worker-02 is released without #minimal");
+    // A deletion that does not end by itself.
+    play(
+        &mut sandbox,
+        "kubectl delete machine worker-01 && kubectl delete kcluster demo --wait=false",
+    );
+    sandbox.read_until("demo: stalled, MachineMissing: waiting until NIO has released: worker-01");
+    play(
+        &mut sandbox,
+        "kubectl annotate kcluster demo nico.homystack.com/force-release=worker-01",
+    );
+    sandbox.read_until("demo: deleted");
     sandbox.signal("-TERM");
     let home = sandbox.home();
     let (well, told, complaint) = sandbox.finish();
