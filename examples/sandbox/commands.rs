@@ -29,6 +29,7 @@ The management cluster, in which NICO runs:
     kubectl get kcluster,machines,nixosconfigurations
     kubectl describe kcluster demo
     kubectl get kcluster demo -o jsonpath='{{range .status.machines[*]}}{{.name}}{{\"\\t\"}}{{.state}}{{\"\\t\"}}{{.message}}{{\"\\n\"}}{{end}}'
+    # (Confirmed: NIO has applied exactly what the machine should have. Outdated: it has something else.)
     kubectl explain kcluster.spec
 
 The cluster that it created:
