@@ -247,6 +247,8 @@ async fn hands_over(world: &World, leading: &Replica) -> Duration {
     assert_eq!(leading.ends().await, Some(0));
     let output = leading.nico.output();
     assert!(output.contains("the Lease is given up"), "{output}");
+    let line = "watching KubernetesClusters once it leads";
+    assert!(output.contains(line), "{output}");
     took
 }
 
