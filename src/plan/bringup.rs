@@ -47,13 +47,13 @@ impl GivesBack<'_> {
                 restarts("its control plane configurations are gone")
             }
             Self::Restart(Restart::FoundersDisagree) => {
-                restarts("its configurations do not agree on who founds it")
+                restarts("its configurations do not agree on which machine creates it")
             }
             Self::Restart(Restart::FounderGone(machine)) => {
-                restarts(&format!("its founder {machine} is no longer a member"))
+                restarts(&format!("the machine that creates it, {machine}, is no longer a member"))
             }
             Self::Restart(Restart::NoFounder) => {
-                restarts("none of its configurations says who founds it")
+                restarts("none of its configurations says which machine creates it")
             }
             Self::Disagreement => restarts(
                 "its configurations name other control plane machines than it is to have",

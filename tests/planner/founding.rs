@@ -199,7 +199,12 @@ fn before_founding_the_loss_of_the_founder_gives_everything_back_and_starts_with
         .then(|seen| {
             old = Some(seen.held("a").id);
             assert_eq!(seen.given_back(), ["b", "c", "w"]);
-            seen.says(MachinesAvailable, "False", Reason::GivingBack, "founder a");
+            seen.says(
+                MachinesAvailable,
+                "False",
+                Reason::GivingBack,
+                "that creates it, a,",
+            );
         })
         .when(|world| {
             world.pass(PROD);

@@ -35,7 +35,9 @@ impl Executor<'_> {
     /// Fails if the ledger was written since it was read: another operator may have begun another founding.
     pub(super) async fn ledger_stands(&self) -> Result<(), ActError> {
         if self.ledger.is_none() {
-            return Err(ActError::Lost("the ledger was not read"));
+            return Err(ActError::Lost(
+                "the ConfigMap with NICO's lock was not read",
+            ));
         }
         self.ledger_is_unchanged().await
     }
@@ -48,7 +50,9 @@ impl Executor<'_> {
             .map(|map| Precondition::of(&map.metadata));
         if found != self.ledger || self.is_too_old() {
             self.forget(&name);
-            return Err(ActError::Lost("the ledger changed since the plan was made"));
+            return Err(ActError::Lost(
+                "the ConfigMap with NICO's lock changed since the plan was made",
+            ));
         }
         Ok(())
     }

@@ -40,7 +40,9 @@ impl Executor<'_> {
             self.emit(&Happening::QuorumNotKept(machine.clone(), n));
         }
         let taken = self.ledger.clone();
-        taken.ok_or(ActError::Lost("the ledger was not read"))
+        taken.ok_or(ActError::Lost(
+            "the ConfigMap with NICO's lock was not read",
+        ))
     }
 
     /// A disruptive write under the entry for which this executor's plan was made. Everything on which the plan is based was read just

@@ -66,7 +66,7 @@ pub(super) async fn write_under_entries(
     };
     if observed.entered.is_empty() {
         return Err(ActError::Lost(
-            "the ledger changed since the entry was taken",
+            "the ConfigMap with NICO's lock changed since it was taken",
         ));
     }
     let executor = Executor::new(pass, &observed);

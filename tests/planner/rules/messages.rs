@@ -19,8 +19,14 @@ pub fn name_a_way_out(status: &ClusterStatus) -> Result<(), String> {
             "Stalled" | "RollingOut" | "Reconciling" => condition.status == "True",
             _ => condition.status == "False",
         };
-        // The tests make up what is said of kubeconfigs and host keys.
-        let is_made_up = ["KubeconfigUnsafe", "HostKeyChanged", "HostKeyUnknown"];
+        // The tests make up what is said of kubeconfigs and of keys.
+        let is_made_up = [
+            "KubeconfigUnsafe",
+            "HostKeyChanged",
+            "HostKeyUnknown",
+            "SSHKeyMissing",
+            "SSHKeyUnusable",
+        ];
         let calls = Attention::of(&condition.reason) == Attention::Yes
             && !is_made_up.contains(&condition.reason.as_str());
         let mut words = condition.message.split(|c: char| !c.is_alphabetic());

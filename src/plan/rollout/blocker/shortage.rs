@@ -77,7 +77,7 @@ impl Shortage {
         };
         let follows = match &self.quorum {
             Quorum::AtRisk => "; repair those that do not recover by themselves".to_owned(),
-            Quorum::Lost => "; bring them back; meanwhile no healthy one is touched, and after three minutes sick, discoverable ones that are out of date are written, one at a time".to_owned(),
+            Quorum::Lost => "; bring them back; meanwhile no healthy one is touched, and after three minutes NICO updates those of the others that NIO reaches and that are out of date, one at a time".to_owned(),
             Quorum::Unmatched { names, lasts } => {
                 let names = names.join(", ");
                 let otherwise = if *lasts { NAMED_OTHERWISE } else { "" };
