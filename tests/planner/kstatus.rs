@@ -1,5 +1,5 @@
-//! What tools that follow kstatus (Flux, Argo CD, `kubectl wait`, Helm) make of a cluster. They never see it as done while its machines are
-//! not as the spec says, at any write of the status.
+//! What tools that follow kstatus (Flux, `kubectl wait`, Helm) make of a cluster, and Argo CD by its health script. They never see it as done
+//! while its machines are not as the spec says, at any write of the status.
 
 use std::collections::BTreeSet;
 
@@ -85,11 +85,39 @@ fn amiss(world: &World) -> Option<String> {
     })
 }
 
+/// The cluster as it is stored now.
+fn stored(world: &World) -> Value {
+    let view = &world.clusters[PROD].view;
+    shown(view.generation, view.deleting, &view.status)
+}
+
+/// What Argo CD shows is what kstatus says, in other words; but it shows a paused cluster as such, and a deletion that a person must help.
+fn argo_cd_agrees(objects: &[Value]) {
+    let healths = rig::argo_cd::health("Argo CD over histories", objects);
+    for (object, (health, message)) in objects.iter().zip(healths.into_iter().flatten()) {
+        let seen = kstatus(object);
+        let (generation, status) = (&object["metadata"]["generation"], &object["status"]);
+        let holds = |kind: &str| {
+            let mut conditions = status["conditions"].as_array().into_iter().flatten();
+            *generation == status["observedGeneration"]
+                && conditions.any(|it| it["type"] == kind && it["status"] == "True")
+        };
+        let expected = match seen {
+            "Failed" => "Degraded",
+            "Terminating" if holds("Stalled") => "Degraded",
+            _ if holds("Paused") => "Suspended",
+            "Current" => "Healthy",
+            _ => "Progressing",
+        };
+        assert_eq!(health, expected, "{seen}: {object:#}");
+        assert!(!message.is_empty(), "{object:#}");
+    }
+}
+
 /// What kstatus says of the cluster as it is stored now.
 #[track_caller]
 fn now(world: &World) -> &'static str {
-    let view = &world.clusters[PROD].view;
-    let seen = kstatus(&shown(view.generation, view.deleting, &view.status));
+    let seen = kstatus(&stored(world));
     if let (Some(amiss), "Current") = (amiss(world), seen) {
         panic!("a false green: {amiss}{}", world.story());
     }
@@ -101,6 +129,7 @@ fn now(world: &World) -> &'static str {
 #[track_caller]
 fn history(world: &mut World) -> Vec<&'static str> {
     let mut seen = vec![now(world)];
+    let mut objects = vec![stored(world)];
     let mut quiet = 0;
     while quiet < 30 {
         let before = world.clusters[PROD].view.status.clone();
@@ -108,6 +137,7 @@ fn history(world: &mut World) -> Vec<&'static str> {
             break;
         };
         seen.push(now(world));
+        objects.push(stored(world));
         for action in &plan.actions {
             if world.apply(PROD, action).is_err() || !world.clusters.contains_key(PROD) {
                 break;
@@ -124,6 +154,8 @@ fn history(world: &mut World) -> Vec<&'static str> {
         quiet = if rests { quiet + 1 } else { 0 };
         world.wait(20);
     }
+    objects.dedup();
+    argo_cd_agrees(&objects);
     seen.dedup();
     seen
 }

@@ -1,68 +1,10 @@
-//! What tools for `GitOps` are given: the health script of Argo CD over statuses as NICO writes them, and the Flux example.
-
-use std::io::Write as _;
-use std::process::{Command, Stdio};
+//! What tools for `GitOps` are given: the health script of Argo CD, which `planner/kstatus.rs` also tries over whole histories, and the
+//! Flux example.
 
 use nico::api::status::ClusterStatus;
 use serde_json::{Value, json};
 
-const ARGO_CD: &str = include_str!("../../deploy/gitops/argocd/argocd-cm.yaml");
 const FLUX: &str = include_str!("../../deploy/gitops/flux/clusters.yaml");
-
-/// What gives Lua a JSON object: its text as a table.
-fn table(value: &Value) -> String {
-    match value {
-        Value::Null => "nil".to_owned(),
-        Value::Array(items) => {
-            let items: Vec<String> = items.iter().map(table).collect();
-            format!("{{{}}}", items.join(", "))
-        }
-        Value::Object(fields) => {
-            let fields = fields
-                .iter()
-                .map(|(key, value)| format!("[{key:?}] = {}", table(value)));
-            format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
-        }
-        plain => plain.to_string(),
-    }
-}
-
-/// Status and message by the script; `None` where no interpreter is installed.
-fn health(object: &Value) -> Option<(String, String)> {
-    let map: Value = serde_yaml::from_str(ARGO_CD).unwrap();
-    let script =
-        &map["data"]["resource.customizations.health.nico.homystack.com_KubernetesCluster"];
-    let program = format!(
-        "local obj = {}\nlocal function check()\n{}\nend\nlocal health = check()\nio.write(health.status, '\\n', health.message)",
-        table(object),
-        script.as_str().unwrap()
-    );
-    for lua in ["lua5.4", "lua5.3", "lua5.1", "luajit", "lua"] {
-        let child = Command::new(lua)
-            .arg("-")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn();
-        let Ok(mut child) = child else { continue };
-        child
-            .stdin
-            .take()
-            .unwrap()
-            .write_all(program.as_bytes())
-            .unwrap();
-        let output = child.wait_with_output().unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        let told = String::from_utf8(output.stdout).unwrap();
-        let (status, message) = told.split_once('\n').unwrap();
-        return Some((status.to_owned(), message.to_owned()));
-    }
-    None
-}
 
 fn condition(kind: &str, status: &str, message: &str) -> Value {
     json!({"type": kind, "status": status, "reason": "Reason", "message": message, "observedGeneration": 3})
@@ -93,7 +35,7 @@ fn argo_cd_sees_health_as_nico_reports_it() {
     let mut old_condition = now(vec![ready("True")]);
     old_condition["status"]["conditions"][0]["observedGeneration"] = 2.into();
     let green = vec![ready("True"), stalled("False"), paused("False")];
-    for (object, status, message) in [
+    let cases = [
         (now(green.clone()), "Healthy", "of Ready"),
         (
             now(vec![ready("False"), stalled("False"), paused("False")]),
@@ -135,12 +77,11 @@ fn argo_cd_sees_health_as_nico_reports_it() {
         (now(vec![]), "Progressing", "Waiting for NICO"),
         (deleted, "Progressing", "of Ready"),
         (deleted_and_stuck, "Degraded", "of Stalled"),
-    ] {
-        let Some(health) = health(&object) else {
-            rig::tools::skipped("Argo CD's script", "no Lua interpreter is installed");
-            return;
-        };
-        assert_eq!(health, (status.to_owned(), message.to_owned()), "{object}");
+    ];
+    let objects: Vec<Value> = cases.iter().map(|(object, ..)| object.clone()).collect();
+    let told = rig::argo_cd::health("the health script of Argo CD", &objects);
+    for ((object, status, message), told) in cases.into_iter().zip(told.into_iter().flatten()) {
+        assert_eq!(told, (status.to_owned(), message.to_owned()), "{object}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! The rig: everything around NICO that tests, sandbox and benchmarks need.
 
+pub mod argo_cd;
 pub mod control_plane;
 pub mod crds;
 pub mod deploy;
