@@ -11,6 +11,7 @@ mod json_log;
 mod monitoring;
 mod nix;
 mod operating;
+mod panels;
 mod readme;
 mod sandbox;
 mod ten_steps;

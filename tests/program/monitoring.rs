@@ -35,20 +35,21 @@ fn alerts() -> Vec<Value> {
     rules.cloned().collect()
 }
 
-fn panels() -> Vec<Value> {
+pub(crate) fn panels() -> Vec<Value> {
     let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
     dashboard["panels"].as_array().unwrap().clone()
 }
 
-/// The expressions of the dashboard, with a duration in place of Grafana's variable.
-fn queries() -> Vec<String> {
-    let panels = panels();
-    let targets = panels
-        .iter()
-        .filter_map(|panel| panel["targets"].as_array())
-        .flatten();
+/// The expressions of a panel, with a duration in place of Grafana's variable.
+pub(crate) fn queries_of(panel: &Value) -> Vec<String> {
+    let targets = panel["targets"].as_array().into_iter().flatten();
     let queries = targets.map(|it| text(&it["expr"]).replace("$__rate_interval", "5m"));
     queries.collect()
+}
+
+/// The expressions of the dashboard.
+fn queries() -> Vec<String> {
+    panels().iter().flat_map(queries_of).collect()
 }
 
 /// The labels of each metric, by the table of the documentation, which is what is served.
