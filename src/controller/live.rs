@@ -13,6 +13,8 @@
 //! These reads are as fresh as a LIST without resourceVersion. For a large cluster, the LIST by the label returns only metadata: an object
 //! with the same uid and resourceVersion as the watch's copy is the same.
 
+mod jobs;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -22,15 +24,14 @@ use kube::core::Selector;
 use kube::{Api, Client, ResourceExt as _};
 
 use super::calls::{self, CallError, Object};
-use super::stores::{
-    JobStores, Store, Stores, configuration_keys, label_key, machine_key, owned_keys, owner_key,
-};
+use super::stores::{Store, Stores, configuration_keys, label_key, machine_key, owner_key};
 use crate::api::names::{CLUSTER_LABEL, MachineName};
-use crate::api::nio::{CronJob, Job, Machine, NixCronJob, NixJob, NixosConfiguration};
+use crate::api::nio::{Job, Machine, NixosConfiguration};
 use crate::plan::action::Scope;
 use crate::plan::facts::Facts;
 use crate::plan::observed::ClusterView;
 use crate::plan::writes::Precondition;
+use jobs::LiveJobs;
 
 /// A kind of which a namespace has at most this many objects is listed completely, in one request.
 const FEW: usize = 64;
@@ -186,52 +187,6 @@ impl<'a> Sources<'a> {
         }
         facts.machines.insert(name, found);
     }
-}
-
-/// The Jobs of a namespace, and the objects between them and the configurations.
-struct LiveJobs<'a> {
-    jobs: Live<'a, Job>,
-    cron_jobs: Live<'a, CronJob>,
-    nix_cron_jobs: Live<'a, NixCronJob>,
-    nix_jobs: Live<'a, NixJob>,
-}
-
-impl<'a> LiveJobs<'a> {
-    fn cached(cached: &'a JobStores, namespace: &str) -> Self {
-        Self {
-            jobs: Live::new(&cached.jobs, namespace.to_owned(), owned_keys),
-            cron_jobs: Live::new(&cached.cron_jobs, namespace.to_owned(), owned_keys),
-            nix_cron_jobs: Live::new(&cached.nix_cron_jobs, namespace.to_owned(), owned_keys),
-            nix_jobs: Live::new(&cached.nix_jobs, namespace.to_owned(), owned_keys),
-        }
-    }
-
-    async fn read(&mut self, client: &Client) -> Result<(), CallError> {
-        self.nix_cron_jobs.read_all(client).await?;
-        self.nix_jobs.read_all(client).await?;
-        self.cron_jobs.read_all(client).await?;
-        // Jobs come last: the owner of a Job is created before it.
-        self.jobs.read_all(client).await
-    }
-
-    /// The Jobs that belong to the configuration with this uid, directly or through other owners.
-    fn owned_by(&self, configuration: &str) -> Vec<Arc<Job>> {
-        let key = owner_key(configuration);
-        let recurring = uids(self.nix_cron_jobs.find(&key));
-        let cron_jobs = recurring.iter().map(|uid| owner_key(uid));
-        let cron_jobs = cron_jobs.flat_map(|key| uids(self.cron_jobs.find(&key)));
-        let once = uids(self.nix_jobs.find(&key)).into_iter();
-        let owners: Vec<String> = cron_jobs.chain(once).chain(recurring.clone()).collect();
-        let jobs = owners.iter().map(|uid| owner_key(uid));
-        jobs.flat_map(|key| self.jobs.find(&key)).collect()
-    }
-}
-
-fn uids<K: kube::Resource>(objects: Vec<Arc<K>>) -> Vec<String> {
-    let uids = objects
-        .into_iter()
-        .filter_map(|object| object.meta().uid.clone());
-    uids.collect()
 }
 
 /// Objects of one kind in one namespace: those that were read, and the watch's copies.
@@ -397,7 +352,3 @@ impl<'a, K: Object> Live<'a, K> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test")]
 mod tests;
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test")]
-mod job_tests;

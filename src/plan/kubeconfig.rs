@@ -1,8 +1,8 @@
 //! When the kubeconfig is fetched, stored and tried.
 
-use std::time::Duration;
+mod renewal;
 
-use jiff::Timestamp;
+use std::time::Duration;
 
 use crate::api::conditions::{Cause, ConditionType, Reason};
 use crate::api::host::canonical;
@@ -12,15 +12,14 @@ use crate::api::nio::Machine;
 use super::action::{Action, KubeconfigWork};
 use super::known::Known;
 use super::observed::{
-    KnownHostsView, NotWorking, Observed, PAUSE, SecretView, SshKeyView, Stored, Works, elapsed,
+    KnownHostsView, NotWorking, Observed, PAUSE, SecretView, SshKeyView, Stored, Works,
 };
 use super::output::Output;
 use super::patience::{
-    Clock, KUBECONFIG_FAILURES_BEFORE_FETCH, KUBECONFIG_FETCHED_AGAIN_AFTER,
-    KUBECONFIG_RENEWED_AFTER, KUBECONFIG_SHORTEST_LIFE, KUBECONFIG_TRIED_AGAIN_AFTER,
-    NEVER_REACHABLE_AFTER, UNVERIFIED_STORED_AFTER,
+    Clock, KUBECONFIG_TRIED_AGAIN_AFTER, NEVER_REACHABLE_AFTER, UNVERIFIED_STORED_AFTER,
 };
 use super::writes::{Child, Wanted};
+use renewal::Renewal;
 
 const READY: ConditionType = ConditionType::KubeconfigReady;
 
@@ -201,60 +200,12 @@ fn first(known: &Known<'_>) -> Output {
     Output::concat([output, tried, next])
 }
 
-/// Why a stored kubeconfig is read again.
-enum Renewal {
-    /// It was edited and can no longer be tried.
-    Edited,
-    /// The endpoint in the spec has changed.
-    Moved,
-    /// It does not work.
-    Broken,
-    /// Half of the remaining lifetime of its client certificate has passed: the lifetime, and when it expires.
-    Old(Duration, Timestamp),
-}
-
-impl Renewal {
-    /// The time between two attempts.
-    fn pause(&self) -> Duration {
-        match self {
-            Self::Edited => KUBECONFIG_TRIED_AGAIN_AFTER,
-            Self::Moved | Self::Broken => KUBECONFIG_FETCHED_AGAIN_AFTER,
-            // Daily, or more often if a day would be too late.
-            Self::Old(life, _) => {
-                (*life / 10).clamp(KUBECONFIG_SHORTEST_LIFE / 2, KUBECONFIG_RENEWED_AFTER)
-            }
-        }
-    }
-
-    /// The message if it cannot be read again.
-    fn failed(&self, Cause { reason, message }: Cause) -> Cause {
-        let message = match self {
-            Self::Edited | Self::Broken => {
-                format!("the kubeconfig cannot be read again: {message}")
-            }
-            Self::Moved => format!("it is not made for spec.controlPlaneEndpoint yet: {message}"),
-            Self::Old(_, ends) => format!(
-                "its client certificate ends at {ends}, and it cannot be read again: {message}"
-            ),
-        };
-        Cause::new(reason, message)
-    }
-
-    fn wanted(&self) -> Wanted {
-        match self {
-            Self::Edited => Wanted::Any,
-            Self::Moved | Self::Broken => Wanted::Working,
-            Self::Old(_, ends) => Wanted::Later(*ends),
-        }
-    }
-}
-
 /// Reads a kubeconfig again if that is due, and replaces the stored one if the new one works.
 fn renew(known: &Known<'_>, stored: &Stored) -> Output {
     let observed = known.observed;
     let fetch = &observed.kubeconfig.fetch;
     let broken = not_working(observed);
-    let (why, mut output) = renewal(known, stored);
+    let (why, mut output) = Renewal::due(known, stored);
     let Some(why) = why else {
         if fetch.at_hand.is_some() || fetch.failure.is_some() {
             output.act(Action::Kubeconfig(KubeconfigWork::Drop));
@@ -324,37 +275,6 @@ fn renew(known: &Known<'_>, stored: &Stored) -> Output {
         [broken, output, failed]
     };
     Output::concat(said.into_iter().chain([tried, next]))
-}
-
-/// Why the stored one is read again now. If it is not, plans again when it is due.
-fn renewal(known: &Known<'_>, stored: &Stored) -> (Option<Renewal>, Output) {
-    let mut output = Output::default();
-    let endpoint = known.observed.spec.as_ref().map(|spec| {
-        let endpoint = spec.endpoint.as_ref().map(ToString::to_string);
-        endpoint.unwrap_or_default()
-    });
-    let why = if stored.host.is_none() {
-        Some(Renewal::Edited)
-    } else if known.observed.kubeconfig.failures >= KUBECONFIG_FAILURES_BEFORE_FETCH {
-        Some(Renewal::Broken)
-    } else if endpoint.is_ok_and(|it| it != stored.endpoint) {
-        Some(Renewal::Moved)
-    } else if let Some((from, to)) = stored.client_certificate
-        && let Ok(life) = Duration::try_from(to.duration_since(from))
-        && life >= KUBECONFIG_SHORTEST_LIFE
-    {
-        // The lifetime that remained when it was stored: kubeadm dates certificates back to the creation of their authority.
-        let since = stored.stored.map_or(from, |stored| stored.max(from));
-        let remained = Duration::try_from(to.duration_since(since)).unwrap_or_default();
-        let rest = (remained / 2).saturating_sub(elapsed(since, known.now));
-        if !rest.is_zero() {
-            output.look_again_in(rest.max(Duration::from_secs(1)));
-        }
-        rest.is_zero().then_some(Renewal::Old(life, to))
-    } else {
-        None
-    };
-    (why, output)
 }
 
 /// Control plane machines from which it can be read. The founder has the file first; the others follow in name order.

@@ -1,6 +1,7 @@
 //! The status of a cluster, computed from the snapshot and the plan in every pass, and written only if it changed.
 
 mod conditions;
+mod leftovers;
 mod mistakes;
 mod paused;
 mod rolling;

@@ -1,5 +1,6 @@
 //! NICO killed before and after every single write of a bring-up (C1, C2, C4): the next one takes it up.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -136,6 +137,7 @@ async fn bring_up(generation: Generation, case: Option<&Case>) -> (Vec<Call>, bo
     (proxy.writes(), killed)
 }
 
+/// Beside NIO v1 each bring-up waits for runs of a schedule: the first write of each kind, and with `NICO_KILLS=all` every one.
 async fn a_bring_up_survives_a_kill_at_every_write(generation: Generation) {
     let (clean, _) = bring_up(generation, None).await;
     let writes = named(&clean);
@@ -161,8 +163,17 @@ async fn a_bring_up_survives_a_kill_at_every_write(generation: Generation) {
         (2..=5).contains(&significant),
         "{significant} status writes of weight, {status} in all"
     );
-    let cases = Case::all(&writes);
+    let mut cases = Case::all(&writes);
     assert_eq!(cases.len(), 2 * writes.len());
+    let all = std::env::var("NICO_KILLS").is_ok_and(|kills| kills == "all");
+    if generation == Generation::V1 && !all {
+        let mut seen = BTreeSet::new();
+        cases.retain(|it| {
+            let Write { verb, resource, .. } = &it.write;
+            let moment = format!("{:?}", it.moment);
+            seen.insert((verb.clone(), resource.clone(), moment))
+        });
+    }
     let killed = futures::stream::iter(&cases)
         .map(async |case| bring_up(generation, Some(case)).await.1)
         .buffer_unordered(AT_ONCE)

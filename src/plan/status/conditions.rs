@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::api::conditions::{Attention, Cause, ConditionType, Reason};
-use crate::api::names::{ACCEPT_QUORUM_LOSS_ANNOTATION, FORCE_RELEASE_ANNOTATION, kubeconfig_name};
+use crate::api::names::kubeconfig_name;
 use crate::api::status::{ClusterCondition, RoleStatus};
 use crate::api::text::{counted, shown};
 use crate::plan::action::Plan;
@@ -11,6 +11,7 @@ use crate::plan::observed::{Observed, SecretView, Works};
 use crate::plan::patience::{Clock, READY_BEARS_FOR};
 
 use super::Refusal;
+use super::leftovers::{ignored_fields, left_declarations};
 use super::mistakes::{has_stood, nothing_goes_on, of_machines, soft_mistake, stops_rollout};
 use super::paused;
 use super::rolling::rolling_out;
@@ -355,28 +356,6 @@ fn ready(
             Condition::new("True", first.reason, message)
         }
     }
-}
-
-/// Annotations that the user set for one change, and that are left over after it.
-fn left_declarations(observed: &Observed) -> impl Iterator<Item = String> {
-    let cluster = &observed.cluster;
-    let declared = [
-        (FORCE_RELEASE_ANNOTATION, !cluster.force_release.is_empty()),
-        (
-            ACCEPT_QUORUM_LOSS_ANNOTATION,
-            cluster.accept_quorum_loss.is_some(),
-        ),
-    ];
-    let left = declared.into_iter().filter(|(_, is_set)| *is_set);
-    left.map(|(name, _)| {
-        format!("remove the annotation {name}, which counts again when such a machine leaves")
-    })
-}
-
-/// Fields of the spec that have no effect, because machines are listed too.
-fn ignored_fields(observed: &Observed) -> impl Iterator<Item = String> {
-    let fields = observed.spec.iter().flat_map(|spec| &spec.ignored);
-    fields.map(|field| format!("{field} has no effect beside machines: remove one of them"))
 }
 
 fn reconciling(

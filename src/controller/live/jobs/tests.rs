@@ -1,6 +1,7 @@
 //! Which Jobs are a configuration's: by the uids of all objects between them.
 
-use super::tests::{NAMESPACE, Objects, client};
+use super::super::tests::{NAMESPACE, Objects, client};
+use super::super::*;
 use super::*;
 use serde_json::{Value, json};
 
