@@ -31,7 +31,7 @@ fn next_step(observed: &Observed, now: Timestamp) -> Output {
         return output;
     }
     if observed.is_paused() {
-        let why = "the deletion waits: spec.paused is true";
+        let why = "the deletion waits, since spec.paused is true: set it to false to release the machines";
         return waits(Reason::PausedBySpec, Reason::PausedBySpec, why);
     }
     if cluster.is_orphaning() {
