@@ -28,7 +28,7 @@ covered() {
 
 # What takes the API server away for moments belongs to the apply: once that has ended, the next control plane machine has its turn.
 settle() {
-  local since=$SECONDS
+  local since=$SECONDS before=
   if covered && ! outdated; then return 0; fi
   take_turn
   if ! covered; then
@@ -51,9 +51,16 @@ settle() {
       sleep "${NICO_INTERVAL:-5}"
     done
     say "upgrading to $KUBERNETES_VERSION"
+    [ -e "$etc/nico-upgrading" ] || before=$(versions)
     touch "$etc/nico-upgrading"
     sync "$etc/nico-upgrading"
-    kubeadm upgrade apply --yes "$KUBERNETES_VERSION"
+    # That another machine is not Ready, or no worker is there for a Job, would keep this one from ever being applied. NICO has counted the
+    # quorum.
+    if ! kubeadm upgrade apply --yes --ignore-preflight-errors ControlPlaneNodesReady,CreateJob "$KUBERNETES_VERSION"; then
+      # One that has changed nothing leaves nothing to take up, so that the flake can go back.
+      if [ "$(versions)" = "$before" ]; then rm "$etc/nico-upgrading"; fi
+      return 1
+    fi
     rm "$etc/nico-upgrading"
   fi
 }

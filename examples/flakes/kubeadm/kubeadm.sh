@@ -28,11 +28,14 @@ fill() {
   (umask 077 && printf '%s\n' "$text" > "$run/$2")
 }
 
+# The versions of this machine's part of the control plane.
+versions() {
+  sed -n 's/^ *image: .*://p' "$etc"/manifests/kube-{apiserver,controller-manager,scheduler}.yaml 2> /dev/null
+}
+
 # Whether this machine's part of the control plane has another version than its kubeadm, or an upgrade was cut short.
 outdated() {
-  [ -e "$etc/nico-upgrading" ] ||
-    sed -n 's/^ *image: .*://p' "$etc"/manifests/kube-{apiserver,controller-manager,scheduler}.yaml 2> /dev/null |
-    grep -qvxF "$KUBERNETES_VERSION"
+  [ -e "$etc/nico-upgrading" ] || versions | grep -qvxF "$KUBERNETES_VERSION"
 }
 
 apply_network() {

@@ -13,9 +13,9 @@ decide() {
           say "not founding the cluster: $peer answers already"
           return 1
         fi
-        # One that starts again right now is silent for moments.
-        if [ "$round" -lt 3 ]; then sleep "${NICO_INTERVAL:-5}"; fi
       done < "$member/peers" || return 1
+      # One that starts again right now is silent for moments.
+      if [ "$round" -lt 3 ]; then sleep "${NICO_INTERVAL:-5}"; fi
     done
     echo found
   elif has join; then
