@@ -59,28 +59,47 @@ pub(super) struct Output {
     bytes: Vec<u8>,
     begun: bool,
     ended: bool,
+    /// How many bytes were searched for marks.
+    #[cfg(test)]
+    searched: usize,
 }
 
 impl Output {
-    /// Takes the next bytes, and keeps those between the marks.
+    /// Takes the next bytes, and keeps those between the marks. Earlier bytes are not searched again, but where a mark may have begun: a
+    /// machine may send a file byte by byte.
     pub(super) fn push(&mut self, bytes: &[u8]) {
-        if self.ended {
+        if self.ended || bytes.is_empty() {
             return;
         }
+        let before = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
-        if let Some(begin) = last_begin(&self.bytes) {
+        let mut new = before.saturating_sub(MARK.len());
+        if let Some(begin) = last_begin(self.from(new)) {
             self.begun = true;
-            self.bytes.drain(..begin);
+            self.bytes.drain(..new + begin);
+            new = 0;
+        } else {
+            new = before.saturating_sub(END.len() + 1);
         }
         let end = format!("\n{END}\n");
         let end = self
-            .bytes
+            .from(new)
             .windows(end.len())
             .position(|window| *window == *end.as_bytes());
         if let Some(end) = end.filter(|_| self.begun) {
             self.ended = true;
-            self.bytes.truncate(end);
+            self.bytes.truncate(new + end);
         }
+    }
+
+    /// The bytes from there on, to be searched.
+    fn from(&mut self, start: usize) -> &[u8] {
+        let bytes = &self.bytes[start..];
+        #[cfg(test)]
+        {
+            self.searched += bytes.len();
+        }
+        bytes
     }
 
     /// Whether more than `most` bytes are to be kept, while the mark of the end may still be among them.
@@ -168,6 +187,24 @@ mod tests {
         }
         fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
         fs::remove_dir_all(&folder).unwrap();
+    }
+
+    /// A machine may send a file of 64 KiB in as many messages.
+    #[test]
+    fn a_short_message_costs_a_short_search() {
+        let file = "- nico-output\n".repeat(5000);
+        let sent = format!("Welcome\n{MARK}\nsudo: {MARK}\n{file}\n{END}\nbye\n");
+        for length in [1, 2, 21, 24, 25, 26, 4096, sent.len()] {
+            let mut kept = Output::default();
+            for piece in sent.as_bytes().chunks(length) {
+                kept.push(&[]);
+                kept.push(piece);
+            }
+            let most = 2 * (sent.len() + MARK.len() * sent.len().div_ceil(length));
+            assert!(kept.searched <= most, "{} by {length}", kept.searched);
+            let (content, begun) = kept.content();
+            assert!(begun && content.expose() == file.as_bytes(), "{length}");
+        }
     }
 
     #[test]
