@@ -87,7 +87,7 @@ impl Elector {
     }
 
     /// Follows until it can lead, then runs the work until that ends or the Lease is lost. Work ends by itself once `stopped` is set. Only
-    /// then the Lease is released.
+    /// then the Lease is released, and not where this future is dropped.
     pub async fn lead<E: From<Lost>>(
         mut self,
         health: &Readiness,
@@ -105,8 +105,8 @@ impl Elector {
         let mut keeping = tokio::spawn(self.keep_lease(finished));
         tokio::select! {
             ended = work => {
-                drop(finish);
-                // If the Lease was lost just now, there is nothing to release.
+                // If the Lease was lost just now, nobody receives this, and there is nothing to release.
+                let _ = finish.send(());
                 let _ = keeping.await;
                 ended
             }
@@ -152,15 +152,18 @@ impl Elector {
         }
     }
 
-    /// Renews the Lease until it is lost, or until the work is finished. Then it is released.
+    /// Renews the Lease until it is lost, or until the work is finished. Then it is released. If the work is cut off, a write may still be on
+    /// its way: the Lease is left to expire.
     async fn keep_lease(mut self, finished: oneshot::Receiver<()>) -> Result<(), Lost> {
         tokio::select! {
             lost = self.renews() => {
                 self.term.end();
                 Err(lost)
             }
-            _ = finished => {
-                self.release().await;
+            finished = finished => {
+                if finished.is_ok() {
+                    self.release().await;
+                }
                 Ok(())
             }
         }
@@ -245,8 +248,73 @@ impl Elector {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use std::convert::Infallible;
+    use std::future::{pending, ready};
+
+    use hyper::{Method, Request, Response, StatusCode};
+    use kube::client::Body;
+    use serde_json::{Value, json};
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
     use super::*;
+
+    /// An elector whose Lease expired long ago, and what it writes. That ends with the elector.
+    fn elector() -> (Elector, UnboundedReceiver<Value>) {
+        let (write, written) = unbounded_channel();
+        let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": LEASE, "resourceVersion": "1"},
+            "spec": {"holderIdentity": "", "leaseDurationSeconds": 1}});
+        let answers = tower::service_fn(move |request: Request<Body>| {
+            let (write, mut lease) = (write.clone(), lease.clone());
+            async move {
+                let (head, body) = request.into_parts();
+                if head.method == Method::PATCH {
+                    let body = body.collect_bytes().await.unwrap();
+                    let patch: Value = serde_json::from_slice(&body).unwrap();
+                    lease["spec"] = patch["spec"].clone();
+                    write.send(lease["spec"]["holderIdentity"].clone()).unwrap();
+                }
+                let mut response = Response::new(Body::from(lease.to_string().into_bytes()));
+                *response.status_mut() = StatusCode::OK;
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let client = Client::new(answers, "nico-system");
+        (
+            Elector::new(client, "nico-system", Term::default()),
+            written,
+        )
+    }
+
+    /// What was cut off may still have a write on its way.
+    #[tokio::test]
+    async fn the_lease_is_released_after_work_that_ended_and_not_after_work_that_was_cut_off() {
+        let (elector, mut written) = elector();
+        let me = json!(elector.me);
+        let health = Readiness::default();
+        let ended = elector
+            .lead(&health, pending(), ready(Ok::<_, Lost>(())))
+            .await;
+        assert_eq!(ended, Ok(()));
+        assert_eq!(written.recv().await, Some(me));
+        assert_eq!(written.recv().await, Some(Value::Null));
+        assert_eq!(written.recv().await, None);
+
+        let (elector, mut written) = self::elector();
+        let me = json!(elector.me);
+        let (begin, begun) = oneshot::channel();
+        let work = async {
+            begin.send(()).unwrap();
+            pending::<Result<(), Lost>>().await
+        };
+        tokio::select! {
+            _ = elector.lead(&health, pending(), work) => unreachable!(),
+            begun = begun => begun.unwrap(),
+        }
+        assert_eq!(written.recv().await, Some(me));
+        assert_eq!(written.recv().await, None);
+    }
 
     #[test]
     fn two_processes_of_one_pod_are_told_apart() {

@@ -105,40 +105,46 @@ impl WorkloadApi {
     }
 
     /// Deletes the Node with this name and uid through the first member that answers. Returns the HTTP status; `None` if no member
-    /// answered. `left` returns for how long the decision is still valid: no request is in progress after that.
-    pub async fn delete_node(
+    /// answered. `left` returns for how long the decision is still valid: no request is in progress after that. `begin` is called before
+    /// the write is sent, and its result is held until that has ended. If it is `None`, the write is not sent.
+    pub async fn delete_node<W>(
         &self,
         name: &str,
         uid: &str,
         left: impl Fn() -> Duration,
+        begin: impl Fn() -> Option<W>,
     ) -> Option<u16> {
         let body = json!({
             "apiVersion": "v1",
             "kind": "DeleteOptions",
             "preconditions": { "uid": uid },
         });
-        self.write_node(Method::DELETE, name, &body, left).await
+        self.write_node(Method::DELETE, name, &body, left, begin)
+            .await
     }
 
     /// Sets or removes marks on the Node with this name and uid, in the same way.
-    pub async fn mark_node(
+    pub async fn mark_node<W>(
         &self,
         name: &str,
         uid: &str,
         marks: &Marks,
         left: impl Fn() -> Duration,
+        begin: impl Fn() -> Option<W>,
     ) -> Option<u16> {
         let mut body = marks.0.clone();
         body["metadata"]["uid"] = uid.into();
-        self.write_node(Method::PATCH, name, &body, left).await
+        self.write_node(Method::PATCH, name, &body, left, begin)
+            .await
     }
 
-    async fn write_node(
+    async fn write_node<W>(
         &self,
         method: Method,
         name: &str,
         body: &Value,
         left: impl Fn() -> Duration,
+        begin: impl Fn() -> Option<W>,
     ) -> Option<u16> {
         for member in self
             .member_clients(&self.members)
@@ -154,6 +160,7 @@ impl WorkloadApi {
             let request = json_request(method.clone(), &path, body)?;
             let send = async {
                 let (client, _) = member.reach().await.ok()?;
+                let _begun = begin()?;
                 client.send(request).await.ok()
             };
             // The body is not read: the status is enough.
@@ -165,8 +172,8 @@ impl WorkloadApi {
     }
 
     /// Evicts the pods of a Node that their `PodDisruptionBudgets` allow to be evicted. The next probe shows which are left. `begin` is
-    /// called before each eviction, and its result is held until that has ended. `None` ends it all.
-    pub async fn evict_all<W>(&self, node: &str, begin: impl Fn() -> Option<W>) {
+    /// called before each eviction, and its result is held until that has ended, even if this future is dropped. `None` ends it all.
+    pub async fn evict_all<W: Send + 'static>(&self, node: &str, begin: impl Fn() -> Option<W>) {
         for member in &self.members {
             let member = self.member_clients(std::slice::from_ref(member)).await;
             for member in member.into_iter().flatten() {
@@ -284,3 +291,6 @@ async fn get(client: &Client, path: &str, most: usize) -> Option<(u16, Vec<u8>)>
     let status = response.status().as_u16();
     Some((status, answer::body(response, most).await?))
 }
+
+#[cfg(test)]
+mod tests;

@@ -84,7 +84,8 @@ impl Executor<'_> {
             }
             EnteredWrite::DeleteNode { name, uid } => {
                 let api = self.workload_api().await?;
-                let delete = api.delete_node(name, uid, || self.time_left());
+                let begin = || self.context.writes.begin();
+                let delete = api.delete_node(name, uid, || self.time_left(), begin);
                 match self.write_node(name, delete).await {
                     Ok(()) | Err(CallError::Gone(_)) => {}
                     Err(error) => return Err(error.into()),
@@ -115,7 +116,8 @@ impl Executor<'_> {
 
     async fn mark_node(&self, name: &str, uid: &str, marks: &Marks) -> Result<(), ActError> {
         let api = self.workload_api().await?;
-        let write = api.mark_node(name, uid, marks, || self.time_left());
+        let begin = || self.context.writes.begin();
+        let write = api.mark_node(name, uid, marks, || self.time_left(), begin);
         Ok(self.write_node(name, write).await?)
     }
 
@@ -125,17 +127,14 @@ impl Executor<'_> {
         name: &str,
         write: impl Future<Output = Option<u16>>,
     ) -> Result<(), CallError> {
-        let under_way = self.context.writes.begin();
-        let under_way = under_way.ok_or_else(|| CallError::Unanswered {
-            what: format!("Node {name}"),
-            why: STOPPING,
-        })?;
-        let write = async {
-            let status = write.await;
-            drop(under_way);
-            status
-        };
-        written(name, self.pass.wait_for(write).await)
+        let status = self.pass.wait_for(write).await;
+        if status.is_none() && self.context.writes.begin().is_none() {
+            return Err(CallError::Unanswered {
+                what: format!("Node {name}"),
+                why: STOPPING,
+            });
+        }
+        written(name, status)
     }
 
     async fn workload_api(&self) -> Result<WorkloadApi, ActError> {

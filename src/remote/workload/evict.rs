@@ -17,8 +17,8 @@ const MAX_REFUSAL: usize = 64 * 1024;
 const LONGEST_REFUSAL: usize = 300;
 
 /// Evicts each pod that is not terminating yet. Refusals are ignored: they come from a `PodDisruptionBudget` or are temporary, and the next
-/// round tries again.
-pub(super) async fn evict_all<W>(
+/// round tries again. An eviction that was sent goes on if this future is dropped: what `begin` returned is held until it has ended.
+pub(super) async fn evict_all<W: Send + 'static>(
     client: &Client,
     node: &str,
     begin: impl Fn() -> Option<W>,
@@ -28,10 +28,15 @@ pub(super) async fn evict_all<W>(
             continue;
         }
         let request = eviction(&pod, false)?;
-        let Some(_begun) = begin() else {
+        let Some(begun) = begin() else {
             return Some(());
         };
-        let _ = timeout(EVICTION, client.send(request)).await;
+        let client = client.clone();
+        let sent = tokio::spawn(async move {
+            let _ = timeout(EVICTION, client.send(request)).await;
+            drop(begun);
+        });
+        let _ = sent.await;
     }
     Some(())
 }
@@ -106,6 +111,42 @@ mod tests {
         let real = "/api/v1/namespaces/shop/pods/web-0/eviction";
         assert_eq!(path(false), real);
         assert_eq!(path(true), format!("{real}?dryRun=All"));
+    }
+
+    /// The work is dropped when a drain is undone, and when the controller ends.
+    #[tokio::test]
+    async fn an_eviction_that_was_sent_ends_though_the_work_is_dropped() {
+        let (arrive, mut arrived) = tokio::sync::mpsc::unbounded_channel();
+        let answers = tower::service_fn(move |request: hyper::Request<Body>| {
+            let arrive = arrive.clone();
+            async move {
+                let list = json!({"kind": "PodList", "items": [
+                    {"metadata": {"namespace": "shop", "name": "web-0", "uid": "u"}},
+                    {"metadata": {"namespace": "shop", "name": "web-1", "uid": "v"}},
+                ]});
+                if request.method() == hyper::Method::POST {
+                    let (answer, answered) = tokio::sync::oneshot::channel::<()>();
+                    arrive.send(answer).unwrap();
+                    answered.await.unwrap();
+                }
+                let body = Body::from(list.to_string().into_bytes());
+                Ok::<_, std::convert::Infallible>(hyper::Response::new(body))
+            }
+        });
+        let client = Client::new(answers, "default");
+        // A guard drops its end of a channel.
+        let (guard, mut ended) = tokio::sync::oneshot::channel::<()>();
+        let guard = std::sync::Mutex::new(Some(guard));
+        let work = async move { evict_all(&client, "w", || guard.lock().unwrap().take()).await };
+        let work = tokio::spawn(work);
+        let answer = arrived.recv().await.unwrap();
+        work.abort();
+        assert!(work.await.unwrap_err().is_cancelled());
+        tokio::task::yield_now().await;
+        assert!(futures::poll!(&mut ended).is_pending());
+        answer.send(()).unwrap();
+        assert!(ended.await.is_err());
+        assert!(arrived.recv().await.is_none(), "another one was sent");
     }
 
     #[test]
