@@ -72,7 +72,7 @@ struct State {
     log: Vec<Call>,
     forbidden: Vec<Call>,
     missed: Vec<Call>,
-    used: BTreeSet<(String, String, String)>,
+    used: BTreeSet<[String; 4]>,
     faults: Vec<Fault>,
     starting: bool,
 }
@@ -178,9 +178,9 @@ impl Proxy {
         self.shared.state().missed.clone()
     }
 
-    /// What was requested, as (verb, group, resource), to find superfluous rules.
+    /// What was requested, as verb, group, resource and the name in the path, to find superfluous rules.
     #[must_use]
-    pub fn used(&self) -> BTreeSet<(String, String, String)> {
+    pub fn used(&self) -> BTreeSet<[String; 4]> {
         self.shared.state().used.clone()
     }
 
@@ -321,9 +321,9 @@ impl Shared {
             });
         call.faulted = fault.is_some() || state.starting;
         if !call.resource.is_empty() {
-            state
-                .used
-                .insert((call.verb.clone(), call.group.clone(), call.rule_resource()));
+            let (verb, group, name) = (&call.verb, &call.group, &call.name);
+            let (verb, group, name) = (verb.clone(), group.clone(), name.clone());
+            state.used.insert([verb, group, call.rule_resource(), name]);
         }
         if call.n > 0 {
             state.log.push(call.clone());
