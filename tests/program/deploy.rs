@@ -48,7 +48,12 @@ async fn everything_applies_cleanly_and_twice() {
         deploy::documents(include_str!("../../deploy/nico.yaml")),
         "write what `kubectl kustomize deploy/base` prints into deploy/nico.yaml"
     );
-    one_namespace(&kubectl(control_plane, &["kustomize", &path("deploy/one-namespace")]).await);
+    let overlay = kubectl(control_plane, &["kustomize", &path("deploy/one-namespace")]).await;
+    one_namespace(&overlay);
+    for objects in [&installed, &overlay].map(|text| deploy::documents(text)) {
+        hardened(&objects);
+        only_the_ports_that_it_needs(&objects);
+    }
 }
 
 /// What people compare shows no difference: the API server keeps each spec as the file has it, `kubectl diff` is empty, and a second
@@ -132,6 +137,88 @@ fn the_replicas_elect_a_leader_and_one_of_them_may_be_evicted() {
         assert_eq!(selector, pods);
     }
     assert_eq!(of_kind("PodDisruptionBudget")["spec"]["maxUnavailable"], 1);
+}
+
+/// What the pods run as, what they may use, and when they count as well. There is no volume: what they write is lost.
+fn hardened(objects: &[Value]) {
+    let of_kind = |kind: &str| {
+        objects
+            .iter()
+            .find(|object| object["kind"] == kind)
+            .unwrap()
+    };
+    let pod = &of_kind("Deployment")["spec"]["template"]["spec"];
+    let fields = |of: &Value| of.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let expected = [
+        "containers",
+        "securityContext",
+        "serviceAccountName",
+        "terminationGracePeriodSeconds",
+        "topologySpreadConstraints",
+    ];
+    assert_eq!(fields(pod), expected, "no volume and nothing of the host");
+    assert_eq!(
+        pod["securityContext"],
+        json!({
+            "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        })
+    );
+    let [container] = &pod["containers"].as_array().unwrap()[..] else {
+        panic!("{pod}");
+    };
+    assert_eq!(
+        container["securityContext"],
+        json!({
+            "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
+            "capabilities": {"drop": ["ALL"]},
+        })
+    );
+    assert_eq!(
+        container["resources"],
+        json!({"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}})
+    );
+    let http = json!([{"name": "http", "containerPort": 8080}]);
+    assert_eq!(container["ports"], http);
+    for (probe, path) in [("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")] {
+        let get = json!({"path": path, "port": "http"});
+        assert_eq!(container[probe]["httpGet"], get, "{probe}");
+    }
+    assert_eq!(
+        pod["terminationGracePeriodSeconds"], 15,
+        "NICO ends within ten seconds"
+    );
+    let [spread] = &pod["topologySpreadConstraints"].as_array().unwrap()[..] else {
+        panic!("{pod}");
+    };
+    assert_eq!(spread["topologyKey"], "kubernetes.io/hostname");
+    let labels = &of_kind("Namespace")["metadata"]["labels"];
+    assert_eq!(labels["pod-security.kubernetes.io/enforce"], "restricted");
+}
+
+/// In: probes and metrics. Out: DNS; API servers, of this cluster and of those that NICO builds; git servers; SSH.
+fn only_the_ports_that_it_needs(objects: &[Value]) {
+    let mut policies = objects.iter().filter(|it| it["kind"] == "NetworkPolicy");
+    let rules = &policies.next().unwrap()["spec"];
+    let ports = |direction: &str| -> Vec<String> {
+        let rules = rules[direction].as_array().unwrap();
+        let mut ports = Vec::new();
+        for rule in rules {
+            // Without ports a rule would allow all of them.
+            assert_eq!(rule.as_object().unwrap().len(), 1, "{rule}");
+            for port in rule["ports"].as_array().unwrap() {
+                assert_eq!(port.as_object().unwrap().len(), 2, "{port}");
+                let protocol = port["protocol"].as_str().unwrap();
+                ports.push(format!("{protocol} {}", port["port"]));
+            }
+        }
+        ports
+    };
+    assert_eq!(rules["policyTypes"], json!(["Ingress", "Egress"]));
+    assert_eq!(ports("ingress"), ["TCP \"http\""]);
+    let egress = ["UDP 53", "TCP 53", "TCP 443", "TCP 6443", "TCP 22"];
+    assert_eq!(ports("egress"), egress);
+    assert!(policies.next().is_none());
 }
 
 /// The Machines of the examples fit the NIO that they are for.
