@@ -2,6 +2,9 @@
 //! Flux example.
 
 use nico::api::status::ClusterStatus;
+use rig::crds::install_crd_text;
+use rig::deploy;
+use rig::environment::Environment;
 use serde_json::{Value, json};
 
 const FLUX: &str = include_str!("../../deploy/gitops/flux/clusters.yaml");
@@ -85,13 +88,35 @@ fn argo_cd_sees_health_as_nico_reports_it() {
     }
 }
 
+/// By Flux's own definition.
+#[tokio::test(flavor = "multi_thread")]
+async fn flux_takes_the_example() {
+    let client = &Environment::shared().await.client;
+    install_crd_text(client, include_str!("flux.yaml")).await;
+    let namespace =
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "flux-clusters"}});
+    deploy::apply_value(client, "default", namespace)
+        .await
+        .unwrap();
+    let apply = async |object: &Value| {
+        let mut object = object.clone();
+        object["metadata"]["namespace"] = "flux-clusters".into();
+        deploy::apply_value(client, "flux-clusters", object).await
+    };
+    let documents = deploy::documents(FLUX);
+    for object in &documents {
+        apply(object).await.unwrap();
+    }
+    let mut misspelt = documents[1].clone();
+    misspelt["spec"]["kubeConfig"]["secretReference"] = "prod-kubeconfig".into();
+    let refused = apply(&misspelt).await.unwrap_err().to_string();
+    assert!(refused.contains("secretReference"), "{refused}");
+}
+
 /// The names in the Flux example are those that NICO gives.
 #[test]
 fn flux_takes_the_kubeconfig_as_nico_stores_it() {
-    use serde::Deserialize as _;
-    let documents: Vec<Value> = serde_yaml::Deserializer::from_str(FLUX)
-        .map(|document| Value::deserialize(document).unwrap())
-        .collect();
+    let documents = deploy::documents(FLUX);
     let [clusters, apps] = &documents[..] else {
         panic!("{documents:?}");
     };

@@ -1,5 +1,7 @@
-//! What the pages for operators say: the flags, and each command of the runbooks and of the life of an installation, which are run.
+//! What the pages for users say: the flags, and each command of kubectl, which is run. Those of the ten steps run in `ten_steps.rs`, and
+//! those of a restore in `e2e/restored.rs`.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
@@ -8,8 +10,26 @@ use rig::crds::install_crd_text;
 use rig::{deploy, pages};
 use serde_json::{Value, json};
 
+const README: &str = include_str!("../../README.md");
 const INSTALLING: &str = include_str!("../../deploy/README.md");
+const OPERATIONS: &str = include_str!("../../deploy/OPERATIONS.md");
 const RUNBOOKS: &str = include_str!("../../deploy/monitoring/RUNBOOKS.md");
+const ARGO_CD: &str = include_str!("../../deploy/gitops/argocd/argocd-cm.yaml");
+const OTHERS: [&str; 4] = [
+    include_str!("../../deploy/SECURITY.md"),
+    include_str!("../../deploy/gitops/README.md"),
+    include_str!("../../examples/README.md"),
+    include_str!("../../examples/flakes/README.md"),
+];
+/// What a page says of a command, without one that could be entered.
+const MENTIONED: [&str; 6] = [
+    "kubectl apply",
+    "kubectl create",
+    "kubectl delete --cascade=orphan",
+    "kubectl describe",
+    "kubectl logs --previous",
+    "kubectl wait",
+];
 
 /// Each flag of `nico run --help`: its name, and its part of the text.
 fn flags(help: &str) -> Vec<(String, &str)> {
@@ -60,9 +80,10 @@ fn the_table_of_flags_says_what_the_help_says() {
     }
 }
 
-/// All commands of kubectl on a page, in their order: as lines of their own, and within sentences.
+/// All commands of kubectl on a page, in their order: as lines of their own, in comments, and within sentences.
 fn commands(page: &str) -> Vec<String> {
     let page = page.replace("\n    kubectl", " `kubectl");
+    let page = page.replace("\n#   kubectl", " `kubectl");
     let spans = page
         .match_indices("`kubectl ")
         .map(|(at, _)| &page[at + 1..]);
@@ -80,12 +101,18 @@ async fn control_plane() -> ControlPlane {
     control_plane
 }
 
-/// Runs a command in the root of the repository: what it printed.
+/// Runs a command in the root of the repository, in a shell: what it printed.
 fn run(control_plane: &ControlPlane, command: &str) -> String {
-    let mut kubectl = control_plane.kubectl_command();
-    let words = command.split_whitespace().skip(1);
-    let output = kubectl.args(words).current_dir(env!("CARGO_MANIFEST_DIR"));
-    let output = output.output().unwrap();
+    let kubectl = control_plane.kubectl_command();
+    let words = [kubectl.get_program()]
+        .into_iter()
+        .chain(kubectl.get_args());
+    let words: Vec<String> = words.map(|it| format!("'{}'", it.display())).collect();
+    let script = format!("kubectl() {{ {} \"$@\"; }}\n{command}", words.join(" "));
+    let mut shell = Command::new("sh");
+    shell.args(["-euc", &script]);
+    let output = shell.current_dir(env!("CARGO_MANIFEST_DIR")).output();
+    let output = output.unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
     let is_well = output.status.success() && !told.contains("Warning: ");
     assert!(is_well, "{command}: {told}");
@@ -102,27 +129,21 @@ async fn an_installation_is_made_looked_at_and_removed_by_the_commands_of_the_pa
     for command in installs {
         run(&control_plane, command);
     }
-    // What a leader and a user add.
-    run(
-        &control_plane,
-        "kubectl -n clusters create -f examples/listed.yaml",
-    );
-    let lease = json!({
-        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-        "metadata": {"name": "nico-leader"}, "spec": {"holderIdentity": "nico-1_12345678"},
-    });
-    let client = control_plane.client();
-    let made = deploy::apply_value(&client, "nico-system", lease).await;
-    made.unwrap();
-    let of_runbooks = commands(RUNBOOKS);
-    let (whole, parts): (Vec<&String>, Vec<&String>) = of_runbooks
-        .iter()
-        .partition(|command| *command != "kubectl logs --previous");
-    assert_eq!(parts.len(), 1, "{parts:?}");
-    assert!(whole.len() > 5, "{whole:?}");
-    for command in whole.into_iter().chain(of_life.iter().filter(looks)) {
-        run(&control_plane, command);
+    in_use(&control_plane).await;
+    for command in of_life.iter().filter(looks).chain(&rest()) {
+        let printed = run(&control_plane, command);
+        if command.contains("range .status.machines") {
+            assert_eq!(printed, "cp-01\tcontrol-plane\tApplying\tNIO is at work\n");
+        }
     }
+    // It was added to what is there.
+    let settings = run(
+        &control_plane,
+        "kubectl -n argocd get configmap argocd-cm -o jsonpath='{.data}'",
+    );
+    let settings: Value = serde_json::from_str(&settings).unwrap();
+    assert_eq!(settings["url"], "https://argocd.example.com");
+    assert_eq!(settings.as_object().unwrap().len(), 2, "{settings}");
 
     let removals: Vec<&String> = of_life.iter().filter(removes).collect();
     let [all_namespaces, clusters, installation] = removals[..] else {
@@ -136,6 +157,60 @@ async fn an_installation_is_made_looked_at_and_removed_by_the_commands_of_the_pa
     let left = run(&control_plane, &format!("kubectl get -o name {kinds}"));
     let ours: Vec<&str> = left.lines().filter(|line| line.contains("nico")).collect();
     assert_eq!(ours, Vec::<&str>::new());
+}
+
+/// What a leader, a user and Argo CD add to an installation.
+async fn in_use(control_plane: &ControlPlane) {
+    run(
+        control_plane,
+        "kubectl -n clusters create -f examples/listed.yaml",
+    );
+    let row = json!({"name": "cp-01", "role": "control-plane", "state": "Applying", "message": "NIO is at work"});
+    let status = json!({"status": {"machines": [row]}});
+    run(
+        control_plane,
+        &format!(
+            "kubectl -n clusters patch kcluster prod --subresource=status --type=merge -p '{status}'"
+        ),
+    );
+    let lease = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {"name": "nico-leader"}, "spec": {"holderIdentity": "nico-1_12345678"},
+    });
+    let client = control_plane.client();
+    let made = deploy::apply_value(&client, "nico-system", lease).await;
+    made.unwrap();
+    run(control_plane, "kubectl create namespace argocd");
+    run(
+        control_plane,
+        "kubectl -n argocd create configmap argocd-cm --from-literal=url=https://argocd.example.com",
+    );
+}
+
+/// The commands of all pages but those of the installation, of the ten steps and of a restore. The last deletes the cluster.
+fn rest() -> Vec<String> {
+    let (before, steps) = README
+        .split_once("\n## From three machines to a cluster\n")
+        .unwrap();
+    let (steps, after) = steps.split_once("\n## ").unwrap();
+    // Within its sentences: the lines are those of the ten steps.
+    let steps = steps.replace("\n    kubectl", "");
+    let pages = [OPERATIONS, RUNBOOKS, ARGO_CD];
+    let pages = pages.into_iter().chain(OTHERS);
+    let pages = pages.chain([before, &steps, after]);
+    let all: Vec<String> = pages.flat_map(commands).collect();
+    // The example's cluster has another name there.
+    let all = all
+        .into_iter()
+        .map(|it| it.replace(" kcluster home", " kcluster prod"));
+    let (mentioned, whole): (Vec<String>, Vec<String>) =
+        all.partition(|command| MENTIONED.contains(&command.as_str()));
+    let mentioned: BTreeSet<&str> = mentioned.iter().map(String::as_str).collect();
+    assert_eq!(mentioned, BTreeSet::from(MENTIONED));
+    let last = whole.last().unwrap();
+    assert_eq!(last, "kubectl -n clusters delete kcluster prod");
+    assert!(whole.len() > 13, "{whole:?}");
+    whole
 }
 
 /// A release is tested with the compiler that builds its image, which must not be older than what the sources ask for.
