@@ -234,14 +234,15 @@ impl Context {
         self.by_jobs.subscribe()
     }
 
-    /// Applies a watch event of a Job, or of an object between it and its configuration; returns the affected clusters.
+    /// Applies a watch event of a Job, or of an object between it and its configuration, or the end of that watch (`None`); returns the
+    /// affected clusters.
     pub(super) fn on_work<K: kube::Resource<DynamicType = ()> + PartialEq>(
         &self,
         store: fn(&JobStores) -> &Store<K>,
-        event: Event<K>,
+        event: Option<Event<K>>,
     ) -> Vec<ObjectRef<RawCluster>> {
         let work = &self.stores.work;
-        let touched = store(work).apply(event);
+        let touched = store(work).follow(event);
         each_once(touched.iter().map(|object| {
             let namespace = object.meta().namespace.clone().unwrap_or_default();
             let Some(owner) = controller(object.meta()) else {

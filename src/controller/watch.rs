@@ -107,24 +107,26 @@ where
     )
 }
 
-/// The items of a stream that begins whenever it is wanted, and is dropped when it no longer is.
+/// The items of a stream that begins whenever it is wanted, and is dropped when it no longer is. `None`: it was dropped, and what it has
+/// shown is no longer kept up to date.
 pub fn while_wanted<S: Stream + Send>(
     wanted: Receiver<bool>,
     mut begin: impl FnMut() -> S,
-) -> impl Stream<Item = S::Item> {
+) -> impl Stream<Item = Option<S::Item>> {
     let times = futures::stream::unfold(wanted, async |mut wanted| {
         wanted.wait_for(|wanted| *wanted).await.ok()?;
         Some((wanted.clone(), wanted))
     });
     times.flat_map(move |mut wanted| {
         let over = async move { drop(wanted.wait_for(|wanted| !wanted).await) };
-        begin().take_until(over)
+        let ended = futures::stream::once(std::future::ready(None));
+        begin().take_until(over).map(Some).chain(ended)
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::{Arc, Mutex};
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use futures::FutureExt as _;
@@ -137,8 +139,9 @@ mod tests {
     use tower::{BoxError, service_fn};
 
     use super::*;
-    use crate::api::nio::Machine;
+    use crate::api::nio::{Job, Machine};
     use crate::controller::client::TooLong;
+    use crate::controller::lock::lock;
     use crate::controller::stores::Stores;
 
     fn object(name: &str, version: &str) -> ConfigMap {
@@ -190,13 +193,53 @@ mod tests {
         let mut next = || items.next().now_or_never().flatten();
         assert_eq!(next(), None);
         wanted.send_replace(true);
-        assert_eq!((next(), next()), (Some(1), None));
+        assert_eq!((next(), next()), (Some(Some(1)), None));
         wanted.send_replace(true);
         assert_eq!(next(), None, "the same goes on");
         wanted.send_replace(false);
-        assert_eq!(next(), None);
+        assert_eq!((next(), next()), (Some(None), None));
         wanted.send_replace(true);
-        assert_eq!((next(), next()), (Some(2), None));
+        assert_eq!((next(), next()), (Some(Some(2)), None));
+    }
+
+    /// From NIO v1 to classic and back: Jobs that were deleted meanwhile must prove nothing, and those that were created must not be
+    /// missed.
+    #[tokio::test]
+    async fn what_was_watched_before_counts_no_more_when_it_is_watched_again() {
+        let job = || {
+            let metadata = json!({"name": "a", "namespace": "b", "uid": "c"});
+            serde_json::from_value::<Job>(json!({ "metadata": metadata })).ok()
+        };
+        let (wanted, receiver) = channel(true);
+        let (list, lists) = tokio::sync::mpsc::unbounded_channel();
+        let lists = Arc::new(Mutex::new(lists));
+        let begin = || {
+            let lists = Arc::clone(&lists);
+            futures::stream::poll_fn(move |context| lock(&lists).poll_recv(context))
+        };
+        let mut events = std::pin::pin!(while_wanted(receiver, begin));
+        let stores = Stores::default().work;
+        let mut see = || {
+            while let Some(Some(event)) = events.next().now_or_never() {
+                stores.jobs.follow(event);
+            }
+            (stores.jobs.is_ready(), stores.jobs.count("b"))
+        };
+        let listed = |jobs: Option<Job>| {
+            let jobs = jobs.into_iter().map(Event::InitApply);
+            let all = [Event::Init].into_iter().chain(jobs);
+            all.chain([Event::InitDone])
+                .for_each(|event| drop(list.send(event)));
+        };
+        assert_eq!(see(), (false, 0));
+        listed(job());
+        assert_eq!(see(), (true, 1));
+        wanted.send_replace(false);
+        assert_eq!(see(), (false, 0));
+        wanted.send_replace(true);
+        assert_eq!(see(), (false, 0), "the new list has not come yet");
+        listed(None);
+        assert_eq!(see(), (true, 0));
     }
 
     /// One tenant's long objects must not keep NICO from seeing those of others.

@@ -58,6 +58,24 @@ impl<K: Resource<DynamicType = ()>> Store<K> {
         (!self.is_ready()).then(|| K::plural(&()).into_owned())
     }
 
+    /// Applies an event of a watch that may end. `None`: it has ended. What it has shown is then forgotten, since it is outdated when the
+    /// next watch begins.
+    pub fn follow(&self, event: Option<Event<K>>) -> Vec<Arc<K>>
+    where
+        K: PartialEq,
+    {
+        if let Some(event) = event {
+            return self.apply(event);
+        }
+        self.write(|inner| {
+            inner.ready = false;
+            inner.listing.clear();
+            inner.indexed.clear();
+            inner.objects.clear();
+        });
+        Vec::new()
+    }
+
     /// Applies a watch event. Returns the objects that changed or were deleted, in their last known state.
     pub fn apply(&self, event: Event<K>) -> Vec<Arc<K>>
     where
