@@ -12,6 +12,8 @@ use std::{
 
 use kube::config::{Config, InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 
+use crate::remote::git::Reach;
+
 /// Time for a TCP and TLS connection to the API server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection that receives nothing for this long is closed.
@@ -39,9 +41,10 @@ pub(super) enum ConfigError {
     ServiceAccount(InClusterError),
 }
 
-/// The configuration of the client, with its timeouts. kube's own retries are off: they would repeat a POST.
-pub(super) async fn find() -> Result<Config, ConfigError> {
-    let mut config = source().await?;
+/// The configuration of the client, with its timeouts, and whether NICO uses the service account of a pod. kube's own retries are off:
+/// they would repeat a POST.
+pub(super) async fn find() -> Result<(Config, Reach), ConfigError> {
+    let (mut config, reach) = source().await?;
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     // This detects a dead watch: kube-runtime asks the API server to end each watch after 290 s, so a live one is never silent for longer.
@@ -51,7 +54,7 @@ pub(super) async fn find() -> Result<Config, ConfigError> {
     if config.cluster_url.host().is_some_and(is_loopback) {
         config.proxy_url = None;
     }
-    Ok(config)
+    Ok((config, reach))
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -62,7 +65,8 @@ fn is_loopback(host: &str) -> bool {
             .is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
-async fn source() -> Result<Config, ConfigError> {
+async fn source() -> Result<(Config, Reach), ConfigError> {
+    let from_host = |config| (config, Reach::Host);
     let named = env::var_os("KUBECONFIG").unwrap_or_default();
     let paths: Vec<PathBuf> = env::split_paths(&named)
         .filter(|path| !path.as_os_str().is_empty())
@@ -70,6 +74,7 @@ async fn source() -> Result<Config, ConfigError> {
     if !paths.is_empty() {
         return load(&paths)
             .await
+            .map(from_host)
             .map_err(|(path, why)| ConfigError::Named { path, why });
     }
     if let Some(path) = env::home_dir().map(|home| home.join(".kube").join("config"))
@@ -77,9 +82,11 @@ async fn source() -> Result<Config, ConfigError> {
     {
         return load(&[path])
             .await
+            .map(from_host)
             .map_err(|(path, why)| ConfigError::Default { path, why });
     }
-    Config::incluster().map_err(|error| match env::var_os("KUBERNETES_SERVICE_HOST") {
+    let of_pod = Config::incluster().map(|config| (config, Reach::Pod));
+    of_pod.map_err(|error| match env::var_os("KUBERNETES_SERVICE_HOST") {
         Some(_) => ConfigError::ServiceAccount(error),
         None => ConfigError::Nowhere(error),
     })

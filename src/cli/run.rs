@@ -37,6 +37,7 @@ use crate::{
         writes::Writes,
     },
     plan::nio,
+    remote::git::Reach,
 };
 
 /// How long the controller may take to finish its writes and to give up the Lease after the first signal.
@@ -202,12 +203,13 @@ fn start(
 }
 
 async fn run(
-    settings: OperatorSettings,
+    mut settings: OperatorSettings,
     http_addr: SocketAddr,
     lease: Option<LeaseFlags>,
 ) -> Result<(), StartError> {
     let mut signals = Signals::listen().map_err(StartError::Signals)?;
-    let config = kubeconfig::find().await?;
+    let (config, reach) = kubeconfig::find().await?;
+    settings.reach = reach;
     let server = host_and_port(&config.cluster_url);
     let term = lease.is_some().then(Term::default);
     let metrics = Metrics::new(term.clone());
@@ -336,6 +338,7 @@ fn settings(args: RunArgs) -> Result<OperatorSettings, String> {
         resync,
         request_timeout,
         ssh_port: ssh_port.get(),
+        reach: Reach::default(),
     })
 }
 

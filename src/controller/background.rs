@@ -35,6 +35,7 @@ use crate::api::kubeconfig::VALUE_KEY;
 use crate::api::names::kubeconfig_name;
 use crate::plan::observed::{ClusterView, ControlPlaneHosts, Fetch, WorkloadHealth, Works};
 use crate::plan::writes::Wanted;
+use crate::remote::git::Reach;
 use fetch::{Fetched, Memory, fetch_round, lists_nodes};
 use kubeconfig::Kubeconfig;
 use logins::Logins;
@@ -67,6 +68,7 @@ pub struct Background {
     asking: Arc<Gate>,
     /// Limits requests to git servers.
     resolving: Arc<Gate>,
+    reach: Reach,
 }
 
 /// Where a task stores its results.
@@ -113,7 +115,15 @@ impl Background {
             logins: Arc::new(Logins::new(logins, Arc::clone(metrics))),
             asking: Arc::new(asking),
             resolving: Arc::new(resolving),
+            reach: Reach::default(),
         }
+    }
+
+    /// Asks git servers from here.
+    #[must_use]
+    pub fn asking_from(mut self, reach: Reach) -> Self {
+        self.reach = reach;
+        self
     }
 
     /// Ends all work for a cluster that is gone.

@@ -91,7 +91,8 @@ impl Context {
         metrics.show_queue("passes", gate.clone());
         let memory = settings.read_memory();
         Self {
-            background: Background::new(client.clone(), memory, wake.clone(), &metrics),
+            background: Background::new(client.clone(), memory, wake.clone(), &metrics)
+                .asking_from(settings.reach),
             events: Events::new(client.clone()),
             gate,
             started: Instant::now(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::schedule::{LOOK_IN_RESYNCS, PASS_TIMEOUT_IN_REQUESTS, SHORTEST_PASS_TIMEOUT};
 use crate::api::nio::Generation;
+use crate::remote::git::Reach;
 
 /// Settings of one run of the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct OperatorSettings {
     pub request_timeout: Duration,
     /// Port of the machines' SSH servers.
     pub ssh_port: u16,
+    /// From where git servers are asked.
+    pub reach: Reach,
 }
 
 impl OperatorSettings {
@@ -63,6 +66,7 @@ impl OperatorSettings {
             resync,
             request_timeout: Duration::from_secs(30),
             ssh_port: 22,
+            reach: Reach::default(),
         }
     }
 }

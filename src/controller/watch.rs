@@ -126,8 +126,8 @@ pub fn while_wanted<S: Stream + Send>(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Mutex};
 
     use futures::FutureExt as _;
     use k8s_openapi::api::core::v1::ConfigMap;

@@ -2,16 +2,18 @@
 //! repository is fetched.
 //!
 //! The server is not trusted: time, bytes and lines are limited, and errors contain nothing that it sends except the host of a redirect.
-//! Credentials are sent only to the host of `spec.gitRepo`.
+//! Credentials are sent only to the host of `spec.gitRepo`, by the scheme that is written there: NIO sends them in the same way.
 
 mod address;
 mod error;
 mod http;
 mod lines;
+mod reach;
 mod search;
 mod talk;
 
 pub use error::GitError;
+pub use reach::Reach;
 
 use std::time::Duration;
 
@@ -44,6 +46,7 @@ pub async fn resolve(
     repo: &str,
     git_ref: Option<&str>,
     credentials: &Credentials,
+    reach: Reach,
     deadline: Duration,
 ) -> Result<Commit, GitError> {
     if let Some(commit) = git_ref.and_then(Commit::named_by) {
@@ -52,10 +55,13 @@ pub async fn resolve(
     let place = Place::parse(repo).ok_or(GitError::Address)?;
     let mut search = Search::new(git_ref);
     let asked = async {
+        let at = reach.look_up(&place).await?;
         match place.transport {
-            Transport::Http | Transport::Https => http::ask(&place, credentials, &mut search).await,
-            Transport::Ssh => talk::over_ssh(&place, credentials, &mut search).await,
-            Transport::Git => talk::over_tcp(&place, &mut search).await,
+            Transport::Http | Transport::Https => {
+                http::ask(&place, at, credentials, &mut search).await
+            }
+            Transport::Ssh => talk::over_ssh(&place, &at, credentials, &mut search).await,
+            Transport::Git => talk::over_tcp(&place, &at, &mut search).await,
         }
     };
     let asked = timeout(deadline, asked).await;

@@ -23,7 +23,7 @@ use std::time::Duration;
 use russh::client::{self, Handle};
 use russh::keys::{HashAlg, PrivateKey};
 use russh::{ChannelMsg, ChannelStream, Disconnect};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, ToSocketAddrs};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::api::host::Host;
@@ -56,6 +56,8 @@ pub struct Login<'a> {
     pub machine: &'a str,
     /// Its address: a host name or an IP address without brackets.
     pub host: &'a str,
+    /// The addresses of that host; `None`: they are looked up.
+    pub looked_up: Option<&'a [SocketAddr]>,
     /// The port of its SSH server.
     pub port: u16,
     /// The user.
@@ -172,7 +174,14 @@ async fn exchange(
         during,
     };
     let whole = Instant::now() + deadlines.connect;
-    let stream = timeout_at(whole, open(&host, login.port)).await;
+    let stream = async {
+        match (login.looked_up, &host) {
+            (Some(at), _) => open(at).await,
+            (None, Host::Ip(ip)) => open(SocketAddr::new(*ip, login.port)).await,
+            (None, Host::Name(name)) => open((name.as_str(), login.port)).await,
+        }
+    };
+    let stream = timeout_at(whole, stream).await;
     let stream = stream.map_err(|_| too_slow(Step::Connect))?;
     let stream = stream.map_err(|error| unreachable(&at, &error))?;
     let session = client::connect_stream(config, Bounded::new(stream, end), check);
@@ -189,12 +198,9 @@ async fn exchange(
     })
 }
 
-/// Opens the TCP connection. If a name has several addresses, the first that answers is used.
-pub(super) async fn open(host: &Host, port: u16) -> std::io::Result<TcpStream> {
-    let stream = match host {
-        Host::Ip(ip) => TcpStream::connect(SocketAddr::new(*ip, port)).await?,
-        Host::Name(name) => TcpStream::connect((name.as_str(), port)).await?,
-    };
+/// Opens the TCP connection. Of several addresses, the first that answers is used.
+pub(super) async fn open(at: impl ToSocketAddrs) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect(at).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }

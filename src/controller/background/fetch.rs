@@ -321,6 +321,7 @@ async fn fetch_from(
         login: Login {
             machine: source.machine.as_str(),
             host: &source.host,
+            looked_up: None,
             port: spec.ssh_port,
             user: &source.user,
         },

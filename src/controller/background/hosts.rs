@@ -297,6 +297,7 @@ async fn meet_one(
     let login = Login {
         machine: machine.as_str(),
         host,
+        looked_up: None,
         port: spec.ssh_port,
         user: "",
     };

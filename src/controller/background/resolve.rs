@@ -19,7 +19,7 @@ use crate::controller::lock::lock;
 use crate::controller::schedule::RESOLVE_PAUSES;
 use crate::plan::observed::{ClusterView, GitAnswer, GitQuestion};
 use crate::plan::prerequisites::credentials_missing;
-use crate::remote::git::{Credentials, DEADLINE, resolve};
+use crate::remote::git::{Credentials, DEADLINE, Reach, resolve};
 use crate::remote::secret::SecretText;
 
 /// The resolution for one cluster.
@@ -36,7 +36,7 @@ async fn resolve_repeatedly(
     namespace: String,
     name: String,
     notes: Notes,
-    resolving: Arc<Gate>,
+    (resolving, reach): (Arc<Gate>, Reach),
 ) {
     let mut class = Class::First;
     loop {
@@ -46,7 +46,7 @@ async fn resolve_repeatedly(
             let Some(question) = notes.git_question() else {
                 return;
             };
-            let answer = ask(&client, &namespace, &question).await;
+            let answer = ask(&client, &namespace, &question, reach).await;
             (question, answer)
         };
         class = if answer.is_ok() {
@@ -74,6 +74,7 @@ async fn ask(
     client: &kube::Client,
     namespace: &str,
     question: &GitQuestion,
+    reach: Reach,
 ) -> Result<Commit, String> {
     let credentials = match &question.credentials {
         None => Credentials::default(),
@@ -87,7 +88,7 @@ async fn ask(
     };
     let git_ref = question.git_ref.as_deref();
     let began = Instant::now();
-    let answer = resolve(&question.git_repo, git_ref, &credentials, DEADLINE).await;
+    let answer = resolve(&question.git_repo, git_ref, &credentials, reach, DEADLINE).await;
     tracing::debug!(ok = answer.is_ok(), took = ?began.elapsed(), "asked the git server");
     answer.map_err(|error| error.to_string())
 }
@@ -183,7 +184,7 @@ impl super::Background {
                 cluster.namespace.clone(),
                 cluster.name.clone(),
                 self.notes(cluster),
-                Arc::clone(&self.resolving),
+                (Arc::clone(&self.resolving), self.reach),
             ));
         });
     }
@@ -262,6 +263,27 @@ mod tests {
             background.resolved("uid").is_some(),
             "the same question goes on"
         );
+    }
+
+    #[tokio::test]
+    async fn a_pod_does_not_ask_itself() {
+        for (reach, told) in [(Reach::Pod, "loopback"), (Reach::Host, "does not answer")] {
+            let nobody = kube::Config::new("http://127.0.0.1:9".parse().unwrap());
+            let client = kube::Client::try_from(nobody).unwrap();
+            let (wake, mut woken) = unbounded_channel();
+            let resync = Duration::from_secs(300);
+            let background = Background::new(client, resync, wake, &Metrics::new(None));
+            let background = background.asking_from(reach);
+            let question = GitQuestion {
+                git_repo: "git://127.0.0.1:9/x".to_owned(),
+                git_ref: Some("main".to_owned()),
+                ..question("a", None)
+            };
+            background.keep_resolving(&cluster(), Some(&question));
+            assert!(woken.recv().await.is_some());
+            let answer = background.resolved("uid").unwrap().answer;
+            assert!(answer.unwrap_err().contains(told));
+        }
     }
 
     /// Two servers behind one name answer differently, or two operators note what they hear: each note must not lead to the next question.

@@ -9,6 +9,14 @@ pub enum GitError {
     /// `spec.gitRepo` has a form that is not supported.
     #[error("spec.gitRepo does not name a plain host and a path: correct it")]
     Address,
+    /// The address is one that only NICO's own pod or node can reach.
+    #[error(
+        "spec.gitRepo leads to {at}, which is a loopback or link-local address that NICO does not ask: name a server that NICO and NIO reach under the same address"
+    )]
+    NotAsked {
+        /// The server.
+        at: String,
+    },
     /// No connection could be made.
     #[error("the git server at {at} does not answer ({why})")]
     Unreachable {

@@ -1,5 +1,6 @@
 //! Git's protocol over a stream: SSH, and git's own port.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, split};
@@ -18,9 +19,10 @@ use crate::remote::ssh::{self, Login};
 /// The usual user on git servers.
 const USER: &str = "git";
 
-/// Resolves a ref over SSH. The Secret must contain the host key: an unverified server could choose what runs on the machines.
+/// Resolves a ref over SSH, at these addresses of the server. The Secret must contain the host key: an unverified server could choose what runs on the machines.
 pub(super) async fn over_ssh(
     place: &Place,
+    at: &[SocketAddr],
     credentials: &Credentials,
     search: &mut Search,
 ) -> Result<(), GitError> {
@@ -38,6 +40,7 @@ pub(super) async fn over_ssh(
     let login = Login {
         machine: "",
         host: &host,
+        looked_up: Some(at),
         port: place.port,
         user: place.user.as_deref().unwrap_or(USER),
     };
@@ -65,10 +68,14 @@ fn command(path: &[u8]) -> Vec<u8> {
     command
 }
 
-/// Resolves a ref over git's own protocol (`git://`).
-pub(super) async fn over_tcp(place: &Place, search: &mut Search) -> Result<(), GitError> {
+/// Resolves a ref over git's own protocol (`git://`), at these addresses of the server.
+pub(super) async fn over_tcp(
+    place: &Place,
+    at: &[SocketAddr],
+    search: &mut Search,
+) -> Result<(), GitError> {
     let unreachable = |error| GitError::of_ssh(place.at(), ssh::unreachable("", &error));
-    let stream = ssh::open(&place.host, place.port).await;
+    let stream = ssh::open(at).await;
     let stream = stream.map_err(unreachable)?;
     let mut stream = ssh::Bounded::new(stream, Instant::now() + DEADLINE);
     let mut request = b"git-upload-pack ".to_vec();

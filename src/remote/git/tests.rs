@@ -2,11 +2,13 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod hostile_http;
+mod places;
+mod repositories;
 mod servers;
 mod sshd;
 
 use std::process::Command;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rig::machines::KeyPair;
@@ -16,7 +18,7 @@ use tokio::task::spawn_blocking;
 
 use self::servers::{Reply, Repo, cgi, daemon, http, raw, tls, tls_before};
 use self::sshd::{Keys, sshd};
-use super::{Credentials, GitError, resolve};
+use super::{Credentials, GitError, Reach, resolve};
 use crate::api::names::Commit;
 use crate::remote::known_hosts::line_for;
 use crate::remote::secret::SecretText;
@@ -33,7 +35,14 @@ fn password(password: &str) -> Credentials {
 }
 
 async fn ask(repo: &str, git_ref: &str) -> Result<Commit, GitError> {
-    resolve(repo, Some(git_ref), &Credentials::default(), DEADLINE).await
+    resolve(
+        repo,
+        Some(git_ref),
+        &Credentials::default(),
+        Reach::Host,
+        DEADLINE,
+    )
+    .await
 }
 
 /// Each ref must resolve to the same commit over every transport.
@@ -51,7 +60,7 @@ async fn answers_as_git_does(url: &str, repo: &Repo, credentials: &Credentials) 
         // A branch of the same name points to another commit.
         (Some("both"), commit("refs/tags/both")),
     ] {
-        let found = resolve(url, git_ref, credentials, DEADLINE).await;
+        let found = resolve(url, git_ref, credentials, Reach::Host, DEADLINE).await;
         assert_eq!(found, expected, "{git_ref:?}");
     }
     assert_ne!(
@@ -59,7 +68,7 @@ async fn answers_as_git_does(url: &str, repo: &Repo, credentials: &Credentials) 
         repo.commit("refs/tags/both")
     );
     for missing in ["mai", "main2", "x", "tags"] {
-        let found = resolve(url, Some(missing), credentials, DEADLINE).await;
+        let found = resolve(url, Some(missing), credentials, Reach::Host, DEADLINE).await;
         let Err(GitError::Missing { what, .. }) = found else {
             panic!("{found:?}");
         };
@@ -131,7 +140,7 @@ async fn refs_are_resolved_over_ssh_and_only_at_the_host_that_is_known() {
 
     let other = KeyPair::generate();
     let refused = async |credentials: Credentials| {
-        let found = resolve(&url, Some("main"), &credentials, DEADLINE).await;
+        let found = resolve(&url, Some("main"), &credentials, Reach::Host, DEADLINE).await;
         found.expect_err("nothing is resolved")
     };
     let error = refused(credentials(&client, Some(line(&other)))).await;
@@ -146,7 +155,7 @@ async fn refs_are_resolved_over_ssh_and_only_at_the_host_that_is_known() {
     assert!(matches!(error, GitError::Refused { .. }), "{error:?}");
     let missing = format!("ssh://git@{at}{}/none", repo.root().display());
     let known = credentials(&client, Some(line(&server)));
-    let none = resolve(&missing, Some("main"), &known, DEADLINE).await;
+    let none = resolve(&missing, Some("main"), &known, Reach::Host, DEADLINE).await;
     assert!(matches!(none, Err(GitError::NotGit { .. })), "{none:?}");
 }
 
@@ -167,7 +176,14 @@ async fn refs_are_resolved_at_opensshs_own_server() {
     };
     answers_as_git_does(&url, &repo, &credentials(&client)).await;
     let other = KeyPair::generate();
-    let refused = resolve(&url, Some("main"), &credentials(&other), DEADLINE).await;
+    let refused = resolve(
+        &url,
+        Some("main"),
+        &credentials(&other),
+        Reach::Host,
+        DEADLINE,
+    )
+    .await;
     assert!(
         matches!(refused, Err(GitError::Refused { .. })),
         "{refused:?}"
@@ -192,73 +208,22 @@ async fn only_the_right_credentials_open_a_private_repository() {
     })
     .await;
     let url = format!("http://{at}/repo/.git");
-    let found = resolve(&url, Some("main"), &password("right\n"), DEADLINE).await;
+    let found = resolve(
+        &url,
+        Some("main"),
+        &password("right\n"),
+        Reach::Host,
+        DEADLINE,
+    )
+    .await;
     assert_eq!(found, Ok(repo.commit("main")));
     for wrong in [password("a-wrong-one"), Credentials::default()] {
-        let found = resolve(&url, Some("main"), &wrong, DEADLINE).await;
+        let found = resolve(&url, Some("main"), &wrong, Reach::Host, DEADLINE).await;
         let Err(error @ GitError::Refused { .. }) = found else {
             panic!("{found:?}");
         };
         assert!(!format!("{error} {error:?}").contains("a-wrong-one"));
     }
-}
-
-#[tokio::test]
-async fn redirects_are_followed_on_the_same_server_only() {
-    let Some(repo) = Repo::new() else { return };
-    let root = repo.root();
-    let at = http(move |request| {
-        let root = root.clone();
-        async move {
-            let path = request
-                .uri()
-                .path_and_query()
-                .map_or("", |path| path.as_str());
-            match path.strip_prefix("/moved") {
-                Some(rest) => Reply::to(&format!("/repo/.git{rest}")),
-                None => cgi(root, request, Some("version=2")).await,
-            }
-        }
-    })
-    .await;
-    let found = ask(&format!("http://{at}/moved"), "main").await;
-    assert_eq!(found, Ok(repo.commit("main")));
-
-    // Another port is another server: it must get no request, and so no credentials.
-    let seen = Arc::new(Mutex::new(0));
-    let count = Arc::clone(&seen);
-    let elsewhere = http(move |_| {
-        *count.lock().expect("no panic") += 1;
-        async { Reply::of(404) }
-    })
-    .await;
-    let to = format!("http://{elsewhere}/repo/.git/info/refs?service=git-upload-pack");
-    let at = http(move |_| {
-        let to = to.clone();
-        async move { Reply::to(&to) }
-    })
-    .await;
-    let url = format!("http://{at}/repo/.git");
-    let found = resolve(&url, Some("main"), &password("secret"), DEADLINE).await;
-    let Err(error @ GitError::Redirect { .. }) = found else {
-        panic!("{found:?}");
-    };
-    assert!(
-        error.to_string().contains(&elsewhere.to_string()),
-        "{error}"
-    );
-    assert_eq!(*seen.lock().expect("no panic"), 0);
-
-    let at = http(|request| async move {
-        let path = request
-            .uri()
-            .path_and_query()
-            .map_or("", |path| path.as_str());
-        Reply::to(&format!("/again{path}"))
-    })
-    .await;
-    let found = ask(&format!("http://{at}/x"), "main").await;
-    assert!(matches!(found, Err(GitError::NotGit { .. })), "{found:?}");
 }
 
 #[tokio::test]
@@ -281,7 +246,14 @@ async fn a_server_that_hangs_or_trickles_is_given_up_in_time() {
         format!("git://{trickles}/x"),
     ] {
         let began = Instant::now();
-        let found = resolve(&url, Some("main"), &Credentials::default(), SHORT).await;
+        let found = resolve(
+            &url,
+            Some("main"),
+            &Credentials::default(),
+            Reach::Host,
+            SHORT,
+        )
+        .await;
         let in_time = began.elapsed() < Duration::from_secs(60);
         assert!(in_time, "{url}");
         assert!(
@@ -378,7 +350,14 @@ async fn what_the_environment_names() {
 async fn a_certificate_of_nobody_is_not_trusted() {
     let at = tls();
     let url = format!("https://127.0.0.1:{}/x", at.port());
-    let found = resolve(&url, Some("main"), &password("secret"), DEADLINE).await;
+    let found = resolve(
+        &url,
+        Some("main"),
+        &password("secret"),
+        Reach::Host,
+        DEADLINE,
+    )
+    .await;
     assert!(matches!(found, Err(GitError::Tls { .. })), "{found:?}");
 }
 

@@ -19,6 +19,7 @@ async fn logged_in(
     let login = Login {
         machine: "cp-01",
         host: "127.0.0.1",
+        looked_up: None,
         port: server.port(),
         user: server.user(),
     };

@@ -86,6 +86,7 @@ impl Place {
         Login {
             machine: "cp-01",
             host: &self.ip,
+            looked_up: None,
             port: self.host.ssh_port(),
             user: "nixos",
         }

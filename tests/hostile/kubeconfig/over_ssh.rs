@@ -63,6 +63,7 @@ impl Machine {
         let login = Login {
             machine: "cp-01",
             host: &self.ip,
+            looked_up: None,
             port: self.host.ssh_port(),
             user: "nixos",
         };

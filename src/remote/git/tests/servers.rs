@@ -44,6 +44,20 @@ impl Repo {
         Some(Self(repo))
     }
 
+    /// A repository that git makes with these arguments; `None` if git is not installed.
+    pub(super) fn of(init: &[&str]) -> Option<Self> {
+        let repo = git::Repo::new()?;
+        let directory = repo.root().join("repo");
+        std::fs::remove_dir_all(directory.join(".git")).expect("it exists");
+        repo.git(init);
+        Some(Self(repo))
+    }
+
+    /// Runs git in the repository.
+    pub(super) fn git(&self, arguments: &[&str]) {
+        self.0.git(arguments);
+    }
+
     /// The directory that contains the repository `repo/.git`.
     pub(super) fn root(&self) -> PathBuf {
         self.0.root().to_owned()
