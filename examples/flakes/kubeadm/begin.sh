@@ -42,11 +42,12 @@ settle() {
     done
   fi
   if outdated; then
-    # The kubelet runs, so the machine is of use to its cluster meanwhile, also where this waits in vain for a quorum, and fails.
+    # The kubelet runs, so the machine is of use to its cluster meanwhile. Where the quorum is lost, this waits in vain, and the apply ends
+    # well all the same: the next machine may be the one that brings the quorum back.
     until kubectl --kubeconfig "$etc/admin.conf" --request-timeout 10s get --raw /readyz > /dev/null; do
       if [ $((SECONDS - since)) -ge "${NICO_PATIENCE:-300}" ]; then
-        say "not upgraded to $KUBERNETES_VERSION: the API server is not ready"
-        return 1
+        say "not upgraded to $KUBERNETES_VERSION yet: the API server is not ready. nico-upkeep upgrades once it is"
+        return 0
       fi
       sleep "${NICO_INTERVAL:-5}"
     done

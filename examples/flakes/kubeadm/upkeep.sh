@@ -35,6 +35,9 @@ if ! kubectl get --raw /readyz > /dev/null; then
   exit 0
 fi
 
+# A start that ended well without the upgrade had no quorum. The upgrade begins when this ends.
+if outdated && systemctl is-active --quiet nico-kubeadm.service; then systemctl restart --no-block nico-kubeadm.service; fi
+
 # From admin.conf, kubeadm writes the address into cluster-info, by which machines join.
 lead "$KUBECONFIG" || true
 # What machines join by ends after two hours, so nothing that may fail comes before it.
