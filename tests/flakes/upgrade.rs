@@ -50,14 +50,18 @@ fn an_apply_waits_for_the_upgrade() {
     };
     let unit = &found["cp-02"]["units"]["nico-kubeadm"];
     assert_eq!(unit["serviceConfig"]["Type"], "oneshot");
-    assert_eq!(unit["serviceConfig"]["TimeoutStartSec"], "15min");
+    // A slow machine needs half an hour, and upkeep waits for it.
+    assert_eq!(unit["serviceConfig"]["TimeoutStartSec"], "40min");
     assert_eq!(unit["serviceConfig"]["Restart"], "on-failure");
     assert_eq!(unit["wantedBy"], json!(["multi-user.target"]));
     assert_eq!(unit["restartIfChanged"], true);
     // A new version starts it again.
     let triggers = unit["restartTriggers"].to_string();
     assert!(triggers.contains("v1.34.1"), "{triggers}");
-    let upkeep = found["cp-02"]["units"]["nico-upkeep"].to_string();
+    let upkeep = &found["cp-02"]["units"]["nico-upkeep"];
+    assert_eq!(upkeep["serviceConfig"]["TimeoutStartSec"], "70min");
+    let upkeep = upkeep["script"].as_str().unwrap();
+    assert!(upkeep.contains("\ntake_turn --timeout 2500\n"), "{upkeep}");
     assert!(!upkeep.contains("kubeadm upgrade"), "{upkeep}");
 
     let upgrade = "kubeadm upgrade apply --yes --ignore-preflight-errors ControlPlaneNodesReady,CreateJob v1.34.1";

@@ -188,8 +188,8 @@ in
       serviceConfig = {
         Type = "oneshot";
         RemainAfterExit = true;
-        # A machine that waits in vain fails in the end, so that NIO tries again. So does an upgrade.
-        TimeoutStartSec = "15min";
+        # A machine that waits in vain fails in the end, so that NIO tries again. A slow one needs half an hour for an upgrade.
+        TimeoutStartSec = "40min";
         Restart = "on-failure";
         RestartSec = 5;
       };
@@ -204,7 +204,8 @@ in
       restartIfChanged = false;
       serviceConfig = {
         Type = "oneshot";
-        TimeoutStartSec = "30min";
+        # The wait for a start, and as long again for itself.
+        TimeoutStartSec = "70min";
       };
     };
     # The uploaded certificates last for two hours.

@@ -1,7 +1,7 @@
 # What does not last by itself. A failure is no failed unit: the timer tries again.
 trap 'rm -f "$run/upkeep.yaml"; exit 0' EXIT
-# A start has a quarter of an hour.
-take_turn --timeout 1000
+# A start has forty minutes.
+take_turn --timeout 2500
 # A start may be waiting for its turn.
 kubectl() { command kubectl --request-timeout 30s "$@"; }
 if [ ! -e "$root$(value data)" ]; then exit 0; fi
