@@ -73,7 +73,11 @@ fn a_machine_founds_joins_goes_on_or_waits() {
             machine.answering(answering);
             let run = machine.path("run/nico");
             let run = run.display();
-            machine.command("kubeadm", &format!("cat {run}/start.yaml > {run}/given"));
+            // Upkeep waits meanwhile.
+            machine.command(
+                "kubeadm",
+                &format!("cat {run}/start.yaml > {run}/given\n! flock --nonblock {run}/lock true"),
+            );
             let found = machine.start(flake.starts(evaluated));
             assert_eq!(found.as_deref(), expected, "{flake:?}: case {index}");
             let Some(how) = expected else {
