@@ -36,6 +36,7 @@ settle() {
     fill init.yaml start.yaml
     rm -f "$etc/pki/apiserver.crt" "$etc/pki/apiserver.key"
     kubeadm init phase certs apiserver --config "$run/start.yaml"
+    sync --file-system "$etc"
     # The kubelet starts it again, with the new certificate. Not waited for: that needs a quorum.
     crictl --runtime-endpoint unix:///run/containerd/containerd.sock ps --name kube-apiserver --quiet | while read -r container; do
       crictl --runtime-endpoint unix:///run/containerd/containerd.sock stop "$container"
@@ -62,8 +63,24 @@ settle() {
       if [ "$(versions)" = "$before" ]; then rm "$etc/nico-upgrading"; fi
       return 1
     fi
+    sync --file-system "$etc"
     rm "$etc/nico-upgrading"
   fi
+}
+
+# A power cut may leave empty what kubeadm wrote right before, and kubeadm fails at such files. A key goes with its certificate, and with a
+# CA all that it signed.
+drop_empty() {
+  local file
+  if [ -n "$(find "$etc/pki" -type f -empty -name '*ca.*' 2> /dev/null)" ]; then rm -rf "$etc/pki" "$etc"/*.conf; fi
+  find "$etc" "$root/var/lib/kubelet/pki" -type f -empty -regex '.*[.]\(conf\|crt\|key\|pem\|pub\|yaml\)' 2> /dev/null |
+    while read -r file; do rm -f "$file" "${file%.*}".{crt,key,pub}; done
+}
+
+# From here on this is a member, whose files are on disk.
+ended() {
+  sync --file-system "$etc" "$root/var/lib"
+  touch "$root$(value data)"
 }
 
 # Both commands take up what an attempt before them left, which is why nothing of that is an error.
@@ -73,23 +90,25 @@ begin() {
   case $1 in
     found)
       take_turn
+      drop_empty
       fill init.yaml start.yaml
       kubeadm init --config "$run/start.yaml" --upload-certs --skip-token-print --skip-certificate-key-print --ignore-preflight-errors all
-      # From here on this is a member, and the network is applied again by upkeep.
-      touch "$root$(value data)"
+      # Upkeep applies the network again.
+      ended
       apply_network
       ;;
     join)
       take_turn
+      drop_empty
       fill join.yaml start.yaml
       # kubeadm refuses to join a Node of this name that is Ready, as the kubelet of an earlier attempt may be.
       systemctl stop kubelet.service || true
       kubeadm join --config "$run/start.yaml" --ignore-preflight-errors all
+      ended
       ;;
     # A member. Not waited for: a cluster without a quorum could never be mended otherwise.
     *) systemctl start --no-block kubelet.service ;;
   esac
-  touch "$root$(value data)"
   if [ "$(value role)" = control-plane ]; then settle; fi
   rm -f "$run/start.yaml"
 }
