@@ -213,7 +213,7 @@ async fn run(
     let server = host_and_port(&config.cluster_url);
     let term = lease.is_some().then(Term::default);
     let metrics = Metrics::new(term.clone());
-    let writes = Writes::default();
+    let writes = Writes::within(term.clone());
     let longest = settings.request_timeout;
     let client = connect(&config, longest, term.clone(), writes.clone(), &metrics)?;
     let elector = match lease.zip(term) {

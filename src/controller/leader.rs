@@ -259,6 +259,8 @@ mod tests {
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
     use super::*;
+    use crate::controller::schedule::LEASE_RENEW_DEADLINE;
+    use crate::controller::writes::Writes;
 
     /// An elector whose Lease expired long ago, and what it writes. That ends with the elector.
     fn elector() -> (Elector, UnboundedReceiver<Value>) {
@@ -314,6 +316,18 @@ mod tests {
         }
         assert_eq!(written.recv().await, Some(me));
         assert_eq!(written.recv().await, None);
+    }
+
+    #[test]
+    fn outside_of_the_term_no_write_begins() {
+        let term = Term::default();
+        let writes = Writes::within(Some(term.clone()));
+        assert!(writes.begin().is_none(), "it does not lead yet");
+        term.renew(TakenUp::now());
+        assert!(writes.begin().is_some());
+        // The process was suspended.
+        term.renew(TakenUp::long_ago(LEASE_RENEW_DEADLINE));
+        assert!(writes.begin().is_none());
     }
 
     #[test]

@@ -1,10 +1,17 @@
-//! The writes that are on their way. A process that stops finishes them, and only then lets another one take over.
+//! The writes that are on their way. A process that stops finishes them, and only then lets another one take over. One that has lost the
+//! Lease begins none, whichever API server they would go to.
 
 use tokio::sync::watch;
 
+use super::leader::term::Term;
+
 /// Counts the writes that were sent and have not ended. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Writes(watch::Sender<State>);
+pub struct Writes {
+    state: watch::Sender<State>,
+    /// When writes may begin; `None`: always.
+    term: Option<Term>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -17,10 +24,20 @@ struct State {
 pub struct Write(Writes);
 
 impl Writes {
-    /// Notes that a write begins. `None`: the process is stopping, and the write must not be sent.
+    /// The writes of a process that may write in this term, or always.
+    #[must_use]
+    pub fn within(term: Option<Term>) -> Self {
+        let state = watch::Sender::default();
+        Self { state, term }
+    }
+
+    /// Notes that a write begins. `None`: the process is stopping or does not lead, and the write must not be sent.
     #[must_use]
     pub fn begin(&self) -> Option<Write> {
-        let begins = self.0.send_if_modified(|state| {
+        if self.term.as_ref().is_some_and(|term| !term.may_write()) {
+            return None;
+        }
+        let begins = self.state.send_if_modified(|state| {
             state.on_their_way += usize::from(!state.closed);
             !state.closed
         });
@@ -29,8 +46,8 @@ impl Writes {
 
     /// From now on no write begins. Waits for those that have begun.
     pub async fn close(&self) {
-        self.0.send_modify(|state| state.closed = true);
-        let mut watched = self.0.subscribe();
+        self.state.send_modify(|state| state.closed = true);
+        let mut watched = self.state.subscribe();
         // `self` is a sender, so this waits.
         let _ = watched.wait_for(|state| state.on_their_way == 0).await;
     }
@@ -38,7 +55,7 @@ impl Writes {
 
 impl Drop for Write {
     fn drop(&mut self) {
-        self.0.0.send_modify(|state| state.on_their_way -= 1);
+        self.0.state.send_modify(|state| state.on_their_way -= 1);
     }
 }
 
