@@ -3,7 +3,7 @@
 use std::{ffi::OsString, io::IsTerminal};
 
 use clap::ValueEnum;
-use tracing::{Metadata, Subscriber, error};
+use tracing::{Level, Metadata, Subscriber, error};
 use tracing_subscriber::{
     EnvFilter, Layer, filter::filter_fn, fmt, layer::SubscriberExt, registry::LookupSpan,
 };
@@ -32,6 +32,7 @@ pub(super) fn start(filter: &str, format: LogFormat) {
         .with(lines(format))
         .with(EnvFilter::new(filter))
         .with(filter_fn(shows_no_body))
+        .with(filter_fn(is_no_error_without_a_place))
         .with(filter_fn(is_no_span_of_the_runtime));
     // Fails only if a subscriber is set already. Then that one receives the lines.
     let _ = tracing::subscriber::set_global_default(subscriber);
@@ -86,6 +87,14 @@ pub(super) fn format_asked(
 /// kube's client logs the whole body of a response that it cannot decode, even as a warning. The body could be a Secret.
 fn shows_no_body(line: &Metadata<'_>) -> bool {
     line.is_span() || line.target() != "kube_client::client"
+}
+
+/// For each request that fails, kube's client logs an error that does not say to which server. A member of a cluster that is off would cause
+/// one every few seconds. What NICO asked for, and why it failed, is in NICO's own lines, or in the status.
+fn is_no_error_without_a_place(line: &Metadata<'_>) -> bool {
+    line.is_span()
+        || line.target() != "kube_client::client::builder"
+        || *line.level() != Level::ERROR
 }
 
 /// kube's own span of a pass repeats the cluster and namespace of NICO's span.
