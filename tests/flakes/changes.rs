@@ -1,10 +1,11 @@
 //! What a change of cluster.nix changes on a machine, and what it restarts.
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use nico::api::names::ClusterId;
 use nico::api::spec::Endpoint;
 use nico::plan::cluster_nix::{ClusterNix, Lists, NixNode};
+use serde_json::Value;
 
 use super::evaluated::{self, Evaluated, Flake, evaluate};
 
@@ -62,6 +63,132 @@ fn restarted(before: &Evaluated, after: &Evaluated, machine: &str) -> BTreeSet<S
         .filter(|name| before.get(*name) != after.get(*name))
         .cloned()
         .collect()
+}
+
+/// What differs on a machine at all: of its state, each file.
+fn differing(before: &Evaluated, after: &Evaluated, machine: &str) -> BTreeSet<String> {
+    let parts = |of: &Evaluated| -> BTreeMap<String, Value> {
+        let mut parts: BTreeMap<String, Value> =
+            serde_json::from_value(of[machine].clone()).unwrap();
+        for (file, text) in parts.remove("state").unwrap().as_object().unwrap() {
+            parts.insert(format!("state/{file}"), text.clone());
+        }
+        parts
+    };
+    let (before, after) = (parts(before), parts(after));
+    let names = before.keys().chain(after.keys());
+    names
+        .filter(|name| before.get(*name) != after.get(*name))
+        .cloned()
+        .collect()
+}
+
+/// What each change must change on a machine, and what it may change besides.
+#[test]
+fn a_change_changes_what_it_must_and_nothing_else() {
+    let Some(nix) = evaluated::nix_or_skip("a_change_changes_what_it_must_and_nothing_else") else {
+        return;
+    };
+    let three = [node("cp-01", 11), node("cp-02", 12), node("cp-03", 13)];
+    let two = [node("worker-01", 21), node("worker-02", 22)];
+    let lists = |control_plane: &[NixNode], workers: &[NixNode]| ClusterNix {
+        lists: Arc::new(Lists::new(control_plane, workers)),
+        ..founded()
+    };
+    let endpoint = Some(Endpoint {
+        host: "10.0.0.9".to_owned(),
+        port: 6443,
+    });
+    let joining: &[&str] = &["state/join.yaml", "state/join.json", "state/member.yaml"];
+    // Who founds joins nobody.
+    let founds: &[&str] = &[
+        "state/found.yaml",
+        "state/join",
+        "state/join.json",
+        "state/join.yaml",
+        "state/member.yaml",
+    ];
+    let members: &[&str] = &["activation", "hosts", "state/peers"];
+    let renewed: &[&str] = &["activation", "units"];
+    let files: &[&str] = &[
+        "others",
+        "state/endpoint",
+        "state/found.yaml",
+        "state/init.yaml",
+        "state/join.yaml",
+        "state/k0s.yaml",
+        "state/member.yaml",
+        "state/sans",
+    ];
+    let cluster = |change: &dyn Fn(&mut ClusterNix)| {
+        let mut cluster = founded();
+        change(&mut cluster);
+        cluster
+    };
+    // The machine, the cluster afterwards, what must change, and what may.
+    let cases: Vec<(&str, ClusterNix, &[&str], &[&str])> = vec![
+        (
+            "cp-01",
+            cluster(&|it| it.bootstrap = Some("cp-01".to_owned())),
+            &["activation", "state/founds"],
+            founds,
+        ),
+        (
+            "worker-01",
+            cluster(&|it| it.bootstrap = Some("cp-01".to_owned())),
+            &[],
+            &[],
+        ),
+        (
+            "worker-01",
+            cluster(&|it| it.join = Some(node("cp-03", 13))),
+            &["activation", "state/join"],
+            joining,
+        ),
+        (
+            "cp-01",
+            cluster(&|it| it.join = None),
+            &["activation", "state/join"],
+            joining,
+        ),
+        ("cp-01", lists(&three, &two[..1]), &["hosts"], &[]),
+        ("worker-01", lists(&three, &two[..1]), &["hosts"], &[]),
+        ("cp-01", lists(&three[..2], &two), members, &[]),
+        ("worker-01", lists(&three[..2], &two), members, &[]),
+        (
+            "cp-01",
+            cluster(&|it| it.endpoint.clone_from(&endpoint)),
+            renewed,
+            files,
+        ),
+        (
+            "worker-01",
+            cluster(&|it| it.endpoint.clone_from(&endpoint)),
+            &[],
+            &["activation", "others", "state/endpoint"],
+        ),
+    ];
+    let mut texts = vec![founded().render()];
+    texts.extend(cases.iter().map(|(_, cluster, _, _)| cluster.render()));
+    for flake in Flake::ALL {
+        let found = evaluate(&nix, flake, "differing", true, &texts);
+        for ((machine, cluster, must, may), after) in cases.iter().zip(&found[1..]) {
+            let changed = differing(&found[0], after, machine);
+            let text = cluster.render();
+            for part in *must {
+                assert!(
+                    changed.contains(*part),
+                    "{flake:?}: {machine}: {part} of {changed:?}: {text}"
+                );
+            }
+            for part in &changed {
+                assert!(
+                    must.contains(&&**part) || may.contains(&&**part),
+                    "{flake:?}: {machine}: {part}: {text}"
+                );
+            }
+        }
+    }
 }
 
 #[test]

@@ -186,6 +186,44 @@ fn dead_members_are_removed_one_at_a_time_while_the_rest_keeps_a_quorum() {
     }
 }
 
+/// Each new machine joins after an old one has gone for good. Without the unit, three of six would answer in the end.
+#[test]
+fn three_replacements_in_a_row_keep_a_quorum() {
+    let Some(nix) = evaluated::nix_or_skip("three_replacements_in_a_row_keep_a_quorum") else {
+        return;
+    };
+    for flake in [Flake::Kubeadm, Flake::K0s] {
+        let found = evaluate(&nix, flake, "replaced", true, &[founded().render()]);
+        let evaluated = &found[0]["cp-01"];
+        let script = evaluated["units"]["nico-dead-members"]["script"]
+            .as_str()
+            .unwrap();
+        let machine = Machine::new(&format!("replaced-{}", flake.directory()), evaluated, true);
+        let mut members: Vec<Member> = ["cp-01", "cp-02", "cp-03"]
+            .map(|it| (it, true, true))
+            .into();
+        let mut time = 0;
+        for (gone, new) in [("cp-02", "cp-04"), ("cp-03", "cp-05"), ("cp-04", "cp-06")] {
+            members.push((new, true, true));
+            for member in members.iter_mut().filter(|member| member.0 == gone) {
+                *member = (gone, false, false);
+            }
+            let before = calls_to_remove(&machine);
+            while calls_to_remove(&machine) == before {
+                pretend(&machine, true, &members);
+                machine.write("proc/uptime", &format!("{time}.00 0.00\n"));
+                machine.must_run(script);
+                time += 30;
+                assert!(time < 1000, "{flake:?}: {members:?}");
+            }
+            members.retain(|member| member.0 != gone);
+            let answer = members.iter().filter(|member| member.2).count();
+            assert_eq!((answer, members.len()), (3, 3), "{flake:?}: {members:?}");
+        }
+        assert_eq!(calls_to_remove(&machine), ["a2", "a3", "a4"], "{flake:?}");
+    }
+}
+
 /// Runs passes over members as etcd prints them; `nodes` and `answering` are the names and addresses, and the URLs for other members.
 fn removed_of(
     machine: &Machine,

@@ -59,6 +59,10 @@ fn what_a_template_gives_evaluates_from_git() {
         "{ outputs = _: import ./default.nix; }",
     )
     .unwrap();
+    // And of the k0s flake, the other input.
+    let k0s = r#"{ inputs.nixpkgs.url = "nixpkgs"; outputs = _: { packages.x86_64-linux.k0s = { type = "derivation"; name = "k0s"; outPath = "/nix/store/00000000000000000000000000000000-k0s"; }; }; }"#;
+    fs::create_dir_all(sandbox.0.join("k0s-nix")).unwrap();
+    fs::write(sandbox.0.join("k0s-nix/flake.nix"), k0s).unwrap();
     let flakes = [
         "--extra-experimental-features",
         "nix-command flakes",
@@ -66,8 +70,7 @@ fn what_a_template_gives_evaluates_from_git() {
         "build-users-group",
         "",
     ];
-    // The k0s flake has another input.
-    for flake in [Flake::K3s, Flake::Rke2, Flake::Kubeadm] {
+    for flake in Flake::ALL {
         let name = flake.directory();
         fs::create_dir_all(sandbox.0.join(name)).unwrap();
         let template = format!("path:{}/nico#{name}", sandbox.0.display());
@@ -93,17 +96,15 @@ fn what_a_template_gives_evaluates_from_git() {
         );
         let nixpkgs = format!("path:{}/nixpkgs", sandbox.0.display());
         let told = "machines: builtins.mapAttrs (_: machine: machine.config.nico.state.role or null) machines";
-        let evaluate = [
-            "eval",
-            "--json",
-            "--override-input",
-            "nixpkgs",
-            &nixpkgs,
-            &url,
-            "--apply",
-            told,
-        ];
-        let found = sandbox.run(&nix, name, &[&flakes[..], &evaluate].concat());
+        let evaluate = ["eval", "--json", &url, "--apply", told];
+        let inputs = ["--override-input", "nixpkgs", &nixpkgs];
+        let k0s = format!("path:{}/k0s-nix", sandbox.0.display());
+        let k0s = if flake == Flake::K0s {
+            &["--override-input", "k0s", &k0s][..]
+        } else {
+            &[]
+        };
+        let found = sandbox.run(&nix, name, &[&flakes[..], &evaluate, &inputs, k0s].concat());
         let found: Value = serde_json::from_str(&found).unwrap();
         let [server, worker] = ["control-plane", "worker"];
         let expected = json!({"cp-01": server, "cp-02": server, "cp-03": server, "worker-01": worker, "minimal": null});
