@@ -111,13 +111,19 @@ fn k0s_gets_networks_of_the_machines_family() {
     let Some([six, four]) = both("ipv6-k0s", Flake::K0s) else {
         return;
     };
+    // Where there may be more control plane machines, workers reach all of them.
+    let balancing = json!({"enabled": true, "type": "EnvoyProxy"});
     for (found, ips, network) in [
         (
             &six,
             ["fd00::11", "fd00::21"],
-            json!({"podCIDR": PODS, "serviceCIDR": SERVICES}),
+            json!({"nodeLocalLoadBalancing": balancing, "podCIDR": PODS, "serviceCIDR": SERVICES}),
         ),
-        (&four, ["10.0.0.11", "10.0.0.21"], json!({})),
+        (
+            &four,
+            ["10.0.0.11", "10.0.0.21"],
+            json!({"nodeLocalLoadBalancing": balancing}),
+        ),
     ] {
         let configuration = parsed(&found["cp-01"]["state"]["k0s.yaml"]);
         let spec = &configuration["spec"];

@@ -361,7 +361,12 @@ fn check_k0s(machine: &Value, cluster: &ClusterNix, role: Role) {
         let configuration: Value = serde_json::from_str(configuration).unwrap();
         // From the first machine on, so that one can become three.
         assert_eq!(configuration["spec"]["storage"]["type"], "etcd");
-        let sans = configuration["spec"]["api"]["sans"].as_array().unwrap();
+        let api = &configuration["spec"]["api"];
+        // It has no port, and is nothing beside the load balancer of each machine.
+        assert_eq!(api.get("externalAddress"), None);
+        let network = &configuration["spec"]["network"];
+        assert_eq!(network.get("nodeLocalLoadBalancing"), None, "there is one");
+        let sans = api["sans"].as_array().unwrap();
         for address in covered(cluster, machine) {
             assert!(sans.contains(&Value::from(address)), "{address}: {sans:?}");
         }

@@ -16,8 +16,7 @@ let
   isIPv6 = facts.ip != null && facts.isIPv6 facts.ip;
   api =
     { inherit (facts) sans; }
-    // lib.optionalAttrs (facts.ip != null) { address = facts.ip; }
-    // lib.optionalAttrs (facts.endpoint != null) { externalAddress = facts.endpoint.host; };
+    // lib.optionalAttrs (facts.ip != null) { address = facts.ip; };
   configuration = builtins.toJSON {
     apiVersion = "k0s.k0sproject.io/v1beta1";
     kind = "ClusterConfig";
@@ -28,10 +27,18 @@ let
         type = "etcd";
       }
       // lib.optionalAttrs (facts.ip != null) { etcd.peerAddress = facts.ip; };
-      network = lib.optionalAttrs isIPv6 {
-        podCIDR = "fd42:42::/56";
-        serviceCIDR = "fd42:43::/112";
-      };
+      # Else a worker would know no API server but the one through which it joined, which may be replaced.
+      network =
+        lib.optionalAttrs ownCA {
+          nodeLocalLoadBalancing = {
+            enabled = true;
+            type = "EnvoyProxy";
+          };
+        }
+        // lib.optionalAttrs isIPv6 {
+          podCIDR = "fd42:42::/56";
+          serviceCIDR = "fd42:43::/112";
+        };
       telemetry.enabled = false;
     };
   };
