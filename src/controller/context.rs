@@ -163,6 +163,7 @@ impl Context {
         let by_jobs = named.is_some_and(nio::Nio::works_by_jobs);
         self.by_jobs
             .send_if_modified(|it| std::mem::replace(it, by_jobs) != by_jobs);
+        self.show_jobs();
         if change.restart {
             self.restarts.send_modify(|restarts| *restarts += 1);
         }
@@ -244,6 +245,7 @@ impl Context {
     ) -> Vec<ObjectRef<RawCluster>> {
         let work = &self.stores.work;
         let touched = store(work).follow(event);
+        self.show_jobs();
         each_once(touched.iter().map(|object| {
             let namespace = object.meta().namespace.clone().unwrap_or_default();
             let Some(owner) = controller(object.meta()) else {
@@ -256,6 +258,12 @@ impl Context {
                 .filter_map(|configuration| owner_of(configuration));
             owners.collect()
         }))
+    }
+
+    fn show_jobs(&self) {
+        self.health.set_to(mark::JOBS, || {
+            !*self.by_jobs.borrow() || self.stores.work.not_listed().next().is_none()
+        });
     }
 
     /// Sets the readiness marks that no event sets, and looks for other definitions of NIO. Never ends. Neither must depend on a cluster
@@ -330,7 +338,50 @@ fn owner_of(configuration: &NixosConfiguration) -> Option<ObjectRef<RawCluster>>
 
 #[cfg(test)]
 mod tests {
+    use kube::client::Body;
+    use kube::runtime::reflector;
+    use serde_json::json;
+    use tower::{BoxError, service_fn};
+
     use super::*;
+
+    /// The first lists of Jobs are among those that NICO waits for, where NIO is v1.
+    #[tokio::test]
+    async fn nico_is_ready_once_it_knows_the_jobs_of_v1() {
+        let published = Arc::new(Mutex::new("host"));
+        let field = Arc::clone(&published);
+        let service = service_fn(move |_: hyper::Request<Body>| {
+            let machine = json!({
+                "x-kubernetes-group-version-kind": [{"group": "nio.homystack.com", "kind": "Machine"}],
+                "properties": {"spec": {"properties": {*lock(&field): {}}}},
+            });
+            let document = json!({"components": {"schemas": {"machine": machine}}});
+            let body = Body::from(document.to_string().into_bytes());
+            async move { Ok::<_, BoxError>(hyper::Response::new(body)) }
+        });
+        let health = Arc::new(Readiness::default());
+        let context = Context::new(
+            Client::new(service, "default"),
+            OperatorSettings::of_a_test(Duration::from_secs(300)),
+            Arc::clone(&health),
+            Metrics::new(None),
+            Writes::default(),
+            reflector::store().0,
+            tokio::sync::mpsc::unbounded_channel().0,
+        );
+        let waits = || health.missing().contains(&mark::JOBS);
+        assert!(context.nio_within(Duration::ZERO).await.is_ok() && waits());
+        context.on_work(|work| &work.jobs, Some(Event::InitDone));
+        context.on_work(|work| &work.cron_jobs, Some(Event::InitDone));
+        context.on_work(|work| &work.nix_cron_jobs, Some(Event::InitDone));
+        assert!(waits());
+        context.on_work(|work| &work.nix_jobs, Some(Event::InitDone));
+        assert!(!waits());
+        context.on_work(|work| &work.jobs, None);
+        assert!(waits(), "its watch has ended");
+        *lock(&published) = "hostname";
+        assert!(context.nio_within(Duration::ZERO).await.is_ok() && !waits());
+    }
 
     #[test]
     fn a_cluster_that_many_machines_concern_is_named_once() {

@@ -18,6 +18,8 @@ pub mod mark {
     pub const MACHINES: &str = "machines";
     /// The first list of NixosConfigurations is complete.
     pub const CONFIGURATIONS: &str = "nixosconfigurations";
+    /// The first lists of Jobs and their owners are complete, or NIO does not apply by Jobs.
+    pub const JOBS: &str = "jobs";
 
     /// The Lease of leader election was read.
     pub const LEASE: &str = "lease";
@@ -25,7 +27,7 @@ pub mod mark {
     /// The marks of a follower: it has no stores before it leads.
     pub(super) const OF_A_FOLLOWER: [&str; 2] = [API_SERVER, LEASE];
     /// The marks of a leader, or without leader election.
-    pub const ALL: [&str; 5] = [API_SERVER, CRDS, CLUSTERS, MACHINES, CONFIGURATIONS];
+    pub const ALL: [&str; 6] = [API_SERVER, CRDS, CLUSTERS, MACHINES, CONFIGURATIONS, JOBS];
 }
 
 /// A set of named marks. The program is ready once each of them is set.
@@ -49,6 +51,13 @@ impl Readiness {
     /// Sets or clears a mark. A mark that is not in [`mark::ALL`] is required from then on.
     pub fn set(&self, name: &'static str, ready: bool) {
         lock(&self.marks).insert(name, ready);
+    }
+
+    /// Sets or clears a mark. Of several calls at the same time, the last to look at `ready` decides.
+    pub fn set_to(&self, name: &'static str, ready: impl FnOnce() -> bool) {
+        let mut marks = lock(&self.marks);
+        let ready = ready();
+        marks.insert(name, ready);
     }
 
     /// Sets whether another process leads. A follower is ready without the stores.

@@ -37,7 +37,8 @@ impl Default for JobStores {
 }
 
 impl JobStores {
-    fn not_listed(&self) -> impl Iterator<Item = String> {
+    /// The kinds whose first list is not complete.
+    pub(super) fn not_listed(&self) -> impl Iterator<Item = String> {
         let Self {
             jobs,
             cron_jobs,
