@@ -5,12 +5,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::common::traffic::{Counter, RESYNC, judge, resyncs, settle};
-use crate::common::{DEADLINE, five, nico, three_and_two};
+use crate::common::{DEADLINE, five, nico, over_both, three_and_two};
 use futures::StreamExt;
 use kube::api::{DeleteParams, ListParams};
+use rig::crds::Generation;
 use rig::proxy::{Call, Effect, Fault, Moment, Proxy};
 use rig::wait::{wait_describing, wait_for};
 use rig::world::{NicoSetup, RunningNico, World};
+
+over_both![
+    on demand:
+    every_kind_of_call_meets_bad_answers,
+    a_claim_that_hangs_is_given_up,
+    caches_that_stand_still_lead_to_nothing_wrong,
+    watches_that_expire_are_begun_anew,
+    deletions_that_no_watch_shows_are_seen_by_lists,
+    nothing_is_written_before_the_first_lists_end,
+    it_stops_within_seconds_and_the_next_one_goes_on
+];
 
 /// Worlds side by side.
 const AT_ONCE: usize = 4;
@@ -19,6 +31,8 @@ const SOON: Duration = Duration::from_secs(10);
 
 const CONFIGURATIONS: &str = "nixosconfigurations";
 const WATCHED: [&str; 3] = ["kubernetesclusters", "machines", CONFIGURATIONS];
+/// What is watched with NIO v1 besides.
+const OF_JOBS: [&str; 4] = ["jobs", "cronjobs", "nixcronjobs", "nixjobs"];
 
 /// Every kind of call of a bring-up: verb, resource, and how the object's name ends.
 const KINDS: [(&str, &str, &str); 22] = [
@@ -46,6 +60,15 @@ const KINDS: [(&str, &str, &str); 22] = [
     ("patch", CONFIGURATIONS, ""),
 ];
 
+/// All kinds of call with this NIO.
+fn kinds(generation: Generation) -> Vec<(&'static str, &'static str, &'static str)> {
+    let of_jobs = OF_JOBS
+        .into_iter()
+        .flat_map(|of| [("list", of, ""), ("watch", of, "")]);
+    let of_jobs = of_jobs.filter(|_| generation == Generation::V1);
+    KINDS.into_iter().chain(of_jobs).collect()
+}
+
 fn is(call: &Call, (verb, resource, end): (&str, &str, &str)) -> bool {
     call.verb == verb && call.rule_resource() == resource && call.object_name().ends_with(end)
 }
@@ -55,8 +78,11 @@ fn setup() -> NicoSetup {
 }
 
 /// A world of five machines, and NICO on its way behind a proxy to which `lay` does something first.
-async fn world(lay: impl FnOnce(&Proxy)) -> (World, Proxy, Counter, RunningNico) {
-    let world = World::new().await;
+async fn world(
+    generation: Generation,
+    lay: impl FnOnce(&Proxy),
+) -> (World, Proxy, Counter, RunningNico) {
+    let world = World::of(generation, |_| ()).await;
     five(&world).await;
     let proxy = world.proxy().await;
     let resyncs = resyncs(&proxy, "prod");
@@ -85,15 +111,15 @@ async fn ends_well(world: &World, proxy: &Proxy, resyncs: &Counter, case: &str) 
 }
 
 /// Each kind of call meets one effect, once.
-async fn meets(moment: Moment, effect: Effect) {
+async fn meets(generation: Generation, moment: Moment, effect: Effect) {
     let case = format!("{effect:?} {moment:?}");
     let mut met = Vec::new();
     let lay = |proxy: &Proxy| {
-        for kind in KINDS {
+        for kind in kinds(generation) {
             let counter = Counter::on(proxy, move |call| is(call, kind));
             met.push((kind, counter));
         }
-        for kind in KINDS {
+        for kind in kinds(generation) {
             // After its answer a watch would be silent for its whole life.
             let moment = if kind.0 == "watch" {
                 Moment::Before
@@ -104,7 +130,7 @@ async fn meets(moment: Moment, effect: Effect) {
             proxy.fault(fault.times(1));
         }
     };
-    let (world, proxy, resyncs, nico) = world(lay).await;
+    let (world, proxy, resyncs, nico) = world(generation, lay).await;
     world.cluster("prod", three_and_two()).await.unwrap();
     ends_well(&world, &proxy, &resyncs, &case).await;
     assert_eq!(nico.exit_status(), None, "{case}");
@@ -114,8 +140,7 @@ async fn meets(moment: Moment, effect: Effect) {
 }
 
 /// Four bad answers to each kind of call; all sixteen, which takes many minutes, with `NICO_FAULTS=all`.
-#[tokio::test(flavor = "multi_thread")]
-async fn every_kind_of_call_meets_bad_answers() {
+async fn every_kind_of_call_meets_bad_answers(generation: Generation) {
     use Moment::{After, Before};
     let mut cases = vec![
         (Before, Effect::Status(503)),
@@ -134,9 +159,9 @@ async fn every_kind_of_call_meets_bad_answers() {
             (Before, Effect::Html),
         ]);
     }
-    let all = cases.len() * KINDS.len();
+    let all = cases.len() * kinds(generation).len();
     futures::stream::iter(cases)
-        .map(|(moment, effect)| meets(moment, effect))
+        .map(|(moment, effect)| meets(generation, moment, effect))
         .buffer_unordered(AT_ONCE)
         .collect::<Vec<()>>()
         .await;
@@ -144,13 +169,12 @@ async fn every_kind_of_call_meets_bad_answers() {
 }
 
 /// A claim that is never answered holds the pass for as long as a call may take, and no longer.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_claim_that_hangs_is_given_up() {
+async fn a_claim_that_hangs_is_given_up(generation: Generation) {
     let lay = |proxy: &Proxy| {
         let hang = Fault::on_verb("create", CONFIGURATIONS, Moment::After, Effect::Hang);
         proxy.fault(hang.times(1));
     };
-    let (world, proxy, resyncs, _nico) = world(lay).await;
+    let (world, proxy, resyncs, _nico) = world(generation, lay).await;
     world.cluster("prod", three_and_two()).await.unwrap();
     ends_well(&world, &proxy, &resyncs, "a claim that hangs").await;
 }
@@ -168,10 +192,9 @@ async fn until_there_are(world: &World, proxy: &Proxy, count: usize) {
 }
 
 /// S1, S2: what the watches show stands still while writes go through.
-#[tokio::test(flavor = "multi_thread")]
-async fn caches_that_stand_still_lead_to_nothing_wrong() {
+async fn caches_that_stand_still_lead_to_nothing_wrong(generation: Generation) {
     let cases = [&WATCHED[..2], &WATCHED[2..], &WATCHED[..]].map(async |held: &[&str]| {
-        let (world, proxy, resyncs, nico) = world(|_| ()).await;
+        let (world, proxy, resyncs, nico) = world(generation, |_| ()).await;
         nico.wait_ready().await;
         world.cluster("prod", three_and_two()).await.unwrap();
         wait_for("the first write", DEADLINE, || async {
@@ -194,9 +217,8 @@ async fn caches_that_stand_still_lead_to_nothing_wrong() {
 }
 
 /// S4: every watch ends with 410 at every step.
-#[tokio::test(flavor = "multi_thread")]
-async fn watches_that_expire_are_begun_anew() {
-    let (world, proxy, resyncs, nico) = world(|_| ()).await;
+async fn watches_that_expire_are_begun_anew(generation: Generation) {
+    let (world, proxy, resyncs, nico) = world(generation, |_| ()).await;
     nico.wait_ready().await;
     world.cluster("prod", three_and_two()).await.unwrap();
     let mut ended = 0;
@@ -230,9 +252,8 @@ async fn watches_that_expire_are_begun_anew() {
 }
 
 /// S3: no deletion is ever seen.
-#[tokio::test(flavor = "multi_thread")]
-async fn deletions_that_no_watch_shows_are_seen_by_lists() {
-    let (world, proxy, resyncs, nico) = world(|_| ()).await;
+async fn deletions_that_no_watch_shows_are_seen_by_lists(generation: Generation) {
+    let (world, proxy, resyncs, nico) = world(generation, |_| ()).await;
     nico.wait_ready().await;
     proxy.lose(CONFIGURATIONS, |event| event["type"] == "DELETED");
     world.cluster("prod", three_and_two()).await.unwrap();
@@ -257,14 +278,19 @@ async fn deletions_that_no_watch_shows_are_seen_by_lists() {
 }
 
 /// S5: with the lists of machines or configurations still to come, there is nothing to act on.
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_written_before_the_first_lists_end() {
-    let cases = WATCHED[1..].iter().map(async |unlisted| {
+async fn nothing_is_written_before_the_first_lists_end(generation: Generation) {
+    let of_jobs = if generation == Generation::V1 {
+        &OF_JOBS[..]
+    } else {
+        &[]
+    };
+    let watched = WATCHED[1..].iter().chain(of_jobs);
+    let cases = watched.map(async |unlisted| {
         let lay = |proxy: &Proxy| {
             let hang = Fault::on_verb("list", unlisted, Moment::After, Effect::Hang);
             proxy.fault(hang);
         };
-        let (world, proxy, resyncs, nico) = world(lay).await;
+        let (world, proxy, resyncs, nico) = world(generation, lay).await;
         world.cluster("prod", three_and_two()).await.unwrap();
         let waits = || async {
             let passes = nico.output().matches("have not ended").count();
@@ -296,15 +322,14 @@ async fn nothing_is_written_before_the_first_lists_end() {
 }
 
 /// C5: told to stop in the middle of a pass, at a write.
-#[tokio::test(flavor = "multi_thread")]
-async fn it_stops_within_seconds_and_the_next_one_goes_on() {
+async fn it_stops_within_seconds_and_the_next_one_goes_on(generation: Generation) {
     let writes = [
         ("create", "secrets"),
         ("create", CONFIGURATIONS),
         ("patch", "configmaps"),
     ];
     let cases = writes.map(async |(verb, resource)| {
-        let (world, proxy, resyncs, nico) = world(|_| ()).await;
+        let (world, proxy, resyncs, nico) = world(generation, |_| ()).await;
         nico.wait_ready().await;
         let told = Arc::new(tokio::sync::Notify::new());
         let tell = Arc::clone(&told);

@@ -18,12 +18,13 @@ use crate::common::case::Case;
 use crate::common::shown::in_flight;
 use crate::common::traffic::{Counter, RESYNC};
 use crate::common::{listed, nico};
+use rig::crds::Generation;
 use rig::world::condition;
 use serde_json::Value;
 
 /// These machines, and the cluster `prod` of all of them, Ready.
-async fn ready(control_plane: &[&str], workers: &[&str]) -> Case {
-    let case = Case::with(&nico().args(&RESYNC)).await;
+async fn ready(generation: Generation, control_plane: &[&str], workers: &[&str]) -> Case {
+    let case = Case::of(generation, &nico().args(&RESYNC)).await;
     case.world
         .machines_named(&[control_plane, workers].concat())
         .await;

@@ -4,19 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::common::{DEADLINE, listed, nico};
+use crate::common::{DEADLINE, listed, nico, over_both};
 use futures::StreamExt;
 use kube::ResourceExt;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject};
 use kube::runtime::reflector::Store;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::{WatchStreamExt, reflector, watcher};
-use rig::crds::{cluster_resource, configuration_resource};
+use rig::crds::{Generation, cluster_resource, configuration_resource};
 use rig::judge::broken_rules;
 use rig::proxy::Proxy;
 use rig::wait::{wait_describing, wait_for};
 use rig::world::{MachineSpec, World, condition};
 use serde_json::{Value, json};
+
+over_both![on demand: two_clusters_that_want_the_same_machines_never_share_one_and_never_starve];
 
 /// Namespaces side by side, each with an operator of its own; the last one with two.
 const LANES: usize = 4;
@@ -227,8 +229,8 @@ async fn round(
     winner
 }
 
-async fn lane(lane: usize) -> Vec<(&'static str, &'static str, Duration)> {
-    let world = World::with(|options| {
+async fn lane(generation: Generation, lane: usize) -> Vec<(&'static str, &'static str, Duration)> {
+    let world = World::of(generation, |options| {
         options.delay = Duration::from_millis(10);
         options.tick = Duration::from_secs(1);
     })
@@ -269,9 +271,10 @@ async fn lane(lane: usize) -> Vec<(&'static str, &'static str, Duration)> {
     outcomes
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn two_clusters_that_want_the_same_machines_never_share_one_and_never_starve() {
-    let lanes = futures::future::join_all((0..LANES).map(lane)).await;
+async fn two_clusters_that_want_the_same_machines_never_share_one_and_never_starve(
+    generation: Generation,
+) {
+    let lanes = futures::future::join_all((0..LANES).map(|n| lane(generation, n))).await;
     let mut kinds: BTreeMap<&str, (usize, usize, Duration)> = BTreeMap::new();
     for (kind, winner, took) in lanes.into_iter().flatten() {
         let (first, second, longest) = kinds.entry(kind).or_default();

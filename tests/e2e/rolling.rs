@@ -40,28 +40,14 @@ const TWO: [&str; 2] = ["w-01", "w-02"];
 /// The order in which a roll takes them.
 const IN_TURN: [&str; 5] = ["w-01", "w-02", "cp-01", "cp-02", "cp-03"];
 
-/// Three control plane machines and two workers, Ready, with a workload API server of their own.
-async fn ready() -> Case {
-    ready_of(Generation::Classic).await
-}
-
-/// The same with this NIO.
-async fn ready_of(generation: Generation) -> Case {
-    let (case, _hosts) = ready_with_of(generation, &THREE, &TWO, json!({})).await;
+/// Three control plane machines and two workers, Ready, with this NIO and a workload API server of their own.
+async fn ready(generation: Generation) -> Case {
+    let (case, _hosts) = ready_with(generation, &THREE, &TWO, json!({})).await;
     case
 }
 
 /// These machines, Ready, with more in the spec; and the hosts, the control plane's first.
 async fn ready_with(
-    control_plane: &[&str],
-    workers: &[&str],
-    more: Value,
-) -> (Case, Vec<MachineHost>) {
-    ready_with_of(Generation::Classic, control_plane, workers, more).await
-}
-
-/// The same with this NIO.
-async fn ready_with_of(
     generation: Generation,
     control_plane: &[&str],
     workers: &[&str],

@@ -27,13 +27,8 @@ fn repository(name: &str) -> Value {
     json!({"gitRepo": format!("https://git.example.com/{name}.git")})
 }
 
-/// A cluster `prod` of three control plane machines and a worker, Ready.
-async fn three_and_one() -> Case {
-    three_and_one_of(Generation::Classic).await
-}
-
-/// The same with this NIO.
-async fn three_and_one_of(generation: Generation) -> Case {
+/// A cluster `prod` of three control plane machines and a worker, Ready, with this NIO.
+async fn three_and_one(generation: Generation) -> Case {
     let case = Case::of(generation, &setup()).await;
     found(&case).await;
     case

@@ -16,21 +16,33 @@ use rig::crds::Generation;
 use rig::world::{NicoSetup, World};
 use serde_json::{Value, json};
 
-/// Runs tests with every generation of NIO: each `<story>` becomes the tests `classic::<story>` and `v1::<story>`.
+/// Runs tests with every generation of NIO: each `<story>` becomes the tests `classic::<story>` and `v1::<story>`. Those `on demand`
+/// take long, or differ little: beside v1 they run with `--include-ignored`.
 #[allow(unused_macros, reason = "each test binary uses its own part")]
 macro_rules! over_both {
-    ($($story:ident),+ $(,)?) => {
+    ($($story:ident),+ $(,)?) => { over_both! { $($story),+; on demand: } };
+    (on demand: $($long:ident),+ $(,)?) => { over_both! { ; on demand: $($long),+ } };
+    ($($story:ident),*; on demand: $($long:ident),* $(,)?) => {
         mod classic {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $story() {
                 Box::pin(super::$story(rig::crds::Generation::Classic)).await;
-            })+
+            })*
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $long() {
+                Box::pin(super::$long(rig::crds::Generation::Classic)).await;
+            })*
         }
         mod v1 {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $story() {
                 Box::pin(super::$story(rig::crds::Generation::V1)).await;
-            })+
+            })*
+            $(#[tokio::test(flavor = "multi_thread")]
+            #[ignore = "on demand: cargo test --test e2e v1 -- --include-ignored"]
+            async fn $long() {
+                Box::pin(super::$long(rig::crds::Generation::V1)).await;
+            })*
         }
     };
 }

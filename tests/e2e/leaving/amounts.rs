@@ -1,13 +1,16 @@
 //! A control plane that is replaced altogether (M10). The entry of each machine that left stays for a while, and one machine leaves
 //! at a time.
 
+use rig::crds::Generation;
 use rig::judge::rollout::{Rules, order};
 use serde_json::{Value, json};
 
-use crate::common::DEADLINE;
 use crate::common::case::Case;
 use crate::common::shown::{in_flight, names};
+use crate::common::{DEADLINE, over_both};
 use crate::leaving::{at_rest, ready};
+
+over_both![on demand: all_three_are_replaced_at_once];
 
 /// A spec with this control plane.
 fn control_plane(machines: &[&str]) -> Value {
@@ -59,11 +62,10 @@ fn rolls(rolls: Vec<std::time::Duration>) -> Rules {
 
 /// M10: three others. First all of them join, then one of the old ones leaves after the other, the founder first. It would take six
 /// minutes: in the third one's place the cluster is deleted, unless `NICO_LEAVING=all`.
-#[tokio::test(flavor = "multi_thread")]
-async fn all_three_are_replaced_at_once() {
+async fn all_three_are_replaced_at_once(generation: Generation) {
     let old = ["cp-01", "cp-02", "cp-03"];
     let new = ["cp-04", "cp-05", "cp-06"];
-    let case = ready(&old, &[]).await;
+    let case = ready(generation, &old, &[]).await;
     case.world.machines_named(&new).await;
     let began = case.world.nio().now();
     case.edit("prod", control_plane(&new)).await;

@@ -1,6 +1,7 @@
 //! NICO killed before and after every single write of a release (C1, C2, C7): the next one takes it up, and the machine is free.
 //! The entry of the machine that left stands for a while after each start: many lives end in one release.
 
+use rig::crds::Generation;
 use rig::judge::rollout::{Rules, order};
 use rig::process::KillSwitch;
 use rig::proxy::{Effect, Moment};
@@ -10,8 +11,10 @@ use serde_json::json;
 use crate::common::case::Case;
 use crate::common::lives::{arm, lives};
 use crate::common::steps::{Step, at_nth, steps};
-use crate::common::{listed, nico};
+use crate::common::{listed, nico, over_both};
 use crate::leaving::at_rest;
+
+over_both![on demand: releases_survive_a_kill_at_every_write];
 
 /// What is written of a machine that leaves: an entry is taken for the drain, for the configuration and for the Node.
 const RELEASE: [Step; 6] = [
@@ -44,13 +47,13 @@ const CONTROL_PLANE: Leaver = Leaver {
 };
 
 /// A release in which a life ends before, and another after, each of these steps, given with how often it comes before that.
-async fn release(leaver: Leaver, kills: &[(Step, usize, Moment)]) -> usize {
+async fn release(generation: Generation, leaver: Leaver, kills: &[(Step, usize, Moment)]) -> usize {
     let Leaver {
         machine,
         before,
         after,
     } = leaver;
-    let case = Case::start().await;
+    let case = Case::of(generation, &nico()).await;
     case.world.machines_named(&before.concat()).await;
     let spec = listed(before[0], before[1]);
     case.cluster("prod", spec).await;
@@ -68,10 +71,10 @@ async fn release(leaver: Leaver, kills: &[(Step, usize, Moment)]) -> usize {
     arm(&switches, &case.nico);
     let spec = json!({"controlPlane": {"machines": after[0]}, "dataPlane": {"machines": after[1]}});
     case.edit("prod", spec).await;
-    let generation = case.generation("prod").await;
+    let edited = case.generation("prod").await;
     let over = async |world: &World| {
         let status = world.status("prod").await;
-        at_rest(&status, generation) && !status["machines"].to_string().contains(machine)
+        at_rest(&status, edited) && !status["machines"].to_string().contains(machine)
     };
     let what = format!("{machine} leaves, {kills:?}");
     let (case, killed) = lives(case, &nico(), &switches, written, &what, over).await;
@@ -80,7 +83,7 @@ async fn release(leaver: Leaver, kills: &[(Step, usize, Moment)]) -> usize {
     let mut done = case.proxy.writes().split_off(written);
     done.retain(|call| call.code != Some(409));
     let mut of_it = steps(&done);
-    of_it.retain(|(of, _)| of == machine);
+    of_it.retain(|(of, step)| of == machine && *step != Step::Settled);
     let of_it: Vec<Step> = of_it.into_iter().map(|(_, step)| step).collect();
     if kills.is_empty() {
         assert_eq!(of_it, RELEASE, "{lines}");
@@ -102,7 +105,7 @@ async fn release(leaver: Leaver, kills: &[(Step, usize, Moment)]) -> usize {
 
 /// Worlds side by side, in each of which lives end at another take; in the first, life ends before the entry is removed, too, and
 /// that while passes again.
-async fn survives(leaver: Leaver) -> usize {
+async fn survives(generation: Generation, leaver: Leaver) -> usize {
     let both = |step, nth| [(step, nth, Moment::Before), (step, nth, Moment::After)];
     let once = [both(Step::Left, 1), both(Step::Releasing, 1)].concat();
     let lanes = [
@@ -111,13 +114,15 @@ async fn survives(leaver: Leaver) -> usize {
         both(Step::Taken, 3).to_vec(),
         vec![],
     ];
-    let lanes = lanes.iter().map(|kills| release(leaver, kills));
+    let lanes = lanes.iter().map(|kills| release(generation, leaver, kills));
     futures::future::join_all(lanes).await.into_iter().sum()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn releases_survive_a_kill_at_every_write() {
-    let (of_member, of_worker) = futures::join!(survives(CONTROL_PLANE), survives(WORKER));
+async fn releases_survive_a_kill_at_every_write(generation: Generation) {
+    let (of_member, of_worker) = futures::join!(
+        survives(generation, CONTROL_PLANE),
+        survives(generation, WORKER)
+    );
     let all = 2 * RELEASE.len();
     assert_eq!((of_member, of_worker), (all, all));
     println!(

@@ -8,14 +8,21 @@ use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PropagationPolicy};
 use rig::crds::Generation;
 use rig::environment::Environment;
-use rig::nio::KOPF_FINALIZER;
+use rig::nio::{KOPF_FINALIZER, finalizer};
 use rig::wait::{wait_describing, wait_for};
 use serde_json::{Value, json};
 
 use crate::common::case::Case;
 use crate::common::traffic::RESYNC;
-use crate::common::{DEADLINE, listed, nico};
+use crate::common::{DEADLINE, listed, nico, over_both};
 use crate::leaving::passing;
+
+over_both![
+    on demand:
+    a_foreground_deletion_leaves_nio_all_that_it_needs,
+    an_orphaning_deletion_touches_nothing_but_finalizers,
+    one_name_is_applied_and_deleted_again_and_again,
+];
 
 const MACHINES: [&str; 3] = ["cp-01", "cp-02", "w-01"];
 const IN_USE: &str = "nico.homystack.com/in-use";
@@ -40,9 +47,8 @@ async fn delete(case: &Case, policy: PropagationPolicy) {
 }
 
 /// As Argo CD deletes: the garbage collector takes the children, and what NIO needs stays until the last configuration is gone.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_foreground_deletion_leaves_nio_all_that_it_needs() {
-    let case = Case::start().await;
+async fn a_foreground_deletion_leaves_nio_all_that_it_needs(generation: Generation) {
+    let case = Case::of(generation, &nico()).await;
     ready(&case).await;
     let nio = case.world.nio();
     nio.set("cp-02", |knobs| knobs.never_reacts = true);
@@ -79,9 +85,8 @@ fn body(object: &DynamicObject) -> Value {
 }
 
 /// `--cascade=orphan`: machines, Secrets and all keep what they have.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_orphaning_deletion_touches_nothing_but_finalizers() {
-    let case = Case::with(&nico().args(&RESYNC)).await;
+async fn an_orphaning_deletion_touches_nothing_but_finalizers(generation: Generation) {
+    let case = Case::of(generation, &nico().args(&RESYNC)).await;
     ready(&case).await;
     case.settled("prod").await;
     let configurations = async || {
@@ -128,7 +133,7 @@ async fn an_orphaning_deletion_touches_nothing_but_finalizers() {
     let after = configurations().await;
     for (before, after) in before.iter().zip(&after) {
         assert_eq!(body(before), body(after));
-        assert_eq!(after.finalizers(), [KOPF_FINALIZER]);
+        assert_eq!(after.finalizers(), [finalizer(generation)]);
     }
     assert_eq!(data().await, secrets);
     assert_eq!(maps().await, maps_before);
@@ -242,9 +247,8 @@ fn warnings(case: &Case) -> usize {
 }
 
 /// The same name again at once, and while the old one is still going: what is applied then goes with it.
-#[tokio::test(flavor = "multi_thread")]
-async fn one_name_is_applied_and_deleted_again_and_again() {
-    let case = Case::start().await;
+async fn one_name_is_applied_and_deleted_again_and_again(generation: Generation) {
+    let case = Case::of(generation, &nico()).await;
     ready(&case).await;
     let nio = case.world.nio();
     let mut ids = vec![case.map("prod-nico").await["id"].clone()];

@@ -1,21 +1,24 @@
 //! A person vouches that a machine of a living cluster is off (`force-release`).
 
 use kube::ResourceExt;
+use rig::crds::Generation;
 use rig::judge::rollout::{Rules, order};
-use rig::nio::KOPF_FINALIZER;
+use rig::nio::finalizer;
 use rig::world::condition;
 use serde_json::{Value, json};
 
-use crate::common::DEADLINE;
 use crate::common::case::Case;
 use crate::common::shown::{at_rest, in_flight};
 use crate::common::traffic::RESYNC;
-use crate::common::{listed, nico};
+use crate::common::{DEADLINE, listed, nico, over_both};
+
+over_both![a_dead_control_plane_machine_that_nio_keeps_leaves_when_it_is_named];
 
 /// It is dead, and NIO never lets go of it: its configuration stays until it is named.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_dead_control_plane_machine_that_nio_keeps_leaves_when_it_is_named() {
-    let case = Case::alone(&nico().args(&RESYNC)).await;
+async fn a_dead_control_plane_machine_that_nio_keeps_leaves_when_it_is_named(
+    generation: Generation,
+) {
+    let case = Case::alone_of(generation, &nico().args(&RESYNC), |_| ()).await;
     let three = ["cp-01", "cp-02", "cp-03"];
     case.world.machines_named(&three).await;
     case.cluster("prod", listed(&three, &[])).await;
@@ -50,7 +53,7 @@ async fn a_dead_control_plane_machine_that_nio_keeps_leaves_when_it_is_named() {
     force("all,cp-01").await;
     case.two_more_passes().await;
     let held = case.configuration("cp-03").await;
-    assert_eq!(held.finalizers(), [KOPF_FINALIZER]);
+    assert_eq!(held.finalizers(), [finalizer(generation)]);
     assert_eq!(order(&case.evidence(), began), ["cp-03"]);
     force("cp-03").await;
     let generation = case.generation("prod").await;

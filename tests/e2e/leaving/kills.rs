@@ -5,6 +5,7 @@ use std::cell::Cell;
 
 use kube::ResourceExt;
 use kube::api::ListParams;
+use rig::crds::Generation;
 use rig::nio::Knobs;
 use rig::process::KillSwitch;
 use rig::proxy::{Call, Effect, Fault, Moment};
@@ -13,8 +14,10 @@ use rig::world::{NicoSetup, World, condition};
 use crate::common::case::Case;
 use crate::common::lives::{arm, lives};
 use crate::common::traffic::{RESYNC, Write, named};
-use crate::common::{DEADLINE, listed, nico};
+use crate::common::{DEADLINE, listed, nico, over_both};
 use crate::leaving::passing;
+
+over_both![on demand: a_deletion_survives_a_kill_at_every_write];
 
 /// Worlds side by side; in each one cluster after the other is deleted.
 const LANES: usize = 6;
@@ -35,8 +38,8 @@ struct Lane {
 }
 
 impl Lane {
-    async fn new() -> Self {
-        let case = Case::with(&setup()).await;
+    async fn new(generation: Generation) -> Self {
+        let case = Case::of(generation, &setup()).await;
         case.world.machines_named(&MACHINES).await;
         let lane = Self { case, deleted: 0 };
         lane.make(NAMES[0]).await;
@@ -144,9 +147,8 @@ fn may_be_missed(write: &Write) -> bool {
     write.resource.ends_with("/status")
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_deletion_survives_a_kill_at_every_write() {
-    let first = Lane::new().await;
+async fn a_deletion_survives_a_kill_at_every_write(generation: Generation) {
+    let first = Lane::new(generation).await;
     let (first, writes, _) = first.delete("a clean one", |_, _| vec![]).await;
     let of_status = writes.iter().filter(|it| may_be_missed(it)).count();
     // Three configurations, three Secrets, known hosts and ledger, each of them deleted; three finalizers of children, and the last.
@@ -162,7 +164,7 @@ async fn a_deletion_survives_a_kill_at_every_write() {
     let lanes = lanes.into_iter().enumerate().map(async |(n, lane)| {
         let mut lane = match lane {
             Some(lane) => lane,
-            None => Lane::new().await,
+            None => Lane::new(generation).await,
         };
         let (mut of_deeds, mut of_status) = (0, 0);
         for (write, moment) in kills.iter().skip(n).step_by(LANES) {

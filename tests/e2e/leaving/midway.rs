@@ -1,12 +1,15 @@
 //! A cluster is deleted in the middle of something else (D1): at every write of a roll and of a release.
 
+use rig::crds::Generation;
 use rig::judge::rollout::Rules;
 use rig::proxy::{Effect, Gate, Moment};
 use serde_json::{Value, json};
 
 use crate::common::case::Case;
 use crate::common::steps::{Step, at_nth};
-use crate::common::{DEADLINE, listed};
+use crate::common::{DEADLINE, listed, nico, over_both};
+
+over_both![on demand: a_cluster_is_deleted_at_every_write_of_a_roll_and_of_a_release];
 
 const LANES: usize = 3;
 const CONTROL_PLANE: [&str; 3] = ["cp-01", "cp-02", "cp-03"];
@@ -71,8 +74,8 @@ struct Lane {
 }
 
 impl Lane {
-    async fn new() -> Self {
-        let case = Case::start().await;
+    async fn new(generation: Generation) -> Self {
+        let case = Case::of(generation, &nico()).await;
         case.world
             .machines_named(&[CONTROL_PLANE.as_slice(), &WORKERS].concat())
             .await;
@@ -127,8 +130,7 @@ impl Lane {
 }
 
 /// Before or after each write in turn; with `NICO_LEAVING=all` before and after each.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_is_deleted_at_every_write_of_a_roll_and_of_a_release() {
+async fn a_cluster_is_deleted_at_every_write_of_a_roll_and_of_a_release(generation: Generation) {
     let mut all = writes();
     assert_eq!(all.len(), 2 * (6 + 5));
     if std::env::var("NICO_LEAVING").is_err() {
@@ -139,7 +141,7 @@ async fn a_cluster_is_deleted_at_every_write_of_a_roll_and_of_a_release() {
     }
     let all = &all;
     let lanes = (0..LANES).map(async |n| {
-        let mut lane = Lane::new().await;
+        let mut lane = Lane::new(generation).await;
         for at in all.iter().skip(n).step_by(LANES) {
             let At {
                 machine,

@@ -4,13 +4,19 @@ use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
 use kube::api::Api;
 use kube::api::{ListParams, Patch, PatchParams};
-use rig::nio::KOPF_FINALIZER;
+use rig::crds::Generation;
+use rig::nio::finalizer;
 use rig::wait::wait_for;
 use serde_json::{Value, json};
 
 use crate::common::case::Case;
 use crate::common::traffic::RESYNC;
-use crate::common::{DEADLINE, listed, nico};
+use crate::common::{DEADLINE, listed, nico, over_both};
+
+over_both![
+    a_named_machine_is_forced_and_no_other;
+    on demand: an_unreachable_machine_is_let_go_of_and_told
+];
 
 const FOREIGN: &str = "example.com/hold";
 
@@ -72,10 +78,9 @@ async fn wait_event(case: &Case, reason: &str, machine: &str) {
     wait_for(&format!("an event {reason} of {machine}"), DEADLINE, told).await;
 }
 
-/// D3, D4: classic lets go of an unreachable machine at once, and its Machine says for ever that it is configured.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_unreachable_machine_is_let_go_of_and_told() {
-    let case = Case::start().await;
+/// D3, D4: NIO lets go of an unreachable machine, and classic leaves the word in its Machine that it is configured.
+async fn an_unreachable_machine_is_let_go_of_and_told(generation: Generation) {
+    let case = Case::of(generation, &nico()).await;
     ready(&case).await;
     case.world
         .nio()
@@ -100,15 +105,21 @@ async fn an_unreachable_machine_is_let_go_of_and_told() {
         let of_it = notes.iter().find(|note| note.starts_with(&words));
         assert!(of_it.is_some_and(|note| note.contains(then)), "{notes:?}");
     }
-    wait_event(&case, "LeftBehind", "w-02").await;
-    let told = events(&case, "LeftBehind").await;
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!(case.machine_status("w-02").await["hasConfiguration"], true);
+    let is_configured = async |machine: &str| {
+        let status = case.machine_status(machine).await;
+        status["hasConfiguration"].as_bool().unwrap_or_default()
+    };
+    if generation == Generation::Classic {
+        wait_event(&case, "LeftBehind", "w-02").await;
+        let told = events(&case, "LeftBehind").await;
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(is_configured("w-02").await);
+    } else {
+        // V1 tries a few times, and then clears the Machine.
+        assert!(!is_configured("w-02").await);
+    }
     for machine in ["cp-01", "w-01"] {
-        assert_eq!(
-            case.machine_status(machine).await["hasConfiguration"],
-            false
-        );
+        assert!(!is_configured(machine).await);
     }
     // A person who lists it knows what is on it.
     case.world
@@ -120,12 +131,12 @@ async fn an_unreachable_machine_is_let_go_of_and_told() {
 }
 
 /// Only NIO's finalizer goes, only from the machines that are named; NIO has the others.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_named_machine_is_forced_and_no_other() {
-    let case = Case::with(&nico().args(&RESYNC)).await;
+async fn a_named_machine_is_forced_and_no_other(generation: Generation) {
+    let case = Case::of(generation, &nico().args(&RESYNC)).await;
+    let of_nio = finalizer(generation);
     ready(&case).await;
     deaf(&case, &["w-01", "w-02"], true);
-    finalizers(&case, "w-01", &[KOPF_FINALIZER, FOREIGN]).await;
+    finalizers(&case, "w-01", &[of_nio, FOREIGN]).await;
     case.delete("prod").await;
     left_are(&case, &["w-01", "w-02"]).await;
     // Names that fit nobody, and parts of names, release nobody.
@@ -134,7 +145,7 @@ async fn a_named_machine_is_forced_and_no_other() {
     assert_eq!(case.configurations().await, ["w-01", "w-02"]);
     assert_eq!(
         case.configuration("w-01").await.finalizers(),
-        [KOPF_FINALIZER, FOREIGN]
+        [of_nio, FOREIGN]
     );
     force(&case, "cp-01 , w-01").await;
     wait_event(&case, "Forced", "w-01").await;
@@ -145,10 +156,7 @@ async fn a_named_machine_is_forced_and_no_other() {
         case.configuration("w-01").await.resource_version(),
         held.resource_version()
     );
-    assert_eq!(
-        case.configuration("w-02").await.finalizers(),
-        [KOPF_FINALIZER]
-    );
+    assert_eq!(case.configuration("w-02").await.finalizers(), [of_nio]);
     // The Secrets stay until the last is gone.
     finalizers(&case, "w-01", &[]).await;
     left_are(&case, &["w-02"]).await;

@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
+use rig::crds::Generation;
 use rig::judge::rollout::{Evidence, Rules};
 use rig::process::REQUEST_TIMEOUT;
 use rig::wait::wait_describing;
 use rig::world::condition;
 use serde_json::{Value, json};
 
-use crate::common::DEADLINE;
 use crate::common::shown::{in_flight, names, took_effect};
+use crate::common::{DEADLINE, over_both};
 use crate::rolling::leaving::pod;
 use crate::rolling::{THREE, ready_with};
+
+over_both![on demand: a_dead_control_plane_machine_is_released_with_its_node_before_another_joins];
 
 /// When a machine's first write since then came.
 fn first_write(evidence: &Evidence, machine: &str, since: Duration) -> Duration {
@@ -24,9 +27,10 @@ fn first_write(evidence: &Evidence, machine: &str, since: Duration) -> Duration 
 
 /// The dead one leaves first, undrained, its Node after it, and then another joins. Its entry, of which no child is
 /// left, stands for four times the request timeout.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_dead_control_plane_machine_is_released_with_its_node_before_another_joins() {
-    let (case, _hosts) = ready_with(&THREE, &[], json!({})).await;
+async fn a_dead_control_plane_machine_is_released_with_its_node_before_another_joins(
+    generation: Generation,
+) {
+    let (case, _hosts) = ready_with(generation, &THREE, &[], json!({})).await;
     case.world.machine("cp-04").await;
     let pods = pod(&case.world, "cp-03", "app").await;
     case.world.flake().dead("cp-03", true);

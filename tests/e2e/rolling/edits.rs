@@ -8,12 +8,18 @@ use serde_json::{Value, json};
 use crate::bringup::warnings::warnings;
 use crate::common::over_both;
 use crate::common::steps::{Step, at};
-use crate::rolling::{IN_TURN, NEW, THREE, ready, ready_of, ready_with, repository};
+use crate::rolling::{IN_TURN, NEW, THREE, ready, ready_with, repository};
 
-over_both![a_new_repository_rolls_workers_first_then_the_control_plane];
+over_both![
+    a_new_repository_rolls_workers_first_then_the_control_plane;
+    on demand:
+    every_field_that_machines_hold_rolls_them_and_others_roll_none,
+    a_worker_whose_write_is_refused_holds_up_none_of_those_taken_with_it,
+    a_kubelet_newer_than_the_api_server_stops_workers_first,
+];
 
 async fn a_new_repository_rolls_workers_first_then_the_control_plane(generation: Generation) {
-    let case = ready_of(generation).await;
+    let case = ready(generation).await;
     let before = case.roll(repository(NEW)).await;
     case.ends_with(before, &IN_TURN).await;
     for machine in IN_TURN {
@@ -30,9 +36,8 @@ async fn a_new_repository_rolls_workers_first_then_the_control_plane(generation:
 }
 
 /// Each of these is given to NIO with another marker, and NIO applies it; what no machine holds rolls none.
-#[tokio::test(flavor = "multi_thread")]
-async fn every_field_that_machines_hold_rolls_them_and_others_roll_none() {
-    let (case, hosts) = ready_with(&THREE, &["w-01"], json!({})).await;
+async fn every_field_that_machines_hold_rolls_them_and_others_roll_none(generation: Generation) {
+    let (case, hosts) = ready_with(generation, &THREE, &["w-01"], json!({})).await;
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "git"},
         "stringData": {"token": "an-access-token"}});
     case.world.apply(&secret.to_string()).await.unwrap();
@@ -52,7 +57,7 @@ async fn every_field_that_machines_hold_rolls_them_and_others_roll_none() {
         for machine in machines {
             let held = case.configuration(machine).await.data["spec"].clone();
             for (field, value) in edit.as_object().unwrap() {
-                // The API server puts classic's default in the place of a ref that is not sent.
+                // The API server puts NIO's default in the place of a ref that is not sent.
                 let wanted = if value.is_null() {
                     &json!("main")
                 } else {
@@ -75,10 +80,11 @@ async fn every_field_that_machines_hold_rolls_them_and_others_roll_none() {
 }
 
 /// Of two workers that are taken together, one of which the write is refused keeps its entry, holds up no other, and is written next.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_worker_whose_write_is_refused_holds_up_none_of_those_taken_with_it() {
+async fn a_worker_whose_write_is_refused_holds_up_none_of_those_taken_with_it(
+    generation: Generation,
+) {
     let rollout = json!({"rollout": {"maxUnavailable": 2}});
-    let (case, _hosts) = ready_with(&["cp-01"], &["w-01", "w-02"], rollout).await;
+    let (case, _hosts) = ready_with(generation, &["cp-01"], &["w-01", "w-02"], rollout).await;
     let refused = at("w-01", Step::Written, Moment::Before, Effect::Status(409));
     case.proxy.fault(refused);
     let before = case.roll(repository(NEW)).await;
@@ -92,9 +98,8 @@ async fn a_worker_whose_write_is_refused_holds_up_none_of_those_taken_with_it() 
 }
 
 /// A worker that is newer than the API server stops a roll that takes workers first; the other order goes on.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_kubelet_newer_than_the_api_server_stops_workers_first() {
-    let case = ready().await;
+async fn a_kubelet_newer_than_the_api_server_stops_workers_first(generation: Generation) {
+    let case = ready(generation).await;
     case.deaf("w-01", true);
     let before = case.roll(repository(NEW)).await;
     case.flying(&["w-01"]).await;

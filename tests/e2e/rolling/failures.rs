@@ -10,16 +10,17 @@ use rig::crds::Generation;
 
 use crate::common::shown::row;
 use crate::common::{DEADLINE, over_both};
-use crate::rolling::{BAD, IN_TURN, NEW, OLD, hurried, ready, ready_of, repository};
+use crate::rolling::{BAD, IN_TURN, NEW, OLD, hurried, ready, repository};
 
 over_both![
     a_machine_that_fails_stops_the_roll_and_the_fix_goes_to_it_first,
-    a_control_plane_machine_out_of_reach_before_the_roll_is_updated_when_it_returns,
+    a_control_plane_machine_out_of_reach_before_the_roll_is_updated_when_it_returns;
+    on demand: a_node_that_stays_not_ready_stops_the_roll_and_what_mends_it_goes_there_first
 ];
 
 /// The next change of the spec goes to it first.
 async fn a_machine_that_fails_stops_the_roll_and_the_fix_goes_to_it_first(generation: Generation) {
-    let case = ready_of(generation).await;
+    let case = ready(generation).await;
     let fails = |fails: bool| case.world.nio().set("w-02", |knobs| knobs.fails = fails);
     fails(true);
     let bad = case.roll(hurried(BAD)).await;
@@ -45,7 +46,7 @@ async fn a_machine_that_fails_stops_the_roll_and_the_fix_goes_to_it_first(genera
 async fn a_control_plane_machine_out_of_reach_before_the_roll_is_updated_when_it_returns(
     generation: Generation,
 ) {
-    let case = ready_of(generation).await;
+    let case = ready(generation).await;
     case.world.flake().dead("cp-01", true);
     case.unreachable("cp-01", true);
     let undiscoverable = || async {
@@ -77,9 +78,10 @@ async fn a_control_plane_machine_out_of_reach_before_the_roll_is_updated_when_it
 }
 
 /// NIO's success is not enough; the next one starts only when the Node of the last one is Ready.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_stays_not_ready_stops_the_roll_and_what_mends_it_goes_there_first() {
-    let case = ready().await;
+async fn a_node_that_stays_not_ready_stops_the_roll_and_what_mends_it_goes_there_first(
+    generation: Generation,
+) {
+    let case = ready(generation).await;
     let flake = case.world.flake();
     flake.node_not_ready("w-01", true).await;
     let worker = case.roll(repository(NEW)).await;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::common::case::Case;
 use crate::common::shown::{in_flight, names};
 use crate::common::{DEADLINE, over_both};
-use crate::rolling::{TWO, ready_of};
+use crate::rolling::{TWO, ready};
 
 /// A Pod on a Node, with a label of its name. No kubelet runs: it goes at once when it is evicted.
 pub(crate) async fn pod(world: &World, node: &str, name: &str) -> Api<Pod> {
@@ -137,7 +137,7 @@ over_both![a_worker_leaves_once_its_pods_may_go_and_stays_after_a_change_of_mind
 async fn a_worker_leaves_once_its_pods_may_go_and_stays_after_a_change_of_mind(
     generation: Generation,
 ) {
-    let case = ready_of(generation).await;
+    let case = ready(generation).await;
     let pods = pod(&case.world, "w-02", "free").await;
     pod(&case.world, "w-02", "kept").await;
     pod(&case.world, "w-01", "elsewhere").await;

@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
+use rig::crds::Generation;
 use rig::judge::rollout::{Evidence, Rules};
 use rig::proxy::Call;
 use rig::wait::wait_describing;
 use serde_json::json;
 
-use crate::common::DEADLINE;
 use crate::common::shown::{names, took_effect};
+use crate::common::{DEADLINE, over_both};
 use crate::rolling::ready_with;
+
+over_both![on demand: one_becomes_three_and_three_become_five_with_a_quorum_at_each_moment];
 
 /// A member as NICO's writes tell.
 #[derive(Default)]
@@ -130,9 +133,10 @@ fn judge_quorum(evidence: &Evidence, since: Duration) -> Vec<(String, usize, usi
     seen
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn one_becomes_three_and_three_become_five_with_a_quorum_at_each_moment() {
-    let (case, _host) = ready_with(&["cp-01"], &["w-01"], json!({})).await;
+async fn one_becomes_three_and_three_become_five_with_a_quorum_at_each_moment(
+    generation: Generation,
+) {
+    let (case, _host) = ready_with(generation, &["cp-01"], &["w-01"], json!({})).await;
     case.world
         .machines_named(&["cp-02", "cp-03", "cp-04", "cp-05", "w-02"])
         .await;

@@ -7,15 +7,18 @@ use serde_json::{Value, json};
 
 use crate::common::shown::took_effect;
 use crate::common::{DEADLINE, over_both};
-use crate::rolling::{IN_TURN, NEW, OLD, THREE, TWO, ready_of, ready_with, repository};
+use crate::rolling::{IN_TURN, NEW, OLD, THREE, TWO, ready, ready_with, repository};
 
-over_both![a_roll_that_is_paused_stops_after_the_machine_in_hand_and_goes_on_afterwards];
+over_both![
+    a_roll_that_is_paused_stops_after_the_machine_in_hand_and_goes_on_afterwards;
+    on demand: nothing_is_touched_while_no_api_server_answers_unless_a_person_says_so
+];
 
 /// While paused nothing but status and quiet writes.
 async fn a_roll_that_is_paused_stops_after_the_machine_in_hand_and_goes_on_afterwards(
     generation: Generation,
 ) {
-    let case = ready_of(generation).await;
+    let case = ready(generation).await;
     case.deaf("w-01", true);
     let before = case.roll(repository(NEW)).await;
     case.flying(&["w-01"]).await;
@@ -50,9 +53,10 @@ fn gives_up_its_schedule(body: &Value) -> bool {
 }
 
 /// Nothing is touched until it answers again, or a person decides.
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_touched_while_no_api_server_answers_unless_a_person_says_so() {
-    let (case, hosts) = ready_with(&THREE, &TWO, json!({})).await;
+async fn nothing_is_touched_while_no_api_server_answers_unless_a_person_says_so(
+    generation: Generation,
+) {
+    let (case, hosts) = ready_with(generation, &THREE, &TWO, json!({})).await;
     let off = |off: bool| hosts[..3].iter().for_each(|host| host.api_off(off));
     off(true);
     let first = case.roll(repository(NEW)).await;

@@ -7,13 +7,18 @@ use rig::judge::rollout::Rules;
 use serde_json::json;
 
 use crate::common::case::Case;
-use crate::common::nico;
 use crate::common::traffic::RESYNC;
+use crate::common::{nico, over_both};
 use crate::rolling::{BAD, NEW, OLD, THREE, bring_up, repository};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_control_plane_without_nodes_rolls_one_at_a_time_and_a_sick_one_stops_it() {
-    let case = Case::alone_of(Generation::Classic, &nico().args(&RESYNC), |_| ()).await;
+over_both![
+    on demand: a_control_plane_without_nodes_rolls_one_at_a_time_and_a_sick_one_stops_it
+];
+
+async fn a_control_plane_without_nodes_rolls_one_at_a_time_and_a_sick_one_stops_it(
+    generation: Generation,
+) {
+    let case = Case::alone_of(generation, &nico().args(&RESYNC), |_| ()).await;
     let flake = case.world.flake().clone();
     flake.no_kubelets_on_the_control_plane();
     let (case, _hosts) = bring_up(case, &THREE, &["w-01"], json!({})).await;

@@ -13,13 +13,22 @@ use rig::proxy::{Call, Effect, Fault, Moment, Proxy};
 use rig::wait::{wait_describing, wait_for};
 use serde_json::json;
 
-use crate::common::DEADLINE;
 use crate::common::case::Case;
 use crate::common::steps::{Step, Steps, at};
 use crate::common::traffic::Counter;
+use crate::common::{DEADLINE, over_both};
 use crate::rollout_faults::{
     ORDER, assert_all_hold, edit, found, repository, rolled_once, rolled_to_a, setup, three_and_one,
 };
+
+over_both![
+    on demand:
+    every_write_of_an_entry_meets_bad_answers,
+    a_roll_outlives_restarts_of_the_api_server,
+    a_spec_that_goes_there_and_back_under_a_stale_cache_ends_fresh,
+    an_entry_under_which_something_changed_is_taken_anew,
+    two_operators_roll_at_once
+];
 
 /// A call at which NICO is held until the test lets it go on.
 pub(crate) struct Stop {
@@ -77,11 +86,10 @@ impl Stop {
 }
 
 /// Every write under an entry, of its end, and of the ledger meets every bad answer once, one a machine.
-#[tokio::test(flavor = "multi_thread")]
-async fn every_write_of_an_entry_meets_bad_answers() {
+async fn every_write_of_an_entry_meets_bad_answers(generation: Generation) {
     use Moment::{After, Before};
     let lanes = Step::ALL.chunks(2).map(async |steps| {
-        let case = three_and_one().await;
+        let case = three_and_one(generation).await;
         let mut rules = Rules::default();
         for (n, step) in steps.iter().enumerate() {
             let bad = [
@@ -113,9 +121,8 @@ async fn every_write_of_an_entry_meets_bad_answers() {
 }
 
 /// E5, in a management cluster of its own: everybody would notice.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_roll_outlives_restarts_of_the_api_server() {
-    let environment = Box::leak(Box::new(Environment::start(Generation::Classic).await));
+async fn a_roll_outlives_restarts_of_the_api_server(generation: Generation) {
+    let environment = Box::leak(Box::new(Environment::start(generation).await));
     let case = Case::on(environment, &setup()).await;
     found(&case).await;
     let mut rules = Rules::default();
@@ -135,9 +142,8 @@ async fn a_roll_outlives_restarts_of_the_api_server() {
 }
 
 /// S1, S6: the watch of configurations stands still while the spec goes from A to B and, under an entry, back to A.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_spec_that_goes_there_and_back_under_a_stale_cache_ends_fresh() {
-    let case = three_and_one().await;
+async fn a_spec_that_goes_there_and_back_under_a_stale_cache_ends_fresh(generation: Generation) {
+    let case = three_and_one(generation).await;
     let mut rules = Rules::default();
     let old = rolled_to_a(&case, &mut rules).await;
     case.proxy.hold("nixosconfigurations", true);
@@ -164,9 +170,8 @@ async fn a_spec_that_goes_there_and_back_under_a_stale_cache_ends_fresh() {
 }
 
 /// C7 and T2: what changes after an entry was taken makes it worth nothing: the ledger, and the child after it was read.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_entry_under_which_something_changed_is_taken_anew() {
-    let case = three_and_one().await;
+async fn an_entry_under_which_something_changed_is_taken_anew(generation: Generation) {
+    let case = three_and_one(generation).await;
     let mut rules = Rules::default();
     let mark = Patch::Merge(json!({"metadata": {"annotations": {"example.com/mark": "yes"}}}));
     let params = PatchParams::default();
@@ -219,9 +224,8 @@ async fn an_entry_under_which_something_changed_is_taken_anew() {
 }
 
 /// T1: two operators at work at the same time, through three edits, one of them in mid-roll.
-#[tokio::test(flavor = "multi_thread")]
-async fn two_operators_roll_at_once() {
-    let case = three_and_one().await;
+async fn two_operators_roll_at_once(generation: Generation) {
+    let case = three_and_one(generation).await;
     let second = case.world.proxy().await;
     let other = case.world.nico(&setup(), &second).await;
     let mut rules = Rules::default();

@@ -13,7 +13,7 @@ use crate::common::case::Case;
 use crate::common::lives::{arm, lives};
 use crate::common::steps::{Step, at, at_status_after, steps};
 use crate::common::{DEADLINE, over_both};
-use crate::rollout_faults::{ORDER, at_rest, edit, repository, setup, three_and_one_of};
+use crate::rollout_faults::{ORDER, at_rest, edit, repository, setup, three_and_one};
 
 /// Worlds side by side; each rolls again and again.
 const LANES: usize = 4;
@@ -35,7 +35,7 @@ struct Lane {
 
 impl Lane {
     async fn new(generation: Generation) -> Self {
-        let case = three_and_one_of(generation).await;
+        let case = three_and_one(generation).await;
         // Else the last quiet writes of the bring-up come between the writes of the first roll.
         let reset = async || {
             schedules_are_reset(&case.world, generation)

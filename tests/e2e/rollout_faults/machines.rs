@@ -1,26 +1,30 @@
 //! A machine that is deleted in the middle of a roll (M1, M2).
 
 use kube::api::DeleteParams;
+use rig::crds::Generation;
 use rig::judge::rollout::{Rules, order};
 use rig::world::MachineSpec;
 
 use crate::common::case::Case;
+use crate::common::over_both;
 use crate::rollout_faults::{ORDER, does_nothing, rolled_once, stands_at, three_and_one};
+
+over_both![a_machine_deleted_in_flight_holds_the_roll_until_it_is_made_again];
 
 async fn delete_machine(case: &Case, machine: &str) -> String {
     let machines = case.world.machines();
     let object = machines.get(machine).await.unwrap();
     let delete = DeleteParams::default();
     machines.delete(machine, &delete).await.unwrap();
-    let ip = object.data["spec"]["ipAddress"].as_str();
+    let spec = &object.data["spec"];
+    let ip = spec["host"].as_str().or(spec["ipAddress"].as_str());
     ip.unwrap().to_owned()
 }
 
 /// M1 and M2: the roll stands still with a machine that is gone, and goes on with its successor of the same name. One that was
 /// done with is not written again for it.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_machine_deleted_in_flight_holds_the_roll_until_it_is_made_again() {
-    let case = three_and_one().await;
+async fn a_machine_deleted_in_flight_holds_the_roll_until_it_is_made_again(generation: Generation) {
+    let case = three_and_one(generation).await;
     let mut rules = Rules::default();
     stands_at(&case, &mut rules, "cp-01", "b").await;
     let began = rules.rolls[0];

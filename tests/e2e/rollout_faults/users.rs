@@ -2,17 +2,23 @@
 
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
+use rig::crds::Generation;
 use rig::judge::rollout::{Rules, order};
 use rig::wait::{wait_describing, wait_for};
 use rig::world::condition;
 use serde_json::{Value, json};
 
-use crate::common::DEADLINE;
 use crate::common::case::Case;
 use crate::common::shown::in_flight;
+use crate::common::{DEADLINE, over_both};
 use crate::rollout_faults::{
     ORDER, does_nothing, found, rolled_once, setup, stands_at, three_and_one, told,
 };
+
+over_both![
+    a_ledger_deleted_in_mid_roll_is_made_anew_and_fences;
+    on demand: a_child_deleted_by_hand_comes_back_through_the_slot, stripped_objects_and_old_statuses_change_no_roll
+];
 
 async fn patch(api: &Api<DynamicObject>, name: &str, patch: Value) {
     let params = PatchParams::default();
@@ -22,9 +28,8 @@ async fn patch(api: &Api<DynamicObject>, name: &str, patch: Value) {
 }
 
 /// U1: a configuration that is deleted by hand comes back, after the Node of its machine went, and rolls nobody else.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_child_deleted_by_hand_comes_back_through_the_slot() {
-    let case = Case::alone(&setup()).await;
+async fn a_child_deleted_by_hand_comes_back_through_the_slot(generation: Generation) {
+    let case = Case::alone_of(generation, &setup(), |_| ()).await;
     found(&case).await;
     for machine in ["w-01", "cp-02"] {
         let (began, nodes) = (case.world.nio().now(), case.world.nodes());
@@ -49,9 +54,8 @@ async fn a_child_deleted_by_hand_comes_back_through_the_slot() {
 }
 
 /// U3 and U4: owner, labels and finalizers are put back while the roll stands still, a wiped or an old status misleads nobody.
-#[tokio::test(flavor = "multi_thread")]
-async fn stripped_objects_and_old_statuses_change_no_roll() {
-    let case = three_and_one().await;
+async fn stripped_objects_and_old_statuses_change_no_roll(generation: Generation) {
+    let case = three_and_one(generation).await;
     let configurations = case.world.configurations();
     let mut rules = Rules::default();
     let old = case.world.status("prod").await;
@@ -118,9 +122,8 @@ async fn stripped_objects_and_old_statuses_change_no_roll() {
 
 /// U4: the ledger is deleted while a control plane machine is in flight. A new one waits for what may still land, and nobody
 /// else is touched, then or before.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_ledger_deleted_in_mid_roll_is_made_anew_and_fences() {
-    let case = three_and_one().await;
+async fn a_ledger_deleted_in_mid_roll_is_made_anew_and_fences(generation: Generation) {
+    let case = three_and_one(generation).await;
     let mut rules = Rules::default();
     stands_at(&case, &mut rules, "cp-01", "b").await;
     let old = case.maps().get("prod-nico").await.unwrap();

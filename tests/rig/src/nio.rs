@@ -38,6 +38,15 @@ pub const KOPF_ANNOTATION: &str = "kopf.zalando.org/last-handled-configuration";
 /// The finalizer that v1 adds to configurations.
 pub const V1_FINALIZER: &str = "nio.homystack.com/finalizer";
 
+/// The finalizer by which a generation holds its configurations.
+#[must_use]
+pub fn finalizer(generation: Generation) -> &'static str {
+    match generation {
+        Generation::Classic => KOPF_FINALIZER,
+        Generation::V1 => V1_FINALIZER,
+    }
+}
+
 /// What the rig does instead of the flake when a configuration was applied to a machine or removed from it.
 pub type Hook = Arc<dyn Fn(Applied) -> BoxFuture<'static, Aftermath> + Send + Sync>;
 
