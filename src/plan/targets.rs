@@ -248,13 +248,13 @@ impl<'a> Addresses<'a> {
     /// A machine's address. If its Machine object is gone or has none, it is the address in its own configuration, or in those of the
     /// others. An invalid address that all of them contain is kept, so that an upgrade of NICO with stricter rules starts no rollout.
     fn get(&self, machine: &MachineName) -> String {
+        let is_address = |address: &&str| Address::parse(address).is_some();
         if let Some(address) = self.observed.machine(machine).and_then(|it| it.address()) {
-            // Another spelling of the same address is not a change.
-            let own = self.own(machine).filter(|own| *own != address);
+            // Another spelling of the same address is not a change, unless the one that the machine has is unusable.
+            let own = self.own(machine).filter(is_address);
             let own = own.filter(|own| canonical(own) == canonical(address));
             return own.unwrap_or(address).to_owned();
         }
-        let is_address = |address: &&str| Address::parse(address).is_some();
         if let Some(own) = self.own(machine).filter(is_address) {
             return own.to_owned();
         }

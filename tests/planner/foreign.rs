@@ -5,6 +5,7 @@ use std::sync::Arc;
 use nico::api::conditions::ConditionType::MachinesAvailable;
 use nico::api::conditions::Reason;
 use nico::api::nio::{Generation, Machine};
+use nico::api::parsed::Parsed;
 use nico::api::status::MachineState;
 use nico::plan::observed::SshKeyView;
 use nico::plan::pin::Pin;
@@ -143,6 +144,36 @@ fn an_address_that_counts_as_none_today_and_that_all_hold_rolls_nothing() {
             assert!(seen.plan.outdated.is_empty(), "{:?}", seen.plan.outdated);
             let held = seen.held("v");
             assert!(held.workers.iter().any(|node| node.ip == "fe80::1%eth0"));
+        });
+}
+
+/// Host names have at most 253 characters, a dot at the end included.
+#[test]
+fn an_unusable_spelling_of_an_address_is_corrected() {
+    let usable = format!("{}.lab", ["a"; 125].join("."));
+    let unusable = format!("{usable}.");
+    assert_eq!((usable.len(), unusable.len()), (253, 254));
+    given(cluster().control_plane(["a"]).workers(["w"]))
+        .machines(["a", "w"])
+        .when(settled)
+        .when(|world| {
+            for machine in ["a", "w"] {
+                world.edit_configuration(machine, |held| {
+                    edit(&mut held.spec, |it| {
+                        let inline = &mut it["additionalFiles"][0]["inline"];
+                        let text = inline.as_str().unwrap();
+                        *inline = json!(text.replace("ip-of-w", &unusable));
+                    });
+                });
+            }
+            world.machine("w").spec.ip_address = Some(Parsed::of(&usable));
+            world.settle();
+        })
+        .then(|seen| {
+            assert!(seen.world.ready(PROD), "{}", seen.world.story());
+            for machine in ["a", "w"] {
+                assert_eq!(seen.held(machine).workers[0].ip, usable);
+            }
         });
 }
 
