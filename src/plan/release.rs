@@ -32,7 +32,8 @@ fn next_step(observed: &Observed, now: Timestamp) -> Output {
     }
     if observed.is_paused() {
         let why = "the deletion waits, since spec.paused is true: set it to false to release the machines";
-        return waits(Reason::PausedBySpec, Reason::PausedBySpec, why);
+        output.wait(ConditionType::Ready, Reason::PausedBySpec, why);
+        return output;
     }
     if cluster.is_orphaning() {
         // All objects stay. Only NICO's own finalizers are removed.

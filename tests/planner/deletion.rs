@@ -155,8 +155,12 @@ fn a_paused_deletion_waits_and_says_so() {
         .when(|world| world.edit(PROD, |spec| spec["paused"] = json!(true)))
         .then(|seen| {
             assert!(seen.plan.actions.is_empty());
-            seen.says(Reconciling, "True", Reason::PausedBySpec, "paused")
-                .says(Ready, "False", Reason::PausedBySpec, "the deletion waits");
+            let goes_on = "set it to false to release the machines";
+            seen.says(Reconciling, "False", Reason::PausedBySpec, "would leave")
+                .says(Stalled, "False", Reason::AsExpected, "")
+                .says(Ready, "False", Reason::PausedBySpec, goes_on);
+            let ready = &seen.condition(Ready).message;
+            assert!(ready.starts_with("paused: the deletion waits"), "{ready}");
         });
 }
 

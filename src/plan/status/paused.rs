@@ -51,7 +51,9 @@ pub(super) fn would_change(observed: &Observed, plan: &Plan) -> String {
 /// yet.
 fn is_compared(observed: &Observed, plan: &Plan) -> bool {
     let holds_any = observed.belongings().next().is_some();
-    !plan.targets.is_empty() || !holds_any && observed.left.children.is_empty()
+    observed.cluster.deleting
+        || !plan.targets.is_empty()
+        || !holds_any && observed.left.children.is_empty()
 }
 
 const TAKES_BACK: &str = "takes back ";
