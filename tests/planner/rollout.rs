@@ -158,7 +158,12 @@ fn a_bad_revision_stops_at_its_first_machine_and_the_next_change_goes_there_firs
             .then(|seen| {
                 assert_eq!(rolled(&seen.world), ["v"]);
                 assert_eq!(seen.state("v"), MachineState::Applying);
-                seen.says(RollingOut, "True", Reason::InFlight, "v waits for");
+                seen.says(
+                    RollingOut,
+                    "True",
+                    Reason::InFlight,
+                    "updating v (0 of 5 machines updated): waiting for NIO",
+                );
             })
             .when(|world| world.wait(4200))
             .then(|seen| {

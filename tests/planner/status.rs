@@ -276,10 +276,11 @@ fn ready_names_who_is_updated_and_how_many_are() {
             }
         })
         .then(|seen| {
-            let words = "w waits for NIO to apply its configuration";
+            let words =
+                "updating w (0 of 2 machines updated): waiting for NIO to apply its configuration";
             seen.says(Ready, "False", Reason::WaitingForMachines, words);
             let ready = &seen.condition(Ready).message;
-            assert!(ready.ends_with("(0 of 2 machines updated)"), "{ready}");
+            assert!(ready.starts_with(words), "{ready}");
             assert_eq!(seen.status.updated.as_deref(), Some("0/2"));
         });
 }

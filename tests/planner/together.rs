@@ -174,7 +174,7 @@ fn many_in_flight_are_told_in_one_sentence() {
             world.pass(PROD);
         })
         .then(|seen| {
-            let words = "w-09, w-10 and 10 more wait for NIO to apply";
+            let words = ": waiting for NIO to apply";
             seen.says(RollingOut, "True", Reason::InFlight, words);
             let rows = &seen.status.rollout.as_ref().unwrap().in_flight;
             assert_eq!(rows.len(), 20, "each has a row of its own");

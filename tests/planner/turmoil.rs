@@ -194,7 +194,7 @@ fn an_entry_that_waits_for_an_older_attempt_says_so() {
     let told = status.conditions.iter().find(|it| it.kind == "RollingOut");
     let told = told.unwrap();
     assert_eq!(told.reason, "InFlight", "{told:?}");
-    let words = "b waits for an older attempt of NIO's that may still run, until ";
+    let words = "waiting for an older attempt of NIO's that may still run, until ";
     assert!(told.message.contains(words), "{told:?}");
     assert!(
         !told.message.contains("Machine b waits until v"),

@@ -162,7 +162,10 @@ pub fn in_flight(known: &Known<'_>) -> BTreeMap<MachineName, InFlightRow> {
             },
         };
         let waiting_for = if flight.role == Role::ControlPlane && few {
-            format!("{waiting_for}; the API may be unavailable meanwhile")
+            let n = observed.control_plane().count();
+            format!(
+                "{waiting_for} (the API may be unavailable: a control plane of {n} has no redundancy)"
+            )
         } else {
             waiting_for
         };

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::api::conditions::{Attention, Cause, ConditionType, Reason};
 use crate::api::names::kubeconfig_name;
 use crate::api::status::{ClusterCondition, RoleStatus};
-use crate::api::text::{counted, shown};
+use crate::api::text::shown;
 use crate::plan::action::Plan;
 use crate::plan::observed::{Observed, SecretView, Works};
 use crate::plan::patience::{Clock, READY_BEARS_FOR};
@@ -57,15 +57,15 @@ pub(super) fn conditions(
         old.holds(ConditionType::KubeconfigReady),
         now,
     );
-    let rolling_out = rolling_out(observed, plan);
+    let updated = roles.iter().fold((0, 0), |(updated, total), role| {
+        (updated + role.updated, total + role.total)
+    });
+    let rolling_out = rolling_out(observed, plan, updated);
     let lost = waits_of(plan, ConditionType::ControlPlaneReady);
     let control_plane = role_ready(observed, &roles[0], "control plane", &lost);
     let data_plane = role_ready(observed, &roles[1], "worker", &[]);
     let new_generation = old.observed_generation != Some(observed.cluster.generation);
     let stalled = stalled(observed, plan, [&machines, &rolling_out, &kubeconfig], now);
-    let updated = roles.iter().fold((0, 0), |(updated, total), role| {
-        (updated + role.updated, total + role.total)
-    });
     let mut ready = ready(
         observed,
         plan,
@@ -78,7 +78,6 @@ pub(super) fn conditions(
             &kubeconfig,
         ],
         (old.holds(ConditionType::Ready), new_generation),
-        updated,
         now,
     );
     let is_paused = observed.is_paused();
@@ -280,7 +279,6 @@ fn ready(
         kubeconfig,
     ]: [&Condition; 6],
     (was_true, new_generation): (bool, bool),
-    updated: (u32, u32),
     now: Timestamp,
 ) -> Condition {
     let because = |part: &Condition| Condition {
@@ -299,31 +297,29 @@ fn ready(
     if !machines.holds() {
         return because(machines);
     }
-    let rolling = rolling_out.holds().then(|| {
-        let (updated, total) = updated;
-        let Cause { reason, message } = &rolling_out.cause;
-        let total = counted(total as usize, "machine");
-        let message = format!("{message} ({updated} of {total} updated)");
-        Cause::new(*reason, message)
-    });
     for part in [control_plane, data_plane] {
-        if !part.holds() {
-            let mut cause = part.cause.clone();
-            if let Some(rolling) = rolling {
-                if cause.reason.attention() == Attention::No
-                    && rolling.reason.attention() != Attention::No
-                {
-                    cause.reason = rolling.reason;
-                }
-                cause.message = format!("{}; {}", cause.message, rolling.message);
-            }
-            let status = "False";
-            return Condition { status, cause };
+        if part.holds() {
+            continue;
         }
+        let mut ready = because(part);
+        if rolling_out.holds() {
+            let (cause, rolling) = (&mut ready.cause, &rolling_out.cause);
+            // What is done says more than that a machine is not up to date meanwhile.
+            let calls = cause.reason.attention() != Attention::No;
+            let (first, then) = if calls {
+                (&cause.message, &rolling.message)
+            } else {
+                (&rolling.message, &cause.message)
+            };
+            cause.message = format!("{first}; {then}");
+            if !calls && rolling.reason.attention() != Attention::No {
+                cause.reason = rolling.reason;
+            }
+        }
+        return ready;
     }
-    if let Some(cause) = rolling {
-        let status = "False";
-        return Condition { status, cause };
+    if rolling_out.holds() {
+        return because(rolling_out);
     }
     if !kubeconfig.holds() {
         return because(kubeconfig);

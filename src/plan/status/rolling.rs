@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::api::conditions::{Attention, ConditionType, Reason};
 use crate::api::names::MachineName;
 use crate::api::status::Role;
+use crate::api::text::counted;
 use crate::plan::action::{Plan, Wait};
 use crate::plan::desired::listed;
 use crate::plan::observed::Observed;
@@ -12,16 +13,21 @@ use crate::plan::observed::Observed;
 use super::conditions::Condition;
 use super::confirmed;
 
-/// Machines, the first few by name and the rest as a number, with the verb in the right form.
-pub(super) fn they(machines: &[&MachineName], one: &str, several: &str) -> String {
+/// Machines, the first few by name and the rest as a number.
+fn named(machines: &[&MachineName]) -> String {
     const NAMED: usize = 10;
     let names: Vec<&str> = machines.iter().map(|it| it.as_str()).take(NAMED).collect();
-    let verb = if machines.len() == 1 { one } else { several };
     let more = match machines.len() - names.len() {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    format!("{}{more} {verb}", names.join(", "))
+    format!("{}{more}", names.join(", "))
+}
+
+/// The same, with the verb in the right form.
+pub(super) fn they(machines: &[&MachineName], one: &str, several: &str) -> String {
+    let verb = if machines.len() == 1 { one } else { several };
+    format!("{} {verb}", named(machines))
 }
 
 /// Which machines join, and which of them replace others that stay until then.
@@ -39,32 +45,51 @@ fn newcomers(observed: &Observed, plan: &Plan, role: Role) -> Option<String> {
     (!all.is_empty()).then(|| format!("{} to join", they(&all, "is", "are")))
 }
 
-/// What is being changed, what it waits for, and what else is out of date: a few machines by name, many as a number.
-pub(super) fn rolling_out(observed: &Observed, plan: &Plan) -> Condition {
+/// What is done to a machine in flight.
+fn doing(observed: &Observed, plan: &Plan, machine: &MachineName) -> &'static str {
+    if plan.selection.leaves(machine) {
+        return "removing";
+    }
+    match observed.controlled(machine) {
+        None if plan.selection.joins(machine) => "adding",
+        Some(held) if !held.is_deleting() && !held.was_confirmed() => "adding",
+        Some(held) if !held.is_deleting() => "updating",
+        _ => "removing",
+    }
+}
+
+/// What is being changed, what it waits for, and what else is out of date: a few machines by name, many as a number. `updated` is how
+/// many machines there are at the target, and how many in all.
+pub(super) fn rolling_out(observed: &Observed, plan: &Plan, updated: (u32, u32)) -> Condition {
     let waits = || {
         let waits = plan.waits.iter();
         waits.filter(|wait| wait.condition == ConditionType::RollingOut)
     };
     let calls = |wait: &Wait| wait.cause.reason.attention() == Attention::Yes;
     let own = |machine: &MachineName| waits().find(|it| it.machine.as_ref() == Some(machine));
-    let mut flights: BTreeMap<&str, Vec<&MachineName>> = BTreeMap::new();
+    let mut flights: BTreeMap<(&str, &str), Vec<&MachineName>> = BTreeMap::new();
     for (machine, flight) in &plan.in_flight {
         // A message that requires user action also says what it waits for.
         if own(machine).is_some_and(calls) {
             continue;
         }
-        flights
-            .entry(&flight.waiting_for)
-            .or_default()
-            .push(machine);
+        let doing = doing(observed, plan, machine);
+        let flights = flights.entry((doing, &flight.waiting_for));
+        flights.or_default().push(machine);
     }
-    let mut problems: Vec<String> = flights
-        .iter()
-        .map(|(what, machines)| format!("{} for {what}", they(machines, "waits", "wait")))
-        .collect();
+    let (updated, total) = updated;
+    let total = counted(total as usize, "machine");
+    let mut sum = Some(format!(" ({updated} of {total} updated)"));
+    let mut problems: Vec<String> = Vec::new();
+    for ((doing, what), machines) in &flights {
+        let machines = named(machines);
+        let sum = sum.take().unwrap_or_default();
+        problems.push(format!("{doing} {machines}{sum}: waiting for {what}"));
+    }
     if !plan.next.is_empty() {
         let next: Vec<_> = plan.next.iter().collect();
-        problems.push(format!("{} next", they(&next, "is", "are")));
+        let sum = sum.take().unwrap_or_default();
+        problems.push(format!("{} next{sum}", they(&next, "is", "are")));
     }
     problems.extend(waits().map(|wait| wait.cause.message.clone()));
     let others = plan.outdated.iter();
@@ -99,5 +124,6 @@ pub(super) fn rolling_out(observed: &Observed, plan: &Plan) -> Condition {
     let in_flight = (!plan.in_flight.is_empty()).then_some(Reason::InFlight);
     let first = waits().next().map(|wait| wait.cause.reason);
     let reason = own.or(in_flight).or(first).unwrap_or(Reason::OutOfDate);
-    Condition::new("True", reason, problems.join("; "))
+    let sum = sum.unwrap_or_default();
+    Condition::new("True", reason, format!("{}{sum}", problems.join("; ")))
 }
