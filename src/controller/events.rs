@@ -8,6 +8,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tokio::sync::Semaphore;
 use tracing::{Instrument as _, debug, warn};
 
+use super::schedule::EVENT_GOES_FIRST_FOR;
 use crate::api::names::{FIELD_MANAGER, GROUP, MachineName};
 use crate::api::status::Role;
 use crate::api::text::{counted, shown_in};
@@ -275,13 +276,32 @@ impl Events {
         }
     }
 
-    /// Publishes an event. A failure is only logged. If many are dropped in a row, the first and their number are logged.
+    /// Publishes an event in the background. A failure is only logged. If many are dropped in a row, the first and their number are
+    /// logged.
     pub fn emit(&self, cluster: &ClusterView, happening: &Happening) {
+        if let Some(publish) = self.publish(cluster, happening) {
+            tokio::spawn(publish.in_current_span());
+        }
+    }
+
+    /// The same, and waits for the API server's answer, but not for long.
+    pub async fn emit_first(&self, cluster: &ClusterView, happening: &Happening) {
+        if let Some(publish) = self.publish(cluster, happening) {
+            let published = tokio::spawn(publish.in_current_span());
+            let _ = tokio::time::timeout(EVENT_GOES_FIRST_FOR, published).await;
+        }
+    }
+
+    fn publish(
+        &self,
+        cluster: &ClusterView,
+        happening: &Happening,
+    ) -> Option<impl Future<Output = ()> + Send + use<>> {
         let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
             if self.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
                 warn!("events are lost: the API server takes them more slowly than they happen");
             }
-            return;
+            return None;
         };
         let dropped = self.dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 {
@@ -310,17 +330,17 @@ impl Events {
             ..ObjectReference::default()
         };
         let recorder = self.recorder.clone();
-        let publish = async move {
+        Some(async move {
             let _room = room;
             if recorder.publish(&event, &reference).await.is_err() {
                 debug!(reason = event.reason, "an event was lost");
             }
-        };
-        tokio::spawn(publish.in_current_span());
+        })
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use std::convert::Infallible;
     use std::future::pending;
@@ -329,6 +349,30 @@ mod tests {
     use tower::service_fn;
 
     use super::*;
+
+    /// Else a process that ends in between leaves a status that says so and no event.
+    #[tokio::test]
+    async fn an_event_that_goes_first_has_arrived() {
+        let cluster = ClusterView::default();
+        let arrived = Arc::new(AtomicUsize::default());
+        let count = Arc::clone(&arrived);
+        let slow = service_fn(move |request: hyper::Request<Body>| {
+            let count = Arc::clone(&count);
+            async move {
+                for _ in 0..100 {
+                    tokio::task::yield_now().await;
+                }
+                count.fetch_add(1, Ordering::Relaxed);
+                let event = request.into_body().collect_bytes().await.unwrap();
+                Ok::<_, Infallible>(hyper::Response::new(Body::from(event)))
+            }
+        });
+        let events = Events::new(kube::Client::new(slow, "default"));
+        events
+            .emit_first(&cluster, &Happening::StatusContested)
+            .await;
+        assert_eq!(arrived.load(Ordering::Relaxed), 1);
+    }
 
     #[tokio::test]
     async fn an_api_server_that_takes_no_events_holds_a_bounded_number_of_them() {

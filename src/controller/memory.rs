@@ -36,6 +36,8 @@ pub struct Memory {
     status: StatusWrites,
     /// What needs the user's attention, and whether an event was published.
     pub(super) troubles: Troubles,
+    /// The size of a control plane that cannot keep its quorum, once an event told of it.
+    without_quorum: Option<usize>,
     failures: u32,
     last_failure: Option<String>,
     /// When the client certificate of the stored kubeconfig ends.
@@ -91,6 +93,11 @@ impl Memory {
     /// Notes the object that a write or a read by name returned.
     pub fn saw(&mut self, cluster: RawCluster) {
         self.newest = Some(Arc::new(cluster));
+    }
+
+    /// Whether this is the first change since the start of a control plane of this size, which cannot keep its quorum meanwhile.
+    pub fn is_first_without_quorum(&mut self, n: usize) -> bool {
+        self.without_quorum.replace(n) != Some(n)
     }
 
     /// Failed passes in a row.
@@ -243,6 +250,13 @@ mod tests {
             "news is told at once"
         );
         assert_eq!(memory.wrote_status(&ours, &news), 0);
+    }
+
+    #[test]
+    fn that_the_quorum_cannot_be_kept_is_told_once_for_each_size() {
+        let mut memory = Memory::default();
+        let told = [1, 1, 2, 2, 1].map(|n| memory.is_first_without_quorum(n));
+        assert_eq!(told, [true, false, true, false, true]);
     }
 
     #[test]

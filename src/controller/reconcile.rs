@@ -181,7 +181,7 @@ async fn report_new_generation(
         observed.live = false;
     }
     let wanted = status_of(&observed, &planned);
-    emit_troubles(pass, &observed.cluster, &wanted);
+    emit_troubles(pass, &observed.cluster, &wanted).await;
     write_status(pass, &observed.cluster, &wanted).await?;
     pass.wake();
     Ok(())

@@ -24,6 +24,8 @@ pub const SHORTEST_PASS_TIMEOUT: Duration = Duration::from_secs(60);
 pub const MISTAKE_TOLD_AFTER: Duration = Duration::from_secs(5);
 /// The same for trouble that may pass by itself: a machine that is updated may be away for this long.
 pub const TROUBLE_TOLD_AFTER: Duration = Duration::from_secs(60);
+/// How long the status waits for the event that tells of it.
+pub const EVENT_GOES_FIRST_FOR: Duration = Duration::from_secs(2);
 
 /// Pause before a pass that checks again whether the first lists are complete.
 pub const LIST_CHECK_PAUSE: Duration = Duration::from_millis(250);

@@ -37,6 +37,10 @@ impl Executor<'_> {
     ) -> Result<Precondition, ActError> {
         self.update_ledger(version, taken).await?;
         for (machine, n) in machines.iter().zip(without_quorum) {
+            // It was a choice. The status says so in each rollout, and a Warning is for what is new.
+            if !self.pass.memory().is_first_without_quorum(n) {
+                continue;
+            }
             self.emit(&Happening::QuorumNotKept(machine.clone(), n));
         }
         let taken = self.ledger.clone();

@@ -37,7 +37,7 @@ pub(super) async fn keep_status(
     observed.cluster.status = newest.status.clone().unwrap_or_default();
     let machines = observed.machines.len();
     let wanted = aside(machines, || status(&observed, plan, refusal, now));
-    let lasts = emit_troubles(pass, &observed.cluster, &wanted);
+    let lasts = emit_troubles(pass, &observed.cluster, &wanted).await;
     let current = &observed.cluster.status;
     let pause = pass.memory().status_pause(current, &wanted);
     if wanted != *current && pause.is_some() {
@@ -48,7 +48,9 @@ pub(super) async fn keep_status(
 }
 
 /// Publishes Warning events for what has needed the user's attention for long enough. Returns how long until the next one is due.
-pub(super) fn emit_troubles(
+/// Comes before the write of the status, from which the next process concludes what was reported: if this one ends between the two, the
+/// event comes twice, and is not lost.
+pub(super) async fn emit_troubles(
     pass: &Pass<'_>,
     seen: &ClusterView,
     wanted: &ClusterStatus,
@@ -58,7 +60,7 @@ pub(super) fn emit_troubles(
         .troubles
         .due(&seen.status, wanted, Instant::now(), now());
     for trouble in due {
-        pass.context.events.emit(seen, &trouble);
+        pass.context.events.emit_first(seen, &trouble).await;
     }
     lasts
 }
@@ -67,7 +69,7 @@ pub(super) fn emit_troubles(
 pub(super) async fn report_unread(pass: &Pass<'_>, why: &str) {
     let seen = view(&pass.cluster());
     let wanted = unread(&seen, why, now());
-    emit_troubles(pass, &seen, &wanted);
+    emit_troubles(pass, &seen, &wanted).await;
     if let Err(error) = write_status(pass, &seen, &wanted).await {
         debug!(%error, "the failure could not be reported");
     }
