@@ -165,7 +165,7 @@ pub fn credentials_missing(name: &str) -> String {
 /// Checks the tokens and the credentials, and reports what the user has to correct.
 pub fn secrets(observed: &Observed, prerequisites: &Prerequisites) -> (Secrets, Output) {
     let mut output = Output::default();
-    let cluster = &observed.cluster.name;
+    let (namespace, cluster) = (&observed.cluster.namespace, &observed.cluster.name);
     let unused = observed.belongings().next().is_none();
     let mut secrets = Secrets {
         first: Vec::new(),
@@ -179,6 +179,9 @@ pub fn secrets(observed: &Observed, prerequisites: &Prerequisites) -> (Secrets, 
             worker_token_name(cluster),
         ),
     ] {
+        let create = format!(
+            "kubectl -n {namespace} create secret generic {name} --from-file=token && kubectl -n {namespace} annotate secret {name} nico.homystack.com/adopt={cluster}"
+        );
         let (reason, message) = match view {
             SecretView::Ours | SecretView::Adopted => continue,
             SecretView::Absent if unused => {
@@ -203,13 +206,13 @@ pub fn secrets(observed: &Observed, prerequisites: &Prerequisites) -> (Secrets, 
             SecretView::Leftover | SecretView::Terminating => (
                 Reason::JoinTokenLost,
                 format!(
-                    "Secret {name} was deleted by hand and only NICO's finalizer still holds it, while configurations refer to it: save its value, remove the finalizer nico.homystack.com/in-use, and create it again with that value and the annotation nico.homystack.com/adopt: {cluster}; nothing is written before, or until the cluster is deleted and applied again"
+                    "Secret {name} was deleted while machines use it, and only NICO's finalizer still holds it. No machine is changed until it is there again. Save it: (umask 077; kubectl -n {namespace} get secret {name} -o jsonpath='{{.data.token}}' | base64 -d > token). Remove the finalizer: kubectl -n {namespace} patch secret {name} --type=merge -p '{{\"metadata\":{{\"finalizers\":null}}}}'. Create it again: {create}"
                 ),
             ),
             SecretView::Absent => (
                 Reason::JoinTokenLost,
                 format!(
-                    "Secret {name} is gone while configurations refer to it: restore it by hand with the annotation nico.homystack.com/adopt: {cluster}, or delete the cluster and apply it again"
+                    "Secret {name} is gone while machines use it. No machine is changed until it is there again. If you have its value in a file named token: {create}. If not, delete the cluster and apply it again"
                 ),
             ),
             SecretView::Unusable => (

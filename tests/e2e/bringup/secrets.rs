@@ -1,11 +1,13 @@
 //! Secrets that are lost, foreign, adopted, or stripped of their finalizers.
 
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use rig::proxy::{Call, Effect, Fault, Moment};
+use rig::scratch::Scratch;
 use rig::wait::wait_for;
 use serde_json::{Value, json};
 
@@ -36,11 +38,28 @@ async fn a_token_deleted_by_hand_stops_all_writes_until_it_is_restored() {
         message.contains("only NICO's finalizer still holds it"),
         "{message}"
     );
-    let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
-    secrets
-        .patch("prod-join-token", &PatchParams::default(), &free)
-        .await
-        .unwrap();
+    // The message has the commands.
+    let desk = Scratch::new("lost-token");
+    let kubectl = case.world.environment().control_plane.kubectl_command();
+    let words = [kubectl.get_program()]
+        .into_iter()
+        .chain(kubectl.get_args());
+    let words: Vec<String> = words.map(|it| format!("'{}'", it.display())).collect();
+    let enter = |command: &str| {
+        let function = format!("kubectl() {{ {} \"$@\"; }}; {command}", words.join(" "));
+        let mut shell = Command::new("sh");
+        let output = shell
+            .args(["-c", &function])
+            .current_dir(desk.path())
+            .output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{command}: {output:?}");
+    };
+    let (_, commands) = message.split_once(" Save it: ").unwrap();
+    let (save, commands) = commands.split_once(". Remove the finalizer: ").unwrap();
+    let (remove, create) = commands.split_once(". Create it again: ").unwrap();
+    enter(save);
+    enter(remove);
     let gone = |status: &Value| {
         let found = rig::world::condition(status, "Stalled");
         found["message"]
@@ -55,10 +74,7 @@ async fn a_token_deleted_by_hand_stops_all_writes_until_it_is_restored() {
     case.two_more_passes().await;
     assert_eq!(case.configurations().await, ["cp-01", "w-01"]);
     assert_eq!(case.secret("prod-join-token").await, None);
-    let text = std::str::from_utf8(&token).unwrap();
-    let restored = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "prod-join-token",
-        "annotations": {"nico.homystack.com/adopt": "prod"}}, "stringData": {"token": text}});
-    case.world.apply(&restored.to_string()).await.unwrap();
+    enter(create);
     case.world
         .nio()
         .set("cp-01", |knobs| knobs.never_reacts = false);
