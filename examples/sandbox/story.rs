@@ -136,14 +136,15 @@ impl<'a> Story<'a> {
             Some(Ok(event)) = self.configuration_events.next() => match event {
                 Event::Apply(object) | Event::InitApply(object) => self.configuration(&object),
                 Event::Delete(object) => {
-                    let (cluster, machine) = (cluster_of(&object), object.name_any());
+                    let machine = object.name_any();
                     self.configurations.remove(&machine);
+                    let whose = whose(&object);
                     let is_free = match self.machines.get(&machine) {
                         Some(it) if it.reached => "is free again",
                         Some(_) => "is released without #minimal, since NIO could not reach it: what ran there may still run",
                         None => "is released without NIO: its Machine object is gone",
                     };
-                    self.clock.tell(&format!("{cluster}: {machine} {is_free}"));
+                    self.clock.tell(&format!("{whose}: {machine} {is_free}"));
                 }
                 Event::Init | Event::InitDone => {}
             },
@@ -181,12 +182,12 @@ impl<'a> Story<'a> {
             Some(other) => {
                 format!("Machine {name} is {other}: the sandbox plays `off` and `broken` alone")
             }
-            None => format!("Machine {name} is well again"),
+            None => format!("Machine {name} works again"),
         });
     }
 
     fn configuration(&mut self, object: &DynamicObject) {
-        let (machine, cluster) = (object.name_any(), cluster_of(object));
+        let (machine, whose) = (object.name_any(), whose(object));
         let clock = self.clock;
         let released = match self.machines.get(&machine) {
             Some(it) if it.reached => "released, NIO applies #minimal",
@@ -197,17 +198,18 @@ impl<'a> Story<'a> {
             .configurations
             .entry(machine.clone())
             .or_insert_with(|| {
-                let role = match object.labels().get(ROLE_LABEL).map(String::as_str) {
-                    Some("worker") => "worker",
-                    _ => "control plane machine",
+                let became = match object.labels().get(ROLE_LABEL).map(String::as_str) {
+                    Some("worker") => "assigned as worker",
+                    Some(_) => "assigned as control plane machine",
+                    None => "gets a NixosConfiguration that is not NICO's",
                 };
-                clock.tell(&format!("{cluster}: {machine} assigned as {role}"));
+                clock.tell(&format!("{whose}: {machine} {became}"));
                 Configuration::default()
             });
         if object.metadata.deletion_timestamp.is_some() {
             if !told.ending {
                 told.ending = true;
-                clock.tell(&format!("{cluster}: {machine} {released}"));
+                clock.tell(&format!("{whose}: {machine} {released}"));
             }
             return;
         }
@@ -220,14 +222,14 @@ impl<'a> Story<'a> {
         });
         if applied.is_some() && told.applied != applied {
             told.applied = applied;
-            clock.tell(&format!("{cluster}: {machine} applied by NIO"));
+            clock.tell(&format!("{whose}: {machine} applied by NIO"));
         }
         let confirmed = object.annotations().get(CONFIRMED_ANNOTATION);
         if let Some(confirmed) = confirmed
             && told.confirmed.as_ref() != Some(confirmed)
         {
             told.confirmed = Some(confirmed.clone());
-            clock.tell(&format!("{cluster}: {machine} up to date"));
+            clock.tell(&format!("{whose}: {machine} up to date"));
         }
     }
 
@@ -302,10 +304,8 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-fn cluster_of(object: &DynamicObject) -> String {
-    object
-        .labels()
-        .get(CLUSTER_LABEL)
-        .cloned()
-        .unwrap_or_else(|| "nobody".to_owned())
+/// The cluster that a configuration is of.
+fn whose(object: &DynamicObject) -> &str {
+    let cluster = object.labels().get(CLUSTER_LABEL);
+    cluster.map_or("no KubernetesCluster", String::as_str)
 }
