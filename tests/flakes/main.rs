@@ -13,6 +13,7 @@ mod joining;
 mod machine;
 mod members;
 mod options;
+mod readme;
 mod release;
 mod scripts;
 mod shapes;

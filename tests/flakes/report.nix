@@ -28,6 +28,7 @@ let
       };
       vip = config.services.keepalived;
       ssh = config.services.openssh;
+      keys = config.users.users.root.openssh.authorizedKeys.keys;
       nix = config.nix.settings;
     };
 in
