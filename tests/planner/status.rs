@@ -281,6 +281,9 @@ fn ready_names_who_is_updated_and_how_many_are() {
             seen.says(Ready, "False", Reason::WaitingForMachines, words);
             let ready = &seen.condition(Ready).message;
             assert!(ready.starts_with(words), "{ready}");
+            assert!(!ready.contains("next"), "{ready}");
+            let waits = "0/1 worker machines ready (waiting for w)";
+            assert!(ready.ends_with(waits), "{ready}");
             assert_eq!(seen.status.updated.as_deref(), Some("0/2"));
         });
 }

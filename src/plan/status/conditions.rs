@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::api::conditions::{Attention, Cause, ConditionType, Reason};
 use crate::api::names::kubeconfig_name;
-use crate::api::status::{ClusterCondition, RoleStatus};
+use crate::api::status::{ClusterCondition, Role, RoleStatus};
 use crate::api::text::shown;
 use crate::plan::action::Plan;
 use crate::plan::observed::{Observed, SecretView, Works};
@@ -14,7 +14,7 @@ use super::Refusal;
 use super::leftovers::{ignored_fields, left_declarations};
 use super::mistakes::{has_stood, nothing_goes_on, of_machines, soft_mistake, stops_rollout};
 use super::paused;
-use super::rolling::rolling_out;
+use super::rolling::{rolling_out, waited_for};
 use super::soft::{Soft, soft_problems};
 
 /// Status, reason and message of a condition.
@@ -62,8 +62,14 @@ pub(super) fn conditions(
     });
     let rolling_out = rolling_out(observed, plan, updated);
     let lost = waits_of(plan, ConditionType::ControlPlaneReady);
-    let control_plane = role_ready(observed, &roles[0], "control plane", &lost);
-    let data_plane = role_ready(observed, &roles[1], "worker", &[]);
+    let waited_for = Role::ALL.map(|role| waited_for(observed, plan, role));
+    let control_plane = role_ready(
+        observed,
+        &roles[0],
+        ("control plane", &waited_for[0]),
+        &lost,
+    );
+    let data_plane = role_ready(observed, &roles[1], ("worker", &waited_for[1]), &[]);
     let new_generation = old.observed_generation != Some(observed.cluster.generation);
     let stalled = stalled(observed, plan, [&machines, &rolling_out, &kubeconfig], now);
     let mut ready = ready(
@@ -198,7 +204,12 @@ fn machines_available(observed: &Observed, plan: &Plan) -> Condition {
     Condition::new("True", Reason::AsExpected, assigned)
 }
 
-fn role_ready(observed: &Observed, role: &RoleStatus, name: &str, waits: &[&Cause]) -> Condition {
+fn role_ready(
+    observed: &Observed,
+    role: &RoleStatus,
+    (name, waited_for): (&str, &str),
+    waits: &[&Cause],
+) -> Condition {
     if observed.spec.is_err() {
         return Condition::new(
             "Unknown",
@@ -213,7 +224,7 @@ fn role_ready(observed: &Observed, role: &RoleStatus, name: &str, waits: &[&Caus
             format!("the spec asks for no {name} machine"),
         );
     }
-    let message = format!("{} {name} machines ready", role.summary);
+    let message = format!("{} {name} machines ready{waited_for}", role.summary);
     let all = role.ready >= role.total;
     if let Some(mut waits) = Condition::because("False", waits) {
         if !all {
@@ -229,6 +240,10 @@ fn role_ready(observed: &Observed, role: &RoleStatus, name: &str, waits: &[&Caus
 }
 
 fn kubeconfig_ready(observed: &Observed, plan: &Plan, was_true: bool, now: Timestamp) -> Condition {
+    if observed.cluster.deleting {
+        let message = "the kubeconfig is not looked at while the cluster is being deleted";
+        return Condition::new("Unknown", Reason::Deleting, message);
+    }
     let waits = waits_of(plan, ConditionType::KubeconfigReady);
     let stored = matches!(
         observed.kubeconfig.secret,

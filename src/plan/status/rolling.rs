@@ -30,6 +30,16 @@ pub(super) fn they(machines: &[&MachineName], one: &str, several: &str) -> Strin
     format!("{} {verb}", named(machines))
 }
 
+/// The machines of a role that have a configuration which is not confirmed.
+pub(super) fn waited_for(observed: &Observed, plan: &Plan, role: Role) -> String {
+    let staying = plan.selection.for_role(role).staying.iter();
+    let waited_for: Vec<_> = staying.filter(|it| !confirmed(observed, it)).collect();
+    if waited_for.is_empty() {
+        return String::new();
+    }
+    format!(" (waiting for {})", named(&waited_for))
+}
+
 /// Which machines join, and which of them replace others that stay until then.
 fn newcomers(observed: &Observed, plan: &Plan, role: Role) -> Option<String> {
     let pick = plan.selection.for_role(role);
@@ -86,8 +96,9 @@ pub(super) fn rolling_out(observed: &Observed, plan: &Plan, updated: (u32, u32))
         let sum = sum.take().unwrap_or_default();
         problems.push(format!("{doing} {machines}{sum}: waiting for {what}"));
     }
-    if !plan.next.is_empty() {
-        let next: Vec<_> = plan.next.iter().collect();
+    let in_flight = |machine: &&MachineName| plan.in_flight.contains_key(*machine);
+    let next: Vec<_> = plan.next.iter().filter(|it| !in_flight(it)).collect();
+    if !next.is_empty() {
         let sum = sum.take().unwrap_or_default();
         problems.push(format!("{} next{sum}", they(&next, "is", "are")));
     }
