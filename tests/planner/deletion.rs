@@ -1,7 +1,7 @@
 //! Every machine is given back before anything that NIO needs for it goes.
 
 use nico::api::conditions::{
-    ConditionType::{Ready, Reconciling, Stalled},
+    ConditionType::{KubeconfigReady, Paused, Ready, Reconciling, Stalled},
     Reason,
 };
 use nico::api::names::MachineName;
@@ -161,6 +161,11 @@ fn a_paused_deletion_waits_and_says_so() {
                 .says(Ready, "False", Reason::PausedBySpec, goes_on);
             let ready = &seen.condition(Ready).message;
             assert!(ready.starts_with("paused: the deletion waits"), "{ready}");
+            // Nobody looked at these.
+            let paused = &seen.condition(Paused).message;
+            assert!(paused.ends_with("would leave"), "{paused}");
+            let unknown = "not looked at";
+            seen.says(KubeconfigReady, "Unknown", Reason::Deleting, unknown);
         });
 }
 

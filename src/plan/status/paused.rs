@@ -40,6 +40,10 @@ pub(super) fn would_change(observed: &Observed, plan: &Plan) -> String {
         parts.join(", ")
     };
     let what = format!("spec.paused is true, so no machine is changed: {what}");
+    if observed.cluster.deleting {
+        // Nothing else was read.
+        return what;
+    }
     let said = [what].into_iter().chain(restored::amiss(observed));
     let said = said
         .chain(lost_tokens(observed))
