@@ -45,6 +45,8 @@ Things to try (results appear in this window):
     kubectl apply -f edge.yaml
     # Add a worker: worker-03 joins, then the other machines are updated one by one:
     kubectl patch kcluster demo --type merge -p '{{\"spec\":{{\"dataPlane\":{{\"count\":3}}}}}}'
+    # From here on, wait until `kubectl get kcluster` says Ready before the next one. A control plane machine that is changed again while
+    # it is being updated holds up the others for an hour: this NIO does not say when it has given up the older configuration.
     # Roll out another repository: workers first, then the control plane, one machine at a time:
     kubectl patch kcluster demo --type merge -p '{{\"spec\":{{\"gitRepo\":\"https://git.example.com/other.git\"}}}}'
     # See what a change would do, without doing it: Paused and status.machines say it. Then go on:
