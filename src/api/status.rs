@@ -100,7 +100,7 @@ pub struct RolloutStatus {
     pub in_flight: Vec<InFlightRow>,
 }
 
-/// One machine in flight.
+/// One machine that is being changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InFlightRow {

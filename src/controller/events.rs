@@ -173,8 +173,8 @@ impl Happening {
                 ),
             ),
             Self::GivenBack(machine, reach) => normal(
-                "GivenBack",
-                "GiveBack",
+                "Releasing",
+                "Release",
                 match reach {
                     Reach::Reached => {
                         format!("{machine}: configuration deleted, NIO applies #minimal")

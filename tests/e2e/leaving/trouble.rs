@@ -100,8 +100,8 @@ async fn an_unreachable_machine_is_let_go_of_and_told(generation: Generation) {
         ("w-02", "NIO cannot reach the machine"),
     ] {
         let words = format!("{machine}: configuration deleted");
-        wait_event(&case, "GivenBack", &words).await;
-        let notes = events(&case, "GivenBack").await;
+        wait_event(&case, "Releasing", &words).await;
+        let notes = events(&case, "Releasing").await;
         let of_it = notes.iter().find(|note| note.starts_with(&words));
         assert!(of_it.is_some_and(|note| note.contains(then)), "{notes:?}");
     }
