@@ -32,7 +32,7 @@ pub(super) fn start(filter: &str, format: LogFormat) {
         .with(lines(format))
         .with(EnvFilter::new(filter))
         .with(filter_fn(shows_no_body))
-        .with(filter_fn(is_no_error_without_a_place))
+        .with(filter_fn(is_told_once))
         .with(filter_fn(is_no_span_of_the_runtime));
     // Fails only if a subscriber is set already. Then that one receives the lines.
     let _ = tracing::subscriber::set_global_default(subscriber);
@@ -89,12 +89,16 @@ fn shows_no_body(line: &Metadata<'_>) -> bool {
     line.is_span() || line.target() != "kube_client::client"
 }
 
-/// For each request that fails, kube's client logs an error that does not say to which server. A member of a cluster that is off would cause
-/// one every few seconds. What NICO asked for, and why it failed, is in NICO's own lines, or in the status.
-fn is_no_error_without_a_place(line: &Metadata<'_>) -> bool {
-    line.is_span()
-        || line.target() != "kube_client::client::builder"
-        || *line.level() != Level::ERROR
+/// Lines of kube about what NICO tells itself, with the server or the object, and with a pause between two of them: for each request that
+/// fails, kube's client logs an error that does not say to which server, and a watch logs each 403. A member of a cluster that is off, or a
+/// right that is missing, would cause one every few seconds.
+fn is_told_by_nico(target: &str, level: Level) -> bool {
+    target == "kube_client::client::builder" && level == Level::ERROR
+        || target == "kube_runtime::watcher" && level == Level::WARN
+}
+
+fn is_told_once(line: &Metadata<'_>) -> bool {
+    line.is_span() || !is_told_by_nico(line.target(), *line.level())
 }
 
 /// kube's own span of a pass repeats the cluster and namespace of NICO's span.
@@ -125,6 +129,20 @@ mod tests {
             ("run json --log-format", None, LogFormat::Text),
         ] {
             assert_eq!(asked(line, variable), format, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_nico_tells_itself_is_told_once() {
+        for (target, level, told) in [
+            ("kube_client::client::builder", Level::ERROR, true),
+            ("kube_client::client::builder", Level::DEBUG, false),
+            ("kube_runtime::watcher", Level::WARN, true),
+            // A defect of kube.
+            ("kube_runtime::watcher", Level::ERROR, false),
+            ("nico::controller::watch", Level::WARN, false),
+        ] {
+            assert_eq!(is_told_by_nico(target, level), told, "{target} {level}");
         }
     }
 
