@@ -267,9 +267,16 @@ fn fill(
         let others = others.concat();
         let (unreachable, keyless_count) = (unreachable + malformed.len(), keyless.len());
         let any = held + unreachable + keyless_count + kept_out + misnamed.len() > 0;
+        let namespace = &observed.cluster.namespace;
+        let has_some = !pick.staying.is_empty() || !pick.joining.is_empty();
+        let no_free = match (has_some, any) {
+            (true, _) => "no other free Machine",
+            (false, true) => "no free Machine",
+            (false, false) => "no Machine",
+        };
         let (none, mend) = if selector.selects_all() {
             (
-                "no free Machine is left in this namespace".to_owned(),
+                format!("{no_free} is in namespace {namespace}"),
                 "create Machines, or lower the count",
             )
         } else {
@@ -280,17 +287,27 @@ fn fill(
                 "label Machines so, or correct the selector"
             };
             (
-                format!("no free Machine matches the selector {selector}"),
+                format!("{no_free} in namespace {namespace} matches the selector {selector}"),
                 mend,
             )
+        };
+        let why = if any {
+            format!(
+                " ({held} in use, {unreachable} not discoverable, {keyless_count} without a usable SSH key{others})"
+            )
+        } else {
+            String::new()
         };
         pick.obstacles.push(Obstacle {
             machine: None,
             cause: Cause::new(
                 Reason::TooFewMachines,
                 format!(
-                    "{missing} of {} missing: {none} ({held} in use, {unreachable} not discoverable, {keyless_count} without a usable SSH key{others}): {mend}",
-                    counted(*count, &format!("{} machine", role.as_str())),
+                    "{missing} of {} missing: {none}{why}: {mend}",
+                    counted(
+                        *count,
+                        &format!("{} machine", role.as_str().replace('-', " "))
+                    ),
                 ),
             ),
             kind: ObstacleKind::Other,

@@ -46,7 +46,8 @@ fn a_machine_that_does_not_exist_is_named_and_nothing_is_claimed() {
         .when(planned)
         .then(|seen| {
             assert!(seen.claimed().is_empty());
-            seen.says(MachinesAvailable, "False", Reason::MachineMissing, "cp-2");
+            let words = "Machine cp-2 does not exist in namespace default: create it, or correct spec.controlPlane.machines";
+            seen.says(MachinesAvailable, "False", Reason::MachineMissing, words);
             assert_eq!(seen.state("cp-2"), MachineState::Unavailable);
         });
 }
@@ -199,7 +200,8 @@ fn too_few_for_a_control_plane_claims_nothing_and_says_how_many_are_missing() {
         .when(planned)
         .then(|seen| {
             assert!(seen.claimed().is_empty());
-            let words = "1 of 3 control-plane machines missing";
+            let words =
+                "1 of 3 control plane machines missing: no other free Machine in namespace ";
             seen.says(MachinesAvailable, "False", Reason::TooFewMachines, words);
         });
 }
@@ -466,7 +468,7 @@ fn an_empty_selector_is_not_blamed() {
     .when(|world| misnamed(world, "w-01.lab", machine("x")))
     .then(|seen| {
         for words in [
-            "1 of 2 worker machines missing: no free Machine is left in this namespace (0 in use",
+            "1 of 2 worker machines missing: no other free Machine is in namespace ",
             "Machine w-01.lab is matched by the empty selector, and its name cannot be used",
             "or give the selector labels that it does not have",
         ] {

@@ -1,6 +1,8 @@
 //! What a person must mend, how it is told, and that nothing is claimed meanwhile.
 
-use nico::api::conditions::ConditionType::{ControlPlaneReady, Ready, Reconciling, Stalled};
+use nico::api::conditions::ConditionType::{
+    ControlPlaneReady, MachinesAvailable, Ready, Reconciling, Stalled,
+};
 use nico::api::conditions::Reason;
 use nico::api::ledger::LedgerError;
 use nico::api::nio::Generation;
@@ -274,5 +276,29 @@ fn an_adopted_token_is_used_and_not_made() {
                 seen.kinds(),
                 ["AddFinalizer", "CreateLedger", "CreateToken", "Claim"]
             )
+        });
+}
+
+/// That nothing matches and that all are in use are different mistakes.
+#[test]
+fn a_selector_that_matches_nothing_is_told_from_one_whose_machines_are_in_use() {
+    let none = "1 of 1 control plane machine missing: no Machine in namespace default matches the selector ";
+    given(cluster().select_control_plane(1))
+        .machines(["w"])
+        .when(planned)
+        .then(|seen| {
+            seen.says(MachinesAvailable, "False", Reason::TooFewMachines, none);
+            let said = &seen.condition(MachinesAvailable).message;
+            assert!(
+                said.ends_with(": label Machines so, or correct the selector"),
+                "{said}"
+            );
+        });
+    let few = "no other free Machine in namespace default matches the selector ";
+    given(cluster().select_control_plane(2))
+        .cp_machines(["a"])
+        .when(planned)
+        .then(|seen| {
+            seen.says(MachinesAvailable, "False", Reason::TooFewMachines, few);
         });
 }

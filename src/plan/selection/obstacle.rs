@@ -5,8 +5,11 @@ use kube::core::Selector;
 use crate::api::conditions::{Cause, Reason};
 use crate::api::names::{MachineName, RELEASE_ANNOTATION};
 use crate::api::nio::Machine;
+use crate::api::status::Role;
 use crate::plan::nio;
 use crate::plan::observed::{Holder, Observed, PAUSE, SshKeyView};
+
+use super::pool;
 
 /// Why a machine, or several, cannot be claimed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,6 +123,19 @@ pub fn undiscoverable(observed: &Observed, name: &MachineName) -> Cause {
     )
 }
 
+/// The field of the spec that lists a machine.
+fn listed_in(observed: &Observed, name: &MachineName) -> &'static str {
+    let lists = |role| {
+        let spec = observed.spec.as_ref();
+        spec.is_ok_and(|spec| pool(spec, role).listed().any(|it| it == name))
+    };
+    match Role::ALL.into_iter().find(|role| lists(*role)) {
+        Some(Role::ControlPlane) => "spec.controlPlane.machines",
+        Some(Role::Worker) => "spec.dataPlane.machines",
+        None => "the spec",
+    }
+}
+
 /// Why a machine cannot be claimed now; `None` if it can.
 pub(super) fn obstacle(observed: &Observed, name: &MachineName) -> Option<Obstacle> {
     let found = |reason, message: String, kind| {
@@ -180,7 +196,9 @@ pub(super) fn obstacle(observed: &Observed, name: &MachineName) -> Option<Obstac
         return found(
             Reason::MachineMissing,
             format!(
-                "Machine {name} does not exist in this namespace: create it, or correct the spec"
+                "Machine {name} does not exist in namespace {}: create it, or correct {}",
+                observed.cluster.namespace,
+                listed_in(observed, name)
             ),
             ObstacleKind::Other,
         );
