@@ -57,7 +57,7 @@ fn stuck(reason: Reason) -> (Given, i64) {
                 let w = &world.configurations["w"].metadata;
                 w.deletion_timestamp.is_some()
             });
-            v1::finalizers(world, "w", &[CLASSIC_FINALIZER]);
+            v1::files::finalizers(world, "w", &[CLASSIC_FINALIZER]);
         }),
         Reason::MachineNameTooLong => {
             let long = "m".repeat(37);
