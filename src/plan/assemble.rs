@@ -14,7 +14,7 @@ use crate::api::workload::NodesOf;
 use super::entered::Entered;
 use super::facts::{Facts, KubeconfigQuestion, Needs};
 use super::observed::{
-    Fetch, KnownHostsView, KubeconfigView, LedgerView, Left, Observed, Rival, SecretView,
+    Fetch, KnownHostsView, KubeconfigView, LedgerView, Left, Observed, Rival, Roster, SecretView,
     SshKeyView, WorkloadHealth, Works, controller,
 };
 use super::writes::Token;
@@ -115,7 +115,7 @@ fn met(needs: Needs) -> Result<(), Box<Needs>> {
 fn blank(facts: &Facts) -> Observed {
     let machines = facts.machines.iter();
     let machines = machines.filter_map(|(name, machine)| Some((name.clone(), machine.clone()?)));
-    Observed {
+    let mut observed = Observed {
         cluster: facts.cluster.clone(),
         spec: facts.spec.clone(),
         live: facts.live,
@@ -148,8 +148,11 @@ fn blank(facts: &Facts) -> Observed {
         entered: Vec::new(),
         since: facts.since.clone(),
         fresh_id: facts.fresh_id.clone(),
+        roster: Roster::default(),
         by_address: OnceLock::new(),
-    }
+    };
+    observed.list_members();
+    observed
 }
 
 /// The machines whose Nodes the planner needs.

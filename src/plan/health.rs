@@ -221,8 +221,9 @@ impl Observed {
             && !self.shares_address(machine, &address)
         {
             found.extend(nodes.at(&address).filter(|node| {
-                let named = MachineName::parse(&node.name);
-                named.is_none_or(|named| self.member(&named).is_none() && named != *machine)
+                node.name != machine.as_str()
+                    && MachineName::parse(&node.name)
+                        .is_none_or(|named| self.member(&named).is_none())
             }));
         }
         found.sort_by_key(|node| !node.ready);

@@ -3,6 +3,7 @@
 mod configurations;
 mod left;
 mod member;
+mod roster;
 pub mod views;
 mod workload;
 
@@ -11,6 +12,7 @@ pub use configurations::Configurations;
 pub use left::{Left, PAUSE, left_by};
 use member::role;
 pub use member::{MACHINE_SSH_KEY, Member, WORKER_TOKEN};
+pub use roster::Roster;
 pub use workload::WorkloadHealth;
 
 pub use views::{
@@ -92,6 +94,8 @@ pub struct Observed {
     pub since: BTreeMap<Clock, Timestamp>,
     /// An unused id: randomness enters the planner only as input.
     pub fresh_id: ClusterId,
+    /// The members among `configurations`.
+    pub(super) roster: Roster,
     /// The machines by canonical address, once it was computed.
     pub(super) by_address: OnceLock<BTreeMap<String, Vec<MachineName>>>,
 }
@@ -140,24 +144,6 @@ impl Observed {
             .filter(|(_, held)| self.belongs(held))
     }
 
-    /// The members: every configuration of the cluster that has a valid machine name, including those that are being deleted.
-    pub fn members(&self) -> impl Iterator<Item = Member<'_>> {
-        let members = self.configurations.members();
-        members
-            .filter(|(_, _, held)| self.belongs(held))
-            .map(|(name, role, held)| self.with_machine(name.clone(), role, held))
-    }
-
-    /// The members of a role.
-    pub fn members_of(&self, role: Role) -> impl Iterator<Item = Member<'_>> {
-        self.members().filter(move |member| member.role() == role)
-    }
-
-    /// The control plane.
-    pub fn control_plane(&self) -> impl Iterator<Item = Member<'_>> {
-        self.members_of(Role::ControlPlane)
-    }
-
     /// The control plane machines whose host keys should be pinned.
     #[must_use]
     pub fn control_plane_hosts(&self) -> ControlPlaneHosts {
@@ -176,14 +162,6 @@ impl Observed {
         }
     }
 
-    /// The member with this name.
-    #[must_use]
-    pub fn member(&self, name: &MachineName) -> Option<Member<'_>> {
-        let (role, held) = self.configurations.member(name)?;
-        self.belongs(held)
-            .then(|| self.with_machine(name.clone(), role, held))
-    }
-
     /// The member with this name, if the cluster is its controller now.
     #[must_use]
     pub fn controlled(&self, name: &MachineName) -> Option<Member<'_>> {
@@ -194,29 +172,21 @@ impl Observed {
     #[must_use]
     pub fn as_member<'a>(&'a self, configuration: &'a NixosConfiguration) -> Option<Member<'a>> {
         let name = MachineName::parse(configuration.metadata.name.as_deref()?)?;
-        let role = role(name.as_str(), configuration);
-        self.belongs(configuration)
-            .then(|| self.with_machine(name, role, configuration))
-    }
-
-    fn with_machine<'a>(
-        &'a self,
-        name: MachineName,
-        role: Role,
-        held: &'a NixosConfiguration,
-    ) -> Member<'a> {
-        Member {
-            role,
+        self.belongs(configuration).then(|| Member {
+            role: role(name.as_str(), configuration),
             machine: self.machine(&name),
-            controlled: self.controls(held),
+            controlled: self.controls(configuration),
             nio: self.nio,
-            jobs: self.jobs_of(held),
+            jobs: self.jobs_of(configuration),
             name,
-            held,
-        }
+            held: configuration,
+        })
     }
 
     fn jobs_of(&self, held: &NixosConfiguration) -> &[Arc<Job>] {
+        if self.jobs.is_empty() {
+            return &[];
+        }
         let uid = held.metadata.uid.as_ref();
         let jobs = uid.and_then(|uid| self.jobs.get(uid));
         jobs.map_or(&[], Vec::as_slice)

@@ -179,6 +179,7 @@ pub fn observed(source: &mut Source) -> (Observed, Timestamp, Settings) {
     for _ in 0..source.below(9) {
         distort(&mut observed, source);
     }
+    observed.list_members();
     let settings = Settings {
         default_git_repo: source
             .once_in(2)

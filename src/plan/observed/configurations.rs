@@ -13,7 +13,7 @@ use crate::api::status::Role;
 #[derive(Clone, Debug, Default)]
 pub struct Configurations {
     by_name: BTreeMap<String, Arc<NixosConfiguration>>,
-    /// Those with a valid machine name, in name order: a plan iterates over them many times.
+    /// Those with a valid machine name, in name order.
     members: BTreeMap<MachineName, (Role, Arc<NixosConfiguration>)>,
     /// By machine: those that refer to it and have another name. There are few.
     misnamed: BTreeMap<String, BTreeSet<String>>,
@@ -61,16 +61,9 @@ impl Configurations {
     }
 
     /// Those with a valid machine name, in name order, with the role of each.
-    pub fn members(&self) -> impl Iterator<Item = (&MachineName, Role, &NixosConfiguration)> {
+    pub fn members(&self) -> impl Iterator<Item = (&MachineName, Role, &Arc<NixosConfiguration>)> {
         let members = self.members.iter();
-        members.map(|(name, (role, held))| (name, *role, &**held))
-    }
-
-    /// The one with a machine's name, and its role.
-    #[must_use]
-    pub fn member(&self, machine: &MachineName) -> Option<(Role, &NixosConfiguration)> {
-        let (role, held) = self.members.get(machine)?;
-        Some((*role, held))
+        members.map(|(name, (role, held))| (name, *role, held))
     }
 
     /// Those that refer to a machine or have its name, in name order.
