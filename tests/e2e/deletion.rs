@@ -15,7 +15,10 @@ use serde_json::{Value, json};
 
 over_both![
     a_ready_cluster_is_taken_down_in_order_and_its_machines_are_free,
-    a_cluster_is_deleted_at_every_step_of_its_bring_up,
+    a_cluster_is_deleted_at_every_step_of_its_bring_up;
+    on demand:
+    a_finalizer_of_somebody_elses_stays,
+    a_deletion_that_races_with_the_finalizer_leaves_nothing,
 ];
 
 /// Configurations first, and nothing that NIO needs for them before the last one is gone.
@@ -131,9 +134,8 @@ async fn a_cluster_is_deleted_at_every_step_of_its_bring_up(generation: Generati
     case.finish().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_finalizer_of_somebody_elses_stays() {
-    let case = Case::with(&nico().args(&RESYNC)).await;
+async fn a_finalizer_of_somebody_elses_stays(generation: Generation) {
+    let case = Case::of(generation, &nico().args(&RESYNC)).await;
     case.world.machine("cp-01").await;
     case.cluster("prod", listed(&["cp-01"], &[])).await;
     case.ready("prod").await;
@@ -169,9 +171,8 @@ async fn a_finalizer_of_somebody_elses_stays() {
 
 /// The API server looks for finalizers when a deletion comes, and not again when it takes the object away: a finalizer written
 /// in between holds nothing. So nothing is made before a read has shown that it holds.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_deletion_that_races_with_the_finalizer_leaves_nothing() {
-    let case = Case::start().await;
+async fn a_deletion_that_races_with_the_finalizer_leaves_nothing(generation: Generation) {
+    let case = Case::of(generation, &nico()).await;
     case.world.machine("cp-01").await;
     let calls = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&calls);

@@ -2,14 +2,20 @@
 
 use crate::common::shown::at_rest;
 use crate::common::traffic::{RESYNC, judge};
-use crate::common::{DEADLINE, five, nico, three_and_two};
+use crate::common::{DEADLINE, five, nico, over_both, three_and_two};
 use kube::api::{DeleteParams, Patch, PatchParams};
+use rig::crds::Generation;
 use rig::machines::KeyPair;
 use rig::proxy::{Call, Effect, Fault, Moment, Proxy};
 use rig::wait::{wait_describing, wait_for};
 use rig::workload::KUBECONFIG_PATH;
 use rig::world::{NicoSetup, RunningNico, World};
 use serde_json::{Value, json};
+
+over_both![
+    on demand:
+    nothing_secret_is_seen_of_a_whole_life,
+];
 
 /// Stands in for a secret of which not one part may be seen.
 const CANARY: &str = "c4n4ry-6f1d0b7e52aa49c3";
@@ -70,9 +76,8 @@ async fn passes(nico: &RunningNico) {
 }
 
 /// Bring-up, a roll, a rotated key, an edited kubeconfig and the deletion.
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_secret_is_seen_of_a_whole_life() {
-    let world = World::alone().await;
+async fn nothing_secret_is_seen_of_a_whole_life(generation: Generation) {
+    let world = World::alone_of(generation, |_| ()).await;
     let hosts = world
         .machines_named(&["cp-01", "cp-02", "cp-03", "w-01", "w-02"])
         .await;

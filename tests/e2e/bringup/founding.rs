@@ -1,14 +1,19 @@
 //! Who founds the cluster, and what happens where it does not.
 
+use rig::crds::Generation;
 use serde_json::{Value, json};
 
 use crate::common::case::Case;
 use crate::common::shown::{names, row};
-use crate::common::{DEADLINE, listed};
+use crate::common::{DEADLINE, listed, nico, over_both};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_founder_that_never_comes_up_is_replaced_in_the_list() {
-    let case = Case::start().await;
+over_both![
+    on demand:
+    a_founder_that_never_comes_up_is_replaced_in_the_list,
+];
+
+async fn a_founder_that_never_comes_up_is_replaced_in_the_list(generation: Generation) {
+    let case = Case::of(generation, &nico()).await;
     let old = never_founded(&case).await;
     case.edit(
         "prod",

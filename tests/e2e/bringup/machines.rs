@@ -1,17 +1,23 @@
 //! Machines that are missing, and machines that a selector chooses.
 
 use kube::api::DeleteParams;
+use rig::crds::Generation;
 use rig::world::{MachineSpec, condition};
 use serde_json::{Value, json};
 
 use crate::common::case::Case;
 use crate::common::shown::names;
-use crate::common::{DEADLINE, listed};
+use crate::common::{DEADLINE, listed, nico, over_both};
+
+over_both![
+    on demand:
+    a_free_machine_is_deleted_while_the_cluster_waits,
+    labels_choose_machines_in_name_order_up_to_the_count,
+];
 
 /// M1: deleted while free, and made again under its name (M2).
-#[tokio::test(flavor = "multi_thread")]
-async fn a_free_machine_is_deleted_while_the_cluster_waits() {
-    let case = Case::start().await;
+async fn a_free_machine_is_deleted_while_the_cluster_waits(generation: Generation) {
+    let case = Case::of(generation, &nico()).await;
     case.world.machine("cp-01").await;
     case.cluster("prod", listed(&["cp-01", "cp-02"], &[])).await;
     let told = |machines: &'static [&str]| {
@@ -44,9 +50,8 @@ async fn a_free_machine_is_deleted_while_the_cluster_waits() {
     case.finish().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn labels_choose_machines_in_name_order_up_to_the_count() {
-    let case = Case::start().await;
+async fn labels_choose_machines_in_name_order_up_to_the_count(generation: Generation) {
+    let case = Case::of(generation, &nico()).await;
     for name in ["m-05", "m-01", "m-04", "m-02", "m-03"] {
         let machine = MachineSpec::new(name).label("site", "a");
         case.world.machine_with(machine).await;

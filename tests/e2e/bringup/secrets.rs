@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
+use rig::crds::Generation;
 use rig::proxy::{Call, Effect, Fault, Moment};
 use rig::scratch::Scratch;
 use rig::wait::wait_for;
@@ -13,12 +14,19 @@ use serde_json::{Value, json};
 
 use crate::common::case::Case;
 use crate::common::traffic::RESYNC;
-use crate::common::{DEADLINE, listed, nico};
+use crate::common::{DEADLINE, listed, nico, over_both};
+
+over_both![
+    on demand:
+    a_token_deleted_by_hand_stops_all_writes_until_it_is_restored,
+    a_foreign_token_is_refused_and_an_adopted_one_left_alone,
+    finalizers_that_a_hand_takes_off_are_put_back,
+    a_key_that_went_since_keeps_its_machine_from_being_written,
+];
 
 /// U5: a token is never silently made again while a configuration refers to it.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_token_deleted_by_hand_stops_all_writes_until_it_is_restored() {
-    let case = Case::with(&nico().args(&RESYNC)).await;
+async fn a_token_deleted_by_hand_stops_all_writes_until_it_is_restored(generation: Generation) {
+    let case = Case::of(generation, &nico().args(&RESYNC)).await;
     case.world.machines_named(&["cp-01", "w-01"]).await;
     case.world
         .nio()
@@ -87,9 +95,8 @@ async fn a_token_deleted_by_hand_stops_all_writes_until_it_is_restored() {
 }
 
 /// K1: a planted token is not used; one that its owner lets the cluster use is, and stays the owner's.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_foreign_token_is_refused_and_an_adopted_one_left_alone() {
-    let case = Case::with(&nico().args(&RESYNC)).await;
+async fn a_foreign_token_is_refused_and_an_adopted_one_left_alone(generation: Generation) {
+    let case = Case::of(generation, &nico().args(&RESYNC)).await;
     case.world.machines_named(&["cp-01", "w-01"]).await;
     let planted = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "prod-worker-token"},
         "stringData": {"token": "a-token-of-my-own"}});
@@ -122,9 +129,8 @@ async fn a_foreign_token_is_refused_and_an_adopted_one_left_alone() {
 }
 
 /// U3: what holds the Secrets and the ledger for NIO's sake is put back, and nothing else is written.
-#[tokio::test(flavor = "multi_thread")]
-async fn finalizers_that_a_hand_takes_off_are_put_back() {
-    let case = Case::with(&nico().args(&RESYNC)).await;
+async fn finalizers_that_a_hand_takes_off_are_put_back(generation: Generation) {
+    let case = Case::of(generation, &nico().args(&RESYNC)).await;
     case.world.machine("cp-01").await;
     case.cluster("prod", listed(&["cp-01"], &[])).await;
     case.ready("prod").await;
@@ -191,9 +197,8 @@ async fn finalizers_that_a_hand_takes_off_are_put_back() {
 const FRESH: Duration = Duration::from_secs(6);
 
 /// No watch tells that a Secret went: what a machine is given is looked at before it is written, and a resync is not waited for.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_went_since_keeps_its_machine_from_being_written() {
-    let case = Case::start().await;
+async fn a_key_that_went_since_keeps_its_machine_from_being_written(generation: Generation) {
+    let case = Case::of(generation, &nico()).await;
     let looked = Arc::new(Mutex::new(Instant::now()));
     let last = Arc::clone(&looked);
     let is_look = move |call: &Call| {

@@ -1,6 +1,7 @@
 //! Leaders that end while machines join, are drained, leave or are updated.
 
 use kube::api::{DeleteParams, ListParams};
+use rig::crds::Generation;
 use rig::judge::rollout::{Evidence, Rules, order};
 use rig::process::KillSwitch;
 use rig::proxy::{Call, Effect, Fault, Moment, Proxy};
@@ -10,8 +11,14 @@ use serde_json::json;
 
 use super::{Replica, edit, judge, next_holder, settled};
 use crate::common::case::{in_flight, took_effect};
-use crate::common::{DEADLINE, five, three_and_two};
+use crate::common::{DEADLINE, five, over_both, three_and_two};
 use crate::rolling::leaving::{allow_one, budget, pod};
+
+over_both![
+    on demand:
+    leaders_are_killed_while_machines_join_are_drained_and_leave_and_in_the_deletion,
+    a_rolling_restart_in_mid_rollout_changes_nothing_in_the_order_of_writes,
+];
 
 /// The leader, and the replica that stands by.
 fn both(replicas: &[Replica]) -> [&Replica; 2] {
@@ -48,9 +55,10 @@ fn of_configuration(call: &Call, verb: &str, machine: &str) -> bool {
     call.verb == verb && call.resource == "nixosconfigurations" && call.object_name() == machine
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn leaders_are_killed_while_machines_join_are_drained_and_leave_and_in_the_deletion() {
-    let world = World::alone().await;
+async fn leaders_are_killed_while_machines_join_are_drained_and_leave_and_in_the_deletion(
+    generation: Generation,
+) {
+    let world = World::alone_of(generation, |_| ()).await;
     five(&world).await;
     world.machine("w-03").await;
     let mut replicas = vec![Replica::start(&world).await];
@@ -65,7 +73,7 @@ async fn leaders_are_killed_while_machines_join_are_drained_and_leave_and_in_the
     kill_after(both(&replicas)[0], joins);
     let began = world.nio().now();
     let workers = json!({"dataPlane": {"machines": ["w-01", "w-03"]}});
-    let generation = edit(&world, workers).await;
+    let edited = edit(&world, workers).await;
     next(&world, &mut replicas, &mut leader).await;
 
     world
@@ -79,7 +87,7 @@ async fn leaders_are_killed_while_machines_join_are_drained_and_leave_and_in_the
     allow_one(&budgets, "kept").await;
     next(&world, &mut replicas, &mut leader).await;
 
-    settled(&world, generation).await;
+    settled(&world, edited).await;
     assert!(pods.get_opt("kept").await.unwrap().is_none());
     assert!(world.nodes().get_opt("w-02").await.unwrap().is_none());
     assert_eq!(
@@ -114,9 +122,10 @@ async fn leaders_are_killed_while_machines_join_are_drained_and_leave_and_in_the
 
 /// As a Deployment restarts its Pods: one more, then one less, until both are new. This happens while NIO applies the first worker, and
 /// while it applies a control plane machine.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_rolling_restart_in_mid_rollout_changes_nothing_in_the_order_of_writes() {
-    let world = World::new().await;
+async fn a_rolling_restart_in_mid_rollout_changes_nothing_in_the_order_of_writes(
+    generation: Generation,
+) {
+    let world = World::of(generation, |_| ()).await;
     five(&world).await;
     let mut replicas = vec![Replica::start(&world).await];
     next_holder(&world, None).await;
@@ -133,7 +142,7 @@ async fn a_rolling_restart_in_mid_rollout_changes_nothing_in_the_order_of_writes
     }
     let began = world.nio().now();
     let repository = json!({"gitRepo": "https://git.example.com/new.git"});
-    let generation = edit(&world, repository).await;
+    let edited = edit(&world, repository).await;
     for machine in held {
         let flies = |status: &serde_json::Value| in_flight(status) == [machine];
         let what = format!("{machine} is in flight");
@@ -147,7 +156,7 @@ async fn a_rolling_restart_in_mid_rollout_changes_nothing_in_the_order_of_writes
         }
         holds(machine, false);
     }
-    settled(&world, generation).await;
+    settled(&world, edited).await;
     let proxies: Vec<&Proxy> = replicas.iter().map(|it| &it.proxy).collect();
     let evidence = Evidence::of(world.nio(), &proxies);
     let all = ["w-01", "w-02", "cp-01", "cp-02", "cp-03"];
