@@ -1,11 +1,12 @@
 //! What the status says of machines beside NIO v1.
 
-use nico::api::conditions::{ConditionType::Stalled, Reason};
+use nico::api::conditions::ConditionType::{RollingOut, Stalled};
+use nico::api::conditions::Reason;
 use nico::api::nio::{JobState, NioCondition, NixosConfigurationStatus};
 use nico::api::status::MachineState;
 use serde_json::Map;
 
-use crate::given::Seen;
+use crate::given::{Given, PROD, Seen, cluster, given};
 use crate::nio_v1::job;
 use crate::rollout::{new_repository, rolled};
 use crate::v1::{claimed, passes_until, ready};
@@ -107,4 +108,29 @@ fn what_v1_has_against_a_machine_that_is_late_or_out_of_date_stays_visible() {
             let told = seen.condition(Stalled).message.chars().count();
             assert!(told < 600, "{told}");
         });
+}
+
+/// No order holds where NIO follows a branch by itself, and nothing else would say so.
+#[test]
+fn who_leaves_pushes_to_nio_is_told_that_no_order_holds() {
+    let words = "on all machines at once, in no order";
+    let told = |mut given: Given, policy: &str, git_ref: &str| {
+        given.0.edit(PROD, |spec| {
+            spec["refPolicy"] = policy.into();
+            spec["ref"] = git_ref.into();
+        });
+        given.0.settle();
+        let mut told = None;
+        given.when(|_| ()).then(|seen| {
+            seen.says(RollingOut, "False", Reason::AsExpected, "");
+            told = Some(seen.condition(RollingOut).message.contains(words));
+        });
+        told
+    };
+    let one = "a".repeat(40);
+    assert_eq!(told(ready(), "Pin", "main"), Some(false));
+    assert_eq!(told(ready(), "Follow", "main"), Some(true));
+    assert_eq!(told(ready(), "Follow", &one), Some(false));
+    let classic = || given(cluster().control_plane(["a"])).machines(["a"]);
+    assert_eq!(told(classic(), "Follow", "main"), Some(true));
 }

@@ -48,6 +48,12 @@ impl Nio for Classic {
         Some("classic NIO cannot pin a commit")
     }
 
+    fn follows_pushes(&self, _: Option<&str>) -> Option<&'static str> {
+        Some(
+            "NIO applies each push to the default branch on all machines at once, in no order: push to another branch, and merge it when all machines may follow",
+        )
+    }
+
     fn refuses_full_install(&self) -> Option<&'static str> {
         Some(
             "classic NIO would wipe the disks again on every later apply: set it to false, and install the machines before NICO takes them",

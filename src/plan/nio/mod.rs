@@ -83,6 +83,9 @@ pub trait Nio: Sync {
     /// Why it cannot apply a single commit; `None` if it can.
     fn refuses_pin(&self) -> Option<&'static str>;
 
+    /// What a push to the repository does where NICO does not pin and the spec has this `ref`; `None`: nothing.
+    fn follows_pushes(&self, git_ref: Option<&str>) -> Option<&'static str>;
+
     /// Why `fullInstall` must not be set; `None` if it may.
     fn refuses_full_install(&self) -> Option<&'static str>;
 

@@ -51,6 +51,13 @@ impl Nio for V1 {
         None
     }
 
+    fn follows_pushes(&self, git_ref: Option<&str>) -> Option<&'static str> {
+        let follows = !git_ref.is_some_and(is_commit);
+        follows.then_some(
+            "NIO applies each push to spec.ref on all machines at once, in no order: for rolling updates, set spec.refPolicy to Pin",
+        )
+    }
+
     fn refuses_full_install(&self) -> Option<&'static str> {
         None
     }

@@ -8,6 +8,7 @@ use crate::api::status::Role;
 use crate::api::text::counted;
 use crate::plan::action::{Plan, Wait};
 use crate::plan::desired::listed;
+use crate::plan::nio;
 use crate::plan::observed::Observed;
 
 use super::conditions::Condition;
@@ -68,6 +69,15 @@ fn doing(observed: &Observed, plan: &Plan, machine: &MachineName) -> &'static st
     }
 }
 
+/// What a push does, where NICO does not roll it out.
+fn pushes(observed: &Observed, plan: &Plan) -> Option<&'static str> {
+    let spec = observed.spec.as_ref().ok()?;
+    let is_left_to_nio =
+        !observed.cluster.deleting && plan.commit.is_none() && plan.question.is_none();
+    let nio = nio::for_generation(observed.nio.filter(|_| is_left_to_nio)?);
+    nio.follows_pushes(spec.git_ref.as_deref())
+}
+
 /// What is being changed, what it waits for, and what else is out of date: a few machines by name, many as a number. `updated` is how
 /// many machines there are at the target, and how many in all.
 pub(super) fn rolling_out(observed: &Observed, plan: &Plan, updated: (u32, u32)) -> Condition {
@@ -124,7 +134,8 @@ pub(super) fn rolling_out(observed: &Observed, plan: &Plan, updated: (u32, u32))
         problems.extend(newcomers(observed, plan, role));
     }
     if problems.is_empty() {
-        return Condition::new("False", Reason::AsExpected, "");
+        let follows = pushes(observed, plan).unwrap_or_default();
+        return Condition::new("False", Reason::AsExpected, follows);
     }
     // What blocks a machine in flight is more specific than the fact that it is in flight.
     let holds_up = |wait: &&Wait| {
