@@ -50,7 +50,7 @@ async fn each_mistake_of_a_first_apply_raises_one_warning() {
             "misspelt",
             listed(&["pc-03"], &[]),
             "MachineMissing",
-            "create it, or correct the spec",
+            "create it, or correct spec.controlPlane.machines",
         ),
         (
             "rival",
