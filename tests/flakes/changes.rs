@@ -279,9 +279,14 @@ fn a_change_restarts_what_it_must_and_nothing_else() {
             BTreeSet::new(),
             "{flake:?}"
         );
-        // Another cluster of the same machines is another cluster.
-        assert_eq!(restarted(base, id, "cp-01"), flake.services(true));
-        assert_eq!(restarted(base, id, "worker-01"), flake.services(false));
+        // Another cluster of the same machines is another cluster, and each machine has to become a Node of it.
+        for (machine, control_plane) in [("cp-01", true), ("worker-01", false)] {
+            let mut expected = flake.services(control_plane);
+            if flake != Flake::Kubeadm {
+                expected.insert("nico-joined".to_owned());
+            }
+            assert_eq!(restarted(base, id, machine), expected, "{flake:?}");
+        }
         // The machine whose own address changed.
         assert_eq!(restarted(base, address, "cp-02"), flake.services(true));
         // `minimal` is the same for all clusters.

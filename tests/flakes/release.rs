@@ -123,6 +123,33 @@ fn a_directory_that_is_a_disk_of_its_own_is_emptied() {
     });
 }
 
+/// What k3s and RKE2 keep of their tokens is of use to whoever finds it while the cluster lives.
+#[test]
+fn no_token_is_kept_beside_the_data() {
+    each("tokens", "cp-01", |flake, machine, evaluated, script| {
+        let data = evaluated["state"]["data"].as_str().unwrap();
+        let Some((directory, _)) = data.trim_start_matches('/').split_once("/server/") else {
+            return;
+        };
+        let tokens = ["token", "agent-token", "node-token", "cred/passwd"];
+        for token in tokens {
+            machine.write(&format!("{directory}/server/{token}"), "secret");
+        }
+        machine.write(&format!("{directory}/server/tls/server-ca.key"), "key");
+        machine.must_run(script);
+        let kept = |file: &str| machine.read(&format!("{directory}.released/server/{file}"));
+        assert_eq!(
+            kept("tls/server-ca.key").as_deref(),
+            Some("key"),
+            "{flake:?}"
+        );
+        for token in tokens {
+            assert_eq!(kept(token), None, "{flake:?}: {token}");
+        }
+        assert!(!machine.path(directory).exists(), "{flake:?}");
+    });
+}
+
 /// The power fails after the last directory was moved, and the release starts again.
 #[test]
 fn a_release_that_is_cut_short_keeps_what_it_moved() {
@@ -190,7 +217,7 @@ fn containers_end_and_their_network_is_taken_off() {
             machine.write(&format!("sys/fs/cgroup/{group}/cgroup.kill"), "");
         }
         for table in ["iptables", "ip6tables"] {
-            let rules = "-A INPUT -j KUBE-FIREWALL\\n-A INPUT -j nixos-fw\\n-A POSTROUTING -j CNI-1\\n-A FORWARD -j FLANNEL-FWD\\n";
+            let rules = "-A INPUT -j KUBE-FIREWALL\\n-A INPUT -j nixos-fw\\n-A POSTROUTING -j CNI-1\\n-A FORWARD -j FLANNEL-FWD\\n-A FORWARD -m comment --comment cali:1 -j cali-FORWARD\\n";
             machine.command(&format!("{table}-save"), &format!("printf -- '{rules}'"));
             let restored = machine.path(table);
             let restored = restored.display();
@@ -213,7 +240,13 @@ fn containers_end_and_their_network_is_taken_off() {
             );
         }
         let links = machine.calls(&["ip"]);
-        for link in ["cni0", "flannel.1", "flannel-v6.1"] {
+        for link in [
+            "cni0",
+            "flannel.1",
+            "flannel-v6.1",
+            "kube-bridge",
+            "vxlan.calico",
+        ] {
             assert!(
                 links.contains(&format!("ip link delete {link}")),
                 "{links:?}"

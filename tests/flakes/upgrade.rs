@@ -42,6 +42,38 @@ fn member(test: &str, evaluated: &Value, ready: bool) -> Machine {
     machine
 }
 
+/// The kubelet of Kubernetes 1.35 does not start with a flag that kubeadm wrote until then.
+#[test]
+fn a_new_kubelet_starts_without_the_flag_that_it_no_longer_knows() {
+    let Some(found) = running("a_new_kubelet_starts_without_the_flag_that_it_no_longer_knows")
+    else {
+        return;
+    };
+    for name in ["cp-02", "worker-01"] {
+        let script = found[name]["units"]["kubelet"]["preStart"]
+            .as_str()
+            .unwrap();
+        let machine = Machine::new(&format!("kubelet-flag-{name}"), &found[name], true);
+        let flags = "var/lib/kubelet/kubeadm-flags.env";
+        machine.must_run(script);
+        assert_eq!(machine.read(flags), None, "before kubeadm wrote any");
+        let pause = "--pod-infra-container-image=registry.k8s.io/pause:3.10.1";
+        for (before, after) in [
+            (
+                format!("\"--node-ip=10.0.0.11 {pause} --v=2\""),
+                "\"--node-ip=10.0.0.11 --v=2\"",
+            ),
+            (format!("\"{pause}\""), "\"\""),
+            ("\"--v=2\"".to_owned(), "\"--v=2\""),
+        ] {
+            machine.write(flags, &format!("KUBELET_KUBEADM_ARGS={before}\n"));
+            machine.must_run(script);
+            let left = machine.read(flags);
+            assert_eq!(left, Some(format!("KUBELET_KUBEADM_ARGS={after}\n")));
+        }
+    }
+}
+
 /// An apply waits for a oneshot unit, and one that fails fails it.
 #[test]
 fn an_apply_waits_for_the_upgrade() {

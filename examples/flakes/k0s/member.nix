@@ -164,7 +164,6 @@ in
       path = tools;
       restartTriggers = [ facts.id ] ++ lib.optional isControlPlane configuration;
       preStart = script ./begin.sh + builtins.readFile ../lib/start.sh;
-      postStart = builtins.readFile ../lib/common.sh + builtins.readFile ../lib/joined.sh;
       serviceConfig = {
         # start.sh says in this file whether there is a token to join.
         EnvironmentFile = "-/run/nico/k0s.env";
@@ -177,9 +176,13 @@ in
         LimitNOFILE = 999999;
         LimitCORE = "infinity";
         TasksMax = "infinity";
-        # A machine that waits in vain fails in the end, so that NIO tries again.
+        # A machine that waits in vain starts again. nico-joined fails the apply.
         TimeoutStartSec = "15min";
       };
+    };
+    systemd.services.nico-joined = import ../lib/joined.nix {
+      inherit facts;
+      path = tools;
     };
     # k0s runs its parts as these users.
     users.users = lib.mkIf isControlPlane (

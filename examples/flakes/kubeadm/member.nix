@@ -166,6 +166,13 @@ in
       after = [ "containerd.service" ];
       wants = [ "containerd.service" ];
       path = tools;
+      # Kubernetes 1.35 no longer knows this flag, which kubeadm wrote before. It told the kubelet what containerd knows by itself.
+      preStart = ''
+        flags=''${NICO_ROOT:-}/var/lib/kubelet/kubeadm-flags.env
+        if grep -q -e --pod-infra-container-image= "$flags" 2> /dev/null; then
+          sed -i -E 's/ ?--pod-infra-container-image=[^" ]*//' "$flags"
+        fi
+      '';
       serviceConfig = {
         EnvironmentFile = "-/var/lib/kubelet/kubeadm-flags.env";
         ExecStart = "${kubernetes}/bin/kubelet --bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --kubeconfig=/etc/kubernetes/kubelet.conf --config=/var/lib/kubelet/config.yaml $KUBELET_KUBEADM_ARGS";
@@ -191,7 +198,8 @@ in
         # A machine that waits in vain fails in the end, so that NIO tries again. A slow one needs half an hour for an upgrade.
         TimeoutStartSec = "40min";
         Restart = "on-failure";
-        RestartSec = 5;
+        # Long enough that the switch to a new system sees that it failed.
+        RestartSec = 60;
       };
     };
 

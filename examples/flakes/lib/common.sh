@@ -97,10 +97,10 @@ clear_containers() {
     if [ -e "$group/cgroup.kill" ]; then echo 1 > "$group/cgroup.kill"; fi
   done
   unmount "$root/run/netns/cni-" "$root/var/lib/kubelet/" "$@"
-  for link in cni0 flannel.1 flannel-v6.1; do
+  for link in cni0 flannel.1 flannel-v6.1 kube-bridge vxlan.calico; do
     ip link delete "$link" 2> /dev/null || true
   done
   for table in iptables ip6tables; do
-    "$table-save" | grep -v -e KUBE- -e CNI- -e FLANNEL | "$table-restore" || true
+    "$table-save" | grep -v -e KUBE- -e CNI- -e FLANNEL -e cali- -e cali: | "$table-restore" || true
   done
 }

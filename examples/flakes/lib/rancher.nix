@@ -24,6 +24,16 @@ in
       inherit (facts) isControlPlane;
       service = if isControlPlane then services.server else services.agent;
       json = builtins.toJSON;
+      tools = [
+        pkgs.curl
+        pkgs.gawk
+        pkgs.gnugrep
+        pkgs.iproute2
+        pkgs.iptables
+        pkgs.kubectl
+        pkgs.procps
+        pkgs.util-linux
+      ];
       isIPv6 = facts.ip != null && facts.isIPv6 facts.ip;
 
       # A restart is due when these change, and for nothing else.
@@ -66,16 +76,7 @@ in
         systemd.services.${service} = {
           # With a disk of its own that is not there, a founder would find no data and found again.
           unitConfig.RequiresMountsFor = [ (dataDir facts.id) ];
-          path = [
-            pkgs.curl
-            pkgs.gawk
-            pkgs.gnugrep
-            pkgs.iproute2
-            pkgs.iptables
-            pkgs.kubectl
-            pkgs.procps
-            pkgs.util-linux
-          ];
+          path = tools;
           restartTriggers = [ (json settings) ];
           preStart =
             builtins.readFile ./common.sh
@@ -90,13 +91,16 @@ in
               begin() { install -D -m 0600 "$member/$1.yaml" "$run/config.yaml"; }
             ''
             + builtins.readFile ./start.sh;
-          postStart = builtins.readFile ./common.sh + builtins.readFile ./joined.sh;
           serviceConfig = {
             # The start of a member does not wait for the others, whose quorum may need this machine's next change.
             Type = lib.mkForce "exec";
-            # A machine that waits in vain fails in the end, so that NIO tries again.
+            # A machine that waits in vain starts again. nico-joined fails the apply.
             TimeoutStartSec = lib.mkForce "15min";
           };
+        };
+        systemd.services.nico-joined = import ./joined.nix {
+          inherit facts;
+          path = tools;
         };
 
         nico.state =
@@ -144,6 +148,7 @@ in
           local data
           data=$root/var/lib/rancher/${name}-$(value id)
           clear_containers "$root/run/k3s/" "$data/"
+          rm -f "$data"/server/{token,agent-token,node-token} "$data/server/cred/passwd"
           delete "$data/agent" "$data/data" "$root/etc/rancher/${name}" "$root/etc/rancher/node" "$root/var/lib/kubelet" "$root/var/lib/cni"
           # What remains is the server's part, etcd and the certificates, and local volumes.
           keep "$data" "$data.released"
