@@ -35,14 +35,15 @@ fn password(password: &str) -> Credentials {
 }
 
 async fn ask(repo: &str, git_ref: &str) -> Result<Commit, GitError> {
-    resolve(
-        repo,
-        Some(git_ref),
-        &Credentials::default(),
-        Reach::Host,
-        DEADLINE,
-    )
-    .await
+    ask_with(repo, git_ref, &Credentials::default()).await
+}
+
+async fn ask_with(
+    repo: &str,
+    git_ref: &str,
+    credentials: &Credentials,
+) -> Result<Commit, GitError> {
+    resolve(repo, Some(git_ref), credentials, Reach::Host, DEADLINE).await
 }
 
 /// Each ref must resolve to the same commit over every transport.
@@ -68,7 +69,7 @@ async fn answers_as_git_does(url: &str, repo: &Repo, credentials: &Credentials) 
         repo.commit("refs/tags/both")
     );
     for missing in ["mai", "main2", "x", "tags"] {
-        let found = resolve(url, Some(missing), credentials, Reach::Host, DEADLINE).await;
+        let found = ask_with(url, missing, credentials).await;
         let Err(GitError::Missing { what, .. }) = found else {
             panic!("{found:?}");
         };
@@ -140,7 +141,7 @@ async fn refs_are_resolved_over_ssh_and_only_at_the_host_that_is_known() {
 
     let other = KeyPair::generate();
     let refused = async |credentials: Credentials| {
-        let found = resolve(&url, Some("main"), &credentials, Reach::Host, DEADLINE).await;
+        let found = ask_with(&url, "main", &credentials).await;
         found.expect_err("nothing is resolved")
     };
     let error = refused(credentials(&client, Some(line(&other)))).await;
@@ -155,7 +156,7 @@ async fn refs_are_resolved_over_ssh_and_only_at_the_host_that_is_known() {
     assert!(matches!(error, GitError::Refused { .. }), "{error:?}");
     let missing = format!("ssh://git@{at}{}/none", repo.root().display());
     let known = credentials(&client, Some(line(&server)));
-    let none = resolve(&missing, Some("main"), &known, Reach::Host, DEADLINE).await;
+    let none = ask_with(&missing, "main", &known).await;
     assert!(matches!(none, Err(GitError::NotGit { .. })), "{none:?}");
 }
 
@@ -208,17 +209,10 @@ async fn only_the_right_credentials_open_a_private_repository() {
     })
     .await;
     let url = format!("http://{at}/repo/.git");
-    let found = resolve(
-        &url,
-        Some("main"),
-        &password("right\n"),
-        Reach::Host,
-        DEADLINE,
-    )
-    .await;
+    let found = ask_with(&url, "main", &password("right\n")).await;
     assert_eq!(found, Ok(repo.commit("main")));
     for wrong in [password("a-wrong-one"), Credentials::default()] {
-        let found = resolve(&url, Some("main"), &wrong, Reach::Host, DEADLINE).await;
+        let found = ask_with(&url, "main", &wrong).await;
         let Err(error @ GitError::Refused { .. }) = found else {
             panic!("{found:?}");
         };
@@ -350,14 +344,7 @@ async fn what_the_environment_names() {
 async fn a_certificate_of_nobody_is_not_trusted() {
     let at = tls();
     let url = format!("https://127.0.0.1:{}/x", at.port());
-    let found = resolve(
-        &url,
-        Some("main"),
-        &password("secret"),
-        Reach::Host,
-        DEADLINE,
-    )
-    .await;
+    let found = ask_with(&url, "main", &password("secret")).await;
     assert!(matches!(found, Err(GitError::Tls { .. })), "{found:?}");
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use rig::machines::KeyPair;
 
 use super::servers::{Reply, Repo, cgi, http, raw};
-use super::{DEADLINE, ask, password};
+use super::{DEADLINE, ask, ask_with, password};
 use crate::remote::git::{Credentials, GitError, Reach, resolve};
 use crate::remote::secret::SecretText;
 
@@ -45,14 +45,7 @@ async fn redirects_are_followed_on_the_same_server_only() {
     })
     .await;
     let url = format!("http://{at}/repo/.git");
-    let found = resolve(
-        &url,
-        Some("main"),
-        &password("secret"),
-        Reach::Host,
-        DEADLINE,
-    )
-    .await;
+    let found = ask_with(&url, "main", &password("secret")).await;
     let Err(error @ GitError::Redirect { .. }) = found else {
         panic!("{found:?}");
     };
