@@ -46,7 +46,8 @@ begin() {
   (umask 022 && mkdir -p "$data_directory")
   mark "$data_directory/nico-begun"
   echo NICO_JOIN= > "$run/k0s.env"
-  if [ "$(value role)" = control-plane ]; then
+  # A member goes on with those that it has where they could not be decrypted this time.
+  if [ "$(value role)" = control-plane ] && { [ "$1" != member ] || [ -e "$run/join-token" ]; }; then
     mkdir -p "$manifests"
     fill tokens.json > "$manifests/tokens.yaml"
   fi

@@ -19,6 +19,14 @@ mark() {
 # Whether an attempt to found or to join got as far as etcd and did not end. Most distributions have data of the cluster then.
 begun() { false; }
 
+# Whether the machine has a token. Without one, it can neither found nor join, and to wait does not help.
+has_token() {
+  [ -e "$run/join-token" ] || {
+    say "no token: its decryption failed when the system was activated. Compare machines/$(value name).pub with this machine's host key"
+    return 1
+  }
+}
+
 # Whether anything answers at a URL, in whatever way: also one that is too slow to answer. No secret is sent.
 answers() {
   local code=0 connected

@@ -4,6 +4,10 @@ judged() { [ "$(cat "$state/id" 2> /dev/null)" = "$(value id)" ] && [ "$(cat "$s
 joined() { [ "$(cat "$state/joined" 2> /dev/null)" = "$(value id)" ]; }
 is_node() { kubectl --kubeconfig "$root$(value kubeconfig)" --request-timeout 5s get node "$(value name)" > /dev/null 2>&1; }
 
+if ! joined; then
+  has_token
+  say "waiting until this machine is a Node: the distribution's service says what it does meanwhile"
+fi
 until judged && { joined || is_node; }; do
   sleep "${NICO_INTERVAL:-5}"
 done

@@ -20,8 +20,13 @@ let
     token:
     if builtins.pathExists hostKey then
       ''
-        (umask 077; ${pkgs.age}/bin/age --decrypt --identity /etc/ssh/ssh_host_ed25519_key --output /run/nico/${token}.new ${encrypted token})
-        mv /run/nico/${token}.new /run/nico/${token}
+        if (umask 077; ${pkgs.age}/bin/age --decrypt --identity /etc/ssh/ssh_host_ed25519_key --output /run/nico/${token}.new ${encrypted token}); then
+          mv /run/nico/${token}.new /run/nico/${token}
+        else
+          echo "nico: machines/${facts.name}.pub is not this machine's host key: put its /etc/ssh/ssh_host_ed25519_key.pub there, and push" >&2
+          # The activation fails, and the apply with it.
+          false
+        fi
       ''
     else
       ''
@@ -85,6 +90,8 @@ in
 
     # On disk, so that `minimal` knows what to leave.
     system.activationScripts.nico.text = ''
+      # A switch to a new system leaves the host name that the machine runs with, by which k0s names the Node and the member of etcd.
+      echo ${facts.name} > /proc/sys/kernel/hostname || echo "nico: the host name changes only when this machine is started again" >&2
       rm -rf /var/lib/nico/member.new
       install -d -m 0755 /var/lib/nico /var/lib/nico/member.new
       ${lib.concatLines (

@@ -47,6 +47,8 @@ fi
 mark "$state/id"
 echo "$role" > "$state/role"
 
+[ -e "$root$(value data)" ] || has_token
+
 # The files are read again each time: NICO may name another machine to join meanwhile.
 until how=$(decide); do sleep "${NICO_INTERVAL:-5}"; done
 say "start: $how"

@@ -44,7 +44,7 @@ let
     startLimitIntervalSec = option (types.nullOr types.int) null;
   };
   service = unit // {
-    environment = set setting;
+    environment = set (types.nullOr (types.oneOf [ types.str types.path types.package ]));
     path = list (types.either types.package types.str);
     serviceConfig = set setting;
     script = text;
