@@ -18,6 +18,7 @@ mod readme;
 mod release;
 mod scripts;
 mod shapes;
+mod silent;
 mod template;
 mod upgrade;
 mod upkeep;

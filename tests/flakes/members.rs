@@ -42,7 +42,7 @@ fn pretend(machine: &Machine, leads: bool, members: &[Member]) {
 }
 
 /// What etcd answers: whether this member leads, its list, and who is healthy. As the real one, it fails where one is not.
-fn pretend_etcd<S: std::borrow::Borrow<str>>(
+pub(super) fn pretend_etcd<S: std::borrow::Borrow<str>>(
     machine: &Machine,
     leads: bool,
     list: &[S],
@@ -61,7 +61,7 @@ fn pretend_etcd<S: std::borrow::Borrow<str>>(
 }
 
 /// The ids of the members that the machine has removed.
-fn calls_to_remove(machine: &Machine) -> Vec<String> {
+pub(super) fn calls_to_remove(machine: &Machine) -> Vec<String> {
     let calls = machine.calls(&["etcdctl"]);
     let calls = calls
         .iter()

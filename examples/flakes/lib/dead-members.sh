@@ -1,5 +1,5 @@
-# Removes etcd members whose Node has been gone for two minutes: this distribution does not. One that answers may be about to become a
-# Node, and has a quarter of an hour. One at a time, and only while more than half of the others answer. Only etcd's leader acts, so that
+# Removes etcd members whose Node has been gone for two minutes: this distribution does not. One that has answered in that time may be
+# about to become a Node, and has a quarter of an hour. One at a time, and only while more than half of the others answer. Only etcd's leader acts, so that
 # two machines never remove two members at the same time. A failure is no failed unit: the timer tries again.
 trap 'exit 0' EXIT
 gone=$run/gone
@@ -23,7 +23,8 @@ case " $nodes " in
     ;;
 esac
 members=$(etcdctl member list --write-out simple)
-healthy=$(etcdctl endpoint health --cluster 2> /dev/null || true)
+# Some versions print this as an error.
+healthy=$(etcdctl endpoint health --cluster 2>&1 || true)
 # Since the machine started: its clock may jump, as a laptop's does that has lost its battery.
 read -r now _ < "$root/proc/uptime"
 now=${now%.*}
@@ -39,7 +40,7 @@ while IFS=, read -r id _ name peer _; do
   host=${host%]}
   case " $nodes " in
     *" ${name:-$host} "* | *" $host "*)
-      rm -f "$gone/$id"
+      rm -f "$gone/$id" "$gone/$id.heard"
       continue
       ;;
     *) ;;
@@ -49,9 +50,11 @@ while IFS=, read -r id _ name peer _; do
     echo "$now" > "$gone/$id"
     continue
   fi
-  patience=120
-  if answers "${peer# }"; then patience=900; fi
-  if [ -z "$dead" ] && [ $((now - $(cat "$gone/$id"))) -ge "$patience" ]; then dead=$id; fi
+  if answers "${peer# }"; then echo "$now" > "$gone/$id.heard"; fi
+  since=$(cat "$gone/$id")
+  # One that starts again is silent for moments.
+  heard=$(cat "$gone/$id.heard" 2> /dev/null || echo "$since")
+  if [ -z "$dead" ] && { [ $((now - heard)) -ge 120 ] || [ $((now - since)) -ge 900 ]; }; then dead=$id; fi
 done <<< "$members"
 if [ -z "$dead" ]; then exit 0; fi
 
@@ -69,7 +72,7 @@ done <<< "$members"
 if [ $((answering * 2)) -gt "$others" ]; then
   say "removing member $dead: its Node is gone, and $answering of $others others answer"
   etcdctl member remove "$dead"
-  rm -f "$gone/$dead"
+  rm -f "$gone/$dead" "$gone/$dead.heard"
 else
   say "not removing member $dead: only $answering of $others others answer"
 fi
