@@ -86,6 +86,7 @@ fn a_release_deletes_nothing_below_what_stays_mounted() {
         machine.write(&format!("{volume}/photos"), "mine");
         machine.mounted(&[&volume]);
         machine.command("umount", "exit 32");
+        machine.write("var/lib/k0s/manifests/nico/tokens.yaml", "secret");
         let said = machine.must_run(script);
         assert_eq!(
             machine.read(&format!("{volume}/photos")).as_deref(),
@@ -95,6 +96,8 @@ fn a_release_deletes_nothing_below_what_stays_mounted() {
         assert!(said.contains("still mounted"), "{said}");
         assert!(!machine.path("var/lib/nico/member").exists());
         assert!(!machine.path("run/nico").exists(), "tokens stay");
+        let tokens = machine.path("var/lib/k0s/manifests/nico");
+        assert_eq!(tokens.exists(), flake != Flake::K0s, "tokens stay");
     });
 }
 

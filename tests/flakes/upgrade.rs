@@ -221,6 +221,25 @@ fn a_flake_goes_back_after_an_upgrade_that_changed_nothing() {
     assert_eq!(machine.calls(&["kubeadm"]).len(), 1);
 }
 
+/// Such names are asked for as names: openssl takes none of them for an address.
+#[test]
+fn a_name_that_begins_like_an_address_is_a_name() {
+    let Some(found) = running("a_name_that_begins_like_an_address_is_a_name") else {
+        return;
+    };
+    let machine = member("upgrade-names", &found["cp-02"], true);
+    machine.write(
+        "var/lib/nico/member/sans",
+        "10.0.0.12\ncp-02\nfd00::10\n10.0.0.10.nip.io\n4.3.2.1x\n",
+    );
+    machine.command(
+        "openssl",
+        "case \"$*\" in *'-checkip 10.0.0.12 '* | *'-checkip fd00::10 '* | *'-checkhost cp-02 '* | *'-checkhost 10.0.0.10.nip.io '* | *'-checkhost 4.3.2.1x '*) echo does match certificate ;; esac",
+    );
+    machine.must_run(&starts(&found["cp-02"]));
+    assert!(machine.calls(&["kubeadm"]).is_empty(), "it is covered");
+}
+
 /// The certificate covers an endpoint that came later, and the API server starts again for it.
 #[test]
 fn an_apply_waits_for_a_certificate_that_covers_the_endpoint() {

@@ -14,6 +14,8 @@ leave_etcd() {
 take_off() {
   local aside=$state/aside/released directory
   clear_containers "$root/run/k0s/" "$data_directory/"
+  # A manifest with the tokens: it goes also where something keeps the directory from being deleted.
+  rm -rf "$data_directory/manifests/nico"
   mkdir -p "$aside"
   # What remains is etcd and the certificates.
   for directory in etcd pki; do keep "$data_directory/$directory" "$aside/$directory"; done

@@ -20,8 +20,10 @@ covered() {
   local san
   while read -r san; do
     case $san in
-      *:* | [0-9]*.[0-9]*.[0-9]*.[0-9]*) openssl x509 -noout -checkip "$san" -in "$etc/pki/apiserver.crt" ;;
-      *) openssl x509 -noout -checkhost "$san" -in "$etc/pki/apiserver.crt" ;;
+      *:*) openssl x509 -noout -checkip "$san" -in "$etc/pki/apiserver.crt" ;;
+      # Also a name such as 10.0.0.10.nip.io.
+      *[!0-9.]*) openssl x509 -noout -checkhost "$san" -in "$etc/pki/apiserver.crt" ;;
+      *) openssl x509 -noout -checkip "$san" -in "$etc/pki/apiserver.crt" ;;
     esac | grep -q "does match" || return 1
   done < "$member/sans"
 }
