@@ -19,6 +19,21 @@ fn block(step: u8, kind: &str) -> &'static str {
     block.split_once("```").unwrap().0
 }
 
+/// Each flake is the directory of a cluster among the examples.
+#[test]
+fn each_flake_has_an_example() {
+    let files = fs::read_dir(root().join("examples")).unwrap();
+    let files = files.map(|entry| entry.unwrap().path());
+    let clusters = files.filter(|path| path.extension().is_some_and(|it| it == "yaml"));
+    let text: String = clusters
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    for flake in Flake::ALL {
+        let named = format!("\n  configurationSubdir: {}\n", flake.directory());
+        assert!(text.contains(&named), "{flake:?}");
+    }
+}
+
 #[test]
 fn the_repository_of_the_readme_configures_its_laptops_and_releases_them() {
     let tree: Vec<&str> = block(7, "text")
