@@ -3,7 +3,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use super::changes::founding;
+use super::changes::{each_founding, founding};
 use super::evaluated::{self, Flake, copy, evaluate, expression, root, scratch};
 use super::machine::Machine;
 use super::release::leaves;
@@ -138,6 +138,19 @@ fn a_released_machine_is_reached_by_ssh_as_before() {
             "{flake:?}"
         );
     }
+}
+
+/// dhcpcd may make a pod's interface the machine's default route. A released machine still has them while it leaves.
+#[test]
+fn nobody_asks_for_addresses_on_interfaces_of_pods() {
+    each_founding("dhcp", |flake, found| {
+        for (name, machine) in found {
+            let denied = machine["dhcpcd"].as_array().unwrap();
+            for interface in ["veth*", "cali*", "cni*", "flannel*", "kube-bridge"] {
+                assert!(denied.contains(&json!(interface)), "{flake:?}: {name}");
+            }
+        }
+    });
 }
 
 #[test]

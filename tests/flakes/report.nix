@@ -18,6 +18,7 @@ let
       state = config.nico.state or { };
       hostName = config.networking.hostName;
       inherit (config.networking) hosts;
+      dhcpcd = config.networking.dhcpcd.denyInterfaces;
       ports = firewall.allowedTCPPorts;
       activation = map (it: it.text or it) (builtins.attrValues config.system.activationScripts);
       units = config.systemd.services;

@@ -1,4 +1,4 @@
-# What every machine has, in a cluster or released: the SSH server, and the key by which NIO logs in.
+# What every machine has, in a cluster or released: the SSH server, the key by which NIO logs in, and a network that pods do not disturb.
 { config, lib, pkgs, nico, ... }:
 let
   # The public half goes to the machine. The private half is needed to build it, and is no part of the system.
@@ -21,6 +21,9 @@ in
 
     services.openssh.enable = true;
     services.openssh.authorizedKeysFiles = [ "/var/lib/nico/authorized_keys.d/%u" ];
+
+    # dhcpcd would ask for addresses on the interfaces of pods too, and lead the machine's own traffic through one that gets none.
+    networking.dhcpcd.denyInterfaces = [ "veth*" "cali*" "cni*" "flannel*" "kube-bridge" ];
 
     # Kept on disk: `minimal` accepts the key too, also where it is built without it.
     system.activationScripts.nico-ssh = lib.mkIf (builtins.pathExists (nico.file "machine-ssh-key")) ''

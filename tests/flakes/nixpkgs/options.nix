@@ -103,6 +103,7 @@ in
       hosts = set (types.listOf types.str);
       extraHosts = text;
       nameservers = list types.str;
+      dhcpcd.denyInterfaces = list types.str;
       firewall = ports // {
         enable = yes;
         trustedInterfaces = list types.str;
