@@ -200,70 +200,12 @@ pub enum Attention {
 }
 
 impl Attention {
-    /// The reasons that do not end by themselves.
-    pub const FOR_A_PERSON: [Reason; 27] = [
-        Reason::InvalidSpec,
-        Reason::GitRepoMissing,
-        Reason::PinNotSupported,
-        Reason::FullInstallUnsafe,
-        Reason::NIOMissing,
-        Reason::BlockedByJob,
-        Reason::OldFinalizer,
-        Reason::MachineNameTooLong,
-        Reason::JoinTokenLost,
-        Reason::SecretConflict,
-        Reason::SecretMissing,
-        Reason::SSHKeyMissing,
-        Reason::SSHKeyUnusable,
-        Reason::LedgerUnreadable,
-        Reason::MachineInUse,
-        Reason::MachineMissing,
-        Reason::MachineNameUnusable,
-        Reason::MachineAddressMalformed,
-        Reason::TooFewMachines,
-        Reason::KubeconfigUnsafe,
-        Reason::HostKeyChanged,
-        Reason::HostKeyUnknown,
-        Reason::ProgressDeadlineExceeded,
-        Reason::WouldLoseQuorum,
-        Reason::VersionSkew,
-        Reason::NeverReachable,
-        Reason::ControlPlaneLost,
-    ];
-    /// The reasons that may end by themselves.
-    const MAY_PASS: [Reason; 16] = [
-        Reason::RefUnresolved,
-        Reason::MachineUndiscoverable,
-        Reason::GivingBack,
-        Reason::NIOComplains,
-        Reason::KubeconfigUnreadable,
-        Reason::Unverified,
-        Reason::KubeconfigBroken,
-        Reason::QuorumLost,
-        Reason::QuorumAtRisk,
-        Reason::ClusterUnreachable,
-        Reason::NodeNotReady,
-        Reason::ApiServerNotReady,
-        Reason::DuplicateNode,
-        Reason::NodeLeftOver,
-        Reason::MemberNotRemoved,
-        Reason::ApiRefused,
-    ];
-
-    /// Whether the reason of a condition requires user action.
+    /// Whether the reason of a condition requires user action. A text that is no [`Reason`] does not.
     #[must_use]
     pub fn of(reason: &str) -> Self {
-        Self::where_it_is(|it| it.to_string() == reason)
-    }
-
-    fn where_it_is(is: impl Fn(&Reason) -> bool) -> Self {
-        if Self::FOR_A_PERSON.iter().any(&is) {
-            Self::Yes
-        } else if Self::MAY_PASS.iter().any(&is) {
-            Self::IfItLasts
-        } else {
-            Self::No
-        }
+        let mut all = Reason::ALL.iter();
+        let known = all.find(|it| it.to_string() == reason);
+        known.map_or(Self::No, |it| it.attention())
     }
 }
 
@@ -271,7 +213,66 @@ impl Reason {
     /// Whether it requires user action.
     #[must_use]
     pub fn attention(self) -> Attention {
-        Attention::where_it_is(|it| *it == self)
+        match self {
+            Self::InvalidSpec
+            | Self::GitRepoMissing
+            | Self::PinNotSupported
+            | Self::FullInstallUnsafe
+            | Self::NIOMissing
+            | Self::BlockedByJob
+            | Self::OldFinalizer
+            | Self::MachineNameTooLong
+            | Self::JoinTokenLost
+            | Self::SecretConflict
+            | Self::SecretMissing
+            | Self::SSHKeyMissing
+            | Self::SSHKeyUnusable
+            | Self::LedgerUnreadable
+            | Self::MachineInUse
+            | Self::MachineMissing
+            | Self::MachineNameUnusable
+            | Self::MachineAddressMalformed
+            | Self::TooFewMachines
+            | Self::KubeconfigUnsafe
+            | Self::HostKeyChanged
+            | Self::HostKeyUnknown
+            | Self::ProgressDeadlineExceeded
+            | Self::WouldLoseQuorum
+            | Self::VersionSkew
+            | Self::NeverReachable
+            | Self::ControlPlaneLost => Attention::Yes,
+            Self::RefUnresolved
+            | Self::MachineUndiscoverable
+            | Self::GivingBack
+            | Self::NIOComplains
+            | Self::KubeconfigUnreadable
+            | Self::Unverified
+            | Self::KubeconfigBroken
+            | Self::QuorumLost
+            | Self::QuorumAtRisk
+            | Self::ClusterUnreachable
+            | Self::NodeNotReady
+            | Self::ApiServerNotReady
+            | Self::DuplicateNode
+            | Self::NodeLeftOver
+            | Self::MemberNotRemoved
+            | Self::ApiRefused => Attention::IfItLasts,
+            Self::AsExpected
+            | Self::WaitingForMachines
+            | Self::OutOfDate
+            | Self::SelectorMismatch
+            | Self::WaitingForControlPlane
+            | Self::Fetching
+            | Self::InFlight
+            | Self::Draining
+            | Self::Fencing
+            | Self::PausedBySpec
+            | Self::NotPaused
+            | Self::Deleting
+            | Self::Progressing
+            | Self::NoneRequested
+            | Self::Unknown => Attention::No,
+        }
     }
 }
 
