@@ -187,7 +187,8 @@ impl Ledger {
         data
     }
 
-    /// Reads the ConfigMap's data. `id` and `founded` must be there; the rest is empty where its key is missing.
+    /// Reads the ConfigMap's data. Fails if `id` or `founded` is missing, or if a key does not hold what NICO writes there. The rest is empty
+    /// where its key is missing.
     pub fn from_data(data: &BTreeMap<String, String>) -> Result<Self, LedgerError> {
         let id = data.get(ID).ok_or(LedgerError::Missing(ID))?;
         let founded = data.get(FOUNDED).ok_or(LedgerError::Missing(FOUNDED))?;

@@ -76,11 +76,11 @@ pub struct RunArgs {
     )]
     nio: String,
 
-    /// How often every cluster is looked at without an event, and Secrets are read again; 1s to 24h
+    /// How often each cluster is checked without an event, and Secrets are read again; 1s to 24h
     #[arg(long, env = "NICO_RESYNC", hide_env_values = true, value_name = "DURATION", default_value = "300s", value_parser = parse_resync)]
     resync: Duration,
 
-    /// Bounds every call to the API server; what waits for requests that may still land waits four times as long; 1s to 5m
+    /// Bounds each call to the API server; where NICO waits for requests that may still arrive, it waits four times as long; 1s to 5m
     #[arg(long, env = "NICO_REQUEST_TIMEOUT", hide_env_values = true, value_name = "DURATION", default_value = "30s", value_parser = parse_request_timeout)]
     request_timeout: Duration,
 
@@ -129,7 +129,8 @@ pub struct RunArgs {
 
 /// The values of `--nio`.
 fn generations() -> PossibleValuesParser {
-    let auto = PossibleValue::new("auto").help("Told by the API server's schema of `Machine`");
+    let auto =
+        PossibleValue::new("auto").help("Found out from the API server's schema of `Machine`");
     let named = nio::ALL.map(nio::for_generation);
     let named = named.map(|nio| PossibleValue::new(nio.name()).help(nio.project()));
     PossibleValuesParser::new(std::iter::once(auto).chain(named))

@@ -80,7 +80,7 @@ pub struct Executor<'a> {
     taken_up: TakenUp,
     /// Claimed machines for which no event was published yet.
     claimed: BTreeMap<Role, Vec<MachineName>>,
-    /// What it has taken back of an earlier cluster, and not told yet.
+    /// What it has taken back of an earlier cluster, for which no event was published yet.
     restored: Vec<String>,
 }
 
@@ -123,7 +123,7 @@ impl<'a> Executor<'a> {
                 before,
             }) => self.end_entries(children, ledger, before).await?,
             // Disruptive writes are carried out by [`Self::disrupt`], with the entry for which they were planned.
-            Action::Disrupt(_) => return Err(ActError::Lost("the entry is not in hand")),
+            Action::Disrupt(_) => return Err(ActError::Lost("the machine has no entry")),
             Action::Ledger(LedgerWrite::Create(ledger)) => self.create_ledger(ledger).await?,
             Action::Ledger(LedgerWrite::Update(version, ledger)) => {
                 self.update_ledger(version, ledger).await?;

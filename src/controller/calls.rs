@@ -73,7 +73,7 @@ impl CallError {
     }
 }
 
-/// Runs a call.
+/// Runs a call. Its error has neither the text of the API server nor what was sent.
 pub async fn call<T>(
     what: impl Into<String>,
     call: impl Future<Output = kube::Result<T>>,
@@ -127,7 +127,7 @@ pub async fn list_one<K: Object>(api: &Api<K>, name: &str) -> Result<Option<K>, 
     Ok(list_where(api, &of_that_name).await?.pop())
 }
 
-/// LIST, not from the API server's cache. All pages are from one snapshot.
+/// LIST, not from the API server's cache. All pages are from one snapshot; it fails if that is no longer there.
 pub async fn list_where<K: Object>(api: &Api<K>, which: &ListParams) -> Result<Vec<K>, CallError> {
     let mut all = Vec::new();
     let mut page = Some(which.clone().limit(PAGE));
@@ -228,7 +228,7 @@ fn listed<K: Object, T>(list: kube::Result<T>) -> Result<T, CallError> {
     })
 }
 
-/// POST.
+/// POST. Fails with [`CallError::Changed`] if an object of that name exists.
 pub async fn create<K: Object + Serialize>(api: &Api<K>, object: &K) -> Result<K, CallError> {
     let name = object.meta().name.clone().unwrap_or_default();
     call(

@@ -87,7 +87,7 @@ impl Elector {
     }
 
     /// Follows until it can lead, then runs the work until that ends or the Lease is lost. Work ends by itself once `stopped` is set. Only
-    /// then the Lease is released, and not where this future is dropped.
+    /// then the Lease is released, and not where this future is dropped. Fails with [`Lost`], or with what the work fails with.
     pub async fn lead<E: From<Lost>>(
         mut self,
         health: &Readiness,

@@ -73,7 +73,7 @@ impl<'a> Sources<'a> {
         none
     }
 
-    /// Reads the configurations of a scope. Machines are read when the planner names them.
+    /// Reads the configurations of a scope. Machines are read when the planner names them. Fails as the first read that does.
     pub async fn live(
         client: &Client,
         cached: &'a Stores,

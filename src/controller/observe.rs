@@ -110,7 +110,7 @@ pub fn at_hand(
 }
 
 /// Reads until nothing is missing, and returns the snapshot for the planner. If the planner needs the current health of the cluster, it is
-/// probed last.
+/// probed last. Fails as the first read that does; a probe that fails is part of the snapshot.
 pub async fn observe(
     pass: &Pass<'_>,
     sources: &mut Sources<'_>,

@@ -41,7 +41,8 @@ pub struct Credentials {
 }
 
 /// The commit that `git_ref` names; `None`: that of the default branch. If a tag and a branch have the same name, the tag is meant, as in
-/// gitrevisions(7). A ref that is a commit itself is returned without asking the server.
+/// gitrevisions(7). A ref that is a commit itself is returned without asking the server. Fails if the server cannot be asked, or has no such
+/// ref.
 pub async fn resolve(
     repo: &str,
     git_ref: Option<&str>,

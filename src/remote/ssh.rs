@@ -228,7 +228,8 @@ async fn log_in(
 }
 
 impl Session {
-    /// Reads a file of at most [`MAX_FILE`] bytes: as the user, then with `sudo` if it needs no password.
+    /// Reads a file of at most [`MAX_FILE`] bytes: as the user, then with `sudo` if it needs no password. Fails if the file is larger, or if the
+    /// connection does not last; a file that is missing or denied is an answer.
     pub async fn read_file(&self, path: &str) -> Result<FileRead, SshError> {
         let ran = self.run(&command::read(path, As::User), path).await?;
         match ran.status {

@@ -213,7 +213,7 @@ impl Executor<'_> {
         let api = self.api::<K>();
         self.forget(name);
         let Some(object) = calls::get_opt(&api, name).await? else {
-            return Err(ActError::Lost("what was to be held is gone"));
+            return Err(ActError::Lost("what was to get the finalizer is gone"));
         };
         let mut finalizers = object.finalizers().to_vec();
         finalizers.push(IN_USE_FINALIZER.to_owned());
@@ -251,7 +251,9 @@ impl Executor<'_> {
         let facts = ObjectFacts::of(object.meta());
         if only_leftover && !facts.deleting {
             self.forget(name);
-            return Err(ActError::Lost("what was left over was created again"));
+            return Err(ActError::Lost(
+                "the object that was to be deleted was created again",
+            ));
         }
         let parting = parting(&facts, &self.observed.cluster);
         if parting == Parting::Untouched {

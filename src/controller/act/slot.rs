@@ -143,7 +143,7 @@ impl Executor<'_> {
 
     async fn workload_api(&self) -> Result<WorkloadApi, ActError> {
         let api = workload_api(&self.context.named, self.observed).await?;
-        api.map_err(|_| ActError::Lost("the cluster cannot be asked any more"))
+        api.map_err(|_| ActError::Lost("the kubeconfig of the cluster cannot be used any more"))
     }
 
     /// Starts to evict the pods of a Node in the background.

@@ -77,13 +77,13 @@ impl Shown {
         );
         registry.register_with_unit(
             "oldest_in_flight",
-            "For how long the machine has been in flight that has been so the longest; 0 where none is",
+            "The longest time that any machine has been in flight; 0 where none is",
             Unit::Seconds,
             shown.oldest.clone(),
         );
         registry.register_with_unit(
             "oldest_condition",
-            "For how long the cluster has had this condition with this status that has had it so the longest",
+            "The longest time that any cluster has had this condition with this status; the reason is the current one",
             Unit::Seconds,
             shown.oldest_condition.clone(),
         );

@@ -88,7 +88,9 @@ pub(super) async fn write_under_entries(
     }
     match failed {
         Some(error) => Err(error),
-        None if written < machines.len() => Err(ActError::Lost("it may not be written any more")),
+        None if written < machines.len() => {
+            Err(ActError::Lost("a machine may not be written any more"))
+        }
         None => Ok(()),
     }
 }

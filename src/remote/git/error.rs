@@ -65,12 +65,12 @@ pub enum GitError {
     },
     /// The Secret does not list the server's host key.
     #[error(
-        "{why} in key known_hosts of the Secret of spec.credentialsRef: NICO did not log in to {at}. If the host is the right one, put there what `ssh-keyscan` says of it"
+        "key known_hosts in the Secret of spec.credentialsRef {why}: NICO did not log in to {at}. If the host is the right one, put there what `ssh-keyscan` says of it"
     )]
     HostKey {
         /// The server.
         at: String,
-        /// What is wrong.
+        /// What is wrong with the key of the Secret.
         why: String,
     },
     /// The server redirects to another server, which NICO does not follow.
@@ -140,22 +140,22 @@ impl GitError {
             },
             SshError::HostKeyChanged { fingerprint, .. } => host_key(
                 at,
-                format!("another host key than that of the server ({fingerprint}) stands"),
+                format!("has another host key for it than it shows ({fingerprint})"),
             ),
             SshError::HostKeyUnknown { fingerprint, .. } => host_key(
                 at,
-                format!("no host key of the server ({fingerprint}) stands"),
+                format!("has no host key for it (it shows {fingerprint})"),
             ),
             SshError::HostKeyRevoked { .. } => {
-                host_key(at, "the server's host key is revoked".to_owned())
+                host_key(at, "marks its host key as revoked".to_owned())
             }
             SshError::HostKeyByAuthority { .. } => host_key(
                 at,
-                "an authority (`@cert-authority`) stands, and NICO does not support host certificates".to_owned(),
+                "names an authority (`@cert-authority`), and NICO does not support host certificates".to_owned(),
             ),
-            SshError::HostKeyHashed { .. } => host_key(at, "a hashed name stands".to_owned()),
+            SshError::HostKeyHashed { .. } => host_key(at, "holds a hashed name, which NICO cannot read".to_owned()),
             SshError::KnownHostsTooLarge { .. } => {
-                host_key(at, "more than NICO reads stands".to_owned())
+                host_key(at, "is larger than NICO reads".to_owned())
             }
             SshError::TooLarge { .. } | SshError::CutOff { .. } | SshError::NoCommands { .. } => {
                 Self::NotGit {

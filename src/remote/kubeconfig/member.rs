@@ -84,7 +84,8 @@ pub async fn members(
 }
 
 impl Member {
-    /// Requests `/readyz` under each name until the certificate matches. Returns the client for further requests, and the HTTP status.
+    /// Requests `/readyz` under each name until the certificate matches. Returns the client for further requests, and the HTTP status. Fails if
+    /// nothing answers, or if the certificate has none of the names.
     pub async fn reach(&self) -> Result<(Client, u16), Unreached> {
         let mut tls = None;
         for name in &self.names {

@@ -87,7 +87,7 @@ pub struct Access {
     pub(super) credential: Credential,
 }
 
-/// Parses a kubeconfig and keeps the harmless parts of its current context.
+/// Parses a kubeconfig and keeps the harmless parts of its current context. Fails if it is none, or if a field is set that NICO refuses.
 pub fn inspect(bytes: &[u8]) -> Result<Harmless, Unsafe> {
     let root = yaml::parse(bytes)?;
     for (key, expected) in [("kind", "Config"), ("apiVersion", "v1")] {
@@ -134,7 +134,8 @@ impl Harmless {
         paths.collect()
     }
 
-    /// Rebuilds the kubeconfig for `target`, with the content of the files by field.
+    /// Rebuilds the kubeconfig for `target`, with the content of the files by field. Fails if a file is missing, or if what is in it cannot be
+    /// used.
     pub fn finish(
         self,
         files: &BTreeMap<Field, SecretBytes>,
@@ -162,7 +163,7 @@ impl Harmless {
         })
     }
 
-    /// The access that the kubeconfig gives, without replacing its server.
+    /// The access that the kubeconfig gives, without replacing its server. Fails as [`finish`](Self::finish) does.
     pub fn resolve(self, files: &BTreeMap<Field, SecretBytes>) -> Result<Access, Unsafe> {
         let content = |field: Field, source: Pem| match source {
             Pem::Data(bytes) => Ok(bytes),

@@ -73,7 +73,7 @@ pub enum VerifyError {
     },
 }
 
-/// Lists Nodes through a kubeconfig.
+/// Lists Nodes through a kubeconfig. Fails if it cannot be used, or if its API server does not answer or does not list them.
 pub async fn verify(kubeconfig: &SecretText, deadline: Duration) -> Result<(), VerifyError> {
     let kubeconfig = kubeconfig.clone();
     let read = ANSWERS.offload(move || {

@@ -40,7 +40,7 @@ pub enum SshError {
     },
     /// The machine answers, but no session could be opened.
     #[error(
-        "machine {at} answers, and SSH does not get as far as the log-in ({why}): see that it is an SSH server, and that it does not refuse NICO's \
+        "machine {at} answers, but SSH fails before the log-in ({why}): see that it is an SSH server, and that it does not refuse NICO's \
          address for a while (`MaxStartups`, `PerSourcePenalties`)"
     )]
     Handshake {
@@ -51,7 +51,7 @@ pub enum SshError {
     },
     /// The machine's SSH server and NICO have no algorithm in common.
     #[error(
-        "machine {at} and NICO have no common algorithms for SSH: as {kind} it offers {offered}; NICO has {own}. Allow one of these in its `sshd_config`"
+        "machine {at} and NICO have no common algorithms for SSH. For the {kind}, it offers {offered}; NICO offers {own}. Allow one of these in its `sshd_config`"
     )]
     NoCommonAlgorithms {
         /// The machine and its address.
@@ -153,7 +153,9 @@ pub enum SshError {
         user: String,
     },
     /// A step took too long.
-    #[error("machine {at} took too long {during}")]
+    #[error(
+        "machine {at} took too long {during}: see whether it is overloaded, and the network between it and NICO"
+    )]
     Timeout {
         /// The machine and its address.
         at: String,
@@ -169,7 +171,9 @@ pub enum SshError {
         path: String,
     },
     /// The connection ended before the command did.
-    #[error("machine {at} let the connection end while it was asked for file {path}")]
+    #[error(
+        "the connection to machine {at} ended while NICO read file {path}: see the log of its SSH server"
+    )]
     CutOff {
         /// The machine and its address.
         at: String,

@@ -40,8 +40,8 @@ const MAX_DEPTH: usize = 8;
 const PKCS8_OF_RSA: &[u8] =
     b"\x02\x01\x00\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
 
-/// The SHA-256 fingerprint (`SHA256:…`) of the public half of a private key. Call it off the async threads: it computes with the key's
-/// numbers.
+/// The SHA-256 fingerprint (`SHA256:…`) of the public half of a private key. Fails if NICO cannot log in with the key. Call it off the
+/// async threads: it computes with the key's numbers.
 pub fn fingerprint_of_public_half(private_key: &SecretText) -> Result<String, KeyError> {
     decode(private_key).map(|key| known_hosts::fingerprint(key.public_key()))
 }

@@ -77,14 +77,14 @@ impl Shortage {
         };
         let follows = match &self.quorum {
             Quorum::AtRisk => "; repair those that do not recover by themselves".to_owned(),
-            Quorum::Lost => "; bring them back; meanwhile no healthy one is touched, and after three minutes NICO updates those of the others that NIO reaches and that are out of date, one at a time".to_owned(),
+            Quorum::Lost => "; bring them back. Until then NICO changes no healthy one. After three minutes it updates the others that are out of date and that NIO reaches, one at a time".to_owned(),
             Quorum::Unmatched { names, lasts } => {
                 let names = names.join(", ");
                 let otherwise = if *lasts { NAMED_OTHERWISE } else { "" };
                 format!("; no Node matches {names} by name or InternalIP{otherwise}")
             }
             Quorum::Unknown(unknown) => format!(
-                "; of {unknown} nothing can be learned: {}",
+                "; the health of {unknown} is unknown: {}",
                 why_unknown(probe)
             ),
         };
