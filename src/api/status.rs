@@ -194,7 +194,7 @@ pub enum MachineState {
     Outdated,
     /// NIO has not applied it in time.
     Failed,
-    /// It is being given back.
+    /// It is being released, or is to be.
     Leaving,
 }
 

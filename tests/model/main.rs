@@ -1,4 +1,4 @@
-//! The exhaustive model: every way in which edits, crashes, late requests, NIO's faults and a second operator can fall between the
+//! The exhaustive model: every order in which edits, crashes, late requests, NIO's faults and a second operator can come between the
 //! steps of NICO, with the real planner in the middle. Nothing of the planner is written again here.
 //!
 //! `compact.rs` and `state.rs` are the state, `canonical.rs` its one form; `search.rs` says what may happen in a search, `model.rs` how
