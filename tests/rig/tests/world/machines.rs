@@ -11,7 +11,7 @@ use rig::world::World;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use crate::SOON;
+use crate::{SOON, remove};
 
 const GOOD: &str = "https://git.example.com/good.git";
 const BAD: &str = "https://git.example.com/bad.git";
@@ -46,17 +46,6 @@ async fn rewrite(world: &World, name: &str, git_repo: &str, marker: &str) {
         .patch(name, &PatchParams::default(), &patch)
         .await;
     written.expect("the configuration is written");
-}
-
-async fn remove(world: &World, name: &str) {
-    let configurations = world.configurations();
-    let deleted = configurations.delete(name, &DeleteParams::default()).await;
-    deleted.expect("it can be deleted");
-    wait_for("the configuration is gone", SOON, || async {
-        let found = configurations.get_opt(name).await.ok()?;
-        found.is_none().then_some(())
-    })
-    .await;
 }
 
 async fn node(world: &World, name: &str, what: &str, pleases: impl Fn(&Node) -> bool) -> Node {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, ResourceExt};
 use rig::nio::hash::additional_files_hash;
@@ -13,7 +13,7 @@ use rig::workload::KUBECONFIG_PATH;
 use rig::world::{MachineSpec, World};
 use serde_json::{Value, json};
 
-use crate::SOON;
+use crate::{SOON, remove};
 
 fn cluster_nix(bootstrap: &str, names: &[&str]) -> String {
     let members = names
@@ -124,21 +124,7 @@ async fn nio_applies_a_configuration_and_the_machine_serves_its_kubeconfig() {
     assert!(found.iter().any(|node| node.name_any() == name));
 
     // Deletion takes the configuration off the machine.
-    let deleted = world
-        .configurations()
-        .delete("cp-a", &DeleteParams::default())
-        .await;
-    deleted.expect("it can be deleted");
-    wait_for("the configuration is gone", SOON, || async {
-        world
-            .configurations()
-            .get_opt("cp-a")
-            .await
-            .ok()?
-            .is_none()
-            .then_some(())
-    })
-    .await;
+    remove(&world, "cp-a").await;
     let machine = world
         .machines()
         .get("cp-a")
@@ -224,21 +210,7 @@ async fn nio_applies_again_only_for_files_and_pushes() {
             .then_some(())
     })
     .await;
-    let deleted = world
-        .configurations()
-        .delete("cp-b", &DeleteParams::default())
-        .await;
-    deleted.expect("it can be deleted");
-    wait_for("the configuration is gone", SOON, || async {
-        world
-            .configurations()
-            .get_opt("cp-b")
-            .await
-            .ok()?
-            .is_none()
-            .then_some(())
-    })
-    .await;
+    remove(&world, "cp-b").await;
     let machine = world
         .machines()
         .get("cp-b")

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use rig::crds::Generation;
 use rig::nio::{Outcome, V1_FINALIZER};
 use rig::wait::{wait_describing, wait_for};
 use rig::world::{World, condition};
 use serde_json::{Value, json};
 
-use crate::SOON;
+use crate::{SOON, remove};
 
 /// Its default schedule is due after the test's end.
 async fn world() -> World {
@@ -357,21 +357,6 @@ async fn v1_gives_a_machine_to_the_oldest_configuration_and_tries_a_removal_thre
     assert_eq!(failed.count(), 3);
     let machine = world.machines().get("cp-c").await.expect("it is there");
     assert_eq!(machine.data["status"].get("hasConfiguration"), None);
-}
-
-async fn remove(world: &World, name: &str) {
-    let configurations = world.configurations();
-    let deleted = configurations.delete(name, &DeleteParams::default()).await;
-    deleted.expect("it can be deleted");
-    let gone = || async {
-        configurations
-            .get_opt(name)
-            .await
-            .ok()?
-            .is_none()
-            .then_some(())
-    };
-    wait_describing("the configuration is gone", SOON, gone, || world.describe()).await;
 }
 
 #[tokio::test]
