@@ -1,4 +1,4 @@
-//! The API server goes away and comes back in the middle of a bring-up (E5). A test binary of its own, since all tests
+//! The API server goes away and comes back in the middle of a bring-up. A test binary of its own, since all tests
 //! of a binary share the API server.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]

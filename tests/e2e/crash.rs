@@ -1,4 +1,4 @@
-//! NICO killed before and after every single write of a bring-up (C1, C2, C4): the next one takes it up.
+//! NICO killed before and after every single write of a bring-up: the next one takes it up.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;

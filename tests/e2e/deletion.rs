@@ -98,7 +98,7 @@ async fn a_ready_cluster_is_taken_down_in_order_and_its_machines_are_free(genera
     case.finish().await;
 }
 
-/// D1: at once after it was applied, and after each of the first writes.
+/// At once after it was applied, and after each of the first writes.
 async fn a_cluster_is_deleted_at_every_step_of_its_bring_up(generation: Generation) {
     let case = Case::of(generation, &nico()).await;
     case.world.machines_named(&["cp-01", "w-01"]).await;

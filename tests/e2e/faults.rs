@@ -1,5 +1,4 @@
-//! Everything that an API server and its watches can do to a bring-up, once each: it is Ready in the end, and no rule was broken
-//! (C5, S1 to S5, E1).
+//! Everything that an API server and its watches can do to a bring-up, once each: it is Ready in the end, and no rule was broken.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -191,7 +190,7 @@ async fn until_there_are(world: &World, proxy: &Proxy, count: usize) {
     wait_describing(&what, DEADLINE, there, told).await;
 }
 
-/// S1, S2: what the watches show stands still while writes go through.
+/// What the watches show stands still while writes go through.
 async fn caches_that_stand_still_lead_to_nothing_wrong(generation: Generation) {
     let cases = [&WATCHED[..2], &WATCHED[2..], &WATCHED[..]].map(async |held: &[&str]| {
         let (world, proxy, resyncs, nico) = world(generation, |_| ()).await;
@@ -216,7 +215,7 @@ async fn caches_that_stand_still_lead_to_nothing_wrong(generation: Generation) {
     futures::future::join_all(cases).await;
 }
 
-/// S4: every watch ends with 410 at every step.
+/// Every watch ends with 410 at every step.
 async fn watches_that_expire_are_begun_anew(generation: Generation) {
     let (world, proxy, resyncs, nico) = world(generation, |_| ()).await;
     nico.wait_ready().await;
@@ -251,7 +250,7 @@ async fn watches_that_expire_are_begun_anew(generation: Generation) {
     .await;
 }
 
-/// S3: no deletion is ever seen.
+/// No deletion is ever seen.
 async fn deletions_that_no_watch_shows_are_seen_by_lists(generation: Generation) {
     let (world, proxy, resyncs, nico) = world(generation, |_| ()).await;
     nico.wait_ready().await;
@@ -277,7 +276,7 @@ async fn deletions_that_no_watch_shows_are_seen_by_lists(generation: Generation)
     assert_eq!(configurations(&world).await, 0);
 }
 
-/// S5: with the lists of machines or configurations still to come, there is nothing to act on.
+/// With the lists of machines or configurations still to come, there is nothing to act on.
 async fn nothing_is_written_before_the_first_lists_end(generation: Generation) {
     let of_jobs = if generation == Generation::V1 {
         &OF_JOBS[..]
@@ -321,7 +320,7 @@ async fn nothing_is_written_before_the_first_lists_end(generation: Generation) {
     futures::future::join_all(cases).await;
 }
 
-/// C5: told to stop in the middle of a pass, at a write.
+/// Told to stop in the middle of a pass, at a write.
 async fn it_stops_within_seconds_and_the_next_one_goes_on(generation: Generation) {
     let writes = [
         ("create", "secrets"),

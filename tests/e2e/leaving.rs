@@ -1,5 +1,5 @@
 //! Machines leave a living cluster, and clusters are deleted, on a real API server with the shipped rights: killed at every write, in
-//! trouble, at every step of something else, and with what is not NICO's in the way (C, D, K1, M10, U3, U8).
+//! trouble, at every step of something else, and with what is not NICO's in the way.
 //!
 //! An entry of which no child is left stands for four times the request timeout. Most have no workload API server of their
 //! own: the Nodes are found by address, and more worlds live side by side. Tests begin in the order

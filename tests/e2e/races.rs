@@ -1,4 +1,4 @@
-//! Two clusters that want the same machines, for many rounds: no machine is ever in both, and neither starves (I1, T1).
+//! Two clusters that want the same machines, for many rounds: no machine is ever in both, and neither starves (I1).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

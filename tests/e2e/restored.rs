@@ -209,7 +209,7 @@ async fn a_cluster_restored_by_the_commands_of_the_page_goes_on_as_it_was(genera
     goes_on(case, &before, since).await;
 }
 
-/// U8: the same name, once more.
+/// The same name, once more.
 async fn an_orphaned_cluster_that_is_applied_paused_goes_on_as_it_was(generation: Generation) {
     let (case, before) = ready(generation).await;
     let orphan = DeleteParams {

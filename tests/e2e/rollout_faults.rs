@@ -1,5 +1,5 @@
-//! A living cluster is changed while everything around NICO fails: its own process, the API server, the machines, and people
-//! (C, S, E, T1, M1, M2, U1, U3, U4). Whatever happens, every write keeps the rules, and the roll ends.
+//! A living cluster is changed while everything around NICO fails: its own process, the API server, the machines, and people.
+//! Whatever happens, every write keeps the rules, and the roll ends.
 
 mod api;
 mod crash;

@@ -1,4 +1,4 @@
-//! The search for secret bytes where none may be (I7, K1, K2): whole bring-ups at trace level, and ways in which they fail.
+//! The search for secret bytes where none may be (I7): whole bring-ups at trace level, and ways in which they fail.
 
 use crate::common::shown::at_rest;
 use crate::common::traffic::{RESYNC, judge};

@@ -216,7 +216,7 @@ fn a_deletion_that_orphans_gives_nothing_back() {
         });
 }
 
-/// D3, D4: what is out of reach is named, a person can vouch for it, and what it still says is told.
+/// What is out of reach is named, a person can vouch for it, and what it still says is told.
 #[test]
 fn a_machine_that_nobody_lets_go_of_is_named_and_can_be_forced() {
     let undeleted = |seen: &Seen| {
@@ -308,7 +308,7 @@ fn all_are_forced_only_while_the_cluster_is_being_deleted() {
         });
 }
 
-/// D4: a machine that was out of reach still says that it is configured.
+/// A machine that was out of reach still says that it is configured.
 #[test]
 fn what_nio_left_behind_is_told() {
     deleted()

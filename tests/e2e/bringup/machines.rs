@@ -15,7 +15,7 @@ over_both![
     labels_choose_machines_in_name_order_up_to_the_count,
 ];
 
-/// M1: deleted while free, and made again under its name (M2).
+/// Deleted while free, and made again under its name.
 async fn a_free_machine_is_deleted_while_the_cluster_waits(generation: Generation) {
     let case = Case::of(generation, &nico()).await;
     case.world.machine("cp-01").await;

@@ -218,7 +218,7 @@ async fn another_control_plane_machine_is_asked_where_the_first_is_dead() {
     case.finish().await;
 }
 
-/// U5: what a hand does to the Secret is undone.
+/// What a hand does to the Secret is undone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_that_is_edited_or_deleted_is_made_again() {
     let case = Case::with(&nico().args(&RESYNC)).await;

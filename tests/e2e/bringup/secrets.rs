@@ -24,7 +24,7 @@ over_both![
     a_key_that_went_since_keeps_its_machine_from_being_written,
 ];
 
-/// U5: a token is never silently made again while a configuration refers to it.
+/// A token is never silently made again while a configuration refers to it.
 async fn a_token_deleted_by_hand_stops_all_writes_until_it_is_restored(generation: Generation) {
     let case = Case::of(generation, &nico().args(&RESYNC)).await;
     case.world.machines_named(&["cp-01", "w-01"]).await;
@@ -94,7 +94,7 @@ async fn a_token_deleted_by_hand_stops_all_writes_until_it_is_restored(generatio
     case.finish().await;
 }
 
-/// K1: a planted token is not used; one that its owner lets the cluster use is, and stays the owner's.
+/// A planted token is not used; one that its owner lets the cluster use is, and stays the owner's.
 async fn a_foreign_token_is_refused_and_an_adopted_one_left_alone(generation: Generation) {
     let case = Case::of(generation, &nico().args(&RESYNC)).await;
     case.world.machines_named(&["cp-01", "w-01"]).await;
@@ -128,7 +128,7 @@ async fn a_foreign_token_is_refused_and_an_adopted_one_left_alone(generation: Ge
     case.finish().await;
 }
 
-/// U3: what holds the Secrets and the ledger for NIO's sake is put back, and nothing else is written.
+/// What holds the Secrets and the ledger for NIO's sake is put back, and nothing else is written.
 async fn finalizers_that_a_hand_takes_off_are_put_back(generation: Generation) {
     let case = Case::of(generation, &nico().args(&RESYNC)).await;
     case.world.machine("cp-01").await;

@@ -25,7 +25,7 @@ fn given(case: &Case, machine: &str) -> Option<Vec<u8>> {
     last.applied.files.get("machine-ssh-key").cloned()
 }
 
-/// K1, U5: classic hands out the first key of a Secret.
+/// Classic hands out the first key of a Secret.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_behind_another_is_refused_and_a_rotated_key_reaches_its_machine_alone() {
     let case = Case::with(&nico().args(&RESYNC)).await;

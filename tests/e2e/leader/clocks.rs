@@ -1,4 +1,4 @@
-//! T3: replicas whose clocks differ by an hour.
+//! Replicas whose clocks differ by an hour.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

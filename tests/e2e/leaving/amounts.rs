@@ -1,4 +1,4 @@
-//! A control plane that is replaced altogether (M10). The entry of each machine that left stays for a while, and one machine leaves
+//! A control plane that is replaced altogether. The entry of each machine that left stays for a while, and one machine leaves
 //! at a time.
 
 use rig::crds::Generation;
@@ -60,7 +60,7 @@ fn rolls(rolls: Vec<std::time::Duration>) -> Rules {
     }
 }
 
-/// M10: three others. First all of them join, then one of the old ones leaves after the other, the founder first. It would take six
+/// Three others. First all of them join, then one of the old ones leaves after the other, the founder first. It would take six
 /// minutes: in the third one's place the cluster is deleted, unless `NICO_LEAVING=all`.
 async fn all_three_are_replaced_at_once(generation: Generation) {
     let old = ["cp-01", "cp-02", "cp-03"];

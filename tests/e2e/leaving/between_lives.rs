@@ -1,4 +1,4 @@
-//! NICO killed before and after every single write of a release (C1, C2, C7): the next one takes it up, and the machine is free.
+//! NICO killed before and after every single write of a release: the next one takes it up, and the machine is free.
 //! The entry of the machine that left stands for a while after each start: many lives end in one release.
 
 use rig::crds::Generation;

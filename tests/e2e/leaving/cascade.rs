@@ -1,5 +1,5 @@
 //! Other ways in which a cluster goes: in the foreground, leaving its children behind, with its namespace, and under a name that is
-//! applied again and again (D5, E4, U8).
+//! applied again and again.
 
 use std::time::Duration;
 
@@ -166,7 +166,7 @@ async fn an_orphaning_deletion_touches_nothing_but_finalizers(generation: Genera
     case.finish().await;
 }
 
-/// E4: a namespace goes with a Ready cluster in it. NICO lives elsewhere, as it ships; Machines are classic NIO's, whose timers hold
+/// A namespace goes with a Ready cluster in it. NICO lives elsewhere, as it ships; Machines are classic NIO's, whose timers hold
 /// them by its finalizer until their configurations are gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_goes_with_a_ready_cluster_in_it() {

@@ -1,4 +1,4 @@
-//! What is not NICO's in its way (K1), and what people strip off its objects (U3).
+//! What is not NICO's in its way, and what people strip off its objects.
 
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
@@ -154,7 +154,7 @@ async fn a_foreign_configuration_in_the_way_is_named_and_never_touched(generatio
     case.finish().await;
 }
 
-/// U3 in a cluster at rest: taken back by a quiet write each, and NIO has nothing to do.
+/// In a cluster at rest: taken back by a quiet write each, and NIO has nothing to do.
 async fn what_is_stripped_off_a_configuration_comes_back_quietly(generation: Generation) {
     let case = ready(generation, &["cp-01"], &["w-01"]).await;
     case.settled("prod").await;
@@ -199,7 +199,7 @@ async fn what_is_stripped_off_a_configuration_comes_back_quietly(generation: Gen
     case.finish().await;
 }
 
-/// U3: where owner and labels are off, only NICO's finalizer tells whose Secret it is. A deletion takes that off, and leaves the rest.
+/// Where owner and labels are off, only NICO's finalizer tells whose Secret it is. A deletion takes that off, and leaves the rest.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_without_owner_and_labels_is_let_go_and_stays() {
     let case = ready(Generation::Classic, &["cp-01"], &["w-01"]).await;

@@ -1,4 +1,4 @@
-//! NICO killed before and after every single write of a deletion (C1, C2, C4): the next one takes it up, and the machines are
+//! NICO killed before and after every single write of a deletion: the next one takes it up, and the machines are
 //! another cluster's at once.
 
 use std::cell::Cell;

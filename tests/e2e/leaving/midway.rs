@@ -1,4 +1,4 @@
-//! A cluster is deleted in the middle of something else (D1): at every write of a roll and of a release.
+//! A cluster is deleted in the middle of something else: at every write of a roll and of a release.
 
 use rig::crds::Generation;
 use rig::judge::rollout::Rules;

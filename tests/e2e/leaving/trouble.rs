@@ -1,4 +1,4 @@
-//! Deletions that something holds up (D2 to D4): the condition says what and how to mend it, and a person can let go by force.
+//! Deletions that something holds up: the condition says what and how to mend it, and a person can let go by force.
 
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
@@ -78,7 +78,7 @@ async fn wait_event(case: &Case, reason: &str, machine: &str) {
     wait_for(&format!("an event {reason} of {machine}"), DEADLINE, told).await;
 }
 
-/// D3, D4: NIO lets go of an unreachable machine, and classic leaves the word in its Machine that it is configured.
+/// NIO lets go of an unreachable machine, and classic leaves the word in its Machine that it is configured.
 async fn an_unreachable_machine_is_let_go_of_and_told(generation: Generation) {
     let case = Case::of(generation, &nico()).await;
     ready(&case).await;

@@ -1,5 +1,5 @@
 //! What a person changes in a child by hand: what is ours is repaired through the slot and not beside it, and what is not ours
-//! stays byte for byte (I11, U2).
+//! stays byte for byte (I11).
 
 use std::collections::BTreeMap;
 

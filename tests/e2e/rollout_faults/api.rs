@@ -1,4 +1,4 @@
-//! What the API server does to a roll (E1, E5, S1, S6), and two operators that roll at once (T1).
+//! What the API server does to a roll, and two operators that roll at once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -120,7 +120,7 @@ async fn every_write_of_an_entry_meets_bad_answers(generation: Generation) {
     futures::future::join_all(lanes).await;
 }
 
-/// E5, in a management cluster of its own: everybody would notice.
+/// In a management cluster of its own: everybody would notice.
 async fn a_roll_outlives_restarts_of_the_api_server(generation: Generation) {
     let environment = Box::leak(Box::new(Environment::start(generation).await));
     let case = Case::on(environment, &setup()).await;
@@ -141,7 +141,7 @@ async fn a_roll_outlives_restarts_of_the_api_server(generation: Generation) {
     case.finish_rolled(&rules).await;
 }
 
-/// S1, S6: the watch of configurations stands still while the spec goes from A to B and, under an entry, back to A.
+/// The watch of configurations stands still while the spec goes from A to B and, under an entry, back to A.
 async fn a_spec_that_goes_there_and_back_under_a_stale_cache_ends_fresh(generation: Generation) {
     let case = three_and_one(generation).await;
     let mut rules = Rules::default();
@@ -169,7 +169,7 @@ async fn a_spec_that_goes_there_and_back_under_a_stale_cache_ends_fresh(generati
     case.finish_rolled(&rules).await;
 }
 
-/// C7 and T2: what changes after an entry was taken makes it worth nothing: the ledger, and the child after it was read.
+/// What changes after an entry was taken makes it worth nothing: the ledger, and the child after it was read.
 async fn an_entry_under_which_something_changed_is_taken_anew(generation: Generation) {
     let case = three_and_one(generation).await;
     let mut rules = Rules::default();
@@ -223,7 +223,7 @@ async fn an_entry_under_which_something_changed_is_taken_anew(generation: Genera
     case.finish_rolled(&rules).await;
 }
 
-/// T1: two operators at work at the same time, through three edits, one of them in mid-roll.
+/// Two operators at work at the same time, through three edits, one of them in mid-roll.
 async fn two_operators_roll_at_once(generation: Generation) {
     let case = three_and_one(generation).await;
     let second = case.world.proxy().await;

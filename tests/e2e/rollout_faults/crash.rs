@@ -1,4 +1,4 @@
-//! NICO killed before and after every single write of a roll (C1, C2, C7): the next one takes it up. Each roll sees one kill a
+//! NICO killed before and after every single write of a roll: the next one takes it up. Each roll sees one kill a
 //! machine, and as many lives more.
 
 use kube::api::{DynamicObject, ListParams};

@@ -1,4 +1,4 @@
-//! A machine that is deleted in the middle of a roll (M1, M2).
+//! A machine that is deleted in the middle of a roll.
 
 use kube::api::DeleteParams;
 use rig::crds::Generation;
@@ -21,7 +21,7 @@ async fn delete_machine(case: &Case, machine: &str) -> String {
     ip.unwrap().to_owned()
 }
 
-/// M1 and M2: the roll stands still with a machine that is gone, and goes on with its successor of the same name. One that was
+/// The roll stands still with a machine that is gone, and goes on with its successor of the same name. One that was
 /// done with is not written again for it.
 async fn a_machine_deleted_in_flight_holds_the_roll_until_it_is_made_again(generation: Generation) {
     let case = three_and_one(generation).await;

@@ -1,4 +1,4 @@
-//! What people do to a cluster and its objects in the middle of a roll (U1, U3, U4).
+//! What people do to a cluster and its objects in the middle of a roll.
 
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
@@ -27,7 +27,7 @@ async fn patch(api: &Api<DynamicObject>, name: &str, patch: Value) {
         .unwrap();
 }
 
-/// U1: a configuration that is deleted by hand comes back, after the Node of its machine went, and rolls nobody else.
+/// A configuration that is deleted by hand comes back, after the Node of its machine went, and rolls nobody else.
 async fn a_child_deleted_by_hand_comes_back_through_the_slot(generation: Generation) {
     let case = Case::alone_of(generation, &setup(), |_| ()).await;
     found(&case).await;
@@ -53,7 +53,7 @@ async fn a_child_deleted_by_hand_comes_back_through_the_slot(generation: Generat
     case.finish_rolled(&Rules::default()).await;
 }
 
-/// U3 and U4: owner, labels and finalizers are put back while the roll stands still, a wiped or an old status misleads nobody.
+/// Owner, labels and finalizers are put back while the roll stands still, a wiped or an old status misleads nobody.
 async fn stripped_objects_and_old_statuses_change_no_roll(generation: Generation) {
     let case = three_and_one(generation).await;
     let configurations = case.world.configurations();
@@ -120,7 +120,7 @@ async fn stripped_objects_and_old_statuses_change_no_roll(generation: Generation
     case.finish_rolled(&rules).await;
 }
 
-/// U4: the ledger is deleted while a control plane machine is in flight. A new one waits for what may still land, and nobody
+/// The ledger is deleted while a control plane machine is in flight. A new one waits for what may still land, and nobody
 /// else is touched, then or before.
 async fn a_ledger_deleted_in_mid_roll_is_made_anew_and_fences(generation: Generation) {
     let case = three_and_one(generation).await;

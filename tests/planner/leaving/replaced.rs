@@ -54,7 +54,7 @@ fn five_become_three_and_three_become_two_and_no_fewer() {
         .then(|seen| assert!(seen.world.ready(PROD), "{}", seen.world.story()));
 }
 
-/// M10: all replaced at once. Each newcomer is in before the next one goes, and nobody is told to found a second cluster.
+/// All replaced at once. Each newcomer is in before the next one goes, and nobody is told to found a second cluster.
 #[test]
 fn all_three_are_replaced_one_by_one() {
     let mut given =

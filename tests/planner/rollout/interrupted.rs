@@ -115,7 +115,7 @@ fn a_machine_made_anew_is_written_anew_after_five_minutes() {
         .then(|seen| assert_eq!(rolled(&seen.world), ["w"]));
 }
 
-/// C1, C7: a kill before and after every write of a roll; with a second operator's eyes nothing else is seen.
+/// A kill before and after every write of a roll; with a second operator's eyes nothing else is seen.
 #[test]
 fn a_crash_between_any_two_writes_of_a_roll_still_ends_ready() {
     let mut whole = ready().0;

@@ -268,7 +268,7 @@ impl Shared {
         }
     }
 
-    /// A hash that does not belong to the configuration's current list, to claim an older one (N3).
+    /// A hash that does not belong to the configuration's current list, to claim an older one.
     fn older_hash(key: &Key) -> String {
         hex(&Sha256::digest(
             format!("older list of {}", key.1).as_bytes(),

@@ -8,9 +8,9 @@ use std::time::Duration;
 pub struct Knobs {
     /// How long an apply takes.
     pub delay: Option<Duration>,
-    /// Applies fail, and nothing is written (N2).
+    /// Applies fail, and nothing is written.
     pub fails: bool,
-    /// NIO does nothing for this machine's configuration, not even delete it (N1).
+    /// NIO does nothing for this machine's configuration, not even delete it.
     pub never_reacts: bool,
     /// NIO cannot reach the machine, which is not discoverable. Classic reports `Applied=False` and removes `appliedCommit`, v1 reports
     /// `Blocked`.
@@ -19,12 +19,12 @@ pub struct Knobs {
     pub hangs: bool,
     /// v1: no schedule becomes due.
     pub no_runs: bool,
-    /// `discoverable` changes at every tick (N4).
+    /// `discoverable` changes at every tick.
     pub flapping: bool,
     /// Fixes the value of `discoverable`.
     pub discoverable: Option<bool>,
-    /// Classic: success is reported with the hash of an older list (N3). v1 claims `Ready` of older lists without a knob.
+    /// Classic: success is reported with the hash of an older list. v1 claims `Ready` of older lists without a knob.
     pub claims_older_hash: bool,
-    /// `targetMachine` names another machine (N6); with v1, the Machine names this configuration as applied.
+    /// `targetMachine` names another machine; with v1, the Machine names this configuration as applied.
     pub names_other_machine: Option<String>,
 }
