@@ -1,4 +1,4 @@
-//! Hostile and good specs (H1 to H4), each put before a real API server with our definition and before the check in code,
+//! Hostile and good specs, each put before a real API server with our definition and before the check in code,
 //! which must say the same: an object that an older definition let through is judged as a new one is.
 
 mod cases;

@@ -1,4 +1,4 @@
-//! cluster.nix is data to Nix whatever the names and addresses in it are (H1).
+//! cluster.nix is data to Nix whatever the names and addresses in it are.
 //!
 //! The judge is Nix itself, where `nix-instantiate` is on PATH.
 use std::fs;

@@ -212,3 +212,25 @@ fn nothing_refers_to_a_document_that_is_not_here() {
     }
     assert!(read > 100, "{read}");
 }
+
+/// Codes like those of the invariants, such as a letter and a number, mean nothing without a table that explains them.
+#[test]
+fn comments_have_no_codes_but_those_of_the_invariants() {
+    let is_code = |word: &&str| {
+        let number = word.trim_start_matches(|c: char| c.is_ascii_uppercase());
+        let is_short = word.len() - number.len() == 1 && (1..=2).contains(&number.len());
+        is_short && number.bytes().all(|it| it.is_ascii_digit()) && *word != "V1"
+    };
+    let sources = ["tests", "src"].map(|it| files(&root().join(it)));
+    let sources = sources.into_iter().flatten();
+    for path in sources.filter(|path| path.extension().is_some_and(|it| it == "rs")) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let comments = text.lines().filter(|line| line.trim().starts_with("//"));
+        for line in comments {
+            let words = line.split(|c: char| !c.is_ascii_alphanumeric());
+            let mut codes = words.filter(is_code);
+            let code = codes.find(|it| !it.starts_with(['I', 'L']));
+            assert_eq!(code, None, "{}: {line}", path.display());
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! Specs that are wrong in what they ask for or in their form: roles, selectors, numbers, types (H4).
+//! Specs that are wrong in what they ask for or in their form: roles, selectors, numbers, types.
 
 use serde_json::{Map, Value, json};
 

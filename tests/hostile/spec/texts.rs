@@ -1,4 +1,4 @@
-//! Texts that no field may hold (H1), and those that are dangerous in one of them (H2, H3).
+//! Texts that no field may hold, and those that are dangerous in one of them.
 
 use serde_json::json;
 
