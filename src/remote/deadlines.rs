@@ -15,6 +15,8 @@ pub const DRAIN_REPORT: Duration = Duration::from_secs(2);
 pub const NODE_WRITE: Duration = Duration::from_secs(5);
 /// Time for one eviction. The evictions of a round run one after the other.
 pub const EVICTION: Duration = Duration::from_secs(5);
+/// Time after which a round of evictions begins no other: it has a place for which other clusters wait.
+pub const EVICTION_ROUND: Duration = Duration::from_secs(60);
 /// Time for the list of Nodes through a kubeconfig that is verified.
 pub const KUBECONFIG_VERIFICATION: Duration = Duration::from_secs(10);
 

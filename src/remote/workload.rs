@@ -19,7 +19,9 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use super::answer;
-use super::deadlines::{DRAIN_REPORT, MEMBER_PROBE, NODE_LIST, NODE_WRITE, PROBE_CONNECT};
+use super::deadlines::{
+    DRAIN_REPORT, EVICTION_ROUND, MEMBER_PROBE, NODE_LIST, NODE_WRITE, PROBE_CONNECT,
+};
 use super::kubeconfig::member::{Member, Unreached, members};
 use super::secret::SecretText;
 use crate::api::names::{CORDONED_ANNOTATION, DRAINING_ANNOTATION, MachineName};
@@ -174,11 +176,17 @@ impl WorkloadApi {
     /// Evicts the pods of a Node that their `PodDisruptionBudgets` allow to be evicted. The next probe shows which are left. `begin` is
     /// called before each eviction, and its result is held until that has ended, even if this future is dropped. `None` ends it all.
     pub async fn evict_all<W: Send + 'static>(&self, node: &str, begin: impl Fn() -> Option<W>) {
+        let until = Instant::now() + EVICTION_ROUND;
         for member in &self.members {
+            if Instant::now() >= until {
+                return;
+            }
             let member = self.member_clients(std::slice::from_ref(member)).await;
             for member in member.into_iter().flatten() {
                 if let Ok(Ok((client, _))) = timeout(MEMBER_PROBE, member.reach()).await
-                    && evict::evict_all(&client, node, &begin).await.is_some()
+                    && evict::evict_all(&client, node, until, &begin)
+                        .await
+                        .is_some()
                 {
                     return;
                 }
@@ -270,8 +278,9 @@ struct Version {
     minor: String,
 }
 
-/// Most characters of an object's name (Kubernetes, "DNS subdomain names").
+/// Most characters of an object's name (Kubernetes, "DNS subdomain names") and of a uid.
 const MAX_NAME: usize = 253;
+const MAX_UID: usize = 64;
 
 /// Whether a text is a valid object name. Its parts may be longer than a DNS label.
 fn is_plain_name(name: &str) -> bool {
@@ -282,6 +291,12 @@ fn is_plain_name(name: &str) -> bool {
                 .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
     };
     name.len() <= MAX_NAME && name.split('.').all(is_part)
+}
+
+/// Whether a text may be a uid.
+fn is_plain_uid(uid: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    (1..=MAX_UID).contains(&uid.len()) && uid.bytes().all(plain)
 }
 
 /// The status and body of a response; `None` if there was none or it was too long.

@@ -4,7 +4,7 @@ use kube::Client;
 use kube::client::Body;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::json_request;
 use super::pods::{PodView, of_node};
@@ -17,15 +17,22 @@ const MAX_REFUSAL: usize = 64 * 1024;
 const LONGEST_REFUSAL: usize = 300;
 
 /// Evicts each pod that is not terminating yet. Refusals are ignored: they come from a `PodDisruptionBudget` or are temporary, and the next
-/// round tries again. An eviction that was sent goes on if this future is dropped: what `begin` returned is held until it has ended.
+/// round tries again. An eviction that was sent goes on if this future is dropped: what `begin` returned is held until it has ended. No
+/// eviction begins after `until`. Each round begins with another pod, so that those come last by turns.
 pub(super) async fn evict_all<W: Send + 'static>(
     client: &Client,
     node: &str,
+    until: Instant,
     begin: impl Fn() -> Option<W>,
 ) -> Option<()> {
-    for pod in of_node(client, node).await?.evicted {
-        if pod.terminating.is_some() {
-            continue;
+    let pods = timeout_at(until, of_node(client, node)).await.ok()??;
+    let mut stay = pods.evicted;
+    stay.retain(|pod| pod.terminating.is_none());
+    let first = rand::random_range(0..=stay.len());
+    stay.rotate_left(first);
+    for pod in stay {
+        if Instant::now() >= until {
+            break;
         }
         let request = eviction(&pod, false)?;
         let Some(begun) = begin() else {
@@ -99,7 +106,13 @@ struct SentStatus {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test")]
 mod tests {
+    use std::convert::Infallible;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::time::Duration;
+
     use super::*;
+    use crate::remote::deadlines::EVICTION_ROUND;
     use crate::remote::workload::pods::pods_of_page;
 
     #[test]
@@ -130,14 +143,16 @@ mod tests {
                     answered.await.unwrap();
                 }
                 let body = Body::from(list.to_string().into_bytes());
-                Ok::<_, std::convert::Infallible>(hyper::Response::new(body))
+                Ok::<_, Infallible>(hyper::Response::new(body))
             }
         });
         let client = Client::new(answers, "default");
         // A guard drops its end of a channel.
         let (guard, mut ended) = tokio::sync::oneshot::channel::<()>();
         let guard = std::sync::Mutex::new(Some(guard));
-        let work = async move { evict_all(&client, "w", || guard.lock().unwrap().take()).await };
+        let until = Instant::now() + EVICTION_ROUND;
+        let begin = move || guard.lock().unwrap().take();
+        let work = async move { evict_all(&client, "w", until, begin).await };
         let work = tokio::spawn(work);
         let answer = arrived.recv().await.unwrap();
         work.abort();
@@ -147,6 +162,38 @@ mod tests {
         answer.send(()).unwrap();
         assert!(ended.await.is_err());
         assert!(arrived.recv().await.is_none(), "another one was sent");
+    }
+
+    /// It has a place that other clusters wait for.
+    #[tokio::test]
+    async fn a_round_ends_in_time_whatever_the_server_does() {
+        const ROUND: Duration = Duration::from_millis(500);
+        let round = async |pods: usize| {
+            let sent = Arc::<AtomicUsize>::default();
+            let count = Arc::clone(&sent);
+            let answers = tower::service_fn(move |request: hyper::Request<Body>| {
+                let count = Arc::clone(&count);
+                async move {
+                    if request.method() == hyper::Method::POST {
+                        count.fetch_add(1, SeqCst);
+                        tokio::time::sleep(2 * ROUND).await;
+                    } else if pods == 0 {
+                        std::future::pending::<()>().await;
+                    }
+                    let pod = |n| json!({"metadata": {"namespace": "shop", "name": format!("web-{n}"), "uid": "u"}});
+                    let pods: Vec<_> = (0..pods).map(pod).collect();
+                    let list = json!({"kind": "PodList", "items": pods}).to_string();
+                    Ok::<_, Infallible>(hyper::Response::new(Body::from(list.into_bytes())))
+                }
+            });
+            let client = Client::new(answers, "default");
+            let evicted = evict_all(&client, "w", Instant::now() + ROUND, || Some(()));
+            let ended = timeout(Duration::from_secs(30), evicted).await;
+            assert!(ended.is_ok(), "a round over {pods} pods goes on");
+            sent.load(SeqCst)
+        };
+        assert_eq!(round(0).await, 0, "the list never ends");
+        assert!(round(10).await <= 1);
     }
 
     #[test]

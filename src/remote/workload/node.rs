@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use kube::Client;
 use serde::{Deserialize, Deserializer};
 
+use super::is_plain_uid;
 use super::list::{list, named, page};
 use crate::api::names::{CORDONED_ANNOTATION, DRAINING_ANNOTATION, is_dns_label};
 use crate::api::workload::{NodeList, NodeView, NodesOf};
@@ -16,9 +17,8 @@ const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
 const OLD_CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/master";
 /// A cluster has at most 5000 Nodes (Kubernetes, "Considerations for large clusters").
 const MOST_PAGES: usize = 100;
-/// Most characters of a name (Kubernetes, "DNS subdomain names") and of a uid.
+/// Most characters of a name (Kubernetes, "DNS subdomain names").
 const MAX_NAME: usize = 253;
-const MAX_UID: usize = 64;
 /// Most characters of a finalizer (a qualified name; Kubernetes, "Finalizers"), and most finalizers that are reported.
 const MAX_FINALIZER: usize = 253 + 1 + 63;
 const MOST_FINALIZERS: usize = 4;
@@ -134,11 +134,7 @@ fn view(node: Node) -> Option<NodeView> {
     } = metadata;
     let deleting = deletion_timestamp.is_some();
     let plain_name = name.len() <= MAX_NAME && name.split('.').all(is_dns_label);
-    let plain_uid = (1..=MAX_UID).contains(&uid.len())
-        && uid
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    if !plain_name || !plain_uid {
+    if !plain_name || !is_plain_uid(&uid) {
         return None;
     }
     let unschedulable = spec.unschedulable == Some(true);

@@ -8,8 +8,8 @@ use kube::Client;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
-use super::is_plain_name;
 use super::list::{first, list, named, page};
+use super::{is_plain_name, is_plain_uid};
 use crate::api::names::is_dns_label;
 use crate::api::text::shown_in;
 
@@ -22,8 +22,10 @@ const MOST_CLAIMS: usize = 64;
 /// Most finalizers of a pod that are shown, and most bytes of one.
 const MOST_FINALIZERS: usize = 3;
 const LONGEST_FINALIZER: usize = 100;
-/// Most labels of a pod that are read, to find its budgets.
+/// Most labels of a pod that are read, to find its budgets, and most bytes of a key and of a value (Kubernetes, "Labels and Selectors").
 const MOST_LABELS: usize = 20;
+const LONGEST_KEY: usize = 253 + 1 + 63;
+const LONGEST_VALUE: usize = 63;
 
 /// A pod that has to be evicted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,7 +151,9 @@ struct PodMeta {
 }
 
 fn labels<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(String, String)>, D::Error> {
-    first(from, MOST_LABELS)
+    let mut labels = first(from, MOST_LABELS)?;
+    labels.retain(|(key, value)| key.len() <= LONGEST_KEY && value.len() <= LONGEST_VALUE);
+    Ok(labels)
 }
 
 fn annotations<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
@@ -223,7 +227,7 @@ fn view(pod: Pod) -> Option<PodView> {
         ..
     } = pod.metadata;
     let finalizers = finalizers.into_iter().flatten().take(MOST_FINALIZERS);
-    let plain = is_dns_label(&namespace) && is_plain_name(&name);
+    let plain = is_dns_label(&namespace) && is_plain_name(&name) && is_plain_uid(&uid);
     plain.then_some(PodView {
         namespace,
         name,
@@ -280,6 +284,16 @@ mod tests {
             assert_eq!(listed(&pod(&json!({"name": name}))), None, "{name:?}");
         }
         assert_eq!(listed(&pod(&json!({"namespace": "a/b"}))), None);
+    }
+
+    /// A Node may have thousands of pods.
+    #[test]
+    fn of_a_pod_little_is_kept() {
+        let long = "x".repeat(1000);
+        assert_eq!(listed(&pod(&json!({ "uid": long }))), None);
+        let labels = json!({"app": "web", "long": long, long.clone(): "x"});
+        let pods = listed(&pod(&json!({ "labels": labels }))).unwrap_or_default();
+        assert_eq!(pods[0].labels, [("app".to_owned(), "web".to_owned())]);
     }
 
     /// The claims of a pod that stays.
