@@ -23,7 +23,7 @@ pub const CUT: &str = "(longer than NICO keeps)";
 /// Most bytes of labels, finalizers or owners that are kept, and most of them. Objects have a few of each.
 const LONGEST_LIST: usize = 8 * 1024;
 const MOST_IN_LIST: usize = 128;
-/// Most bytes of an annotation of NICO's, but for those of a cluster. The longest is an endpoint: a host and a port.
+/// Most bytes of an annotation of NICO's, but for `force-release` of a cluster. The longest is an endpoint: a host and a port.
 const LONGEST_ANNOTATION: usize = 512;
 /// Most bytes of `force-release`: as many names as a cluster can have machines, with room for spaces.
 const LONGEST_FORCE_RELEASE: usize = 128 * 1024;
@@ -58,6 +58,34 @@ pub fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta
     kept(deserializer, LONGEST_ANNOTATION)
 }
 
+/// The metadata of an object that NICO never writes, whoever owns it.
+pub(super) fn metadata_of_machine<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<ObjectMeta, D::Error> {
+    Ok(ObjectMeta {
+        finalizers: None,
+        owner_references: None,
+        ..metadata(deserializer)?
+    })
+}
+
+/// The metadata of an object of which NICO needs to know that it exists, and its controller.
+pub(super) fn metadata_of_work<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<ObjectMeta, D::Error> {
+    let mut kept = metadata(deserializer)?;
+    if let Some(owners) = &mut kept.owner_references {
+        owners.retain(|owner| owner.controller == Some(true));
+        owners.shrink_to_fit();
+    }
+    Ok(ObjectMeta {
+        finalizers: None,
+        labels: None,
+        annotations: None,
+        ..kept
+    })
+}
+
 /// The metadata of a cluster.
 pub(super) fn cluster_metadata<'de, D: Deserializer<'de>>(
     deserializer: D,
@@ -77,7 +105,7 @@ pub fn labels(meta: &ObjectMeta) -> Option<&BTreeMap<String, String>> {
 /// patch leaves them as they are.
 fn kept<'de, D: Deserializer<'de>>(
     deserializer: D,
-    longest_annotation: usize,
+    longest_force_release: usize,
 ) -> Result<ObjectMeta, D::Error> {
     #[derive(Default, Deserialize)]
     #[serde(rename_all = "camelCase", default)]
@@ -110,8 +138,12 @@ fn kept<'de, D: Deserializer<'de>>(
     let annotations = kept.annotations.map(|mut annotations| {
         annotations.retain(|key, _| ANNOTATIONS.contains(&key.as_str()));
         for (key, value) in &mut annotations {
-            if value.len() > longest_annotation {
-                *value = cut_annotation(key, value, longest_annotation);
+            let longest = match key.as_str() {
+                FORCE_RELEASE_ANNOTATION => longest_force_release,
+                _ => LONGEST_ANNOTATION,
+            };
+            if value.len() > longest {
+                *value = cut_annotation(key, value, longest);
             }
         }
         annotations

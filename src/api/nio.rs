@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::files::File;
 use super::files_hash::additional_files_hash;
 use super::host::{Address, canonical};
-use super::metadata::{CUT, metadata};
+use super::metadata::{CUT, metadata, metadata_of_machine};
 use super::names::{CLUSTER_LABEL, ObjectName, is_dns_label};
 use super::parsed::{Parsed, parsed};
 use super::read::{few_values, fields, lenient, short};
@@ -97,7 +97,7 @@ pub struct MachineStatus {
 #[resource(inherit = MachineKind)]
 pub struct Machine {
     /// Standard object metadata, as far as NICO works with it.
-    #[serde(deserialize_with = "metadata")]
+    #[serde(deserialize_with = "metadata_of_machine")]
     pub metadata: ObjectMeta,
     /// The user's settings of it.
     #[serde(default, deserialize_with = "lenient")]

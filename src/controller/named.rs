@@ -18,7 +18,7 @@ use super::lock::lock;
 use super::schedule::{KUBECONFIG_MEMORY, RECENT_READ_AGE};
 use crate::api::digest::sha256;
 use crate::api::kubeconfig::{KUBECONFIG_TYPE, VALUE_KEY};
-use crate::api::ledger::LEDGER_KEYS;
+use crate::api::ledger::longest_value;
 use crate::api::nio::SSH_KEY;
 use crate::plan::facts::{Freshness, MapFacts, ObjectFacts, Read, SecretFacts};
 use crate::plan::writes::Precondition;
@@ -126,7 +126,7 @@ impl NamedReads {
         at_least: Freshness,
     ) -> Result<Read<MapFacts>, CallError> {
         let at = (namespace, name);
-        let facts = async |map: KeptMap| map_facts(map.into());
+        let facts = async |map: KeptMap| remembered(map_facts(map.into()));
         self.read(&self.maps, at, at_least, facts).await
     }
 
@@ -203,7 +203,8 @@ impl NamedReads {
 
     /// The same for a ConfigMap.
     pub fn saw_map(&self, map: ConfigMap) {
-        remember(&self.maps, key(&map.metadata), Some(map_facts(map)));
+        let key = key(&map.metadata);
+        remember(&self.maps, key, Some(remembered(map_facts(map))));
     }
 }
 
@@ -282,9 +283,15 @@ fn map_facts(map: ConfigMap) -> MapFacts {
             .data
             .into_iter()
             .flatten()
-            .filter(|(key, _)| key == KNOWN_HOSTS_KEY || LEDGER_KEYS.contains(&key.as_str()))
+            .filter(|(key, _)| key == KNOWN_HOSTS_KEY || longest_value(key).is_some())
             .collect(),
     }
+}
+
+/// The facts without the pinned host keys, which are long and always read again.
+fn remembered(mut facts: MapFacts) -> MapFacts {
+    facts.data.remove(KNOWN_HOSTS_KEY);
+    facts
 }
 
 fn erase(secret: &mut Secret) {

@@ -79,6 +79,24 @@ fn of_annotations_those_are_kept_that_nico_reads() {
     assert_eq!(kept, expected);
 }
 
+/// The API server allows 256 KiB of annotations for each object.
+#[test]
+fn of_a_cluster_only_the_list_of_names_may_be_long() {
+    #[derive(Deserialize)]
+    struct Cluster {
+        #[serde(deserialize_with = "cluster_metadata")]
+        metadata: ObjectMeta,
+    }
+    let names = "a,".repeat(50_000);
+    let annotations =
+        json!({ FORCE_RELEASE_ANNOTATION: names, ACCEPT_QUORUM_LOSS_ANNOTATION: names });
+    let text = json!({"metadata": {"annotations": annotations}}).to_string();
+    let kept = serde_json::from_str::<Cluster>(&text).unwrap().metadata;
+    let kept = kept.annotations.unwrap();
+    assert_eq!(kept[FORCE_RELEASE_ANNOTATION], names);
+    assert_eq!(kept[ACCEPT_QUORUM_LOSS_ANNOTATION], CUT);
+}
+
 /// A name that is cut in two would be another machine's.
 #[test]
 fn of_a_list_of_names_that_is_too_long_whole_names_are_kept() {

@@ -7,7 +7,7 @@ use kube::{CustomResource, Resource};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use crate::api::metadata::metadata;
+use crate::api::metadata::metadata_of_work;
 use crate::api::names::{MARKER_DIR, Marker};
 use crate::api::read::{lenient, small};
 
@@ -31,7 +31,7 @@ pub enum JobState {
 #[resource(inherit = k8s_openapi::api::batch::v1::Job)]
 pub struct Job {
     /// Standard object metadata, as far as NICO works with it.
-    #[serde(deserialize_with = "metadata")]
+    #[serde(deserialize_with = "metadata_of_work")]
     pub metadata: ObjectMeta,
     /// The attempt that its pods apply: the one marker that its template names.
     #[serde(default, rename = "spec", deserialize_with = "marker")]
@@ -46,7 +46,7 @@ pub struct Job {
 #[resource(inherit = k8s_openapi::api::batch::v1::CronJob)]
 pub struct CronJob {
     /// Standard object metadata, as far as NICO works with it.
-    #[serde(deserialize_with = "metadata")]
+    #[serde(deserialize_with = "metadata_of_work")]
     pub metadata: ObjectMeta,
 }
 
@@ -68,7 +68,7 @@ pub struct NixCronJobSpec {}
 #[resource(inherit = NixCronJobKind)]
 pub struct NixCronJob {
     /// Standard object metadata, as far as NICO works with it.
-    #[serde(deserialize_with = "metadata")]
+    #[serde(deserialize_with = "metadata_of_work")]
     pub metadata: ObjectMeta,
 }
 
@@ -90,7 +90,7 @@ pub struct NixJobSpec {}
 #[resource(inherit = NixJobKind)]
 pub struct NixJob {
     /// Standard object metadata, as far as NICO works with it.
-    #[serde(deserialize_with = "metadata")]
+    #[serde(deserialize_with = "metadata_of_work")]
     pub metadata: ObjectMeta,
 }
 

@@ -54,6 +54,36 @@ fn of_a_configuration_little_more_is_kept_than_its_files() {
     }
 }
 
+/// One tenant can create tens of thousands of them.
+#[test]
+fn of_the_metadata_of_machines_and_jobs_little_is_kept() {
+    fn kept<K: DeserializeOwned + Resource>(metadata: &Value) -> usize {
+        let object: K = serde_json::from_value(json!({ "metadata": metadata })).unwrap();
+        bytes(object.meta())
+    }
+    let name = |n: usize| format!("example.com/{n:0>40}");
+    let owner = |n: usize| json!({"apiVersion": "v1", "kind": "Pod", "name": name(n), "uid": name(n), "controller": n == 0});
+    let metadata = json!({
+        "name": "a", "uid": "u",
+        "finalizers": (0..100).map(name).collect::<Vec<_>>(),
+        "ownerReferences": (0..40).map(owner).collect::<Vec<_>>(),
+        "labels": (0..100).map(|n| (name(n), "x".into())).collect::<Map<_, _>>(),
+    });
+    let labels = bytes(&metadata["labels"]);
+    let machine = kept::<Machine>(&metadata);
+    assert!(machine < labels + 100, "{machine}");
+    let of_work = [
+        kept::<Job>(&metadata),
+        kept::<CronJob>(&metadata),
+        kept::<NixCronJob>(&metadata),
+        kept::<NixJob>(&metadata),
+    ];
+    assert!(of_work.iter().all(|it| *it < 400), "{of_work:?}");
+    let job: Job = serde_json::from_value(json!({ "metadata": metadata })).unwrap();
+    let owners = job.metadata.owner_references.unwrap();
+    assert_eq!((owners.len(), owners[0].controller), (1, Some(true)));
+}
+
 #[test]
 fn texts_that_are_not_what_they_should_be_are_not_kept() {
     let long = "x".repeat(300_000);

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 use zeroize::Zeroize as _;
 
 use crate::api::kubeconfig::{KUBECONFIG_KEY, VALUE_KEY};
-use crate::api::ledger::LEDGER_KEYS;
+use crate::api::ledger::longest_value;
 use crate::api::metadata::{CUT, metadata};
 use crate::api::nio::SSH_KEY;
 use crate::plan::desired::TOKEN_KEY;
@@ -23,8 +23,6 @@ use crate::remote::ssh::MAX_FILE;
 pub(super) const SECRET_KEYS: [&str; 3] = [TOKEN_KEY, VALUE_KEY, SSH_KEY];
 /// How many other keys of a Secret are kept. They show which key comes first, and whether there is only one.
 const OTHER_KEYS: usize = 2;
-/// Most bytes of a value in a ledger. The longest is a slot of 1,100 entries with 300 bytes each.
-const LONGEST_OF_LEDGER: usize = 512 * 1024;
 
 /// A Secret, with the values that NICO reads and the first of its other keys.
 #[derive(kube::Resource, Clone, Deserialize)]
@@ -145,12 +143,10 @@ fn map_data<'de, D: Deserializer<'de>>(
             let mut ends = MAX_TEXT + 1..value.len();
             let end = ends.find(|end| value.is_char_boundary(*end));
             end.and_then(|end| value.get(..end))
-        } else if !LEDGER_KEYS.contains(&key.as_str()) {
-            return;
-        } else if value.len() > LONGEST_OF_LEDGER {
-            Some(CUT)
+        } else if let Some(longest) = longest_value(&key) {
+            (value.len() > longest).then_some(CUT)
         } else {
-            None
+            return;
         };
         let kept_of_it = kept_of_it.map(str::to_owned);
         kept.insert(key, kept_of_it.unwrap_or(value));
@@ -191,14 +187,15 @@ mod tests {
         let mut data = many(&json!("x"));
         data[KNOWN_HOSTS_KEY] = json!("ä".repeat(MAX_TEXT));
         data["id"] = json!("0123456789abcdef");
-        data["slot"] = json!("x".repeat(900_000));
+        data["slot"] = json!("x".repeat(200_000));
+        data["commit"] = json!("x".repeat(5_000));
         let text = json!({"metadata": {}, "data": data}).to_string();
         let kept: ConfigMap = serde_json::from_str::<KeptMap>(&text).unwrap().into();
         let data = kept.data.unwrap();
-        assert_eq!(data.len(), 3);
+        assert_eq!(data.len(), 4);
         let known_hosts = data[KNOWN_HOSTS_KEY].len();
         assert!((MAX_TEXT + 1..MAX_TEXT + 4).contains(&known_hosts));
-        assert_eq!(data["slot"], CUT);
+        assert_eq!((&*data["slot"], &*data["commit"]), (CUT, CUT));
         assert_eq!(data["id"], "0123456789abcdef");
     }
 
