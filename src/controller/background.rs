@@ -21,7 +21,6 @@ use kube::runtime::reflector::ObjectRef;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::clock::now;
-use super::gate::{Class, Gate};
 use super::lock::lock;
 use super::metrics::Metrics;
 use super::named::secret_value;
@@ -35,7 +34,9 @@ use crate::api::kubeconfig::VALUE_KEY;
 use crate::api::names::kubeconfig_name;
 use crate::plan::observed::{ClusterView, ControlPlaneHosts, Fetch, WorkloadHealth, Works};
 use crate::plan::writes::Wanted;
+use crate::remote::gate::{Class, Gate};
 use crate::remote::git::Reach;
+use crate::remote::offload::of_namespace;
 use fetch::{Fetched, Memory, fetch_round, lists_nodes};
 use kubeconfig::Kubeconfig;
 use logins::Logins;
@@ -178,7 +179,7 @@ impl Background {
             let Kubeconfig { hosts, paces, .. } = &mut work.kubeconfig;
             let (met, paces, class) = (hosts.met(), Arc::clone(paces), hosts.class());
             let meet = hosts::meet(client, spec, met, paces, notes, (logins, class));
-            hosts.meeting.start(meet);
+            hosts.meeting.start(of_namespace(&cluster.namespace, meet));
         });
     }
 
@@ -214,6 +215,7 @@ impl Background {
             } = &mut work.kubeconfig;
             let (class, paces) = (next.class(), Arc::clone(paces));
             let search = search(client, spec, paces, notes, (logins, class));
+            let search = of_namespace(&cluster.namespace, search);
             if next.fetching.start(search) {
                 hosts.note_search();
                 next.began = Some(now());
@@ -243,6 +245,7 @@ impl Background {
                 true
             });
         };
+        let verify = of_namespace(&cluster.namespace, verify);
         self.with(&cluster.uid, |work| work.kubeconfig.verifying.start(verify));
     }
 

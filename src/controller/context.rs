@@ -16,7 +16,6 @@ use super::background::Background;
 use super::calls;
 use super::detect::{self, Detected};
 use super::events::Events;
-use super::gate::{Class, Gate};
 use super::interest::Interests;
 use super::lock::lock;
 use super::memory::Memories;
@@ -35,6 +34,7 @@ use crate::api::names::CLUSTER_LABEL;
 use crate::api::nio::{Generation, Machine, NixosConfiguration};
 use crate::plan::nio;
 use crate::plan::observed::controller;
+use crate::remote::gate::{Class, Gate};
 
 /// What all passes share.
 pub struct Context {

@@ -19,11 +19,11 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::gate::Gate;
 use super::leader::term::Term;
 use super::lock::lock;
 use super::memory::Memories;
 use crate::api::cluster::RawCluster;
+use crate::remote::gate::Gate;
 use crate::remote::ssh::SshError;
 use shown::Shown;
 

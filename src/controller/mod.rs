@@ -24,7 +24,6 @@ pub mod clock;
 pub mod context;
 pub mod detect;
 pub mod events;
-pub mod gate;
 pub mod interest;
 pub mod leader;
 pub mod live;

@@ -9,10 +9,25 @@ use kube::{Api, ResourceExt as _};
 use tokio::time::Instant;
 
 use super::context::Context;
-use super::gate::{Class, Turn};
 use super::lock::lock;
 use super::memory::Memory;
 use crate::api::cluster::RawCluster;
+use crate::remote::gate::{Class, Turn};
+
+impl Class {
+    /// The class of a pass for this cluster. A cluster whose spec has a new generation goes first, so that its status soon reports the new
+    /// generation.
+    #[must_use]
+    pub fn of_pass(cluster: &RawCluster) -> Self {
+        let status = cluster.status.as_ref();
+        let observed = status.and_then(|status| status.observed_generation);
+        if observed == cluster.metadata.generation {
+            Self::Other
+        } else {
+            Self::First
+        }
+    }
+}
 
 /// One pass.
 pub struct Pass<'a> {

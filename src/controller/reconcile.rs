@@ -33,6 +33,7 @@ use crate::plan::observed::Observed;
 use crate::plan::selection::is_short;
 use crate::plan::status::{Refusal, status};
 use crate::plan::{Settings, plan};
+use crate::remote::offload::of_namespace;
 use entered::write_under_entries;
 use failure::{PassError, failed};
 use report::{emit_troubles, keep_status, write_status};
@@ -63,6 +64,7 @@ pub async fn reconcile(
         }
     };
     // On the heap, so that waiting passes need little memory.
+    let reconciled = of_namespace(&pass.namespace(), reconciled);
     Ok(Box::pin(reconciled).instrument(span).await)
 }
 

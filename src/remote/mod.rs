@@ -3,6 +3,7 @@
 
 mod answer;
 pub mod deadlines;
+pub mod gate;
 pub mod git;
 pub mod known_hosts;
 pub mod kubeconfig;

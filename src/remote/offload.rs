@@ -1,39 +1,132 @@
 //! Work that would block an async thread for long: parsing untrusted input, and arithmetic with its numbers.
 
 use std::future::pending;
-use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, LazyLock};
 
-use tokio::sync::Semaphore;
-use tokio::task::{JoinError, spawn_blocking};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::futures::TaskLocalFuture;
+use tokio::task_local;
 
-/// Limits how much work of one kind runs at the same time. Waiting work starts in the order in which it arrived.
-pub struct Room(Semaphore);
+use super::gate::{Class, Gate};
 
-/// Arithmetic with private keys. It has its own limit, so that one tenant's keys do not delay responses of another tenant's cluster.
-pub static KEYS: Room = Room(Semaphore::const_new(AT_A_TIME));
+task_local! {
+    static NAMESPACE: Arc<str>;
+}
+
+/// Limits how much work of one kind runs at the same time. Namespaces get fair shares.
+pub struct Room(LazyLock<Gate>);
+
+/// Arithmetic with private keys. It has its own limit, so that keys do not delay the responses of clusters.
+pub static KEYS: Room = Room::new();
 /// Decoding what machines and API servers send.
-pub static ANSWERS: Room = Room(Semaphore::const_new(AT_A_TIME));
+pub static ANSWERS: Room = Room::new();
 
-/// How many pieces of work of one kind run at the same time, over all clusters.
-const AT_A_TIME: usize = 2;
+/// How many pieces of work of one kind run at the same time, over all clusters: two of one namespace, and one of another.
+const AT_A_TIME: usize = 3;
+
+/// What `work` offloads counts as this namespace's.
+pub fn of_namespace<F: Future>(namespace: &str, work: F) -> TaskLocalFuture<Arc<str>, F> {
+    NAMESPACE.scope(namespace.into(), work)
+}
 
 impl Room {
-    /// Runs the work on a blocking thread. Work that has begun runs to its end even if its caller is dropped, and counts against the limit
-    /// until then.
+    const fn new() -> Self {
+        Self(LazyLock::new(|| Gate::new(AT_A_TIME, 0)))
+    }
+
+    /// Runs the work on a thread of its own. The runtime's own threads for such work would all be taken while lookups of names hang. Work
+    /// that has begun runs to its end even if its caller is dropped, and counts against the limit until then.
     pub async fn offload<T: Send + 'static>(
         &'static self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> T {
-        let permit = self.0.acquire().await;
-        let done = spawn_blocking(move || {
-            let _permit = permit;
-            work()
+        let namespace = NAMESPACE.try_with(Arc::clone).unwrap_or_default();
+        let turn = self.0.enter(&namespace, "", Class::Other).await;
+        let (done, result) = oneshot::channel();
+        let runtime = Handle::current();
+        std::thread::spawn(move || {
+            // Clients that it makes start tasks.
+            let _entered = runtime.enter();
+            let outcome = catch_unwind(AssertUnwindSafe(work));
+            drop(turn);
+            // Nobody may wait for it any more.
+            let _ = done.send(outcome);
         });
-        match done.await.map_err(JoinError::try_into_panic) {
-            Ok(result) => result,
-            Err(Ok(panic)) => resume_unwind(panic),
-            // The runtime is shutting down, and this task with it.
-            Err(Err(_)) => pending().await,
+        match result.await {
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => resume_unwind(panic),
+            // The thread sends an outcome, whatever the work does.
+            Err(_) => pending().await,
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+    use std::time::Duration;
+
+    use futures::FutureExt as _;
+    use futures::future::join_all;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// Enough for any machine.
+    const LONG: Duration = Duration::from_secs(30);
+
+    fn until_dropped(wait: Receiver<()>) -> impl FnOnce() + Send {
+        move || {
+            let _ = wait.recv();
+        }
+    }
+
+    #[tokio::test]
+    async fn work_of_one_namespace_holds_up_no_other() {
+        static ROOM: Room = Room::new();
+        let (mut go_on, mut hostile) = (Vec::new(), Vec::new());
+        for _ in 0..100 {
+            let (hold, wait) = channel();
+            go_on.push(hold);
+            hostile.push(of_namespace("hostile", ROOM.offload(until_dropped(wait))));
+        }
+        let mut hostile = Box::pin(join_all(hostile));
+        assert!(hostile.as_mut().now_or_never().is_none());
+        for _ in 0..10 {
+            let good = of_namespace("good", ROOM.offload(|| 1));
+            assert_eq!(timeout(LONG, good).await, Ok(1));
+        }
+        drop(go_on);
+        assert!(timeout(LONG, hostile).await.is_ok());
+    }
+
+    /// The runtime looks up names on threads of which it has a limited number, for as long as a name server takes.
+    #[test]
+    fn lookups_of_names_hold_up_no_work() {
+        static ROOM: Room = Room::new();
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime
+            .enable_all()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
+        let (hold, wait) = channel();
+        runtime.spawn_blocking(until_dropped(wait));
+        let work = async { timeout(LONG, ROOM.offload(|| 1)).await };
+        assert_eq!(runtime.block_on(work), Ok(1));
+        drop(hold);
+    }
+
+    #[tokio::test]
+    async fn a_panic_reaches_the_caller_and_frees_the_place() {
+        static ROOM: Room = Room::new();
+        for _ in 0..2 * AT_A_TIME {
+            let work = AssertUnwindSafe(ROOM.offload(|| resume_unwind(Box::new(7))));
+            let panic = timeout(LONG, work.catch_unwind()).await.unwrap();
+            assert_eq!(panic.unwrap_err().downcast_ref(), Some(&7));
         }
     }
 }

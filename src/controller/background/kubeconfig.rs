@@ -12,9 +12,9 @@ use super::hosts::Hosts;
 use super::pace::Paces;
 use super::task::Task;
 use crate::api::conditions::{Cause, Reason};
-use crate::controller::gate::Class;
 use crate::plan::observed::{ControlPlaneHosts, Fetch, NotWorking, Works};
 use crate::plan::patience::KUBECONFIG_TRIED_AGAIN_AFTER;
+use crate::remote::gate::Class;
 
 /// How many digests of fetched kubeconfigs are remembered. A kubeconfig is stored within a few rounds after it was fetched, or never.
 const REMEMBERED_ROUNDS: usize = 8;

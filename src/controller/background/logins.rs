@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::controller::gate::{Class, Gate, Turn};
 use crate::controller::metrics::Metrics;
+use crate::remote::gate::{Class, Gate, Turn};
 use crate::remote::ssh::SshError;
 
 /// The limit for all clusters.

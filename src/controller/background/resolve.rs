@@ -14,12 +14,13 @@ use super::Notes;
 use super::task::Task;
 use crate::api::names::Commit;
 use crate::controller::calls;
-use crate::controller::gate::{Class, Gate};
 use crate::controller::lock::lock;
 use crate::controller::schedule::RESOLVE_PAUSES;
 use crate::plan::observed::{ClusterView, GitAnswer, GitQuestion};
 use crate::plan::prerequisites::credentials_missing;
+use crate::remote::gate::{Class, Gate};
 use crate::remote::git::{Credentials, DEADLINE, Reach, resolve};
+use crate::remote::offload::of_namespace;
 use crate::remote::secret::SecretText;
 
 /// The resolution for one cluster.
@@ -179,13 +180,16 @@ impl super::Background {
                 asked: Some(question.clone()),
                 ..Resolution::default()
             };
-            resolution.asking.start(resolve_repeatedly(
+            let resolve = resolve_repeatedly(
                 self.client.clone(),
                 cluster.namespace.clone(),
                 cluster.name.clone(),
                 self.notes(cluster),
                 (Arc::clone(&self.resolving), self.reach),
-            ));
+            );
+            resolution
+                .asking
+                .start(of_namespace(&cluster.namespace, resolve));
         });
     }
 

@@ -19,9 +19,9 @@ use super::logins::Logins;
 use super::pace::Paces;
 use crate::api::conditions::Reason;
 use crate::api::names::MachineName;
-use crate::controller::gate::{Class, Gate};
 use crate::controller::metrics::Metrics;
 use crate::plan::writes::Wanted;
+use crate::remote::gate::{Class, Gate};
 use crate::remote::known_hosts::line_for;
 
 /// The content of the API server: the Secret's key, and the lines of the ConfigMap.

@@ -12,9 +12,9 @@ use super::task::Task;
 use crate::api::conditions::{Cause, Reason};
 use crate::api::digest::sha256;
 use crate::api::names::MachineName;
-use crate::controller::gate::Class;
 use crate::controller::metrics::Metrics;
 use crate::plan::observed::{AtHand, ControlPlaneHosts, NotWorking, Works};
+use crate::remote::gate::Class;
 use crate::remote::secret::SecretText;
 
 /// Work that runs until its sender is used, and a receiver that fails once the work is dropped.

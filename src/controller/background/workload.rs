@@ -9,9 +9,10 @@ use tokio::time::timeout;
 use super::Background;
 use super::task::Task;
 use crate::controller::calls::CallError;
-use crate::controller::gate::{Class, Turn};
 use crate::controller::schedule::{ASK_PATIENCE, PROBE_AGE};
 use crate::plan::observed::{ClusterView, WorkloadHealth};
+use crate::remote::gate::{Class, Turn};
+use crate::remote::offload::of_namespace;
 
 impl Background {
     /// The result of the last probe of a cluster, and whether to probe it again.
@@ -86,6 +87,7 @@ impl Background {
                 news
             });
         };
+        let probe = of_namespace(&cluster.namespace, probe);
         self.with(&cluster.uid, |work| work.probing.start(probe));
     }
 
@@ -109,6 +111,7 @@ impl Background {
             let _turn = turn.await;
             evict.await;
         };
+        let evict = of_namespace(&cluster.namespace, evict);
         self.with(&cluster.uid, |work| {
             work.evicting
                 .entry(node.to_owned())

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::api::conditions::Reason;
-use crate::controller::gate::Class;
+use crate::remote::gate::Class;
 
 fn clusters(status: &serde_json::Value) -> Vec<Arc<RawCluster>> {
     let metadata = json!({"name": "prod", "namespace": "clusters", "uid": "of-prod"});

@@ -2,16 +2,12 @@
 //! first come, first served. Work that is quick or urgent goes first, and some places are reserved for it.
 //!
 //! Passes go through one gate: the order of the Controller's own queue is not fair, so it starts every pass at once, and each waits for its
-//! turn here. Requests to clusters and log-ins to machines go through other gates.
+//! turn here. Requests to clusters, log-ins to machines, and work that keeps a thread busy go through other gates.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
-
-use crate::api::cluster::RawCluster;
-
-use super::lock::lock;
 
 /// Priority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,21 +16,6 @@ pub enum Class {
     First = 0,
     /// Goes after the first class, and does not use the places reserved for it.
     Other = 1,
-}
-
-impl Class {
-    /// The class of a pass for this cluster. A cluster whose spec has a new generation goes first, so that its status soon reports the new
-    /// generation.
-    #[must_use]
-    pub fn of_pass(cluster: &RawCluster) -> Self {
-        let status = cluster.status.as_ref();
-        let observed = status.and_then(|status| status.observed_generation);
-        if observed == cluster.metadata.generation {
-            Self::Other
-        } else {
-            Self::First
-        }
-    }
 }
 
 /// A gate to a limited number of places. Clones share it.
@@ -60,6 +41,11 @@ struct State {
 struct Queue {
     turns: VecDeque<String>,
     waiting: BTreeMap<String, VecDeque<Waiter>>,
+}
+
+/// A panic leaves the state consistent.
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A waiting piece of work for a cluster.
