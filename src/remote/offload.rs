@@ -1,8 +1,10 @@
 //! Work that would block an async thread for long: parsing untrusted input, and arithmetic with its numbers.
 
 use std::future::pending;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, OnceLock};
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -16,24 +18,42 @@ task_local! {
 }
 
 /// Limits how much work of one kind runs at the same time. Namespaces get fair shares.
-pub struct Room(LazyLock<Gate>);
+pub struct Room {
+    gate: OnceLock<Gate>,
+    places: usize,
+}
 
 /// Arithmetic with private keys. It has its own limit, so that keys do not delay the responses of clusters.
-pub static KEYS: Room = Room::new();
+pub static KEYS: Room = Room::new(AT_A_TIME);
 /// Decoding what machines and API servers send.
-pub static ANSWERS: Room = Room::new();
+pub static ANSWERS: Room = Room::new(AT_A_TIME);
+/// Lookups of names. Their servers are chosen by whoever writes the names, and may not answer.
+static LOOKUPS: Room = Room::new(LOOKUPS_AT_A_TIME);
 
 /// How many pieces of work of one kind run at the same time, over all clusters: two of one namespace, and one of another.
 const AT_A_TIME: usize = 3;
+/// The same for lookups of names, which only wait.
+const LOOKUPS_AT_A_TIME: usize = 64;
 
 /// What `work` offloads counts as this namespace's.
 pub fn of_namespace<F: Future>(namespace: &str, work: F) -> TaskLocalFuture<Arc<str>, F> {
     NAMESPACE.scope(namespace.into(), work)
 }
 
+/// The addresses of a host.
+pub(super) async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let host = host.to_owned();
+    LOOKUPS
+        .offload(move || Ok((host.as_str(), port).to_socket_addrs()?.collect()))
+        .await
+}
+
 impl Room {
-    const fn new() -> Self {
-        Self(LazyLock::new(|| Gate::new(AT_A_TIME, 0)))
+    const fn new(places: usize) -> Self {
+        Self {
+            gate: OnceLock::new(),
+            places,
+        }
     }
 
     /// Runs the work on a thread of its own. The runtime's own threads for such work would all be taken while lookups of names hang. Work
@@ -43,7 +63,8 @@ impl Room {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> T {
         let namespace = NAMESPACE.try_with(Arc::clone).unwrap_or_default();
-        let turn = self.0.enter(&namespace, "", Class::Other).await;
+        let gate = self.gate.get_or_init(|| Gate::new(self.places, 0));
+        let turn = gate.enter(&namespace, "", Class::Other).await;
         let (done, result) = oneshot::channel();
         let runtime = Handle::current();
         std::thread::spawn(move || {
@@ -86,7 +107,7 @@ mod tests {
 
     #[tokio::test]
     async fn work_of_one_namespace_holds_up_no_other() {
-        static ROOM: Room = Room::new();
+        static ROOM: Room = Room::new(AT_A_TIME);
         let (mut go_on, mut hostile) = (Vec::new(), Vec::new());
         for _ in 0..100 {
             let (hold, wait) = channel();
@@ -106,7 +127,7 @@ mod tests {
     /// The runtime looks up names on threads of which it has a limited number, for as long as a name server takes.
     #[test]
     fn lookups_of_names_hold_up_no_work() {
-        static ROOM: Room = Room::new();
+        static ROOM: Room = Room::new(AT_A_TIME);
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime
             .enable_all()
@@ -115,14 +136,17 @@ mod tests {
             .unwrap();
         let (hold, wait) = channel();
         runtime.spawn_blocking(until_dropped(wait));
-        let work = async { timeout(LONG, ROOM.offload(|| 1)).await };
-        assert_eq!(runtime.block_on(work), Ok(1));
+        let work = async {
+            let work = timeout(LONG, ROOM.offload(|| 1)).await;
+            (work, timeout(LONG, look_up("localhost", 1)).await.is_ok())
+        };
+        assert_eq!(runtime.block_on(work), (Ok(1), true));
         drop(hold);
     }
 
     #[tokio::test]
     async fn a_panic_reaches_the_caller_and_frees_the_place() {
-        static ROOM: Room = Room::new();
+        static ROOM: Room = Room::new(AT_A_TIME);
         for _ in 0..2 * AT_A_TIME {
             let work = AssertUnwindSafe(ROOM.offload(|| resume_unwind(Box::new(7))));
             let panic = timeout(LONG, work.catch_unwind()).await.unwrap();

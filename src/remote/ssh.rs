@@ -36,7 +36,7 @@ use self::host_key::{Decision, HostKeyCheck, preferred};
 use self::key::Signer;
 use super::deadlines::Deadlines;
 use super::known_hosts::KnownHosts;
-use super::offload::ANSWERS;
+use super::offload::{ANSWERS, look_up};
 use super::secret::{SecretBytes, SecretText};
 
 /// Most bytes of a file.
@@ -178,7 +178,7 @@ async fn exchange(
         match (login.looked_up, &host) {
             (Some(at), _) => open(at).await,
             (None, Host::Ip(ip)) => open(SocketAddr::new(*ip, login.port)).await,
-            (None, Host::Name(name)) => open((name.as_str(), login.port)).await,
+            (None, Host::Name(name)) => open(&look_up(name, login.port).await?[..]).await,
         }
     };
     let stream = timeout_at(whole, stream).await;

@@ -3,11 +3,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use tokio::net::lookup_host;
-
 use super::address::Place;
 use super::error::GitError;
 use crate::api::host::Host;
+use crate::remote::offload::look_up;
 use crate::remote::ssh;
 
 /// From where NICO asks git servers.
@@ -27,9 +26,9 @@ impl Reach {
         let found = match &place.host {
             Host::Ip(ip) => vec![SocketAddr::new(*ip, place.port)],
             Host::Name(name) => {
-                let found = lookup_host((name.as_str(), place.port)).await;
+                let found = look_up(name, place.port).await;
                 let unknown = |error| GitError::of_ssh(place.at(), ssh::unreachable("", &error));
-                found.map_err(unknown)?.collect()
+                found.map_err(unknown)?
             }
         };
         let allowed = found.into_iter().filter(|at| self.allows(at.ip()));
