@@ -1,6 +1,5 @@
 //! The kubeconfig on its way from a machine to its Secret: where it lies, whose host key is trusted, what is refused.
 
-use kube::api::{Patch, PatchParams};
 use rig::machines::MachineHost;
 use rig::workload::KUBECONFIG_PATH;
 use serde_json::json;
@@ -76,12 +75,7 @@ async fn a_host_that_the_users_known_hosts_do_not_name_is_refused() {
     assert_eq!(host.auths(), vec![]);
     assert_eq!(case.secret("prod-kubeconfig").await, None);
     let line = format!("[{}]:{} {stranger}\n", host.ip(), host.ssh_port());
-    let patch = Patch::Merge(json!({"data": {"known_hosts": line}}));
-    let mended = case
-        .maps()
-        .patch("prod-known-hosts", &PatchParams::default(), &patch)
-        .await
-        .unwrap();
+    let mended = case.write_known_hosts("prod", &line).await;
     case.ready("prod").await;
     case.delete("prod").await;
     case.wait_gone("prod").await;
@@ -158,11 +152,7 @@ async fn a_changed_host_key_is_refused_before_any_login() {
     assert_eq!(case.map("prod-known-hosts").await["known_hosts"], pinned);
     // The mend that the message tells of: a person puts the new key there.
     let line = format!("[{}]:{} {changed}\n", host.ip(), host.ssh_port());
-    let patch = Patch::Merge(json!({"data": {"known_hosts": line}}));
-    case.maps()
-        .patch("prod-known-hosts", &PatchParams::default(), &patch)
-        .await
-        .unwrap();
+    case.write_known_hosts("prod", &line).await;
     case.ready("prod").await;
     case.finish().await;
 }
@@ -207,12 +197,7 @@ async fn each_changed_host_key_is_told() {
     assert_eq!(after, logins, "nobody is logged in to");
     assert_eq!(case.map("prod-known-hosts").await["known_hosts"], known);
 
-    let nothing = Patch::Merge(json!({"data": {"known_hosts": ""}}));
-    let params = PatchParams::default();
-    case.maps()
-        .patch("prod-known-hosts", &params, &nothing)
-        .await
-        .unwrap();
+    case.write_known_hosts("prod", "").await;
     case.ready("prod").await;
     rig::wait::wait_for("all are pinned again", DEADLINE, || lines(&case, 3)).await;
     case.finish().await;

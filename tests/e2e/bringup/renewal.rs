@@ -272,11 +272,7 @@ async fn a_secret_that_is_edited_or_deleted_is_made_again() {
     assert!(message.contains("prod-known-hosts"), "{message}");
     assert_eq!(host.auths().len(), logins);
     let line = format!("[{}]:{} {changed}\n", host.ip(), host.ssh_port());
-    let accepted = Patch::Merge(json!({"data": {"known_hosts": line}}));
-    case.maps()
-        .patch("prod-known-hosts", &PatchParams::default(), &accepted)
-        .await
-        .unwrap();
+    case.write_known_hosts("prod", &line).await;
     wait_describing("it is made again", DEADLINE, whole, || {
         case.world.describe()
     })

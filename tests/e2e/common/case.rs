@@ -335,6 +335,14 @@ impl Case {
         secret.data.unwrap_or_default()[key].0.clone()
     }
 
+    /// Writes the host keys of a cluster, as a person does.
+    pub(crate) async fn write_known_hosts(&self, cluster: &str, lines: &str) -> ConfigMap {
+        let name = format!("{cluster}-known-hosts");
+        let patch = Patch::Merge(json!({"data": {"known_hosts": lines}}));
+        let (maps, params) = (self.maps(), PatchParams::default());
+        maps.patch(&name, &params, &patch).await.unwrap()
+    }
+
     /// The Secrets and ConfigMaps with NICO's label.
     pub(crate) async fn children(&self) -> Vec<String> {
         let ours = ListParams::default().labels("app.kubernetes.io/managed-by=nico");
