@@ -1,9 +1,10 @@
-//! A stand-in for classic NIO that makes NIO's writes at once and reads nothing, so that the API server's work is that of NICO: the
+//! A stand-in for classic NIO that reads nothing, so that the API server's work is that of NICO, and makes NIO's writes: the
 //! finalizer, a machine's status, a configuration's status with its proof, and kopf's annotation; and at a deletion their reverse.
 //! The rig's own stand-in reads four times as much as it writes, for NICO and for the bare client alike.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::StreamExt;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
@@ -28,8 +29,8 @@ impl Drop for Nio {
 }
 
 impl Nio {
-    /// Starts it.
-    pub(crate) fn start(client: Client) -> Self {
+    /// Starts it. To apply a configuration takes it as long as `apply`.
+    pub(crate) fn start(client: Client, apply: Duration) -> Self {
         let all: Api<DynamicObject> = Api::all_with(client.clone(), &configuration_resource());
         let done: Arc<Mutex<HashSet<String>>> = Arc::default();
         Self(tokio::spawn(async move {
@@ -52,7 +53,13 @@ impl Nio {
                     .unwrap_or_else(PoisonError::into_inner)
                     .insert(key)
                 {
-                    tokio::spawn(carry_out(client.clone(), work, object));
+                    let client = client.clone();
+                    tokio::spawn(async move {
+                        if matches!(work, Work::Apply) {
+                            tokio::time::sleep(apply).await;
+                        }
+                        carry_out(client, work, object).await;
+                    });
                 }
             }
         }))

@@ -70,8 +70,16 @@ pub(crate) struct Site<'a> {
 }
 
 impl<'a> Site<'a> {
-    /// Starts one, without NICO.
+    /// Starts one, without NICO. NIO applies a configuration at once.
     pub(crate) async fn start(scene: &'a Scene) -> Result<Self, Failure> {
+        Self::beside_nio_that_takes(scene, Duration::ZERO).await
+    }
+
+    /// Starts one, without NICO, where it takes NIO as long as `apply` to apply a configuration.
+    pub(crate) async fn beside_nio_that_takes(
+        scene: &'a Scene,
+        apply: Duration,
+    ) -> Result<Self, Failure> {
         let control_plane = ControlPlane::start(rig::control_plane::Options::management()).await?;
         let client = control_plane.client();
         crds::install_crds(&client, Generation::Classic).await;
@@ -107,7 +115,7 @@ impl<'a> Site<'a> {
             kubeconfig: control_plane.token_kubeconfig(None, &token)?,
             account,
             clusters: Clusters::watch(&client),
-            _nio: Nio::start(client.clone()),
+            _nio: Nio::start(client.clone(), apply),
             client,
             control_plane,
         })

@@ -4,9 +4,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rig::process::Nico;
+
 use super::{deadline, five, names, number, three_and_two};
 use crate::Failure;
 use crate::bare::{Bare, Recording};
+use crate::clusters::Seen;
 use crate::report::{self, Goal, Report};
 use crate::site::{Scene, Site};
 use crate::usage::{Usage, memory};
@@ -14,6 +17,8 @@ use crate::usage::{Usage, memory};
 /// The resync of NICO after its restart, and how many of them it is watched.
 const RESYNC: (&str, Duration) = ("10s", Duration::from_secs(10));
 const RESYNCS: u32 = 2;
+/// How long NIO takes for a machine, where it does not apply at once. A real one mostly takes longer.
+const APPLY: Duration = Duration::from_secs(30);
 /// How long everything may take to become quiet.
 const QUIET: Duration = Duration::from_secs(8);
 
@@ -33,7 +38,7 @@ pub(crate) async fn measure(
     );
     let mut fewest = None;
     for clusters in numbers {
-        let bare = bare(scene, *clusters, &recording).await?;
+        let bare = bare(scene, *clusters, &recording, Duration::ZERO).await?;
         let used = with_nico(scene, *clusters, &bare, report).await?;
         let each = (
             used.requests / number(*clusters),
@@ -56,6 +61,20 @@ pub(crate) async fn measure(
         );
         report::kinds(&used, number(*clusters));
         fewest = fewest.or(Some(each));
+    }
+    for clusters in numbers {
+        let bare = bare(scene, *clusters, &recording, APPLY).await?;
+        let site = Site::beside_nio_that_takes(scene, APPLY).await?;
+        let BroughtUp { used, .. } = BroughtUp::by_nico(&site, &names(*clusters, false)).await?;
+        report.figure(
+            &format!(
+                "{clusters} clusters, an apply of {} s: wall time, NICO to bare",
+                APPLY.as_secs()
+            ),
+            used.wall.as_secs_f64() / bare.wall.as_secs_f64(),
+            "",
+            &Goal::Most(1.10),
+        );
     }
     Ok(())
 }
@@ -81,14 +100,15 @@ async fn bare(
     scene: &Scene,
     clusters: usize,
     recording: &Arc<Recording>,
+    apply: Duration,
 ) -> Result<Usage, Failure> {
-    let site = Site::start(scene).await?;
+    let site = Site::beside_nio_that_takes(scene, apply).await?;
     let names = names(clusters, false);
     prepare(&site, &names).await?;
     let _bare = Bare::start(&site.account, Arc::clone(recording));
     let meter = site.meter(None).await?;
     site.apply(specs(&names)).await?;
-    let all = |seen: &crate::clusters::Seen| seen.ready == clusters;
+    let all = |seen: &Seen| seen.ready == clusters;
     site.clusters
         .wait(
             "the bare client's clusters are Ready",
@@ -99,6 +119,36 @@ async fn bare(
     site.usage(&meter, None).await
 }
 
+/// Clusters that NICO has brought up.
+struct BroughtUp {
+    nico: Nico,
+    used: Usage,
+    /// Until the last of them got its first status.
+    last: Duration,
+}
+
+impl BroughtUp {
+    async fn by_nico(site: &Site<'_>, clusters: &[(String, String)]) -> Result<Self, Failure> {
+        prepare(site, clusters).await?;
+        let nico = site.nico(None, &[]).await?;
+        let meter = site.meter(Some(&nico)).await?;
+        let began = Instant::now();
+        site.apply(specs(clusters)).await?;
+        let all = |seen: &Seen| seen.ready == clusters.len();
+        let deadline = deadline(5 * clusters.len());
+        let seen = site
+            .clusters
+            .wait("NICO's clusters are Ready", deadline, all)
+            .await?;
+        let last = seen.last_look.map(|at| at.saturating_duration_since(began));
+        Ok(Self {
+            used: site.usage(&meter, Some(&nico)).await?,
+            nico,
+            last: last.unwrap_or_default(),
+        })
+    }
+}
+
 async fn with_nico(
     scene: &Scene,
     clusters: usize,
@@ -107,17 +157,7 @@ async fn with_nico(
 ) -> Result<Usage, Failure> {
     let site = Site::start(scene).await?;
     let names = names(clusters, false);
-    prepare(&site, &names).await?;
-    let nico = site.nico(None, &[]).await?;
-    let all = |seen: &crate::clusters::Seen| seen.ready == clusters;
-    let meter = site.meter(Some(&nico)).await?;
-    let began = Instant::now();
-    site.apply(specs(&names)).await?;
-    let seen = site
-        .clusters
-        .wait("NICO's clusters are Ready", deadline(5 * clusters), all)
-        .await?;
-    let used = site.usage(&meter, Some(&nico)).await?;
+    let BroughtUp { nico, used, last } = BroughtUp::by_nico(&site, &names).await?;
     let mut figure = |name: &str, value: f64, unit: &str, goal: Goal| {
         report.figure(&format!("{clusters} clusters: {name}"), value, unit, &goal);
     };
@@ -151,10 +191,12 @@ async fn with_nico(
         "",
         Goal::None,
     );
-    let last = seen
-        .last_look
-        .map_or(0.0, |at| at.saturating_duration_since(began).as_secs_f64());
-    figure("until each had a status", last, "s", Goal::None);
+    figure(
+        "until each had a status",
+        last.as_secs_f64(),
+        "s",
+        Goal::None,
+    );
     figure(
         "memory of NICO, at the most",
         memory(&nico).1,
