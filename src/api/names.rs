@@ -247,13 +247,19 @@ impl Marker {
     /// The marker that a file path holds, if it is one of ours.
     #[must_use]
     pub fn from_path(path: &str) -> Option<Self> {
+        Self::text_in(path).map(|text| Self(text.to_owned()))
+    }
+
+    /// The same as text, which costs no allocation.
+    #[must_use]
+    pub fn text_in(path: &str) -> Option<&str> {
         let (_, text) = path.rsplit_once(MARKER_DIR)?;
         let (revision, attempt) = text.split_once('-')?;
         let digits = attempt.strip_prefix('t').unwrap_or(attempt);
-        let valid = Revision::parse(revision).is_some()
+        let valid = is_lower_hex(revision, REVISION_LEN)
             && !digits.is_empty()
             && digits.bytes().all(|c| c.is_ascii_digit());
-        valid.then(|| Self(text.to_owned()))
+        valid.then_some(text)
     }
 
     /// What tells it apart from others of its revision, where that is a number; at creation it is a time.

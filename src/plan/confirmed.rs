@@ -11,15 +11,18 @@ impl Member<'_> {
     /// The marker in the configuration: the path of its last additional file.
     #[must_use]
     pub fn marker(&self) -> Option<Marker> {
-        let path = self.held.spec.files().last()?.path()?;
-        Marker::from_path(path)
+        Marker::from_path(self.last_path()?)
+    }
+
+    fn last_path(&self) -> Option<&str> {
+        self.held.spec.files().last()?.path()
     }
 
     /// Whether the current attempt is confirmed: the annotation equals the marker.
     #[must_use]
     pub fn is_confirmed(&self) -> bool {
-        self.marker()
-            .is_some_and(|marker| self.annotation(CONFIRMED_ANNOTATION) == Some(marker.as_str()))
+        let marker = self.last_path().and_then(Marker::text_in);
+        marker.is_some() && self.annotation(CONFIRMED_ANNOTATION) == marker
     }
 
     /// Whether any attempt was ever confirmed: the annotation exists, whatever its value.

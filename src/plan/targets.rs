@@ -252,7 +252,8 @@ impl<'a> Addresses<'a> {
         if let Some(address) = self.observed.machine(machine).and_then(|it| it.address()) {
             // Another spelling of the same address is not a change, unless the one that the machine has is unusable.
             let own = self.own(machine).filter(is_address);
-            let own = own.filter(|own| canonical(own) == canonical(address));
+            let same = |own: &&str| *own == address || canonical(own) == canonical(address);
+            let own = own.filter(same);
             return own.unwrap_or(address).to_owned();
         }
         if let Some(own) = self.own(machine).filter(is_address) {
