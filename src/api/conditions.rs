@@ -99,7 +99,7 @@ pub enum Reason {
     MachineInUse,
     /// A listed Machine does not exist.
     MachineMissing,
-    /// The name of a Machine that a selector matches is no DNS label.
+    /// The name of a Machine that a selector matches is no DNS label, or a Machine is named `minimal`.
     MachineNameUnusable,
     /// The address of a Machine is invalid.
     MachineAddressMalformed,

@@ -297,7 +297,8 @@ impl Target {
     }
 }
 
-const ON_REMOVE_FLAKE: &str = "#minimal";
+/// The flake's output that NIO applies to a machine that is released. That of a machine has the machine's name.
+pub const ON_REMOVE_FLAKE: &str = "#minimal";
 
 /// The controller owner reference of every child.
 #[must_use]

@@ -256,6 +256,23 @@ fn a_machine_whose_name_cannot_be_used_is_told() {
         .then(|seen| assert!(seen.world.ready(PROD), "{}", seen.world.story()));
 }
 
+/// NIO would apply the configuration of a released machine to it, for good.
+#[test]
+fn no_machine_has_the_name_of_the_output_for_released_machines() {
+    let told = |cluster| {
+        given(cluster)
+            .cp_machines(["minimal"])
+            .when(planned)
+            .then(|seen| {
+                assert!(seen.claimed().is_empty());
+                let reason = Reason::MachineNameUnusable;
+                seen.says(MachinesAvailable, "False", reason, "#minimal");
+            });
+    };
+    told(cluster().control_plane(["minimal"]));
+    told(cluster().select_control_plane(1));
+}
+
 #[test]
 fn workers_are_taken_as_they_come() {
     given(cluster().control_plane(["cp"]).select_workers(3))

@@ -6,6 +6,7 @@ use crate::api::conditions::{Cause, Reason};
 use crate::api::names::{MachineName, RELEASE_ANNOTATION};
 use crate::api::nio::Machine;
 use crate::api::status::Role;
+use crate::plan::desired::ON_REMOVE_FLAKE;
 use crate::plan::nio;
 use crate::plan::observed::{Holder, Observed, PAUSE, SshKeyView};
 
@@ -210,6 +211,15 @@ pub(super) fn obstacle(observed: &Observed, name: &MachineName) -> Option<Obstac
                 "Machine {name} is being deleted: create it again once it is gone, or correct the spec"
             ),
             ObstacleKind::Other,
+        );
+    }
+    if ON_REMOVE_FLAKE.strip_prefix('#') == Some(name.as_str()) {
+        return found(
+            Reason::MachineNameUnusable,
+            format!(
+                "Machine {name} has the name of the flake's output for released machines, {ON_REMOVE_FLAKE}: create it again under another name, or take it out of the spec"
+            ),
+            ObstacleKind::Unusable,
         );
     }
     let longest = observed
