@@ -8,6 +8,7 @@ mod history;
 mod knobs;
 mod options;
 mod remove;
+mod ticks;
 mod v1;
 
 pub use history::{Applied, Attempt, Outcome};
@@ -367,27 +368,6 @@ impl Shared {
                 self.state().machines.remove(&key_of(&object));
             }
             _ => {}
-        }
-    }
-
-    /// A tick: checks everything again, and retries what failed.
-    fn tick(self: &Arc<Self>) {
-        let (configurations, machines): (Vec<DynamicObject>, Vec<Key>) = {
-            let mut state = self.state();
-            state.ticks += 1;
-            (
-                state.configurations.values().cloned().collect(),
-                state.machines.keys().cloned().collect(),
-            )
-        };
-        for key in machines {
-            self.probe(&key);
-        }
-        for object in configurations {
-            self.react(&key_of(&object));
-            if self.options.generation == Generation::Classic {
-                self.timer(&object);
-            }
         }
     }
 

@@ -70,7 +70,7 @@ where
             return Some(answer);
         }
         // Long waits check less often.
-        let pause = (begun.elapsed() / 100).clamp(POLL, SLOW_POLL);
+        let pause = (begun.elapsed() / 30).clamp(POLL, SLOW_POLL);
         tokio::time::sleep(pause).await;
     }
 }

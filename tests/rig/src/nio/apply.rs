@@ -113,11 +113,8 @@ impl Shared {
             self.report_unreachable(key, machine_name, status).await;
             return true;
         }
-        let head = self.head();
-        let hash = additional_files_hash(spec.get("additionalFiles"));
-        let current = status["appliedCommit"] == json!(head)
-            && status["additionalFilesHash"].as_str().unwrap_or_default() == hash;
-        if current {
+        let (head, hash) = self.wanted(&configuration);
+        if is_current(&configuration, &head, &hash) {
             return true;
         }
         let began = self.started.elapsed();
@@ -148,6 +145,27 @@ impl Shared {
         self.report_success(key, machine_name, &knobs, &head, &hash, spec)
             .await;
         true
+    }
+
+    /// The commit and the digest of the files that a configuration asks for.
+    fn wanted(&self, configuration: &DynamicObject) -> (String, String) {
+        let files = configuration.data["spec"].get("additionalFiles");
+        (self.head(), additional_files_hash(files))
+    }
+
+    /// Whether the watched objects show that a configuration is applied and its machine can be reached.
+    pub(super) fn seems_current(&self, configuration: &DynamicObject) -> bool {
+        let name = configuration.data["spec"]["machineRef"]["name"]
+            .as_str()
+            .unwrap_or_default();
+        let machine = (
+            configuration.namespace().unwrap_or_default(),
+            name.to_owned(),
+        );
+        let (head, hash) = self.wanted(configuration);
+        !self.knobs(name).unreachable
+            && self.state().machines.contains_key(&machine)
+            && is_current(configuration, &head, &hash)
     }
 
     async fn report_success(
@@ -298,6 +316,13 @@ impl Shared {
             .get(key)
             .is_some_and(|newest| view(newest) != view(handled))
     }
+}
+
+/// Whether the status says that this was applied.
+fn is_current(configuration: &DynamicObject, head: &str, hash: &str) -> bool {
+    let status = &configuration.data["status"];
+    status["appliedCommit"] == json!(head)
+        && status["additionalFilesHash"].as_str().unwrap_or_default() == hash
 }
 
 /// Whether kopf's annotation contains the object's essence.

@@ -15,6 +15,11 @@ impl Shared {
         }
     }
 
+    /// Whether the watched objects show nothing to do.
+    pub(super) fn classic_is_idle(&self, object: &DynamicObject) -> bool {
+        apply::handled(object) && self.seems_current(object)
+    }
+
     /// Runs kopf's handlers: first for the finalizer, then for creation, change or deletion, one at a time for each object.
     pub(super) fn handle(self: &Arc<Self>, key: &Key) {
         let object = {

@@ -104,6 +104,20 @@ impl Shared {
         }
     }
 
+    /// Whether a configuration is Ready at its generation and its commit.
+    pub(super) fn v1_is_idle(&self, configuration: &DynamicObject) -> bool {
+        let status = &configuration.data["status"];
+        let machine = (
+            configuration.namespace().unwrap_or_default(),
+            machine_of(configuration),
+        );
+        let reached = |machine: &DynamicObject| machine.data["status"]["discoverable"] == true;
+        status["phase"] == Phase::Ready.text()
+            && status["observedGeneration"] == json!(configuration.metadata.generation)
+            && status["resolvedRevision"] == self.revision(configuration)
+            && self.state().machines.get(&machine).is_some_and(reached)
+    }
+
     async fn pass(self: &Arc<Self>, key: &Key) -> kube::Result<()> {
         let configurations = self.api(&configuration_resource(), &key.0);
         let Some(configuration) = configurations.get_opt(&key.1).await? else {

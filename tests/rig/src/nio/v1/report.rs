@@ -17,7 +17,7 @@ pub(super) enum Phase {
 }
 
 impl Phase {
-    fn text(self) -> &'static str {
+    pub(super) fn text(self) -> &'static str {
         match self {
             Self::Blocked => "Blocked",
             Self::Installing => "Installing",
