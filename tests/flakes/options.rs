@@ -106,6 +106,37 @@ fn tokens_are_encrypted_for_a_machine_whose_host_key_is_known() {
     }
 }
 
+/// k3s and RKE2 end at a setting that their agents do not know.
+#[test]
+fn settings_of_servers_are_none_of_agents() {
+    let test = "settings_of_servers_are_none_of_agents";
+    let Some(nix) = evaluated::nix_or_skip(test) else {
+        return;
+    };
+    let add = |here: &Path| {
+        let text =
+            "{ nico.settings.node-label = [ \"a=b\" ]; nico.serverSettings.disable = [ \"c\" ]; }";
+        fs::write(here.join("members.nix"), text).unwrap();
+    };
+    for flake in [Flake::K3s, Flake::Rke2] {
+        let texts = [founded().render()];
+        let found = evaluate_with(&nix, flake, "server-settings", &texts, add);
+        for (name, server) in [("cp-03", true), ("worker-01", false)] {
+            for file in ["join.yaml", "member.yaml"] {
+                let text = found[0][name]["state"][file].as_str().unwrap();
+                let settings: Value = serde_json::from_str(text).unwrap();
+                assert_eq!(settings["node-label"], json!(["a=b"]), "{flake:?}: {name}");
+                let disabled = server.then(|| json!(["c"]));
+                assert_eq!(
+                    settings.get("disable"),
+                    disabled.as_ref(),
+                    "{flake:?}: {name}"
+                );
+            }
+        }
+    }
+}
+
 /// The stand-in for nixpkgs refuses what NixOS would refuse: else the other tests would show nothing.
 #[test]
 fn an_option_that_nixos_does_not_have_is_an_error() {

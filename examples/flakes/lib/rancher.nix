@@ -50,7 +50,8 @@ in
           cluster-cidr = "fd42:42::/56";
           service-cidr = "fd42:43::/112";
         } // ipv6))
-        // config.nico.settings;
+        // config.nico.settings
+        // lib.optionalAttrs isControlPlane config.nico.serverSettings;
 
       serverOf = machine: { server = facts.url machine.ip joinPort; };
       # A worker with data needs some server too: it knows the others from the last time.
@@ -60,8 +61,15 @@ in
       options.nico.settings = lib.mkOption {
         type = lib.types.attrsOf lib.types.anything;
         default = { };
+        example = { node-label = [ "site=home" ]; };
+        description = "More settings of ${name} on all machines, as in its configuration file.";
+      };
+      # An agent that finds a setting of servers does not start.
+      options.nico.serverSettings = lib.mkOption {
+        type = lib.types.attrsOf lib.types.anything;
+        default = { };
         example = { disable = [ "traefik" ]; };
-        description = "More settings of ${name}, as in its configuration file.";
+        description = "More settings of ${name} on control plane machines alone.";
       };
 
       config = {
