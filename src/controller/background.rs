@@ -21,7 +21,6 @@ use kube::runtime::reflector::ObjectRef;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::clock::now;
-use super::lock::lock;
 use super::metrics::Metrics;
 use super::named::secret_value;
 use super::schedule::{
@@ -36,6 +35,7 @@ use crate::plan::observed::{ClusterView, ControlPlaneHosts, Fetch, WorkloadHealt
 use crate::plan::writes::Wanted;
 use crate::remote::gate::{Class, Gate};
 use crate::remote::git::Reach;
+use crate::remote::lock::lock;
 use crate::remote::offload::of_namespace;
 use fetch::{Fetched, Memory, fetch_round, lists_nodes};
 use kubeconfig::Kubeconfig;

@@ -17,7 +17,6 @@ use super::calls;
 use super::detect::{self, Detected};
 use super::events::Events;
 use super::interest::Interests;
-use super::lock::lock;
 use super::memory::Memories;
 use super::metrics::Metrics;
 use super::named::NamedReads;
@@ -35,6 +34,7 @@ use crate::api::nio::{Generation, Machine, NixosConfiguration};
 use crate::plan::nio;
 use crate::plan::observed::controller;
 use crate::remote::gate::{Class, Gate};
+use crate::remote::lock::lock;
 
 /// What all passes share.
 pub struct Context {

@@ -191,7 +191,7 @@ mod tests {
     use tower::{BoxError, service_fn};
 
     use super::*;
-    use crate::controller::lock::lock;
+    use crate::remote::lock::lock;
 
     fn document(field: &str) -> Value {
         json!({"components": {"schemas": {

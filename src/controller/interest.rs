@@ -8,10 +8,10 @@ use kube::core::{Selector, SelectorExt as _};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::Event;
 
-use super::lock::lock;
 use crate::api::cluster::RawCluster;
 use crate::api::names::MachineName;
 use crate::api::spec::{Pool, ValidSpec};
+use crate::remote::lock::lock;
 
 /// Namespace and name of a cluster.
 type Key = (String, String);

@@ -8,7 +8,6 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::clock::Began;
-use super::lock::lock;
 use super::schedule::{
     FAILURES_WHILE_ERRORS_DIFFER, STATUS_BATCH, STATUS_CONTEST_BACKOFF, STATUS_CONTEST_MEMORY,
 };
@@ -20,6 +19,7 @@ use crate::api::status::ClusterStatus;
 use crate::api::validate::validate;
 use crate::plan::patience::Clock;
 use crate::plan::status::is_significant;
+use crate::remote::lock::lock;
 
 /// The validated spec for the planner, or what is wrong with it.
 pub type SpecOutcome = Result<Arc<ValidSpec>, Vec<String>>;

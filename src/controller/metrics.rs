@@ -20,10 +20,10 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::leader::term::Term;
-use super::lock::lock;
 use super::memory::Memories;
 use crate::api::cluster::RawCluster;
 use crate::remote::gate::Gate;
+use crate::remote::lock::lock;
 use crate::remote::ssh::SshError;
 use shown::Shown;
 

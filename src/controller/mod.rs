@@ -27,7 +27,6 @@ pub mod events;
 pub mod interest;
 pub mod leader;
 pub mod live;
-pub mod lock;
 pub mod memory;
 pub mod metrics;
 pub mod named;

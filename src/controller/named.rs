@@ -14,7 +14,6 @@ use kube::Api;
 use zeroize::Zeroize;
 
 use super::calls::{self, CallError};
-use super::lock::lock;
 use super::schedule::{KUBECONFIG_MEMORY, RECENT_READ_AGE};
 use crate::api::digest::sha256;
 use crate::api::kubeconfig::{KUBECONFIG_TYPE, VALUE_KEY};
@@ -24,6 +23,7 @@ use crate::plan::facts::{Freshness, MapFacts, ObjectFacts, Read, SecretFacts};
 use crate::plan::writes::Precondition;
 use crate::remote::known_hosts::KNOWN_HOSTS_KEY;
 use crate::remote::kubeconfig::facts as kubeconfig;
+use crate::remote::lock::lock;
 use crate::remote::offload::{ANSWERS, KEYS};
 use crate::remote::secret::SecretText;
 use crate::remote::ssh::{KeyError, MAX_TEXT, fingerprint_of_public_half};

@@ -9,10 +9,10 @@ use kube::{Api, ResourceExt as _};
 use tokio::time::Instant;
 
 use super::context::Context;
-use super::lock::lock;
 use super::memory::Memory;
 use crate::api::cluster::RawCluster;
 use crate::remote::gate::{Class, Turn};
+use crate::remote::lock::lock;
 
 impl Class {
     /// The class of a pass for this cluster. A cluster whose spec has a new generation goes first, so that its status soon reports the new

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::lock::lock;
+use crate::remote::lock::lock;
 
 /// What `/readyz` waits for.
 pub mod mark {

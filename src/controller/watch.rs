@@ -141,8 +141,8 @@ mod tests {
     use super::*;
     use crate::api::nio::{Job, Machine};
     use crate::controller::client::TooLong;
-    use crate::controller::lock::lock;
     use crate::controller::stores::Stores;
+    use crate::remote::lock::lock;
 
     fn object(name: &str, version: &str) -> ConfigMap {
         ConfigMap {

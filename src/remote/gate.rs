@@ -5,9 +5,11 @@
 //! turn here. Requests to clusters, log-ins to machines, and work that keeps a thread busy go through other gates.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::oneshot;
+
+use super::lock::lock;
 
 /// Priority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,11 +43,6 @@ struct State {
 struct Queue {
     turns: VecDeque<String>,
     waiting: BTreeMap<String, VecDeque<Waiter>>,
-}
-
-/// A panic leaves the state consistent.
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A waiting piece of work for a cluster.

@@ -7,6 +7,7 @@ pub mod gate;
 pub mod git;
 pub mod known_hosts;
 pub mod kubeconfig;
+pub mod lock;
 pub mod offload;
 pub mod secret;
 pub mod ssh;

@@ -48,12 +48,23 @@ pub(super) fn pretend_etcd<S: std::borrow::Borrow<str>>(
     list: &[S],
     health: &[String],
 ) {
+    pretend_etcd_with_health_on(1, machine, leads, list, health);
+}
+
+/// The same, which says who is healthy on this descriptor.
+pub(super) fn pretend_etcd_with_health_on<S: std::borrow::Borrow<str>>(
+    descriptor: u8,
+    machine: &Machine,
+    leads: bool,
+    list: &[S],
+    health: &[String],
+) {
     let leader = if leads { 1 } else { 2 };
     machine.command(
         "etcdctl",
         &format!(
             "case \"$*\" in\n'endpoint status'*) printf '\"MemberID\" : 1\\n\"Leader\" : {leader}\\n' ;;\n\
-             'member list'*) cat << END\n{}\nEND\n;;\n'endpoint health'*) cat << END\n{}\nEND\nexit 1 ;;\nesac",
+             'member list'*) cat << END\n{}\nEND\n;;\n'endpoint health'*) cat >&{descriptor} << END\n{}\nEND\nexit 1 ;;\nesac",
             list.join("\n"),
             health.join("\n"),
         ),

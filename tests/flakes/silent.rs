@@ -2,13 +2,18 @@
 use super::changes::founded;
 use super::evaluated::{self, Flake, evaluate};
 use super::machine::Machine;
-use super::members::{calls_to_remove, pretend_etcd};
+use super::members::{calls_to_remove, pretend_etcd, pretend_etcd_with_health_on};
 
 const MEMBERS: [&str; 3] = [
     "a1, started, cp-01, https://10.0.0.11:2380, https://10.0.0.11:2379, false",
     "a2, started, cp-02, https://10.0.0.12:2380, https://10.0.0.12:2379, false",
     "a3, started, cp-03, https://10.0.0.13:2380, https://10.0.0.13:2379, false",
 ];
+
+/// What etcdctl says of those that are healthy.
+fn health() -> [String; 2] {
+    ["11", "13"].map(|it| format!("https://10.0.0.{it}:2379 is healthy: took"))
+}
 
 #[test]
 fn a_member_is_dead_when_it_was_silent_for_two_minutes() {
@@ -43,9 +48,7 @@ fn a_member_is_dead_when_it_was_silent_for_two_minutes() {
         ];
         for (passes, removed) in cases {
             let machine = Machine::new(&format!("silent-{}", flake.directory()), evaluated, true);
-            let health =
-                ["11", "13"].map(|it| format!("https://10.0.0.{it}:2379 is healthy: took"));
-            pretend_etcd(&machine, true, &MEMBERS, &health);
+            pretend_etcd(&machine, true, &MEMBERS, &health());
             machine.command("kubectl", "echo cp-01 10.0.0.11 cp-03 10.0.0.13");
             for (time, answers) in passes {
                 machine.answering(if *answers { &all } else { &others });
@@ -71,15 +74,7 @@ fn members_count_as_healthy_wherever_etcdctl_says_so() {
     let machine = Machine::new("healthy", evaluated, true);
     machine.command("kubectl", "echo cp-01 10.0.0.11 cp-03 10.0.0.13");
     machine.answering(&["https://10.0.0.11:2380", "https://10.0.0.13:2380"]);
-    let health = "for it in 11 13; do echo \"https://10.0.0.$it:2379 is healthy: took\" >&2; done";
-    machine.command(
-        "etcdctl",
-        &format!(
-            "case \"$*\" in\n'endpoint status'*) printf '\"MemberID\" : 1\\n\"Leader\" : 1\\n' ;;\n\
-             'member list'*) cat << END\n{}\nEND\n;;\n'endpoint health'*) {health}; exit 1 ;;\nesac",
-            MEMBERS.join("\n"),
-        ),
-    );
+    pretend_etcd_with_health_on(2, &machine, true, &MEMBERS, &health());
     for time in ["0.00 0.00\n", "120.00 0.00\n"] {
         machine.write("proc/uptime", time);
         machine.must_run(script.unwrap());

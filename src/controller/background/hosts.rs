@@ -16,12 +16,12 @@ use super::task::Task;
 use crate::api::conditions::{Cause, Reason};
 use crate::api::digest::sha256;
 use crate::api::names::MachineName;
-use crate::controller::lock::lock;
 use crate::controller::schedule::KEY_MEMORY;
 use crate::plan::observed::{ControlPlaneHosts, HostKeys};
 use crate::remote::deadlines::Deadlines;
 use crate::remote::gate::Class;
 use crate::remote::known_hosts::{HostPins, KnownHosts, Policy, without_former};
+use crate::remote::lock::lock;
 use crate::remote::ssh::{self, Login, SshError};
 
 /// Which machines to meet.

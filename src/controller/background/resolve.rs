@@ -14,12 +14,12 @@ use super::Notes;
 use super::task::Task;
 use crate::api::names::Commit;
 use crate::controller::calls;
-use crate::controller::lock::lock;
 use crate::controller::schedule::RESOLVE_PAUSES;
 use crate::plan::observed::{ClusterView, GitAnswer, GitQuestion};
 use crate::plan::prerequisites::credentials_missing;
 use crate::remote::gate::{Class, Gate};
 use crate::remote::git::{Credentials, DEADLINE, Reach, resolve};
+use crate::remote::lock::lock;
 use crate::remote::offload::of_namespace;
 use crate::remote::secret::SecretText;
 

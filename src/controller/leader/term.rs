@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::controller::clock::TakenUp;
-use crate::controller::lock::lock;
 use crate::controller::schedule::LEASE_RENEW_DEADLINE;
+use crate::remote::lock::lock;
 
 /// How long a leader may still write. It expires unless the Lease is renewed. Clones share the same state.
 #[derive(Clone, Debug, Default)]

@@ -1,6 +1,6 @@
 //! Verifies the host key, before NICO sends anything, and for the whole connection.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use russh::client::{self, ChannelOpenHandle, Session};
 use russh::keys::{Algorithm, PublicKey, PublicKeyOrCertificate};
@@ -8,6 +8,7 @@ use russh::{Channel, ChannelId, Names, Preferred, cipher, kex};
 
 use super::error::SshError;
 use crate::remote::known_hosts::{self, HostPins, KNOWN_HOSTS_KEY, Lookup, Policy};
+use crate::remote::lock::lock;
 
 /// Most key exchanges on one connection. NICO starts one; a server may start more when it reaches its own limits.
 const MAX_EXCHANGES: u8 = 4;
@@ -98,7 +99,7 @@ impl client::Handler for HostKeyCheck {
         let PublicKeyOrCertificate::PublicKey { key, .. } = shown else {
             return Ok(false);
         };
-        let mut verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut verdict = lock(&self.verdict);
         // A later exchange on the same connection must present the same key.
         if let Some(first) = &*verdict {
             return Ok(first.key.key_data() == key.key_data());
@@ -159,7 +160,7 @@ pub(super) struct Decision {
 impl Decision {
     /// The line to pin if the host was unknown and its key was accepted.
     pub(super) fn new_line(&self) -> Option<String> {
-        match &*self.verdict.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &*lock(&self.verdict) {
             Some(Judged {
                 key,
                 lookup: Lookup::Unknown,
@@ -172,7 +173,7 @@ impl Decision {
 
     /// The error for a host key that was not accepted, if that is why the connection ended.
     pub(super) fn refusal(&self, at: &str) -> Option<SshError> {
-        let verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
+        let verdict = lock(&self.verdict);
         let Judged { key, lookup } = verdict.as_ref()?;
         let (at, config_map) = (at.to_owned(), self.config_map.clone());
         let fingerprint = known_hosts::fingerprint(key);

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use kube::Client;
 use serde::{Deserialize, Deserializer};
 
-use super::is_plain_uid;
 use super::list::{list, named, page};
+use super::{MAX_NAME, is_plain_uid};
 use crate::api::names::{CORDONED_ANNOTATION, DRAINING_ANNOTATION, is_dns_label};
 use crate::api::workload::{NodeList, NodeView, NodesOf};
 
@@ -17,8 +17,6 @@ const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
 const OLD_CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/master";
 /// A cluster has at most 5000 Nodes (Kubernetes, "Considerations for large clusters").
 const MOST_PAGES: usize = 100;
-/// Most characters of a name (Kubernetes, "DNS subdomain names").
-const MAX_NAME: usize = 253;
 /// Most characters of a finalizer (a qualified name; Kubernetes, "Finalizers"), and most finalizers that are reported.
 const MAX_FINALIZER: usize = 253 + 1 + 63;
 const MOST_FINALIZERS: usize = 4;

@@ -380,6 +380,18 @@ impl Shared {
     }
 }
 
+/// The name of a configuration's machine.
+fn machine_of(configuration: &DynamicObject) -> &str {
+    let name = configuration.data["spec"]["machineRef"]["name"].as_str();
+    name.unwrap_or_default()
+}
+
+/// The namespace and the name of a configuration's machine.
+fn machine_key_of(configuration: &DynamicObject) -> Key {
+    let namespace = configuration.namespace().unwrap_or_default();
+    (namespace, machine_of(configuration).to_owned())
+}
+
 fn key_of(object: &DynamicObject) -> Key {
     (object.namespace().unwrap_or_default(), object.name_any())
 }

@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::hash::{additional_files_hash, hex};
-use super::{Applied, Attempt, KOPF_ANNOTATION, Key, Knobs, Outcome, Shared};
+use super::{
+    Applied, Attempt, KOPF_ANNOTATION, Key, Knobs, Outcome, Shared, machine_key_of, machine_of,
+};
 use crate::crds::{Generation, configuration_resource, machine_resource};
 
 impl Shared {
@@ -93,7 +95,7 @@ impl Shared {
         }
         let spec = &configuration.data["spec"];
         let status = &configuration.data["status"];
-        let machine_name = spec["machineRef"]["name"].as_str().unwrap_or_default();
+        let machine_name = machine_of(&configuration);
         let knobs = self.knobs(machine_name);
         if knobs.never_reacts {
             return false;
@@ -155,15 +157,9 @@ impl Shared {
 
     /// Whether the watched objects show that a configuration is applied and its machine can be reached.
     pub(super) fn seems_current(&self, configuration: &DynamicObject) -> bool {
-        let name = configuration.data["spec"]["machineRef"]["name"]
-            .as_str()
-            .unwrap_or_default();
-        let machine = (
-            configuration.namespace().unwrap_or_default(),
-            name.to_owned(),
-        );
+        let machine = machine_key_of(configuration);
         let (head, hash) = self.wanted(configuration);
-        !self.knobs(name).unreachable
+        !self.knobs(&machine.1).unreachable
             && self.state().machines.contains_key(&machine)
             && is_current(configuration, &head, &hash)
     }

@@ -7,7 +7,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use super::apply::condition;
-use super::{Attempt, KOPF_FINALIZER, Key, Outcome, Shared};
+use super::{Attempt, KOPF_FINALIZER, Key, Outcome, Shared, machine_of};
 use crate::crds::{configuration_resource, machine_resource};
 
 impl Shared {
@@ -21,7 +21,7 @@ impl Shared {
             return;
         };
         let spec = &configuration.data["spec"];
-        let machine = spec["machineRef"]["name"].as_str().unwrap_or_default();
+        let machine = machine_of(&configuration);
         let knobs = self.knobs(machine);
         if knobs.never_reacts || *self.stopped.borrow() {
             return;

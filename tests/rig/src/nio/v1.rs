@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use self::children::{Kind, Template};
 use self::report::{Phase, Report};
-use super::{Key, Shared, V1_FINALIZER, key_of};
+use super::{Key, Shared, V1_FINALIZER, key_of, machine_key_of, machine_of};
 use crate::crds::{configuration_resource, cron_resource, machine_resource};
 
 /// The schedule with which NICO requests a run.
@@ -92,10 +92,7 @@ impl Shared {
     pub(super) fn reconcile_machine(self: &Arc<Self>, machine: &Key) {
         let keys: Vec<Key> = {
             let state = self.state();
-            let of_it = |object: &&DynamicObject| {
-                object.data["spec"]["machineRef"]["name"] == json!(machine.1)
-                    && object.namespace().as_ref() == Some(&machine.0)
-            };
+            let of_it = |object: &&DynamicObject| machine_key_of(object) == *machine;
             let found = state.configurations.values().filter(of_it);
             found.map(key_of).collect()
         };
@@ -107,10 +104,7 @@ impl Shared {
     /// Whether a configuration is Ready at its generation and its commit.
     pub(super) fn v1_is_idle(&self, configuration: &DynamicObject) -> bool {
         let status = &configuration.data["status"];
-        let machine = (
-            configuration.namespace().unwrap_or_default(),
-            machine_of(configuration),
-        );
+        let machine = machine_key_of(configuration);
         let reached = |machine: &DynamicObject| machine.data["status"]["discoverable"] == true;
         status["phase"] == Phase::Ready.text()
             && status["observedGeneration"] == json!(configuration.metadata.generation)
@@ -125,11 +119,11 @@ impl Shared {
             return Ok(());
         };
         let machine_name = machine_of(&configuration);
-        if self.knobs(&machine_name).never_reacts {
+        if self.knobs(machine_name).never_reacts {
             return Ok(());
         }
         let machines = self.api(&machine_resource(), &key.0);
-        let machine = machines.get_opt(&machine_name).await?;
+        let machine = machines.get_opt(machine_name).await?;
         if configuration.metadata.deletion_timestamp.is_some() {
             return self.removing(key, &configuration, machine).await;
         }
@@ -388,9 +382,4 @@ impl Shared {
     {
         Api::namespaced(self.client.clone(), namespace)
     }
-}
-
-fn machine_of(configuration: &DynamicObject) -> String {
-    let name = configuration.data["spec"]["machineRef"]["name"].as_str();
-    name.unwrap_or_default().to_owned()
 }

@@ -3,9 +3,9 @@
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
-use super::{Kind, machine_of};
+use super::Kind;
 use crate::crds::configuration_resource;
-use crate::nio::{Key, Shared};
+use crate::nio::{Key, Shared, machine_of};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {

@@ -1,8 +1,0 @@
-//! Locking for state that all passes share.
-
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// Locks a mutex, even if another pass panicked while it held the lock. Use it only for state that a panic leaves consistent.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
