@@ -39,7 +39,7 @@ The cluster that it created:
 
 Things to try (results appear in this window):
 
-    # What comes of them, as it happens:
+    # Watch the clusters:
     kubectl get kcluster -w
     # A second cluster, of the free machine edge-01:
     kubectl apply -f edge.yaml

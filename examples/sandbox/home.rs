@@ -24,8 +24,8 @@ const PREFIX: &str = "sandbox-";
 const LOCK: &str = "lock";
 /// Set, to any value, by a person who wants to look at what a session wrote, after it ended.
 const KEEP: &str = "RIG_KEEP";
-/// What else the sandbox makes in it, beside what [`Home::write`] notes: NICO's log, and what kubectl remembers.
-const MADE: [&str; 3] = [LOCK, "nico.log", CACHE];
+/// What else the sandbox makes in it, beside what [`Home::write`] notes: NICO's log and kubeconfig, and what kubectl remembers.
+const MADE: [&str; 4] = [LOCK, "nico.log", "nico.kubeconfig", CACHE];
 const CACHE: &str = "kubectl-cache";
 /// Where the names and digests of what was written are noted.
 const WRITTEN: &str = ".written";

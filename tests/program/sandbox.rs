@@ -1,173 +1,26 @@
 //! The sandbox as a person starts it, so that it cannot rot: it brings a cluster up, and leaves nothing behind however it ends, in a
 //! cluster of its own and in one that exists.
 
+mod session;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, ListParams};
 use rig::control_plane::{ControlPlane, Options, prepare};
 use rig::crds::{Generation, install_crds};
-use rig::go_build::rig_directory;
 use rig::wait::wait_for;
 use tokio::sync::Mutex;
 
-/// How long a whole session may take.
-const DEADLINE: Duration = Duration::from_secs(180);
+use session::{Sandbox, left, play};
+
 /// How long processes may take to see that the sandbox was killed.
 const SOON: Duration = Duration::from_secs(20);
 /// Each session is a gigabyte of API servers: one at a time.
 static ALONE: Mutex<()> = Mutex::const_new(());
-
-/// A running sandbox; killed when this is dropped.
-struct Sandbox {
-    child: Child,
-    lines: Receiver<String>,
-    told: String,
-}
-
-impl Sandbox {
-    fn start(arguments: &[&str], kubeconfig: Option<PathBuf>) -> Self {
-        // cargo puts examples beside the directory of the tests.
-        let program = std::env::current_exe().unwrap();
-        let program = program.ancestors().nth(2).unwrap().join("examples/sandbox");
-        assert!(
-            program.exists(),
-            "{} is missing: `cargo test` builds it, and so does `cargo build --example sandbox`",
-            program.display()
-        );
-        let mut child = Command::new(program)
-            .args(arguments)
-            .env("KUBECONFIG", kubeconfig.unwrap_or_default())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (sender, lines) = mpsc::channel();
-        let stdout = child.stdout.take().unwrap();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                let _ = sender.send(line);
-            }
-        });
-        Self {
-            child,
-            lines,
-            told: String::new(),
-        }
-    }
-
-    /// Reads on until a line holds `text`.
-    fn read_until(&mut self, text: &str) {
-        let end = Instant::now() + DEADLINE;
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            match self.lines.recv_timeout(left) {
-                Ok(line) => {
-                    self.told += &(line.clone() + "\n");
-                    if line.contains(text) {
-                        return;
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => panic!("no {text:?} in time:\n{}", self.told),
-                Err(RecvTimeoutError::Disconnected) => {
-                    let complaint = self.complaint();
-                    panic!("it ended without {text:?}:\n{}{complaint}", self.told);
-                }
-            }
-        }
-    }
-
-    /// Reads to the end: whether it went well, what it told, and what it complained of.
-    fn finish(mut self) -> (bool, String, String) {
-        let end = Instant::now() + DEADLINE;
-        while let Ok(line) = self
-            .lines
-            .recv_timeout(end.saturating_duration_since(Instant::now()))
-        {
-            self.told += &(line + "\n");
-        }
-        assert!(Instant::now() < end, "it does not end:\n{}", self.told);
-        let complaint = self.complaint();
-        let status = self.child.wait().unwrap();
-        (status.success(), std::mem::take(&mut self.told), complaint)
-    }
-
-    fn complaint(&mut self) -> String {
-        let mut text = String::new();
-        if let Some(mut stderr) = self.child.stderr.take() {
-            stderr.read_to_string(&mut text).unwrap();
-        }
-        text
-    }
-
-    fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args([name, &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
-    }
-
-    /// The directory that it told the user to enter.
-    fn home(&self) -> PathBuf {
-        let line = self.told.lines().find(|line| line.ends_with("&& . ./env"));
-        let path = line.unwrap().trim().strip_prefix("cd ").unwrap();
-        PathBuf::from(path.strip_suffix(" && . ./env").unwrap())
-    }
-
-    /// What its directories are called.
-    fn mark(&self) -> String {
-        format!("rig/run-{}-", self.child.id())
-    }
-}
-
-impl Drop for Sandbox {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A command as the user enters it, beside a cluster with a misspelt machine.
-fn play(sandbox: &mut Sandbox, command: &str) {
-    let home = sandbox.home();
-    let mistake = "apiVersion: nico.homystack.com/v1alpha1\nkind: KubernetesCluster\nmetadata: {name: oops}\n\
-                   spec: {gitRepo: 'https://git.example.com/a.git', controlPlane: {machines: [egde-01]}}\n";
-    fs::write(home.join("mistake.yaml"), mistake).unwrap();
-    let script = format!("cd {} && . ./env && {command}", home.display());
-    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
-    assert!(output.status.success(), "{command}: {output:?}");
-}
-
-/// Processes and directories of a session.
-fn left(mark: &str) -> Vec<String> {
-    let holds = |path: PathBuf| {
-        fs::read(path).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(mark))
-    };
-    let processes = fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .map(|entry| entry.path());
-    let processes =
-        processes.filter(|path| holds(path.join("cmdline")) || holds(path.join("environ")));
-    let directories = fs::read_dir(rig_directory().unwrap()).unwrap();
-    let directories = directories.flatten().map(|entry| entry.path());
-    let directories = directories.filter(|path| path.to_string_lossy().contains(mark));
-    processes
-        .chain(directories)
-        .map(|path| path.display().to_string())
-        .collect()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn once_it_brings_a_cluster_up_and_leaves_nothing_behind() {
@@ -347,6 +200,15 @@ async fn killed_it_takes_everything_with_it() {
         left(&mark).is_empty().then_some(())
     })
     .await;
+    // The next one removes its files, NICO's token among them.
+    let files = sandbox.directory();
+    assert!(files.join("nico.kubeconfig").exists());
+    let mut next = Sandbox::start(&[], None);
+    next.read_until("NICO runs");
+    assert!(!files.exists());
+    next.signal("-TERM");
+    let (well, told, complaint) = next.finish();
+    assert!(well, "{told}{complaint}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
