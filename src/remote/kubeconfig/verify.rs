@@ -4,19 +4,26 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use hyper::Request;
+use hyper_timeout::TimeoutConnector;
+use hyper_util::client::legacy::Client as Http;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::rt::TokioExecutor;
 use jiff::Timestamp;
-use kube::client::Body;
+use kube::client::{Body, ClientBuilder, ConfigExt as _};
 use kube::config::AuthInfo;
 use kube::{Client, Config};
 use serde::Deserialize;
 use tokio::time::timeout;
+use tower::{BoxError, ServiceExt, service_fn};
 
 use super::cause;
 use super::member::{but, shown_names};
 use super::pem_text::{self, Certificates};
 use super::rebuild::{self, Access, Credential, Unsafe};
 use crate::remote::answer;
-use crate::remote::offload::ANSWERS;
+use crate::remote::offload::{ANSWERS, look_up};
 use crate::remote::secret::SecretText;
 use crate::remote::tls;
 
@@ -161,7 +168,30 @@ pub(super) fn client_of(access: &Access, deadline: Duration) -> Result<Client, V
             ..AuthInfo::default()
         },
     };
-    Client::try_from(config).map_err(|_| other("its certificates cannot be used"))
+    connect(&config).map_err(|_| other("its certificates cannot be used"))
+}
+
+/// A client as kube builds it, but for the lookup of names: kube uses threads that all work of the process shares.
+fn connect(config: &Config) -> kube::Result<Client> {
+    let look_up = |name: Name| async move {
+        let found = look_up(name.as_str(), 0).await;
+        found.map(Vec::into_iter)
+    };
+    let mut connector = HttpConnector::new_with_resolver(service_fn(look_up));
+    connector.enforce_http(false);
+    let connector = config.rustls_https_connector_with_connector(connector)?;
+    let mut connector = TimeoutConnector::new(connector);
+    connector.set_connect_timeout(config.connect_timeout);
+    connector.set_read_timeout(config.read_timeout);
+    connector.set_write_timeout(config.write_timeout);
+    let http = Http::builder(TokioExecutor::new()).build(connector);
+    let http = ServiceExt::<Request<Body>>::map_err(http, BoxError::from);
+    let client = ClientBuilder::new(http, config.default_namespace.clone());
+    let client = client.with_layer(&config.base_uri_layer());
+    Ok(match config.auth_layer()? {
+        Some(credential) => client.with_layer(&credential).build(),
+        None => client.build(),
+    })
 }
 
 async fn list_nodes(client: &Client, server: &str) -> Result<(), VerifyError> {
@@ -169,7 +199,7 @@ async fn list_nodes(client: &Client, server: &str) -> Result<(), VerifyError> {
         server: server.to_owned(),
         why,
     };
-    let request = hyper::Request::get(NODES)
+    let request = Request::get(NODES)
         .body(Body::empty())
         .map_err(|_| other("no request could be made".into()))?;
     let response = client

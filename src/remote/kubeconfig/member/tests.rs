@@ -30,8 +30,12 @@ fn kubeconfig(authority: &Authority, server: &str, tls_server_name: &str) -> Sec
 }
 
 async fn reach(kubeconfig: &SecretText, at: SocketAddr) -> Result<u16, Unreached> {
-    let addresses = vec![at.ip().to_string()];
-    let members = members(kubeconfig, addresses, Some(at.port()), DEADLINE).await;
+    reach_at(kubeconfig, &at.ip().to_string(), at.port()).await
+}
+
+async fn reach_at(kubeconfig: &SecretText, host: &str, port: u16) -> Result<u16, Unreached> {
+    let addresses = vec![host.to_owned()];
+    let members = members(kubeconfig, addresses, Some(port), DEADLINE).await;
     let [Some(member)] = members.as_slice() else {
         panic!("the kubeconfig is of no use");
     };
@@ -59,6 +63,22 @@ async fn a_member_is_asked_under_a_name_that_its_certificate_has() {
         let kubeconfig = kubeconfig(&authority, leads_to, tls_server_name);
         assert_eq!(reach(&kubeconfig, at).await, Ok(200), "{names:?}");
     }
+}
+
+/// Name servers that do not answer take all threads that the runtime has for such lookups.
+#[test]
+fn a_member_is_reached_by_its_name_while_lookups_of_others_hang() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().max_blocking_threads(1).build();
+    let runtime = runtime.expect("a runtime");
+    let (hold, wait) = std::sync::mpsc::channel::<()>();
+    runtime.spawn_blocking(move || wait.recv());
+    let authority = Authority::new("kubernetes").expect("an authority");
+    let at = server(&authority, &["kubernetes"], &[]);
+    let kubeconfig = kubeconfig(&authority, "vip.example", "");
+    let reached = runtime.block_on(reach_at(&kubeconfig, "localhost", at.port()));
+    assert_eq!(reached, Ok(200));
+    drop(hold);
 }
 
 #[tokio::test]
