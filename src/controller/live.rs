@@ -19,6 +19,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::ListParams;
 use kube::core::Selector;
 use kube::{Api, Client, ResourceExt as _};
@@ -47,6 +48,8 @@ pub struct Sources<'a> {
     jobs: LiveJobs<'a>,
     /// The scope of the configurations that were read.
     scope: Scope,
+    /// The index keys of the cluster's configurations; none where nothing is read.
+    own: Vec<String>,
 }
 
 impl<'a> Sources<'a> {
@@ -62,6 +65,7 @@ impl<'a> Sources<'a> {
             ),
             jobs: LiveJobs::cached(&cached.work, namespace),
             scope: Scope::Cluster,
+            own: Vec::new(),
         }
     }
 
@@ -86,12 +90,13 @@ impl<'a> Sources<'a> {
         sources.machines.api = Some(Api::namespaced(client.clone(), namespace));
         let api = Api::namespaced(client.clone(), namespace);
         sources.configurations.api = Some(api.clone());
+        let keys = [owner_key(&cluster.uid), label_key(&cluster.name)];
+        sources.own = keys.to_vec();
         let (live, cached) = (&mut sources.configurations, &cached.configurations);
         if scope == Scope::Namespace || !cached.holds_more_than(namespace, FEW) {
             live.read(None).await?;
             return Ok(sources);
         }
-        let keys = [owner_key(&cluster.uid), label_key(&cluster.name)];
         let known = keys.iter().flat_map(|key| cached.find(namespace, key));
         let known: BTreeSet<String> = known
             .map(|configuration| configuration.name_any())
@@ -100,7 +105,7 @@ impl<'a> Sources<'a> {
         let labelled = ListParams::default().labels(&label);
         if known.len() > FEW {
             // Each configuration of a large cluster lists all machines and is long, so those that the watch shows unchanged are not read.
-            let others = live.read_pages(&api, &labelled, None).await?;
+            let others = live.read_pages(&api, &labelled, |_| true).await?;
             live.read_by_name(&api, others).await?;
         } else {
             live.insert(calls::list_where(&api, &labelled).await?);
@@ -115,9 +120,12 @@ impl<'a> Sources<'a> {
         Ok(sources)
     }
 
-    /// Reads all Jobs of the namespace with their owners: they have no label that identifies a cluster.
+    /// Reads the Jobs that apply the cluster's configurations.
     pub async fn read_jobs(&mut self, client: &Client) -> Result<(), CallError> {
-        self.jobs.read(client).await
+        let own = self.own.iter().flat_map(|key| self.configurations(key));
+        let own = own.filter_map(|configuration| configuration.metadata.uid.clone());
+        let own = own.collect();
+        self.jobs.read(client, own).await
     }
 
     /// The Jobs that apply a configuration.
@@ -277,21 +285,18 @@ impl<'a, K: Object> Live<'a, K> {
             }
             _ => {
                 let all = ListParams::default();
-                self.read_pages(&api, &all, names.as_ref()).await?
+                let is_asked = |meta: &ObjectMeta| {
+                    let name = meta.name.as_ref();
+                    let names = names.as_ref().zip(name);
+                    names.is_none_or(|(names, name)| names.contains(name))
+                };
+                self.read_pages(&api, &all, is_asked).await?
             }
         };
         self.read_by_name(&api, one_by_one).await?;
         self.all |= names.is_none();
         self.names.extend(names.into_iter().flatten());
         Ok(())
-    }
-
-    async fn read_all(&mut self, client: &Client) -> Result<(), CallError>
-    where
-        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
-    {
-        self.api = Some(Api::namespaced(client.clone(), &self.namespace));
-        self.read(None).await
     }
 
     async fn read_by_name(
@@ -321,18 +326,20 @@ impl<'a, K: Object> Live<'a, K> {
         Ok(())
     }
 
-    /// Lists pages of metadata. Returns those of these names (or of all) whose objects differ from the watch's copies.
+    /// Lists pages of metadata. Of the objects that `is_asked` accepts, it keeps the watch's copies, and returns the names of those that
+    /// differ from them.
     async fn read_pages(
         &mut self,
         api: &Api<K>,
         which: &ListParams,
-        names: Option<&BTreeSet<String>>,
+        is_asked: impl Fn(&ObjectMeta) -> bool,
     ) -> Result<BTreeSet<String>, CallError> {
         let mut others = BTreeSet::new();
         calls::list_metadata(api, which, |meta| {
             let version = Precondition::of(&meta);
+            let asked = is_asked(&meta);
             let name = meta.name.unwrap_or_default();
-            if names.is_some_and(|names| !names.contains(&name)) || self.names.contains(&name) {
+            if !asked || self.names.contains(&name) {
                 return;
             }
             let shown = self.cached.get(&self.namespace, &name);

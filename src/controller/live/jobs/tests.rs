@@ -41,7 +41,8 @@ fn objects() -> Objects {
 }
 
 fn configuration() -> NixosConfiguration {
-    let (_, object) = object("nixosconfigurations", "a", "");
+    let (_, mut object) = object("nixosconfigurations", "a", "");
+    object["metadata"]["labels"] = json!({ CLUSTER_LABEL: "prod" });
     serde_json::from_value(object).unwrap()
 }
 
@@ -69,12 +70,56 @@ async fn the_jobs_of_a_configuration_are_found_by_the_chain_of_owners() {
     stores.work.nix_cron_jobs.saw(recurring);
     let mut sources = Sources::cached(&stores, NAMESPACE);
     assert_eq!(names(&sources), ["a-gone"]);
+    stores.configurations.saw(configuration());
+    sources.own = vec![label_key("prod")];
     sources.read_jobs(&client).await.unwrap();
     assert_eq!(names(&sources), OWN);
     // An owner is made before what it owns. If it was listed after, a Job that began in between would not be found.
     let asked = asked.lock().unwrap().clone();
     let kinds = ["nixcronjobs all", "nixjobs all", "cronjobs all", "jobs all"];
     assert_eq!(asked, kinds);
+}
+
+/// Ten thousand Jobs of others, of which each changes all the time.
+#[tokio::test]
+async fn jobs_of_others_are_neither_kept_nor_read_one_by_one() {
+    let version = |(plural, mut object): (&'static str, Value), version: &str| {
+        object["metadata"]["resourceVersion"] = json!(version);
+        (plural, object)
+    };
+    let others = (0..600).map(|n| object("jobs", &format!("other-{n}"), "users-cron"));
+    let objects = objects().into_iter().chain(others);
+    let objects: Objects = objects.map(|object| version(object, "2")).collect();
+    let stores = Stores::default();
+    for (plural, object) in &objects {
+        // One of the cluster's own is as the watch has shown it.
+        let is_old = object["metadata"]["name"] != "a-scheduled";
+        let shown = version((plural, object.clone()), if is_old { "1" } else { "2" });
+        if *plural == "jobs" {
+            let job = serde_json::from_value::<Job>(shown.1).unwrap();
+            stores.work.jobs.saw(job);
+        }
+    }
+    let (client, asked) = client(objects);
+    let mut sources = Sources::cached(&stores, NAMESPACE);
+    let own = BTreeSet::from(["a".to_owned()]);
+    sources.jobs.read(&client, own).await.unwrap();
+    assert_eq!(names(&sources), OWN);
+    let asked = asked.lock().unwrap().clone();
+    let small = ["nixcronjobs all", "nixjobs all", "cronjobs all"];
+    let pages = ["jobs page"; 3];
+    let changed = ["jobs a-installs", "jobs a-new-commit"];
+    assert_eq!(asked, [&small[..], &pages, &changed].concat());
+    assert_eq!(sources.jobs.jobs.store.count(NAMESPACE), OWN.len());
+}
+
+#[tokio::test]
+async fn a_cluster_without_configurations_reads_no_jobs() {
+    let (client, asked) = client(objects());
+    let stores = Stores::default();
+    let mut sources = Sources::cached(&stores, NAMESPACE);
+    sources.read_jobs(&client).await.unwrap();
+    assert!(asked.lock().unwrap().is_empty());
 }
 
 #[test]
