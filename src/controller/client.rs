@@ -3,6 +3,7 @@
 //! long ones are held at the same time. With leader election, only the leader's writes are sent. A process that stops sends none.
 
 pub mod depth;
+mod long;
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,12 +11,10 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::Bytes;
 use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Response, Uri};
 use kube::client::{Body, ClientBuilder, DynBody};
 use kube::{Client, Config};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tower::{BoxError, Service, layer::layer_fn};
 
@@ -23,24 +22,13 @@ use super::leader::term::Term;
 use super::metrics::Metrics;
 use super::writes::Writes;
 use depth::Depth;
+use long::LongAnswers;
+pub use long::{LONGEST_ANSWER, TooLong};
 
 /// The response did not arrive in time.
 #[derive(Debug, thiserror::Error)]
 #[error("no answer within {} s", .0.as_secs())]
 pub struct NoAnswer(Duration);
-
-/// Most bytes of a response that is not a watch. etcd stores objects of up to 1.5 MB, and a byte takes at most six in JSON.
-pub const LONGEST_ANSWER: usize = 10 * 1024 * 1024;
-/// Most bytes of a short response, which does not wait for others. Objects of NICO and NIO are shorter, a page of them is often longer.
-const SHORT_ANSWER: usize = 256 * 1024;
-/// How many longer responses are held at the same time until they are decoded. Their total length is at most this many times
-/// [`LONGEST_ANSWER`].
-const LONG_ANSWERS: usize = 4;
-
-/// The response is longer than [`LONGEST_ANSWER`].
-#[derive(Debug, thiserror::Error)]
-#[error("the answer is longer than {LONGEST_ANSWER} bytes")]
-pub struct TooLong;
 
 /// A write was not sent, since this process does not lead, or is no longer sure that it does.
 #[derive(Debug, thiserror::Error)]
@@ -61,11 +49,11 @@ pub fn bounded(
     writes: Writes,
     metrics: Arc<Metrics>,
 ) -> kube::Result<Client> {
-    let long_answers = Arc::new(Semaphore::new(LONG_ANSWERS));
+    let long_answers = LongAnswers::default();
     let layer = layer_fn(move |inner| BoundedCalls {
         inner,
         longest,
-        long_answers: Arc::clone(&long_answers),
+        long_answers: long_answers.clone(),
         term: term.clone(),
         writes: writes.clone(),
         metrics: Arc::clone(&metrics),
@@ -76,8 +64,7 @@ pub fn bounded(
 struct BoundedCalls<S> {
     inner: S,
     longest: Duration,
-    /// Permits for long responses.
-    long_answers: Arc<Semaphore>,
+    long_answers: LongAnswers,
     /// When writes may be sent; `None`: always.
     term: Option<Term>,
     writes: Writes,
@@ -118,14 +105,14 @@ where
             within(request, self.longest)
         };
         let answer = self.inner.call(request);
-        let long_answers = Arc::clone(&self.long_answers);
+        let long_answers = self.long_answers.clone();
         let whole = async move {
             let (head, body) = answer.await?.into_parts();
             let mut depth = Depth::default();
             let body: Box<DynBody> = if watches {
                 Box::new(body.map_frame(move |frame| frame.map_data(|bytes| depth.cut(bytes))))
             } else {
-                let (bytes, room) = collect(body, long_answers).await?;
+                let (bytes, room) = long_answers.collect(body).await?;
                 let held = Full::new(depth.cut(bytes)).map_frame(move |frame| {
                     let _until_decoded = &room;
                     frame
@@ -143,28 +130,6 @@ where
             answer
         })
     }
-}
-
-/// The bytes of a response, and its permit if it is long. A response that waits for a permit is not read further.
-async fn collect(
-    mut body: Box<DynBody>,
-    long_answers: Arc<Semaphore>,
-) -> Result<(Bytes, Option<OwnedSemaphorePermit>), BoxError> {
-    let (mut bytes, mut room) = (Vec::new(), None);
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame?.into_data() else {
-            continue;
-        };
-        let length = bytes.len().saturating_add(data.len());
-        if length > LONGEST_ANSWER {
-            return Err(TooLong.into());
-        }
-        if length > SHORT_ANSWER && room.is_none() {
-            room = Some(Arc::clone(&long_answers).acquire_owned().await?);
-        }
-        bytes.extend_from_slice(&data);
-    }
-    Ok((bytes.into(), room))
 }
 
 /// Adds the API server's own parameter `timeout` to a request.
@@ -186,9 +151,9 @@ fn within(mut request: Request<Body>, longest: Duration) -> Request<Body> {
 mod tests {
     use std::convert::Infallible;
 
-    use futures::{FutureExt as _, StreamExt as _};
+    use futures::FutureExt as _;
     use http_body_util::StreamBody;
-    use hyper::body::Frame;
+    use hyper::body::{Bytes, Frame};
     use tower::{ServiceExt as _, service_fn};
 
     use super::*;
@@ -208,7 +173,7 @@ mod tests {
         let service = BoundedCalls {
             inner: service_fn(answer),
             longest: Duration::from_millis(50),
-            long_answers: Arc::new(Semaphore::new(1)),
+            long_answers: LongAnswers::default(),
             term: None,
             writes: Writes::default(),
             metrics: Metrics::new(None),
@@ -250,7 +215,7 @@ mod tests {
                     Ok::<_, BoxError>(Response::new(body))
                 }),
                 longest: Duration::from_millis(1500),
-                long_answers: Arc::new(Semaphore::new(1)),
+                long_answers: LongAnswers::default(),
                 term: None,
                 writes: Writes::default(),
                 metrics: Metrics::new(None),
@@ -276,7 +241,7 @@ mod tests {
                     Ok::<_, BoxError>(Response::new(empty))
                 }),
                 longest: Duration::from_secs(60),
-                long_answers: Arc::new(Semaphore::new(1)),
+                long_answers: LongAnswers::default(),
                 term: Some(Term::default()),
                 writes: Writes::default(),
                 metrics: Metrics::new(None),
@@ -305,7 +270,7 @@ mod tests {
         let mut service = BoundedCalls {
             inner,
             longest: Duration::from_secs(60),
-            long_answers: Arc::new(Semaphore::new(1)),
+            long_answers: LongAnswers::default(),
             term: None,
             writes: writes.clone(),
             metrics: Metrics::new(None),
@@ -324,60 +289,5 @@ mod tests {
         answer.send(()).unwrap();
         assert!(write.await.is_ok());
         assert!(closed.now_or_never().is_some());
-    }
-
-    /// A response of this many frames of 64 KiB, and a count of those that were read.
-    fn long(frames: usize) -> (Box<DynBody>, Arc<std::sync::atomic::AtomicUsize>) {
-        let taken = Arc::<std::sync::atomic::AtomicUsize>::default();
-        let count = Arc::clone(&taken);
-        let frames = futures::stream::iter(0..frames).map(move |_| {
-            count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-            Ok::<_, Infallible>(Frame::data(Bytes::from(vec![b' '; 64 * 1024])))
-        });
-        (
-            Box::new(StreamBody::new(frames).map_err(BoxError::from)),
-            taken,
-        )
-    }
-
-    #[tokio::test]
-    async fn what_is_longer_than_any_object_is_not_read_to_its_end() {
-        let room = || Arc::new(Semaphore::new(1));
-        let most = LONGEST_ANSWER / (64 * 1024);
-        let (bytes, _) = collect(long(most).0, room()).await.unwrap();
-        assert_eq!(bytes.len(), LONGEST_ANSWER);
-        let (body, taken) = long(100 * most);
-        let error = collect(body, room()).await.unwrap_err();
-        assert!(error.is::<TooLong>(), "{error}");
-        let taken = taken.load(std::sync::atomic::Ordering::SeqCst);
-        assert_eq!(taken, most + 1);
-    }
-
-    /// One namespace may cause 192 Secrets of 1.5 MB each to be read at the same time.
-    #[tokio::test]
-    async fn few_long_answers_are_held_until_they_are_decoded() {
-        let service = || BoundedCalls {
-            inner: service_fn(|request: Request<Body>| async move {
-                let is_long = request.uri().path() == "/long";
-                Ok::<_, BoxError>(Response::new(long(if is_long { 16 } else { 4 }).0))
-            }),
-            longest: Duration::from_millis(50),
-            long_answers: Arc::new(Semaphore::new(LONG_ANSWERS)),
-            term: None,
-            writes: Writes::default(),
-            metrics: Metrics::new(None),
-        };
-        let mut service = service();
-        let mut ask = |path| service.call(Request::get(path).body(Body::empty()).unwrap());
-        let mut held = Vec::new();
-        for _ in 0..LONG_ANSWERS {
-            held.push(ask("/long").await.unwrap());
-        }
-        let late = ask("/long").await.map(drop).unwrap_err();
-        assert!(late.is::<NoAnswer>(), "{late}");
-        assert!(ask("/short").await.is_ok());
-        let decoded = held.pop().unwrap().into_body().collect().await.unwrap();
-        assert_eq!(decoded.to_bytes().len(), 1024 * 1024);
-        assert!(ask("/long").await.is_ok());
     }
 }

@@ -35,6 +35,7 @@ use crate::plan::nio;
 use crate::plan::observed::controller;
 use crate::remote::gate::{Class, Gate};
 use crate::remote::lock::lock;
+use crate::remote::offload::of_namespace;
 
 /// What all passes share.
 pub struct Context {
@@ -144,7 +145,9 @@ impl Context {
             return recent;
         }
         let known = lock(&self.detected).definitions.clone();
-        let found = detect::detect(&self.client, self.settings.nio, known.as_ref()).await;
+        let found = detect::detect(&self.client, self.settings.nio, known.as_ref());
+        // All passes wait for it, so it does not use the share of the one that happens to be the first.
+        let found = of_namespace("", found).await;
         let (change, generation) = {
             let mut detected = lock(&self.detected);
             (detected.take(found)?, detected.generation())
@@ -344,6 +347,7 @@ mod tests {
     use tower::{BoxError, service_fn};
 
     use super::*;
+    use crate::remote::offload::namespace;
 
     /// The first lists of Jobs are among those that NICO waits for, where NIO is v1.
     #[tokio::test]
@@ -357,7 +361,10 @@ mod tests {
             });
             let document = json!({"components": {"schemas": {"machine": machine}}});
             let body = Body::from(document.to_string().into_bytes());
-            async move { Ok::<_, BoxError>(hyper::Response::new(body)) }
+            async move {
+                assert_eq!(&*namespace(), "", "whose share it uses");
+                Ok::<_, BoxError>(hyper::Response::new(body))
+            }
         });
         let health = Arc::new(Readiness::default());
         let context = Context::new(
@@ -370,7 +377,8 @@ mod tests {
             tokio::sync::mpsc::unbounded_channel().0,
         );
         let waits = || health.missing().contains(&mark::JOBS);
-        assert!(context.nio_within(Duration::ZERO).await.is_ok() && waits());
+        let of_a_pass = of_namespace("tenant", context.nio_within(Duration::ZERO));
+        assert!(of_a_pass.await.is_ok() && waits());
         context.on_work(|work| &work.jobs, Some(Event::InitDone));
         context.on_work(|work| &work.cron_jobs, Some(Event::InitDone));
         context.on_work(|work| &work.nix_cron_jobs, Some(Event::InitDone));

@@ -13,6 +13,7 @@ use crate::api::names::{FIELD_MANAGER, GROUP, MachineName};
 use crate::api::status::Role;
 use crate::api::text::{counted, shown_in};
 use crate::plan::observed::ClusterView;
+use crate::remote::offload::of_namespace;
 
 /// Most bytes of an event's note (Kubernetes API reference, `Event`: 1 kB).
 const MAX_NOTE: usize = 1024;
@@ -330,12 +331,14 @@ impl Events {
             ..ObjectReference::default()
         };
         let recorder = self.recorder.clone();
-        Some(async move {
+        let publish = async move {
             let _room = room;
             if recorder.publish(&event, &reference).await.is_err() {
                 debug!(reason = event.reason, "an event was lost");
             }
-        })
+        };
+        // The API server returns the whole object, which others may have made long.
+        Some(of_namespace(&cluster.namespace, publish))
     }
 }
 
@@ -349,11 +352,15 @@ mod tests {
     use tower::service_fn;
 
     use super::*;
+    use crate::remote::offload::namespace;
 
     /// Else a process that ends in between leaves a status that says so and no event.
     #[tokio::test]
     async fn an_event_that_goes_first_has_arrived() {
-        let cluster = ClusterView::default();
+        let cluster = ClusterView {
+            namespace: "tenant".to_owned(),
+            ..ClusterView::default()
+        };
         let arrived = Arc::new(AtomicUsize::default());
         let count = Arc::clone(&arrived);
         let slow = service_fn(move |request: hyper::Request<Body>| {
@@ -362,6 +369,7 @@ mod tests {
                 for _ in 0..100 {
                     tokio::task::yield_now().await;
                 }
+                assert_eq!(&*namespace(), "tenant", "whose share it uses");
                 count.fetch_add(1, Ordering::Relaxed);
                 let event = request.into_body().collect_bytes().await.unwrap();
                 Ok::<_, Infallible>(hyper::Response::new(Body::from(event)))

@@ -27,6 +27,9 @@ pub struct Room {
 pub static KEYS: Room = Room::new(AT_A_TIME);
 /// Decoding what machines and API servers send.
 pub static ANSWERS: Room = Room::new(AT_A_TIME);
+/// Rendering the metrics, which takes longer the more clusters there are. It is done once at a time, and each peer that asks counts as a
+/// namespace of its own.
+pub static METRICS: Room = Room::new(1);
 /// Lookups of names. Their servers are chosen by whoever writes the names, and may not answer.
 static LOOKUPS: Room = Room::new(LOOKUPS_AT_A_TIME);
 
@@ -35,9 +38,16 @@ const AT_A_TIME: usize = 3;
 /// The same for lookups of names, which only wait.
 const LOOKUPS_AT_A_TIME: usize = 64;
 
-/// What `work` offloads counts as this namespace's.
+/// Work on behalf of a namespace. What it offloads, and what it reads from the API server, counts against that namespace's share. The empty
+/// name stands for NICO itself.
 pub fn of_namespace<F: Future>(namespace: &str, work: F) -> TaskLocalFuture<Arc<str>, F> {
     NAMESPACE.scope(namespace.into(), work)
+}
+
+/// The namespace on whose behalf the current task works; empty: NICO itself.
+#[must_use]
+pub fn namespace() -> Arc<str> {
+    NAMESPACE.try_with(Arc::clone).unwrap_or_default()
 }
 
 /// The addresses of a host.
@@ -62,7 +72,7 @@ impl Room {
         &'static self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> T {
-        let namespace = NAMESPACE.try_with(Arc::clone).unwrap_or_default();
+        let namespace = namespace();
         let gate = self.gate.get_or_init(|| Gate::new(self.places, 0));
         let turn = gate.enter(&namespace, "", Class::Other).await;
         let (done, result) = oneshot::channel();
