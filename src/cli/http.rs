@@ -22,9 +22,12 @@ use tokio::{
 };
 use tracing::warn;
 
-use crate::controller::{
-    metrics::{self, Metrics},
-    readiness::Readiness,
+use crate::{
+    controller::{
+        metrics::{self, Metrics},
+        readiness::Readiness,
+    },
+    remote::offload::{METRICS, of_namespace},
 };
 
 /// Limits on open connections: of all peers together, and of one peer. A new connection closes the oldest, so idle ones cannot lock out the
@@ -88,6 +91,7 @@ impl HttpServer {
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
                     let served = serve_one(stream, Arc::clone(&health), Arc::clone(&metrics));
+                    let served = of_namespace(&peer.ip().to_string(), served);
                     // Errors of a connection concern only its peer.
                     let bounded = async { drop(timeout(CONNECTION_TIMEOUT, served).await) };
                     open.add(peer.ip(), tokio::spawn(bounded).abort_handle());
@@ -123,8 +127,8 @@ impl Connections {
 
 async fn serve_one(stream: TcpStream, health: Arc<Readiness>, metrics: Arc<Metrics>) {
     let service = service_fn(|request| {
-        let response = answer(&request, &health, &metrics);
-        async { Ok::<_, Infallible>(response) }
+        let (health, metrics) = (Arc::clone(&health), Arc::clone(&metrics));
+        async move { Ok::<_, Infallible>(answer(&request, &health, metrics).await) }
     });
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -136,7 +140,11 @@ async fn serve_one(stream: TcpStream, health: Arc<Readiness>, metrics: Arc<Metri
         .await;
 }
 
-fn answer<B>(request: &Request<B>, health: &Readiness, metrics: &Metrics) -> Response<Full<Bytes>> {
+async fn answer<B>(
+    request: &Request<B>,
+    health: &Readiness,
+    metrics: Arc<Metrics>,
+) -> Response<Full<Bytes>> {
     let known = matches!(request.uri().path(), "/healthz" | "/readyz" | "/metrics");
     if known && !matches!(*request.method(), Method::GET | Method::HEAD) {
         return text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n".to_owned());
@@ -153,7 +161,8 @@ fn answer<B>(request: &Request<B>, health: &Readiness, metrics: &Metrics) -> Res
             }
         }
         "/metrics" => {
-            let mut response = text(StatusCode::OK, metrics.render());
+            let rendered = METRICS.offload(move || metrics.render()).await;
+            let mut response = text(StatusCode::OK, rendered);
             let open_metrics = header::HeaderValue::from_static(metrics::CONTENT_TYPE);
             let headers = response.headers_mut();
             headers.insert(header::CONTENT_TYPE, open_metrics);
@@ -241,6 +250,27 @@ mod tests {
         assert!(long.starts_with("HTTP/1.1 4"), "{long}");
         assert!(!exchange(address, "\0\0\r\n\r\n").await.contains("200"));
         assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200 "));
+    }
+
+    /// Rendering takes the longer the more clusters there are.
+    #[tokio::test]
+    async fn metrics_are_rendered_once_at_a_time_beside_all_else() {
+        let address = served(&Arc::new(Readiness::default())).await;
+        let (begin, begun) = tokio::sync::oneshot::channel();
+        let (hold, wait) = std::sync::mpsc::channel::<()>();
+        let rendering = tokio::spawn(METRICS.offload(move || {
+            begin.send(()).unwrap();
+            wait.recv().unwrap();
+        }));
+        begun.await.unwrap();
+        let asked = tokio::spawn(async move { get(address, "/metrics").await });
+        for _ in 0..10 {
+            assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200 "));
+        }
+        assert!(!asked.is_finished());
+        hold.send(()).unwrap();
+        rendering.await.unwrap();
+        assert!(asked.await.unwrap().starts_with("HTTP/1.1 200 "));
     }
 
     #[tokio::test]
