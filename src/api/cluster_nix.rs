@@ -16,6 +16,9 @@ pub const CLOSING: &str = "''\n";
 /// What NICO writes as `\u....` and nowhere else: with these, JSON could end the Nix string around it, or have Nix evaluate something.
 pub const ESCAPED: [(char, &str); 2] = [('\'', "\\u0027"), ('$', "\\u0024")];
 
+/// Most machines that NICO lists: those of the largest cluster, and as many that they replace.
+const MOST_LISTED: usize = 2 * (99 + 1000);
+
 /// A machine as cluster.nix lists it; ordered by name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NixNode {
@@ -65,7 +68,9 @@ pub fn parse(text: &str) -> Option<Values> {
     if !comment.starts_with('#') || comment_ends_early || nix {
         return None;
     }
-    serde_json::from_str(json).ok()
+    let values: Values = serde_json::from_str(json).ok()?;
+    let listed = values.control_plane.len() + values.workers.len();
+    (listed <= MOST_LISTED).then_some(values)
 }
 
 /// An attribute that may be null; without this, a missing one would count as null.

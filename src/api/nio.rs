@@ -15,7 +15,7 @@ use super::host::{Address, canonical};
 use super::metadata::{CUT, metadata, metadata_of_machine};
 use super::names::{CLUSTER_LABEL, ObjectName, is_dns_label};
 use super::parsed::{Parsed, parsed};
-use super::read::{few_values, fields, lenient, short};
+use super::read::{fields, lenient, of_few_values, short};
 
 mod job;
 mod status;
@@ -181,6 +181,8 @@ pub struct NixosConfigurationSpec {
     files: Vec<File>,
     /// The hash by which NIO names the files, once it was computed.
     files_hash: OnceLock<String>,
+    /// Whether the files are missing here since there is no room for their texts.
+    left_out: bool,
 }
 
 const ADDITIONAL_FILES: &str = "additionalFiles";
@@ -189,18 +191,26 @@ const MACHINE_REF: &str = "machineRef";
 /// Most bytes of the JSON of the additional files. The longest that NICO writes has 800 kB: 1,100 machines that replace as many others,
 /// with the longest names and addresses.
 const LONGEST_FILES: usize = 1024 * 1024;
+/// Most bytes of it without the texts. NICO writes five files, with paths of up to a kilobyte.
+const LONGEST_WITHOUT_TEXTS: usize = 16 * 1024;
+/// Most values in them. Those of NICO have some 20.
+const MOST_VALUES_OF_FILES: usize = 256;
 /// Most bytes of the JSON of another field. The longest that NICO writes is `gitRepo`, of 2,048 characters.
 const LONGEST_FIELD: usize = 4 * 1024;
+/// Most values in it. NICO writes texts, and references to a name.
+const MOST_VALUES_OF_FIELD: usize = 8;
 
 /// A field as it is kept. A value that NICO cannot have written is replaced by one that it never writes, except for the machine that the
 /// configuration is for, which is always kept.
 fn kept(name: &str, text: &RawValue) -> Value {
-    let longest = match name {
-        ADDITIONAL_FILES => LONGEST_FILES,
-        _ => LONGEST_FIELD,
+    let (longest, most) = match name {
+        ADDITIONAL_FILES => (LONGEST_FILES, MOST_VALUES_OF_FILES),
+        _ => (LONGEST_FIELD, MOST_VALUES_OF_FIELD),
     };
-    let is_short = text.get().len() <= longest;
-    if let Some(value) = is_short.then(|| few_values(text)).flatten() {
+    if text.get().len() <= longest
+        && of_few_values(text, most)
+        && let Ok(value) = serde_json::from_str(text.get())
+    {
         return value;
     }
     let reference: SecretRef = serde_json::from_str(text.get()).unwrap_or_default();
@@ -219,17 +229,23 @@ impl From<Map<String, Value>> for NixosConfigurationSpec {
             Some(Value::Array(files)) => std::mem::take(files),
             _ => Vec::new(),
         };
+        let mut files: Vec<File> = files.into_iter().map(File::from).collect();
+        if files.iter().map(File::bytes_without_text).sum::<usize>() > LONGEST_WITHOUT_TEXTS {
+            fields.insert(ADDITIONAL_FILES.to_owned(), Value::from(CUT));
+            files = Vec::new();
+        }
         Self {
             fields,
-            files: files.into_iter().map(File::from).collect(),
+            files,
             files_hash: OnceLock::new(),
+            left_out: false,
         }
     }
 }
 
 impl PartialEq for NixosConfigurationSpec {
     fn eq(&self, other: &Self) -> bool {
-        (&self.fields, &self.files) == (&other.fields, &other.files)
+        (&self.fields, &self.files, self.left_out) == (&other.fields, &other.files, other.left_out)
     }
 }
 
@@ -306,6 +322,18 @@ impl NixosConfigurationSpec {
         &self.files
     }
 
+    /// Forgets the files.
+    pub fn leave_out_files(&mut self) {
+        self.files = Vec::new();
+        self.left_out = true;
+    }
+
+    /// Whether the files are not known: there is no room for their texts among those of the namespace.
+    #[must_use]
+    pub fn files_are_left_out(&self) -> bool {
+        self.left_out
+    }
+
     /// The hash by which classic NIO names these files.
     #[must_use]
     pub fn files_hash(&self) -> &str {
@@ -351,9 +379,12 @@ impl From<Sent> for NixosConfiguration {
         let is_labelled = |labels: &BTreeMap<_, _>| labels.contains_key(CLUSTER_LABEL);
         let of_a_cluster = owners.any(|owner| owner.kind == "KubernetesCluster")
             || metadata.labels.as_ref().is_some_and(is_labelled);
+        let namespace = metadata.namespace.as_deref().unwrap_or_default();
         if !of_a_cluster {
             spec.fields.retain(|field, _| field == MACHINE_REF);
             spec.files = Vec::new();
+        } else if !spec.files.iter().all(|file| file.has_room(namespace)) {
+            spec.leave_out_files();
         }
         Self {
             metadata,

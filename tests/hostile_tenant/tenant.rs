@@ -2,8 +2,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
+use rig::crds::configurations;
 use rig::deploy;
 use rig::machines::{Answer, MachineHost, ServerChannel};
 use rig::wait::wait_for;
@@ -22,6 +24,8 @@ const ADDRESSES: usize = 40;
 const SLOW: usize = 72;
 /// Entries of a ledger that was edited by hand.
 const ENTRIES: usize = 18_000;
+/// Configurations of a megabyte each.
+const HOARD: usize = 240;
 /// Where the machines that answer badly have their kubeconfig.
 const PATH: &str = "/etc/kubeconfig";
 
@@ -39,6 +43,7 @@ impl Tenant {
         hosts.extend(slow_machines(world).await);
         hosts.push(channels(world).await);
         hosts.push(ledger(world).await);
+        hoard(world).await;
         Self(hosts)
     }
 
@@ -215,4 +220,40 @@ async fn ledger(world: &World) -> MachineHost {
         .await
         .unwrap();
     host
+}
+
+/// Configurations with the label of a cluster, each with another text that is as long as NICO accepts. NIO would read all of them again
+/// and again, so they are in a namespace without it.
+async fn hoard(world: &World) {
+    let namespace = format!("{}-hoard", world.namespace());
+    let client = world.client();
+    let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+    let object = serde_json::from_value(object).unwrap();
+    Api::<Namespace>::all(client.clone())
+        .create(&PostParams::default(), &object)
+        .await
+        .unwrap();
+    let api = configurations(client, &namespace);
+    let create = async |n: usize| {
+        let name = format!("hoard-{n}");
+        let text = format!("{n}{}", "x".repeat(1_000_000));
+        let configuration = json!({
+            "apiVersion": "nio.homystack.com/v1alpha1",
+            "kind": "NixosConfiguration",
+            "metadata": {"name": name, "labels": {"nico.homystack.com/cluster": "hoard"}},
+            "spec": {
+                "gitRepo": "https://git.example.com/flakes.git",
+                "flake": "#hoard",
+                "onRemoveFlake": "#minimal",
+                "machineRef": {"name": name},
+                "additionalFiles": [{"path": "cluster.nix", "valueType": "Inline", "inline": text}],
+            },
+        });
+        let configuration = serde_json::from_value(configuration).unwrap();
+        api.create(&PostParams::default(), &configuration)
+            .await
+            .unwrap();
+    };
+    let all = futures::stream::iter(0..HOARD).map(create);
+    all.buffered(4).collect::<Vec<()>>().await;
 }

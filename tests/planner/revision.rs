@@ -278,7 +278,7 @@ fn a_rotated_ssh_key_makes_its_machine_outdated_and_an_unreadable_one_does_not()
 #[test]
 fn a_new_address_makes_everyone_outdated() {
     let seen = changed(|world| world.machine("a").spec.ip_address = Some(Parsed::of("10.9.9.9")));
-    assert_eq!(seen.differences("w"), ["control plane members"]);
+    assert_eq!(seen.differences("w"), ["list of control plane machines"]);
 }
 
 /// Another text of cluster.nix.
@@ -314,7 +314,7 @@ fn cluster_nix_is_compared_by_its_values_and_a_hand_edit_is_named() {
     assert_eq!(edited(|it| text(it, |_| "{ }".to_owned())), ["cluster.nix"]);
     assert_eq!(
         edited(|it| text(it, |nix| nix.replace("ip-of-w", "10.6.6.6"))),
-        ["workers"]
+        ["list of workers"]
     );
     assert_eq!(stored(|it| it["flake"] = json!("#evil")), ["flake"]);
     assert_eq!(

@@ -294,12 +294,42 @@ fn of_a_configuration_that_is_no_clusters_only_its_machine_is_kept() {
     assert!(bytes(&labelled) < 300, "{}", bytes(&labelled));
 }
 
+/// Their texts differ, and each is as long as NICO accepts.
+#[test]
+fn of_very_many_long_configurations_of_one_namespace_the_files_are_left_out() {
+    let labels = json!({"nico.homystack.com/cluster": "prod"});
+    let held = |namespace: &str, n: usize, length: usize| {
+        let text = format!("{n}{}", "x".repeat(length));
+        let files = json!([{"path": "cluster.nix", "valueType": "Inline", "inline": text}]);
+        let spec = json!({"machineRef": {"name": "w"}, "additionalFiles": files});
+        let metadata = json!({"name": "w", "namespace": namespace, "labels": labels});
+        stored(&spec, &metadata)
+    };
+    let texts = |all: &[NixosConfiguration]| {
+        let kept = all.iter().filter(|it| !it.spec.files_are_left_out());
+        kept.map(|it| it.spec.files().len()).sum::<usize>()
+    };
+    let greedy: Vec<_> = (0..40).map(|n| held("greedy", n, 1_000_000)).collect();
+    let kept = texts(&greedy);
+    assert!((8..=16).contains(&kept), "{kept}");
+    let left_out = greedy.iter().find(|it| it.spec.files_are_left_out());
+    let left_out = left_out.unwrap();
+    assert_eq!(left_out.spec.machine(), Some("w"));
+    assert_ne!(*left_out, held("modest", 0, 1_000_000));
+    // The same text again takes no room, and another namespace has room of its own.
+    assert_eq!(held("greedy", 0, 1_000_000), greedy[0]);
+    let modest: Vec<_> = (0..5).map(|n| held("modest", n, 1_000_000)).collect();
+    assert_eq!(texts(&modest), 5);
+    drop(greedy);
+    assert_eq!(texts(&[held("greedy", 39, 1_000_000)]), 1);
+}
+
 #[test]
 fn a_field_that_nico_cannot_have_written_is_neither_kept_nor_absent() {
     let labels = json!({"nico.homystack.com/cluster": "prod"});
     let long = "x".repeat(100_000);
     let many: Vec<usize> = (0..10_000).collect();
-    let spec = json!({"gitRepo": long, "ref": many, "machineRef": {"name": "w", "more": long}, "additionalFiles": many});
+    let spec = json!({"gitRepo": long, "ref": [1, 2, 3, 4, 5, 6, 7, 8, 9], "machineRef": {"name": "w", "more": long}, "additionalFiles": many});
     let held = stored(&spec, &json!({"name": "w", "labels": labels}));
     assert_eq!(held.spec.machine(), Some("w"));
     assert_ne!(held.spec.get("machineRef"), Some(&json!({"name": "w"})));
@@ -307,6 +337,11 @@ fn a_field_that_nico_cannot_have_written_is_neither_kept_nor_absent() {
         assert_eq!(held.spec.get(field), Some(&json!(CUT)), "{field}");
     }
     assert!(bytes(&held) < 500, "{}", bytes(&held));
+    let files = json!([{"path": long, "valueType": "Inline", "inline": "{ }"}]);
+    let spec = json!({"machineRef": {"name": "w"}, "additionalFiles": files});
+    let held = stored(&spec, &json!({"name": "w", "labels": labels}));
+    assert_eq!(held.spec.get("additionalFiles"), Some(&json!(CUT)));
+    assert!(held.spec.files().is_empty());
 }
 
 #[test]
