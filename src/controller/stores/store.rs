@@ -31,18 +31,24 @@ struct Contents<K> {
     ready: bool,
 }
 
+impl<K> Default for Contents<K> {
+    fn default() -> Self {
+        Self {
+            objects: BTreeMap::new(),
+            indexed: HashMap::new(),
+            gone: VecDeque::new(),
+            listing: Vec::new(),
+            ready: false,
+        }
+    }
+}
+
 impl<K: Resource<DynamicType = ()>> Store<K> {
     /// An empty store; `index` returns the index keys of an object.
     #[must_use]
     pub fn new(index: fn(&K) -> Vec<String>) -> Self {
         Self {
-            inner: RwLock::new(Contents {
-                objects: BTreeMap::new(),
-                indexed: HashMap::new(),
-                gone: VecDeque::new(),
-                listing: Vec::new(),
-                ready: false,
-            }),
+            inner: RwLock::default(),
             index,
         }
     }
@@ -81,47 +87,53 @@ impl<K: Resource<DynamicType = ()>> Store<K> {
     where
         K: PartialEq,
     {
-        self.write(|inner| match event {
+        match event {
             Event::Init => {
-                inner.listing.clear();
+                self.write(|inner| inner.listing.clear());
                 Vec::new()
             }
             Event::InitApply(object) => {
-                inner.listing.push(object);
+                self.write(|inner| inner.listing.push(object));
                 Vec::new()
             }
-            Event::InitDone => {
-                let objects = std::mem::take(&mut inner.listing);
-                let before = std::mem::take(&mut inner.objects);
-                inner.indexed.clear();
-                inner.ready = true;
-                let mut touched: Vec<Arc<K>> = Vec::new();
-                for object in objects {
-                    let object = Arc::new(object);
-                    // Of the same version, too: other definitions of NIO decode it otherwise.
-                    if before.get(&key(&*object)) != Some(&object) {
-                        touched.push(Arc::clone(&object));
-                    }
-                    inner.put(&object, self.index);
-                }
-                touched.extend(
-                    before
-                        .into_iter()
-                        .filter(|(key, _)| !inner.objects.contains_key(key))
-                        .map(|(_, old)| old),
-                );
-                touched
-            }
+            Event::InitDone => self.replace(),
             Event::Apply(object) => {
                 let object = Arc::new(object);
-                let old = inner.put(&object, self.index);
+                let old = self.write(|inner| inner.put(&object, self.index));
                 std::iter::once(object).chain(old).collect()
             }
             Event::Delete(object) => {
-                inner.delete(&object, self.index);
+                self.write(|inner| inner.delete(&object, self.index));
                 vec![Arc::new(object)]
             }
-        })
+        }
+    }
+
+    /// Replaces all objects by those that were listed, and returns those that differ or are gone. What takes long with many objects is done
+    /// while others can read.
+    fn replace(&self) -> Vec<Arc<K>>
+    where
+        K: PartialEq,
+    {
+        let listed = self.write(|inner| std::mem::take(&mut inner.listing));
+        let listed: Vec<Arc<K>> = listed.into_iter().map(Arc::new).collect();
+        let mut next = Contents::default();
+        for object in &listed {
+            next.put(object, self.index);
+        }
+        let Contents {
+            objects, indexed, ..
+        } = next;
+        let (mut before, _index) = self.write(|inner| {
+            inner.ready = true;
+            let indexed = std::mem::replace(&mut inner.indexed, indexed);
+            (std::mem::replace(&mut inner.objects, objects), indexed)
+        });
+        // Of the same version, too: other definitions of NIO decode it otherwise.
+        let differs = |object: &Arc<K>| before.remove(&key(&**object)).as_ref() != Some(object);
+        let mut touched: Vec<Arc<K>> = listed.into_iter().filter(differs).collect();
+        touched.extend(before.into_values());
+        touched
     }
 
     /// Stores an object, replacing any other with the same name.
@@ -314,3 +326,6 @@ pub fn older(this: Option<&str>, that: Option<&str>) -> bool {
         .zip(number(that))
         .is_none_or(|(this, that)| this < that)
 }
+
+#[cfg(test)]
+mod tests;
