@@ -1,16 +1,27 @@
-//! Work on a large cluster, which would block an async thread for long.
+//! Work on a large cluster, or on a long response, which would block an async thread for long.
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
 
 /// Number of machines above which planning may take a millisecond or more.
 const LARGE: usize = 200;
+/// The same for the bytes of a response that is decoded.
+const LONG: usize = 256 * 1024;
 
 /// Runs work whose cost grows with the machines of a cluster. If there are many, the other tasks of this thread move to other threads
 /// meanwhile.
 pub fn aside<T>(machines: usize, work: impl FnOnce() -> T) -> T {
+    aside_if(machines > LARGE, work)
+}
+
+/// The same for work whose cost grows with the bytes of a response.
+pub fn aside_of_bytes<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    aside_if(bytes > LONG, work)
+}
+
+fn aside_if<T>(takes_long: bool, work: impl FnOnce() -> T) -> T {
     let can_move = || Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
-    if machines > LARGE && can_move() {
+    if takes_long && can_move() {
         block_in_place(work)
     } else {
         work()

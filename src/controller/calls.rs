@@ -1,12 +1,14 @@
 //! API calls, with errors whose messages contain nothing of the request bodies.
 
+mod read;
+
 use std::fmt::Debug;
 use std::future::Future;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::core::{ObjectList, Request};
+use kube::core::ObjectList;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -118,7 +120,7 @@ fn what<K: Object>(name: &str) -> String {
 
 /// GET; `None` if the object does not exist.
 pub async fn get_opt<K: Object>(api: &Api<K>, name: &str) -> Result<Option<K>, CallError> {
-    call(what::<K>(name), api.get_opt(name)).await
+    call(what::<K>(name), read::get_opt(api, name)).await
 }
 
 /// LIST of one object, for kinds that NICO may list but not get; `None` if the object does not exist.
@@ -132,7 +134,7 @@ pub async fn list_where<K: Object>(api: &Api<K>, which: &ListParams) -> Result<V
     let mut all = Vec::new();
     let mut page = Some(which.clone().limit(PAGE));
     while let Some(asked) = page {
-        let (items, next) = turned::<K, _>(asked.clone(), api.list(&asked).await)?;
+        let (items, next) = turned::<K, _>(asked.clone(), read::page(api, &asked).await)?;
         page = next;
         all.extend(items);
     }
@@ -148,7 +150,7 @@ pub async fn list_metadata<K: Object>(
 ) -> Result<(), CallError> {
     let mut page = Some(which.clone().limit(METADATA_PAGE));
     while let Some(asked) = page {
-        let answer: kube::Result<ObjectList<OnlyMetadata>> = metadata_page(api, &asked).await;
+        let answer: kube::Result<ObjectList<OnlyMetadata>> = read::metadata_page(api, &asked).await;
         let (items, next) = turned::<K, _>(asked, answer)?;
         page = next;
         for item in items {
@@ -194,19 +196,10 @@ fn next_page<T: Clone>(asked: &ListParams, list: &ObjectList<T>) -> Option<ListP
     Some(asked.clone().continue_token(token))
 }
 
-async fn metadata_page<K: Object>(
-    api: &Api<K>,
-    which: &ListParams,
-) -> kube::Result<ObjectList<OnlyMetadata>> {
-    let request = Request::new(api.resource_url()).list_metadata(which);
-    let request = request.map_err(kube::Error::BuildRequest)?;
-    api.clone().into_client().request(request).await
-}
-
 /// How many objects there are, from one short LIST that is not from the API server's cache; `None` if the response does not say.
 pub async fn count<K: Object>(api: &Api<K>) -> Result<Option<usize>, CallError> {
     let one = ListParams::default().limit(1);
-    let list = listed::<K, _>(metadata_page(api, &one).await)?;
+    let list = listed::<K, _>(read::metadata_page(api, &one).await)?;
     let is_whole = next_page(&one, &list).is_none();
     let others = list.metadata.remaining_item_count;
     let others = others.or_else(|| is_whole.then_some(0));

@@ -18,6 +18,7 @@ use kube::{Client, Config};
 use tokio::time::timeout;
 use tower::{BoxError, Service, layer::layer_fn};
 
+use super::aside::aside_of_bytes;
 use super::leader::term::Term;
 use super::metrics::Metrics;
 use super::writes::Writes;
@@ -113,7 +114,8 @@ where
                 Box::new(body.map_frame(move |frame| frame.map_data(|bytes| depth.cut(bytes))))
             } else {
                 let (bytes, room) = long_answers.collect(body).await?;
-                let held = Full::new(depth.cut(bytes)).map_frame(move |frame| {
+                let bytes = aside_of_bytes(bytes.len(), || depth.cut(bytes));
+                let held = Full::new(bytes).map_frame(move |frame| {
                     let _until_decoded = &room;
                     frame
                 });
