@@ -170,9 +170,16 @@ impl NamedReads {
             Some((digest, text)) => Some(self.fingerprint(digest, text).await),
             None => None,
         };
+        let values = secret.data.iter().flatten().map(|(_, value)| value.0.len());
+        // A kubeconfig is YAML with certificates.
+        let length = if is_kubeconfig(&secret) {
+            usize::MAX
+        } else {
+            values.sum()
+        };
         SecretFacts {
             fingerprint: fingerprint.map(|outcome| outcome.map_err(|error| error.to_string())),
-            ..ANSWERS.offload(move || secret_facts(secret)).await
+            ..ANSWERS.run(length, move || secret_facts(secret)).await
         }
     }
 
@@ -247,6 +254,10 @@ fn value_of(mut secret: Secret, key: &str) -> Option<SecretText> {
     SecretText::from_bytes(value?.0)
 }
 
+fn is_kubeconfig(secret: &Secret) -> bool {
+    secret.type_.as_deref() == Some(KUBECONFIG_TYPE)
+}
+
 /// The facts of a Secret, without the fingerprint of its SSH key.
 fn secret_facts(mut secret: Secret) -> SecretFacts {
     // The first two keys show which comes first and whether there is only one. Of the others, only those that NICO reads are kept.
@@ -263,14 +274,14 @@ fn secret_facts(mut secret: Secret) -> SecretFacts {
             (key.clone(), digest)
         })
         .collect();
-    let is_kubeconfig = secret.type_.as_deref() == Some(KUBECONFIG_TYPE);
-    let kubeconfig = kubeconfig::from_secret(&secret).filter(|_| is_kubeconfig);
+    let is_kubeconfig = is_kubeconfig(&secret);
+    let kubeconfig = is_kubeconfig.then(|| kubeconfig::from_secret(&secret));
     let facts = SecretFacts {
         object: ObjectFacts::of(&secret.metadata),
         keys,
         fingerprint: None,
         is_kubeconfig,
-        kubeconfig,
+        kubeconfig: kubeconfig.flatten(),
     };
     erase(&mut secret);
     facts

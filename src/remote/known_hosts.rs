@@ -62,6 +62,8 @@ pub enum Lookup {
 pub struct KnownHosts {
     config_map: String,
     policy: Policy,
+    /// Bytes of the text.
+    length: usize,
     /// `None`: the text is longer than NICO reads.
     lines: Option<Vec<Line>>,
 }
@@ -99,6 +101,7 @@ impl KnownHosts {
         Self {
             config_map: config_map.to_owned(),
             policy,
+            length: text.len(),
             lines: lines.filter(|lines: &Vec<Line>| {
                 lines.iter().map(Line::bytes_with_stars).sum::<usize>() <= MAX_STARS
             }),
@@ -109,6 +112,12 @@ impl KnownHosts {
     #[must_use]
     pub fn config_map(&self) -> &str {
         &self.config_map
+    }
+
+    /// Bytes of the text: a lookup in a long one belongs off the async threads.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.length
     }
 
     /// How a host is treated that no line names.

@@ -38,6 +38,10 @@ const AT_A_TIME: usize = 3;
 /// The same for lookups of names, which only wait.
 const LOOKUPS_AT_A_TIME: usize = 64;
 
+/// Longest input whose work is done on the async thread: to hand a short one to another thread takes longer. Of known hosts it is some
+/// dozens of keys.
+pub const SHORT: usize = 4 * 1024;
+
 /// Work on behalf of a namespace. What it offloads, and what it reads from the API server, counts against that namespace's share. The empty
 /// name stands for NICO itself.
 pub fn of_namespace<F: Future>(namespace: &str, work: F) -> TaskLocalFuture<Arc<str>, F> {
@@ -63,6 +67,19 @@ impl Room {
         Self {
             gate: OnceLock::new(),
             places,
+        }
+    }
+
+    /// Runs work on an input of this length: at once if that is short, else as [`Self::offload`] does.
+    pub async fn run<T: Send + 'static>(
+        &'static self,
+        length: usize,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        if length <= SHORT {
+            work()
+        } else {
+            self.offload(work).await
         }
     }
 

@@ -154,8 +154,10 @@ async fn exchange(
     let at = format!("{} ({host} port {})", login.machine, login.port);
     let host_name = host.to_string();
     let pins = {
+        let length = known.length();
         let (known, name, port) = (Arc::clone(known), host_name.clone(), login.port);
-        ANSWERS.offload(move || known.pins(&name, port)).await
+        let look_up = move || known.pins(&name, port);
+        ANSWERS.run(length, look_up).await
     };
     let pins = pins.ok_or_else(|| SshError::KnownHostsTooLarge {
         config_map: known.config_map().to_owned(),

@@ -167,14 +167,16 @@ pub(super) async fn read_pins(
     };
     let text = map.and_then(|mut map| map.data.remove(KNOWN_HOSTS_KEY));
     let text = text.unwrap_or_default();
+    let length = text.len();
     let parse = move || (Arc::new(KnownHosts::parse(&name, &text, policy)), text);
-    Ok(ANSWERS.offload(parse).await)
+    Ok(ANSWERS.run(length, parse).await)
 }
 
 /// The pinned keys of a host.
 pub(super) async fn pins_of(known: &Arc<KnownHosts>, host: &str, port: u16) -> Option<HostPins> {
+    let length = known.length();
     let (known, host) = (Arc::clone(known), host.to_owned());
-    ANSWERS.offload(move || known.pins(&host, port)).await
+    ANSWERS.run(length, move || known.pins(&host, port)).await
 }
 
 /// Fetches from the first machine that has the wanted kubeconfig. No host is trusted on first use here: a host whose key has to be pinned
