@@ -16,6 +16,8 @@ use kube::runtime::reflector::ObjectRef;
 use serde_json::json;
 use tracing::info;
 
+use together::Birth;
+
 use super::calls::{self, CallError};
 use super::clock::TakenUp;
 use super::context::Context;
@@ -124,7 +126,9 @@ impl<'a> Executor<'a> {
             }) => self.end_entries(children, ledger, before).await?,
             // Disruptive writes are carried out by [`Self::disrupt`], with the entry for which they were planned.
             Action::Disrupt(_) => return Err(ActError::Lost("the machine has no entry")),
-            Action::Ledger(LedgerWrite::Create(ledger)) => self.create_ledger(ledger).await?,
+            Action::Ledger(LedgerWrite::Create(ledger)) => {
+                return self.create_together(&[Birth::Ledger(ledger)]).await;
+            }
             Action::Ledger(LedgerWrite::Update(version, ledger)) => {
                 self.update_ledger(version, ledger).await?;
             }

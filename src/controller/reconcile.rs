@@ -257,6 +257,7 @@ async fn act_in_order(
     let mut actions = plan.actions.as_slice();
     while let Some(together) = Together::take_from(&mut actions) {
         let outcome = match &together {
+            Together::Births(births) => executor.create_together(births).await,
             Together::Claims(claims) => executor.claim_together(claims).await,
             Together::Marks(marks) => executor.mark_together(marks).await,
             Together::One(action) => executor.act(action).await,
@@ -280,7 +281,7 @@ async fn act_in_order(
                 return written.err();
             }
             Ok(Outcome::Done) => {
-                if matches!(together, Together::One(action) if action.wakes()) {
+                if together.wakes() {
                     pass.wake();
                 }
             }

@@ -10,6 +10,7 @@ use rand::rngs::SysRng;
 use serde_json::json;
 use zeroize::Zeroize as _;
 
+use super::together::Birth;
 use super::{ActError, Executor};
 use crate::api::cluster::RawCluster;
 use crate::api::digest::hex;
@@ -33,7 +34,10 @@ enum ChildObject {
 impl Executor<'_> {
     pub(super) async fn child(&mut self, write: &ChildWrite) -> Result<(), ActError> {
         match write {
-            ChildWrite::CreateToken(token) => self.create_token(*token).await,
+            ChildWrite::CreateToken(token) => self
+                .create_together(&[Birth::Token(*token)])
+                .await
+                .map(drop),
             ChildWrite::AddFinalizer(child, version) => self.add_finalizer(*child, version).await,
             ChildWrite::TakeBack(child, version) => self.take_back(*child, version).await,
             ChildWrite::LetGo(child) => self.let_go(*child).await,
@@ -41,7 +45,8 @@ impl Executor<'_> {
         }
     }
 
-    async fn create_token(&self, token: Token) -> Result<(), ActError> {
+    /// The caller sees to it that it does not stay behind: [`Self::unless_gone`].
+    pub(super) async fn create_token(&self, token: Token) -> Result<(), ActError> {
         let name = match token {
             Token::Join => join_token_name(&self.observed.cluster.name),
             Token::Worker => worker_token_name(&self.observed.cluster.name),
@@ -67,19 +72,18 @@ impl Executor<'_> {
         }
         self.forget(&name);
         self.context.named.saw_secret(created?);
-        self.unless_gone::<Secret>(&name).await
+        Ok(())
     }
 
-    /// Removes NICO's finalizer from a child if the deletion of its cluster has begun. No later pass may look for such a child, and its
-    /// finalizer would keep it forever.
-    pub(super) async fn unless_gone<K>(&self, name: &str) -> Result<(), ActError>
-    where
-        K: calls::Object + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
-    {
-        if self.lives().await? {
+    /// Removes NICO's finalizer from children that were just written if the deletion of their cluster has begun. No later pass may look for
+    /// such a child, and its finalizer would keep it forever.
+    pub(super) async fn unless_gone(&self, written: &[Child]) -> Result<(), ActError> {
+        if written.is_empty() || self.lives().await? {
             return Ok(());
         }
-        self.delete_named::<K>(name, false).await?;
+        for child in written {
+            self.delete_object_of(*child, false).await?;
+        }
         Err(ActError::Lost("the cluster is gone"))
     }
 
@@ -126,20 +130,27 @@ impl Executor<'_> {
         if lives {
             self.while_it_lives().await?;
         }
+        self.delete_object_of(child, lives).await
+    }
+
+    async fn delete_object_of(&self, child: Child, only_leftover: bool) -> Result<(), ActError> {
         match self.object_of(child) {
-            ChildObject::Secret(name) => self.delete_named::<Secret>(&name, lives).await,
-            ChildObject::ConfigMap(name) => self.delete_named::<ConfigMap>(&name, lives).await,
+            ChildObject::Secret(name) => self.delete_named::<Secret>(&name, only_leftover).await,
+            ChildObject::ConfigMap(name) => {
+                self.delete_named::<ConfigMap>(&name, only_leftover).await
+            }
         }
     }
 
     /// Adds NICO's finalizer to this version of a child.
     async fn add_finalizer(&self, child: Child, version: &Precondition) -> Result<(), ActError> {
         match self.object_of(child) {
-            ChildObject::Secret(name) => self.add_finalizer_to::<Secret>(&name, version).await,
+            ChildObject::Secret(name) => self.add_finalizer_to::<Secret>(&name, version).await?,
             ChildObject::ConfigMap(name) => {
-                self.add_finalizer_to::<ConfigMap>(&name, version).await
+                self.add_finalizer_to::<ConfigMap>(&name, version).await?;
             }
         }
+        self.unless_gone(&[child]).await
     }
 
     /// Makes the cluster the owner of that version of a child, and puts NICO's finalizer on what it should be on.
@@ -220,7 +231,7 @@ impl Executor<'_> {
         self.while_it_lives().await?;
         let body = json!({"metadata": {"finalizers": finalizers}});
         calls::patch(&api, name, version, body).await?;
-        self.unless_gone::<K>(name).await
+        Ok(())
     }
 
     async fn delete_named<K>(&self, name: &str, only_leftover: bool) -> Result<(), ActError>

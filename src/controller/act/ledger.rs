@@ -13,6 +13,7 @@ use crate::plan::observed::LedgerView;
 use crate::plan::writes::Precondition;
 
 impl Executor<'_> {
+    /// The caller sees to it that it does not stay behind: [`Self::unless_gone`].
     pub(super) async fn create_ledger(&mut self, ledger: &Ledger) -> Result<(), ActError> {
         let name = ledger_name(&self.observed.cluster.name);
         let map = ConfigMap {
@@ -23,7 +24,7 @@ impl Executor<'_> {
         self.forget(&name);
         let created = calls::create(&self.api(), &map).await?;
         self.rest_on(created);
-        self.unless_gone::<ConfigMap>(&name).await
+        Ok(())
     }
 
     /// Notes the version that this executor wrote, on which its following actions are based.

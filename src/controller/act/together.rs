@@ -4,8 +4,9 @@
 use futures::future::join_all;
 
 use super::{ActError, Executor, Outcome};
-use crate::plan::action::{Action, ConfigurationWrite, Mark};
-use crate::plan::writes::{Claim, Precondition};
+use crate::api::ledger::Ledger;
+use crate::plan::action::{Action, ChildWrite, ConfigurationWrite, LedgerWrite, Mark};
+use crate::plan::writes::{Child, Claim, Precondition, Token};
 
 /// How many writes of a pass are sent side by side. The API server serves all clients at least some dozens at a time, and this many passes
 /// may do the same.
@@ -13,6 +14,8 @@ const SIDE_BY_SIDE: usize = 4;
 
 /// The actions at the front of a plan that are carried out together.
 pub enum Together<'a> {
+    /// The ledger and the tokens of a new cluster.
+    Births(Vec<Birth<'a>>),
     /// First configurations.
     Claims(Vec<&'a Claim>),
     /// Configurations that NIO has applied, by name.
@@ -26,17 +29,46 @@ impl<'a> Together<'a> {
     pub fn take_from(actions: &mut &'a [Action]) -> Option<Self> {
         let first = actions.first()?;
         let alike: Vec<_> = actions.iter().take(SIDE_BY_SIDE).collect();
+        let births: Vec<_> = alike.iter().map_while(|action| birth(action)).collect();
         let claims: Vec<_> = alike.iter().map_while(|action| joins(action)).collect();
         let marks: Vec<_> = alike.iter().map_while(|action| confirms(action)).collect();
-        let taken = claims.len().max(marks.len()).max(1);
+        let taken = births.len().max(claims.len()).max(marks.len()).max(1);
         *actions = &actions[taken..];
-        Some(if !claims.is_empty() {
+        Some(if !births.is_empty() {
+            Self::Births(births)
+        } else if !claims.is_empty() {
             Self::Claims(claims)
         } else if !marks.is_empty() {
             Self::Marks(marks)
         } else {
             Self::One(first)
         })
+    }
+
+    /// Whether another pass must follow, because no watch shows the result.
+    pub fn wakes(&self) -> bool {
+        match self {
+            Self::Births(births) => births.iter().any(|it| matches!(it, Birth::Ledger(_))),
+            Self::Claims(_) | Self::Marks(_) => false,
+            Self::One(action) => action.wakes(),
+        }
+    }
+}
+
+/// A child that each new cluster has.
+#[derive(Clone, Copy)]
+pub enum Birth<'a> {
+    /// The ledger.
+    Ledger(&'a Ledger),
+    /// A token.
+    Token(Token),
+}
+
+fn birth(action: &Action) -> Option<Birth<'_>> {
+    match action {
+        Action::Ledger(LedgerWrite::Create(ledger)) => Some(Birth::Ledger(ledger)),
+        Action::Child(ChildWrite::CreateToken(token)) => Some(Birth::Token(*token)),
+        _ => None,
     }
 }
 
@@ -62,6 +94,27 @@ fn confirms(action: &Action) -> Option<(&str, &Precondition, &Mark)> {
 }
 
 impl Executor<'_> {
+    /// Creates the ledger and tokens. Afterwards one read shows for all of them whether the cluster is still there.
+    pub(in crate::controller) async fn create_together(
+        &mut self,
+        births: &[Birth<'_>],
+    ) -> Result<Outcome, ActError> {
+        let mut made = Vec::new();
+        let mut created = Ok(Child::Ledger);
+        for birth in births {
+            created = match *birth {
+                Birth::Ledger(ledger) => self.create_ledger(ledger).await.map(|()| Child::Ledger),
+                Birth::Token(token) => self.create_token(token).await.map(|()| token.into()),
+            };
+            match created {
+                Ok(child) => made.push(child),
+                Err(_) => break,
+            }
+        }
+        self.unless_gone(&made).await?;
+        created.map(|_| Outcome::Done)
+    }
+
     /// Creates configurations. The ledger is read immediately before, so that it is as fresh for the last as for the first.
     pub(in crate::controller) async fn claim_together(
         &mut self,
@@ -111,6 +164,7 @@ mod tests {
             groups.push(match together {
                 Together::Claims(claims) => (claims.len(), false),
                 Together::Marks(marks) => (marks.len(), true),
+                Together::Births(births) => (births.len(), false),
                 Together::One(_) => (1, false),
             });
         }
