@@ -21,7 +21,7 @@ use super::calls::CallError;
 use super::clock::now;
 use super::context::Context;
 use super::live::Sources;
-use super::observe::{at_hand, observe, read_ledger, read_live};
+use super::observe::{at_hand, observe, read_ledger, read_live, view};
 use super::pass::Pass;
 use super::schedule::{LONGEST_TURN, STALE_PASSES_BEFORE_BACKOFF, STALE_PAUSE};
 use crate::api::cluster::RawCluster;
@@ -30,6 +30,7 @@ use crate::api::status::Role;
 use crate::plan::action::{Action, FinalizerWrite, NodeWork, Plan};
 use crate::plan::nio;
 use crate::plan::observed::Observed;
+use crate::plan::prerequisites::add_finalizer;
 use crate::plan::selection::is_short;
 use crate::plan::status::{Refusal, status};
 use crate::plan::{Settings, plan};
@@ -186,7 +187,19 @@ async fn report_new_generation(
     emit_troubles(pass, &observed.cluster, &wanted).await;
     write_status(pass, &observed.cluster, &wanted).await?;
     pass.wake();
-    Ok(())
+    let adds = |action: &Action| matches!(action, Action::Finalizer(FinalizerWrite::Add(..)));
+    let is_planned = planned.actions.iter().any(adds);
+    observed.cluster = view(&pass.cluster());
+    if !is_planned || observed.cluster.deleting {
+        return Ok(());
+    }
+    // A plan that adds the finalizer does nothing else, and depends on no more than this pass has read: it needs no pass of its own.
+    let plan = Plan {
+        actions: add_finalizer(&observed).actions,
+        ..Plan::default()
+    };
+    let failure = carry_out(pass, &observed, &plan, settings).await;
+    failure.map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// Reads everything again from the API server, and plans again. `None` if the cluster is gone.
