@@ -175,15 +175,17 @@ async fn read(
         let read = named.map(&namespace, &name, freshness).await?;
         Ok::<_, CallError>((name, read))
     });
-    let maps: Vec<_> = maps.buffered(READS_AT_A_TIME).try_collect().await?;
-    facts.maps.extend(maps);
+    let maps = maps.buffered(READS_AT_A_TIME).try_collect::<Vec<_>>();
     let secrets = futures::stream::iter(secrets).map(async |(name, freshness)| {
         let read = named.secret(&namespace, &name, freshness).await?;
         Ok::<_, CallError>((name, read))
     });
-    let secrets: Vec<_> = secrets.buffered(READS_AT_A_TIME).try_collect().await?;
+    let secrets = secrets.buffered(READS_AT_A_TIME).try_collect::<Vec<_>>();
+    let machines = sources.look_up(machines, facts);
+    // None of these depends on another.
+    let (maps, secrets, ()) = futures::try_join!(maps, secrets, machines)?;
+    facts.maps.extend(maps);
     facts.secrets.extend(secrets);
-    sources.look_up(machines, facts).await?;
     for (role, selector) in candidates {
         sources.candidates(&selector, facts);
         facts.candidates.insert(role);
