@@ -268,7 +268,8 @@ impl<'a> NamedFacts<'a> {
                 stored: as_written.and_then(|it| it.stored),
             }
         });
-        if !is_ours {
+        // While it is searched for, a cached absence is enough: it is only stored after another read.
+        if !is_ours && (self.facts.live || view.secret != SecretView::Absent) {
             self.doubt_secret(&name);
         }
         value.filter(|_| view.secret == SecretView::Ours)
@@ -282,7 +283,8 @@ impl<'a> NamedFacts<'a> {
         if let Some(map) = found {
             self.note_left(Child::KnownHosts, &map.object);
         }
-        if view != KnownHostsView::Ours {
+        // The same: keys are only compared and pinned after another read.
+        if view == KnownHostsView::Foreign || self.facts.live && view == KnownHostsView::Absent {
             self.doubt_map(&name);
         }
         view
