@@ -1,5 +1,7 @@
 //! SHA-256 as the names and comparisons of this program use it: lower-case hexadecimal text.
 
+use std::io::Write as _;
+
 use sha2::{Digest, Sha256};
 
 /// Lower-case hexadecimal text of bytes.
@@ -13,7 +15,9 @@ pub fn hex(bytes: &[u8]) -> String {
         })
     };
     let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits.map(digit).collect()
+    let mut text = String::with_capacity(2 * bytes.len());
+    text.extend(digits.map(digit));
+    text
 }
 
 /// SHA-256 of bytes.
@@ -29,9 +33,14 @@ pub struct FieldDigest(Sha256);
 impl FieldDigest {
     /// Adds a field. The length is included, so that no two lists of fields give the same input.
     pub fn add(&mut self, name: &str, value: &str) {
-        let length = value.len().to_string();
-        for part in [name, "=", &length, ":", value, ";"] {
-            self.0.update(part.as_bytes());
+        // Long enough for any number, so that writing to it never fails.
+        let mut buffer = [0; 24];
+        let mut rest = &mut buffer[..];
+        let _ = write!(rest, "={}:", value.len());
+        let unused = rest.len();
+        let length = &buffer[..buffer.len() - unused];
+        for part in [name.as_bytes(), length, value.as_bytes(), b";"] {
+            self.0.update(part);
         }
     }
 

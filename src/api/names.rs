@@ -220,7 +220,7 @@ impl Revision {
     /// The first characters of a hexadecimal digest.
     #[must_use]
     pub fn from_digest(hex: &str) -> Self {
-        Self(hex.chars().take(REVISION_LEN).collect())
+        Self(hex.get(..REVISION_LEN).unwrap_or(hex).to_owned())
     }
 }
 

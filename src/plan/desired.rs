@@ -23,7 +23,7 @@ use super::cluster_nix::{ClusterNix, Lists};
 use super::nio::{self, Nio, Wanted};
 use super::observed::{ClusterView, Member, bears_label, bears_labels, in_seconds, labels};
 use super::pin::DEFAULT_REF;
-use super::writes::{Body, Claim, Rewrite};
+use super::writes::{Body, Claim, Rewrite, with_text};
 
 /// The fields that all configurations of a cluster share.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,9 +64,9 @@ pub struct Target {
     /// Its role.
     pub role: Role,
     /// The fields that it shares with the others.
-    pub common: Common,
-    /// The generated file.
-    pub nix: ClusterNix,
+    pub common: Arc<Common>,
+    /// The generated file, which it shares with all that join through the same machine.
+    pub nix: Arc<ClusterNix>,
     /// Secret and fingerprint of its SSH key, if the machine gets it.
     pub ssh_key: Option<(String, String)>,
 }
@@ -107,7 +107,7 @@ impl Target {
             configuration_subdir,
             credentials: _,
             full_install: _,
-        } = &self.common;
+        } = &*self.common;
         let mut digest = self.nix.digest();
         digest.add("gitRepo", git_repo);
         digest.add("ref", &or_none(git_ref.as_deref()));
@@ -131,25 +131,16 @@ impl Target {
     #[must_use]
     pub fn claim(&self, cluster: &ClusterView, now: Timestamp) -> Claim {
         let marker = Marker::at_creation(&self.revision(), now.as_second());
-        let mut labels = labels(&cluster.name);
-        labels.insert(ROLE_LABEL.to_owned(), self.role.as_str().to_owned());
-        let body = json!({
-            "apiVersion": "nio.homystack.com/v1alpha1",
-            "kind": "NixosConfiguration",
-            "metadata": {
-                "name": self.machine,
-                "namespace": cluster.namespace,
-                "labels": labels,
-                "annotations": { WRITTEN_ANNOTATION: now.to_string() },
-                "ownerReferences": [owner_reference(cluster)],
-            },
-            "spec": self.spec(&marker, self.nio().first_fields(self.common.full_install)),
-        });
         Claim {
             machine: self.machine.clone(),
             role: self.role,
-            marker,
-            body: self.body(body),
+            marker: marker.clone(),
+            body: First {
+                target: self.clone(),
+                cluster: cluster.uid.clone(),
+                marker,
+                written: now,
+            },
         }
     }
 
@@ -181,13 +172,11 @@ impl Target {
             machine: self.machine.clone(),
             version: member.version(),
             marker,
-            body: self.body(json!({ "metadata": { "annotations": annotations }, "spec": spec })),
+            body: Body {
+                rest: json!({ "metadata": { "annotations": annotations }, "spec": spec }),
+                nix: Arc::clone(&self.nix),
+            },
         }
-    }
-
-    fn body(&self, rest: Value) -> Body {
-        let nix = self.nix.clone();
-        Body { rest, nix }
     }
 
     /// NICO's fields in which an existing configuration differs; empty if it is up to date.
@@ -207,7 +196,7 @@ impl Target {
             configuration_subdir,
             credentials,
             full_install: _,
-        } = &self.common;
+        } = &*self.common;
         let text = |field| held.spec.text(field);
         let reference = |field: &str| {
             let value = held.spec.get(field)?;
@@ -240,7 +229,8 @@ impl Target {
             Difference::CredentialsRef,
             reference("credentialsRef") != credentials.as_deref(),
         );
-        differs(Difference::Flake, text("flake") != Some(&self.flake()));
+        let flake_of = text("flake").and_then(|flake| flake.strip_prefix('#'));
+        differs(Difference::Flake, flake_of != Some(self.machine.as_str()));
         differs(
             Difference::OnRemoveFlake,
             text("onRemoveFlake") != Some(ON_REMOVE_FLAKE),
@@ -297,17 +287,61 @@ impl Target {
     }
 }
 
+/// The body of a first configuration. It is rendered only when it is written: a plan may claim 1,100 machines at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct First {
+    pub(super) target: Target,
+    /// Uid of the cluster.
+    cluster: String,
+    marker: Marker,
+    written: Timestamp,
+}
+
+impl First {
+    /// The complete JSON.
+    #[must_use]
+    pub fn render(&self) -> Value {
+        let Target {
+            machine,
+            role,
+            common,
+            nix,
+            ssh_key: _,
+        } = &self.target;
+        let mut labels = labels(&nix.name);
+        labels.insert(ROLE_LABEL.to_owned(), role.as_str().to_owned());
+        let own = self.target.nio().first_fields(common.full_install);
+        let rest = json!({
+            "apiVersion": "nio.homystack.com/v1alpha1",
+            "kind": "NixosConfiguration",
+            "metadata": {
+                "name": machine,
+                "namespace": nix.namespace,
+                "labels": labels,
+                "annotations": { WRITTEN_ANNOTATION: self.written.to_string() },
+                "ownerReferences": [owner(&nix.name, &self.cluster)],
+            },
+            "spec": self.target.spec(&self.marker, own),
+        });
+        with_text(rest, nix)
+    }
+}
+
 /// The flake's output that NIO applies to a machine that is released. That of a machine has the machine's name.
 pub const ON_REMOVE_FLAKE: &str = "#minimal";
 
 /// The controller owner reference of every child.
 #[must_use]
 pub fn owner_reference(cluster: &ClusterView) -> Value {
+    owner(&cluster.name, &cluster.uid)
+}
+
+fn owner(name: &str, uid: &str) -> Value {
     json!({
         "apiVersion": format!("{GROUP}/v1alpha1"),
         "kind": "KubernetesCluster",
-        "name": cluster.name,
-        "uid": cluster.uid,
+        "name": name,
+        "uid": uid,
         "controller": true,
         "blockOwnerDeletion": false,
     })

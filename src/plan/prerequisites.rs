@@ -26,7 +26,7 @@ pub struct Prerequisites {
     /// The valid spec.
     pub spec: Arc<ValidSpec>,
     /// The fields that all configurations share.
-    pub common: Common,
+    pub common: Arc<Common>,
 }
 
 /// The valid spec, or its errors.
@@ -121,7 +121,7 @@ pub fn check(
     };
     match (observed.nio, git_repo) {
         (Some(nio), Some(git_repo)) if amiss.waits.is_empty() => Ok(Prerequisites {
-            common: Common {
+            common: Arc::new(Common {
                 nio,
                 git_repo: git_repo.clone(),
                 git_ref,
@@ -129,7 +129,7 @@ pub fn check(
                 configuration_subdir: spec.configuration_subdir.clone(),
                 credentials: spec.credentials.clone(),
                 full_install: spec.full_install,
-            },
+            }),
             spec: Arc::clone(spec),
         }),
         _ => Err(amiss),

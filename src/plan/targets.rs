@@ -77,22 +77,30 @@ pub fn targets(
     };
     let bootstrap = founding.bootstrap.as_ref().map(ToString::to_string);
     let leaders = leaders(observed, shared.for_role(Role::ControlPlane), founding);
-    selection
-        .present()
-        .filter_map(|(machine, role)| {
-            let lists = listed(role, machine)?;
-            let nix = ClusterNix {
+    // Most files are the same.
+    let mut files: BTreeMap<_, Arc<ClusterNix>> = BTreeMap::new();
+    let mut file = |machine: &MachineName, lists: Arc<Lists>| {
+        let join = leaders
+            .iter()
+            .find(|it| bootstrap.is_some() || it.name != machine.as_str());
+        let file = files.entry((Arc::as_ptr(&lists), join));
+        let file = file.or_insert_with(|| {
+            Arc::new(ClusterNix {
                 namespace: observed.cluster.namespace.clone(),
                 name: observed.cluster.name.clone(),
                 id: founding.id.clone(),
-                join: leaders
-                    .iter()
-                    .find(|it| bootstrap.is_some() || it.name != machine.as_str())
-                    .cloned(),
+                join: join.cloned(),
                 bootstrap: bootstrap.clone(),
                 endpoint: prerequisites.spec.endpoint.clone(),
                 lists,
-            };
+            })
+        });
+        Arc::clone(file)
+    };
+    selection
+        .present()
+        .filter_map(|(machine, role)| {
+            let nix = file(machine, listed(role, machine)?);
             let ssh_key = match observed.ssh_keys.get(machine) {
                 Some(SshKeyView::Usable {
                     secret,
@@ -105,7 +113,7 @@ pub fn targets(
             let target = Target {
                 machine: machine.clone(),
                 role,
-                common: prerequisites.common.clone(),
+                common: Arc::clone(&prerequisites.common),
                 nix,
                 ssh_key,
             };

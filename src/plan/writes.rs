@@ -1,5 +1,7 @@
 //! The parts of writes: preconditions, the bodies of configurations, and the children.
 
+use std::sync::Arc;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use serde_json::Value;
@@ -11,6 +13,7 @@ use crate::api::names::{
 use crate::api::status::Role;
 
 use super::cluster_nix::ClusterNix;
+use super::desired::First;
 
 /// One token Secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,38 +54,40 @@ pub struct Claim {
     /// The attempt in its marker.
     pub marker: Marker,
     /// The complete object, without the fields that the API server sets.
-    pub body: Body,
+    pub body: First,
 }
 
 impl Claim {
     /// Whether the machine founds the cluster.
     #[must_use]
     pub fn founds(&self) -> bool {
-        self.body.nix.bootstrap.as_deref() == Some(self.machine.as_str())
+        self.body.target.nix.bootstrap.as_deref() == Some(self.machine.as_str())
     }
 }
 
-/// The body of a configuration. cluster.nix lists every machine, so its text is rendered only when it is written: a plan may claim 1,100
-/// machines at once.
+/// The update of a configuration. cluster.nix lists every machine, so its text is rendered only when it is written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Body {
     /// The JSON, without the text of the first additional file.
     pub(super) rest: Value,
     /// The values of that text.
-    pub(super) nix: ClusterNix,
+    pub(super) nix: Arc<ClusterNix>,
 }
 
 impl Body {
     /// The complete JSON.
     #[must_use]
     pub fn render(&self) -> Value {
-        let mut whole = self.rest.clone();
-        let text = whole.pointer_mut("/spec/additionalFiles/0/inline");
-        if let Some(text) = text {
-            *text = Value::String(self.nix.render());
-        }
-        whole
+        with_text(self.rest.clone(), &self.nix)
     }
+}
+
+/// The JSON of a configuration, with the text of its first additional file.
+pub(super) fn with_text(mut rest: Value, nix: &ClusterNix) -> Value {
+    if let Some(text) = rest.pointer_mut("/spec/additionalFiles/0/inline") {
+        *text = Value::String(nix.render());
+    }
+    rest
 }
 
 /// The update of a configuration: a merge patch.

@@ -28,7 +28,7 @@ fn target() -> Target {
     Target {
         machine: MachineName::parse("w").unwrap(),
         role: nico::api::status::Role::Worker,
-        common: Common {
+        common: Arc::new(Common {
             pinned_since: None,
             nio: Generation::Classic,
             git_repo: "https://example.com/flake.git".to_owned(),
@@ -36,8 +36,8 @@ fn target() -> Target {
             configuration_subdir: None,
             credentials: None,
             full_install: false,
-        },
-        nix: ClusterNix {
+        }),
+        nix: Arc::new(ClusterNix {
             namespace: "default".to_owned(),
             name: "prod".to_owned(),
             id: nico::api::names::ClusterId::from_bits(7),
@@ -45,9 +45,17 @@ fn target() -> Target {
             join: Some(node("a")),
             endpoint: None,
             lists: lists(&[node("a")], &[node("w")]),
-        },
+        }),
         ssh_key: Some(("ssh-w".to_owned(), "SHA256:x".to_owned())),
     }
+}
+
+fn common(target: &mut Target) -> &mut Common {
+    Arc::make_mut(&mut target.common)
+}
+
+fn nix(target: &mut Target) -> &mut ClusterNix {
+    Arc::make_mut(&mut target.nix)
 }
 
 fn revision(change: impl FnOnce(&mut Target)) -> Revision {
@@ -69,32 +77,32 @@ fn each_field_of_the_revision_changes_it() {
     let mut seen = std::collections::BTreeSet::from([target().revision()]);
     let changes: [fn(&mut Target); 16] = [
         |it| it.machine = MachineName::parse("v").unwrap(),
-        |it| it.common.nio = Generation::V1,
-        |it| it.common.git_repo.push('x'),
-        |it| it.common.git_ref = Some("main".to_owned()),
-        |it| it.common.git_ref = Some(String::new()),
-        |it| it.common.configuration_subdir = Some("clusters".to_owned()),
-        |it| it.common.credentials = Some("git".to_owned()),
-        |it| it.nix.name.push('x'),
-        |it| it.nix.id = nico::api::names::ClusterId::from_bits(8),
+        |it| common(it).nio = Generation::V1,
+        |it| common(it).git_repo.push('x'),
+        |it| common(it).git_ref = Some("main".to_owned()),
+        |it| common(it).git_ref = Some(String::new()),
+        |it| common(it).configuration_subdir = Some("clusters".to_owned()),
+        |it| common(it).credentials = Some("git".to_owned()),
+        |it| nix(it).name.push('x'),
+        |it| nix(it).id = nico::api::names::ClusterId::from_bits(8),
         |it| {
-            it.nix.endpoint = Some(nico::api::spec::Endpoint {
+            nix(it).endpoint = Some(nico::api::spec::Endpoint {
                 host: "vip".to_owned(),
                 port: 6443,
             })
         },
         |it| {
-            it.nix.endpoint = Some(nico::api::spec::Endpoint {
+            nix(it).endpoint = Some(nico::api::spec::Endpoint {
                 host: "vip".to_owned(),
                 port: 6444,
             })
         },
-        |it| it.nix.lists = lists(&[node("a"), node("b")], &[node("w")]),
+        |it| nix(it).lists = lists(&[node("a"), node("b")], &[node("w")]),
         |it| {
             let ip = "10.0.0.2".to_owned();
-            it.nix.lists = lists(&[NixNode { ip, ..node("a") }], &[node("w")]);
+            nix(it).lists = lists(&[NixNode { ip, ..node("a") }], &[node("w")]);
         },
-        |it| it.nix.lists = lists(&[node("a")], &[node("w"), node("b")]),
+        |it| nix(it).lists = lists(&[node("a")], &[node("w"), node("b")]),
         |it| it.ssh_key = None,
         |it| it.ssh_key = Some(("ssh-w".to_owned(), "SHA256:y".to_owned())),
     ];
@@ -109,12 +117,12 @@ fn each_field_of_the_revision_changes_it() {
 #[test]
 fn nothing_else_changes_the_revision() {
     let changes: [fn(&mut Target); 6] = [
-        |it| it.nix.bootstrap = None,
-        |it| it.nix.join = None,
-        |it| it.nix.join = Some(node("b")),
-        |it| it.nix.namespace = "other".to_owned(),
+        |it| nix(it).bootstrap = None,
+        |it| nix(it).join = None,
+        |it| nix(it).join = Some(node("b")),
+        |it| nix(it).namespace = "other".to_owned(),
         |it| it.ssh_key = Some(("another-secret".to_owned(), "SHA256:x".to_owned())),
-        |it| it.nix.lists = lists(&[node("a")], &[node("w")]),
+        |it| nix(it).lists = lists(&[node("a")], &[node("w")]),
     ];
     for change in changes {
         assert_eq!(revision(change), target().revision());
@@ -124,7 +132,7 @@ fn nothing_else_changes_the_revision() {
 #[test]
 fn the_order_of_the_machines_is_no_matter() {
     let both = |first: &str, second: &str| {
-        revision(|it| it.nix.lists = lists(&[node("a")], &[node(first), node(second)]))
+        revision(|it| nix(it).lists = lists(&[node("a")], &[node(first), node(second)]))
     };
     assert_eq!(both("a", "b"), both("b", "a"));
 }

@@ -1,5 +1,6 @@
 //! The additional files of a configuration, and how existing ones differ.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -22,12 +23,12 @@ const INLINE: &str = "Inline";
 const SECRET_REF: &str = "SecretRef";
 
 /// A desired file: a key of a Secret, or inline.
-struct Wanted {
-    path: String,
-    secret: Option<(String, &'static str)>,
+struct Wanted<'a> {
+    path: Cow<'a, str>,
+    secret: Option<(Cow<'a, str>, &'static str)>,
 }
 
-impl Wanted {
+impl Wanted<'_> {
     fn value_type(&self) -> &'static str {
         match self.secret {
             Some(_) => SECRET_REF,
@@ -37,7 +38,7 @@ impl Wanted {
 
     fn is(&self, held: &File) -> bool {
         let secret = self.secret.as_ref();
-        held.path() == Some(&self.path)
+        held.path() == Some(&*self.path)
             && is_of_type(held, self.value_type())
             && match (held.secret(), secret) {
                 (Some(held), Some((name, _))) => held.as_str() == Some(name),
@@ -64,40 +65,42 @@ fn is_of_type(file: &File, value_type: &str) -> bool {
 impl Target {
     /// The additional files. Their order never changes. cluster.nix is the first, without its text.
     pub(super) fn files(&self, marker: &Marker) -> Vec<Value> {
+        let path = marker.path();
         let marker = Wanted {
-            path: self.path(&marker.path()),
+            path: self.path(&path),
             secret: None,
         };
         let all = self.files_before_marker().into_iter().chain([marker]);
         all.map(|file| file.render()).collect()
     }
 
-    fn files_before_marker(&self) -> Vec<Wanted> {
+    fn files_before_marker(&self) -> Vec<Wanted<'_>> {
         let secret = |path, name, key| Wanted {
             path: self.path(path),
             secret: Some((name, key)),
         };
-        let worker_token = worker_token_name(&self.nix.name);
         let own_token = match self.role {
             Role::ControlPlane => join_token_name(&self.nix.name),
-            Role::Worker => worker_token.clone(),
+            Role::Worker => worker_token_name(&self.nix.name),
         };
         let cluster_nix = Wanted {
             path: self.path(CLUSTER_NIX),
             secret: None,
         };
-        let mut files = vec![cluster_nix, secret(JOIN_TOKEN, own_token, TOKEN_KEY)];
+        let own_token = secret(JOIN_TOKEN, own_token.into(), TOKEN_KEY);
+        let mut files = vec![cluster_nix, own_token];
         if let Some((name, _)) = &self.ssh_key {
-            files.push(secret(MACHINE_SSH_KEY, name.clone(), SSH_KEY));
+            files.push(secret(MACHINE_SSH_KEY, name.into(), SSH_KEY));
         }
         if self.role == Role::ControlPlane {
-            files.push(secret(WORKER_TOKEN, worker_token, TOKEN_KEY));
+            let worker_token = worker_token_name(&self.nix.name);
+            files.push(secret(WORKER_TOKEN, worker_token.into(), TOKEN_KEY));
         }
         files
     }
 
     /// The path with which NIO writes a file beside the flake.
-    fn path(&self, file: &str) -> String {
+    fn path<'a>(&self, file: &'a str) -> Cow<'a, str> {
         let subdir = self.common.configuration_subdir.as_deref();
         nio::for_generation(self.common.nio).path(subdir, file)
     }
@@ -111,7 +114,7 @@ impl Target {
     ) -> Vec<Difference> {
         let files = held.spec.files();
         let path = self.path(CLUSTER_NIX);
-        let mut texts = files.iter().filter(|file| file.path() == Some(&path));
+        let mut texts = files.iter().filter(|file| file.path() == Some(&*path));
         let mut differences = match texts.next().and_then(File::inline) {
             Some(text) => compared.with(&self.nix, text),
             None => vec![Difference::ClusterNix],

@@ -1,5 +1,6 @@
 //! Classic: homystack/NIO, Python on kopf.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -60,8 +61,8 @@ impl Nio for Classic {
         )
     }
 
-    fn path(&self, _: Option<&str>, file: &str) -> String {
-        file.to_owned()
+    fn path<'a>(&self, _: Option<&str>, file: &'a str) -> Cow<'a, str> {
+        file.into()
     }
 
     fn first_fields(&self, _: bool) -> Map<String, Value> {

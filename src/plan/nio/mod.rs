@@ -4,6 +4,7 @@
 mod classic;
 mod v1;
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -90,7 +91,7 @@ pub trait Nio: Sync {
     fn refuses_full_install(&self) -> Option<&'static str>;
 
     /// The path with which it writes an additional file beside the flake, which is in that directory of the repository.
-    fn path(&self, subdir: Option<&str>, file: &str) -> String;
+    fn path<'a>(&self, subdir: Option<&str>, file: &'a str) -> Cow<'a, str>;
 
     /// Its own fields, beyond those that all generations share, in a machine's first configuration.
     fn first_fields(&self, full_install: bool) -> Map<String, Value>;

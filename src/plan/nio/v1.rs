@@ -1,5 +1,6 @@
 //! V1: kitsunoff/NIO 1.0, Go on controller-runtime.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -63,10 +64,10 @@ impl Nio for V1 {
     }
 
     /// Files are put into the repository's root.
-    fn path(&self, subdir: Option<&str>, file: &str) -> String {
+    fn path<'a>(&self, subdir: Option<&str>, file: &'a str) -> Cow<'a, str> {
         match subdir {
-            Some(subdir) => format!("{subdir}/{file}"),
-            None => file.to_owned(),
+            Some(subdir) => format!("{subdir}/{file}").into(),
+            None => file.into(),
         }
     }
 
