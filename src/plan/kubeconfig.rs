@@ -75,7 +75,8 @@ pub fn kubeconfig(known: &Known<'_>) -> Output {
 fn host_keys(observed: &Observed) -> Output {
     let hosts = &observed.kubeconfig.fetch.hosts;
     let mut output = Output::default();
-    if hosts.meet {
+    // Without pins there are none of former machines to remove.
+    if hosts.meet && (observed.known_hosts != KnownHostsView::Absent || meets_any(observed)) {
         output.act(Action::Kubeconfig(KubeconfigWork::Meet));
     }
     if hosts.to_decide.len() > 1 {
@@ -90,6 +91,17 @@ fn host_keys(observed: &Observed) -> Output {
         output.wait_for(machine.clone(), READY, cause.clone());
     }
     Output::concat([output, pin(observed)])
+}
+
+fn meets_any(observed: &Observed) -> bool {
+    !observed.control_plane_hosts().confirmed.is_empty()
+}
+
+/// Whether the first host keys are still to be pinned: before that, nothing is read from a machine.
+fn waits_for_pins(observed: &Observed) -> bool {
+    observed.kubeconfig.fetch.hosts.pending
+        && observed.known_hosts == KnownHostsView::Absent
+        && meets_any(observed)
 }
 
 fn stored_or_new(known: &Known<'_>) -> Output {
@@ -191,7 +203,7 @@ fn first(known: &Known<'_>) -> Output {
     let (good, tried) = is_good(known);
     let next = if good {
         Some(KubeconfigWork::Store(None))
-    } else if fetch.running {
+    } else if fetch.running || waits_for_pins(observed) {
         None
     } else {
         Some(KubeconfigWork::Fetch(machines, Wanted::First))

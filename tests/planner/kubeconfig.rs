@@ -159,6 +159,39 @@ fn machines_are_met_once_confirmed_also_where_the_kubeconfig_works() {
         });
 }
 
+/// Before its key is pinned, nothing would be read from a machine.
+#[test]
+fn the_first_fetch_waits_for_the_first_pins() {
+    let pending = |world: &mut World| {
+        let hosts = &mut world.cluster(PROD).kubeconfig.fetch.hosts;
+        (hosts.meet, hosts.pending) = (true, true);
+    };
+    let pinned = |world: &mut World| world.cluster(PROD).known_hosts = KnownHostsView::Ours;
+    let without_address = |world: &mut World| {
+        let a = world.machines.get_mut(&name("a")).unwrap();
+        (a.spec.ip_address, a.spec.host, a.spec.hostname) = (None, None, None);
+    };
+    confirmed(["a"])
+        .and(pending)
+        .when(planned)
+        .then(|seen| assert_eq!(seen.kinds(), ["Meet"]));
+    confirmed(["a"])
+        .and(pending)
+        .and(pinned)
+        .when(planned)
+        .then(|seen| assert_eq!(seen.kinds(), ["Meet", "FetchKubeconfig"]));
+    confirmed([])
+        .and(pending)
+        .when(planned)
+        .then(|seen| assert_eq!(seen.kinds(), [""; 0], "there is no machine to meet"));
+    // It says what is wrong with the Machine.
+    confirmed(["a"])
+        .and(pending)
+        .and(without_address)
+        .when(planned)
+        .then(|seen| assert_eq!(seen.kinds(), ["FetchKubeconfig"]));
+}
+
 /// A machine whose configuration is not confirmed, or is being deleted, is not met; its pin stays until it is gone.
 #[test]
 fn hosts_are_those_of_the_control_plane() {

@@ -218,6 +218,7 @@ pub fn distort(observed: &mut Observed, source: &mut Source) {
                 new_host_key: source.once_in(2),
                 hosts: HostKeys {
                     meet: source.once_in(2),
+                    pending: source.once_in(2),
                     to_decide: source
                         .once_in(2)
                         .then(|| {

@@ -1,5 +1,7 @@
 //! Which commit is pinned, by what the ledger says and what the git server answered.
 
+use std::sync::Arc;
+
 use nico::api::conditions::{ConditionType, Reason};
 use nico::api::form::Form as _;
 use nico::api::ledger::{Ledger, Pinned};
@@ -340,8 +342,9 @@ fn a_pushed_commit_is_told_from_one_that_the_spec_asks_for() {
         let later = written + std::time::Duration::from_secs(1);
         let differences = |since, git_ref: &Commit| {
             let mut target = target.clone();
-            target.common.git_ref = Some(git_ref.to_string());
-            target.common.pinned_since = since;
+            let common = Arc::make_mut(&mut target.common);
+            common.git_ref = Some(git_ref.to_string());
+            common.pinned_since = since;
             let revision = target.revision();
             target.differences(&member, Some(&revision), &mut Compared::default())
         };

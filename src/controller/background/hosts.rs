@@ -88,6 +88,7 @@ impl Hosts {
         let rests = self.to_write() || self.looked && all_met;
         HostKeys {
             meet: !rests && !self.meeting.is_running(),
+            pending: !self.looked || self.to_write(),
             to_decide: self.to_decide(),
         }
     }

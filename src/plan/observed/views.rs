@@ -207,6 +207,8 @@ pub struct Fetch {
 pub struct HostKeys {
     /// Whether the next key exchange with machines is due.
     pub meet: bool,
+    /// Whether no exchange with them has ended yet, or what came of it was not written yet.
+    pub pending: bool,
     /// The machines whose host keys the user has to decide on, and why.
     pub to_decide: BTreeMap<MachineName, Cause>,
 }

@@ -168,7 +168,7 @@ fn in_a_founded_cluster_no_machine_joins_itself_and_a_single_one_joins_nobody() 
             nico::plan::targets::targets(&seen.observed, &prerequisites, &founding, &selection);
         let joins = targets
             .into_values()
-            .map(|target| target.nix.join.map(|node| node.name));
+            .map(|target| target.nix.join.as_ref().map(|node| node.name.clone()));
         joins.collect()
     };
     let to = |name: &str| Some(name.to_owned());
