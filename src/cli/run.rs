@@ -1,8 +1,8 @@
 //! `nico run`: flags, client, HTTP server and signals, then the controller until a signal stops it.
 
 use std::{
-    net::SocketAddr, num::NonZeroU16, ops::RangeInclusive, pin::pin, process::ExitCode, sync::Arc,
-    time::Duration,
+    net::SocketAddr, num::NonZeroU16, ops::RangeInclusive, panic::resume_unwind, pin::pin,
+    process::ExitCode, sync::Arc, time::Duration,
 };
 
 use clap::{
@@ -198,9 +198,14 @@ fn start(
         .enable_all()
         .build()
         .map_err(StartError::Runtime)?;
-    let result = runtime.block_on(run(settings, http_addr, lease));
+    // As a task: in `block_on` itself, each event of the controller would first wake this thread.
+    let running = runtime.spawn(run(settings, http_addr, lease));
+    let result = runtime.block_on(running);
     runtime.shutdown_timeout(RUNTIME_DEADLINE);
-    result
+    result.unwrap_or_else(|ended| match ended.try_into_panic() {
+        Ok(panic) => resume_unwind(panic),
+        Err(_) => Err(StartError::Ended),
+    })
 }
 
 async fn run(
