@@ -172,6 +172,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn work_on_a_short_input_takes_no_thread() {
+        static ROOM: Room = Room::new(AT_A_TIME);
+        let thread_for = |length| ROOM.run(length, || std::thread::current().id());
+        let here = std::thread::current().id();
+        assert_eq!(thread_for(SHORT).await, here);
+        assert_ne!(thread_for(SHORT + 1).await, here);
+    }
+
+    #[tokio::test]
     async fn a_panic_reaches_the_caller_and_frees_the_place() {
         static ROOM: Room = Room::new(AT_A_TIME);
         for _ in 0..2 * AT_A_TIME {

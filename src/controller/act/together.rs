@@ -146,7 +146,7 @@ impl Executor<'_> {
 #[allow(clippy::unwrap_used, reason = "a test")]
 mod tests {
     use super::*;
-    use crate::api::names::Marker;
+    use crate::api::names::{ClusterId, Marker};
 
     fn confirmed(name: &str, marker: &Marker) -> Action {
         let version = Precondition {
@@ -183,5 +183,19 @@ mod tests {
             [(1, true), (1, false), (4, true), (1, true)]
         );
         assert_eq!(groups(&[]), []);
+    }
+
+    /// One read afterwards is enough for all of them.
+    #[test]
+    fn the_first_children_are_created_together() {
+        let ledger = Ledger::new(ClusterId::from_bits(1), false);
+        let token = |token| Action::Child(ChildWrite::CreateToken(token));
+        let births = [
+            Action::Ledger(LedgerWrite::Create(ledger)),
+            token(Token::Join),
+            token(Token::Worker),
+            Action::ProbeWorkload,
+        ];
+        assert_eq!(groups(&births), [(3, false), (1, false)]);
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use nico::api::ledger::Ledger;
-use nico::api::names::{ClusterId, ledger_name};
+use nico::api::names::{ClusterId, known_hosts_name, ledger_name};
 use nico::plan::action::Scope;
 use nico::plan::assemble::assemble;
-use nico::plan::facts::{Facts, Freshness, Needs};
+use nico::plan::facts::{Facts, Freshness, Needs, Read};
 use nico::plan::observed::SecretView;
 use serde_json::json;
 
@@ -72,6 +72,34 @@ fn what_was_not_looked_at_yet_is_not_doubted() {
     let Needs { secrets, maps, .. } = needs(&world.facts(PROD).unwrap());
     let asked: Vec<_> = secrets.into_values().chain(maps.into_values()).collect();
     assert_eq!(asked, [Freshness::Remembered; 5]);
+}
+
+/// Both are missing for most of a bring-up, and are looked at again before they are written.
+#[test]
+fn the_absence_of_what_comes_last_is_remembered() {
+    let mut facts = complete(&mut world());
+    facts.secrets.insert(
+        KUBECONFIG.to_owned(),
+        Read {
+            found: None,
+            freshness: Freshness::Remembered,
+        },
+    );
+    let known_hosts = known_hosts_name(PROD);
+    facts.maps.insert(
+        known_hosts.clone(),
+        Read {
+            found: None,
+            freshness: Freshness::Remembered,
+        },
+    );
+    facts.live = false;
+    let cached = assemble(&facts).err().unwrap_or_default();
+    assert!(!cached.secrets.contains_key(KUBECONFIG) && !cached.maps.contains_key(&known_hosts));
+    facts.live = true;
+    let live = needs(&facts);
+    assert!(live.secrets[KUBECONFIG] >= Freshness::Recent);
+    assert_eq!(live.maps[&known_hosts], Freshness::Recent);
 }
 
 /// A kubeconfig that another operator stored shows that the cluster is founded: before the founding no memory of its absence will do.
