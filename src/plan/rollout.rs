@@ -17,7 +17,7 @@ use super::action::{Action, ConfigurationWrite, NodeWork, SlotWrite};
 use super::bringup::Claims;
 use super::entered::EnteredWrite;
 use super::known::Known;
-use super::observed::{LedgerView, Member};
+use super::observed::{LedgerView, Member, Observed};
 use super::output::Output;
 use super::patience::{ASKED_AGAIN_AFTER, ASKED_AGAIN_AT_STANDSTILL_AFTER};
 use super::quorum;
@@ -70,12 +70,16 @@ fn is_pending(known: &Known<'_>, ledger: &Ledger) -> bool {
         let pick = known.selection.for_role(*role);
         !pick.joining.is_empty() || !pick.leaving.is_empty()
     });
-    let nodes = known.observed.workload.nodes().into_iter();
-    let mut nodes = nodes.flat_map(|nodes| nodes.iter());
     !known.outdated.is_empty()
         || come_and_go
         || !ledger.slot.entries.is_empty()
-        || nodes.any(|node| node.draining_since.is_some())
+        || drains_any(known.observed)
+}
+
+fn drains_any(observed: &Observed) -> bool {
+    let nodes = observed.workload.nodes().into_iter();
+    let mut nodes = nodes.flat_map(|nodes| nodes.iter());
+    nodes.any(|node| node.draining_since.is_some())
 }
 
 /// Probes the cluster if a change depends on it.
@@ -245,9 +249,11 @@ fn undrain(preflight: &Preflight<'_>) -> Vec<Action> {
         selection,
         ..
     } = *preflight.known;
+    // To find the Nodes of each member takes long, and mostly none is drained.
+    let undoes = preflight.asks && drains_any(observed);
     let stay = observed
         .members()
-        .filter(|it| preflight.asks && !selection.leaves(&it.name));
+        .filter(|it| undoes && !selection.leaves(&it.name));
     let nodes_of = |member: Member<'_>| {
         let nodes = observed.nodes_of(&member.name).into_iter();
         let drained = nodes.filter(|node| node.draining_since.is_some() && !node.deleting);

@@ -35,12 +35,12 @@ pub fn deadlines(
     let mut overdue = BTreeSet::new();
     let mut output = blocked_by_jobs(observed, deadline, now);
     for member in observed.members() {
+        if member.is_confirmed() || selection.leaves(&member.name) {
+            continue;
+        }
         let Some(written) = member.written().or(member.created()) else {
             continue;
         };
-        if selection.leaves(&member.name) || member.is_confirmed() {
-            continue;
-        }
         let complaint = member.complaint();
         let mut waited = elapsed(written, now);
         let (withdrawn, machine) = (member.is_withdrawn(), member.name);
