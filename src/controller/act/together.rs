@@ -46,6 +46,7 @@ impl<'a> Together<'a> {
     }
 
     /// Whether another pass must follow, because no watch shows the result.
+    #[must_use]
     pub fn wakes(&self) -> bool {
         match self {
             Self::Births(births) => births.iter().any(|it| matches!(it, Birth::Ledger(_))),
