@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::digest::FieldDigest;
 use super::names::ClusterId;
 use super::spec::Endpoint;
 
@@ -15,9 +16,6 @@ pub const CLOSING: &str = "''\n";
 
 /// What NICO writes as `\u....` and nowhere else: with these, JSON could end the Nix string around it, or have Nix evaluate something.
 pub const ESCAPED: [(char, &str); 2] = [('\'', "\\u0027"), ('$', "\\u0024")];
-
-/// Most machines that NICO lists: those of the largest cluster, and as many that they replace.
-const MOST_LISTED: usize = 2 * (99 + 1000);
 
 /// A machine as cluster.nix lists it; ordered by name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -54,6 +52,71 @@ pub struct Values {
     pub control_plane: Vec<NixNode>,
     /// The workers.
     pub workers: Vec<NixNode>,
+    /// The digests of both lists, where these are not kept whole.
+    #[serde(skip)]
+    pub digests: Option<ListDigests>,
+}
+
+/// The digests of the control plane and of the workers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListDigests {
+    /// That of the control plane.
+    pub control_plane: String,
+    /// That of the workers.
+    pub workers: String,
+}
+
+impl ListDigests {
+    /// Digests both lists.
+    #[must_use]
+    pub fn of(control_plane: &[NixNode], workers: &[NixNode]) -> Self {
+        let digest = |nodes: &[NixNode]| {
+            let mut digest = FieldDigest::default();
+            for NixNode { name, ip } in nodes {
+                digest.add(name, ip);
+            }
+            digest.finish()
+        };
+        Self {
+            control_plane: digest(control_plane),
+            workers: digest(workers),
+        }
+    }
+}
+
+/// Most bytes of a value that is kept where the lists are not. No name and no address is as long.
+const LONGEST_VALUE: usize = 512;
+/// Most control plane machines of a founder that are kept: those of the largest cluster, and as many that they replace.
+const MOST_FOUNDING: usize = 2 * 99;
+
+impl Values {
+    /// The values without the lists, but for the row of one machine, and for the control plane if that machine founds the cluster. `None` if
+    /// NICO cannot have written them.
+    #[must_use]
+    pub fn shortened(&self, machine: &str) -> Option<Self> {
+        let is_short = |text: &str| text.len() <= LONGEST_VALUE;
+        let founds = self.bootstrap.as_deref() == Some(machine);
+        let rows = |nodes: &[NixNode], all: bool| -> Vec<NixNode> {
+            let most = if all { MOST_FOUNDING } else { 1 };
+            let kept = nodes.iter().filter(|node| all || node.name == machine);
+            let kept = kept.filter(|node| is_short(&node.name) && is_short(&node.ip));
+            kept.take(most).cloned().collect()
+        };
+        let join = self.join.iter().flat_map(|it| [&it.name, &it.ip]);
+        let endpoint = self.endpoint.iter().map(|it| &it.host);
+        let mut texts = self.bootstrap.iter().chain(join).chain(endpoint);
+        let whole = is_short(&self.name) && texts.all(|text| is_short(text));
+        whole.then(|| Self {
+            name: self.name.clone(),
+            id: self.id.clone(),
+            bootstrap: self.bootstrap.clone(),
+            join: self.join.clone(),
+            endpoint: self.endpoint.clone(),
+            control_plane: rows(&self.control_plane, founds),
+            workers: rows(&self.workers, false),
+            digests: Some(ListDigests::of(&self.control_plane, &self.workers)),
+        })
+    }
 }
 
 /// The values of a cluster.nix; `None` if NICO cannot have written it. The layout of the JSON does not matter.
@@ -68,9 +131,7 @@ pub fn parse(text: &str) -> Option<Values> {
     if !comment.starts_with('#') || comment_ends_early || nix {
         return None;
     }
-    let values: Values = serde_json::from_str(json).ok()?;
-    let listed = values.control_plane.len() + values.workers.len();
-    (listed <= MOST_LISTED).then_some(values)
+    serde_json::from_str(json).ok()
 }
 
 /// An attribute that may be null; without this, a missing one would count as null.

@@ -95,8 +95,6 @@ pub enum Reason {
     SSHKeyUnusable,
     /// NICO did not write the content of the ledger.
     LedgerUnreadable,
-    /// The configurations of the namespace have more text than NICO keeps, so those of the cluster are not known.
-    ConfigurationsTooLong,
     /// A machine is used by another cluster or another user's configuration.
     MachineInUse,
     /// A listed Machine does not exist.
@@ -230,7 +228,6 @@ impl Reason {
             | Self::SSHKeyMissing
             | Self::SSHKeyUnusable
             | Self::LedgerUnreadable
-            | Self::ConfigurationsTooLong
             | Self::MachineInUse
             | Self::MachineMissing
             | Self::MachineNameUnusable

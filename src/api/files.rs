@@ -10,6 +10,8 @@ use serde_json::Value;
 use sha2::Sha256;
 
 use super::cluster_nix::{Values, parse};
+use super::digest::sha256;
+use super::metadata::CUT;
 use room::{Place, Room};
 
 mod room;
@@ -27,23 +29,37 @@ pub struct Text {
     place: OnceLock<Place>,
 }
 
-/// Most bytes of all texts with their values, and those that each namespace may use in any case. The longest texts of a cluster take 10 MB:
-/// 1,100 machines with the longest names, while some have the previous text. The texts of 1,000 clusters of five machines take 50 MB.
-static ROOM: Room = Room::new(96 * 1024 * 1024, 1024 * 1024);
+/// Most bytes of all whole texts with their values. The texts of 1,000 clusters of five machines take 50 MB.
+static ROOM: Room = Room::new(96 * 1024 * 1024);
 /// Bytes in memory per byte of a text. A machine takes 22 bytes of the text or more, and 112 of the values.
 const BYTES_PER_BYTE: usize = 6;
+/// Longest text that is always kept.
+const SHORT: usize = 256;
 
 impl Text {
     /// Whether there is room for it among the texts of a namespace. It keeps its place until it is dropped.
     fn has_room(&self, namespace: &str) -> bool {
-        self.place.get().is_some() || {
+        self.content.len() <= SHORT || self.place.get().is_some() || {
             let place = ROOM.take(namespace, self.content.len() * BYTES_PER_BYTE);
             // Where another thread took a place for it first, this one is free again.
             place.map(|place| self.place.set(place)).is_some()
         }
     }
 
-    /// The text itself.
+    /// What is kept of the text where there is no room for the whole: of the values those that concern one machine, and digests of the rest,
+    /// so that it compares as the whole does.
+    fn shortened(&self, machine: &str) -> Self {
+        let values = parse(&self.content).and_then(|values| values.shortened(machine));
+        let digest = sha256(self.content.as_bytes());
+        Self {
+            content: format!("{CUT} {digest}").into(),
+            values: OnceLock::from(values),
+            hash_begun: OnceLock::new(),
+            place: OnceLock::new(),
+        }
+    }
+
+    /// The text itself; for one that is not kept, another that differs from all that NICO writes.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.content
@@ -146,6 +162,14 @@ impl File {
     pub(super) fn has_room(&self, namespace: &str) -> bool {
         let text = self.inline.as_ref();
         text.is_none_or(|text| text.has_room(namespace))
+    }
+
+    /// Keeps of a long text what concerns this machine.
+    pub(super) fn shorten(&mut self, machine: &str) {
+        let text = self.inline.take_if(|text| text.content.len() > SHORT);
+        if let Some(text) = text {
+            self.inline = Some(Arc::new(text.shortened(machine)));
+        }
     }
 
     /// The Secret that it refers to.

@@ -181,8 +181,6 @@ pub struct NixosConfigurationSpec {
     files: Vec<File>,
     /// The hash by which NIO names the files, once it was computed.
     files_hash: OnceLock<String>,
-    /// Whether the files are missing here since there is no room for their texts.
-    left_out: bool,
 }
 
 const ADDITIONAL_FILES: &str = "additionalFiles";
@@ -238,14 +236,13 @@ impl From<Map<String, Value>> for NixosConfigurationSpec {
             fields,
             files,
             files_hash: OnceLock::new(),
-            left_out: false,
         }
     }
 }
 
 impl PartialEq for NixosConfigurationSpec {
     fn eq(&self, other: &Self) -> bool {
-        (&self.fields, &self.files, self.left_out) == (&other.fields, &other.files, other.left_out)
+        (&self.fields, &self.files) == (&other.fields, &other.files)
     }
 }
 
@@ -322,16 +319,14 @@ impl NixosConfigurationSpec {
         &self.files
     }
 
-    /// Forgets the files.
-    pub fn leave_out_files(&mut self) {
-        self.files = Vec::new();
-        self.left_out = true;
-    }
-
-    /// Whether the files are not known: there is no room for their texts among those of the namespace.
-    #[must_use]
-    pub fn files_are_left_out(&self) -> bool {
-        self.left_out
+    /// Keeps of long texts what NICO needs to know of this machine: everything compares as before.
+    pub fn shorten_files(&mut self) {
+        // The hash is that of the whole texts.
+        let _ = self.files_hash();
+        let machine = self.machine().unwrap_or_default().to_owned();
+        for file in &mut self.files {
+            file.shorten(&machine);
+        }
     }
 
     /// The hash by which classic NIO names these files.
@@ -384,7 +379,7 @@ impl From<Sent> for NixosConfiguration {
             spec.fields.retain(|field, _| field == MACHINE_REF);
             spec.files = Vec::new();
         } else if !spec.files.iter().all(|file| file.has_room(namespace)) {
-            spec.leave_out_files();
+            spec.shorten_files();
         }
         Self {
             metadata,

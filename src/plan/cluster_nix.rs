@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::{Value, json};
 
-use crate::api::cluster_nix::{CLOSING, ESCAPED, OPENING};
+use crate::api::cluster_nix::{CLOSING, ESCAPED, ListDigests, OPENING};
 pub use crate::api::cluster_nix::{CLUSTER_NIX, NixNode, Values, parse};
 use crate::api::digest::FieldDigest;
 use crate::api::names::ClusterId;
@@ -24,6 +24,7 @@ pub struct Lists {
     workers: Vec<NixNode>,
     digested: OnceLock<([(&'static str, String); 3], FieldDigest)>,
     rendered: OnceLock<String>,
+    list_digests: OnceLock<ListDigests>,
 }
 
 impl Lists {
@@ -35,7 +36,14 @@ impl Lists {
             workers: in_name_order(workers),
             digested: OnceLock::new(),
             rendered: OnceLock::new(),
+            list_digests: OnceLock::new(),
         }
+    }
+
+    /// What both lists are compared by with those that are not kept whole.
+    fn list_digests(&self) -> &ListDigests {
+        self.list_digests
+            .get_or_init(|| ListDigests::of(&self.control_plane, &self.workers))
     }
 
     /// Both lists as text.
@@ -143,12 +151,20 @@ impl ClusterNix {
             endpoint: self.carried_endpoint(),
             control_plane: self.lists.control_plane.clone(),
             workers: self.lists.workers.clone(),
+            digests: None,
         }
     }
 
     /// Whether a list of an existing file is the same.
     #[must_use]
     pub fn lists_the_same(&self, role: Role, held: &Values) -> bool {
+        if let Some(held) = &held.digests {
+            let own = self.lists.list_digests();
+            return match role {
+                Role::ControlPlane => own.control_plane == held.control_plane,
+                Role::Worker => own.workers == held.workers,
+            };
+        }
         let held = match role {
             Role::ControlPlane => &held.control_plane,
             Role::Worker => &held.workers,

@@ -137,16 +137,6 @@ impl Observed {
             && configuration.spec.machine() == name
     }
 
-    /// The configurations with the cluster's labels or owner whose files are not known.
-    #[must_use]
-    pub fn left_out(&self) -> Vec<&str> {
-        let left_out = self.configurations.iter().filter(|(_, held)| {
-            let ours = self.belongs(held) || bears_labels(&held.metadata, &self.cluster.name);
-            ours && held.spec.files_are_left_out()
-        });
-        left_out.map(|(name, _)| name.as_str()).collect()
-    }
-
     /// Every configuration of the cluster, whatever its name: a deletion must not leave any behind.
     pub fn belongings(&self) -> impl Iterator<Item = (&String, &NixosConfiguration)> {
         let all = self.configurations.iter();

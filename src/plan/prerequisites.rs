@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use crate::api::conditions::{Cause, ConditionType, Reason};
 use crate::api::names::{
-    CLUSTER_FINALIZER, CLUSTER_LABEL, Commit, join_token_name, ledger_name, worker_token_name,
+    CLUSTER_FINALIZER, Commit, join_token_name, ledger_name, worker_token_name,
 };
 use crate::api::spec::{RefPolicy, ValidSpec};
-use crate::api::text::few;
 
 use super::action::{Action, ChildWrite, FinalizerWrite};
 use super::desired::Common;
@@ -76,15 +75,6 @@ pub fn check(
                 amiss.wait(stalled, Reason::FullInstallUnsafe, message);
             }
         }
-    }
-    let left_out = observed.left_out();
-    if !left_out.is_empty() {
-        let message = format!(
-            "the NixosConfigurations of this namespace hold more text than NICO keeps, and not the files of {}: delete those that no machine needs; kubectl get nixosconfigurations.nio.homystack.com --namespace={} --selector={CLUSTER_LABEL} lists them. NICO reads them again within minutes",
-            few(&left_out),
-            observed.cluster.namespace,
-        );
-        amiss.wait(stalled, Reason::ConfigurationsTooLong, message);
     }
     let git_repo = spec
         .git_repo

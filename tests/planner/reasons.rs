@@ -88,7 +88,6 @@ fn stuck(reason: Reason) -> (Given, i64) {
                 state: EntryState::Unknown("moving".to_owned()),
             }];
         }),
-        Reason::ConfigurationsTooLong => rests(|it| it.configuration("w").spec.leave_out_files()),
         Reason::MachineInUse => rests(|it| it.post(&stranger("legacy", "w")).unwrap()),
         Reason::MachineMissing => rests(|it| {
             it.machines.remove(&name("w"));

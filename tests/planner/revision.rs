@@ -289,6 +289,32 @@ fn a_new_address_makes_everyone_outdated() {
     assert_eq!(seen.differences("w"), ["list of control plane machines"]);
 }
 
+/// Where there is no room for whole texts.
+#[test]
+fn files_that_are_not_kept_whole_compare_as_whole_ones() {
+    let changed = |change: fn(&mut World)| {
+        changed(|world| {
+            change(world);
+            let configurations = world.configurations.values_mut();
+            configurations.for_each(|held| held.spec.shorten_files());
+        })
+    };
+    let same = changed(|_| ());
+    assert!(same.plan.outdated.is_empty(), "{:?}", same.plan.outdated);
+    assert!(same.plan.actions.is_empty(), "{:?}", same.plan.actions);
+    let address =
+        changed(|world| world.machine("a").spec.ip_address = Some(Parsed::of("10.9.9.9")));
+    assert_eq!(address.differences("w"), ["list of control plane machines"]);
+    // A machine without its object keeps the address in its own file.
+    let gone = changed(|world| world.machines.clear());
+    assert_eq!(gone.differences("a"), Vec::<String>::new());
+    let edited = changed(|world| {
+        let lab = |nix: &str| nix.replace("\"prod\"", "\"lab\"");
+        world.edit_configuration("w", |it| text(it, lab));
+    });
+    assert_eq!(edited.differences("w"), ["cluster name"]);
+}
+
 /// Another text of cluster.nix.
 fn text(held: &mut NixosConfiguration, change: fn(&str) -> String) {
     edit(&mut held.spec, |it| {

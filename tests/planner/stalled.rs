@@ -217,43 +217,6 @@ fn a_ledger_that_is_foreign_or_unreadable_stalls() {
     }
 }
 
-/// Who does not know what a configuration holds does not know what the machine runs.
-#[test]
-fn nothing_is_written_while_the_files_of_a_configuration_are_left_out() {
-    let whole = at_rest().world.configurations["w"].spec.clone();
-    for outdated in [false, true] {
-        let seen = at_rest()
-            .when(|world| {
-                world.edit(PROD, |spec| {
-                    if outdated {
-                        spec["ref"] = json!("next");
-                    }
-                });
-                world.configuration("w").spec.leave_out_files();
-            })
-            .then(|seen| {
-                seen.says(
-                    Stalled,
-                    "True",
-                    Reason::ConfigurationsTooLong,
-                    "not the files of w: ",
-                )
-                .says(Ready, "False", Reason::ConfigurationsTooLong, "");
-                assert!(seen.plan.actions.is_empty(), "{:?}", seen.plan.actions);
-            });
-        let back = whole.clone();
-        seen.when(|world| world.configuration("w").spec = back)
-            .then(|seen| {
-                seen.says(Stalled, "False", Reason::AsExpected, "");
-            })
-            .when(|world| {
-                world.configuration("w").spec.leave_out_files();
-                world.delete_cluster(PROD);
-            })
-            .then(|seen| assert!(!seen.plan.actions.is_empty()));
-    }
-}
-
 #[test]
 fn what_stalls_goes_away_with_its_cause_and_the_machines_are_told_meanwhile() {
     at_rest()

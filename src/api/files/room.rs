@@ -1,5 +1,5 @@
-//! The room for texts, which namespaces share. NICO keeps the texts of all configurations of clusters. One tenant can create hundreds that
-//! are as long as etcd allows, all different, so what a namespace may keep depends on what the others keep.
+//! The room for whole texts, which namespaces share. One tenant can create hundreds of configurations that are as long as etcd allows, all
+//! different. So a namespace has at most half of what the others leave free, and each of them finds room.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,10 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Room for texts of all namespaces.
 #[derive(Debug)]
 pub(super) struct Room {
-    /// Bytes that a namespace may use while there is room.
+    /// Bytes of all namespaces.
     most: usize,
-    /// Bytes that each namespace may use, whatever the others use.
-    least: usize,
     /// Bytes in use, by namespace.
     used: Mutex<BTreeMap<String, usize>>,
 }
@@ -24,22 +22,20 @@ pub(super) struct Place {
 }
 
 impl Room {
-    pub(super) const fn new(most: usize, least: usize) -> Self {
+    pub(super) const fn new(most: usize) -> Self {
         Self {
             most,
-            least,
             used: Mutex::new(BTreeMap::new()),
         }
     }
 
-    /// Takes room, unless all of it is in use and the namespace would have more than an equal share.
+    /// Takes room, unless the namespace would have more than half of what the others leave free.
     pub(super) fn take(&'static self, namespace: &str, bytes: usize) -> Option<Place> {
         let mut used = self.used();
         let all: usize = used.values().sum();
         let own = used.get(namespace).copied().unwrap_or_default();
-        let others = used.len() - usize::from(own > 0);
-        let share = (self.most / (others + 1)).max(self.least);
-        if all + bytes > self.most && own + bytes > share {
+        let free = self.most.saturating_sub(all - own);
+        if own + bytes > free / 2 {
             return None;
         }
         *used.entry(namespace.to_owned()).or_default() += bytes;
@@ -73,18 +69,18 @@ mod tests {
 
     #[test]
     fn one_namespace_leaves_room_for_others() {
-        static ROOM: Room = Room::new(100, 10);
-        let take = |namespace: &str, bytes: usize| ROOM.take(namespace, bytes);
-        let greedy: Vec<_> = (0..200).filter_map(|_| take("greedy", 1)).collect();
-        assert_eq!(greedy.len(), 100, "all of it, while nobody else wants it");
-        let other: Vec<_> = (0..200).filter_map(|_| take("other", 1)).collect();
-        assert_eq!(other.len(), 50, "half of it");
-        let small: Vec<_> = (0..18).map(|n| take(&n.to_string(), 5)).collect();
-        assert!(small.iter().all(Option::is_some));
-        assert!(take("other", 1).is_none());
-        assert!(take("last", 10).is_some(), "however many there are");
-        drop((greedy, small));
-        assert!(take("other", 1).is_some(), "what is dropped is free again");
+        static ROOM: Room = Room::new(100);
+        let fill = |namespace: &str| -> Vec<Place> {
+            let places = std::iter::from_fn(|| ROOM.take(namespace, 1));
+            places.take(200).collect()
+        };
+        let (greedy, other) = (fill("greedy"), fill("other"));
+        assert_eq!((greedy.len(), other.len()), (50, 25));
+        let more: Vec<_> = (0..50).map(|n| fill(&n.to_string())).collect();
+        let all: usize = more.iter().map(Vec::len).sum();
+        assert!(all <= 25, "{all}");
+        drop((greedy, more));
+        assert_eq!(fill("other").len(), 25, "what is dropped is free again");
         drop(other);
         assert!(ROOM.used().is_empty());
     }

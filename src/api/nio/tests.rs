@@ -296,32 +296,28 @@ fn of_a_configuration_that_is_no_clusters_only_its_machine_is_kept() {
 
 /// Their texts differ, and each is as long as NICO accepts.
 #[test]
-fn of_very_many_long_configurations_of_one_namespace_the_files_are_left_out() {
+fn of_very_many_long_configurations_of_one_namespace_little_is_kept() {
     let labels = json!({"nico.homystack.com/cluster": "prod"});
-    let held = |namespace: &str, n: usize, length: usize| {
-        let text = format!("{n}{}", "x".repeat(length));
-        let files = json!([{"path": "cluster.nix", "valueType": "Inline", "inline": text}]);
+    let held = |namespace: &str, n: usize| {
+        let text = format!("{n}{}", "x".repeat(1_000_000));
+        let files = json!([{"path": "cluster.nix", "valueType": "Inline", "inline": text},
+            {"path": "marker", "valueType": "Inline", "inline": ""}]);
         let spec = json!({"machineRef": {"name": "w"}, "additionalFiles": files});
         let metadata = json!({"name": "w", "namespace": namespace, "labels": labels});
         stored(&spec, &metadata)
     };
-    let texts = |all: &[NixosConfiguration]| {
-        let kept = all.iter().filter(|it| !it.spec.files_are_left_out());
-        kept.map(|it| it.spec.files().len()).sum::<usize>()
-    };
-    let greedy: Vec<_> = (0..40).map(|n| held("greedy", n, 1_000_000)).collect();
-    let kept = texts(&greedy);
-    assert!((8..=16).contains(&kept), "{kept}");
-    let left_out = greedy.iter().find(|it| it.spec.files_are_left_out());
-    let left_out = left_out.unwrap();
-    assert_eq!(left_out.spec.machine(), Some("w"));
-    assert_ne!(*left_out, held("modest", 0, 1_000_000));
-    // The same text again takes no room, and another namespace has room of its own.
-    assert_eq!(held("greedy", 0, 1_000_000), greedy[0]);
-    let modest: Vec<_> = (0..5).map(|n| held("modest", n, 1_000_000)).collect();
-    assert_eq!(texts(&modest), 5);
+    let bytes_of = |all: &[NixosConfiguration]| all.iter().map(bytes).sum::<usize>();
+    let greedy: Vec<_> = (0..40).map(|n| held("greedy", n)).collect();
+    assert!(bytes_of(&greedy) < 9_000_000, "{}", bytes_of(&greedy));
+    let modest: Vec<_> = (0..4).map(|n| held("modest", n)).collect();
+    assert!(bytes_of(&modest) > 4_000_000, "{}", bytes_of(&modest));
+    // What is not kept whole is not taken for another.
+    assert_ne!(greedy[38], greedy[39]);
+    assert_eq!(held("greedy", 39), greedy[39]);
+    let marker = greedy[39].spec.file("marker").unwrap();
+    assert_eq!(marker.inline().unwrap().as_str(), "");
     drop(greedy);
-    assert_eq!(texts(&[held("greedy", 39, 1_000_000)]), 1);
+    assert!(bytes_of(&[held("greedy", 39)]) > 1_000_000);
 }
 
 #[test]

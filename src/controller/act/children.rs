@@ -81,10 +81,16 @@ impl Executor<'_> {
         if written.is_empty() || self.lives().await? {
             return Ok(());
         }
+        let mut failed = None;
         for child in written {
-            self.delete_object_of(*child, false).await?;
+            let mut outcome = self.delete_object_of(*child, false).await;
+            // The garbage collector may change it at the same moment, and no later pass would try again.
+            if outcome.as_ref().is_err_and(ActError::is_stale) {
+                outcome = self.delete_object_of(*child, false).await;
+            }
+            failed = failed.or(outcome.err());
         }
-        Err(ActError::Lost("the cluster is gone"))
+        Err(failed.unwrap_or(ActError::Lost("the cluster is gone")))
     }
 
     /// Ends the pass if the deletion of the cluster has begun. What was read before would be misinterpreted: the garbage collector removes
