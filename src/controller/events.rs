@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use tokio::sync::Semaphore;
+use tokio::task::unconstrained;
 use tracing::{Instrument as _, debug, warn};
 
 use super::schedule::EVENT_GOES_FIRST_FOR;
@@ -13,6 +14,7 @@ use crate::api::names::{FIELD_MANAGER, GROUP, MachineName};
 use crate::api::status::Role;
 use crate::api::text::{counted, shown_in};
 use crate::plan::observed::ClusterView;
+use crate::remote::gate::{Class, Gate};
 use crate::remote::offload::of_namespace;
 
 /// Most bytes of an event's note (Kubernetes API reference, `Event`: 1 kB).
@@ -250,14 +252,15 @@ impl Happening {
     }
 }
 
-/// Most events that are being sent at the same time, of about 10 kB each. One pass over the largest cluster makes fewer.
-const EVENTS_UNDER_WAY: usize = 2048;
+/// Most events that are being sent at the same time, of about 10 kB each. One namespace gets at most half of the places, and one pass over
+/// the largest cluster makes fewer events.
+const EVENTS_UNDER_WAY: usize = 3072;
 
 /// Writes events in the background.
 #[derive(Clone)]
 pub struct Events {
     recorder: Recorder,
-    room: Arc<Semaphore>,
+    room: Gate,
     /// Number of events dropped since the last one that was sent.
     dropped: Arc<AtomicUsize>,
 }
@@ -272,7 +275,7 @@ impl Events {
         };
         Self {
             recorder: Recorder::new(client, reporter),
-            room: Arc::new(Semaphore::new(EVENTS_UNDER_WAY)),
+            room: Gate::new(EVENTS_UNDER_WAY, 0),
             dropped: Arc::default(),
         }
     }
@@ -298,7 +301,9 @@ impl Events {
         cluster: &ClusterView,
         happening: &Happening,
     ) -> Option<impl Future<Output = ()> + Send + use<>> {
-        let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
+        // A pass may send more events at once than the runtime lets a task take such steps.
+        let room = unconstrained(self.room.enter(&cluster.namespace, "", Class::Other));
+        let Some(room) = room.now_or_never().flatten() else {
             if self.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
                 warn!("events are lost: the API server takes them more slowly than they happen");
             }
@@ -392,11 +397,22 @@ mod tests {
         let at_first = tokio::runtime::Handle::current()
             .metrics()
             .num_alive_tasks();
-        for _ in 0..EVENTS_UNDER_WAY + 7 {
+        for _ in 0..EVENTS_UNDER_WAY / 2 + 7 {
             events.emit(&cluster, &Happening::StatusContested);
         }
-        let metrics = tokio::runtime::Handle::current().metrics();
-        assert!(metrics.num_alive_tasks() <= at_first + EVENTS_UNDER_WAY);
+        let tasks = || {
+            let metrics = tokio::runtime::Handle::current().metrics();
+            metrics.num_alive_tasks()
+        };
+        assert!(tasks() <= at_first + EVENTS_UNDER_WAY / 2);
         assert_eq!(events.dropped.load(Ordering::Relaxed), 7);
+        // Those of one namespace leave room for others.
+        let before = tasks();
+        let other = ClusterView {
+            namespace: "other".to_owned(),
+            ..ClusterView::default()
+        };
+        events.emit(&other, &Happening::StatusContested);
+        assert_eq!(tasks(), before + 1);
     }
 }
