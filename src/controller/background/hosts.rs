@@ -183,6 +183,8 @@ impl Hosts {
     /// Notes the outcome of a round, and whether lines of machines that left have to be removed. Returns whether that is new.
     pub(super) fn note_round(&mut self, round: BTreeMap<MachineName, Met>, former: bool) -> bool {
         let before = (self.to_decide(), self.failed.clone());
+        // The first fetch waits for the end of the first round, even if nobody was due.
+        let ends_a_wait = !std::mem::replace(&mut self.looked, true) && round.is_empty();
         for (machine, met) in round {
             self.failed.remove(&machine);
             self.new.remove(&machine);
@@ -208,9 +210,8 @@ impl Hosts {
                 }
             }
         }
-        self.looked = true;
         self.former |= former;
-        self.to_write() || before != (self.to_decide(), self.failed.clone())
+        ends_a_wait || self.to_write() || before != (self.to_decide(), self.failed.clone())
     }
 
     /// Whether all machines are met, or there are lines to write.

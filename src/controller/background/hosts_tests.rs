@@ -81,6 +81,16 @@ fn each_machine_is_met_once_and_pinned() {
     assert!(hosts.is_done() && !hosts.state(&later).meet);
 }
 
+/// A machine that is not due again yet is in no round.
+#[test]
+fn the_end_of_the_first_round_is_news_though_it_met_nobody() {
+    let mut hosts = Hosts::default();
+    assert!(hosts.state(&asked(&[("a", "10.0.0.1")])).pending);
+    assert!(hosts.note_round(round([]), false));
+    assert!(!hosts.state(&asked(&[("a", "10.0.0.1")])).pending);
+    assert!(!hosts.note_round(round([]), false));
+}
+
 /// This also holds for a machine that was met before the change was seen.
 #[test]
 fn nobody_is_trusted_on_first_use_while_a_key_has_changed() {
