@@ -100,20 +100,21 @@ impl Executor<'_> {
         &mut self,
         births: &[Birth<'_>],
     ) -> Result<Outcome, ActError> {
-        let mut made = Vec::new();
-        let mut created = Ok(Child::Ledger);
+        let (mut tried, mut outcome) = (Vec::new(), Ok(Outcome::Done));
         for birth in births {
-            created = match *birth {
-                Birth::Ledger(ledger) => self.create_ledger(ledger).await.map(|()| Child::Ledger),
-                Birth::Token(token) => self.create_token(token).await.map(|()| token.into()),
+            let (child, created) = match *birth {
+                Birth::Ledger(ledger) => (Child::Ledger, self.create_ledger(ledger).await),
+                Birth::Token(token) => (token.into(), self.create_token(token).await),
             };
-            match created {
-                Ok(child) => made.push(child),
-                Err(_) => break,
+            // It may exist although the answer says otherwise, or never came.
+            tried.push(child);
+            if let Err(error) = created {
+                outcome = Err(error);
+                break;
             }
         }
-        self.unless_gone(&made).await?;
-        created.map(|_| Outcome::Done)
+        self.unless_gone(&tried).await?;
+        outcome
     }
 
     /// Creates configurations. The ledger is read immediately before, so that it is as fresh for the last as for the first.

@@ -158,8 +158,10 @@ async fn a_cluster_is_deleted_at_every_write_of_a_roll_and_of_a_release(generati
             lane.change(change.clone()).await;
             let what = format!("{moment:?} {step:?} #{nth} of {machine}");
             let reached = tokio::time::timeout(DEADLINE, gate.reached()).await;
-            let lines = || lane.case.proxy.write_lines();
-            reached.unwrap_or_else(|_| panic!("never came: {what}\n{}", lines()));
+            if reached.is_err() {
+                let (lines, seen) = (lane.case.proxy.write_lines(), lane.case.world.describe());
+                panic!("never came: {what}\n{lines}\n{}", seen.await);
+            }
             lane.delete(&what, || gate.open()).await;
         }
         lane.finish().await;
