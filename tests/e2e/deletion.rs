@@ -8,8 +8,8 @@ use crate::common::traffic::RESYNC;
 use crate::common::{DEADLINE, five, listed, nico, over_both, three_and_two};
 use kube::ResourceExt;
 use rig::crds::Generation;
-use rig::proxy::{Call, Effect, Fault, Moment};
-use rig::wait::wait_for;
+use rig::proxy::{Call, Effect, Fault, Gate, Moment};
+use rig::wait::{wait_describing, wait_for};
 use rig::world::condition;
 use serde_json::{Value, json};
 
@@ -19,6 +19,7 @@ over_both![
     on demand:
     a_finalizer_of_somebody_elses_stays,
     a_deletion_that_races_with_the_finalizer_leaves_nothing,
+    a_cluster_that_goes_while_its_first_children_are_made_leaves_none,
 ];
 
 /// Configurations first, and nothing that NIO needs for them before the last one is gone.
@@ -210,7 +211,38 @@ async fn a_deletion_that_races_with_the_finalizer_leaves_nothing(generation: Gen
         }
         case.delete(&name).await;
         case.wait_gone(&name).await;
-        case.nothing_is_left().await;
+        no_child_is_left(&case).await;
     }
+    case.finish().await;
+}
+
+/// What was made while the cluster went is removed at once.
+async fn no_child_is_left(case: &Case) {
+    let left = || async { case.children().await.is_empty().then_some(()) };
+    let told = || async { case.proxy.write_lines() };
+    wait_describing("no child is left", DEADLINE, left, told).await;
+}
+
+/// No later pass would let go of them. The garbage collector may change one at the same moment.
+async fn a_cluster_that_goes_while_its_first_children_are_made_leaves_none(generation: Generation) {
+    let case = Case::of(generation, &nico()).await;
+    case.world.machine("cp-01").await;
+    let made = Gate::default();
+    let last = |call: &Call| {
+        let name = call.body.as_ref().map(|body| &body["metadata"]["name"]);
+        call.verb == "create" && name.is_some_and(|name| name == "prod-worker-token")
+    };
+    let hold = Fault::on(last, Moment::After, Effect::Gate(made.clone()));
+    case.proxy.fault(hold.times(1));
+    let patched = Fault::on_verb("patch", "configmaps", Moment::Before, Effect::Status(409));
+    case.proxy.fault(patched.times(1));
+    case.cluster("prod", listed(&["cp-01"], &[])).await;
+    made.reached().await;
+    case.delete("prod").await;
+    case.merge("prod", json!({"metadata": {"finalizers": null}}))
+        .await;
+    case.wait_gone("prod").await;
+    made.open();
+    no_child_is_left(&case).await;
     case.finish().await;
 }

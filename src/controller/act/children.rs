@@ -25,6 +25,10 @@ use crate::plan::facts::ObjectFacts;
 use crate::plan::parting::{Parting, parting};
 use crate::plan::writes::{Child, Precondition, Token};
 
+/// How often NICO tries to let go of a child of a cluster that is gone. The garbage collector changes it at the same moment, and no later
+/// pass would try again.
+const ATTEMPTS: usize = 5;
+
 /// A child's kind and name.
 enum ChildObject {
     Secret(String),
@@ -84,8 +88,10 @@ impl Executor<'_> {
         let mut failed = None;
         for child in written {
             let mut outcome = self.delete_object_of(*child, false).await;
-            // The garbage collector may change it at the same moment, and no later pass would try again.
-            if outcome.as_ref().is_err_and(ActError::is_stale) {
+            for _ in 1..ATTEMPTS {
+                if !outcome.as_ref().is_err_and(ActError::is_stale) {
+                    break;
+                }
                 outcome = self.delete_object_of(*child, false).await;
             }
             failed = failed.or(outcome.err());
