@@ -49,7 +49,7 @@ impl Text {
     /// What is kept of the text where there is no room for the whole: of the values those that concern one machine, and digests of the rest,
     /// so that it compares as the whole does.
     fn shortened(&self, machine: &str) -> Self {
-        let values = parse(&self.content).and_then(|values| values.shortened(machine));
+        let values = self.values().and_then(|values| values.shortened(machine));
         let digest = sha256(self.content.as_bytes());
         Self {
             content: format!("{CUT} {digest}").into(),

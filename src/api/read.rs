@@ -27,14 +27,8 @@ pub(super) fn small<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     let text = Box::<RawValue>::deserialize(deserializer)?;
-    Ok(few_values(&text).unwrap_or_default())
-}
-
-/// The value of a text, unless it has very many values.
-pub(super) fn few_values<T: DeserializeOwned>(text: &RawValue) -> Option<T> {
-    of_few_values(text, MOST_VALUES)
-        .then(|| serde_json::from_str(text.get()).ok())
-        .flatten()
+    let value = of_few_values(&text, MOST_VALUES).then(|| serde_json::from_str(text.get()).ok());
+    Ok(value.flatten().unwrap_or_default())
 }
 
 /// Whether a text has at most so many values.

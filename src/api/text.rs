@@ -58,17 +58,6 @@ fn is_plain(c: char) -> bool {
         || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'))
 }
 
-/// The first few names, and how many more there are.
-#[must_use]
-pub fn few<S: AsRef<str>>(names: &[S]) -> String {
-    const NAMED: usize = 3;
-    let named: Vec<&str> = names.iter().map(AsRef::as_ref).take(NAMED).collect();
-    match names.len().saturating_sub(NAMED) {
-        0 => named.join(", "),
-        more => format!("{} and {more} more", named.join(", ")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -211,16 +211,17 @@ async fn a_deletion_that_races_with_the_finalizer_leaves_nothing(generation: Gen
         }
         case.delete(&name).await;
         case.wait_gone(&name).await;
-        no_child_is_left(&case).await;
+        soon_nothing_is_left(&case).await;
     }
     case.finish().await;
 }
 
-/// What was made while the cluster went is removed at once.
-async fn no_child_is_left(case: &Case) {
+/// What was made while the cluster went is removed at once, and no configuration is made.
+async fn soon_nothing_is_left(case: &Case) {
     let left = || async { case.children().await.is_empty().then_some(()) };
     let told = || async { case.proxy.write_lines() };
     wait_describing("no child is left", DEADLINE, left, told).await;
+    case.nothing_is_left().await;
 }
 
 /// No later pass would let go of them. The garbage collector may change one at the same moment.
@@ -243,6 +244,6 @@ async fn a_cluster_that_goes_while_its_first_children_are_made_leaves_none(gener
         .await;
     case.wait_gone("prod").await;
     made.open();
-    no_child_is_left(&case).await;
+    soon_nothing_is_left(&case).await;
     case.finish().await;
 }

@@ -8,7 +8,6 @@ use jiff::Timestamp;
 
 use crate::api::conditions::{Cause, ConditionType, Reason};
 use crate::api::names::MachineName;
-use crate::api::text::few;
 use crate::api::workload::{Stuck, StuckPod};
 use crate::plan::observed::WorkloadHealth;
 use crate::plan::output::Output;
@@ -258,6 +257,16 @@ impl Blocker {
             Self::Quorum(shortage) => (shortage.reason(), shortage.message(machine, probe)),
         };
         Cause::new(reason, message)
+    }
+}
+
+/// The first few names, and how many more there are.
+fn few(names: &[String]) -> String {
+    const NAMED: usize = 3;
+    let named: Vec<&str> = names.iter().map(String::as_str).take(NAMED).collect();
+    match names.len().saturating_sub(NAMED) {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
     }
 }
 
