@@ -136,7 +136,7 @@ async fn a_roll_survives_a_kill_at_every_write(generation: Generation) {
             let all = ORDER.map(|machine| Step::ALL.map(|step| (machine.to_owned(), step)));
             let mut met = steps(&clean);
             met.retain(|(_, step)| *step != Step::Settled);
-            assert_eq!(met, all.concat());
+            assert_eq!(met, all.concat(), "{}", lane.case.proxy.write_lines());
             assert_eq!(clean.len(), writes, "{}", lane.case.proxy.write_lines());
         }
         let (mut of_steps, mut of_status) = (0, 0);

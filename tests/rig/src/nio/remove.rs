@@ -7,6 +7,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use super::apply::condition;
+use super::classic::has_finalizer;
 use super::{Attempt, KOPF_FINALIZER, Key, Outcome, Shared, machine_of};
 use crate::crds::{configuration_resource, machine_resource};
 
@@ -20,6 +21,10 @@ impl Shared {
         let Ok(Some(configuration)) = configurations.get_opt(&key.1).await else {
             return;
         };
+        // A late watch still shows the deleted one where the next cluster's has its name by now.
+        if configuration.metadata.deletion_timestamp.is_none() || !has_finalizer(&configuration) {
+            return;
+        }
         let spec = &configuration.data["spec"];
         let machine = machine_of(&configuration);
         let knobs = self.knobs(machine);

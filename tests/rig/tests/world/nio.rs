@@ -123,6 +123,10 @@ async fn nio_applies_a_configuration_and_the_machine_serves_its_kubeconfig() {
     let name = world.node_name("cp-a");
     assert!(found.iter().any(|node| node.name_any() == name));
 
+    // A deletion that a watch shows late is not this configuration's.
+    let nio = world.nio();
+    nio.handle_late_deletion(world.namespace(), "cp-a").await;
+    assert!(!nio.history().iter().any(|attempt| attempt.applied.removal));
     // Deletion takes the configuration off the machine.
     remove(&world, "cp-a").await;
     let machine = world
