@@ -136,8 +136,13 @@ async fn a_roll_survives_a_kill_at_every_write(generation: Generation) {
             let all = ORDER.map(|machine| Step::ALL.map(|step| (machine.to_owned(), step)));
             let mut met = steps(&clean);
             met.retain(|(_, step)| *step != Step::Settled);
-            assert_eq!(met, all.concat(), "{}", lane.case.proxy.write_lines());
-            assert_eq!(clean.len(), writes, "{}", lane.case.proxy.write_lines());
+            // An entry is taken again if something changes, or is not to be read, before the write.
+            let seen = met.len();
+            met.dedup_by(|next, last| next == last && last.1 == Step::Taken);
+            let again = seen - met.len();
+            let lines = lane.case.proxy.write_lines();
+            assert_eq!(met, all.concat(), "{lines}");
+            assert_eq!(clean.len(), writes + again, "{lines}");
         }
         let (mut of_steps, mut of_status) = (0, 0);
         for (write, moment) in kills.iter().skip(n).step_by(LANES) {
