@@ -1,8 +1,9 @@
 //! Actions carried out in memory, as `controller/act.rs` carries them out; disruptions are judged as they happen.
 
+mod merge;
+
 use nico::api::ledger::Ledger;
 use nico::api::names::MachineName;
-use nico::api::nio::NixosConfiguration;
 use nico::api::status::Role;
 use nico::api::validate::validate;
 use nico::plan::action::{
@@ -10,12 +11,11 @@ use nico::plan::action::{
     NodeWork, SlotWrite,
 };
 use nico::plan::entered::{Disruptive, EnteredWrite};
-use nico::plan::observed::{Fetch, KnownHostsView, Member, SecretView, Stored, Works, controller};
+use nico::plan::observed::{Fetch, KnownHostsView, Member, SecretView, Stored, Works};
 use nico::plan::writes::{Child, Precondition, Token};
-use serde_json::{Value, json};
 
 use crate::given::member;
-use crate::world::{Refused, World, as_stored, edit};
+use crate::world::{Refused, World};
 
 fn refused_unless(is: bool) -> Result<(), Refused> {
     is.then_some(()).ok_or(Refused)
@@ -352,72 +352,6 @@ impl World {
             KubeconfigWork::Drop => kubeconfig.fetch = Fetch::default(),
         }
         Ok(())
-    }
-
-    /// A merge patch on a configuration of the cluster's own.
-    fn merge(
-        &mut self,
-        name: &str,
-        at: &Precondition,
-        owner: &str,
-        body: &Value,
-    ) -> Result<(), Refused> {
-        self.at(name, at, owner)?;
-        self.merge_into(name, body);
-        Ok(())
-    }
-
-    /// A change of the spec is a new generation.
-    fn merge_into(&mut self, name: &str, body: &Value) {
-        let (version, nio) = (self.count(), self.nio);
-        let configuration = self.configuration(name);
-        let mut object = serde_json::to_value(&*configuration).unwrap();
-        json_merge(&mut object, body);
-        let mut merged: NixosConfiguration = serde_json::from_value(object).unwrap();
-        edit(&mut merged.spec, |it| as_stored(nio, it));
-        let meta = &mut merged.metadata;
-        meta.resource_version = Some(version.to_string());
-        if merged.spec != configuration.spec {
-            meta.generation = meta.generation.map(|generation| generation + 1);
-        }
-        *configuration = merged;
-    }
-
-    fn at(
-        &mut self,
-        name: &str,
-        at: &Precondition,
-        owner: &str,
-    ) -> Result<&mut NixosConfiguration, Refused> {
-        let configuration = self.configurations.get_mut(name).ok_or(Refused)?;
-        assert!(
-            controller(&configuration.metadata).is_some_and(|controller| controller.uid == owner),
-            "an object that the cluster does not own is never written"
-        );
-        (Precondition::of(&configuration.metadata) == *at)
-            .then_some(configuration)
-            .ok_or(Refused)
-    }
-}
-
-/// JSON merge patch (RFC 7386).
-fn json_merge(target: &mut Value, patch: &Value) {
-    let Value::Object(fields) = patch else {
-        target.clone_from(patch);
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    let Some(object) = target.as_object_mut() else {
-        return;
-    };
-    for (field, value) in fields {
-        if value.is_null() {
-            object.remove(field);
-        } else {
-            json_merge(object.entry(field).or_insert(Value::Null), value);
-        }
     }
 }
 

@@ -239,12 +239,6 @@ impl Nio {
         history
     }
 
-    /// Classic: handles a deletion that the watch has shown, whatever has the configuration's name by now.
-    pub async fn handle_late_deletion(&self, namespace: &str, name: &str) {
-        let key = (namespace.to_owned(), name.to_owned());
-        self.shared.remove(&key).await;
-    }
-
     /// Clears the status of a configuration and of its machine, as a `kubectl edit` or a restored backup would.
     pub async fn wipe_status(&self, namespace: &str, machine: &str) {
         let nothing = json!({"status": {"appliedCommit": null, "additionalFilesHash": null, "configurationHash": null,

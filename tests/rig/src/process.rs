@@ -7,21 +7,23 @@
     reason = "the rig stops with a sentence where it cannot go on"
 )]
 
+mod kill;
+
 use std::fs;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
-use tokio::sync::watch;
 
+pub use self::kill::KillSwitch;
 use crate::runtime;
 use crate::wait::{try_wait_for, wait_describing};
 
@@ -253,48 +255,6 @@ impl Nico {
     }
 }
 
-/// Kills a program that may not have been started yet. It is created first, then armed with the program, then pressed by a fault. Clones
-/// share it.
-#[derive(Clone)]
-pub struct KillSwitch {
-    target: Arc<watch::Sender<Option<Arc<Mutex<Child>>>>>,
-    pressed: Arc<AtomicBool>,
-}
-
-impl Default for KillSwitch {
-    fn default() -> Self {
-        Self {
-            target: Arc::new(watch::Sender::new(None)),
-            pressed: Arc::default(),
-        }
-    }
-}
-
-impl KillSwitch {
-    /// Sets the process to kill.
-    pub fn arm(&self, nico: &Nico) {
-        self.target.send_replace(Some(Arc::clone(&nico.child)));
-    }
-
-    /// Whether it was pressed.
-    #[must_use]
-    pub fn pressed(&self) -> bool {
-        self.pressed.load(Ordering::SeqCst)
-    }
-
-    /// Kills the process as soon as it is armed; returns once the signal was sent.
-    pub async fn press(&self) {
-        self.pressed.store(true, Ordering::SeqCst);
-        let mut armed = self.target.subscribe();
-        if let Ok(target) = armed.wait_for(Option::is_some).await
-            && let Some(child) = target.as_ref()
-        {
-            let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
-            let _ = child.start_kill();
-        }
-    }
-}
-
 impl Drop for Nico {
     fn drop(&mut self) {
         self.kill();
@@ -346,103 +306,4 @@ async fn capture(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
-    use std::path::PathBuf;
-    use std::time::Duration;
-
-    use super::{KillSwitch, Nico, NicoOptions};
-    use crate::wait::wait_for;
-
-    const SOON: Duration = Duration::from_secs(10);
-
-    /// A script to run instead of NICO, which is removed when this is dropped.
-    struct Script(PathBuf);
-
-    impl Script {
-        fn new(name: &str, text: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("rig-{name}-{}", std::process::id()));
-            fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("a script can be written");
-            let permissions = fs::Permissions::from_mode(0o755);
-            fs::set_permissions(&path, permissions).expect("it can be made executable");
-            Self(path)
-        }
-
-        async fn start(&self) -> Nico {
-            Nico::start(NicoOptions {
-                binary: self.0.clone(),
-                kubeconfig: "the kubeconfig".into(),
-                namespace: Some("ns".into()),
-                ssh_port: 2222,
-                log: "trace".into(),
-                args: vec!["--resync".into(), "1s".into()],
-            })
-            .await
-        }
-    }
-
-    impl Drop for Script {
-        fn drop(&mut self) {
-            let _ = fs::remove_file(&self.0);
-        }
-    }
-
-    async fn says(nico: &Nico, text: &str) {
-        let said = || async { nico.output().contains(text).then_some(()) };
-        wait_for(&format!("the program says {text:?}"), SOON, said).await;
-    }
-
-    #[tokio::test]
-    async fn it_gets_its_arguments_and_kubeconfig_and_is_heard() {
-        let script = Script::new("args", "echo \"args: $*\" >&2; cat \"$KUBECONFIG\"; exit 7");
-        let nico = script.start().await;
-        let status = nico.wait_exit(SOON).await.expect("it ends");
-        assert_eq!(status.code(), Some(7));
-        says(
-            &nico,
-            "--ssh-port 2222 --log trace --watch-namespace ns --resync 1s",
-        )
-        .await;
-        says(&nico, "the kubeconfig").await;
-    }
-
-    #[tokio::test]
-    async fn it_is_terminated_killed_and_measured() {
-        let script = Script::new(
-            "term",
-            "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.05; done",
-        );
-        let nico = script.start().await;
-        says(&nico, "up").await;
-        assert!(nico.rss_bytes().is_some_and(|bytes| bytes > 0));
-        assert!(nico.cpu_ticks().is_some());
-        nico.terminate().await;
-        let status = nico.wait_exit(SOON).await.expect("it ends");
-        assert_eq!(status.code(), Some(0));
-        says(&nico, "bye").await;
-        let switch = KillSwitch::default();
-        let pressed = switch.clone();
-        let pressing = tokio::spawn(async move { pressed.press().await });
-        let nico = script.start().await;
-        says(&nico, "up").await;
-        switch.arm(&nico);
-        pressing.await.expect("it is pressed");
-        assert!(switch.pressed());
-        let status = nico.wait_exit(SOON).await.expect("it ends");
-        assert_eq!(status.code(), None);
-    }
-
-    #[tokio::test]
-    async fn it_ends_when_nobody_holds_it() {
-        let script = Script::new("drop", "echo up; while :; do sleep 0.05; done");
-        let nico = script.start().await;
-        says(&nico, "up").await;
-        let proc = PathBuf::from(format!("/proc/{}", nico.pid()));
-        drop(nico);
-        wait_for("the process is gone", SOON, || async {
-            (!proc.exists()).then_some(())
-        })
-        .await;
-    }
-}
+mod tests;

@@ -8,8 +8,16 @@ use serde_json::json;
 
 use super::apply::condition;
 use super::classic::has_finalizer;
-use super::{Attempt, KOPF_FINALIZER, Key, Outcome, Shared, machine_of};
+use super::{Attempt, KOPF_FINALIZER, Key, Nio, Outcome, Shared, machine_of};
 use crate::crds::{configuration_resource, machine_resource};
+
+impl Nio {
+    /// Handles a deletion that the watch has shown, whatever has the configuration's name by now.
+    pub async fn handle_late_deletion(&self, namespace: &str, name: &str) {
+        let key = (namespace.to_owned(), name.to_owned());
+        self.shared.remove(&key).await;
+    }
+}
 
 impl Shared {
     /// Runs `onRemoveFlake`, clears the Machine whatever configuration it belongs to, and releases the configuration. A missing Machine
