@@ -11,6 +11,7 @@ use super::pods::{PodView, of_node};
 use crate::api::text::shown_in;
 use crate::remote::answer;
 use crate::remote::deadlines::EVICTION;
+use crate::remote::offload::{namespace, of_namespace};
 
 /// Most bytes of the response to an eviction, and of what is shown of it.
 const MAX_REFUSAL: usize = 64 * 1024;
@@ -39,11 +40,11 @@ pub(super) async fn evict_all<W: Send + 'static>(
             return Some(());
         };
         let client = client.clone();
-        let sent = tokio::spawn(async move {
+        let send = async move {
             let _ = timeout(EVICTION, client.send(request)).await;
             drop(begun);
-        });
-        let _ = sent.await;
+        };
+        let _ = tokio::spawn(of_namespace(&namespace(), send)).await;
     }
     Some(())
 }
@@ -139,7 +140,7 @@ mod tests {
                 ]});
                 if request.method() == hyper::Method::POST {
                     let (answer, answered) = tokio::sync::oneshot::channel::<()>();
-                    arrive.send(answer).unwrap();
+                    arrive.send((namespace(), answer)).unwrap();
                     answered.await.unwrap();
                 }
                 let body = Body::from(list.to_string().into_bytes());
@@ -153,8 +154,9 @@ mod tests {
         let until = Instant::now() + EVICTION_ROUND;
         let begin = move || guard.lock().unwrap().take();
         let work = async move { evict_all(&client, "w", until, begin).await };
-        let work = tokio::spawn(work);
-        let answer = arrived.recv().await.unwrap();
+        let work = tokio::spawn(of_namespace("tenant", work));
+        let (at_whose_expense, answer) = arrived.recv().await.unwrap();
+        assert_eq!(*at_whose_expense, *"tenant");
         work.abort();
         assert!(work.await.unwrap_err().is_cancelled());
         tokio::task::yield_now().await;
