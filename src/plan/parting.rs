@@ -1,7 +1,6 @@
 //! What to do with an object that has a child's name and has to go, based on a read just before.
 
 use super::facts::ObjectFacts;
-use super::observed::ClusterView;
 
 /// What may be done to the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,13 +14,13 @@ pub enum Parting {
     Deleted,
 }
 
-/// What may be done to an object of a cluster.
+/// What may be done to an object with the name of a child of the cluster with this uid.
 #[must_use]
-pub fn parting(object: &ObjectFacts, cluster: &ClusterView) -> Parting {
-    let ours = object.is_controlled_by(&cluster.uid);
+pub fn parting(object: &ObjectFacts, uid: &str, cluster_lives: bool) -> Parting {
+    let ours = object.is_controlled_by(uid);
     // Left over from a former cluster with this name: only NICO's finalizer keeps it.
-    let left_over = object.deleting && !cluster.deleting;
-    let orphaned = cluster.deleting && object.controller.is_none();
+    let left_over = object.deleting && cluster_lives;
+    let orphaned = !cluster_lives && object.controller.is_none();
     match ours {
         true if !object.deleting => Parting::Deleted,
         true => Parting::Freed,

@@ -8,6 +8,7 @@ use crate::common::traffic::RESYNC;
 use crate::common::{DEADLINE, five, listed, nico, over_both, three_and_two};
 use kube::ResourceExt;
 use rig::crds::Generation;
+use rig::nio::finalizer;
 use rig::proxy::{Call, Effect, Fault, Gate, Moment};
 use rig::wait::{wait_describing, wait_for};
 use rig::world::condition;
@@ -20,6 +21,7 @@ over_both![
     a_finalizer_of_somebody_elses_stays,
     a_deletion_that_races_with_the_finalizer_leaves_nothing,
     a_cluster_that_goes_while_its_first_children_are_made_leaves_none,
+    tokens_stay_while_a_configuration_is_left_though_their_making_was_not_answered,
 ];
 
 /// Configurations first, and nothing that NIO needs for them before the last one is gone.
@@ -228,13 +230,7 @@ async fn soon_nothing_is_left(case: &Case) {
 async fn a_cluster_that_goes_while_its_first_children_are_made_leaves_none(generation: Generation) {
     let case = Case::of(generation, &nico()).await;
     case.world.machine("cp-01").await;
-    let made = Gate::default();
-    let last = |call: &Call| {
-        let name = call.body.as_ref().map(|body| &body["metadata"]["name"]);
-        call.verb == "create" && name.is_some_and(|name| name == "prod-worker-token")
-    };
-    let hold = Fault::on(last, Moment::After, Effect::Gate(made.clone()));
-    case.proxy.fault(hold.times(1));
+    let made = hold_the_last_token(&case);
     let patched = Fault::on_verb("patch", "configmaps", Moment::Before, Effect::Status(409));
     case.proxy.fault(patched.times(1));
     case.cluster("prod", listed(&["cp-01"], &[])).await;
@@ -246,4 +242,53 @@ async fn a_cluster_that_goes_while_its_first_children_are_made_leaves_none(gener
     made.open();
     soon_nothing_is_left(&case).await;
     case.finish().await;
+}
+
+/// As where another operator claims machines as soon as it sees the tokens.
+async fn tokens_stay_while_a_configuration_is_left_though_their_making_was_not_answered(
+    generation: Generation,
+) {
+    let case = Case::of(generation, &nico()).await;
+    case.world.machine("cp-01").await;
+    case.world
+        .nio()
+        .set("cp-01", |knobs| knobs.never_reacts = true);
+    let made = hold_the_last_token(&case);
+    case.cluster("prod", listed(&["cp-01"], &[])).await;
+    made.reached().await;
+    let owner = json!({"apiVersion": "nico.homystack.com/v1alpha1", "kind": "KubernetesCluster", "name": "prod",
+        "uid": case.uid("prod").await, "controller": true, "blockOwnerDeletion": true});
+    let claimed = json!({
+        "apiVersion": "nio.homystack.com/v1alpha1", "kind": "NixosConfiguration",
+        "metadata": {"name": "cp-01", "labels": {"nico.homystack.com/cluster": "prod"}, "ownerReferences": [owner],
+            "finalizers": [finalizer(generation)]},
+        "spec": {"gitRepo": "https://example.org/flakes.git", "flake": "#cp-01", "machineRef": {"name": "cp-01"}}
+    });
+    case.world.apply(&claimed.to_string()).await.unwrap();
+    case.delete("prod").await;
+    made.open();
+    let waits = |status: &Value| condition(status, "Reconciling")["reason"] == "Deleting";
+    let what = "the deletion waits for cp-01";
+    case.world.wait_status("prod", what, DEADLINE, waits).await;
+    for token in ["prod-join-token", "prod-worker-token"] {
+        let token = case.secret(token).await.unwrap();
+        assert_eq!(token.metadata.deletion_timestamp, None);
+    }
+    let nio = case.world.nio();
+    nio.set("cp-01", |knobs| knobs.never_reacts = false);
+    case.wait_gone("prod").await;
+    soon_nothing_is_left(&case).await;
+    case.finish().await;
+}
+
+/// Holds the answer to the creation of a cluster's last token, which then never comes.
+fn hold_the_last_token(case: &Case) -> Gate {
+    let made = Gate::default();
+    let last = |call: &Call| {
+        let name = call.body.as_ref().map(|body| &body["metadata"]["name"]);
+        call.verb == "create" && name.is_some_and(|name| name == "prod-worker-token")
+    };
+    let hold = Fault::on(last, Moment::After, Effect::Gate(made.clone()));
+    case.proxy.fault(hold.times(1));
+    made
 }

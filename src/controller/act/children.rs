@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::api::ResourceExt as _;
+use kube::api::{ListParams, ResourceExt as _};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use serde_json::json;
@@ -18,10 +18,12 @@ use crate::api::names::{
     IN_USE_FINALIZER, join_token_name, known_hosts_name, kubeconfig_name, ledger_name,
     worker_token_name,
 };
+use crate::api::nio::NixosConfiguration;
 use crate::controller::calls::{self, CallError};
 use crate::plan::action::ChildWrite;
 use crate::plan::desired::{TOKEN_KEY, restored_metadata};
 use crate::plan::facts::ObjectFacts;
+use crate::plan::observed::controller;
 use crate::plan::parting::{Parting, parting};
 use crate::plan::writes::{Child, Precondition, Token};
 
@@ -79,11 +81,22 @@ impl Executor<'_> {
         Ok(())
     }
 
-    /// Removes NICO's finalizer from children that were just written if the deletion of their cluster has begun. No later pass may look for
-    /// such a child, and its finalizer would keep it forever.
+    /// Lets go of children that were just written if the cluster is gone, or is being deleted. No later pass may look for such a child, and
+    /// NICO's finalizer would keep it forever. While a configuration is left, they are the deletion's: NIO may need them, and an orphaning
+    /// deletion leaves them.
     pub(super) async fn unless_gone(&self, written: &[Child]) -> Result<(), ActError> {
-        if written.is_empty() || self.lives().await? {
+        if written.is_empty() {
             return Ok(());
+        }
+        let live = self.live_cluster().await?;
+        if live
+            .as_ref()
+            .is_some_and(|it| it.metadata.deletion_timestamp.is_none())
+        {
+            return Ok(());
+        }
+        if live.is_some() && self.has_configurations().await? {
+            return Err(ActError::Lost("the cluster is being deleted"));
         }
         let mut failed = None;
         for child in written {
@@ -97,6 +110,17 @@ impl Executor<'_> {
             failed = failed.or(outcome.err());
         }
         Err(failed.unwrap_or(ActError::Lost("the cluster is gone")))
+    }
+
+    /// Whether any configuration belongs to the cluster.
+    async fn has_configurations(&self) -> Result<bool, ActError> {
+        let mut found = false;
+        let all = ListParams::default();
+        calls::list_metadata(&self.api::<NixosConfiguration>(), &all, |meta| {
+            found |= controller(&meta).is_some_and(|it| it.uid == self.observed.cluster.uid);
+        })
+        .await?;
+        Ok(found)
     }
 
     /// Ends the pass if the deletion of the cluster has begun. What was read before would be misinterpreted: the garbage collector removes
@@ -126,12 +150,15 @@ impl Executor<'_> {
 
     /// The cluster as it is now; `None` where its deletion has begun.
     async fn living(&self) -> Result<Option<RawCluster>, ActError> {
+        let live = self.live_cluster().await?;
+        Ok(live.filter(|live| live.metadata.deletion_timestamp.is_none()))
+    }
+
+    /// The cluster as it is now; `None` where it is gone, whatever has its name by now.
+    async fn live_cluster(&self) -> Result<Option<RawCluster>, ActError> {
         let cluster = &self.observed.cluster;
         let live = calls::get_opt(&self.api::<RawCluster>(), &cluster.name).await?;
-        Ok(live.filter(|live| {
-            live.metadata.uid.as_deref() == Some(&cluster.uid)
-                && live.metadata.deletion_timestamp.is_none()
-        }))
+        Ok(live.filter(|live| live.metadata.uid.as_deref() == Some(&cluster.uid)))
     }
 
     /// Deletes a child that NICO owns. An adopted Secret and the user's own known hosts stay as they are.
@@ -145,11 +172,11 @@ impl Executor<'_> {
         self.delete_object_of(child, lives).await
     }
 
-    async fn delete_object_of(&self, child: Child, only_leftover: bool) -> Result<(), ActError> {
+    async fn delete_object_of(&self, child: Child, cluster_lives: bool) -> Result<(), ActError> {
         match self.object_of(child) {
-            ChildObject::Secret(name) => self.delete_named::<Secret>(&name, only_leftover).await,
+            ChildObject::Secret(name) => self.delete_named::<Secret>(&name, cluster_lives).await,
             ChildObject::ConfigMap(name) => {
-                self.delete_named::<ConfigMap>(&name, only_leftover).await
+                self.delete_named::<ConfigMap>(&name, cluster_lives).await
             }
         }
     }
@@ -246,12 +273,12 @@ impl Executor<'_> {
         Ok(())
     }
 
-    async fn delete_named<K>(&self, name: &str, only_leftover: bool) -> Result<(), ActError>
+    async fn delete_named<K>(&self, name: &str, cluster_lives: bool) -> Result<(), ActError>
     where
         K: calls::Object + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
     {
         if let Some((object, Parting::Deleted)) =
-            self.let_go_named::<K>(name, only_leftover).await?
+            self.let_go_named::<K>(name, cluster_lives).await?
         {
             calls::delete(&self.api::<K>(), name, &Precondition::of(object.meta())).await?;
         }
@@ -262,7 +289,7 @@ impl Executor<'_> {
     async fn let_go_named<K>(
         &self,
         name: &str,
-        only_leftover: bool,
+        cluster_lives: bool,
     ) -> Result<Option<(K, Parting)>, ActError>
     where
         K: calls::Object + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
@@ -272,13 +299,13 @@ impl Executor<'_> {
             return Ok(None);
         };
         let facts = ObjectFacts::of(object.meta());
-        if only_leftover && !facts.deleting {
+        if cluster_lives && !facts.deleting {
             self.forget(name);
             return Err(ActError::Lost(
                 "the object that was to be deleted was created again",
             ));
         }
-        let parting = parting(&facts, &self.observed.cluster);
+        let parting = parting(&facts, &self.observed.cluster.uid, cluster_lives);
         if parting == Parting::Untouched {
             return Ok(None);
         }

@@ -106,8 +106,10 @@ impl Executor<'_> {
                 Birth::Ledger(ledger) => (Child::Ledger, self.create_ledger(ledger).await),
                 Birth::Token(token) => (token.into(), self.create_token(token).await),
             };
-            // It may exist although the answer says otherwise, or never came.
-            tried.push(child);
+            // It may exist although the answer says otherwise, or never came. One that existed before is another operator's.
+            if !created.as_ref().is_err_and(ActError::is_stale) {
+                tried.push(child);
+            }
             if let Err(error) = created {
                 outcome = Err(error);
                 break;
