@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::digest::FieldDigest;
-use super::names::ClusterId;
+use super::names::{ClusterId, is_dns_label};
 use super::spec::Endpoint;
 
 /// Path of the generated file.
@@ -73,7 +73,8 @@ impl ListDigests {
         let digest = |nodes: &[NixNode]| {
             let mut digest = FieldDigest::default();
             for NixNode { name, ip } in nodes {
-                digest.add(name, ip);
+                digest.add("name", name);
+                digest.add("ip", ip);
             }
             digest.finish()
         };
@@ -90,32 +91,51 @@ const LONGEST_VALUE: usize = 512;
 const MOST_FOUNDING: usize = 2 * 99;
 
 impl Values {
-    /// The values without the lists, but for the row of one machine, and for the control plane if that machine founds the cluster. `None` if
-    /// NICO cannot have written them.
+    /// The values without the lists, but for the row of one machine, and if that machine founds the cluster the names of the control plane.
+    /// `None` if NICO cannot have written them.
     #[must_use]
     pub fn shortened(&self, machine: &str) -> Option<Self> {
-        let is_short = |text: &str| text.len() <= LONGEST_VALUE;
+        let own = |nodes: &[NixNode]| nodes.iter().find(|node| node.name == machine).cloned();
         let founds = self.bootstrap.as_deref() == Some(machine);
-        let rows = |nodes: &[NixNode], all: bool| -> Vec<NixNode> {
-            let most = if all { MOST_FOUNDING } else { 1 };
-            let kept = nodes.iter().filter(|node| all || node.name == machine);
-            let kept = kept.filter(|node| is_short(&node.name) && is_short(&node.ip));
-            kept.take(most).cloned().collect()
-        };
-        let join = self.join.iter().flat_map(|it| [&it.name, &it.ip]);
-        let endpoint = self.endpoint.iter().map(|it| &it.host);
-        let mut texts = self.bootstrap.iter().chain(join).chain(endpoint);
-        let whole = is_short(&self.name) && texts.all(|text| is_short(text));
-        whole.then(|| Self {
+        let mut control_plane = Vec::from_iter(own(&self.control_plane));
+        if founds {
+            let named = |node: &NixNode| is_dns_label(&node.name);
+            if self.control_plane.len() > MOST_FOUNDING || !self.control_plane.iter().all(named) {
+                return None;
+            }
+            let others = self
+                .control_plane
+                .iter()
+                .filter(|node| node.name != machine);
+            control_plane.extend(others.map(|NixNode { name, .. }| NixNode {
+                name: name.clone(),
+                ip: String::new(),
+            }));
+            control_plane.sort_unstable();
+        }
+        let shortened = Self {
             name: self.name.clone(),
             id: self.id.clone(),
             bootstrap: self.bootstrap.clone(),
             join: self.join.clone(),
             endpoint: self.endpoint.clone(),
-            control_plane: rows(&self.control_plane, founds),
-            workers: rows(&self.workers, false),
+            control_plane,
+            workers: Vec::from_iter(own(&self.workers)),
             digests: Some(ListDigests::of(&self.control_plane, &self.workers)),
-        })
+        };
+        shortened.is_of_short_texts().then_some(shortened)
+    }
+
+    fn is_of_short_texts(&self) -> bool {
+        let is_short = |text: &String| text.len() <= LONGEST_VALUE;
+        let mut nodes = self
+            .control_plane
+            .iter()
+            .chain(&self.workers)
+            .chain(&self.join);
+        nodes.all(|node| is_short(&node.name) && is_short(&node.ip))
+            && self.bootstrap.iter().chain([&self.name]).all(is_short)
+            && self.endpoint.iter().all(|it| is_short(&it.host))
     }
 }
 

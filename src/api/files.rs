@@ -46,10 +46,10 @@ impl Text {
         }
     }
 
-    /// What is kept of the text where there is no room for the whole: of the values those that concern one machine, and digests of the rest,
-    /// so that it compares as the whole does.
-    fn shortened(&self, machine: &str) -> Self {
-        let values = self.values().and_then(|values| values.shortened(machine));
+    /// What is kept of the text where there is no room for the whole: its digest, and of a cluster.nix the values that concern one machine
+    /// and digests of the rest, so that it compares as the whole does.
+    fn shortened(&self, cluster_nix_of: Option<&str>) -> Self {
+        let values = cluster_nix_of.and_then(|machine| self.values()?.shortened(machine));
         let digest = sha256(self.content.as_bytes());
         Self {
             content: format!("{CUT} {digest}").into(),
@@ -153,6 +153,12 @@ impl File {
         self.get("path")?.as_str()
     }
 
+    /// Whether it has that name, in any directory.
+    pub(super) fn is_named(&self, name: &str) -> bool {
+        self.path()
+            .is_some_and(|path| path.rsplit('/').next() == Some(name))
+    }
+
     /// The length of its JSON without the text.
     pub(super) fn bytes_without_text(&self) -> usize {
         self.rest.to_string().len()
@@ -164,11 +170,12 @@ impl File {
         text.is_none_or(|text| text.has_room(namespace))
     }
 
-    /// Keeps of a long text what concerns this machine.
-    pub(super) fn shorten(&mut self, machine: &str) {
+    /// Keeps of a long text the digest, and of the cluster.nix of a machine what concerns that machine.
+    pub(super) fn shorten(&mut self, cluster_nix_of: Option<&String>) {
         let text = self.inline.take_if(|text| text.content.len() > SHORT);
         if let Some(text) = text {
-            self.inline = Some(Arc::new(text.shortened(machine)));
+            let cluster_nix_of = cluster_nix_of.map(String::as_str);
+            self.inline = Some(Arc::new(text.shortened(cluster_nix_of)));
         }
     }
 

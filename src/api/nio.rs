@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use super::cluster_nix::CLUSTER_NIX;
 use super::files::File;
 use super::files_hash::additional_files_hash;
 use super::host::{Address, canonical};
@@ -192,7 +193,7 @@ const LONGEST_FILES: usize = 1024 * 1024;
 /// Most bytes of it without the texts. NICO writes five files, with paths of up to a kilobyte.
 const LONGEST_WITHOUT_TEXTS: usize = 16 * 1024;
 /// Most values in them. Those of NICO have some 20.
-const MOST_VALUES_OF_FILES: usize = 256;
+const MOST_VALUES_OF_FILES: usize = 64;
 /// Most bytes of the JSON of another field. The longest that NICO writes is `gitRepo`, of 2,048 characters.
 const LONGEST_FIELD: usize = 4 * 1024;
 /// Most values in it. NICO writes texts, and references to a name.
@@ -307,10 +308,7 @@ impl NixosConfigurationSpec {
     /// The additional file of that name, in any directory.
     #[must_use]
     pub fn file(&self, name: &str) -> Option<&File> {
-        let is_named = |path: &str| path.rsplit('/').next() == Some(name);
-        self.files
-            .iter()
-            .find(|file| file.path().is_some_and(is_named))
+        self.files.iter().find(|file| file.is_named(name))
     }
 
     /// The additional files as stored; none if the field is absent or not a list.
@@ -324,8 +322,9 @@ impl NixosConfigurationSpec {
         // The hash is that of the whole texts.
         let _ = self.files_hash();
         let machine = self.machine().unwrap_or_default().to_owned();
-        for file in &mut self.files {
-            file.shorten(&machine);
+        let read = self.files.iter().position(|it| it.is_named(CLUSTER_NIX));
+        for (at, file) in self.files.iter_mut().enumerate() {
+            file.shorten((read == Some(at)).then_some(&machine));
         }
     }
 

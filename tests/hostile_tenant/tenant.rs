@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
+use nico::api::cluster_nix::{CLOSING, OPENING};
 use rig::crds::configurations;
 use rig::deploy;
 use rig::machines::{Answer, MachineHost, ServerChannel};
@@ -222,8 +223,8 @@ async fn ledger(world: &World) -> MachineHost {
     host
 }
 
-/// Configurations with the label of a cluster, each with another text that is as long as NICO accepts. NIO would read all of them again
-/// and again, so they are in a namespace without it.
+/// Configurations with the label of a cluster, each with another text that is as long as NICO accepts, and of which it keeps as much as it
+/// keeps of any. NIO would read all of them again and again, so they are in a namespace without it.
 async fn hoard(world: &World) {
     let namespace = format!("{}-hoard", world.namespace());
     let client = world.client();
@@ -236,7 +237,12 @@ async fn hoard(world: &World) {
     let api = configurations(client, &namespace);
     let create = async |n: usize| {
         let name = format!("hoard-{n}");
-        let text = format!("{n}{}", "x".repeat(1_000_000));
+        let row = |name: String| json!({"name": name, "ip": format!("{n}.{}", "x".repeat(4_900))});
+        let others = (1..198).map(|at| row(format!("{}-{at:03}", "x".repeat(59))));
+        let rows: Vec<Value> = std::iter::once(row(name.clone())).chain(others).collect();
+        let values = json!({"name": "hoard", "id": "0000000000000001", "bootstrap": name, "join": null,
+            "endpoint": null, "controlPlane": rows, "workers": []});
+        let text = format!("# hoard\n{OPENING}{values}\n{CLOSING}");
         let configuration = json!({
             "apiVersion": "nio.homystack.com/v1alpha1",
             "kind": "NixosConfiguration",

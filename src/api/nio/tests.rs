@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::cluster::RawCluster;
+use crate::api::cluster_nix::{CLOSING, OPENING};
 use crate::api::text::MAX_SHOWN;
 
 fn bytes(object: &impl Serialize) -> usize {
@@ -318,6 +319,48 @@ fn of_very_many_long_configurations_of_one_namespace_little_is_kept() {
     assert_eq!(marker.inline().unwrap().as_str(), "");
     drop(greedy);
     assert!(bytes_of(&[held("greedy", 39)]) > 1_000_000);
+}
+
+/// Each file is a cluster.nix of a founder, with as many machines as NICO may have written, and longer addresses than it writes.
+#[test]
+fn of_a_founder_without_room_the_names_of_its_control_plane_are_kept() {
+    let labels = json!({"nico.homystack.com/cluster": "prod"});
+    let text = |n: usize, named: &str, rows: usize| {
+        let row = |name: &str| json!({"name": name, "ip": format!("{n}.{}", "1".repeat(490))});
+        let others = (1..rows).map(|at| row(&format!("{named}{at:03}")));
+        let rows: Vec<Value> = std::iter::once(row("cp-000")).chain(others).collect();
+        let values = json!({"name": "prod", "id": "0000000000000001", "bootstrap": "cp-000", "join": null,
+            "endpoint": null, "controlPlane": rows, "workers": rows});
+        format!("# prod\n{OPENING}{values}\n{CLOSING}")
+    };
+    let held = |n: usize, named: &str, rows: usize| {
+        let file = |path: &str, n: usize| json!({"path": path, "valueType": "Inline", "inline": text(n, named, rows)});
+        let files = json!([file("nio/cluster.nix", 2 * n), file("other.nix", 2 * n + 1)]);
+        let spec = json!({"machineRef": {"name": "cp-000"}, "additionalFiles": files});
+        stored(
+            &spec,
+            &json!({"name": "cp-000", "namespace": "founders", "labels": labels}),
+        )
+    };
+    let all: Vec<_> = (0..40).map(|n| held(n, "cp-", 198)).collect();
+    let last = &all[39].spec;
+    let values = last.file("cluster.nix").unwrap().inline().unwrap().values();
+    let values = values.unwrap();
+    let (first, others) = values.control_plane.split_first().unwrap();
+    assert!(first.name == "cp-000" && first.ip.len() > 490);
+    assert_eq!(others.len(), 197);
+    assert!(others.iter().all(|node| node.ip.is_empty()));
+    assert_eq!(values.workers, std::slice::from_ref(first));
+    assert!(bytes(values) < 8_000, "{}", bytes(values));
+    assert_eq!(
+        last.file("other.nix").unwrap().inline().unwrap().values(),
+        None
+    );
+    // A list that is cut could be of machines that are all confirmed.
+    for odd in [held(40, "cp-", 199), held(41, "cp_", 198)] {
+        let cluster_nix = odd.spec.file("cluster.nix").unwrap().inline();
+        assert_eq!(cluster_nix.unwrap().values(), None);
+    }
 }
 
 #[test]
