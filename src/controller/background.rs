@@ -277,14 +277,20 @@ async fn search(
         let round = fetch_round(&client, &spec, &mut memory, &paces, (&logins, class)).await;
         class = Class::Other;
         let ends = round.works() || spec.wanted != Wanted::First;
+        let mut unpinned = false;
         notes.note(|work| {
             let kubeconfig = &mut work.kubeconfig;
             // If the search was stopped meanwhile, its result belongs to other pins or another spec.
             kubeconfig.next.fetching.is_current() && {
+                unpinned = kubeconfig.hosts.note_unpinned(&round.unpinned);
                 let news = kubeconfig.note_round(round);
-                news | (ends && kubeconfig.next.fetching.finish())
+                unpinned | news | (ends && kubeconfig.next.fetching.finish())
             }
         });
+        if unpinned {
+            // The machines are met at once. With the pins of before, the next round would have them met once more.
+            memory.pins = None;
+        }
         if ends {
             return;
         }

@@ -1,6 +1,6 @@
 //! One round of fetching a kubeconfig: tries the machines in turn until one has the wanted one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -100,6 +100,8 @@ pub(super) struct Round {
     pub(super) failure: Option<Cause>,
     /// Machines that presented a host key other than the pinned one, with the error.
     pub(super) host_keys_changed: BTreeMap<MachineName, Cause>,
+    /// Machines that were skipped because their host keys still have to be pinned.
+    pub(super) unpinned: BTreeSet<MachineName>,
 }
 
 impl Round {
@@ -116,7 +118,7 @@ impl Round {
 #[derive(Default)]
 pub(super) struct Memory {
     keys: BTreeMap<String, (Instant, Option<SecretText>)>,
-    pins: Option<(Instant, Arc<KnownHosts>)>,
+    pub(super) pins: Option<(Instant, Arc<KnownHosts>)>,
 }
 
 impl Memory {
@@ -200,6 +202,7 @@ pub(super) async fn fetch_round(
             }
         };
         if attempt.waits_for_pin {
+            round.unpinned.insert(source.machine.clone());
             continue;
         }
         let machine = &source.machine;

@@ -173,6 +173,18 @@ impl Hosts {
         }
     }
 
+    /// Notes the machines whose keys were not pinned when a search needed them. A machine that was met had its key pinned, so its line was
+    /// removed since: it is met again, also by a meeting that runs. Returns whether there is one.
+    pub(super) fn note_unpinned(&mut self, unpinned: &BTreeSet<MachineName>) -> bool {
+        let before = self.met.len();
+        self.met.retain(|machine| !unpinned.contains(machine));
+        let is_any = self.met.len() < before;
+        if is_any {
+            self.meeting = Task::default();
+        }
+        is_any
+    }
+
     /// Forgets everything except failures and changed keys.
     pub(super) fn discard(&mut self) {
         self.met.clear();

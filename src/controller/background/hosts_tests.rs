@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::fetch::Pins;
 use super::hosts::{Hosts, Met};
-use super::search_tests::{Held, client};
+use super::search_tests::{Held, client, spec_of};
 use super::{Background, MeetSpec};
 use crate::api::conditions::{Cause, Reason};
 use crate::api::names::MachineName;
@@ -210,6 +210,47 @@ fn line(host: &MachineHost, key: &PublicKey) -> String {
     )
 }
 
+/// A user may remove the lines of machines that were met long ago, or the whole ConfigMap.
+#[tokio::test]
+async fn a_machine_whose_pin_was_removed_is_met_again_once() {
+    let mut hosts = Hosts::default();
+    let two = asked(&[("a", "1.1.1.1"), ("b", "1.1.1.2")]);
+    hosts.state(&two);
+    hosts.note_round(round([("a", Met::Known)]), false);
+    hosts.meeting.start(std::future::pending::<()>());
+    let unpinned = [name("a"), name("b")].into();
+    assert!(hosts.note_unpinned(&unpinned));
+    assert!(
+        hosts.state(&two).meet && hosts.met().is_empty(),
+        "the meeting that ran would not have met it"
+    );
+    hosts.meeting.start(std::future::pending::<()>());
+    assert!(!hosts.note_unpinned(&unpinned), "both are being met");
+    assert!(!hosts.state(&two).meet);
+    hosts.note_round(round([("a", new("line a")), ("b", Met::Known)]), false);
+    assert!(!hosts.note_unpinned(&[name("a")].into()), "it is due");
+    assert_eq!(hosts.lines(), ["line a"]);
+}
+
+fn cluster() -> ClusterView {
+    ClusterView {
+        uid: "u".to_owned(),
+        ..ClusterView::default()
+    }
+}
+
+fn meet_spec(hosts: &ControlPlaneHosts, one: &MachineHost) -> MeetSpec {
+    MeetSpec {
+        pins: Pins {
+            namespace: "default".to_owned(),
+            cluster: "prod".to_owned(),
+            uid: "u".to_owned(),
+        },
+        hosts: hosts.clone(),
+        ssh_port: one.ssh_port(),
+    }
+}
+
 #[tokio::test]
 async fn machines_are_met_by_a_key_exchange_alone() {
     let [a, b, c] = machines().await;
@@ -223,23 +264,10 @@ async fn machines_are_met_by_a_key_exchange_alone() {
     let (wake, mut woken) = mpsc::unbounded_channel();
     let metrics = Metrics::new(None);
     let background = Background::new(client(&held), Duration::from_secs(300), wake, &metrics);
-    let cluster = ClusterView {
-        uid: "u".to_owned(),
-        ..ClusterView::default()
-    };
     let ips = [&a, &b, &c].map(|host| host.ip().to_string());
     let asked = asked(&[("a", &ips[0]), ("b", &ips[1]), ("c", &ips[2])]);
-    let spec = MeetSpec {
-        pins: Pins {
-            namespace: "default".to_owned(),
-            cluster: "prod".to_owned(),
-            uid: "u".to_owned(),
-        },
-        hosts: asked.clone(),
-        ssh_port: a.ssh_port(),
-    };
     assert!(background.fetch("u", "", &asked).hosts.meet);
-    background.start_meet(&cluster, spec);
+    background.start_meet(&cluster(), meet_spec(&asked, &a));
     woken.recv().await.unwrap();
     let seen = background.fetch("u", "", &asked);
     assert_eq!(to_decide(&seen.hosts), ["b", "c"]);
@@ -257,4 +285,38 @@ async fn machines_are_met_by_a_key_exchange_alone() {
     for host in [a, b, c] {
         assert_eq!(host.auths(), []);
     }
+}
+
+/// A search needs the pin of a machine that was met. The machine is met once for it, although the search goes on.
+#[tokio::test]
+async fn a_search_has_a_pin_made_again_that_a_user_removed() {
+    let [host] = machines().await;
+    let pinned = line(&host, &host.host_key());
+    let held = Arc::new(Mutex::new(Held {
+        key: KeyPair::generate().private_pem(),
+        known_hosts: pinned.clone(),
+    }));
+    let (wake, mut woken) = mpsc::unbounded_channel();
+    let metrics = Metrics::new(None);
+    let background = Background::new(client(&held), Duration::from_secs(300), wake, &metrics);
+    let asked = asked(&[("cp-01", &host.ip().to_string())]);
+    let hosts = || background.fetch("u", "", &asked).hosts;
+    let meet = || background.start_meet(&cluster(), meet_spec(&asked, &host));
+    assert!(hosts().meet);
+    meet();
+    woken.recv().await.unwrap();
+    assert!(!hosts().meet && !hosts().pending);
+    held.lock().unwrap().known_hosts.clear();
+    background.start_fetch(&cluster(), spec_of(&host, None));
+    woken.recv().await.unwrap();
+    assert!(hosts().meet);
+    meet();
+    woken.recv().await.unwrap();
+    let seen = background.fetch("u", "", &asked);
+    assert!(seen.new_host_key && seen.running && !seen.hosts.meet);
+    assert_eq!(
+        background.host_key_lines("u"),
+        Some(vec![pinned.trim_end().to_owned()])
+    );
+    assert_eq!((host.connections(), host.auths()), (2, vec![]));
 }

@@ -53,7 +53,7 @@ async fn machine() -> MachineHost {
     pool.host(options).await
 }
 
-fn spec_of(host: &MachineHost, path: Option<&str>) -> FetchSpec {
+pub(super) fn spec_of(host: &MachineHost, path: Option<&str>) -> FetchSpec {
     FetchSpec {
         pins: Pins {
             namespace: "default".to_owned(),
@@ -128,5 +128,6 @@ async fn a_host_whose_key_is_not_pinned_yet_is_not_logged_in_to() {
     let place = (&logins, Class::First);
     let round = fetch_round(&client(&held), &spec, memory, &paces, place).await;
     assert!(round.fetched.is_none() && round.failure.is_none());
+    assert_eq!(round.unpinned, [spec.sources[0].machine.clone()].into());
     assert_eq!(host.connections(), 0);
 }

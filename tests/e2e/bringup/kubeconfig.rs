@@ -1,12 +1,15 @@
 //! The kubeconfig on its way from a machine to its Secret: where it lies, whose host key is trusted, what is refused.
 
+use rig::crds::Generation;
 use rig::machines::MachineHost;
 use rig::workload::KUBECONFIG_PATH;
 use serde_json::json;
 
 use crate::common::case::Case;
 use crate::common::traffic::RESYNC;
-use crate::common::{DEADLINE, listed, nico};
+use crate::common::{DEADLINE, listed, nico, over_both};
+
+over_both![known_hosts_that_a_user_deletes_are_made_again_for_the_next_kubeconfig];
 
 const ELSEWHERE: &str = "/srv/admin.conf";
 
@@ -200,6 +203,37 @@ async fn each_changed_host_key_is_told() {
     case.write_known_hosts("prod", "").await;
     case.ready("prod").await;
     rig::wait::wait_for("all are pinned again", DEADLINE, || lines(&case, 3)).await;
+    case.finish().await;
+}
+
+/// The process that needs the pins again has met the machines while they were pinned.
+async fn known_hosts_that_a_user_deletes_are_made_again_for_the_next_kubeconfig(
+    generation: Generation,
+) {
+    let setup = nico().args(&RESYNC);
+    let mut case = Case::of(generation, &setup).await;
+    let host = case.world.machine("cp-01").await;
+    case.cluster("prod", listed(&["cp-01"], &[])).await;
+    case.ready("prod").await;
+    let known = pinned(&case).await;
+    case.settled("prod").await;
+    case.nico.terminate().await;
+    case.nico.wait_exit(DEADLINE).await.expect("it ends");
+    let before = host.connections();
+    case.nico = case.world.nico(&setup, &case.proxy).await;
+    let is_met = || async { (host.connections() > before).then_some(()) };
+    rig::wait::wait_for("the machine is met", DEADLINE, is_met).await;
+    case.two_more_passes().await;
+
+    let deletion = kube::api::DeleteParams::default();
+    let (maps, secrets) = (case.maps(), case.world.secrets());
+    maps.delete("prod-known-hosts", &deletion).await.unwrap();
+    secrets.delete("prod-kubeconfig", &deletion).await.unwrap();
+    let stored = || async { case.secret("prod-kubeconfig").await.map(drop) };
+    let state = || case.world.describe();
+    rig::wait::wait_describing("a kubeconfig is stored again", DEADLINE, stored, state).await;
+    assert_eq!(pinned(&case).await, known);
+    case.ready("prod").await;
     case.finish().await;
 }
 
