@@ -79,6 +79,9 @@ struct Line {
     key: KeyData,
 }
 
+/// The keys that lines hold for a host, and whether the line has a marker.
+pub type HeldKeys = BTreeSet<(bool, KeyData)>;
+
 /// The lines of a `known_hosts` ConfigMap that concern one host.
 #[derive(Clone, Debug)]
 pub struct HostPins {
@@ -185,6 +188,13 @@ impl HostPins {
             (false, true) => Lookup::Unknown,
             (false, false) => Lookup::Changed { lines },
         }
+    }
+
+    /// The keys that the lines hold for the host, wherever the lines are.
+    #[must_use]
+    pub fn keys(&self) -> HeldKeys {
+        let key = |line: &Line| (line.marker.is_some(), line.key.clone());
+        self.lines.iter().map(key).collect()
     }
 
     /// Whether trust on first use is ruled out: a line pins the host, or may pin it.

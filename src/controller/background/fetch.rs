@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use tracing::debug;
 
+use super::hosts::Changed;
 use super::logins::Logins;
 use super::pace::{Ended, Paces, Purpose};
 use crate::api::conditions::{Cause, Reason};
@@ -21,7 +22,7 @@ use crate::plan::observed::{AtHand, KnownHostsView, NotWorking};
 use crate::plan::writes::Wanted;
 use crate::remote::deadlines::{Deadlines, KUBECONFIG_VERIFICATION};
 use crate::remote::gate::Class;
-use crate::remote::known_hosts::{HostPins, KNOWN_HOSTS_KEY, KnownHosts, Policy};
+use crate::remote::known_hosts::{HeldKeys, HostPins, KNOWN_HOSTS_KEY, KnownHosts, Policy};
 use crate::remote::kubeconfig::facts;
 use crate::remote::kubeconfig::fetch::{FetchError, FetchRequest, fetch};
 use crate::remote::kubeconfig::verify::{VerifyError, verify};
@@ -98,8 +99,8 @@ pub(super) struct Round {
     pub(super) fetched: Option<Fetched>,
     /// Why there is none: the failure of the first machine that failed.
     pub(super) failure: Option<Cause>,
-    /// Machines that presented a host key other than the pinned one, with the error.
-    pub(super) host_keys_changed: BTreeMap<MachineName, Cause>,
+    /// Machines that presented a host key other than the pinned one.
+    pub(super) host_keys_changed: BTreeMap<MachineName, Changed>,
     /// Machines that were skipped because their host keys still have to be pinned.
     pub(super) unpinned: BTreeSet<MachineName>,
 }
@@ -237,8 +238,9 @@ pub(super) async fn fetch_round(
             Ok(_) => {}
             Err(failure) => {
                 if failure.reason == Reason::HostKeyChanged {
-                    let changed = &mut round.host_keys_changed;
-                    changed.insert(machine.clone(), failure.clone());
+                    let (cause, refused_by) = (failure.clone(), attempt.held);
+                    let changed = Changed { cause, refused_by };
+                    round.host_keys_changed.insert(machine.clone(), changed);
                 }
                 debug!(%machine, reason = %failure.reason, "no kubeconfig from this machine");
                 round.failure.get_or_insert(failure);
@@ -279,6 +281,8 @@ struct Attempt {
     known_hosts: Arc<KnownHosts>,
     /// Its host key still has to be pinned.
     waits_for_pin: bool,
+    /// The keys that are pinned for it.
+    held: HeldKeys,
     /// A digest of everything whose change may help after a failure.
     under: String,
 }
@@ -311,6 +315,7 @@ async fn attempt(
         key,
         known_hosts,
         waits_for_pin,
+        held: pins.map(|pins| pins.keys()).unwrap_or_default(),
         under: sha256(under.as_bytes()),
     })
 }

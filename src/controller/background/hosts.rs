@@ -2,6 +2,7 @@
 //! log-in. The key is pinned before anything else is read from the machine. If a key has changed, no machine is trusted on first use until
 //! the user has decided.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -20,7 +21,7 @@ use crate::controller::schedule::KEY_MEMORY;
 use crate::plan::observed::{ControlPlaneHosts, HostKeys};
 use crate::remote::deadlines::Deadlines;
 use crate::remote::gate::Class;
-use crate::remote::known_hosts::{HostPins, KnownHosts, Policy, without_former};
+use crate::remote::known_hosts::{HeldKeys, HostPins, KnownHosts, Policy, without_former};
 use crate::remote::lock::lock;
 use crate::remote::ssh::{self, Login, SshError};
 
@@ -47,8 +48,8 @@ pub(super) struct Hosts {
     stale: bool,
     /// Machines whose key is pinned.
     met: BTreeSet<MachineName>,
-    /// Machines whose key is not the pinned one, with the error.
-    changed: BTreeMap<MachineName, Cause>,
+    /// Machines whose key is not the pinned one.
+    changed: BTreeMap<MachineName, Changed>,
     /// Machines that could not be met for another reason, with the error.
     failed: BTreeMap<MachineName, Cause>,
     /// The lines to pin, by machine.
@@ -57,13 +58,22 @@ pub(super) struct Hosts {
     former: bool,
 }
 
+/// A key that is not the pinned one.
+pub(super) struct Changed {
+    /// The error.
+    pub(super) cause: Cause,
+    /// The keys that were pinned instead. Once none of them is, the user has decided, even if the machine does not answer.
+    pub(super) refused_by: HeldKeys,
+}
+
 /// Outcome of meeting a machine.
 pub(super) enum Met {
     /// Its key is pinned, or NICO may not pin any.
     Known,
     /// Its key has to be pinned with this line.
     New(String),
-    Failed(SshError),
+    /// With the keys that are pinned for it; `None` if the pins could not be read.
+    Failed(SshError, Option<HeldKeys>),
 }
 
 impl Hosts {
@@ -100,7 +110,10 @@ impl Hosts {
 
     /// What the user has to decide.
     fn to_decide(&self) -> BTreeMap<MachineName, Cause> {
-        let mut to_decide = self.changed.clone();
+        let changed = self.changed.iter();
+        let mut to_decide: BTreeMap<_, _> = changed
+            .map(|(machine, changed)| (machine.clone(), changed.cause.clone()))
+            .collect();
         if !to_decide.is_empty() {
             let untrusted = self.new.keys().map(|machine| {
                 let message = format!(
@@ -162,13 +175,18 @@ impl Hosts {
 
     /// Notes the machines that presented another key than the pinned one at log-in. Keys of others may have changed too, so all are met
     /// again, also by a meeting that runs.
-    pub(super) fn note_changed(&mut self, changed: BTreeMap<MachineName, Cause>) {
-        for (machine, cause) in changed {
-            let is_asked = self.asked.confirmed.contains_key(&machine);
-            if is_asked && !self.changed.contains_key(&machine) {
-                self.changed.insert(machine, cause);
-                self.met.clear();
-                self.meeting = Task::default();
+    pub(super) fn note_changed(&mut self, changed: BTreeMap<MachineName, Changed>) {
+        for (machine, changed) in changed {
+            if !self.asked.confirmed.contains_key(&machine) {
+                continue;
+            }
+            match self.changed.entry(machine) {
+                Entry::Occupied(mut known) => known.get_mut().refused_by.extend(changed.refused_by),
+                Entry::Vacant(new) => {
+                    new.insert(changed);
+                    self.met.clear();
+                    self.meeting = Task::default();
+                }
             }
         }
     }
@@ -209,16 +227,24 @@ impl Hosts {
                     self.changed.remove(&machine);
                     self.new.insert(machine, line);
                 }
-                Met::Failed(error) => {
+                Met::Failed(error, held) => {
                     self.met.remove(&machine);
                     let cause = Cause::new(error.reason(), error.to_string());
-                    let is_changed = cause.reason == Reason::HostKeyChanged;
-                    let why = if is_changed {
-                        &mut self.changed
-                    } else {
-                        &mut self.failed
+                    let before = self.changed.remove(&machine);
+                    if cause.reason == Reason::HostKeyChanged {
+                        let mut refused_by = held.unwrap_or_default();
+                        // A search may have been refused under other pins.
+                        refused_by.extend(before.into_iter().flat_map(|it| it.refused_by));
+                        self.changed.insert(machine, Changed { cause, refused_by });
+                        continue;
+                    }
+                    let is_decided = |changed: &Changed| {
+                        held.is_some_and(|held| held.is_disjoint(&changed.refused_by))
                     };
-                    why.insert(machine, cause);
+                    if let Some(changed) = before.filter(|changed| !is_decided(changed)) {
+                        self.changed.insert(machine.clone(), changed);
+                    }
+                    self.failed.insert(machine, cause);
                 }
             }
         }
@@ -258,7 +284,7 @@ pub(super) async fn meet(
         let round: BTreeMap<MachineName, Met> = round.collect();
         let done = round
             .iter()
-            .filter(|(_, met)| !matches!(met, Met::Failed(_)));
+            .filter(|(_, met)| !matches!(met, Met::Failed(..)));
         met.extend(done.map(|(machine, _)| machine.clone()));
         let is_former = |hosts| without_former(&text, hosts, spec.ssh_port) != text;
         let former = known.policy() == Policy::TrustOnFirstUse
@@ -320,7 +346,8 @@ async fn meet_one(
         Ok(Some(line)) => (Ended::Met, Met::New(line)),
         Err(error) => {
             logins.failed(&error);
-            (Ended::of(&error), Met::Failed(error))
+            let held = pins.map(|pins| pins.keys());
+            (Ended::of(&error), Met::Failed(error, held))
         }
     };
     lock(paces).end(machine, Instant::now(), ended, None);

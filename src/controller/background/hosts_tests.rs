@@ -12,14 +12,14 @@ use russh::keys::PublicKey;
 use tokio::sync::mpsc;
 
 use super::fetch::Pins;
-use super::hosts::{Hosts, Met};
+use super::hosts::{Changed, Hosts, Met};
 use super::search_tests::{Held, client, spec_of};
 use super::{Background, MeetSpec};
 use crate::api::conditions::{Cause, Reason};
 use crate::api::names::MachineName;
 use crate::controller::metrics::Metrics;
 use crate::plan::observed::{ClusterView, ControlPlaneHosts, HostKeys};
-use crate::remote::known_hosts::line_for;
+use crate::remote::known_hosts::{HeldKeys, KnownHosts, Policy, line_for};
 use crate::remote::ssh::SshError;
 
 fn name(name: &str) -> MachineName {
@@ -47,12 +47,34 @@ fn new(line: &str) -> Met {
     Met::New(line.to_owned())
 }
 
+/// Two lines that pin keys for `1.1.1.1`.
+const ONE: &str =
+    "1.1.1.1 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMPVPDA40Ivsb6Rw+cwwO9TW0tLFVmtbIvRnCW2vEkHj";
+const TWO: &str =
+    "1.1.1.1 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBj6K8fVVPVY0/W8YhH1SUUc02jqc1eR5nLzpCxMIYM8";
+
+/// The keys that known hosts hold for `1.1.1.1`.
+fn held(text: &str) -> Option<HeldKeys> {
+    let known = KnownHosts::parse("c", text, Policy::TrustOnFirstUse);
+    Some(known.pins("1.1.1.1", 22)?.keys())
+}
+
 fn changed(machine: &str) -> Met {
-    Met::Failed(SshError::HostKeyChanged {
+    let error = SshError::HostKeyChanged {
         at: machine.to_owned(),
         fingerprint: "SHA256:x".to_owned(),
         mend: "mend it".to_owned(),
-    })
+    };
+    Met::Failed(error, held(ONE))
+}
+
+/// It does not answer, and these are the known hosts.
+fn silent(machine: &str, text: &str) -> Met {
+    let error = SshError::Unreachable {
+        at: machine.to_owned(),
+        why: "no answer",
+    };
+    Met::Failed(error, held(text))
 }
 
 fn to_decide(keys: &HostKeys) -> Vec<&str> {
@@ -160,13 +182,59 @@ fn a_held_key_is_not_taken_for_pinned_and_one_that_changes_later_has_all_met_aga
     hosts.note_pinned();
     assert!(hosts.state(&two).meet && hosts.met().is_empty());
     hosts.note_round(round([("a", Met::Known), ("b", Met::Known)]), false);
-    hosts.note_changed(at_log_in("a"));
+    hosts.note_changed(at_log_in("a", ONE));
     assert!(hosts.state(&two).meet && hosts.met().is_empty());
 }
 
-fn at_log_in(machine: &str) -> BTreeMap<MachineName, Cause> {
-    let cause = Cause::new(Reason::HostKeyChanged, "another key");
-    BTreeMap::from([(name(machine), cause)])
+fn at_log_in(machine: &str, text: &str) -> BTreeMap<MachineName, Changed> {
+    let changed = Changed {
+        cause: Cause::new(Reason::HostKeyChanged, "another key"),
+        refused_by: held(text).unwrap(),
+    };
+    BTreeMap::from([(name(machine), changed)])
+}
+
+/// Until then, others wait, although the machine does not answer.
+#[test]
+fn the_user_has_decided_once_no_key_is_pinned_that_refused_the_machines() {
+    let two = asked(&[("a", "1.1.1.1"), ("b", "1.1.1.2")]);
+    let line = |text: &str| format!("{text}\n");
+    for (present, is_decided) in [
+        (line(ONE), false),
+        (format!("# it has moved\n\n{ONE} mine\n"), false),
+        (line(ONE) + TWO, false),
+        (line(ONE).repeat(2000), false),
+        (String::new(), true),
+        (line(TWO), true),
+        (format!("@revoked {ONE}\n"), true),
+    ] {
+        let mut hosts = Hosts::default();
+        hosts.state(&two);
+        hosts.note_round(round([("a", changed("a")), ("b", new("line b"))]), false);
+        let shown = present.get(..100).unwrap_or(&present);
+        assert!(hosts.note_round(round([("a", silent("a", &present))]), false));
+        assert_eq!(hosts.to_write(), is_decided, "{shown}");
+        let waiting = to_decide(&hosts.state(&two)).is_empty();
+        assert_eq!(waiting, is_decided, "{shown}");
+        assert!(hosts.failure().is_some(), "{shown}");
+    }
+}
+
+/// A search may know other pins than the meeting that runs.
+#[test]
+fn a_key_that_was_refused_under_several_pins_is_decided_on_under_others() {
+    let one = asked(&[("a", "1.1.1.1")]);
+    let mut hosts = Hosts::default();
+    hosts.state(&one);
+    hosts.note_round(round([("a", changed("a"))]), false);
+    hosts.note_changed(at_log_in("a", TWO));
+    hosts.note_round(round([("a", changed("a"))]), false);
+    for text in [ONE, TWO] {
+        hosts.note_round(round([("a", silent("a", text))]), false);
+        assert_eq!(to_decide(&hosts.state(&one)), ["a"]);
+    }
+    hosts.note_round(round([("a", silent("a", ""))]), false);
+    assert!(hosts.state(&one).to_decide.is_empty());
 }
 
 /// One machine has its pin, the other does not answer yet: the meeting still runs when the first presents another key at log-in.
@@ -177,13 +245,13 @@ async fn a_key_that_changes_during_a_meeting_keeps_others_from_being_trusted() {
     hosts.state(&two);
     hosts.note_round(round([("a", Met::Known)]), false);
     hosts.meeting.start(std::future::pending::<()>());
-    hosts.note_changed(at_log_in("a"));
+    hosts.note_changed(at_log_in("a", ONE));
     hosts.note_round(round([("b", new("line b"))]), false);
     let state = hosts.state(&two);
     assert!(hosts.lines().is_empty() && state.meet);
     assert_eq!(to_decide(&state), ["a", "b"]);
     hosts.meeting.start(std::future::pending::<()>());
-    hosts.note_changed(at_log_in("a"));
+    hosts.note_changed(at_log_in("a", ONE));
     assert!(
         !hosts.state(&two).meet,
         "each change has all met again once"
@@ -274,14 +342,14 @@ async fn machines_are_met_by_a_key_exchange_alone() {
     assert!(!seen.new_host_key && !seen.hosts.meet);
     let none = "nico_ssh_failures_total{kind=\"host-key-changed\"} 0\n";
     assert!(!metrics.render().contains(none));
-    // The changed line is removed, so both new keys have to be pinned.
+    // The changed line is removed, so the other machine's key can be pinned, even if this one no longer answers.
+    b.refuse(true);
     held.lock().unwrap().known_hosts = accepted;
     woken.recv().await.unwrap();
     let seen = background.fetch("u", "", &asked);
     assert!(seen.new_host_key && seen.hosts.to_decide.is_empty());
-    let lines = [line(&b, &b.host_key()), line(&c, &c.host_key())];
-    let lines = lines.map(|line| line.trim_end().to_owned());
-    assert_eq!(background.host_key_lines("u"), Some(lines.to_vec()));
+    let new = line(&c, &c.host_key()).trim_end().to_owned();
+    assert_eq!(background.host_key_lines("u"), Some(vec![new]));
     for host in [a, b, c] {
         assert_eq!(host.auths(), []);
     }
