@@ -18,7 +18,6 @@ use kube::{Client, Config};
 use tokio::time::timeout;
 use tower::{BoxError, Service, layer::layer_fn};
 
-use super::aside::aside_of_bytes;
 use super::leader::term::Term;
 use super::metrics::Metrics;
 use super::writes::Writes;
@@ -109,17 +108,12 @@ where
         let long_answers = self.long_answers.clone();
         let whole = async move {
             let (head, body) = answer.await?.into_parts();
-            let mut depth = Depth::default();
             let body: Box<DynBody> = if watches {
+                let mut depth = Depth::default();
                 Box::new(body.map_frame(move |frame| frame.map_data(|bytes| depth.cut(bytes))))
             } else {
-                let (bytes, room) = long_answers.collect(body).await?;
-                let bytes = aside_of_bytes(bytes.len(), || depth.cut(bytes));
-                let held = Full::new(bytes).map_frame(move |frame| {
-                    let _until_decoded = &room;
-                    frame
-                });
-                Box::new(held.map_err(BoxError::from))
+                let bytes = long_answers.collect(body).await?;
+                Box::new(Full::new(bytes).map_err(BoxError::from))
             };
             Ok(Response::from_parts(head, body))
         };

@@ -1,8 +1,9 @@
 //! Reads as kube makes them, but that long responses are decoded aside: users make objects as long as etcd stores, and a page has many.
 
-use hyper::Request;
+use hyper::{Request, StatusCode};
 use kube::api::{GetParams, ListParams};
-use kube::core::ObjectList;
+use kube::client::Body;
+use kube::core::{ObjectList, Status};
 use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 
@@ -52,9 +53,23 @@ async fn decoded<T: DeserializeOwned>(
     client: &Client,
     request: Request<Vec<u8>>,
 ) -> kube::Result<T> {
-    let text = client.request_text(request).await?;
-    let decode = || serde_json::from_str(&text).map_err(kube::Error::SerdeError);
-    aside_of_bytes(text.len(), decode)
+    let response = client.send(request.map(Body::from)).await?;
+    let code = response.status();
+    // Until these are dropped, a long response has its place.
+    let bytes = response.into_body().collect_bytes().await?;
+    aside_of_bytes(bytes.len(), || {
+        if code.is_client_error() || code.is_server_error() {
+            return Err(refused(code, &bytes));
+        }
+        serde_json::from_slice(&bytes).map_err(kube::Error::SerdeError)
+    })
+}
+
+/// The error that a response tells of. Proxies may send any text.
+fn refused(code: StatusCode, bytes: &[u8]) -> kube::Error {
+    let status = serde_json::from_slice::<Status>(bytes);
+    let other = |_| Status::failure("", "Failed to parse error data").with_code(code.as_u16());
+    kube::Error::Api(status.unwrap_or_else(other).boxed())
 }
 
 #[cfg(test)]
@@ -65,7 +80,6 @@ mod tests {
     use std::time::Duration;
 
     use hyper::Response;
-    use kube::client::Body;
     use serde::de::{Error, IgnoredAny};
     use serde::{Deserialize, Deserializer};
     use tower::service_fn;
@@ -96,5 +110,23 @@ mod tests {
         let request = Request::get("/").body(Vec::new()).unwrap();
         let read = tokio::spawn(async move { decoded::<Slow>(&client, request).await.map(drop) });
         read.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_refusal_has_the_code_of_its_status_or_else_of_the_response() {
+        for (text, code) in [(r#"{"code": 409}"#, 409), ("<html>", 502), ("", 502)] {
+            let service = service_fn(move |_: Request<Body>| async move {
+                let response = Response::builder().status(502);
+                response.body(Body::from(text.as_bytes().to_vec()))
+            });
+            let client = Client::new(service, "default");
+            let request = Request::get("/").body(Vec::new()).unwrap();
+            let answer = decoded::<IgnoredAny>(&client, request).await;
+            let error = answer.unwrap_err();
+            assert!(
+                matches!(&error, kube::Error::Api(status) if status.code == code),
+                "{text}: {error}"
+            );
+        }
     }
 }

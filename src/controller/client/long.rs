@@ -8,6 +8,7 @@ use hyper::body::Bytes;
 use kube::client::DynBody;
 use tower::BoxError;
 
+use super::depth::Depth;
 use crate::remote::gate::{Class, Gate, Turn};
 use crate::remote::offload;
 
@@ -36,27 +37,43 @@ impl Default for LongAnswers {
     }
 }
 
+/// The bytes of a long response. Whoever holds a part of them holds its place.
+struct Held {
+    bytes: Vec<u8>,
+    _place: Turn,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 impl LongAnswers {
-    /// The bytes of a response, and its place if it is long.
-    pub(super) async fn collect(
-        &self,
-        mut body: Box<DynBody>,
-    ) -> Result<(Bytes, Option<Turn>), BoxError> {
-        let (mut bytes, mut place) = (Vec::new(), None);
+    /// The bytes of a response, without what lies too deep. Those of a long one keep its place until they are dropped.
+    pub(super) async fn collect(&self, mut body: Box<DynBody>) -> Result<Bytes, BoxError> {
+        let (mut length, mut bytes) = (0_usize, Vec::new());
+        let (mut depth, mut place) = (Depth::default(), None);
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame?.into_data() else {
                 continue;
             };
-            let length = bytes.len().saturating_add(data.len());
+            length = length.saturating_add(data.len());
             if length > LONGEST_ANSWER {
                 return Err(TooLong.into());
             }
             if length > SHORT_ANSWER && place.is_none() {
                 place = self.enter().await;
             }
-            bytes.extend_from_slice(&data);
+            bytes.extend_from_slice(&depth.cut(data));
         }
-        Ok((bytes.into(), place))
+        Ok(match place {
+            Some(place) => Bytes::from_owner(Held {
+                bytes,
+                _place: place,
+            }),
+            None => bytes.into(),
+        })
     }
 
     /// Waits for a place in the share of the current task.
@@ -75,21 +92,25 @@ impl LongAnswers {
 #[allow(clippy::unwrap_used, reason = "a test")]
 mod tests {
     use std::convert::Infallible;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::sync::{Arc, LazyLock};
     use std::time::Duration;
 
     use futures::future::join_all;
     use futures::{FutureExt as _, StreamExt as _};
-    use http_body_util::StreamBody;
+    use http_body_util::{Full, StreamBody};
     use hyper::body::Frame;
     use hyper::{Request, Response};
-    use kube::Client;
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
     use kube::client::Body;
+    use kube::{Api, Client};
+    use serde::{Deserialize, Deserializer};
     use tokio::time::timeout;
     use tower::{Service as _, service_fn};
 
     use super::*;
+    use crate::controller::calls::get_opt;
     use crate::controller::client::{BoundedCalls, NoAnswer};
     use crate::controller::metrics::Metrics;
     use crate::controller::writes::Writes;
@@ -111,7 +132,7 @@ mod tests {
     async fn what_is_longer_than_any_object_is_not_read_to_its_end() {
         let most = LONGEST_ANSWER / (64 * 1024);
         let answers = LongAnswers::default();
-        let (bytes, _) = answers.collect(long(most).0).await.unwrap();
+        let bytes = answers.collect(long(most).0).await.unwrap();
         assert_eq!(bytes.len(), LONGEST_ANSWER);
         let (body, taken) = long(100 * most);
         let error = answers.collect(body).await.map(drop).unwrap_err();
@@ -146,9 +167,48 @@ mod tests {
             assert!(late.is::<NoAnswer>(), "{namespace}: {late}");
             assert!(ask("/short", namespace).await.is_ok());
         }
-        let decoded = held.remove(2).into_body().collect().await.unwrap();
-        assert_eq!(decoded.to_bytes().len(), 1024 * 1024);
+        let body = held.remove(2).into_body();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        assert_eq!(bytes.len(), 1024 * 1024);
+        assert!(ask("/long", "d").await.is_err());
+        drop(bytes);
         assert!(ask("/long", "d").await.is_ok());
+    }
+
+    /// Decoding takes more memory than the response has bytes, and each long one is decoded on a thread of its own.
+    #[tokio::test]
+    async fn a_long_answer_has_its_place_while_it_is_decoded() {
+        let service = BoundedCalls {
+            inner: service_fn(|_: Request<Body>| async {
+                let name = "a".repeat(1024 * 1024);
+                let object = format!("{{\"metadata\":{{\"name\":\"{name}\"}}}}");
+                let body = Full::new(Bytes::from(object)).map_err(BoxError::from);
+                Ok::<_, BoxError>(Response::new(Box::new(body) as Box<DynBody>))
+            }),
+            longest: Duration::from_secs(30),
+            long_answers: PLACES.clone(),
+            term: None,
+            writes: Writes::default(),
+            metrics: Metrics::new(None),
+        };
+        let api = Api::<Seen>::default_namespaced(Client::new(service, "default"));
+        let read = get_opt(&api, "a").await.unwrap().unwrap();
+        assert_eq!(read.metadata.name.map(|name| name.len()), Some(1024 * 1024));
+        assert_eq!(PLACES.0.counts(), (0, 0));
+    }
+
+    static PLACES: LazyLock<LongAnswers> = LazyLock::new(LongAnswers::default);
+
+    #[derive(kube::Resource, Clone, Debug, Deserialize)]
+    #[resource(inherit = ConfigMap)]
+    struct Seen {
+        #[serde(deserialize_with = "seen")]
+        metadata: ObjectMeta,
+    }
+
+    fn seen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+        assert_eq!(PLACES.0.counts(), (0, 1));
+        ObjectMeta::deserialize(deserializer)
     }
 
     /// One that takes all places, and queues for more, would make the reads of others run into their timeout.
@@ -160,8 +220,7 @@ mod tests {
         let service = service_fn(move |_: Request<Body>| {
             let asked = asked.clone();
             async move {
-                let (_, place) = asked.collect(long(16).0).await?;
-                std::mem::forget(place);
+                std::mem::forget(asked.collect(long(16).0).await?);
                 Ok::<_, BoxError>(Response::new(Body::empty()))
             }
         });
