@@ -282,7 +282,9 @@ async fn search(
             let kubeconfig = &mut work.kubeconfig;
             // If the search was stopped meanwhile, its result belongs to other pins or another spec.
             kubeconfig.next.fetching.is_current() && {
-                unpinned = kubeconfig.hosts.note_unpinned(&round.unpinned);
+                unpinned = kubeconfig
+                    .hosts
+                    .note_unpinned(&round.unpinned, Instant::now());
                 let news = kubeconfig.note_round(round);
                 unpinned | news | (ends && kubeconfig.next.fetching.finish())
             }

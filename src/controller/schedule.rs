@@ -95,6 +95,8 @@ pub const RESOLVE_PAUSES: Range<Duration> = Duration::from_secs(50)..Duration::f
 
 /// How long a search remembers a machine's private key and the pinned host keys. Users may fix them, and they are not watched.
 pub const KEY_MEMORY: Duration = Duration::from_secs(5);
+/// Shortest pause before machines are met again since their pins are gone. Something may remove each pin as soon as it is made.
+pub const UNPINNED_PAUSE: Duration = Duration::from_secs(10);
 /// How long one search for a kubeconfig lasts before the planner names the machines again.
 pub const SEARCH_TIMEOUT: Duration = Duration::from_secs(30);
 /// First and longest pause before another log-in to a machine that has no file yet, or whose API server does not answer.

@@ -305,8 +305,9 @@ fn recorded(observed: &Observed) -> BTreeMap<&str, BTreeSet<&str>> {
     for values in held.filter(|values| seen.insert(std::ptr::from_ref(*values))) {
         let mut named = BTreeSet::new();
         for node in nodes(values) {
-            // If a name occurs twice, the first counts.
-            if named.insert(node.name.as_str()) {
+            // If a name occurs twice, the first counts. Of a file that is not kept whole, some addresses are not known.
+            let is_known = values.digests.is_none() || !node.ip.is_empty();
+            if is_known && named.insert(node.name.as_str()) {
                 recorded.entry(&node.name).or_default().insert(&node.ip);
             }
         }

@@ -1,11 +1,14 @@
 //! Pinned SSH host keys in OpenSSH's `known_hosts` format (sshd(8)): parsing, lookup and adding lines. No I/O.
 
+mod held;
+
 use std::collections::BTreeSet;
 
 use russh::keys::ssh_key::known_hosts::{Entry, HostPatterns, Marker};
 use russh::keys::ssh_key::public::KeyData;
 use russh::keys::{Algorithm, HashAlg, PublicKey};
 
+pub use self::held::HeldKeys;
 use crate::api::host::canonical;
 
 /// The port that `known_hosts` leaves out.
@@ -78,9 +81,6 @@ struct Line {
     marker: Option<Marker>,
     key: KeyData,
 }
-
-/// The keys that lines hold for a host, and whether the line has a marker.
-pub type HeldKeys = BTreeSet<(bool, KeyData)>;
 
 /// The lines of a `known_hosts` ConfigMap that concern one host.
 #[derive(Clone, Debug)]
@@ -193,8 +193,8 @@ impl HostPins {
     /// The keys that the lines hold for the host, wherever the lines are.
     #[must_use]
     pub fn keys(&self) -> HeldKeys {
-        let key = |line: &Line| (line.marker.is_some(), line.key.clone());
-        self.lines.iter().map(key).collect()
+        let keys = self.lines.iter();
+        HeldKeys::of(keys.map(|line| (line.marker.is_some(), &line.key)))
     }
 
     /// Whether trust on first use is ruled out: a line pins the host, or may pin it.

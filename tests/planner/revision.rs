@@ -308,6 +308,18 @@ fn files_that_are_not_kept_whole_compare_as_whole_ones() {
     // A machine without its object keeps the address in its own file.
     let gone = changed(|world| world.machines.clear());
     assert_eq!(gone.differences("a"), Vec::<String>::new());
+    // One that is no address is kept if all files that are known to have one agree.
+    let odd = changed(|world| {
+        let names: Vec<String> = world.configurations.keys().cloned().collect();
+        for name in names {
+            let odd = |nix: &str| nix.replace("\"ip-of-w\"", "\"not an address\"");
+            world.edit_configuration(&name, |it| text(it, odd));
+        }
+        world.machines.clear();
+    });
+    for machine in ["a", "w"] {
+        assert_eq!(odd.differences(machine), Vec::<String>::new(), "{machine}");
+    }
     let edited = changed(|world| {
         let lab = |nix: &str| nix.replace("\"prod\"", "\"lab\"");
         world.edit_configuration("w", |it| text(it, lab));

@@ -15,8 +15,8 @@ use super::{ActError, Executor};
 use crate::api::cluster::RawCluster;
 use crate::api::digest::hex;
 use crate::api::names::{
-    IN_USE_FINALIZER, join_token_name, known_hosts_name, kubeconfig_name, ledger_name,
-    worker_token_name,
+    IN_USE_FINALIZER, ORPHAN_FINALIZER, join_token_name, known_hosts_name, kubeconfig_name,
+    ledger_name, worker_token_name,
 };
 use crate::api::nio::NixosConfiguration;
 use crate::controller::calls::{self, CallError};
@@ -82,8 +82,8 @@ impl Executor<'_> {
     }
 
     /// Lets go of children that were just written if the cluster is gone, or is being deleted. No later pass may look for such a child, and
-    /// NICO's finalizer would keep it forever. While a configuration is left, they are the deletion's: NIO may need them, and an orphaning
-    /// deletion leaves them.
+    /// NICO's finalizer would keep it forever. While a configuration is left, they are the deletion's, since NIO may need them. An orphaning
+    /// deletion leaves them as they are but for the finalizer.
     pub(super) async fn unless_gone(&self, written: &[Child]) -> Result<(), ActError> {
         if written.is_empty() {
             return Ok(());
@@ -95,17 +95,26 @@ impl Executor<'_> {
         {
             return Ok(());
         }
-        if live.is_some() && self.has_configurations().await? {
+        let orphans = |it: &RawCluster| it.finalizers().iter().any(|it| it == ORPHAN_FINALIZER);
+        let orphans = live.as_ref().is_some_and(orphans);
+        if live.is_some() && !orphans && self.has_configurations().await? {
             return Err(ActError::Lost("the cluster is being deleted"));
         }
+        let part = async |child: Child| {
+            if orphans {
+                self.let_go(child).await
+            } else {
+                self.delete_object_of(child, false).await
+            }
+        };
         let mut failed = None;
         for child in written {
-            let mut outcome = self.delete_object_of(*child, false).await;
+            let mut outcome = part(*child).await;
             for _ in 1..ATTEMPTS {
                 if !outcome.as_ref().is_err_and(ActError::is_stale) {
                     break;
                 }
-                outcome = self.delete_object_of(*child, false).await;
+                outcome = part(*child).await;
             }
             failed = failed.or(outcome.err());
         }

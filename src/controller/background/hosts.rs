@@ -17,7 +17,7 @@ use super::task::Task;
 use crate::api::conditions::{Cause, Reason};
 use crate::api::digest::sha256;
 use crate::api::names::MachineName;
-use crate::controller::schedule::KEY_MEMORY;
+use crate::controller::schedule::{KEY_MEMORY, UNPINNED_PAUSE};
 use crate::plan::observed::{ControlPlaneHosts, HostKeys};
 use crate::remote::deadlines::Deadlines;
 use crate::remote::gate::Class;
@@ -56,6 +56,8 @@ pub(super) struct Hosts {
     new: BTreeMap<MachineName, String>,
     /// Whether lines of machines that left have to be removed.
     former: bool,
+    /// When machines were last met again since their lines had been removed.
+    unpinned_at: Option<Instant>,
 }
 
 /// A key that is not the pinned one.
@@ -191,16 +193,17 @@ impl Hosts {
         }
     }
 
-    /// Notes the machines whose keys were not pinned when a search needed them. A machine that was met had its key pinned, so its line was
-    /// removed since: it is met again, also by a meeting that runs. Returns whether there is one.
-    pub(super) fn note_unpinned(&mut self, unpinned: &BTreeSet<MachineName>) -> bool {
-        let before = self.met.len();
-        self.met.retain(|machine| !unpinned.contains(machine));
-        let is_any = self.met.len() < before;
-        if is_any {
+    /// Notes the machines whose keys were not pinned when a search needed them. One that was met had its key pinned, so its line was removed
+    /// since. Keys of others may have changed too, so all are met again, also by a meeting that runs. Returns whether they are.
+    pub(super) fn note_unpinned(&mut self, unpinned: &BTreeSet<MachineName>, now: Instant) -> bool {
+        let rests = |at: Instant| now.saturating_duration_since(at) < UNPINNED_PAUSE;
+        let again = !self.met.is_disjoint(unpinned) && !self.unpinned_at.is_some_and(rests);
+        if again {
+            self.unpinned_at = Some(now);
+            self.met.clear();
             self.meeting = Task::default();
         }
-        is_any
+        again
     }
 
     /// Forgets everything except failures and changed keys.
@@ -234,7 +237,7 @@ impl Hosts {
                     if cause.reason == Reason::HostKeyChanged {
                         let mut refused_by = held.unwrap_or_default();
                         // A search may have been refused under other pins.
-                        refused_by.extend(before.into_iter().flat_map(|it| it.refused_by));
+                        refused_by.extend(before.map(|it| it.refused_by).unwrap_or_default());
                         self.changed.insert(machine, Changed { cause, refused_by });
                         continue;
                     }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rig::machines::{HostOptions, KeyPair, MachineHost, MachinePool};
 use russh::keys::PublicKey;
@@ -18,6 +18,7 @@ use super::{Background, MeetSpec};
 use crate::api::conditions::{Cause, Reason};
 use crate::api::names::MachineName;
 use crate::controller::metrics::Metrics;
+use crate::controller::schedule::UNPINNED_PAUSE;
 use crate::plan::observed::{ClusterView, ControlPlaneHosts, HostKeys};
 use crate::remote::known_hosts::{HeldKeys, KnownHosts, Policy, line_for};
 use crate::remote::ssh::SshError;
@@ -287,17 +288,24 @@ async fn a_machine_whose_pin_was_removed_is_met_again_once() {
     hosts.note_round(round([("a", Met::Known)]), false);
     hosts.meeting.start(std::future::pending::<()>());
     let unpinned = [name("a"), name("b")].into();
-    assert!(hosts.note_unpinned(&unpinned));
+    let now = Instant::now();
+    assert!(hosts.note_unpinned(&unpinned, now));
     assert!(
         hosts.state(&two).meet && hosts.met().is_empty(),
         "the meeting that ran would not have met it"
     );
     hosts.meeting.start(std::future::pending::<()>());
-    assert!(!hosts.note_unpinned(&unpinned), "both are being met");
+    let later = now + UNPINNED_PAUSE;
+    assert!(!hosts.note_unpinned(&unpinned, later), "both are being met");
     assert!(!hosts.state(&two).meet);
     hosts.note_round(round([("a", new("line a")), ("b", Met::Known)]), false);
-    assert!(!hosts.note_unpinned(&[name("a")].into()), "it is due");
+    let a = [name("a")].into();
+    assert!(!hosts.note_unpinned(&a, later), "it is due");
     assert_eq!(hosts.lines(), ["line a"]);
+    hosts.note_pinned();
+    // Something may remove each pin as soon as it is made.
+    assert!(!hosts.note_unpinned(&a, now), "not again and again");
+    assert!(hosts.note_unpinned(&a, later) && hosts.met().is_empty());
 }
 
 fn cluster() -> ClusterView {

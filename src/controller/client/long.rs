@@ -16,8 +16,8 @@ use crate::remote::offload;
 pub const LONGEST_ANSWER: usize = 10 * 1024 * 1024;
 /// Most bytes of a short response, which does not wait for others. Objects of NICO and NIO are shorter, a page of them is often longer.
 const SHORT_ANSWER: usize = 256 * 1024;
-/// How many longer responses are held at the same time until they are decoded. Their total length is at most this many times
-/// [`LONGEST_ANSWER`].
+/// How many longer responses are held at the same time: those to reads of a pass until they are decoded, others until kube has copied them.
+/// Their total length is at most this many times [`LONGEST_ANSWER`], but for what a cut adds.
 const LONG_ANSWERS: usize = 5;
 /// How many of these are reserved for NICO's own requests.
 const KEPT_FOR_OWN: usize = 1;

@@ -51,7 +51,7 @@ impl ControlPlane {
     }
 
     /// A kubeconfig with a bearer token. `server_override` is an address to use instead of [`Self::url`]; the certificate must contain it
-    /// ([`Options::extra_sans`]).
+    /// ([`super::Options::extra_sans`]).
     pub fn token_kubeconfig(
         &self,
         server_override: Option<&str>,
