@@ -308,23 +308,32 @@ fn files_that_are_not_kept_whole_compare_as_whole_ones() {
     // A machine without its object keeps the address in its own file.
     let gone = changed(|world| world.machines.clear());
     assert_eq!(gone.differences("a"), Vec::<String>::new());
-    // One that is no address is kept if all files that are known to have one agree.
-    let odd = changed(|world| {
-        let names: Vec<String> = world.configurations.keys().cloned().collect();
-        for name in names {
-            let odd = |nix: &str| nix.replace("\"ip-of-w\"", "\"not an address\"");
-            world.edit_configuration(&name, |it| text(it, odd));
-        }
-        world.machines.clear();
-    });
-    for machine in ["a", "w"] {
-        assert_eq!(odd.differences(machine), Vec::<String>::new(), "{machine}");
-    }
     let edited = changed(|world| {
         let lab = |nix: &str| nix.replace("\"prod\"", "\"lab\"");
         world.edit_configuration("w", |it| text(it, lab));
     });
     assert_eq!(edited.differences("w"), ["cluster name"]);
+}
+
+/// The founder's shows the others' names alone.
+#[test]
+fn of_files_that_are_not_kept_whole_no_address_counts_as_an_empty_one() {
+    let odd = given(cluster().control_plane(["a", "b", "c"]))
+        .machines(["a", "b", "c"])
+        .when(settled)
+        .when(|world| {
+            let odd = |nix: &str| nix.replace("\"ip-of-b\"", "\"no address\"");
+            for name in ["a", "b", "c"] {
+                world.edit_configuration(name, |it| text(it, odd));
+            }
+            let configurations = world.configurations.values_mut();
+            configurations.for_each(|held| held.spec.shorten_files());
+            world.machines.clear();
+        });
+    assert_eq!(odd.held("a").bootstrap.as_deref(), Some("a"));
+    for machine in ["a", "b", "c"] {
+        assert_eq!(odd.differences(machine), Vec::<String>::new(), "{machine}");
+    }
 }
 
 /// Another text of cluster.nix.
