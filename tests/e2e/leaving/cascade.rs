@@ -46,10 +46,27 @@ async fn delete(case: &Case, policy: PropagationPolicy) {
     case.world.clusters().delete("prod", &params).await.unwrap();
 }
 
+/// Of children that it does not know yet when a cluster is deleted, it marks none. Once it has deleted a Secret and a ConfigMap whose owner
+/// does not exist, it knows all that were made before.
+async fn the_garbage_collector_knows_all(case: &Case) {
+    let owner = json!({"apiVersion": "nico.homystack.com/v1alpha1", "kind": "KubernetesCluster", "name": "never", "uid": "never"});
+    for kind in ["Secret", "ConfigMap"] {
+        let left = json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": "left", "ownerReferences": [owner]}});
+        case.world.apply(&left.to_string()).await.unwrap();
+    }
+    let gone = || async {
+        let map = case.maps().get_opt("left").await.ok()?;
+        (map.is_none() && case.secret("left").await.is_none()).then_some(())
+    };
+    let seen = || case.world.describe();
+    wait_describing("what has no owner is gone", DEADLINE, gone, seen).await;
+}
+
 /// As Argo CD deletes: the garbage collector takes the children, and what NIO needs stays until the last configuration is gone.
 async fn a_foreground_deletion_leaves_nio_all_that_it_needs(generation: Generation) {
     let case = Case::of(generation, &nico()).await;
     ready(&case).await;
+    the_garbage_collector_knows_all(&case).await;
     let nio = case.world.nio();
     nio.set("cp-02", |knobs| knobs.never_reacts = true);
     let since = nio.now();
