@@ -171,10 +171,9 @@ impl File {
     }
 
     /// Keeps of a long text the digest, and of the cluster.nix of a machine what concerns that machine.
-    pub(super) fn shorten(&mut self, cluster_nix_of: Option<&String>) {
+    pub(super) fn shorten(&mut self, cluster_nix_of: Option<&str>) {
         let text = self.inline.take_if(|text| text.content.len() > SHORT);
         if let Some(text) = text {
-            let cluster_nix_of = cluster_nix_of.map(String::as_str);
             self.inline = Some(Arc::new(text.shortened(cluster_nix_of)));
         }
     }

@@ -324,7 +324,7 @@ impl NixosConfigurationSpec {
         let machine = self.machine().unwrap_or_default().to_owned();
         let read = self.files.iter().position(|it| it.is_named(CLUSTER_NIX));
         for (at, file) in self.files.iter_mut().enumerate() {
-            file.shorten((read == Some(at)).then_some(&machine));
+            file.shorten((read == Some(at)).then_some(machine.as_str()));
         }
     }
 

@@ -291,7 +291,7 @@ async fn search(
         });
         if unpinned {
             // The machines are met at once. With the pins of before, the next round would have them met once more.
-            memory.pins = None;
+            memory.forget_pins();
         }
         if ends {
             return;

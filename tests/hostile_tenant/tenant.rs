@@ -5,7 +5,6 @@ use base64::engine::general_purpose::STANDARD;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
-use nico::api::cluster_nix::{CLOSING, OPENING};
 use rig::crds::configurations;
 use rig::deploy;
 use rig::machines::{Answer, MachineHost, ServerChannel};
@@ -242,7 +241,7 @@ async fn hoard(world: &World) {
         let rows: Vec<Value> = std::iter::once(row(name.clone())).chain(others).collect();
         let values = json!({"name": "hoard", "id": "0000000000000001", "bootstrap": name, "join": null,
             "endpoint": null, "controlPlane": rows, "workers": []});
-        let text = format!("# hoard\n{OPENING}{values}\n{CLOSING}");
+        let text = rig::nix::text(&values);
         let configuration = json!({
             "apiVersion": "nio.homystack.com/v1alpha1",
             "kind": "NixosConfiguration",

@@ -6,7 +6,7 @@ use nico::plan::action::{Action, ConfigurationWrite, Mark};
 use serde_json::json;
 
 use crate::given::{PROD, cluster, given, member, planned};
-use crate::revision::changed;
+use crate::outdated::changed;
 use crate::world::{World, edit};
 
 /// A configuration that NIO proved and NICO has not marked yet, of which one thing is changed.

@@ -38,6 +38,7 @@ mod nio_v1;
 mod nodes;
 mod nonsense;
 mod outage;
+mod outdated;
 mod pin;
 mod reasons;
 mod renewal;

@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::cluster::RawCluster;
-use crate::api::cluster_nix::{CLOSING, OPENING};
 use crate::api::text::MAX_SHOWN;
 
 fn bytes(object: &impl Serialize) -> usize {
@@ -331,7 +330,7 @@ fn of_a_founder_without_room_the_names_of_its_control_plane_are_kept() {
         let rows: Vec<Value> = std::iter::once(row("cp-000")).chain(others).collect();
         let values = json!({"name": "prod", "id": "0000000000000001", "bootstrap": "cp-000", "join": null,
             "endpoint": null, "controlPlane": rows, "workers": rows});
-        format!("# prod\n{OPENING}{values}\n{CLOSING}")
+        rig::nix::text(&values)
     };
     let held = |n: usize, named: &str, rows: usize| {
         let file = |path: &str, n: usize| json!({"path": path, "valueType": "Inline", "inline": text(n, named, rows)});

@@ -88,18 +88,14 @@ impl Executor<'_> {
         if written.is_empty() {
             return Ok(());
         }
-        let live = self.live_cluster().await?;
-        if live
-            .as_ref()
-            .is_some_and(|it| it.metadata.deletion_timestamp.is_none())
-        {
-            return Ok(());
-        }
-        let orphans = |it: &RawCluster| it.finalizers().iter().any(|it| it == ORPHAN_FINALIZER);
-        let orphans = live.as_ref().is_some_and(orphans);
-        if live.is_some() && !orphans && self.has_configurations().await? {
-            return Err(ActError::Lost("the cluster is being deleted"));
-        }
+        let orphans = match self.live_cluster().await? {
+            Some(live) if live.metadata.deletion_timestamp.is_none() => return Ok(()),
+            Some(live) if live.finalizers().iter().any(|it| it == ORPHAN_FINALIZER) => true,
+            Some(_) if self.has_configurations().await? => {
+                return Err(ActError::Lost("the cluster is being deleted"));
+            }
+            Some(_) | None => false,
+        };
         let part = async |child: Child| {
             if orphans {
                 self.let_go(child).await

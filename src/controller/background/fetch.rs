@@ -22,7 +22,7 @@ use crate::plan::observed::{AtHand, KnownHostsView, NotWorking};
 use crate::plan::writes::Wanted;
 use crate::remote::deadlines::{Deadlines, KUBECONFIG_VERIFICATION};
 use crate::remote::gate::Class;
-use crate::remote::known_hosts::{HeldKeys, HostPins, KNOWN_HOSTS_KEY, KnownHosts, Policy};
+use crate::remote::known_hosts::{HostPins, KNOWN_HOSTS_KEY, KnownHosts, Policy};
 use crate::remote::kubeconfig::facts;
 use crate::remote::kubeconfig::fetch::{FetchError, FetchRequest, fetch};
 use crate::remote::kubeconfig::verify::{VerifyError, verify};
@@ -119,10 +119,15 @@ impl Round {
 #[derive(Default)]
 pub(super) struct Memory {
     keys: BTreeMap<String, (Instant, Option<SecretText>)>,
-    pub(super) pins: Option<(Instant, Arc<KnownHosts>)>,
+    pins: Option<(Instant, Arc<KnownHosts>)>,
 }
 
 impl Memory {
+    /// Forgets the pinned host keys.
+    pub(super) fn forget_pins(&mut self) {
+        self.pins = None;
+    }
+
     /// The key in a Secret; `None` if it does not exist.
     pub(super) async fn key(
         &mut self,
@@ -238,8 +243,10 @@ pub(super) async fn fetch_round(
             Ok(_) => {}
             Err(failure) => {
                 if failure.reason == Reason::HostKeyChanged {
-                    let (cause, refused_by) = (failure.clone(), attempt.held);
-                    let changed = Changed { cause, refused_by };
+                    let changed = Changed {
+                        cause: failure.clone(),
+                        refused_by: attempt.pins.map(|it| it.keys()).unwrap_or_default(),
+                    };
                     round.host_keys_changed.insert(machine.clone(), changed);
                 }
                 debug!(%machine, reason = %failure.reason, "no kubeconfig from this machine");
@@ -281,8 +288,7 @@ struct Attempt {
     known_hosts: Arc<KnownHosts>,
     /// Its host key still has to be pinned.
     waits_for_pin: bool,
-    /// The keys that are pinned for it.
-    held: HeldKeys,
+    pins: Option<HostPins>,
     /// A digest of everything whose change may help after a failure.
     under: String,
 }
@@ -315,7 +321,7 @@ async fn attempt(
         key,
         known_hosts,
         waits_for_pin,
-        held: pins.map(|pins| pins.keys()).unwrap_or_default(),
+        pins,
         under: sha256(under.as_bytes()),
     })
 }

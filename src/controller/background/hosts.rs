@@ -233,21 +233,22 @@ impl Hosts {
                 Met::Failed(error, held) => {
                     self.met.remove(&machine);
                     let cause = Cause::new(error.reason(), error.to_string());
-                    let before = self.changed.remove(&machine);
                     if cause.reason == Reason::HostKeyChanged {
                         let mut refused_by = held.unwrap_or_default();
-                        // A search may have been refused under other pins.
-                        refused_by.extend(before.map(|it| it.refused_by).unwrap_or_default());
+                        if let Some(known) = self.changed.remove(&machine) {
+                            // A search may have been refused under other pins.
+                            refused_by.extend(known.refused_by);
+                        }
                         self.changed.insert(machine, Changed { cause, refused_by });
-                        continue;
+                    } else {
+                        let known = self.changed.get(&machine);
+                        if let (Some(held), Some(known)) = (held, known)
+                            && held.is_disjoint(&known.refused_by)
+                        {
+                            self.changed.remove(&machine);
+                        }
+                        self.failed.insert(machine, cause);
                     }
-                    let is_decided = |changed: &Changed| {
-                        held.is_some_and(|held| held.is_disjoint(&changed.refused_by))
-                    };
-                    if let Some(changed) = before.filter(|changed| !is_decided(changed)) {
-                        self.changed.insert(machine.clone(), changed);
-                    }
-                    self.failed.insert(machine, cause);
                 }
             }
         }
